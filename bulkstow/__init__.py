@@ -1,0 +1,1 @@
+"""Bulk uploads of DICOM files to DICOMweb servers."""

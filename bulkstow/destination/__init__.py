@@ -1,0 +1,1 @@
+"""Where instances go: a DICOMweb server."""

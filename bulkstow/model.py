@@ -1,0 +1,204 @@
+"""The values that flow through the pipeline, one type a stage.
+
+Every value is frozen; none has a field that is filled in later. This module knows neither files nor
+servers nor clocks. A path is a `str` as `os.fsdecode` makes it: a name that is not UTF-8 carries lone
+surrogates, and goes back to its bytes by `os.fsencode`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fate(StrEnum):
+    """What became of a file: the same words in ledger, report, summary and exit status."""
+
+    STORED = "stored"
+    WARNED = "warned"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+    UNCONFIRMED = "unconfirmed"
+    UNREADABLE = "unreadable"
+    SKIPPED = "skipped"
+
+    @property
+    def is_failure(self) -> bool:
+        """True for what makes a run end with exit status 1."""
+        return self in _FAILURES
+
+    @property
+    def is_success(self) -> bool:
+        """True where the server has the instance."""
+        return self in _SUCCESSES
+
+
+_FAILURES = frozenset({Fate.REFUSED, Fate.UNCONFIRMED, Fate.UNREADABLE})
+_SUCCESSES = frozenset({Fate.STORED, Fate.WARNED, Fate.DUPLICATE})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A regular file that the scan found; nothing is known of its content."""
+
+    location: str
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the head of a file says of its instance; a UID that is not there is empty (PS3.10 §7.1)."""
+
+    study_uid: str
+    series_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A file that can be sent."""
+
+    candidate: Candidate
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Instances that travel in one request, and what they have been through together.
+
+    Batches split and never merge, so every instance in one has the same past.
+    """
+
+    number: int
+    instances: tuple[Instance, ...]
+    requests: int = 0
+    """Requests that carried these instances before this one."""
+    faults: int = 0
+    """How many of those ended without the server's word and count against the limit of attempts."""
+    may_be_stored: bool = False
+    """An earlier request reached the server and was not answered: 'already stored' would be our own doing."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The files' bytes, framing not included."""
+        return sum(instance.candidate.size_bytes for instance in self.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, read whole up to a limit."""
+
+    status: int
+    body: bytes
+    content_type: str = ""
+    warning: str = ""
+    """The `Warning` header: dcm4chee puts its reason there."""
+    retry_after_s: float | None = None
+    location: str = ""
+    """Where a redirect points."""
+
+
+class Cause(StrEnum):
+    """Why an exchange ended without an answer."""
+
+    UNREACHABLE = "no connection"
+    DISCONNECTED = "connection lost"
+    STALLED = "server took no bytes"
+    UNANSWERED = "no answer in time"
+    OVERLONG = "answer longer than the limit"
+    IDLE_CLOSED = "idle connection was closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """An exchange that ended without an answer."""
+
+    cause: Cause
+    body_started: bool
+    """Bytes of the body had left: the server may have stored some of it."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoiled:
+    """An exchange that we ended ourselves because a file was not what the scan had found."""
+
+    instance: Instance
+    reason: str
+
+
+Result = Reply | Interruption | Spoiled
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One batch sent once, and how that ended."""
+
+    batch: Batch
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Referenced:
+    """An item of a Store Instances Response (PS3.18 Table I.1-1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    """Empty where the server did not name one."""
+    code: int | None = None
+    """FailureReason or WarningReason; None where absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResponse:
+    """A Store Instances Response (PS3.18 Annex I), whatever notation it came in."""
+
+    stored: tuple[Referenced, ...] = ()
+    """Items of ReferencedSOPSequence without a WarningReason."""
+    warned: tuple[Referenced, ...] = ()
+    """Items of ReferencedSOPSequence with one: stored all the same."""
+    failed: tuple[Referenced, ...] = ()
+    other_failures: tuple[int | None, ...] = ()
+    """FailureReasons of OtherFailuresSequence, tied to no instance."""
+    retrieve_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file, for good or until the next run."""
+
+    candidate: Candidate
+    header: Header | None
+    """None where the file was not read as DICOM."""
+    fate: Fate
+    reason: str = ""
+    attempts: int = 0
+    """Requests that carried it."""
+    copy_of: str = ""
+    """Location of the file that holds the same SOP instance and stands for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A whole run in figures."""
+
+    destination: str
+    outcomes: dict[Fate, int]
+    """Every file that the run came across, by what is now known of it."""
+    settled_before: int
+    """Those of them that an earlier run had settled: nothing was sent for them."""
+    bytes_sent: int
+    """Files' bytes in requests, repeats included."""
+    requests: int
+    retries: int
+    elapsed_s: float
+    complete: bool
+    """False when the run was interrupted or stopped: what is not counted was not looked at."""
+
+    @property
+    def failures(self) -> int:
+        """Files that are refused, unconfirmed or unreadable."""
+        return sum(count for fate, count in self.outcomes.items() if fate.is_failure)

@@ -1,0 +1,1 @@
+"""The embedded STOW-RS origin, for demonstrations, tests and measurements."""

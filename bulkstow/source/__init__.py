@@ -1,0 +1,1 @@
+"""Where instances come from: directories, files, lists, and the heads of what is found there."""
