@@ -10,7 +10,8 @@ stops the run or stays inside the room that raised it:
     │   ├── DestinationRefused   no server, wrong URL, redirect, TLS not trusted, not a STOW-RS service
     │   └── LedgerError          the ledger cannot be opened, is in use, is of another schema, the disk is full
     └── WireError                bytes that are not what they should be; never leaves the program
-        ├── HeadError            not a Part 10 file, or one whose head cannot be read
+        ├── HeadError            not an instance that can be stored
+        │   └── DamagedHead      DICOM by its magic, but its head cannot be read
         ├── MultipartError       a request body that is not multipart/related
         └── StoreResponseError   an answer that is not a Store Instances Response
 """
@@ -51,7 +52,11 @@ class WireError(BulkstowError):
 
 
 class HeadError(WireError):
-    """The head of a file cannot be read as DICOM Part 10; the text is the reason that the report shows."""
+    """A file is not an instance that can be stored; the text is the reason that the report shows."""
+
+
+class DamagedHead(HeadError):
+    """The file says that it is DICOM, and yet its head cannot be read: something may be lost here."""
 
 
 class MultipartError(WireError):

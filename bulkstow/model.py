@@ -109,7 +109,6 @@ class Cause(StrEnum):
     STALLED = "server took no bytes"
     UNANSWERED = "no answer in time"
     OVERLONG = "answer longer than the limit"
-    IDLE_CLOSED = "idle connection was closed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,277 @@
+"""Reading a multipart/related body as it comes: bytes in, events out.
+
+Owns where parts begin and end (RFC 2046 §5.1.1, RFC 2387). Refuses to know what a part holds: its headers are handed
+over as they are, and only Content-Length is acted upon. Holds at most one head or one delimiter between two calls,
+whatever the size of a part; preamble and epilogue are dropped unseen, as RFC 2046 asks.
+
+A part with a Content-Length is passed through by count and never searched, so pixel data may hold the boundary. A part
+without is searched; there, as the standard has it, whatever looks like a delimiter is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bulkstow.errors import MultipartError
+
+MAX_HEAD_BYTES = 16 * 1024
+"""A part's headers, or the padding after a boundary: twice what aiohttp and nginx grant a line of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartBegin:
+    """A part begins; its headers by their names in lower case."""
+
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PartData:
+    """Some of the part's octets, never none; a view of what was fed, not a copy."""
+
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class PartEnd:
+    """The part is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The closing delimiter has come; whatever follows it is epilogue."""
+
+
+Event = PartBegin | PartData | PartEnd | End
+
+
+class MultipartReader:
+    """A push parser of one multipart body.
+
+    Feed it the body in pieces of any size, then call `finish`. After a MultipartError it is of no further use.
+    """
+
+    def __init__(self, boundary: str, *, max_head_bytes: int = MAX_HEAD_BYTES) -> None:
+        self._delimiter = f"\r\n--{boundary}".encode("ascii")
+        self._max_head_bytes = max_head_bytes
+        # The line break before a delimiter belongs to it, but a body may open with one (§5.1.1): lend it the break.
+        self._window = b"\r\n"
+        self._at = 0
+        self._parts = 0
+        self._length_bytes = 0
+        self._left_bytes = 0
+        self._ended = False
+        self._step: Callable[[list[Event]], bool] = self._preamble
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Return what `data` brings, in order; an empty list where more is needed.
+
+        MultipartError: a boundary goes on as no delimiter does, a head is too long or no list of headers, a
+        Content-Length is no number or does not lead to a delimiter, the body closes before any part (RFC 2046 §5.1.1).
+        """
+        # Nothing is left over in the midst of a part, and an empty window plus `data` is `data` itself.
+        self._window = self._window[self._at :] + data
+        self._at = 0
+        events: list[Event] = []
+        while self._step(events):
+            pass
+        return events
+
+    def finish(self) -> None:
+        """Tell that the body is over; MultipartError where the closing delimiter has not come (RFC 2046 §5.1.1)."""
+        if not self._ended:
+            where = f"in or after part {self._parts}" if self._parts else "before its first part"
+            raise MultipartError(f"the body ends {where}, without its closing delimiter")
+
+    # Each step looks at the window from `_at` on, and returns False where it needs more of it.
+
+    def _preamble(self, _events: list[Event]) -> bool:
+        _, found = self._octets()
+        if found:
+            self._step = self._delimiter_line
+        return found
+
+    def _delimiter_line(self, events: list[Event]) -> bool:
+        rest = self._window[self._at : self._at + self._max_head_bytes]
+        if rest.startswith(b"--"):
+            if not self._parts:
+                raise MultipartError("the body has no parts")
+            self._ended = True
+            self._step = self._epilogue
+            events.append(End())
+            return True
+        if padding := _PADDED_LINE_END.match(rest):
+            # Its line break stays: a part without headers is the line break of its empty line.
+            self._at += padding.end() - 2
+            self._step = self._head
+            return True
+        if len(rest) < self._max_head_bytes and _UNFINISHED_LINE.fullmatch(rest):
+            return False
+        raise MultipartError(f"a boundary after part {self._parts} is followed by neither -- nor a line break")
+
+    def _head(self, events: list[Event]) -> bool:
+        end = self._window.find(b"\r\n\r\n", self._at, self._at + self._max_head_bytes)
+        if end < 0:
+            if len(self._window) - self._at >= self._max_head_bytes:
+                raise MultipartError(f"the head of part {self._parts + 1} is longer than {self._max_head_bytes} bytes")
+            return False
+        self._parts += 1
+        headers = _headers(self._window[self._at + 2 : end], self._parts)
+        length_bytes = _content_length(headers, self._parts)
+        events.append(PartBegin(headers))
+        if length_bytes is None:
+            self._at = end + 2
+            self._step = self._body_begin
+        else:
+            self._at = end + 4
+            self._length_bytes = self._left_bytes = length_bytes
+            self._step = self._counted
+        return True
+
+    def _counted(self, events: list[Event]) -> bool:
+        taken_bytes = min(self._left_bytes, len(self._window) - self._at)
+        if taken_bytes:
+            events.append(PartData(memoryview(self._window)[self._at : self._at + taken_bytes]))
+            self._at += taken_bytes
+            self._left_bytes -= taken_bytes
+        if self._left_bytes:
+            return False
+        self._step = self._counted_end
+        return True
+
+    def _counted_end(self, events: list[Event]) -> bool:
+        rest = self._window[self._at : self._at + len(self._delimiter)]
+        if rest == self._delimiter:
+            self._at += len(rest)
+            self._step = self._delimiter_line
+            events.append(PartEnd())
+            return True
+        if self._delimiter.startswith(rest):
+            return False
+        raise MultipartError(
+            f"no delimiter after the {self._length_bytes} bytes that part {self._parts} gives as its Content-Length"
+        )
+
+    def _body_begin(self, _events: list[Event]) -> bool:
+        # Headers may be all there is of a part (`[CRLF *OCTET]` in §5.1.1): the line break of the empty line is then
+        # the delimiter's.
+        rest = self._window[self._at : self._at + len(self._delimiter)]
+        if rest != self._delimiter:
+            if self._delimiter.startswith(rest):
+                return False
+            self._at += 2
+        self._step = self._searched
+        return True
+
+    def _searched(self, events: list[Event]) -> bool:
+        octets, found = self._octets()
+        if octets:
+            events.append(PartData(octets))
+        if found:
+            self._step = self._delimiter_line
+            events.append(PartEnd())
+        return found
+
+    def _epilogue(self, _events: list[Event]) -> bool:
+        self._at = len(self._window)
+        return False
+
+    def _octets(self) -> tuple[memoryview, bool]:
+        """Pass over what precedes the next delimiter, and the delimiter if it is there."""
+        start = self._at
+        end = self._window.find(self._delimiter, start)
+        found = end >= 0
+        if found:
+            self._at = end + len(self._delimiter)
+        else:
+            self._at = end = self._where_delimiter_may_begin()
+        return memoryview(self._window)[start:end], found
+
+    def _where_delimiter_may_begin(self) -> int:
+        # The only CR of a delimiter is its first byte, so the last CR of the window is the only place to look at.
+        tail = self._window.rfind(b"\r", max(self._at, len(self._window) - len(self._delimiter) + 1))
+        if tail >= 0 and self._delimiter.startswith(self._window[tail:]):
+            return tail
+        return len(self._window)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """A Content-Type taken apart: names in lower case, values as they are, without quotes."""
+
+    media_type: str
+    parameters: Mapping[str, str]
+
+
+def read_content_type(value: str) -> ContentType:
+    """Return the parts of a Content-Type; MultipartError where it cannot be read (RFC 2045 §5.1, RFC 9110 §5.6.6)."""
+    matched = _MEDIA_TYPE.match(value)
+    if not matched:
+        raise MultipartError("expected a Content-Type, found none" if not value else "the Content-Type has no type")
+    parameters: dict[str, str] = {}
+    end = matched.end()
+    while end < len(value):
+        parameter = _PARAMETER.match(value, end)
+        if not parameter:
+            raise MultipartError("the Content-Type has a parameter that cannot be read")
+        name, quoted, bare = parameter.groups()
+        if name:
+            parameters.setdefault(name.lower(), bare if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
+        end = parameter.end()
+    return ContentType(matched[1].lower(), parameters)
+
+
+def boundary_of(content_type: str) -> str:
+    """Return the boundary that a Content-Type announces, quoted or not.
+
+    MultipartError: it cannot be read, is not multipart/related, has no boundary, or one that is not 1 to 70 of the
+    characters that RFC 2046 §5.1.1 lists.
+    """
+    parsed = read_content_type(content_type)
+    if parsed.media_type != "multipart/related":
+        raise MultipartError(f"expected multipart/related, found {parsed.media_type}")
+    boundary = parsed.parameters.get("boundary")
+    if boundary is None:
+        raise MultipartError("the Content-Type has no boundary")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise MultipartError("the boundary is not 1 to 70 letters, digits and '()+_,-./:=? (RFC 2046 §5.1.1)")
+    return boundary
+
+
+def _headers(block: bytes, part: int) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in _FOLD.sub(b"", block).split(b"\r\n") if block else ():
+        name, colon, value = line.partition(b":")
+        if not colon or not _NAME.fullmatch(name):
+            raise MultipartError(f"part {part} has a header line without a name")
+        key = name.decode("ascii").lower()
+        if key in headers:
+            # Which of two Content-Lengths holds would be a matter of taste, and each other header stands once as well.
+            raise MultipartError(f"part {part} has the header {key} twice")
+        headers[key] = value.strip(b" \t").decode("latin-1")
+    return headers
+
+
+def _content_length(headers: Mapping[str, str], part: int) -> int | None:
+    value = headers.get("content-length")
+    if value is None:
+        return None
+    if not _LENGTH.fullmatch(value):
+        raise MultipartError(f"part {part} has a Content-Length that is not a number of bytes")
+    return int(value)
+
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of RFC 9110 §5.6.2, not of a login
+_MEDIA_TYPE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*")
+_PARAMETER = re.compile(rf';\s*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))\s*)?')
+"""A bare value takes more than a token: `boundary=--=_Part:1` is wrong, and seen."""
+
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
+_PADDED_LINE_END = re.compile(rb"[ \t]*\r\n")
+_UNFINISHED_LINE = re.compile(rb"-|[ \t]*\r?")
+_FOLD = re.compile(rb"\r\n(?=[ \t])")
+_NAME = re.compile(rb"[!-9;-~]+")
+_LENGTH = re.compile(r"[0-9]{1,18}")

@@ -1,0 +1,293 @@
+"""The body of a STOW-RS answer: a Store Instances Response, in JSON or XML, or the text of an error.
+
+Owns both notations of the module (PS3.18 Annex I): DICOM JSON (PS3.18 Annex F) and the Native DICOM Model (PS3.19
+§A.1). XML is turned into the shape of DICOM JSON first, so there is one reader; the other way it is the same.
+
+Refuses to judge: an instance that is listed both as stored and as failed comes out in both lists, a code is not
+explained (`dialects` does), and no UID is compared with what was sent. Never believes a Content-Type: Orthanc sends
+errors without one, and JSON as `text/plain`.
+
+What is malformed can make an instance unacknowledged, never stored:
+
+- a sequence that is not a list of items makes the whole answer unreadable: a failure listed there might contradict
+  what another sequence calls stored;
+- an item that is not an object is read as an item without attributes: a stored one names nobody, and a failed one
+  still tells that something failed;
+- a UID that is not text is no UID, a code that is not a number of 16 bits is no code.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from defusedxml.ElementTree import ParseError, fromstring
+
+from bulkstow.errors import StoreResponseError
+from bulkstow.model import Referenced, StoreResponse
+
+ERROR_TEXT_LENGTH = 160
+"""Characters: an error fits beside a path on one line of a report."""
+
+_RETRIEVE_URL = "00081190"
+_REFERENCED_SOP_SEQUENCE = "00081199"
+_FAILED_SOP_SEQUENCE = "00081198"
+_OTHER_FAILURES_SEQUENCE = "0008119A"
+_SOP_CLASS_UID = "00081150"
+_SOP_INSTANCE_UID = "00081155"
+_WARNING_REASON = "00081196"
+_FAILURE_REASON = "00081197"
+
+_KEYWORDS = {
+    _RETRIEVE_URL: "RetrieveURL",
+    _REFERENCED_SOP_SEQUENCE: "ReferencedSOPSequence",
+    _FAILED_SOP_SEQUENCE: "FailedSOPSequence",
+    _OTHER_FAILURES_SEQUENCE: "OtherFailuresSequence",
+    _SOP_CLASS_UID: "ReferencedSOPClassUID",
+    _SOP_INSTANCE_UID: "ReferencedSOPInstanceUID",
+    _WARNING_REASON: "WarningReason",
+    _FAILURE_REASON: "FailureReason",
+}
+"""PS3.6, for the `keyword` that the Native DICOM Model asks for beside a tag."""
+
+_NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
+_PADDING = " \t\r\n\0"
+"""PS3.5 §6.2 pads a UID by NUL; XML that was indented adds white space."""
+
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
+_DECIMAL = re.compile(r"[0-9]{1,5}")
+_HEX = re.compile(r"0[xX][0-9A-Fa-f]{1,4}|(?=0|[0-9]*[A-Fa-f])[0-9A-Fa-f]{4}")
+"""0xA700, A700, and 0110 as early Orthanc plugins wrote it: a decimal number has no zero in front."""
+
+_HTML = re.compile(r"<!doctype\s+html|<html\b", re.IGNORECASE)
+_TITLE = re.compile(r"<(?:\w+:)?(?:title|message)\b[^<>]{0,200}>([^<]{1,2000})", re.IGNORECASE)
+"""The page's title, or the Message of an XML error as object stores send it; bounded, so that no body is slow."""
+
+_HEADLINES = ("message", "errormessage", "error", "title", "httperror")
+"""Orthanc, AWS: Message. dcm4chee: errorMessage. OAuth 2, Google: error. RFC 9457: title. Orthanc always: HttpError."""
+
+_DETAILS = ("details", "detail", "error_description")
+"""Orthanc: Details. RFC 9457: detail. OAuth 2 (RFC 6749 §5.2): error_description."""
+
+_Dataset = Mapping[str, object]
+"""A data set in the shape of DICOM JSON, from a tag to `{"vr": …, "Value": […]}`; as it is read, nothing is sure."""
+
+_Attributes = dict[str, dict[str, Any]]
+"""The same as it is written."""
+
+
+def read(body: bytes) -> StoreResponse:
+    """Return what a server says of the instances it was sent; JSON or XML is told by the first significant byte.
+
+    `{}`, `[]` and a module with a RetrieveURL at most are empty answers; a list of modules is read as their sum.
+    StoreResponseError: the body is empty, plain text, an HTML page, a JSON scalar, an error document (JSON without
+    any tag, XML of another root), broken or nested too deeply, or has a DTD or a sequence that is no list of items.
+    PS3.18 §10.5.3 and Table I.1-1.
+    """
+    datasets = _datasets(_text(body))
+    referenced = [_referenced(item, _WARNING_REASON) for item in _items(datasets, _REFERENCED_SOP_SEQUENCE)]
+    return StoreResponse(
+        stored=tuple(item for item in referenced if item.code is None),
+        warned=tuple(item for item in referenced if item.code is not None),
+        failed=tuple(_referenced(item, _FAILURE_REASON) for item in _items(datasets, _FAILED_SOP_SEQUENCE)),
+        other_failures=tuple(_code(item, _FAILURE_REASON) for item in _items(datasets, _OTHER_FAILURES_SEQUENCE)),
+        retrieve_url=next((url for dataset in datasets if (url := _string(dataset, _RETRIEVE_URL))), ""),
+    )
+
+
+def to_json(response: StoreResponse) -> bytes:
+    """Return the response in DICOM JSON, UTF-8 (PS3.18 §F.2)."""
+    return json.dumps(_module(response), separators=(",", ":")).encode("ascii")
+
+
+def to_xml(response: StoreResponse) -> bytes:
+    """Return the response in the Native DICOM Model, UTF-8, for texts of characters that XML has (PS3.19 §A.1)."""
+    attributes = "".join(_to_native(_module(response)))
+    declaration = '<?xml version="1.0" encoding="UTF-8"?>'
+    return f'{declaration}<NativeDicomModel xmlns="{_NAMESPACE}">{attributes}</NativeDicomModel>'.encode()
+
+
+def error_text(body: bytes) -> str:
+    """Return what an error body says to a person, in at most 160 printable characters, or "" where it says nothing.
+
+    The message and the details of a JSON object, the title of an HTML page, the first line of plain text. Takes any
+    bytes and raises nothing.
+    """
+    text = _text(body)
+    if text.startswith("<"):
+        found = _TITLE.search(text)
+        return _printable(html.unescape(found[1])) if found else ""
+    try:
+        return _printable(_complaint(_parsed(text)))
+    except StoreResponseError:
+        return _printable(text.partition("\n")[0])
+
+
+def _text(body: bytes) -> str:
+    # UIDs and codes are ASCII, so a stray byte in some other text need not cost us the answer.
+    return body.decode("utf-8-sig", "replace").strip(_PADDING)
+
+
+def _refusal(found: str) -> StoreResponseError:
+    return StoreResponseError(f"expected a Store Instances Response, found {found}")
+
+
+def _datasets(text: str) -> list[_Dataset]:
+    if not text:
+        raise _refusal("an empty body")
+    if text[0] in "{[":
+        document = _parsed(text)
+        return [_tagged(part) for part in (document if isinstance(document, list) else [document])]
+    if text[0] != "<":
+        raise _refusal("plain text")
+    if _HTML.search(text, 0, 1000):
+        raise _refusal("an HTML page")
+    return [_parsed_native(text)]
+
+
+def _parsed(text: str) -> object:
+    try:
+        # Messages of servers hold raw line feeds, which RFC 8259 §7 forbids.
+        return json.loads(text, strict=False)
+    except RecursionError:
+        raise _refusal("JSON nested too deeply") from None
+    except ValueError as error:
+        raise _refusal(f"broken JSON: {_printable(str(error))}") from None
+
+
+def _tagged(part: object) -> _Dataset:
+    if not isinstance(part, dict):
+        raise _refusal("a JSON list of something else than objects")
+    if part and not any(_TAG.fullmatch(key) for key in part):
+        raise _refusal("a JSON object without any DICOM tag")
+    return part
+
+
+def _parsed_native(text: str) -> _Dataset:
+    try:
+        root = fromstring(text, forbid_dtd=True, forbid_entities=True, forbid_external=True)
+        if not root.tag.endswith("NativeDicomModel"):
+            raise _refusal("XML that is no NativeDicomModel")
+        return _from_native(root)
+    except RecursionError:
+        raise _refusal("XML nested too deeply") from None
+    except (ParseError, ValueError) as error:
+        raise _refusal(f"broken or forbidden XML: {_printable(str(error))}") from None
+
+
+def _from_native(parent: Element) -> _Dataset:
+    # Names are compared by their end: dcm4chee and Orthanc leave the namespace out.
+    return {
+        attribute.get("tag", ""): {
+            "Value": [_from_native(child) if child.tag.endswith("Item") else child.text for child in attribute]
+        }
+        for attribute in parent
+    }
+
+
+def _to_native(attributes: _Attributes) -> Iterator[str]:
+    for tag, element in attributes.items():
+        yield f'<DicomAttribute tag="{tag}" vr="{element["vr"]}" keyword="{_KEYWORDS[tag]}">'
+        for number, value in enumerate(element.get("Value", ()), start=1):
+            if isinstance(value, dict):
+                yield f'<Item number="{number}">{"".join(_to_native(value))}</Item>'
+            else:
+                yield f'<Value number="{number}">{html.escape(str(value), quote=False)}</Value>'
+        yield "</DicomAttribute>"
+
+
+def _items(datasets: Iterable[_Dataset], tag: str) -> Iterator[_Dataset]:
+    for dataset in datasets:
+        # OtherFailuresSequence is the only tag of the module with a letter.
+        element = dataset.get(tag) or dataset.get(tag.lower())
+        items = element.get("Value") if isinstance(element, dict) else element
+        if not items:
+            continue
+        if not isinstance(items, list):
+            raise _refusal(f"a {_KEYWORDS[tag]} that is no list of items")
+        yield from (item if isinstance(item, dict) else {} for item in items)
+
+
+def _referenced(item: _Dataset, reason: str) -> Referenced:
+    return Referenced(_string(item, _SOP_CLASS_UID), _string(item, _SOP_INSTANCE_UID), _code(item, reason))
+
+
+def _value(dataset: _Dataset, tag: str) -> object:
+    match dataset.get(tag):
+        case {"Value": [value, *_]}:
+            return value
+        case _:
+            return None
+
+
+def _string(dataset: _Dataset, tag: str) -> str:
+    value = _value(dataset, tag)
+    return value.strip(_PADDING) if isinstance(value, str) else ""
+
+
+def _code(dataset: _Dataset, tag: str) -> int | None:
+    """Return a Reason, None where there is none or where it is 0: Success (PS3.7 §C.1.1) gives no reason.
+
+    Digits are decimal, as a US is in either notation; hexadecimal is only what cannot be that.
+    """
+    value = _value(dataset, tag)
+    if isinstance(value, str):
+        text = value.strip(_PADDING)
+        value = int(text, 16) if _HEX.fullmatch(text) else int(text) if _DECIMAL.fullmatch(text) else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 < value <= 0xFFFF else None
+
+
+def _module(response: StoreResponse) -> _Attributes:
+    # RetrieveURL is Type 2: there, and empty where it is not known. The sequences are Type 1C: never empty.
+    unknown_url = {_RETRIEVE_URL: {"vr": "UR"}}
+    url = {_RETRIEVE_URL: {"vr": "UR", "Value": [response.retrieve_url]}} if response.retrieve_url else unknown_url
+    # Tags ascend at every level (PS3.18 §F.2.2).
+    sequences = {
+        _FAILED_SOP_SEQUENCE: [_named(item) | _reason(item.code, _FAILURE_REASON) for item in response.failed],
+        _REFERENCED_SOP_SEQUENCE: [
+            _named(item) | unknown_url | _reason(item.code, _WARNING_REASON)
+            for item in (*response.stored, *response.warned)
+        ],
+        _OTHER_FAILURES_SEQUENCE: [_reason(code, _FAILURE_REASON) for code in response.other_failures],
+    }
+    return url | {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
+
+
+def _named(item: Referenced) -> _Attributes:
+    uids = {_SOP_CLASS_UID: item.sop_class_uid, _SOP_INSTANCE_UID: item.sop_instance_uid}
+    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids.items() if uid}
+
+
+def _reason(code: int | None, tag: str) -> _Attributes:
+    return {} if code is None else {tag: {"vr": "US", "Value": [code]}}
+
+
+def _complaint(document: object) -> str:
+    if isinstance(document, list) and document:
+        document = document[0]
+    if isinstance(document, str):
+        return document
+    if not isinstance(document, dict):
+        return ""
+    fields = {key.lower(): value for key, value in document.items()}
+    if isinstance(nested := fields.get("error"), dict):
+        fields |= {key.lower(): value for key, value in nested.items()}
+    headline = _first_text(fields, _HEADLINES)
+    detail = _first_text(fields, _DETAILS)
+    return ": ".join(dict.fromkeys(filter(None, (headline, detail))))
+
+
+def _first_text(fields: Mapping[str, object], names: Iterable[str]) -> str:
+    return next((value for name in names if isinstance(value := fields.get(name), str) and value.strip()), "")
+
+
+def _printable(text: str) -> str:
+    # The slice keeps an endless line from being looked at whole.
+    shown = "".join(character if character.isprintable() else " " for character in text[: 10 * ERROR_TEXT_LENGTH])
+    return " ".join(shown.split())[:ERROR_TEXT_LENGTH].rstrip()

@@ -1,0 +1,73 @@
+"""Names from a stream: what separates them, and what does not."""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+
+import pytest
+
+from bulkstow.errors import ConfigurationError
+from bulkstow.source.listing import read_list
+
+
+def names(data: bytes, *, null_separated: bool = False) -> list[str]:
+    """Return all names in `data`."""
+    return list(read_list(BytesIO(data), null_separated=null_separated))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", []),
+        (b"\n\n", []),
+        (b"a\nb\n", ["a", "b"]),
+        (b"a\nb", ["a", "b"]),
+        (b"a\r\nb\r\n\r\n", ["a", "b"]),
+        (b"a\n\n\nb\n", ["a", "b"]),
+        (b"# a\n'b c'\n d \n*.dcm\n", ["# a", "'b c'", " d ", "*.dcm"]),
+    ],
+)
+def test_a_line_is_a_name(data: bytes, expected: list[str]) -> None:
+    """Line ends of both kinds separate, empty lines do not count, and every other character is part of a name."""
+    assert names(data) == expected
+
+
+def test_nul_separates_names_that_hold_newlines() -> None:
+    """With NULs, as `find -print0` writes them, a name may hold any other byte."""
+    assert names(b"a\nb\0c\r\0\0d", null_separated=True) == ["a\nb", "c\r", "d"]
+
+
+def test_a_name_that_is_not_utf_8_keeps_its_bytes() -> None:
+    """What is not UTF-8 comes through as the operating system's own functions carry it."""
+    (name,) = names(b"caf\xe9\n")
+    assert os.fsencode(name) == b"caf\xe9"
+
+
+def test_names_across_blocks_stay_whole() -> None:
+    """A list longer than what is read at a time gives the names that were written."""
+    expected = [f"archive/study{number % 97}/IM{number:06}" for number in range(20_000)]
+    assert names("\n".join(expected).encode()) == expected
+    assert names("\0".join(expected).encode(), null_separated=True) == expected
+
+
+@pytest.mark.parametrize("null_separated", [False, True])
+def test_names_come_as_they_are_written(null_separated: bool) -> None:
+    """From a pipe that is still open, the names that are in it are there already."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as pipe:
+        separator = b"\0" if null_separated else b"\n"
+        listed = read_list(stream, null_separated=null_separated)
+        pipe.write(b"first" + separator + b"sec")
+        assert next(listed) == "first"
+        pipe.write(b"ond" + separator)
+        assert next(listed) == "second"
+        pipe.close()
+        assert list(listed) == []
+
+
+@pytest.mark.parametrize(("null_separated", "hint"), [(True, "newlines"), (False, "NULs")])
+def test_the_wrong_separator_is_told(null_separated: bool, hint: str) -> None:
+    """A list without its separator is not gathered in memory, but refused with a hint at the other one."""
+    with pytest.raises(ConfigurationError, match=f"separated by {hint}"):
+        names(b"x" * 200_000, null_separated=null_separated)

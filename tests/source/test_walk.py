@@ -1,0 +1,269 @@
+"""The walk: what it finds, in what order, and what it survives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulkstow.errors import ConfigurationError
+from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.source.walk import Found, check_sources, walk
+
+
+def plant(root: Path, *names: str) -> None:
+    """Make empty files, and the directories they lie in."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def everything(*sources: Path | str, **options: Any) -> list[Found]:
+    """Return what the walk finds, in one list."""
+    return [found for gathered in walk(map(str, sources), **options) for found in gathered]
+
+
+def location(found: Found) -> str:
+    """Return the path of what was found."""
+    return found.location if isinstance(found, Candidate) else found.candidate.location
+
+
+def below(root: Path, found: Iterable[Found]) -> list[str]:
+    """Return the paths of what was found, from `root` on."""
+    return [os.path.relpath(location(one), root) for one in found]
+
+
+def outcomes(found: Iterable[Found]) -> dict[str, tuple[Fate, str]]:
+    """Return fate and reason of what is no candidate, by its name."""
+    return {Path(location(one)).name: (one.fate, one.reason) for one in found if isinstance(one, Outcome)}
+
+
+# --- what it finds
+
+
+def test_a_candidate_is_what_the_file_system_says_of_a_file(tmp_path: Path) -> None:
+    """Absolute path, size in bytes and time of change in nanoseconds come from one look at the file."""
+    path = tmp_path / "IM0"
+    path.write_bytes(bytes(321))
+    os.utime(path, ns=(1, 1_700_000_000_123_456_789))
+    expected = Candidate(str(path), 321, path.stat().st_mtime_ns)
+    assert everything(tmp_path) == [expected]
+    assert everything(path) == [expected]
+
+
+def test_a_relative_source_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that is used from another directory knows the same files."""
+    plant(tmp_path, "a/b")
+    monkeypatch.chdir(tmp_path)
+    assert [location(found) for found in everything("a", "./a/../a/b")] == [str(tmp_path / "a/b")] * 2
+
+
+def test_files_first_then_directories_each_by_name(tmp_path: Path) -> None:
+    """The order is by name within a directory, files before what is in sub-directories."""
+    plant(tmp_path, "z", "b/2", "b/10", "b/a/x", "a/1", "B", "é", "c")
+    assert below(tmp_path, everything(tmp_path)) == ["B", "c", "z", "é", "a/1", "b/10", "b/2", "b/a/x"]
+
+
+def test_sources_keep_their_order(tmp_path: Path) -> None:
+    """What was named first is walked first, file or directory."""
+    plant(tmp_path, "z/1", "m", "a/1")
+    found = everything(tmp_path / "z", tmp_path / "m", tmp_path / "a")
+    assert below(tmp_path, found) == ["z/1", "m", "a/1"]
+
+
+@pytest.mark.parametrize("sort_window", [1, 2, 3, 7, 100])
+def test_a_directory_larger_than_the_window_is_found_whole(tmp_path: Path, sort_window: int) -> None:
+    """Sorted in windows or at once, every entry is found, once, each window in order."""
+    names = [f"f{number}" for number in range(7)] + ["d1/x", "d2/x", "d2/y"]
+    plant(tmp_path, *names)
+    found = below(tmp_path, everything(tmp_path, sort_window=sort_window))
+    assert sorted(found) == sorted(names)
+    assert [name for name in found if name.startswith("d2")] == sorted(n for n in found if n.startswith("d2"))
+
+
+def test_lists_are_full_but_for_the_last(tmp_path: Path) -> None:
+    """A list is filled across directories and holds what was asked for."""
+    plant(tmp_path, *(f"d{number % 3}/f{number}" for number in range(10)))
+    assert [len(gathered) for gathered in walk([str(tmp_path)], list_length=4)] == [4, 4, 2]
+    assert list(walk([str(tmp_path / "none-here")][:0])) == []
+
+
+def test_sources_are_taken_as_they_are_needed(tmp_path: Path) -> None:
+    """A list of names without end can be walked: no more of it is read than fills the next list."""
+    plant(tmp_path, "a")
+    asked = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield str(tmp_path / "a")
+
+    walked = walk(endless(), list_length=5)
+    assert len(next(walked)) == 5
+    assert asked == 5
+
+
+def test_names_that_are_not_utf_8_are_carried(tmp_path: Path) -> None:
+    """A name of any bytes is found, and leads back to the file."""
+    name = os.fsencode(tmp_path) + b"/caf\xe9"
+    Path(os.fsdecode(name)).write_bytes(b"123")
+    (found,) = everything(tmp_path)
+    assert isinstance(found, Candidate)
+    assert os.fsencode(found.location) == name
+    assert found.size_bytes == 3
+
+
+def test_excluded_paths_are_passed_over(tmp_path: Path) -> None:
+    """The ledger's own files are not reported, nor is an excluded directory entered, nor an excluded source."""
+    plant(tmp_path, "a", "bulkstow.db", "bulkstow.db-wal", "d/x")
+    exclude = frozenset(str(tmp_path / name) for name in ("bulkstow.db", "bulkstow.db-wal", "d"))
+    assert below(tmp_path, everything(tmp_path, tmp_path / "bulkstow.db", exclude=exclude)) == ["a"]
+
+
+def test_a_tree_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
+    """Depth is bound by the file system alone."""
+    deepest = tmp_path
+    for _ in range(sys.getrecursionlimit() + 500):
+        deepest /= "d"
+        deepest.mkdir()
+    plant(deepest, "x")
+    try:
+        assert below(deepest, everything(tmp_path)) == ["x"]
+    finally:
+        # shutil.rmtree, with which pytest tidies up, does recurse.
+        (deepest / "x").unlink()
+        while deepest != tmp_path:
+            deepest.rmdir()
+            deepest = deepest.parent
+
+
+# --- links
+
+
+def test_links_to_files_and_directories_are_followed(tmp_path: Path) -> None:
+    """What a link leads to is found under the link's own name."""
+    plant(tmp_path, "elsewhere/d/x", "elsewhere/f", "tree/a")
+    (tmp_path / "tree/file").symlink_to(tmp_path / "elsewhere/f")
+    (tmp_path / "tree/directory").symlink_to(tmp_path / "elsewhere/d")
+    assert below(tmp_path, everything(tmp_path / "tree")) == ["tree/a", "tree/file", "tree/directory/x"]
+
+
+def test_circles_end(tmp_path: Path) -> None:
+    """A link to an ancestor, or two directories that link to each other, is walked once and ends."""
+    plant(tmp_path, "a/x", "b/y")
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    (tmp_path / "a/here").symlink_to(".")
+    (tmp_path / "a/to_b").symlink_to(tmp_path / "b")
+    (tmp_path / "b/to_a").symlink_to(tmp_path / "a")
+    assert below(tmp_path, everything(tmp_path)) == ["a/x", "a/to_b/y", "b/y", "b/to_a/x"]
+
+
+def test_a_directory_is_entered_by_link_once(tmp_path: Path) -> None:
+    """Of several links to a directory the first counts, beside the directory itself."""
+    plant(tmp_path, "data/x")
+    for name in ("link1", "link2", "link3"):
+        (tmp_path / name).symlink_to("data")
+    assert below(tmp_path, everything(tmp_path)) == ["data/x", "link1/x"]
+
+
+def test_directories_that_all_link_to_each_other_stay_finite(tmp_path: Path) -> None:
+    """Twenty directories with links to all of them would have 20! paths; each is entered twice at most."""
+    for here in range(20):
+        plant(tmp_path, f"{here}/x")
+        for there in range(20):
+            (tmp_path / f"{here}/to{there}").symlink_to(tmp_path / str(there))
+    assert len(everything(tmp_path)) <= 40
+
+
+def test_a_link_named_as_a_source_is_always_entered(tmp_path: Path) -> None:
+    """What the user names is walked, though a link has led there before."""
+    plant(tmp_path, "data/x")
+    (tmp_path / "link").symlink_to("data")
+    assert below(tmp_path, everything(tmp_path / "link", tmp_path / "link")) == ["link/x"] * 2
+
+
+def test_a_link_to_nothing_is_unreadable_and_says_where_it_leads(tmp_path: Path) -> None:
+    """A dangling link, found or named, is reported with its target."""
+    (tmp_path / "dangling").symlink_to("gone/away")
+    expected = {"dangling": (Fate.UNREADABLE, "a link to nothing: gone/away")}
+    assert outcomes(everything(tmp_path)) == expected
+    assert outcomes(everything(tmp_path / "dangling")) == expected
+
+
+def test_a_link_to_itself_is_unreadable(tmp_path: Path) -> None:
+    """The operating system's word for it is passed on."""
+    (tmp_path / "loop").symlink_to("loop")
+    fate, reason = outcomes(everything(tmp_path))["loop"]
+    assert fate is Fate.UNREADABLE
+    assert "symbolic links" in reason
+
+
+# --- what is no file
+
+
+def test_what_is_no_regular_file_is_skipped_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIFO, which would block whoever opens it, and a socket are told by their kind; links to devices as well."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "null").symlink_to("/dev/null")
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        assert outcomes(everything(tmp_path)) == {
+            "fifo": (Fate.SKIPPED, "a FIFO, not a regular file"),
+            "null": (Fate.SKIPPED, "a character device, not a regular file"),
+            "socket": (Fate.SKIPPED, "a socket, not a regular file"),
+        }
+
+
+def test_a_directory_that_cannot_be_listed_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported with the operating system's reason, and the walk goes on behind it."""
+    plant(tmp_path, "a/x", "closed/y", "z/z")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path.endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = everything(tmp_path)
+    assert below(tmp_path, found) == ["a/x", "closed", "z/z"]
+    assert outcomes(found)["closed"] == (Fate.UNREADABLE, "a directory that cannot be listed: Permission denied")
+
+
+@pytest.mark.parametrize("name", ["gone", "", "with\0nul", "\ud800"])
+def test_a_name_from_a_list_that_is_no_file_is_unreadable(tmp_path: Path, name: str) -> None:
+    """Names that do not exist, or cannot, become outcomes, and what follows them is still found."""
+    plant(tmp_path, "a")
+    absent, present = everything(str(tmp_path / name) if name else "", tmp_path / "a")
+    assert isinstance(absent, Outcome)
+    assert (absent.fate, absent.reason) == (Fate.UNREADABLE, "no such file")
+    assert location(present) == str(tmp_path / "a")
+
+
+# --- before a run
+
+
+def test_sources_that_are_there_pass(tmp_path: Path) -> None:
+    """Files and directories, relative or absolute, are sources."""
+    plant(tmp_path, "a")
+    check_sources([str(tmp_path), str(tmp_path / "a"), "."])
+
+
+@pytest.mark.parametrize("name", ["gone", "", "dangling", "a/below"])
+def test_a_source_that_is_not_there_is_told_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A misspelt argument stops the run before it starts, and is named."""
+    plant(tmp_path, "a")
+    (tmp_path / "dangling").symlink_to("nothing")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=repr(name)):
+        check_sources([".", name])

@@ -1,0 +1,105 @@
+"""What a code means, as tables."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkstow.wire.dialects import FAILURE_REASONS, WARNING_REASONS, FailureClass, FailureReason, classify, meaning
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (None, FailureClass.AMBIGUOUS),
+        (0, FailureClass.AMBIGUOUS),
+        (0xA6FF, FailureClass.AMBIGUOUS),
+        (0xA700, FailureClass.BUSY),
+        (0xA76F, FailureClass.BUSY),
+        (0xA770, FailureClass.PERMANENT),
+        (0xA779, FailureClass.PERMANENT),
+        (0xA77A, FailureClass.RETRY_SLOWLY),
+        (0xA77B, FailureClass.PERMANENT),
+        (0xA77C, FailureClass.BUSY),
+        (0xA7FF, FailureClass.BUSY),
+        (0xA800, FailureClass.AMBIGUOUS),
+        (43264, FailureClass.PERMANENT),
+        (43519, FailureClass.PERMANENT),
+        (49152, FailureClass.PERMANENT),
+        (49442, FailureClass.PERMANENT),
+        (53247, FailureClass.PERMANENT),
+        (0xD000, FailureClass.AMBIGUOUS),
+        (272, FailureClass.AMBIGUOUS),
+        (273, FailureClass.DUPLICATE),
+        (262, FailureClass.PERMANENT),
+        (274, FailureClass.PERMANENT),
+        (279, FailureClass.PERMANENT),
+        (0x011F, FailureClass.PERMANENT),
+        (290, FailureClass.PERMANENT),
+        (0x0123, FailureClass.AMBIGUOUS),
+        (292, FailureClass.NOT_AUTHORISED),
+        (0x0214, FailureClass.NOT_AUTHORISED),
+        (528, FailureClass.PERMANENT),
+        (530, FailureClass.PERMANENT),
+        (531, FailureClass.RETRY),
+        (45070, FailureClass.DUPLICATE),
+        (45071, FailureClass.RETRY),
+        (0xB000, FailureClass.AMBIGUOUS),
+        (-1, FailureClass.AMBIGUOUS),
+        (0x10000, FailureClass.AMBIGUOUS),
+    ],
+)
+def test_failures_are_classified(code: int | None, expected: FailureClass) -> None:
+    """Every code of the table has its class, at both ends of its range, and what is in no range is ambiguous."""
+    assert classify(code) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (None, "no reason given"),
+        (0, "no reason given"),
+        (0xA700, "A700 out of resources"),
+        (0xA77A, "A77A study is being deleted"),
+        (272, "0110 processing failure"),
+        (45070, "B00E already stored"),
+        (0xC122, "C122 transfer syntax not supported"),
+        (0xC123, "C123 cannot understand"),
+        (0xB000, "B000 coerced"),
+        (0xB006, "B006 elements discarded"),
+        (0xB007, "B007 data set does not match SOP class"),
+        (1, "0001 unknown reason"),
+    ],
+)
+def test_reasons_are_told_in_words(code: int | None, expected: str) -> None:
+    """A reason is shown as the standard prints it, with its meaning, for failures and warnings alike."""
+    assert meaning(code) == expected
+
+
+@pytest.mark.parametrize("row", FAILURE_REASONS, ids=lambda row: f"{row.first:04X}-{row.last:04X}")
+def test_every_row_can_be_reached(row: FailureReason) -> None:
+    """No row is hidden by those above it."""
+    assert row.first <= row.last
+    assert any(meaning(code).endswith(row.meaning) for code in range(row.first, row.last + 1))
+
+
+def test_what_is_special_stands_above_its_range() -> None:
+    """Of two rows that share a code, the upper one lies wholly inside the lower one."""
+    for upper, lower in combinations(FAILURE_REASONS, 2):
+        if upper.first <= lower.last and lower.first <= upper.last:
+            assert lower.first <= upper.first <= upper.last <= lower.last
+
+
+def test_a_warning_is_no_failure() -> None:
+    """No code is in both tables."""
+    assert not [code for code in WARNING_REASONS for row in FAILURE_REASONS if row.first <= code <= row.last]
+
+
+@given(st.none() | st.integers())
+def test_every_number_has_a_class_and_a_meaning(code: int | None) -> None:
+    """Whatever a server sends is classified and shown on one line."""
+    assert classify(code) in FailureClass
+    assert meaning(code).isprintable()
