@@ -1,0 +1,248 @@
+"""The embedded DICOMweb origin: routes, and the words of HTTP around what the other modules do.
+
+Owns status codes and media types (PS3.18 §10.4 to §10.6), the login, and the seam for faults. It is for tests, demos
+and measurements: it streams, so that a part may be larger than memory, and stores what it says it has stored, but it is
+no archive. Refuses to log: a path holds UIDs, and those are somebody's.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from aiohttp import web
+from anyio import CancelScope
+from yarl import URL
+
+from bulkstow.errors import MultipartError
+from bulkstow.model import StoreResponse
+from bulkstow.server import query, retrieve, store
+from bulkstow.server.catalogue import is_uid
+from bulkstow.server.login import Login
+from bulkstow.server.storage import Storage
+from bulkstow.wire.multipart_reader import MultipartReader, boundary_of, read_content_type
+from bulkstow.wire.store_response import to_json, to_xml
+
+ROOT = "/dicom-web"
+
+_READ_BYTES = 256 * 1024
+"""What a selector event loop takes from a socket at once: aiohttp's default of 64 KiB would stop it each time."""
+
+_SHUTDOWN_S = 2.0
+"""Whoever is still sending when the origin ends has this long."""
+
+_DEFAULT_NOTATION = "application/dicom+json"
+_NOTATIONS = {_DEFAULT_NOTATION: to_json, "application/json": to_json, "application/dicom+xml": to_xml}
+_ACCEPTED = {name: name for name in _NOTATIONS} | {"application/*": _DEFAULT_NOTATION, "*/*": _DEFAULT_NOTATION}
+
+
+class Fault(Protocol):
+    """A way to misbehave in answer to store requests, which are numbered from 1 in the order of their coming."""
+
+    async def before(self, request: web.Request, number: int) -> web.StreamResponse | None:
+        """Run before the body is read: return what to answer instead of storing, or None to go on.
+
+        `request.transport.abort()` and ConnectionResetError break the connection.
+        """
+
+    async def after(
+        self, request: web.Request, number: int, response: StoreResponse
+    ) -> StoreResponse | web.StreamResponse:
+        """Run when all is stored: return what to say of it, or a whole answer of another kind."""
+
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Origin:
+    """A DICOMweb server on a storage; `serving` runs it.
+
+    `max_part_bytes` bounds an instance (413), `max_requests` how many are in work at once (503).
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        root: str = ROOT,
+        login: Login | None = None,
+        max_part_bytes: int | None = None,
+        max_requests: int | None = None,
+        fault: Fault | None = None,
+    ) -> None:
+        self.storage = storage
+        self.root = root.rstrip("/")
+        self._login = login
+        self._max_part_bytes = max_part_bytes
+        self._max_requests = max_requests
+        self._fault = fault
+        self._requests = 0
+        self._stores = 0
+
+    def application(self) -> web.Application:
+        """Return a new application of aiohttp with the routes; each counts on this origin."""
+        study, series = "/studies/{study}", "/studies/{study}/series/{series}"
+        application = web.Application(middlewares=[self._door])
+        router = application.router
+        for path in ("/studies", study):
+            router.add_post(self.root + path, self._store)
+        for path in (
+            "/studies",
+            "/series",
+            "/instances",
+            f"{study}/series",
+            f"{study}/instances",
+            f"{series}/instances",
+        ):
+            router.add_get(self.root + path, self._search)
+        router.add_get(f"{self.root}{series}/instances/{{instance}}", self._retrieve, allow_head=False)
+        router.add_delete(self.root + study, self._delete)
+        return application
+
+    @web.middleware
+    async def _door(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if self._login and not self._login.admits(request.headers.get("Authorization", "")):
+            return _complaint(401, "a login is needed", {"WWW-Authenticate": self._login.challenge})
+        if self._max_requests is not None and self._requests >= self._max_requests:
+            return _complaint(503, "too many requests at once", {"Retry-After": "1"})
+        self._requests += 1
+        try:
+            return await handler(request)
+        finally:
+            self._requests -= 1
+
+    async def _store(self, request: web.Request) -> web.StreamResponse:
+        self._stores += 1
+        number = self._stores
+        try:
+            instead = await self._fault.before(request, number) if self._fault else None
+            return instead if instead is not None else await self._stored(request, number)
+        except MultipartError as error:
+            return _complaint(400, str(error))
+        except web.HTTPRequestEntityTooLarge as answer:
+            # Or the client would go on with what nobody wants (RFC 9110 §15.5.14).
+            answer.force_close()
+            raise
+        except web.RequestPayloadError:
+            return _complaint(400, "the chunks of the body cannot be read")
+        except ConnectionError:
+            # The client is gone. aiohttp would put a traceback into the log; nobody is left to read this instead.
+            return _complaint(400, "the body ends before its length")
+
+    async def _stored(self, request: web.Request, number: int) -> web.StreamResponse:
+        notation = _notation(request.headers.get("Accept", ""))
+        if notation is None:
+            return _complaint(406, "the answer can be application/dicom+json or application/dicom+xml")
+        if complaint := _media_complaint(request):
+            return _complaint(415, complaint)
+        study_uid = request.match_info.get("study")
+        if study_uid is not None and not is_uid(study_uid):
+            return _complaint(400, "the study in the URL is not a UID")
+        reader = MultipartReader(boundary_of(request.headers["Content-Type"]))
+        terms = store.Terms(study_uid, self._max_part_bytes)
+        verdicts = await store.receive(request.content.iter_any(), reader, self.storage, terms)
+        response = store.response_to(verdicts, self._studies_url(request))
+        answer = await self._fault.after(request, number, response) if self._fault else response
+        if isinstance(answer, web.StreamResponse):
+            return answer
+        return web.Response(
+            status=store.status_of(verdicts), body=_NOTATIONS[notation](answer), headers={"Content-Type": notation}
+        )
+
+    async def _search(self, request: web.Request) -> web.StreamResponse:
+        level = request.path.rpartition("/")[2]
+        studies_url = self._studies_url(request)
+        try:
+            page = query.search(self.storage.catalogue, level, request.match_info, request.query, studies_url)
+        except ValueError as error:
+            return _complaint(400, str(error))
+        if not page.items:
+            return web.Response(status=204)
+        # PS3.18 §8.3.4.4 gives the wording.
+        more = {"Warning": f"299 {studies_url}: There are additional results that can be requested"}
+        headers = {"Content-Type": "application/dicom+json"} | (more if page.more else {})
+        return web.Response(body=json.dumps(page.items, separators=(",", ":")).encode("ascii"), headers=headers)
+
+    async def _retrieve(self, request: web.Request) -> web.StreamResponse:
+        if not retrieve.is_acceptable(request.headers.get("Accept", "")):
+            return _complaint(406, 'an instance is sent as multipart/related; type="application/dicom"')
+        found = query.instance(self.storage.catalogue, request.match_info)
+        path = self.storage.path(found) if found else None
+        try:
+            return await retrieve.send_file(request, path) if path else _complaint(404, "no such instance")
+        except FileNotFoundError:
+            # Deleted since it was found.
+            return _complaint(404, "no such instance")
+
+    async def _delete(self, request: web.Request) -> web.StreamResponse:
+        if await self.storage.remove_study(request.match_info["study"]):
+            return web.Response(status=204)
+        return _complaint(404, "no such study")
+
+    def _studies_url(self, request: web.Request) -> str:
+        return str(request.url.with_path(f"{self.root}/studies"))
+
+
+@asynccontextmanager
+async def serving(
+    origin: Origin, host: str = "127.0.0.1", port: int = 0, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """Run the origin, and give its base URL; port 0 takes a free one.
+
+    On leaving, requests in work get two seconds. OSError: the address cannot be listened on.
+    """
+    # A Content-Encoding is refused, so nothing is to be inflated on the way.
+    runner = web.AppRunner(
+        origin.application(),
+        access_log=None,
+        auto_decompress=False,
+        read_bufsize=_READ_BYTES,
+        shutdown_timeout=_SHUTDOWN_S,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=ssl_context).start()
+        scheme = "https" if ssl_context else "http"
+        yield str(URL.build(scheme=scheme, host=host, port=runner.addresses[0][1], path=origin.root))
+    finally:
+        with CancelScope(shield=True):
+            await runner.cleanup()
+
+
+def _complaint(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=f"{text}\n", headers=headers)
+
+
+def _media_complaint(request: web.Request) -> str:
+    """Return what is wrong with the media type of a store request, "" where it is right (PS3.18 §10.5.1, RFC 2387)."""
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        return f"expected a body that is not encoded, found {encoding}"
+    try:
+        found = read_content_type(request.headers.get("Content-Type", ""))
+    except MultipartError as error:
+        return str(error)
+    if found.media_type != "multipart/related" or found.parameters.get("type", "").lower() != "application/dicom":
+        return 'expected multipart/related; type="application/dicom"'
+    return ""
+
+
+def _notation(accept: str) -> str | None:
+    """Return the media type of the answer: of those that we know, the one liked best (RFC 9110 §12.5.1)."""
+    best, best_weight = None if accept.strip() else _DEFAULT_NOTATION, 0.0
+    for entry in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in entry.split(";"))
+        weight = next((_weight(text) for text in parameters if text.startswith("q=")), 1.0)
+        if weight > best_weight and media_type in _ACCEPTED:
+            best, best_weight = _ACCEPTED[media_type], weight
+    return best
+
+
+def _weight(parameter: str) -> float:
+    try:
+        return float(parameter.removeprefix("q="))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,116 @@
+"""QIDO-RS: what is held, page by page.
+
+Owns the matching by UIDs and the paging (PS3.18 §10.6, §8.3.4). Knows UIDs and counts and nothing else: other keys are
+ignored, and `includefield` changes nothing, since all there is to say is always said. After a restart the SOP Class UID
+of an instance is left out: the names of files do not tell it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bulkstow.model import Header
+from bulkstow.server.catalogue import Catalogue, Held
+
+PAGE_SIZE = 1000
+"""Results at most, whatever limit is asked for: dcm4chee's number."""
+
+_DEPTHS = {"studies": 1, "series": 2, "instances": 3}
+_KEYS = {
+    "study": ("StudyInstanceUID", "0020000D"),
+    "series": ("SeriesInstanceUID", "0020000E"),
+    "instance": ("SOPInstanceUID", "00080018"),
+}
+
+Item = dict[str, dict[str, object]]
+"""A result in DICOM JSON (PS3.18 Annex F)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the results."""
+
+    items: list[Item]
+    more: bool
+    """Others follow these."""
+
+
+def search(
+    catalogue: Catalogue, level: str, path: Mapping[str, str], parameters: Mapping[str, str], studies_url: str
+) -> Page:
+    """Return a page of the `studies`, `series` or `instances` that match, in the order of their coming.
+
+    `path` has the UIDs of the resource as `study` and `series`, `parameters` the query; a key takes a list of UIDs as
+    well as one (PS3.4 §C.2.2.2.2). ValueError: limit or offset is no number; its text is for the asker.
+    """
+    first = _number(parameters, "offset", 0)
+    last = first + min(_number(parameters, "limit", PAGE_SIZE), PAGE_SIZE)
+    wanted = {
+        name: {path[name]} if name in path else _uids(parameters.get(keyword) or parameters.get(tag) or "")
+        for name, (keyword, tag) in _KEYS.items()
+    }
+    depth = _DEPTHS[level]
+    rows = list(dict.fromkeys(_uids_of(held)[:depth] for held in _matching(catalogue, **wanted)))
+    return Page([_item(catalogue, row, studies_url) for row in rows[first:last]], more=last < len(rows))
+
+
+def instance(catalogue: Catalogue, path: Mapping[str, str]) -> Header | None:
+    """Return the instance that a resource's `study`, `series` and `instance` name, None where they do not name one."""
+    held = catalogue.find(path["instance"])
+    return held.header if held and _uids_of(held) == (path["study"], path["series"], path["instance"]) else None
+
+
+def _matching(catalogue: Catalogue, study: set[str], series: set[str], instance: set[str]) -> Iterator[Held]:
+    """Yield the instances that match, looking at no more of them than a known UID leaves; an empty set is any."""
+    if instance:
+        candidates = [held for uid in instance if (held := catalogue.find(uid))]
+    elif study:
+        candidates = [held for uid in study for held in catalogue.instances(uid)]
+    else:
+        candidates = catalogue.instances()
+    for held in candidates:
+        if (not study or held.header.study_uid in study) and (not series or held.header.series_uid in series):
+            yield held
+
+
+def _item(catalogue: Catalogue, row: tuple[str, ...], studies_url: str) -> Item:
+    study, *below = row
+    item = {"00081190": _attribute("UR", f"{studies_url}/{study}"), "0020000D": _attribute("UI", study)}
+    counts = catalogue.series(study)
+    match below:
+        case [series, instance]:
+            held = catalogue.find(instance)
+            if held and held.header.sop_class_uid:
+                item["00080016"] = _attribute("UI", held.header.sop_class_uid)
+            item["00081190"] = _attribute("UR", f"{studies_url}/{study}/series/{series}/instances/{instance}")
+            item |= {"00080018": _attribute("UI", instance), "0020000E": _attribute("UI", series)}
+        case [series]:
+            item["00081190"] = _attribute("UR", f"{studies_url}/{study}/series/{series}")
+            item |= {"0020000E": _attribute("UI", series), "00201209": _attribute("IS", counts.get(series, 0))}
+        case _:
+            item |= {"00201206": _attribute("IS", len(counts)), "00201208": _attribute("IS", sum(counts.values()))}
+    return item
+
+
+def _attribute(vr: str, value: object) -> dict[str, object]:
+    return {"vr": vr, "Value": [value]}
+
+
+def _uids_of(held: Held) -> tuple[str, ...]:
+    return held.header.study_uid, held.header.series_uid, held.header.sop_instance_uid
+
+
+def _uids(text: str) -> set[str]:
+    # The comma of a URL and the backslash of DICOM both part a list of UIDs; a client may send either.
+    return set(re.split(r"[,\\]", text)) - {""}
+
+
+def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
+    text = parameters.get(name, "")
+    if not text:
+        return default
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ValueError(f"{name} must be a number that is not negative")
+    return int(text)

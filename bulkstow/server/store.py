@@ -1,0 +1,214 @@
+"""A store request's body on its way into the storage: which parts are taken, and what is said of each.
+
+Owns the judgement of an instance (PS3.18 §10.5.3, Annex I). Refuses to know of HTTP beyond a status: it takes pieces of
+a body, and gives verdicts. A part is in memory by about 1 MiB at most: its UIDs are read from its beginning, and what
+is refused is refused before a byte of it reaches the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import IntEnum
+
+from aiohttp import web
+from anyio import to_thread
+
+from bulkstow.errors import HeadError
+from bulkstow.model import Header, Referenced, StoreResponse
+from bulkstow.server.catalogue import is_uid
+from bulkstow.server.heads import quick_header, slow_header
+from bulkstow.server.storage import Storage
+from bulkstow.wire.multipart_reader import Event, MultipartReader, PartBegin, PartData, PartEnd
+
+HEAD_BYTES = 64 * 1024
+"""Holds the UIDs of nearly every instance; where it does not, all that is at hand is looked at."""
+
+WRITE_BYTES = 1024 * 1024
+"""A hop to a thread costs about 0.1 ms; this much to hash and write is worth one."""
+
+
+class Refusal(IntEnum):
+    """Why an instance is not stored, as a FailureReason (PS3.18 Table I.2-2, PS3.7 Annex C)."""
+
+    DUPLICATE_INSTANCE = 0x0111
+    """Other bytes are held under its SOP Instance UID; the same bytes are stored, however often they come."""
+    OUT_OF_RESOURCES = 0xA700
+    INVALID_UID = 0xA900
+    """A UID is missing or is none; Azure's code for whatever its validation finds."""
+    OTHER_STUDY = 0xA901
+    """It is not of the study in the URL. PS3.18 §10.5.1 gives no code: this is Azure's, Orthanc has 0x0110."""
+    CANNOT_UNDERSTAND = 0xC000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one part."""
+
+    header: Header | None
+    """None where it has no head that can be read."""
+    refusal: Refusal | None
+    """None where it is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a request's parts must keep to."""
+
+    study_uid: str | None = None
+    """The study in the URL, to which every instance must belong (PS3.18 §10.5.1)."""
+    max_part_bytes: int | None = None
+
+
+async def receive(body: AsyncIterable[bytes], reader: MultipartReader, storage: Storage, terms: Terms) -> list[Verdict]:
+    """Store each part of a body as it comes, and return what became of them.
+
+    MultipartError: the body is broken; the parts before that place are stored. HTTPRequestEntityTooLarge: a part is
+    larger than agreed, by its Content-Length or by what has come of it. And whatever `body` raises.
+    """
+    verdicts: list[Verdict] = []
+    part: _Part | None = None
+    try:
+        async with aclosing(_events(body, reader)) as events:
+            async for event in events:
+                match event:
+                    case PartBegin(headers):
+                        part = _Part(storage, terms, headers)
+                    case PartData(data) if part:
+                        await part.take(data)
+                    case PartEnd() if part:
+                        verdicts.append(await part.end())
+                    case _:
+                        pass
+    finally:
+        if part:
+            await part.drop()
+    return verdicts
+
+
+def status_of(verdicts: Sequence[Verdict]) -> int:
+    """Return 200 where all are stored, 202 where some are, 409 where none is (PS3.18 Table 10.5.3-1)."""
+    refusals = sum(verdict.refusal is not None for verdict in verdicts)
+    return 200 if not refusals else 202 if refusals < len(verdicts) else 409
+
+
+def response_to(verdicts: Sequence[Verdict], studies_url: str) -> StoreResponse:
+    """Return the verdicts as a Store Instances Response (PS3.18 Table I.1-1); a RetrieveURL where it is one study's."""
+    stored: list[Referenced] = []
+    failed: list[Referenced] = []
+    other_failures: list[int | None] = []
+    studies: set[str] = set()
+    for header, refusal in ((verdict.header, verdict.refusal) for verdict in verdicts):
+        if header and refusal is None:
+            stored.append(Referenced(header.sop_class_uid, header.sop_instance_uid))
+            studies.add(header.study_uid)
+        elif header and _is_nameable(header):
+            failed.append(Referenced(header.sop_class_uid, header.sop_instance_uid, refusal))
+        else:
+            other_failures.append(refusal)
+    return StoreResponse(
+        stored=tuple(stored),
+        failed=tuple(failed),
+        other_failures=tuple(other_failures),
+        retrieve_url=f"{studies_url}/{studies.pop()}" if len(studies) == 1 else "",
+    )
+
+
+async def _events(body: AsyncIterable[bytes], reader: MultipartReader) -> AsyncGenerator[Event, None]:
+    async for chunk in body:
+        for event in reader.feed(chunk):
+            yield event
+    reader.finish()
+
+
+class _Part:
+    """A part of the body: gathered up to `WRITE_BYTES`, judged at the first of those, written by them."""
+
+    def __init__(self, storage: Storage, terms: Terms, headers: Mapping[str, str]) -> None:
+        self._terms = terms
+        self._incoming = storage.incoming()
+        self._pieces: list[memoryview] = []
+        self._pending_bytes = 0
+        self._size_bytes = 0
+        self._header: Header | None = None
+        self._refusal: Refusal | None = None
+        # One media type stands for a Part 10 file, parameters aside (PS3.18 §8.7.3).
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/dicom":
+            self._refusal = Refusal.CANNOT_UNDERSTAND
+        self._check_size(int(headers.get("content-length", 0)))
+
+    async def take(self, data: memoryview) -> None:
+        self._size_bytes += len(data)
+        self._check_size(self._size_bytes)
+        if self._refusal is not None:
+            return
+        self._pieces.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= WRITE_BYTES:
+            await self._judge(whole=False)
+            await self._write()
+
+    async def end(self) -> Verdict:
+        await self._judge(whole=True)
+        if self._header and self._refusal is None:
+            try:
+                if not await self._incoming.keep(self._header, self._pieces):
+                    self._refusal = Refusal.DUPLICATE_INSTANCE
+            except OSError:
+                self._refusal = Refusal.OUT_OF_RESOURCES
+        await self.drop()
+        return Verdict(self._header, self._refusal)
+
+    async def drop(self) -> None:
+        await self._incoming.drop()
+
+    async def _write(self) -> None:
+        if self._refusal is None:
+            try:
+                await self._incoming.write(self._pieces)
+            except OSError:
+                self._refusal = Refusal.OUT_OF_RESOURCES
+                await self.drop()
+        self._pieces = []
+        self._pending_bytes = 0
+
+    async def _judge(self, *, whole: bool) -> None:
+        if self._header or self._refusal is not None:
+            return
+        try:
+            self._header = await _header_of(b"".join(self._pieces), whole=whole)
+        except HeadError:
+            self._refusal = Refusal.CANNOT_UNDERSTAND
+        else:
+            self._refusal = _refusal_of(self._header, self._terms.study_uid)
+
+    def _check_size(self, size_bytes: int) -> None:
+        limit_bytes = self._terms.max_part_bytes
+        if limit_bytes is not None and size_bytes > limit_bytes:
+            text = f"a part of at most {limit_bytes} bytes is taken, this one has {size_bytes} or more\n"
+            raise web.HTTPRequestEntityTooLarge(limit_bytes, size_bytes, text=text)
+
+
+async def _header_of(begin: bytes, *, whole: bool) -> Header:
+    header = quick_header(begin[:HEAD_BYTES], whole=whole and len(begin) <= HEAD_BYTES)
+    if header is None and len(begin) > HEAD_BYTES:
+        header = quick_header(begin, whole=whole)
+    if header is None:
+        header = await to_thread.run_sync(slow_header, begin)
+    return header
+
+
+def _refusal_of(header: Header, study_uid: str | None) -> Refusal | None:
+    uids = (header.study_uid, header.series_uid, header.sop_instance_uid, header.sop_class_uid)
+    if not all(map(is_uid, uids)):
+        return Refusal.INVALID_UID
+    if study_uid is not None and study_uid != header.study_uid:
+        return Refusal.OTHER_STUDY
+    return None
+
+
+def _is_nameable(header: Header) -> bool:
+    # A client finds its instance again by the UID as it sent it, even where that is none; XML sets the limit.
+    uids = header.sop_instance_uid + header.sop_class_uid
+    return bool(header.sop_instance_uid) and uids.isascii() and uids.isprintable()
