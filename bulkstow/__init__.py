@@ -1,1 +1,78 @@
-"""Bulk uploads of DICOM files to DICOMweb servers."""
+"""Bulk uploads of DICOM files to DICOMweb servers.
+
+    summary = await bulkstow.upload(["/archive"], url="http://localhost:8042/dicom-web")
+
+The command line is `bulkstow`; see the README.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bulkstow.errors import BulkstowError, ConfigurationError, DestinationRefused, LedgerError, LoginRefused, RunStopped
+from bulkstow.model import Fate, Summary
+
+__all__ = [
+    "BulkstowError",
+    "ConfigurationError",
+    "DestinationRefused",
+    "Fate",
+    "LedgerError",
+    "LoginRefused",
+    "RunStopped",
+    "Summary",
+    "upload",
+]
+
+
+async def upload(
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    ledger: str | os.PathLike[str] = "bulkstow.db",
+    concurrency: int = 4,
+    batch_bytes: int | None = 16 * 2**20,
+    batch_instances: int | None = 200,
+    retries: int = 4,
+    retry_failed: bool = False,
+    accept_missing_preamble: bool = False,
+    trust_status: bool = False,
+    ca_file: str | os.PathLike[str] | None = None,
+    insecure: bool = False,
+) -> Summary:
+    """Send files and directories to a DICOMweb server and return the figures of the run.
+
+    What became of each file is in `ledger` (`bulkstow report`); run again with it, only what has no final success is
+    sent. `batch_bytes` and `batch_instances` bound a request, None is unlimited. Nothing is printed and no signal is
+    handled. An instance that fails is counted, not raised. Raises ConfigurationError for an argument that cannot be
+    used or a source that is not there, and RunStopped (LoginRefused, DestinationRefused, LedgerError) for what no retry
+    mends. Protocol: PS3.18 §10.5.
+    """
+    from bulkstow.config import DestinationSettings, UploadSettings
+    from bulkstow.engine.local import Job, run
+    from bulkstow.progress.display import display
+    from bulkstow.progress.tally import Tally
+
+    job = Job(
+        sources=tuple(os.fspath(source) for source in sources),
+        destination=DestinationSettings(
+            url=url,
+            header=tuple(f"{name}: {value}" for name, value in (headers or {}).items()),
+            trust_status=trust_status,
+            ca_file=None if ca_file is None else Path(ca_file),
+            insecure=insecure,
+        ),
+        settings=UploadSettings(
+            ledger=Path(ledger),
+            concurrency=concurrency,
+            batch_bytes=batch_bytes,
+            batch_instances=batch_instances,
+            retries=retries,
+            retry_failed=retry_failed,
+            accept_missing_preamble=accept_missing_preamble,
+        ),
+    )
+    return await run(job, Tally(), display("none"), heed_signals=False)

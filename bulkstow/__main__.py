@@ -1,0 +1,5 @@
+"""`python -m bulkstow`."""
+
+from bulkstow.cli import main
+
+main()

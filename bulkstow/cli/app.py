@@ -1,0 +1,100 @@
+"""`bulkstow`: finds the command, reads flags, environment and TOML file, and turns errors into exit statuses.
+
+Precedence: a flag, then `BULKSTOW_…` in the environment, then the file of `--config`, then the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from bulkstow.errors import BulkstowError, ConfigurationError
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+app = App(
+    name="bulkstow",
+    help="Bulk uploads of DICOM files to DICOMweb servers (STOW-RS).",
+    version=lambda: version("bulkstow"),
+    default_parameter=Parameter(show_env_var=False),
+    result_action="return_value",
+)
+app.meta.group_parameters = cyclopts.Group("Everywhere", sort_key=99)
+
+app.command("bulkstow.cli.upload:upload")
+app.command("bulkstow.cli.report:report")
+app.command("bulkstow.cli.serve:serve")
+app.command("bulkstow.cli.demo:demo")
+app.command("bulkstow.cli.body:body")
+
+
+@app.meta.default
+def _with_config(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(env_var="BULKSTOW_CONFIG")] = None,
+) -> Any:  # noqa: ANN401 - what the command returns
+    """Run a command.
+
+    Parameters
+    ----------
+    config
+        TOML file with settings: a table for each command, keys as the flags; see config.example.toml.
+    """
+    sources: list[Any] = [cyclopts.config.Env("BULKSTOW_", command=False)]
+    if config is not None:
+        sources.append(cyclopts.config.Dict(_read_config(config), source=str(config)))
+    app.config = sources
+    return app(tokens, exit_on_error=False, print_error=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status: 0 done, 1 some failed, 2 usage, 3 stopped, 130 interrupted."""
+    sys.exit(status(sys.argv[1:] if arguments is None else arguments))
+
+
+def status(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        result = app.meta(list(arguments), exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        return _complain(str(error).replace("\n", " "), ConfigurationError.exit_status)
+    except BulkstowError as error:
+        return _complain(str(error), error.exit_status)
+    except BrokenPipeError:
+        # The reader of a report has seen enough; closing standard output again at exit would say so loudly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def _complain(text: str, exit_status: int) -> int:
+    print(f"bulkstow: {text}", file=sys.stderr)
+    return exit_status
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"--config {path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--config {path}: not TOML ({error})") from error
+    commands = [name for name in app if not name.startswith("-")]
+    for name in config:
+        if name not in commands:
+            guess = difflib.get_close_matches(name, commands, n=1)
+            hint = f"; did you mean [{guess[0]}]?" if guess else f"; expected a table of {', '.join(commands)}"
+            raise ConfigurationError(f"--config {path}: no command is called {name!r}{hint}")
+    return config

@@ -1,0 +1,107 @@
+"""`bulkstow demo`: the whole of it in a few seconds, with nothing but this machine.
+
+Makes a small archive with the junk that archives hold, serves a STOW-RS origin in this process, uploads to it, uploads
+again, shows the report, and says what to try next.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+import anyio
+
+from bulkstow.cli.report import report
+from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.engine.local import Job, run
+from bulkstow.model import Header, Summary
+from bulkstow.progress.closing import closing
+from bulkstow.progress.display import display
+from bulkstow.progress.tally import Tally
+from bulkstow.server.origin import Origin, serving
+from bulkstow.server.storage import DirectoryStorage
+from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, dicomdir, part10
+
+
+def demo(directory: Path | None = None, *, instances: int = 300) -> int:
+    """Make a small archive, serve, upload, show the report.
+
+    Parameters
+    ----------
+    directory
+        Where archive, ledger and stored instances go; a new temporary directory by default. It is left there.
+    instances
+        Instances in the archive.
+    """
+    top = directory or Path(tempfile.mkdtemp(prefix="bulkstow-demo-"))
+    archive, ledger = top / "archive", top / "bulkstow.db"
+    files = make_archive(archive, instances)
+    print(f"1. An archive of {files:,} files, some of them junk: {archive}")
+    first, again, refused = anyio.run(functools.partial(_upload_twice, top, archive, ledger))
+    print("\n4. What was not stored, and why:", flush=True)
+    report(ledger, outcome="refused,unconfirmed,unreadable,skipped")
+    quoted = shlex.quote(str(top))
+    print(
+        f"\nThe first run sent {first.requests} requests and the second {again.requests}; "
+        f"{refused} refused files would make `bulkstow upload` end with status {1 if refused else 0}.\n"
+        "Try next:\n"
+        f"  bulkstow serve {quoted}/stored                             # the same server, to look around\n"
+        f"  bulkstow upload {quoted}/archive --url http://127.0.0.1:8080/dicom-web --ledger {quoted}/second.db\n"
+        f"  bulkstow report {quoted}/bulkstow.db --format jsonl\n"
+        "  bulkstow upload --help\n"
+        f"  rm -r {quoted}                                            # when you have seen enough"
+    )
+    return 0
+
+
+async def _upload_twice(top: Path, archive: Path, ledger: Path) -> tuple[Summary, Summary, int]:
+    storage = await anyio.to_thread.run_sync(DirectoryStorage, top / "stored")
+    async with serving(Origin(storage)) as url:
+        print(f"2. Uploading to a STOW-RS server in this process: {url}", flush=True)
+        first = await _upload(url, archive, ledger)
+        print("\n3. The same command again: only what has no final word would be sent.", flush=True)
+        again = await _upload(url, archive, ledger)
+    return first, again, first.failures
+
+
+async def _upload(url: str, archive: Path, ledger: Path) -> Summary:
+    job = Job((str(archive),), DestinationSettings(url=url), UploadSettings(ledger=ledger))
+    tally = Tally()
+    summary = await run(job, tally, display("auto" if sys.stderr.isatty() else "none"))
+    print(closing(summary, tally, ledger), flush=True)
+    return summary
+
+
+def make_archive(archive: Path, instances: int) -> int:
+    """Write an archive as hospitals have them and return the number of files: images in studies and series, junk."""
+    files: dict[str, bytes] = {}
+    for number in range(instances):
+        study, series = number // 60, number // 20
+        header = _header(f"{study + 1}", f"{study + 1}.{series + 1}", f"{study + 1}.{series + 1}.{number + 1}")
+        files[f"study{study:02}/series{series:02}/IM{number:06}"] = part10(header, rows=128, columns=128, number=number)
+    one = files["study00/series00/IM000000"]
+    files |= {
+        "DICOMDIR": dicomdir(),
+        ".DS_Store": b"\0\0\0\1Bud1" + bytes(100),
+        "readme.txt": b"Export of 2026-01-01\n",
+        "study00/empty.dcm": b"",
+        "study00/half": one[:140],
+        "usb-copy/IM000000": one,
+        "usb-copy/IM000000.other": one[:-2] + b"\xff\xff",
+        "study00/not-a-uid.dcm": part10(_header("1", "1.1", "letters.are.no.uid"), number=1),
+    }
+    for name, content in files.items():
+        path = archive / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return len(files)
+
+
+def _header(study: str, series: str, instance: str) -> Header:
+    root = "2.25.20260101"
+    return Header(
+        f"{root}.{study}", f"{root}.{series}", f"{root}.{instance}", SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN
+    )

@@ -1,0 +1,94 @@
+"""`bulkstow serve`: the embedded STOW-RS origin, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+from pathlib import Path
+
+import anyio
+
+from bulkstow.config import SizeLimit, Switch
+from bulkstow.errors import ConfigurationError
+from bulkstow.server.login import Login
+from bulkstow.server.origin import ROOT, Origin, serving
+from bulkstow.server.storage import DirectoryStorage, DiscardStorage, Storage
+
+
+def serve(
+    directory: Path = Path("bulkstow-origin"),
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    root: str = ROOT,
+    discard: Switch = False,
+    max_part_bytes: SizeLimit = None,
+    max_requests: int | None = None,
+    user: str | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+) -> int:
+    """Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trying things out: it is no archive.
+
+    Parameters
+    ----------
+    directory
+        Where instances are stored, as STUDY/SERIES/INSTANCE.dcm.
+    host
+        Address to listen on; the default is this machine only. There is no login unless --user is given.
+    port
+        Port to listen on; 0 takes a free one.
+    root
+        Path of the DICOMweb root.
+    discard
+        Keep nothing: for measuring clients.
+    max_part_bytes
+        Largest instance taken.
+    max_requests
+        Requests in work at once; more are answered with 503.
+    user
+        Ask for Basic login of this user; the password comes from BULKSTOW_PASSWORD.
+    tls_cert
+        Certificate (PEM), to serve over TLS.
+    tls_key
+        Its key (PEM), where it is not in the same file.
+    """
+    storage: Storage = DiscardStorage() if discard else DirectoryStorage(directory)
+    origin = Origin(storage, root=root, login=_login(user), max_part_bytes=max_part_bytes, max_requests=max_requests)
+    where = "nothing is kept" if discard else f"instances are stored in {directory}"
+    anyio.run(_serve, origin, host, port, _tls(tls_cert, tls_key), where)
+    return 0
+
+
+async def _serve(origin: Origin, host: str, port: int, tls: ssl.SSLContext | None, where: str) -> None:
+    try:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with serving(origin, host, port, tls) as url:
+                print(f"serving {url} ({where}); Ctrl-C ends it", flush=True)
+                async for _ in signals:
+                    return
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; try another --port"
+        ) from error
+
+
+def _login(user: str | None) -> Login | None:
+    if user is None:
+        return None
+    password = os.environ.get("BULKSTOW_PASSWORD")
+    if not password:
+        raise ConfigurationError("--user without a password: set BULKSTOW_PASSWORD")
+    return Login(users={user: password})
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        raise ConfigurationError(f"--tls-cert {certificate}: cannot be loaded ({error.strerror or error})") from error
+    return context

@@ -1,0 +1,97 @@
+"""`bulkstow upload`: send an archive, say what became of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import anyio
+from cyclopts import Parameter
+
+from bulkstow.cli.app import INTERRUPTED
+from bulkstow.config import DestinationSettings, Switch, UploadSettings
+from bulkstow.engine.local import Job, run, summary_of
+from bulkstow.errors import ConfigurationError, RunStopped
+from bulkstow.model import Summary
+from bulkstow.progress.closing import closing
+from bulkstow.progress.display import display
+from bulkstow.progress.tally import Tally
+
+
+def upload(
+    *sources: str,
+    destination: DestinationSettings | None = None,
+    settings: UploadSettings | None = None,
+    files_from: str | None = None,
+    null: Annotated[Switch, Parameter(alias="-0")] = False,
+) -> int:
+    """Send an archive; run it again to go on where it stopped.
+
+    Exit status: 0 everything stored (or skipped), 1 some failed, 2 wrong usage, 3 stopped by what no retry mends,
+    130 interrupted.
+
+    Parameters
+    ----------
+    sources
+        Directories (with all below them) and files.
+    files_from
+        File with one more source a line; '-' is standard input.
+    null
+        Names in that file end with NUL, as `find -print0` writes them.
+    """
+    if not sources and files_from is None:
+        raise ConfigurationError("nothing to send: name directories or files, or give --files-from")
+    settings = settings or UploadSettings()
+    job = Job(sources, destination or DestinationSettings(), settings, files_from, null)
+    return carry_out(job)
+
+
+def carry_out(job: Job, out: TextIO | None = None) -> int:
+    """Run a job, print its closing words and return its exit status."""
+    tally = Tally()
+    shown = display(job.settings.progress)
+    started_s = time.monotonic()
+    try:
+        summary = anyio.run(functools.partial(run, job, tally, shown), backend_options={"use_uvloop": has_uvloop()})
+    except RunStopped:
+        if tally.found_files:
+            _conclude(job, tally, summary_of(job, tally, time.monotonic() - started_s, complete=False), out)
+        raise
+    _conclude(job, tally, summary, out)
+    if not summary.complete:
+        return INTERRUPTED
+    return 1 if summary.failures else 0
+
+
+def has_uvloop() -> bool:
+    """Say whether the extra `fast` is installed."""
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> None:
+    words = closing(summary, tally, job.settings.ledger)
+    where = job.settings.summary
+    if where == "-":
+        print(words, file=sys.stderr)
+        print(as_json(summary), file=out)
+        return
+    print(words, file=out)
+    if where is not None:
+        try:
+            Path(where).write_text(as_json(summary) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"--summary {where}: cannot be written ({error.strerror})") from error
+
+
+def as_json(summary: Summary) -> str:
+    """Return a summary as one JSON object."""
+    return json.dumps({**dataclasses.asdict(summary), "elapsed_s": round(summary.elapsed_s, 3)})

@@ -1,0 +1,225 @@
+"""Settings as frozen, validated values with units.
+
+Each setting is defined once, here: its name, type, unit, default, help and the evidence for the default. The command
+line, the environment (`BULKSTOW_…`) and the TOML file all read this definition. A secret is never a setting: settings
+name where a secret comes from, so they can be printed, recorded and compared.
+
+This module opens no file and makes no connection.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from cyclopts import Group, Parameter, Token
+
+from bulkstow.errors import ConfigurationError
+
+_SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_TIME_UNITS = {"": 1.0, "MS": 0.001, "S": 1.0, "M": 60.0, "MIN": 60.0, "H": 3600.0, "D": 86400.0}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_size_bytes(text: str) -> int:
+    """Return bytes: `16MiB`, `1.5 GB`, `4096`. Raises ValueError for anything else."""
+    return int(_quantity(text, _SIZE_UNITS, "a size such as 16MiB, 500MB or 4096"))
+
+
+def parse_duration_s(text: str) -> float:
+    """Return seconds: `30s`, `500ms`, `5m`, `2h`, `90`. Raises ValueError for anything else."""
+    return _quantity(text, _TIME_UNITS, "a time such as 30s, 5m or 500ms")
+
+
+def show_size(size_bytes: float | None) -> str:
+    """Return a size as a person reads it: `16MiB`, `1.05GB` where no power of two fits."""
+    if size_bytes is None:
+        return "unlimited"
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size_bytes >= factor and size_bytes % factor == 0:
+            return f"{int(size_bytes) // factor}{unit}"
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= factor:
+            return (
+                f"{size_bytes / factor:.3g}{unit}" if size_bytes < 1000 * factor else f"{size_bytes / factor:.0f}{unit}"
+            )
+    return f"{size_bytes:.0f}B"
+
+
+def show_duration(duration_s: float) -> str:
+    """Return a time as a person reads it: `850ms`, `12.3s`, `4m05s`, `3h20m`."""
+    if duration_s < 1:
+        return f"{duration_s * 1000:.0f}ms"
+    if duration_s < 60:
+        return f"{duration_s:.3g}s"
+    minutes, seconds = divmod(round(duration_s), 60)
+    if minutes < 60:
+        return f"{minutes}m{seconds:02d}s" if seconds else f"{minutes}m"
+    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes % 60 else f"{minutes // 60}h"
+
+
+def _quantity(text: str, units: dict[str, float] | dict[str, int], expected: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2].upper() not in units:
+        raise ValueError(f"{text!r} is not {expected}")
+    return float(match[1]) * units[match[2].upper()]
+
+
+def _size_token(_type: object, tokens: Sequence[Token]) -> int:
+    return parse_size_bytes(tokens[0].value)
+
+
+def _limit_token(_type: object, tokens: Sequence[Token]) -> int | None:
+    return None if tokens[0].value == "unlimited" else parse_size_bytes(tokens[0].value)
+
+
+def _count_token(_type: object, tokens: Sequence[Token]) -> int | None:
+    return None if tokens[0].value == "unlimited" else int(tokens[0].value)
+
+
+def _duration_token(_type: object, tokens: Sequence[Token]) -> float:
+    return parse_duration_s(tokens[0].value)
+
+
+Size = Annotated[int, Parameter(converter=_size_token, show_default=show_size, n_tokens=1)]
+SizeLimit = Annotated[int | None, Parameter(converter=_limit_token, show_default=show_size, n_tokens=1)]
+CountLimit = Annotated[int | None, Parameter(converter=_count_token, n_tokens=1)]
+Duration = Annotated[float, Parameter(converter=_duration_token, show_default=show_duration, n_tokens=1)]
+Switch = Annotated[bool, Parameter(negative="", show_default=False)]
+
+LOGIN = Group("Login and connection", sort_key=20)
+BATCHES = Group("Batches and speed", sort_key=10)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationSettings:
+    """A DICOMweb server, and how to talk to it.
+
+    Raises ConfigurationError for a URL, header or combination that cannot be used.
+    """
+
+    url: str = ""
+    """The DICOMweb root; instances are posted to URL/studies."""
+    header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    """A request header 'Name: value'; may be repeated."""
+    user: Annotated[str | None, Parameter(group=LOGIN)] = None
+    """User for Basic login; the password comes from BULKSTOW_PASSWORD or --password-file."""
+    password_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
+    """File whose first line is the password."""
+    bearer_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
+    """File whose first line is a bearer token (or set BULKSTOW_BEARER); read again when the server says 401."""
+    bearer_command: Annotated[str | None, Parameter(group=LOGIN)] = None
+    """Command that prints a bearer token; run again when the server says 401."""
+    ca_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
+    """Certificates (PEM) to trust instead of the system's."""
+    client_cert: Annotated[Path | None, Parameter(group=LOGIN)] = None
+    """Client certificate (PEM)."""
+    client_key: Annotated[Path | None, Parameter(group=LOGIN)] = None
+    """Its private key (PEM), where it is not in the same file."""
+    insecure: Annotated[Switch, Parameter(group=LOGIN)] = False
+    """Do not verify the server's certificate."""
+    chunked: Annotated[Switch, Parameter(group=LOGIN)] = False
+    """Send chunked, without a Content-Length (slower: Orthanc takes three times as long for a 400 MB part)."""
+    quote_boundary: Annotated[Switch, Parameter(group=LOGIN)] = False
+    """Put the multipart boundary in quotes."""
+    connect_timeout_s: Annotated[Duration, Parameter(name="--connect-timeout", group=LOGIN)] = 10.0
+    """Time for a connection to stand; a SYN lost twice is sent again after 3 s and 7 s."""
+    stall_timeout_s: Annotated[Duration, Parameter(name="--stall-timeout", group=LOGIN)] = 60.0
+    """Time in which the server must take some bytes; slow is fine, nothing is not."""
+    thinking_timeout_s: Annotated[Duration, Parameter(name="--thinking-timeout", group=LOGIN)] = 120.0
+    """Time for the answer once the body is sent; a second is added for each MiB and each ten instances of the batch."""
+    trust_status: Switch = False
+    """Take a 2xx that lists nothing as stored, for servers that answer with an empty body."""
+
+    def __post_init__(self) -> None:
+        if not self.url:
+            raise ConfigurationError(
+                "--url is missing: give the DICOMweb root, such as http://localhost:8042/dicom-web"
+            )
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(f"--url {self.url!r}: expected http://HOST/ROOT or https://HOST/ROOT")
+        if parts.username or parts.password:
+            raise ConfigurationError("--url holds a user or password, which would be seen: use --user")
+        if parts.query or parts.fragment:
+            raise ConfigurationError(
+                f"--url {self.url!r}: STOW-RS takes no query (PS3.18 §10.5.1); leave out ?… and #…"
+            )
+        for line in self.header:
+            name, colon, value = line.partition(":")
+            if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()) or "\n" in value:
+                raise ConfigurationError(f"--header {name.strip()!r}…: expected 'Name: value'")
+        logins = [self.user, self.bearer_file, self.bearer_command]
+        if sum(login is not None for login in logins) > 1:
+            raise ConfigurationError("--user, --bearer-file and --bearer-command: one login at a time")
+        if self.client_key and not self.client_cert:
+            raise ConfigurationError("--client-key without --client-cert")
+        _positive("--connect-timeout", self.connect_timeout_s)
+        _positive("--stall-timeout", self.stall_timeout_s)
+        _positive("--thinking-timeout", self.thinking_timeout_s)
+
+    @property
+    def root(self) -> str:
+        """The DICOMweb root without a slash at its end; a URL that names /studies itself is understood."""
+        return self.url.rstrip("/").removesuffix("/studies")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The user's headers by name."""
+        pairs = (line.partition(":") for line in self.header)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSettings:
+    """How an archive is sent.
+
+    Raises ConfigurationError for a number out of its range.
+    """
+
+    ledger: Path = Path("bulkstow.db")
+    """The journal of what became of every file; the same one again goes on where it stopped."""
+    concurrency: Annotated[int, Parameter(group=BATCHES)] = 4
+    """Requests under way at once."""
+    per_study: Annotated[int, Parameter(group=BATCHES)] = 4
+    """Requests of one study under way at once; the first of a study always goes by itself."""
+    batch_bytes: Annotated[SizeLimit, Parameter(group=BATCHES)] = 16 * 2**20
+    """Size of a request, or 'unlimited'; a larger file goes alone."""
+    batch_instances: Annotated[CountLimit, Parameter(group=BATCHES)] = 200
+    """Instances in a request, or 'unlimited'."""
+    affinity: Annotated[Literal["study", "none"], Parameter(group=BATCHES)] = "study"
+    """Keep a study's instances together in requests, or take them as they come."""
+    read_threads: Annotated[int, Parameter(group=BATCHES)] = 8
+    """Files read at once."""
+    retries: int = 4
+    """Times that an instance is sent again after a request without an answer."""
+    retry_failed: Switch = False
+    """Send again what an earlier run found refused."""
+    accept_missing_preamble: Switch = False
+    """Send files without the 128-byte preamble and DICM too."""
+    progress: Literal["auto", "bar", "log", "none"] = "auto"
+    """What to show on standard error: bars on a terminal, else a line every 30 s."""
+    summary: str | None = None
+    """Write the run's figures as one JSON object to this file, or '-' for standard output."""
+
+    def __post_init__(self) -> None:
+        _positive("--concurrency", self.concurrency)
+        _positive("--per-study", self.per_study)
+        _positive("--read-threads", self.read_threads)
+        _positive("--batch-bytes", math.inf if self.batch_bytes is None else self.batch_bytes)
+        _positive("--batch-instances", math.inf if self.batch_instances is None else self.batch_instances)
+        if self.retries < 0:
+            raise ConfigurationError(f"--retries {self.retries}: expected 0 or more")
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"{name} {value:g}: expected more than 0")

@@ -1,0 +1,213 @@
+"""One HTTP exchange: the one place that knows aiohttp's client.
+
+Owns connections, TLS, proxies, and the turning of every foreign exception into a value of ours. Follows no redirect,
+logs nobody in, and retries nothing but one thing: a request on a pooled connection that turns out to be dead before any
+answer goes once more on a new one, as servers close idle connections without a word (Orthanc after 1 s).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import SimpleNamespace, TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from bulkstow.config import DestinationSettings
+from bulkstow.errors import ConfigurationError, DestinationRefused
+from bulkstow.model import Cause, Interruption, Reply
+
+ANSWER_LIMIT_BYTES = 64 * 2**20
+"""An item of an answer is 300 to 600 bytes in JSON and twice that in XML: room for 50,000 instances."""
+
+RETRY_AFTER_LIMIT_S = 24 * 3600.0
+"""Nobody means more than a day; a clock that is wrong may say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to ask. `body` starts a new body at each call: every attempt has its own."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Callable[[], AsyncIterator[memoryview]] | None = None
+
+
+class HttpClient:
+    """Connections to one DICOMweb root; use it as an asynchronous context.
+
+    Raises ConfigurationError for certificates that cannot be loaded.
+    """
+
+    def __init__(self, settings: DestinationSettings) -> None:
+        self._settings = settings
+        self._ssl = _ssl_context(settings)
+        self._proxy = _proxy(settings.root)
+        self._sessions = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._pooled = await self._sessions.enter_async_context(self._session(force_close=False))
+        self._fresh = await self._sessions.enter_async_context(self._session(force_close=True))
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._sessions.aclose()
+
+    async def exchange(self, request: Request) -> Reply | Interruption:
+        """Make a request and read its answer whole; an Interruption tells why there is none.
+
+        Raises DestinationRefused when the server's certificate is not trusted.
+        """
+        trail = _Trail()
+        result = await self._exchange(request, self._pooled, trail)
+        if trail.reused and isinstance(result, Interruption) and result.cause is Cause.DISCONNECTED:
+            return await self._exchange(request, self._fresh, _Trail())
+        return result
+
+    def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_on_reused)
+        return aiohttp.ClientSession(
+            # The number of requests under way is the pipeline's affair: no second limit here.
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl, force_close=force_close),
+            # No deadline over the whole; stalls and thinking are clocked by who sends the body.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout_s),
+            headers={"User-Agent": "bulkstow", **self._settings.headers},
+            cookie_jar=aiohttp.CookieJar(unsafe=True),  # load balancers at bare addresses set sticky cookies too
+            trace_configs=[trace],
+        )
+
+    async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Reply | Interruption:
+        try:
+            async with session.request(
+                request.method,
+                self._settings.root + request.path,
+                params=request.query,
+                headers=request.headers,
+                data=None if request.body is None else trail.follow(request.body()),
+                proxy=self._proxy,
+                allow_redirects=False,
+                trace_request_ctx=trail,
+            ) as response:
+                answer = await _read_answer(response)
+                if trail.body_started and not trail.body_ended:
+                    response.close()  # it answered before it had heard us out: neither go on, nor keep the connection
+                return answer
+        except _UNTRUSTED as error:
+            raise DestinationRefused(
+                f"the certificate of {self._settings.root} is not trusted ({_words(error)}): "
+                "give its authority with --ca-file, or --insecure"
+            ) from error
+        except _UNREACHABLE as error:
+            return Interruption(Cause.UNREACHABLE, body_started=False, detail=_words(error))
+        except _Overlong as error:
+            return Interruption(Cause.OVERLONG, body_started=trail.body_started, detail=str(error))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Interruption(Cause.DISCONNECTED, body_started=trail.body_started, detail=_words(error))
+
+
+@dataclass(slots=True)
+class _Trail:
+    """How far one request got."""
+
+    reused: bool = False
+    body_started: bool = False
+    body_ended: bool = False
+
+    async def follow(self, body: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+        async for piece in body:
+            self.body_started = True
+            yield piece
+        self.body_ended = True
+
+
+_UNTRUSTED = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)
+_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError, aiohttp.ConnectionTimeoutError)
+
+
+class _Overlong(Exception):
+    """The answer is longer than anyone's answer."""
+
+
+async def _on_reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+async def _read_answer(response: aiohttp.ClientResponse) -> Reply:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > ANSWER_LIMIT_BYTES:
+            raise _Overlong(f"more than {ANSWER_LIMIT_BYTES} bytes")
+    headers = response.headers
+    return Reply(
+        status=response.status,
+        body=bytes(body),
+        content_type=headers.get("Content-Type", ""),
+        warning=headers.get("Warning", ""),
+        retry_after_s=retry_after_s(headers.get("Retry-After", ""), datetime.now(UTC)),
+        location=headers.get("Location", ""),
+    )
+
+
+def retry_after_s(value: str, now: datetime) -> float | None:
+    """Return the seconds that a Retry-After header asks for, as seconds or a date (RFC 9110 §10.2.3); None if none."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), RETRY_AFTER_LIMIT_S)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return min(max(0.0, (when - now).total_seconds()), RETRY_AFTER_LIMIT_S)
+
+
+def _ssl_context(settings: DestinationSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.client_cert is not None:
+            context.load_cert_chain(settings.client_cert, settings.client_key)
+    except OSError as error:
+        names = " ".join(str(path) for path in (settings.ca_file, settings.client_cert, settings.client_key) if path)
+        raise ConfigurationError(f"certificates {names} cannot be loaded: {_words(error)}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for this URL.
+
+    aiohttp's own `trust_env` would read ~/.netrc too, and log in with what it finds there.
+    """
+    parts = urlsplit(url)
+    if parts.hostname is None or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def _words(error: BaseException) -> str:
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return str(error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return error.os_error.strerror or str(error.os_error)
+        case OSError() if error.strerror:
+            return error.strerror
+        case _:
+            return str(error) or type(error).__name__

@@ -1,0 +1,81 @@
+"""Asking what is there: QIDO-RS (PS3.18 §10.6).
+
+The proof that an instance arrived is its SOP Instance UID in a list of instances of its series. Counts prove nothing.
+Pages are asked for until one brings nothing new: servers cap a page silently (dcm4chee at 1000, Azure at 200), and
+some ignore `offset`. Knows no HTTP client: it is given a function that gets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import groupby
+
+from bulkstow.model import Header, Instance, Interruption, Reply
+
+Get = Callable[[str, Mapping[str, str]], Awaitable[Reply | Interruption]]
+
+PAGE_INSTANCES = 200
+"""Azure's maximum, the smallest of all."""
+
+SINGLE_QUERIES = 10
+"""Up to so many instances of a series are asked for one by one: cheaper than paging through what may be thousands."""
+
+_SOP_INSTANCE_UID = "00080018"
+
+
+async def find(get: Get, instances: Iterable[Instance]) -> frozenset[str] | Reply | Interruption:
+    """Return the SOP Instance UIDs among `instances` that the server lists, or the exchange that failed."""
+    found: set[str] = set()
+    headers = sorted((i.header for i in instances), key=lambda h: (h.study_uid, h.series_uid))
+    for _, series in groupby(headers, key=lambda h: (h.study_uid, h.series_uid)):
+        wanted = list(series)
+        answer = await (_find_singly(get, wanted) if len(wanted) <= SINGLE_QUERIES else _find_paged(get, wanted))
+        if not isinstance(answer, set):
+            return answer
+        found |= answer
+    return frozenset(found)
+
+
+async def _find_singly(get: Get, wanted: list[Header]) -> set[str] | Reply | Interruption:
+    found: set[str] = set()
+    for header in wanted:
+        uid = header.sop_instance_uid
+        page = _page(await get(_instances_of(header), {"SOPInstanceUID": uid}))
+        if not isinstance(page, set):
+            return page
+        found |= page & {uid}
+    return found
+
+
+async def _find_paged(get: Get, wanted: list[Header]) -> set[str] | Reply | Interruption:
+    uids = {header.sop_instance_uid for header in wanted}
+    listed: set[str] = set()
+    offset = 0
+    while not uids <= listed:
+        query = {"limit": str(PAGE_INSTANCES), "offset": str(offset)}
+        page = _page(await get(_instances_of(wanted[0]), query))
+        if not isinstance(page, set):
+            return page
+        if page <= listed:
+            break
+        listed |= page
+        offset += len(page)
+    return listed & uids
+
+
+def _instances_of(header: Header) -> str:
+    return f"/studies/{header.study_uid}/series/{header.series_uid}/instances"
+
+
+def _page(answer: Reply | Interruption) -> set[str] | Reply | Interruption:
+    """Return the UIDs of one page; 204 and an empty list are both 'no match'."""
+    if isinstance(answer, Interruption) or answer.status not in (200, 204, 206):
+        return answer
+    if answer.status == 204 or not answer.body.strip():
+        return set()
+    try:
+        items = json.loads(answer.body)
+        return {str(item[_SOP_INSTANCE_UID]["Value"][0]).rstrip("\0 ") for item in items if _SOP_INSTANCE_UID in item}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return Reply(status=406, body=b"the answer to QIDO-RS is not DICOM JSON")

@@ -1,0 +1,150 @@
+"""A STOW-RS server as a place to send to.
+
+`StowDestination.send` posts a batch once and tells how that ended, as a value; it decides nothing about the instances
+and retries nothing but a login. `find` asks what is there.
+
+The clock is here: a connection has its time, then the server must take some bytes every now and then, then it has time
+to think, the longer the larger the batch. There is no deadline over the whole: slow is not dead.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+import anyio
+
+from bulkstow.config import DestinationSettings
+from bulkstow.destination import qido
+from bulkstow.destination.auth import Auth
+from bulkstow.destination.body import Body
+from bulkstow.destination.http import HttpClient, Request
+from bulkstow.errors import DestinationRefused, LoginRefused
+from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spoiled
+from bulkstow.wire.multipart import BOUNDARY_ALPHABET, BOUNDARY_LENGTH, content_type
+
+THINKING_S_PER_MIB = 1.0
+THINKING_S_PER_INSTANCE = 0.1
+"""Added to the thinking timeout: servers that parse and index after the last byte take some ms an instance (Orthanc on
+a spinning disk up to 50), and a spooled body is read once more at disk speed."""
+
+ACCEPT = "application/dicom+json"
+"""Every server answers this; Google gives XML unless asked, Azure nothing but this."""
+
+R = TypeVar("R", bound=Result)
+
+
+class Destination(Protocol):
+    """Where a pipeline sends: one exchange at a time, told as a value."""
+
+    async def send(self, batch: Batch) -> Result:
+        """Send a batch once."""
+
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+        """Ask which of the instances are there; return their SOP Instance UIDs, or how the question failed."""
+
+
+class StowDestination:
+    """A STOW-RS server; use it as an asynchronous context.
+
+    `on_taken(n)` hears of every n bytes that the server has taken. Raises ConfigurationError for certificates that
+    cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        settings: DestinationSettings,
+        auth: Auth,
+        *,
+        read_threads: int = 8,
+        on_taken: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._auth = auth
+        self._on_taken = on_taken
+        self._http = HttpClient(settings)
+        self._readers = ThreadPoolExecutor(read_threads, thread_name_prefix="read")
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(exc_type, exc, traceback)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def send(self, batch: Batch) -> Result:
+        """Post a batch once (PS3.18 §10.5); after a 401 once more with a fresh login.
+
+        Raises DestinationRefused when the server's certificate is not trusted.
+        """
+        return await self._logged_in(lambda login: self._post(batch, login))
+
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+        """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
+        return await qido.find(self._get, instances)
+
+    async def reach(self) -> None:
+        """Ask the server for anything, to tell a wrong address, certificate or login before a file is read.
+
+        Raises DestinationRefused and LoginRefused.
+        """
+        root = self._settings.root
+        match await self._get("/studies", {"limit": "1"}):
+            case Interruption(cause=Cause.UNREACHABLE, detail=why):
+                raise DestinationRefused(f"cannot connect to {root}: {why}; is the server running, is the URL right?")
+            case Reply(status=401):
+                raise LoginRefused(f"{root} refuses our login (401): check --user, --header or the bearer token")
+            case _:
+                return
+
+    async def _get(self, path: str, query: Mapping[str, str]) -> Reply | Interruption:
+        async def get(login: Mapping[str, str]) -> Reply | Interruption:
+            request = Request("GET", path, {**login, "Accept": ACCEPT}, query)
+            with anyio.move_on_after(self._settings.thinking_timeout_s):
+                return await self._http.exchange(request)
+            return Interruption(Cause.UNANSWERED, body_started=False)
+
+        return await self._logged_in(get)
+
+    async def _logged_in(self, exchange: Callable[[Mapping[str, str]], Awaitable[R]]) -> R:
+        """Make an exchange; once more with a fresh login after a 401."""
+        login = self._auth.headers()
+        result = await exchange(login)
+        if isinstance(result, Reply) and result.status == 401 and await self._auth.refresh(login):
+            return await exchange(self._auth.headers())
+        return result
+
+    async def _post(self, batch: Batch, login: Mapping[str, str]) -> Result:
+        settings = self._settings
+        boundary = "".join(secrets.choice(BOUNDARY_ALPHABET) for _ in range(BOUNDARY_LENGTH))
+        thinking_s = settings.thinking_timeout_s
+        thinking_s += THINKING_S_PER_MIB * batch.size_bytes / 2**20 + THINKING_S_PER_INSTANCE * len(batch.instances)
+        with anyio.CancelScope() as scope:
+
+            def taken(count_bytes: int) -> None:
+                self._on_taken(count_bytes)
+                allowed_s = thinking_s if body.is_taken else settings.stall_timeout_s
+                scope.deadline = anyio.current_time() + allowed_s
+
+            body = Body(batch.instances, boundary, self._readers, taken)
+            headers = {
+                **login,
+                "Accept": ACCEPT,
+                "Content-Type": content_type(boundary, quoted=settings.quote_boundary),
+            }
+            if not settings.chunked:
+                headers["Content-Length"] = str(body.length_bytes)
+            scope.deadline = anyio.current_time() + settings.connect_timeout_s + settings.stall_timeout_s
+            result: Result = await self._http.exchange(Request("POST", "/studies", headers, body=body.chunks))
+        if scope.cancelled_caught:
+            cause = Cause.UNANSWERED if body.is_taken else Cause.STALLED
+            result = Interruption(cause, body_started=body.is_started)
+        if body.fault is not None and not isinstance(result, Reply):
+            return Spoiled(body.fault.instance, body.fault.reason)
+        return result

@@ -1,0 +1,312 @@
+"""The journal: what is known of every file, on disk, for this run and the next.
+
+One SQLite file in WAL mode, with one writer and one reader connection, and a lock that keeps a second run out. A row is
+written only when a file's fate is known, so whatever a crash interrupts has no row, or its old one, and is sent again.
+`synchronous=NORMAL` is enough for that: WAL then survives the death of the process whole, and the death of the machine
+without damage; what the machine's death takes back is sent again.
+
+It knows nothing of servers or of the pipeline, and it never guesses: a ledger of another schema is refused.
+Methods block; the pipeline calls them in threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bulkstow.errors import LedgerError
+from bulkstow.model import Candidate, Fate, Header, Outcome
+
+APPLICATION_ID = 0x53544F57
+"""`STOW`: how a ledger is told from any other SQLite file."""
+
+SCHEMA_VERSION = 1
+
+LOCK_SUFFIX = "-lock"
+
+_SCHEMA = """
+CREATE TABLE destination (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE,
+    ceiling_bytes INTEGER             -- the largest body to send there, learned from a 413
+);
+CREATE TABLE file (
+    destination INTEGER NOT NULL REFERENCES destination,
+    path BLOB NOT NULL,               -- bytes as the file system has them: a name need not be UTF-8
+    size_bytes INTEGER NOT NULL,
+    modified_ns INTEGER NOT NULL,
+    study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    copy_of BLOB,                     -- path of the file that stands for the same SOP instance
+    PRIMARY KEY (destination, path)
+) WITHOUT ROWID;
+CREATE INDEX file_by_instance ON file (destination, sop_instance_uid) WHERE sop_instance_uid IS NOT NULL;
+"""
+
+_COLUMNS = (
+    "path, size_bytes, modified_ns, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
+    "outcome, reason, attempts, copy_of"
+)
+
+_SUCCESSES = ", ".join(f"'{fate}'" for fate in Fate if fate.is_success)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger holds of a file that has not changed since."""
+
+    fate: Fate
+    is_final: bool
+    """Nothing has to be done for it again, unless the user asks."""
+
+
+class Ledger(AbstractContextManager["Ledger"]):
+    """The journal of what was sent to one destination; open it for one run at a time.
+
+    Raises LedgerError when the file cannot be opened or written, belongs to a run that is going on, or was not
+    written by this version of bulkstow.
+    """
+
+    def __init__(self, path: Path, destination: str) -> None:
+        self.path = path
+        self._lock_fd = _lock(path)
+        try:
+            with _explained(path):
+                self._writer = _connect(path)
+                _prepare(self._writer, path)
+                self._reader = _connect(path)
+                self._destination = self._destination_id(destination)
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self._reading = threading.Lock()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the ledger and let the next run have it."""
+        self._reader.close()
+        self._writer.close()
+        os.close(self._lock_fd)
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Absolute paths of the ledger's own files, which are no part of an archive."""
+        path = os.path.abspath(self.path)  # noqa: PTH100 - as the walk spells paths: links not resolved
+        return frozenset(path + suffix for suffix in ("", "-wal", "-shm", "-journal", LOCK_SUFFIX))
+
+    def look_up(
+        self, candidates: Sequence[Candidate], *, retry_failed: bool = False, retry_skipped: bool = False
+    ) -> list[Known | None]:
+        """Return for each candidate what is known of it; None where it is new or has changed since.
+
+        A copy is final only while the file that stands for it is on the server.
+        """
+        query = f"""
+            SELECT f.path, f.size_bytes, f.modified_ns, f.outcome, f.copy_of IS NULL OR o.outcome IN ({_SUCCESSES})
+            FROM file AS f LEFT JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
+            WHERE f.destination = ? AND f.path IN ({_marks(len(candidates))})"""  # noqa: S608 - only ? and constants
+        keys = [os.fsencode(candidate.location) for candidate in candidates]
+        rows = {row[0]: row[1:] for row in self._read(query, (self._destination, *keys))}
+
+        def known(candidate: Candidate, key: bytes) -> Known | None:
+            row = rows.get(key)
+            if row is None or row[:2] != (candidate.size_bytes, candidate.modified_ns):
+                return None
+            fate = Fate(row[2])
+            settled = (
+                fate.is_success
+                or (fate is Fate.REFUSED and not retry_failed)
+                or (fate is Fate.SKIPPED and not retry_skipped and bool(row[3]))
+            )
+            return Known(fate, settled)
+
+        return [known(candidate, key) for candidate, key in zip(candidates, keys, strict=True)]
+
+    def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, Candidate]:
+        """Return, by SOP Instance UID, the file that was sent for it and is on the server."""
+        query = f"""
+            SELECT sop_instance_uid, path, size_bytes, modified_ns FROM file
+            WHERE destination = ? AND sop_instance_uid IN ({_marks(len(sop_instance_uids))})
+            AND outcome IN ({_SUCCESSES})"""  # noqa: S608 - only ? and constants
+        rows = self._read(query, (self._destination, *sop_instance_uids))
+        return {uid: Candidate(os.fsdecode(path), size, modified) for uid, path, size, modified in rows}
+
+    def orphaned_copies(self, *, limit: int) -> list[Candidate]:
+        """Return files passed over as copies of one that then did not reach the server, in the order of their paths."""
+        query = f"""
+            SELECT f.path, f.size_bytes, f.modified_ns
+            FROM file AS f JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
+            WHERE f.destination = ? AND f.copy_of IS NOT NULL AND o.outcome NOT IN ({_SUCCESSES})
+            ORDER BY f.path LIMIT ?"""  # noqa: S608 - only constants
+        rows = self._read(query, (self._destination, limit))
+        return [Candidate(os.fsdecode(path), size, modified) for path, size, modified in rows]
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Write outcomes in one transaction; when this returns they survive the process."""
+        rows = [(self._destination, *_row(outcome)) for outcome in outcomes]
+        with _explained(self.path), self._writer:
+            self._writer.execute("BEGIN")
+            self._writer.executemany(
+                f"INSERT OR REPLACE INTO file (destination, {_COLUMNS}) VALUES ({_marks(13)})",  # noqa: S608
+                rows,
+            )
+
+    @property
+    def ceiling_bytes(self) -> int | None:
+        """The largest body to send to this destination, learned in this run or an earlier one."""
+        rows = self._read("SELECT ceiling_bytes FROM destination WHERE id = ?", (self._destination,))
+        ceiling: int | None = rows[0][0]
+        return ceiling
+
+    def learn_ceiling(self, ceiling_bytes: int) -> None:
+        """Remember that larger bodies are refused there."""
+        with _explained(self.path):
+            self._writer.execute(
+                "UPDATE destination SET ceiling_bytes = ? WHERE id = ?", (ceiling_bytes, self._destination)
+            )
+
+    def _destination_id(self, url: str) -> int:
+        self._writer.execute("INSERT OR IGNORE INTO destination (url) VALUES (?)", (url,))
+        row: tuple[int] = self._writer.execute("SELECT id FROM destination WHERE url = ?", (url,)).fetchone()
+        return row[0]
+
+    def _read(self, query: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        with self._reading, _explained(self.path):
+            return self._reader.execute(query, parameters).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the ledger, for reports."""
+
+    destination: str
+    outcome: Outcome
+
+
+def read_entries(path: Path, fates: Iterable[Fate] = ()) -> Iterator[Entry]:
+    """Yield what a ledger holds, in the order of paths, only of the given fates if there are any.
+
+    Opens read-only, also beside a run. Raises LedgerError when the file is not there, or is no ledger.
+    """
+    if not path.is_file():
+        raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
+    wanted = tuple(fates)
+    chosen = f"WHERE outcome IN ({_marks(len(wanted))})" if wanted else ""
+    with _explained(path):
+        connection = _connect(path, read_only=True)
+        try:
+            _check(connection, path)
+            query = f"SELECT url, {_COLUMNS} FROM file JOIN destination ON destination = id {chosen} ORDER BY id, path"  # noqa: S608
+            for url, *row in connection.execute(query, wanted):
+                yield Entry(url, _outcome(row))
+        finally:
+            connection.close()
+
+
+def _row(outcome: Outcome) -> tuple[object, ...]:
+    candidate, header = outcome.candidate, outcome.header
+    uids: tuple[str | None, ...] = (None,) * 5
+    if header is not None:
+        uids = (
+            header.study_uid,
+            header.series_uid,
+            header.sop_instance_uid,
+            header.sop_class_uid,
+            header.transfer_syntax_uid,
+        )
+    return (
+        os.fsencode(candidate.location),
+        candidate.size_bytes,
+        candidate.modified_ns,
+        *uids,
+        outcome.fate.value,
+        outcome.reason,
+        outcome.attempts,
+        os.fsencode(outcome.copy_of) if outcome.copy_of else None,
+    )
+
+
+def _outcome(row: Sequence[Any]) -> Outcome:
+    path, size, modified, study, series, instance, sop_class, syntax, fate, reason, attempts, copy_of = row
+    return Outcome(
+        Candidate(os.fsdecode(path), size, modified),
+        None if instance is None else Header(study, series, instance, sop_class, syntax),
+        Fate(fate),
+        reason,
+        attempts,
+        "" if copy_of is None else os.fsdecode(copy_of),
+    )
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    if read_only:
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA busy_timeout = 5000")  # a report may hold a read lock for a moment
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make a new ledger, or check that this one is ours."""
+    tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables:
+        _check(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if not tables:
+        connection.executescript(
+            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};{_SCHEMA}COMMIT;"
+        )
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise LedgerError(f"{path} is a database, but not bulkstow's ledger: give another file with --ledger")
+    if version != SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger {path} has schema {version}, this bulkstow reads schema {SCHEMA_VERSION}: "
+            "use the bulkstow that wrote it, or a new --ledger (what is stored is then sent again)"
+        )
+
+
+def _lock(path: Path) -> int:
+    """Hold a lock beside the ledger: SQLite's own would let a second run in between two writes."""
+    lock_path = path.with_name(path.name + LOCK_SUFFIX)
+    try:
+        fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise LedgerError(f"cannot write the ledger's lock {lock_path}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise LedgerError(
+            f"the ledger {path} is in use by another run: wait for it, or give another --ledger"
+        ) from error
+    return fd
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into a line for a person."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(f"the ledger {path} cannot be used: {error}") from error

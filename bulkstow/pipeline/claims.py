@@ -1,0 +1,81 @@
+"""One file for each SOP instance.
+
+An archive holds copies: exports, backups, links. The first file of an instance claims it; another is passed over as its
+copy, with the word whether the bytes are the same, and only while the first one's way is open or it has reached the
+server. What is under way is known here, what is over the ledger knows: memory does not grow with the archive.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from collections.abc import Iterable, Sequence
+
+from bulkstow.ledger import Ledger
+from bulkstow.model import Candidate, Fate, Instance, Outcome
+
+
+class Claims:
+    """Who stands for each SOP instance that is under way.
+
+    `sort_out` blocks and is called in a thread, one call at a time; `release` may be called meanwhile.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._under_way: dict[str, Candidate] = {}
+
+    def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
+        """Return the instances to send, the outcomes of copies, and files that came twice by the same path."""
+        claimed: list[Instance] = []
+        copies: list[tuple[Instance, Candidate]] = []
+        again: list[Candidate] = []
+        for instance in instances:
+            owner = self._under_way.setdefault(instance.header.sop_instance_uid, instance.candidate)
+            if owner is instance.candidate:
+                claimed.append(instance)
+            elif owner.location == instance.candidate.location:
+                again.append(instance.candidate)
+            else:
+                copies.append((instance, owner))
+        # Only now: a claim is released after its outcome is in the ledger, so what is neither claimed nor there is new.
+        owners = self._ledger.owners([instance.header.sop_instance_uid for instance in claimed])
+        fresh: list[Instance] = []
+        for instance in claimed:
+            uid = instance.header.sop_instance_uid
+            if uid in owners and _stands_for(owners[uid], instance):
+                copies.append((instance, owners[uid]))
+                del self._under_way[uid]
+            else:
+                fresh.append(instance)
+        return fresh, [_copy(instance, owner) for instance, owner in copies], again
+
+    def release(self, outcomes: Iterable[Outcome]) -> None:
+        """Let go of what is settled, once the ledger has it."""
+        for outcome in outcomes:
+            if outcome.header is not None and not outcome.copy_of:
+                self._under_way.pop(outcome.header.sop_instance_uid, None)
+
+
+def _stands_for(owner: Candidate, instance: Instance) -> bool:
+    """Say whether the file that was sent is another one, and still what it was: else nothing can be said of bytes."""
+    if owner.location == instance.candidate.location:
+        return False
+    try:
+        status = os.stat(owner.location)  # noqa: PTH116 - a str that need not be UTF-8
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (owner.size_bytes, owner.modified_ns)
+
+
+def _copy(instance: Instance, owner: Candidate) -> Outcome:
+    candidate = instance.candidate
+    try:
+        same = candidate.size_bytes == owner.size_bytes and filecmp.cmp(
+            candidate.location, owner.location, shallow=False
+        )
+    except OSError as error:
+        return Outcome(candidate, instance.header, Fate.UNREADABLE, f"cannot be read: {error.strerror}")
+    bytes_are = "same" if same else "other"
+    reason = f"a second copy of the SOP instance, {bytes_are} bytes: see {owner.location}"
+    return Outcome(candidate, instance.header, Fate.SKIPPED, reason, copy_of=owner.location)

@@ -1,0 +1,117 @@
+"""One run: the stages joined by streams, from sources to the ledger.
+
+The end of input closes the streams one after the other, and that ends everything: there are no sentinels and no joins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import anyio
+import anyio.to_thread
+
+from bulkstow.config import UploadSettings
+from bulkstow.destination.stow import Destination
+from bulkstow.errors import BulkstowError
+from bulkstow.ledger import Ledger
+from bulkstow.model import Candidate, Instance, Outcome
+from bulkstow.pipeline.claims import Claims
+from bulkstow.pipeline.delivery import Delivery, record
+from bulkstow.pipeline.intake import Inspection, assemble, inspect, scan
+from bulkstow.pipeline.outbox import Outbox
+from bulkstow.policy.batching import Batcher, BatchLimits
+from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.retry import Backoff, Breaker
+from bulkstow.policy.settlement import Rules
+from bulkstow.progress.events import Reopened, Reporter
+
+ORPHANS_PER_PASS = 10_000
+"""Bounds memory; an archive with more copies of failed files than that takes several passes."""
+
+LISTS_AHEAD = 4
+"""Lists between two stages: enough that a slow directory or a slow commit does not stop the stage after it."""
+
+
+class Run:
+    """An upload to one destination; `drain` ends it early and in good order."""
+
+    def __init__(
+        self,
+        settings: UploadSettings,
+        destination: Destination,
+        ledger: Ledger,
+        reporter: Reporter,
+        *,
+        trust_status: bool = False,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._settings = settings
+        self._destination = destination
+        self._ledger = ledger
+        self._reporter = reporter
+        self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status)
+        self._backoff = backoff or Backoff()
+        self._outbox: Outbox | None = None
+        self.is_draining = False
+
+    def drain(self) -> None:
+        """Start nothing more, finish and record what is under way."""
+        self.is_draining = True
+        if self._outbox is not None:
+            self._outbox.abandon()
+
+    async def carry_out(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
+        """Send what the lists name and the ledger has not settled.
+
+        Files that were passed over as copies of one that then did not reach the server have their own turn at the end.
+        Raises RunStopped for what no retry mends.
+        """
+        await self._pass(lists)
+        while not self.is_draining and (orphans := await self._orphans()):
+            self._reporter.tell(Reopened(len(orphans), sum(orphan.size_bytes for orphan in orphans)))
+            await self._pass(iter([orphans]))
+
+    async def _orphans(self) -> list[Candidate]:
+        return await anyio.to_thread.run_sync(lambda: self._ledger.orphaned_copies(limit=ORPHANS_PER_PASS))
+
+    async def _pass(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
+        settings, reporter = self._settings, self._reporter
+        breaker = Breaker()
+        batcher = Batcher(self._limits(), keep_studies=settings.affinity == "study")
+        outbox = self._outbox = Outbox(senders=settings.concurrency, lanes=Lanes(settings.per_study), breaker=breaker)
+        claims = Claims(self._ledger)
+        inspection = Inspection(settings.retry_failed, settings.accept_missing_preamble)
+        delivery = Delivery(
+            self._destination, outbox, batcher, breaker, self._backoff, self._rules, self._ledger, reporter
+        )
+        found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+        instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
+        outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](LISTS_AHEAD * settings.concurrency)
+        try:
+            async with anyio.create_task_group() as stages, outcomes_in:
+                stages.start_soon(
+                    scan, lists, self._ledger, inspection, outbox, found_in, outcomes_in.clone(), reporter
+                )
+                stages.start_soon(inspect, found, inspection, claims, instances_in, outcomes_in.clone(), reporter)
+                stages.start_soon(assemble, instances, batcher, outbox)
+                for _ in range(settings.concurrency):
+                    stages.start_soon(delivery.send, outcomes_in.clone())
+                stages.start_soon(record, outcomes, self._ledger, claims, reporter)
+                outcomes_in.close()
+        except* BulkstowError as group:
+            raise _first(group) from None
+        if delivery.stopped_by is not None:
+            raise delivery.stopped_by
+
+    def _limits(self) -> BatchLimits:
+        limit_bytes = self._settings.batch_bytes
+        learned_bytes = self._ledger.ceiling_bytes
+        if learned_bytes is not None and (limit_bytes is None or learned_bytes < limit_bytes):
+            limit_bytes = learned_bytes
+        return BatchLimits(limit_bytes, self._settings.batch_instances)
+
+
+def _first(group: BaseExceptionGroup[BulkstowError]) -> BaseException:
+    """Return the one exception that matters to a person: stages fail together when one of them does."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,359 @@
+"""What an exchange proves: what became of each instance, and what has to be sent or asked again.
+
+This is the heart. `settle` and `settle_asked` are pure functions; together they keep these promises:
+
+- *Stored* is said only of an instance that the server named in ReferencedSOPSequence and not in FailedSOPSequence, that
+  a QIDO-RS query found, or whose 2xx the user chose to trust. A status alone proves nothing: Orthanc answers 200 with
+  nothing listed, and 400 with instances stored.
+- The outcomes and what is to be done again partition the batch: no instance is lost, none is counted twice.
+- An exception is raised only for what no repetition mends (login, wrong URL), and it ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from bulkstow.errors import DestinationRefused, LoginRefused, StoreResponseError
+from bulkstow.model import (
+    Attempt,
+    Batch,
+    Cause,
+    Fate,
+    Instance,
+    Interruption,
+    Outcome,
+    Referenced,
+    Reply,
+    Spoiled,
+    StoreResponse,
+)
+from bulkstow.policy.retry import Delay
+from bulkstow.wire import store_response
+from bulkstow.wire.dialects import FailureClass, classify, meaning
+
+AMBIGUOUS_TRIES = 3
+"""Code 272 is bad content at one server and a lost race for a database row at another; a race is won by the third."""
+
+ASKS = 3
+"""Servers index late; what QIDO-RS does not find at once it is asked for again, with growing pauses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The user's choices that settlement depends on."""
+
+    attempts: int = 5
+    """Requests that may end without the server's word before an instance is given up."""
+    trust_status: bool = False
+    """A 2xx that lists nothing counts as stored, for servers that answer with an empty body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To do: send this batch."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `unconfirmed` for `reason`."""
+
+    batch: Batch
+    reason: str
+    asked: int = 0
+
+
+Errand = Send | Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An errand, and how long it has to wait."""
+
+    errand: Errand
+    delay: Delay = Delay.NONE
+    at_least_s: float | None = None
+    """The server's own word (Retry-After)."""
+
+
+class Pressure(Enum):
+    """What an exchange says of the destination's health."""
+
+    NONE = "none"
+    """Nothing: we broke it off ourselves."""
+    EASED = "eased"
+    BUSY = "busy"
+    """It answered, and asked for less."""
+    GONE = "gone"
+    """No answer, or it has no room: several in a row open the circuit breaker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is settled, what is left to do, and what the exchange says of the destination."""
+
+    outcomes: tuple[Outcome, ...] = ()
+    again: tuple[Later, ...] = ()
+    pressure: Pressure = Pressure.EASED
+    too_large_bytes: int | None = None
+    """Size of a body that the destination called too large (413)."""
+
+
+def settle(attempt: Attempt, rules: Rules, *, outage: bool = False) -> Settlement:
+    """Decide what one exchange settles.
+
+    `outage` says that the destination counts as gone: what fails meanwhile is not the instances' doing, and burns no
+    attempt. Raises LoginRefused (401, 403, or every instance failed as not authorised) and DestinationRefused (a
+    redirect, 404, 405, 406, 411, 501). Source: PS3.18 §10.5.3 and Annex I; RFC 9110 §15.
+    """
+    batch = replace(attempt.batch, requests=attempt.batch.requests + 1)
+    match attempt.result:
+        case Spoiled() as spoiled:
+            return _settle_spoiled(batch, spoiled)
+        case Interruption() as interruption:
+            return _settle_interruption(batch, interruption, rules, outage=outage)
+        case Reply() as reply:
+            return _settle_reply(batch, reply, rules)
+
+
+def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, outage: bool = False) -> Settlement:
+    """Decide what a QIDO-RS query settles: the SOP Instance UIDs that are there, or how the query failed.
+
+    Raises as `settle` does, for a login that is refused meanwhile.
+    """
+    batch = ask.batch
+    asked_once_more = ask.asked + 1
+    match answer:
+        case Interruption(cause=cause) if outage or cause is Cause.UNREACHABLE:
+            return Settlement(again=(Later(ask, Delay.BACKOFF),), pressure=Pressure.GONE)
+        case Interruption() as interruption:
+            missing, answered, pressure = batch.instances, f"gave no answer ({interruption.cause})", Pressure.GONE
+        case Reply(status=401):
+            raise LoginRefused("the server refuses our login (401) to a QIDO-RS query")
+        case Reply() as reply:
+            missing, answered, pressure = batch.instances, f"answers {_status_reason(reply)}", Pressure.EASED
+            if reply.status < 500 and reply.status != 429:
+                asked_once_more = ASKS  # a service that is not there will not be there next time
+        case found:
+            missing = tuple(i for i in batch.instances if i.header.sop_instance_uid not in found)
+            answered, pressure = "does not find it", Pressure.EASED
+    there = [i for i in batch.instances if i not in missing]
+    outcomes = _outcomes(batch, there, Fate.STORED, f"{ask.reason}; QIDO-RS finds it")
+    if missing and asked_once_more < ASKS:
+        again = replace(ask, batch=replace(batch, instances=missing), asked=asked_once_more)
+        return Settlement(outcomes, (Later(again, Delay.BACKOFF),), pressure)
+    reason = f"{ask.reason}; QIDO-RS {answered}"
+    return Settlement(outcomes + _outcomes(batch, missing, Fate.UNCONFIRMED, reason), pressure=pressure)
+
+
+def _settle_spoiled(batch: Batch, spoiled: Spoiled) -> Settlement:
+    """One file was not what the scan had found: the others go again and pay no attempt for it."""
+    rest = tuple(i for i in batch.instances if i is not spoiled.instance)
+    again = (Later(Send(replace(batch, instances=rest, may_be_stored=True))),) if rest else ()
+    outcomes = _outcomes(batch, [spoiled.instance], Fate.UNREADABLE, spoiled.reason)
+    return Settlement(outcomes, again, Pressure.NONE)
+
+
+def _settle_interruption(batch: Batch, interruption: Interruption, rules: Rules, *, outage: bool) -> Settlement:
+    batch = replace(batch, may_be_stored=batch.may_be_stored or interruption.body_started)
+    if outage or interruption.cause is Cause.UNREACHABLE:
+        return Settlement(again=(Later(Send(batch), Delay.BACKOFF),), pressure=Pressure.GONE)
+    reason = f"{interruption.cause}{f' ({interruption.detail})' if interruption.detail else ''}"
+    return Settlement(again=_after_fault(batch, rules, reason), pressure=Pressure.GONE)
+
+
+def _settle_reply(batch: Batch, reply: Reply, rules: Rules) -> Settlement:
+    _stop_if_hopeless(reply)
+    reason = _status_reason(reply)
+    try:
+        response = store_response.read(reply.body)
+    except StoreResponseError:
+        response = StoreResponse()
+    named, again, unnamed, pressure = _settle_named(batch, response, rules)
+    if not unnamed:
+        return Settlement(named, again, pressure)
+    rest = replace(batch, instances=tuple(unnamed))
+    told_something = len(unnamed) < len(batch.instances) or bool(response.other_failures or response.failed)
+    left = _settle_unnamed(rest, reply, rules, reason, told_something=told_something)
+    return Settlement(named + left.outcomes, again + left.again, left.pressure, left.too_large_bytes)
+
+
+def _stop_if_hopeless(reply: Reply) -> None:
+    match reply.status:
+        case 401:
+            raise LoginRefused("the server refuses our login (401): check --user, --header or the bearer token")
+        case 403:
+            raise LoginRefused("the server forbids this user to store (403): ask for the right to STOW-RS there")
+        case 404 | 405 | 406 | 501:
+            raise DestinationRefused(
+                f"no STOW-RS service at this URL (HTTP {reply.status}): --url is the DICOMweb root, "
+                "to which /studies is added"
+            )
+        case 411:
+            raise DestinationRefused("the server wants a Content-Length (411): leave out --chunked")
+        case status if 300 <= status < 400:
+            where = f" to {reply.location}" if reply.location else ""
+            raise DestinationRefused(f"the server redirects{where} (HTTP {status}): give that URL's root as --url")
+        case _:
+            return
+
+
+def _settle_unnamed(batch: Batch, reply: Reply, rules: Rules, reason: str, *, told_something: bool) -> Settlement:
+    """Settle instances that the answer does not name."""
+    alone = len(batch.instances) == 1
+    match reply.status:
+        case status if 200 <= status < 300:
+            if rules.trust_status and not told_something:
+                return Settlement(_outcomes(batch, batch.instances, Fate.STORED, f"HTTP {status}, trusted"))
+            if alone:
+                return Settlement(again=(Later(Ask(batch, f"HTTP {status} without naming it")),))
+            return Settlement(again=_singly(batch))
+        case 413:
+            larger = Settlement(too_large_bytes=batch.size_bytes, pressure=Pressure.BUSY)
+            if alone:
+                reason = f"{reason}: {batch.size_bytes} bytes are more than the server takes"
+                return replace(larger, outcomes=_outcomes(batch, batch.instances, Fate.REFUSED, reason))
+            return replace(larger, again=_halves(batch))
+        case 408 | 425 | 429 | 424 | 502 | 503 | 504 | 507:
+            batch = replace(batch, may_be_stored=True)
+            pressure = Pressure.GONE if reply.status == 507 else Pressure.BUSY
+            return Settlement(again=_after_fault(batch, rules, reason, reply.retry_after_s), pressure=pressure)
+        case status if status >= 500:
+            batch = replace(batch, may_be_stored=True)
+            return Settlement(again=_after_fault(batch, rules, reason, reply.retry_after_s, halve=True))
+        case _ if alone:
+            return Settlement(_outcomes(batch, batch.instances, Fate.REFUSED, reason))
+        case _ if told_something:
+            return Settlement(again=_singly(batch))
+        case _:
+            return Settlement(again=_halves(batch))
+
+
+def _settle_named(
+    batch: Batch, response: StoreResponse, rules: Rules
+) -> tuple[tuple[Outcome, ...], tuple[Later, ...], list[Instance], Pressure]:
+    """Settle instances that the answer names; return outcomes, what goes again, who is not named, and the pressure."""
+    by_uid = {instance.header.sop_instance_uid: instance for instance in batch.instances}
+    failed = {item.sop_instance_uid: item for item in response.failed if item.sop_instance_uid in by_uid}
+    warned = {item.sop_instance_uid: item for item in response.warned}
+    stored = {item.sop_instance_uid for item in response.stored} | warned.keys()
+    unnamed = [i for uid, i in by_uid.items() if uid not in failed and uid not in stored]
+    anonymous = [i.code for i in response.failed if i.sop_instance_uid not in by_uid] + list(response.other_failures)
+    if len(unnamed) == 1 and anonymous:
+        # By elimination: dcm4chee makes a UID up for what it cannot read, Azure leaves it out. Never by position.
+        header = unnamed.pop().header
+        failed[header.sop_instance_uid] = Referenced(header.sop_class_uid, header.sop_instance_uid, anonymous[0])
+
+    _stop_if_not_authorised(batch, failed)
+    outcomes: list[Outcome] = []
+    again: list[Later] = []
+    for uid, instance in by_uid.items():
+        if uid in failed:
+            done, later = _settle_failed(batch, instance, failed[uid].code, rules)
+            outcomes += done
+            again += later
+        elif uid in warned:
+            outcomes += _outcomes(batch, [instance], Fate.WARNED, meaning(warned[uid].code))
+        elif uid in stored:
+            outcomes += _outcomes(batch, [instance], Fate.STORED, "")
+    full = bool(failed) and all(classify(i.code) is FailureClass.BUSY for i in failed.values())
+    pressure = Pressure.GONE if full and len(failed) == len(batch.instances) else Pressure.EASED
+    return tuple(outcomes), _gather(again), unnamed, pressure
+
+
+def _stop_if_not_authorised(batch: Batch, failed: dict[str, Referenced]) -> None:
+    everyone = len(failed) == len(batch.instances)
+    if everyone and all(classify(item.code) is FailureClass.NOT_AUTHORISED for item in failed.values()):
+        raise LoginRefused("the server says of every instance that we may not store it (0124): ask for that right")
+
+
+def _settle_failed(
+    batch: Batch, instance: Instance, code: int | None, rules: Rules
+) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
+    """Settle one instance that the server named as failed."""
+    one = replace(batch, instances=(instance,), faults=batch.faults + 1)
+    reason = meaning(code)
+
+    def give_up(fate: Fate) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
+        return _outcomes(one, [instance], fate, reason), ()
+
+    match classify(code):
+        case FailureClass.DUPLICATE if batch.may_be_stored:
+            return _outcomes(one, [instance], Fate.STORED, f"{reason}, by an earlier request of ours"), ()
+        case FailureClass.DUPLICATE:
+            return give_up(Fate.DUPLICATE)
+        case FailureClass.PERMANENT | FailureClass.NOT_AUTHORISED:
+            return give_up(Fate.REFUSED)
+        case FailureClass.AMBIGUOUS:
+            alone = len(batch.instances) == 1
+            if alone and one.faults >= min(AMBIGUOUS_TRIES, rules.attempts):
+                return give_up(Fate.REFUSED)
+            return (), (Later(Send(one), Delay.BACKOFF if alone else Delay.NONE),)
+        case FailureClass.RETRY | FailureClass.RETRY_SLOWLY | FailureClass.BUSY as failure:
+            if one.faults >= rules.attempts:
+                return give_up(Fate.UNCONFIRMED)
+            return (), (Later(Send(one), Delay.BACKOFF if failure is FailureClass.RETRY else Delay.LONG),)
+
+
+def _gather(again: Iterable[Later]) -> tuple[Later, ...]:
+    """Put instances that wait for the same reason back into one request; what is to go alone (no delay) stays alone."""
+    alone: list[Later] = []
+    together: dict[Delay, list[Batch]] = {}
+    for later in again:
+        if later.delay is Delay.NONE:
+            alone.append(later)
+        else:
+            together.setdefault(later.delay, []).append(later.errand.batch)
+    return tuple(alone) + tuple(
+        Later(Send(replace(batches[0], instances=tuple(i for b in batches for i in b.instances))), delay)
+        for delay, batches in together.items()
+    )
+
+
+def _after_fault(
+    batch: Batch, rules: Rules, reason: str, at_least_s: float | None = None, *, halve: bool = False
+) -> tuple[Later, ...]:
+    """Send again after a request that ended without the server's word, while attempts are left; then ask.
+
+    From the second fault on a batch is halved, so that one instance that the server chokes on does not take its
+    companions with it; the last attempt each instance has alone.
+    """
+    batch = replace(batch, faults=batch.faults + 1)
+    if batch.faults >= rules.attempts:
+        return (Later(Ask(batch, f"{batch.faults} attempts, the last: {reason}"), Delay.BACKOFF, at_least_s),)
+
+    def later(part: Batch) -> Later:
+        return Later(Send(part), Delay.BACKOFF, at_least_s)
+
+    if len(batch.instances) == 1:
+        return (later(batch),)
+    if batch.faults == rules.attempts - 1:
+        return _singly(batch, later)
+    if halve or batch.faults >= 2:
+        return _halves(batch, later)
+    return (later(batch),)
+
+
+def _at_once(batch: Batch) -> Later:
+    return Later(Send(batch))
+
+
+def _halves(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
+    middle = len(batch.instances) // 2
+    return tuple(later(replace(batch, instances=half)) for half in (batch.instances[:middle], batch.instances[middle:]))
+
+
+def _singly(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
+    return tuple(later(replace(batch, instances=(instance,))) for instance in batch.instances)
+
+
+def _outcomes(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: str) -> tuple[Outcome, ...]:
+    return tuple(Outcome(i.candidate, i.header, fate, reason, batch.requests) for i in instances)
+
+
+def _status_reason(reply: Reply) -> str:
+    told = reply.warning or store_response.error_text(reply.body)
+    return f"HTTP {reply.status}{f' ({told})' if told else ''}"

@@ -1,0 +1,54 @@
+"""What a run says when it is over: a table of outcomes, the first failures, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from bulkstow.config import show_duration, show_size
+from bulkstow.model import Fate, Summary
+from bulkstow.progress.tally import Tally
+
+
+def closing(summary: Summary, tally: Tally, ledger: Path) -> str:
+    """Return the closing words of a run, several lines."""
+    return "\n".join(_lines(summary, tally, ledger))
+
+
+def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
+    yield f"{'outcome':<12} {'files':>11}"
+    for fate in Fate:
+        if count := summary.outcomes.get(fate, 0):
+            yield f"{fate:<12} {count:>11,}"
+    for (_, reason), count in sorted(tally.reasons.items(), key=lambda item: -item[1]):
+        yield f"  skipped {count:,}: {reason}"
+    if summary.settled_before:
+        yield f"  {summary.settled_before:,} of them settled by an earlier run: nothing was sent for them"
+    per_s = tally.delivered / summary.elapsed_s if summary.elapsed_s else 0.0
+    yield (
+        f"{show_size(summary.bytes_sent)} in {summary.requests:,} requests ({summary.retries:,} of them again), "
+        f"{show_duration(summary.elapsed_s)}, {per_s:,.0f} instances/s, "
+        f"{show_size(summary.bytes_sent / summary.elapsed_s if summary.elapsed_s else 0)}/s"
+    )
+    report = f"bulkstow report {shlex.quote(str(ledger))}"
+    failed = [fate.value for fate in Fate if fate.is_failure and summary.outcomes.get(fate)]
+    if tally.failures:
+        yield "first failures:"
+        yield from (
+            f"  {outcome.fate} {shown(outcome.candidate.location)}: {outcome.reason}" for outcome in tally.failures
+        )
+    if failed:
+        yield f"all failures: {report} --outcome {','.join(failed)}"
+    if not summary.complete:
+        yield "not complete: run the same command again to go on where it stopped"
+    elif not failed:
+        yield f"every file: {report}"
+
+
+def shown(path: str) -> str:
+    """Return a path as it can be printed: control characters and bytes that are no UTF-8 are escaped.
+
+    A file's name must not be able to steer the terminal.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in path)

@@ -1,0 +1,85 @@
+"""What a run tells of itself while it goes on: one union of events, one method to take them.
+
+Counting (`tally`) and printing (`bar`, `log`) are two things; this module is neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from bulkstow.model import Batch, Fate, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The scan came across files; negative where one was come across twice."""
+
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Files among them that an earlier run settled."""
+
+    fates: Mapping[Fate, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanEnded:
+    """From now on the total is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A request is under way."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The server has taken some bytes of a body."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request is over, whatever came of it."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Outcomes are in the ledger."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Skipped files that are found once more: copies of a file that did not reach the server after all."""
+
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The destination is gone, or back."""
+
+    is_over: bool
+
+
+Event = Found | Known | ScanEnded | Started | Taken | Ended | Recorded | Reopened | Outage
+
+
+class Reporter(Protocol):
+    """Whoever wants to know."""
+
+    def tell(self, event: Event) -> None:
+        """Take an event; called in the event loop, so it neither blocks nor raises."""

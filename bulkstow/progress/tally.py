@@ -1,0 +1,91 @@
+"""Counting: what a run has done so far. Prints nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from bulkstow.model import Fate, Outcome
+from bulkstow.progress.events import (
+    Ended,
+    Event,
+    Found,
+    Known,
+    Outage,
+    Recorded,
+    Reopened,
+    ScanEnded,
+    Started,
+    Taken,
+)
+
+SHOWN_FAILURES = 5
+"""Enough to see what is wrong; `bulkstow report` has them all."""
+
+
+class Tally:
+    """The figures of a run, fed by its events."""
+
+    def __init__(self) -> None:
+        self.found_files = 0
+        self.found_bytes = 0
+        self.scan_ended = False
+        self.settled_before = 0
+        self.outcomes: Counter[Fate] = Counter()
+        self.reasons: Counter[tuple[Fate, str]] = Counter()
+        """Why files were skipped; for the other fates a reason may name one file, and would grow with the archive."""
+        self.failures: list[Outcome] = []
+        """The first few."""
+        self.delivered = 0
+        """Instances that the server has by this run's doing."""
+        self.sent_bytes = 0
+        self.requests = 0
+        self.retries = 0
+        self.requests_in_flight = 0
+        self.outage = False
+
+    @property
+    def settled_files(self) -> int:
+        """Files whose fate is known."""
+        return self.outcomes.total()
+
+    @property
+    def failed(self) -> int:
+        """Files that are refused, unconfirmed or unreadable."""
+        return sum(count for fate, count in self.outcomes.items() if fate.is_failure)
+
+    def tell(self, event: Event) -> None:
+        """Count an event."""
+        match event:
+            case Taken(size_bytes):
+                self.sent_bytes += size_bytes
+            case Recorded(outcomes):
+                self._count(outcomes)
+            case Found(files, size_bytes):
+                self.found_files += files
+                self.found_bytes += size_bytes
+            case Known(fates):
+                self.outcomes.update(fates)
+                self.settled_before += sum(fates.values())
+            case ScanEnded():
+                self.scan_ended = True
+            case Started(batch):
+                self.requests += 1
+                self.retries += batch.requests > 0
+                self.requests_in_flight += 1
+            case Ended():
+                self.requests_in_flight -= 1
+            case Reopened(files, size_bytes):
+                self.outcomes[Fate.SKIPPED] -= files
+                self.found_files -= files
+                self.found_bytes -= size_bytes
+            case Outage(is_over):
+                self.outage = not is_over
+
+    def _count(self, outcomes: tuple[Outcome, ...]) -> None:
+        for outcome in outcomes:
+            self.outcomes[outcome.fate] += 1
+            self.delivered += outcome.fate.is_success
+            if outcome.fate is Fate.SKIPPED:
+                self.reasons[outcome.fate, outcome.reason.partition(":")[0]] += 1
+            if outcome.fate.is_failure and len(self.failures) < SHOWN_FAILURES:
+                self.failures.append(outcome)
