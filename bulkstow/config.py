@@ -87,10 +87,12 @@ def _duration_token(_type: object, tokens: Sequence[Token]) -> float:
     return parse_duration_s(tokens[0].value)
 
 
-Size = Annotated[int, Parameter(converter=_size_token, show_default=show_size, n_tokens=1)]
-SizeLimit = Annotated[int | None, Parameter(converter=_limit_token, show_default=show_size, n_tokens=1)]
-CountLimit = Annotated[int | None, Parameter(converter=_count_token, n_tokens=1)]
-Duration = Annotated[float, Parameter(converter=_duration_token, show_default=show_duration, n_tokens=1)]
+Size = Annotated[int, Parameter(converter=_size_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
+SizeLimit = Annotated[int | None, Parameter(converter=_limit_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
+CountLimit = Annotated[int | None, Parameter(converter=_count_token, n_tokens=1, metavar="INT")]
+Duration = Annotated[
+    float, Parameter(converter=_duration_token, show_default=show_duration, n_tokens=1, metavar="TIME")
+]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 LOGIN = Group("Login and connection", sort_key=20)

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -195,23 +195,28 @@ class Entry:
 
 
 def read_entries(path: Path, fates: Iterable[Fate] = ()) -> Iterator[Entry]:
-    """Yield what a ledger holds, in the order of paths, only of the given fates if there are any.
+    """Return what a ledger holds, in the order of paths, only of the given fates if there are any.
 
-    Opens read-only, also beside a run. Raises LedgerError when the file is not there, or is no ledger.
+    Opens read-only, also beside a run. Raises LedgerError at once when the file is not there, or is no ledger.
     """
     if not path.is_file():
         raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
-    wanted = tuple(fates)
-    chosen = f"WHERE outcome IN ({_marks(len(wanted))})" if wanted else ""
     with _explained(path):
         connection = _connect(path, read_only=True)
         try:
             _check(connection, path)
-            query = f"SELECT url, {_COLUMNS} FROM file JOIN destination ON destination = id {chosen} ORDER BY id, path"  # noqa: S608
-            for url, *row in connection.execute(query, wanted):
-                yield Entry(url, _outcome(row))
-        finally:
+        except BaseException:
             connection.close()
+            raise
+    return _entries(connection, path, tuple(fates))
+
+
+def _entries(connection: sqlite3.Connection, path: Path, fates: tuple[Fate, ...]) -> Iterator[Entry]:
+    chosen = f"WHERE outcome IN ({_marks(len(fates))})" if fates else ""
+    query = f"SELECT url, {_COLUMNS} FROM file JOIN destination ON destination = id {chosen} ORDER BY id, path"  # noqa: S608
+    with closing(connection), _explained(path):
+        for url, *row in connection.execute(query, fates):
+            yield Entry(url, _outcome(row))
 
 
 def _row(outcome: Outcome) -> tuple[object, ...]:

@@ -29,19 +29,24 @@ app = App(
     default_parameter=Parameter(show_env_var=False),
     result_action="return_value",
 )
-app.meta.group_parameters = cyclopts.Group("Everywhere", sort_key=99)
+EVERYWHERE = cyclopts.Group("Everywhere", sort_key=99)
 
-app.command("bulkstow.cli.upload:upload")
-app.command("bulkstow.cli.report:report")
-app.command("bulkstow.cli.serve:serve")
-app.command("bulkstow.cli.demo:demo")
-app.command("bulkstow.cli.body:body")
+_COMMANDS = {
+    "upload": "Send an archive; run it again to go on where it stopped.",
+    "report": "Say what became of every file.",
+    "demo": "Make a small archive, serve, upload, show the report.",
+    "serve": "Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trying things out.",
+    "body": "Write the exact body of one request, and print the curl command that sends it.",
+}
+for _sort_key, (_name, _help) in enumerate(_COMMANDS.items()):
+    # Loaded when it is called: `report` needs no HTTP client.
+    app.command(f"bulkstow.cli.{_name}:{_name}", help=_help, sort_key=_sort_key)
 
 
 @app.meta.default
 def _with_config(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    config: Annotated[Path | None, Parameter(env_var="BULKSTOW_CONFIG")] = None,
+    config: Annotated[Path | None, Parameter(env_var="BULKSTOW_CONFIG", group=EVERYWHERE)] = None,
 ) -> Any:  # noqa: ANN401 - what the command returns
     """Run a command.
 
@@ -91,10 +96,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"--config {path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"--config {path}: not TOML ({error})") from error
-    commands = [name for name in app if not name.startswith("-")]
     for name in config:
-        if name not in commands:
-            guess = difflib.get_close_matches(name, commands, n=1)
-            hint = f"; did you mean [{guess[0]}]?" if guess else f"; expected a table of {', '.join(commands)}"
+        if name not in _COMMANDS:
+            guess = difflib.get_close_matches(name, _COMMANDS, n=1)
+            hint = f"; did you mean [{guess[0]}]?" if guess else f"; expected a table of {', '.join(_COMMANDS)}"
             raise ConfigurationError(f"--config {path}: no command is called {name!r}{hint}")
     return config

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import aiofiles
@@ -63,7 +63,7 @@ class Body:
         self.is_taken = False
         self.fault: SourceChanged | None = None
 
-    async def chunks(self) -> AsyncIterator[memoryview]:
+    async def chunks(self) -> AsyncGenerator[memoryview]:
         """Yield the body in pieces of at most WRITE_BYTES.
 
         Raises SourceChanged, and keeps it in `fault`, as soon as a file is not what the scan found.
@@ -71,20 +71,21 @@ class Body:
         left_bytes = self.length_bytes
         self.is_started = self.is_taken = False
         try:
-            async for block in self._blocks():
-                view = memoryview(block)
-                for start in range(0, len(view), WRITE_BYTES):
-                    piece = view[start : start + WRITE_BYTES]
-                    self.is_started = True
-                    yield piece
-                    left_bytes -= len(piece)
-                    self.is_taken = left_bytes == 0
-                    self._on_taken(len(piece))
+            async with aclosing(self._blocks()) as blocks:
+                async for block in blocks:
+                    view = memoryview(block)
+                    for start in range(0, len(view), WRITE_BYTES):
+                        piece = view[start : start + WRITE_BYTES]
+                        self.is_started = True
+                        yield piece
+                        left_bytes -= len(piece)
+                        self.is_taken = left_bytes == 0
+                        self._on_taken(len(piece))
         except SourceChanged as changed:
             self.fault = changed
             raise
 
-    async def _blocks(self) -> AsyncIterator[bytes | bytearray]:
+    async def _blocks(self) -> AsyncGenerator[bytes | bytearray]:
         """Yield what one read gives, the next read being under way meanwhile."""
         loop = asyncio.get_running_loop()
         reads: deque[asyncio.Future[bytearray]] = deque()
@@ -99,8 +100,9 @@ class Body:
                     reads.popleft()
                 if large:
                     yield part_head(self._boundary, group[0].candidate.size_bytes, first=first)
-                    async for piece in self._stream(group[0]):
-                        yield piece
+                    async with aclosing(self._stream(group[0])) as pieces:
+                        async for piece in pieces:
+                            yield piece
                 first = False
             while reads:
                 yield await reads[0]
@@ -110,28 +112,26 @@ class Body:
             for read in reads:
                 read.cancel()
 
-    async def _stream(self, instance: Instance) -> AsyncIterator[bytes]:
+    async def _stream(self, instance: Instance) -> AsyncGenerator[bytes]:
         candidate = instance.candidate
+        left_bytes = candidate.size_bytes
         try:
             async with aiofiles.open(candidate.location, "rb", buffering=0, executor=self._readers) as file:
                 _compare(instance, os.fstat(file.fileno()))
-                left_bytes = candidate.size_bytes
-                async for piece in _read_ahead(lambda: file.read(HOP_BYTES)):
-                    left_bytes -= len(piece)
-                    if left_bytes < 0:
-                        break
-                    if left_bytes == 0:
-                        # Before the last bytes leave: a request that is not finished is not stored.
-                        _compare(instance, os.fstat(file.fileno()))
-                    yield piece
-                    if left_bytes == 0:
-                        return
-                raise SourceChanged(instance, _changed_size(candidate, candidate.size_bytes - left_bytes))
+                async with aclosing(_read_ahead(lambda: file.read(HOP_BYTES))) as pieces:
+                    async for piece in pieces:
+                        left_bytes -= len(piece)
+                        if left_bytes <= 0:
+                            # Before the last bytes leave: a request that is not finished is not stored.
+                            _compare(instance, os.fstat(file.fileno()))
+                        yield piece
         except OSError as error:
             raise SourceChanged(instance, _unreadable(error)) from error
+        if left_bytes:
+            raise SourceChanged(instance, _changed_size(candidate, candidate.size_bytes - left_bytes))
 
 
-async def _read_ahead(read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+async def _read_ahead(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[bytes]:
     """Yield what `read` gives until it gives nothing, with one call of it under way ahead."""
     pending = asyncio.ensure_future(read())
     try:

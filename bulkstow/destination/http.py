@@ -7,9 +7,10 @@ answer goes once more on a new one, as servers close idle connections without a 
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import anyio
 
 from bulkstow.config import DestinationSettings
 from bulkstow.errors import ConfigurationError, DestinationRefused
@@ -39,7 +41,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
-    body: Callable[[], AsyncIterator[memoryview]] | None = None
+    body: Callable[[], AsyncGenerator[memoryview]] | None = None
 
 
 class HttpClient:
@@ -89,13 +91,14 @@ class HttpClient:
         )
 
     async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Reply | Interruption:
+        body = None if request.body is None else trail.follow(request.body())
         try:
             async with session.request(
                 request.method,
                 self._settings.root + request.path,
                 params=request.query,
                 headers=request.headers,
-                data=None if request.body is None else trail.follow(request.body()),
+                data=body,
                 proxy=self._proxy,
                 allow_redirects=False,
                 trace_request_ctx=trail,
@@ -115,6 +118,9 @@ class HttpClient:
             return Interruption(Cause.OVERLONG, body_started=trail.body_started, detail=str(error))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Interruption(Cause.DISCONNECTED, body_started=trail.body_started, detail=_words(error))
+        finally:
+            if body is not None:
+                await _close(body)
 
 
 @dataclass(slots=True)
@@ -125,11 +131,19 @@ class _Trail:
     body_started: bool = False
     body_ended: bool = False
 
-    async def follow(self, body: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
-        async for piece in body:
-            self.body_started = True
-            yield piece
+    async def follow(self, body: AsyncGenerator[memoryview]) -> AsyncGenerator[memoryview]:
+        async with aclosing(body):
+            async for piece in body:
+                self.body_started = True
+                yield piece
         self.body_ended = True
+
+
+async def _close(body: AsyncGenerator[memoryview]) -> None:
+    """Close a body that may be given up midway, and with it its file: aiohttp leaves that to the garbage collector."""
+    with anyio.CancelScope(shield=True), suppress(RuntimeError):
+        # RuntimeError: the writer that was cancelled is still inside it, and closes it on its way out.
+        await body.aclose()
 
 
 _UNTRUSTED = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)
@@ -205,6 +219,9 @@ def _words(error: BaseException) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return str(error.certificate_error)
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
+            # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
+            return os.strerror(number)
         case aiohttp.ClientConnectorError():
             return error.os_error.strerror or str(error.os_error)
         case OSError() if error.strerror:

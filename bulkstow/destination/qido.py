@@ -76,6 +76,8 @@ def _page(answer: Reply | Interruption) -> set[str] | Reply | Interruption:
         return set()
     try:
         items = json.loads(answer.body)
+        if not isinstance(items, list):
+            raise TypeError("expected a list")
         return {str(item[_SOP_INSTANCE_UID]["Value"][0]).rstrip("\0 ") for item in items if _SOP_INSTANCE_UID in item}
     except (ValueError, LookupError, TypeError, RecursionError):
         return Reply(status=406, body=b"the answer to QIDO-RS is not DICOM JSON")

@@ -1,0 +1,126 @@
+"""Claims about asking what is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from bulkstow.destination.qido import PAGE_INSTANCES, SINGLE_QUERIES, find
+from bulkstow.model import Candidate, Cause, Instance, Interruption, Reply
+from tests.archives import header
+
+pytestmark = pytest.mark.anyio
+
+
+def instances(count: int, *, study: int = 1) -> tuple[Instance, ...]:
+    """Return instances 1 to `count` of a study."""
+    return tuple(Instance(Candidate(f"/{n}", 1, 1), header(n, study=study)) for n in range(1, count + 1))
+
+
+def listing(uids: list[str]) -> Reply:
+    """Return a page of instances as DICOM JSON."""
+    return Reply(200, json.dumps([{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode())
+
+
+class Server:
+    """Answers queries from a list of UIDs, a page at a time, as real ones do."""
+
+    def __init__(self, held: list[str], *, page: int = 1000, ignores_offset: bool = False) -> None:
+        self.held, self.page, self.ignores_offset = held, page, ignores_offset
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    async def get(self, path: str, query: Mapping[str, str]) -> Reply:
+        """Answer a query."""
+        self.asked.append((path, dict(query)))
+        if uid := query.get("SOPInstanceUID"):
+            return listing([uid]) if uid in self.held else Reply(204, b"")
+        start = 0 if self.ignores_offset else int(query["offset"])
+        return listing(self.held[start : start + min(self.page, int(query["limit"]))])
+
+
+def uids(several: tuple[Instance, ...]) -> list[str]:
+    """Return SOP Instance UIDs."""
+    return [instance.header.sop_instance_uid for instance in several]
+
+
+async def test_few_are_asked_for_one_by_one() -> None:
+    """A few instances of a series are asked for by their UID, in their series."""
+    wanted = instances(2)
+    server = Server(uids(wanted)[:1])
+    assert await find(server.get, wanted) == frozenset({"2.25.1.1.1"})
+    assert server.asked == [
+        ("/studies/2.25.1/series/2.25.1.1/instances", {"SOPInstanceUID": "2.25.1.1.1"}),
+        ("/studies/2.25.1/series/2.25.1.1/instances", {"SOPInstanceUID": "2.25.1.1.2"}),
+    ]
+
+
+@pytest.mark.parametrize("page", [1000, 200, 7])
+async def test_many_are_paged_through(page: int) -> None:
+    """Many are compared with the series' pages, whatever the server's own cap on a page is."""
+    wanted = instances(500)
+    server = Server(uids(wanted)[:-1], page=page)
+    assert await find(server.get, wanted) == frozenset(uids(wanted)[:-1])
+
+
+async def test_server_that_ignores_offset_is_left() -> None:
+    """Pages that repeat themselves end the question."""
+    wanted = instances(PAGE_INSTANCES + 50)
+    server = Server(uids(wanted), ignores_offset=True)
+    assert len(await find(server.get, wanted) or ()) == PAGE_INSTANCES  # type: ignore[arg-type]
+    assert len(server.asked) == 2
+
+
+async def test_server_that_ignores_the_filter_proves_nothing() -> None:
+    """A list without the UID asked for is no proof of it."""
+
+    async def get(_path: str, _query: Mapping[str, str]) -> Reply:
+        return listing(["2.25.1.1.99", "2.25.1.1.2\0"])
+
+    assert await find(get, instances(2)) == frozenset({"2.25.1.1.2"})
+
+
+async def test_series_are_asked_apart() -> None:
+    """Instances of several studies are asked for in their own."""
+    wanted = instances(1) + instances(1, study=2)
+    server = Server(uids(wanted))
+    assert await find(server.get, wanted) == frozenset(uids(wanted))
+    assert {path for path, _ in server.asked} == {f"/studies/2.25.{n}/series/2.25.{n}.1/instances" for n in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Reply(503, b""), Reply(404, b"no"), Interruption(Cause.UNREACHABLE, body_started=False)],
+    ids=["busy", "none", "gone"],
+)
+@pytest.mark.parametrize("count", [1, SINGLE_QUERIES + 1])
+async def test_failed_query_is_handed_on(answer: Reply | Interruption, count: int) -> None:
+    """A question that was not answered is told as such, never as 'not there'."""
+
+    async def get(_path: str, _query: Mapping[str, str]) -> Reply | Interruption:
+        return answer
+
+    assert await find(get, instances(count)) is answer
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}}", b'{"a": 1}', b"[1]", b'[{"00080018": {}}]', b"[" * 100_000])
+async def test_nonsense_is_not_an_empty_list(body: bytes) -> None:
+    """An answer that is no DICOM JSON list is a failed question."""
+
+    async def get(_path: str, _query: Mapping[str, str]) -> Reply:
+        return Reply(200, body)
+
+    answer = await find(get, instances(1))
+    assert isinstance(answer, Reply)
+    assert answer.status == 406
+
+
+@pytest.mark.parametrize("reply", [Reply(204, b""), Reply(200, b"[]"), Reply(200, b"")], ids=["204", "[]", "empty"])
+async def test_no_match(reply: Reply) -> None:
+    """No match is 204 by the standard and an empty list at Orthanc."""
+
+    async def get(_path: str, _query: Mapping[str, str]) -> Reply:
+        return reply
+
+    assert await find(get, instances(1)) == frozenset()

@@ -1,0 +1,463 @@
+"""Claims about one exchange, on real sockets with peers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+
+from bulkstow.config import DestinationSettings
+from bulkstow.destination import http
+from bulkstow.destination.auth import Bearer, Secret, login
+from bulkstow.destination.http import RETRY_AFTER_LIMIT_S, retry_after_s
+from bulkstow.destination.stow import StowDestination
+from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
+from bulkstow.model import Batch, Cause, Interruption, Reply, Spoiled
+from tests.archives import write_batch
+from tests.destination.peers import STORED, Request, answer, peer, read_head, read_request
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    """Give a batch of three small instances."""
+    return write_batch(tmp_path / "archive", 3)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Batch:
+    """Give a batch of 24 MB, more than the sockets' buffers hold."""
+    return write_batch(tmp_path / "archive", 2, rows=4000, columns=3000)
+
+
+@asynccontextmanager
+async def destination(
+    url: str, environment: Mapping[str, str] | None = None, **changes: object
+) -> AsyncIterator[StowDestination]:
+    """Give a destination with the settings' defaults but for `changes`."""
+    settings = DestinationSettings(url=url, **changes)  # type: ignore[arg-type]
+    async with StowDestination(settings, login(settings, environment or {})) as opened:
+        yield opened
+
+
+async def test_request_is_as_the_standard_has_it(batch: Batch) -> None:
+    """Method, path, media types, exact length, the user's headers: what PS3.18 §10.5.1 asks for, and no encoding."""
+    seen: list[Request] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        answer(writer)
+
+    async with peer(store) as url, destination(url, header=("x-tenant: 1234567890",)) as stow:
+        result = await stow.send(batch)
+
+    (request,) = seen
+    boundary = request.headers["Content-Type"].rpartition("=")[2]
+    assert result == Reply(200, STORED)
+    assert request.line == "POST /dicom-web/studies HTTP/1.1"
+    assert request.headers["Content-Type"] == f'multipart/related; type="application/dicom"; boundary={boundary}'
+    assert boundary.isalnum()
+    assert len(boundary) == 40
+    assert request.headers["Accept"] == "application/dicom+json"
+    assert request.headers["x-tenant"] == "1234567890"
+    assert int(request.headers["Content-Length"]) == len(request.body)
+    assert "Content-Encoding" not in request.headers
+    assert request.body.count(f"--{boundary}\r\n".encode()) == 3
+    for instance in batch.instances:
+        assert Path(instance.candidate.location).read_bytes() in request.body  # noqa: ASYNC240
+
+
+async def test_chunked_and_quoted_on_demand(batch: Batch) -> None:
+    """With the options there is no Content-Length, and the boundary is in quotes."""
+    seen: list[Request] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        answer(writer)
+
+    async with peer(store) as url, destination(url, chunked=True, quote_boundary=True) as stow:
+        assert await stow.send(batch) == Reply(200, STORED)
+
+    (request,) = seen
+    assert request.headers["Transfer-Encoding"] == "chunked"
+    assert "Content-Length" not in request.headers
+    assert request.headers["Content-Type"].endswith('"')
+    assert len(request.body) > batch.size_bytes
+
+
+async def test_boundary_is_fresh_every_time(batch: Batch) -> None:
+    """No two requests share a boundary."""
+    seen: list[str] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            seen.append((await read_request(reader)).headers["Content-Type"])
+            answer(writer)
+
+    async with peer(store) as url, destination(url) as stow:
+        for _ in range(5):
+            await stow.send(batch)
+    assert len(set(seen)) == 5
+
+
+async def test_early_answer_is_heard(large: Batch) -> None:
+    """A 413 that comes before the body has gone is the answer, and the rest of the body is not sent."""
+    left_bytes: list[int] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        answer(writer, "413 Content Too Large", b"<html>", "Connection: close")
+        left_bytes.append(len(await reader.read()))
+
+    async with peer(refuse) as url, destination(url) as stow:
+        result = await stow.send(large)
+
+    assert result == Reply(413, b"<html>")
+    assert left_bytes == [] or left_bytes[0] < large.size_bytes
+
+
+async def test_connection_closed_while_idle_is_replayed(batch: Batch) -> None:
+    """A pooled connection that the server has closed meanwhile costs nothing: the request goes again on a new one."""
+    requests = 0
+
+    async def store_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await read_request(reader)
+        requests += 1
+        answer(writer)  # keep-alive by HTTP/1.1, and then closed without a word
+        await reader.read(1)
+
+    async with peer(store_once) as url, destination(url) as stow:
+        results = [await stow.send(batch) for _ in range(3)]
+
+    assert results == [Reply(200, STORED)] * 3
+    assert requests == 3
+
+
+async def test_stalled_peer_is_left(large: Batch) -> None:
+    """A server that takes no bytes is left after the stall timeout."""
+
+    async def freeze(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        await asyncio.Event().wait()
+
+    async with peer(freeze) as url, destination(url, stall_timeout_s=0.2, connect_timeout_s=0.1) as stow:
+        assert await stow.send(large) == Interruption(Cause.STALLED, body_started=True)
+
+
+async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has the whole body and says nothing is left after its time to think."""
+    monkeypatch.setattr("bulkstow.destination.stow.THINKING_S_PER_INSTANCE", 0)
+
+    async def ponder(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await asyncio.Event().wait()
+
+    async with peer(ponder) as url, destination(url, thinking_timeout_s=0.2) as stow:
+        assert await stow.send(batch) == Interruption(Cause.UNANSWERED, body_started=True)
+
+
+async def test_trickled_answer_is_ended(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that comes byte by byte does not win time by each of them."""
+    monkeypatch.setattr("bulkstow.destination.stow.THINKING_S_PER_INSTANCE", 0)
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)  # the peer's slowness is what is tested
+
+    async with peer(trickle) as url, destination(url, thinking_timeout_s=0.3) as stow:
+        assert await stow.send(batch) == Interruption(Cause.UNANSWERED, body_started=True)
+
+
+async def test_slow_but_living_peer_is_not_ended(large: Batch) -> None:
+    """A server that takes longer in all than the stall timeout, but never pauses so long, is fine: no deadline."""
+
+    async def sip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_head(reader)
+        left_bytes = int(request.headers["Content-Length"])
+        while left_bytes:
+            left_bytes -= len(await reader.read(min(left_bytes, 2**20)))
+            await asyncio.sleep(0.02)  # the peer's slowness is what is tested
+        answer(writer)
+
+    async with peer(sip) as url, destination(url, stall_timeout_s=0.25) as stow:
+        assert await stow.send(large) == Reply(200, STORED)
+
+
+async def test_endless_answer_is_ended(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is read up to a limit."""
+    monkeypatch.setattr(http, "ANSWER_LIMIT_BYTES", 1000)
+
+    async def gush(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        answer(writer, body=b"x" * 2000)
+
+    async with peer(gush) as url, destination(url) as stow:
+        result = await stow.send(batch)
+    assert result == Interruption(Cause.OVERLONG, body_started=True, detail="more than 1000 bytes")
+
+
+async def test_reset_in_the_body(large: Batch) -> None:
+    """A connection reset while the body goes out is an interruption that may have stored something."""
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        await reader.read(100_000)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        writer.transport.abort()
+
+    async with peer(reset) as url, destination(url) as stow:
+        result = await stow.send(large)
+    assert isinstance(result, Interruption)
+    assert (result.cause, result.body_started) == (Cause.DISCONNECTED, True)
+
+
+@pytest.mark.parametrize("reply", [b"", b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
+async def test_no_proper_answer(batch: Batch, reply: bytes) -> None:
+    """No answer, one that is not HTTP, and one cut off in its head are all a lost connection."""
+
+    async def mumble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(reply)
+
+    async with peer(mumble) as url, destination(url) as stow:
+        result = await stow.send(batch)
+    assert isinstance(result, Interruption)
+    assert (result.cause, result.body_started) == (Cause.DISCONNECTED, True)
+
+
+async def test_truncated_answer(batch: Batch) -> None:
+    """An answer shorter than its Content-Length is no answer."""
+
+    async def truncate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + STORED)
+
+    async with peer(truncate) as url, destination(url) as stow:
+        result = await stow.send(batch)
+    assert isinstance(result, Interruption)
+    assert result.cause is Cause.DISCONNECTED
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+async def test_nobody_there(batch: Batch) -> None:
+    """A refused connection is told apart: nothing left this machine."""
+    url = f"http://127.0.0.1:{free_port()}/dicom-web"
+    async with destination(url) as stow:
+        assert await stow.send(batch) == Interruption(
+            Cause.UNREACHABLE, body_started=False, detail="Connection refused"
+        )
+        with pytest.raises(DestinationRefused, match=f"cannot connect to {url}: Connection refused; is the server"):
+            await stow.reach()
+
+
+async def test_redirect_is_not_followed(batch: Batch) -> None:
+    """Credentials and patients go to no other host than the one that the user named."""
+    elsewhere: list[Request] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        elsewhere.append(await read_request(reader))
+        answer(writer)
+
+    async with peer(listen) as other:
+
+        async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            answer(writer, "307 Temporary Redirect", b"", f"Location: {other}/studies")
+
+        async with peer(redirect) as url, destination(url, {"BULKSTOW_BEARER": "abc"}) as stow:
+            result = await stow.send(batch)
+
+    assert result == Reply(307, b"", location=f"{other}/studies")
+    assert elsewhere == []
+
+
+async def test_401_is_replayed_once_with_a_fresh_token(batch: Batch) -> None:
+    """After a 401 the token is read again, and the whole body sent again with it."""
+    seen: list[Request] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            seen.append(await read_request(reader))
+            good = seen[-1].headers["Authorization"] == "Bearer new"
+            answer(writer, "200 OK" if good else "401 Unauthorized")
+
+    tokens = iter(["old", "new"])
+    async with peer(store) as url:
+        settings = DestinationSettings(url=url)
+        async with StowDestination(settings, Bearer(lambda: Secret(next(tokens)))) as stow:
+            result = await stow.send(batch)
+
+    assert result == Reply(200, STORED)
+    assert [request.headers["Authorization"] for request in seen] == ["Bearer old", "Bearer new"]
+    assert len(seen[0].body) == len(seen[1].body)
+
+
+async def test_401_without_another_token(batch: Batch) -> None:
+    """Without a new secret the 401 is the answer, and reaching for the server says so before anything is read."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            answer(writer, "401 Unauthorized", b"")
+
+    async with peer(refuse) as url, destination(url, {"BULKSTOW_PASSWORD": "hunter2"}, user="a") as stow:
+        assert await stow.send(batch) == Reply(401, b"")
+        with pytest.raises(LoginRefused, match="refuses our login") as error:
+            await stow.reach()
+    assert "hunter2" not in str(error.value)
+
+
+async def test_changed_file_breaks_the_request_off(batch: Batch) -> None:
+    """A file that is not what the scan found ends the connection before the request is complete."""
+    complete: list[bool] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await read_request(reader)
+            complete.append(True)
+        except asyncio.IncompleteReadError:
+            complete.append(False)
+        answer(writer)
+
+    bad = batch.instances[1]
+    os.truncate(bad.candidate.location, 10)
+    async with peer(store) as url, destination(url) as stow:
+        result = await stow.send(batch)
+
+    reason = f"changed while it was sent: {bad.candidate.size_bytes} bytes at the scan, now 10"
+    assert result == Spoiled(bad, reason)
+    assert True not in complete
+
+
+async def test_proxy_of_the_environment(batch: Batch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """HTTP_PROXY is heeded, NO_PROXY too, and no login is taken from ~/.netrc."""
+    seen: list[Request] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        answer(writer)
+
+    (tmp_path / ".netrc").write_text("machine archive.example login a password b\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with peer(relay) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.removesuffix("/dicom-web"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with destination("http://archive.example/dicom-web") as stow:
+            assert await stow.send(batch) == Reply(200, STORED)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        async with destination(f"http://127.0.0.1:{free_port()}/dicom-web") as stow:
+            result = await stow.send(batch)
+
+    assert [request.line for request in seen] == ["POST http://archive.example/dicom-web/studies HTTP/1.1"]
+    assert "Authorization" not in seen[0].headers
+    assert isinstance(result, Interruption)
+    assert result.cause is Cause.UNREACHABLE
+
+
+class Authority:
+    """A certificate authority, and files of what it issued."""
+
+    def __init__(self, directory: Path) -> None:
+        authority = trustme.CA()
+        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(self.server)
+        self.ca_file = directory / "ca.pem"
+        self.client_file = directory / "client.pem"
+        authority.cert_pem.write_to_path(str(self.ca_file))
+        authority.issue_cert("somebody@example.org").private_key_and_cert_chain_pem.write_to_path(str(self.client_file))
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Give an authority nobody knows."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+async def store_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer every request."""
+    while True:
+        await read_request(reader)
+        answer(writer)
+
+
+async def test_untrusted_certificate_stops(batch: Batch, authority: Authority) -> None:
+    """A certificate that is not trusted stops the run, with the way out in the message."""
+    async with peer(store_all, authority.server) as url, destination(url) as stow:
+        with pytest.raises(DestinationRefused, match=r"not trusted .*--ca-file, or --insecure"):
+            await stow.send(batch)
+
+
+async def test_trusted_by_choice(batch: Batch, authority: Authority) -> None:
+    """A given authority is trusted; --insecure trusts anybody."""
+    async with peer(store_all, authority.server) as url:
+        async with destination(url, ca_file=authority.ca_file) as stow:
+            assert await stow.send(batch) == Reply(200, STORED)
+        async with destination(url, insecure=True) as stow:
+            assert await stow.send(batch) == Reply(200, STORED)
+
+
+async def test_client_certificate(batch: Batch, authority: Authority) -> None:
+    """A client certificate is shown to a server that asks for one."""
+    asking = authority.server
+    asking.verify_mode = ssl.CERT_REQUIRED
+    asking.load_verify_locations(authority.ca_file)
+    try:
+        async with (
+            peer(store_all, asking) as url,
+            destination(url, ca_file=authority.ca_file, client_cert=authority.client_file) as stow,
+        ):
+            assert await stow.send(batch) == Reply(200, STORED)
+    finally:
+        asking.verify_mode = ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("changes", [{"ca_file": Path("/nope")}, {"client_cert": Path(__file__)}], ids=["ca", "client"])
+async def test_certificates_that_cannot_be_loaded(changes: dict[str, object]) -> None:
+    """A certificate file that is not there, or is none, is a configuration error that names it."""
+    settings = DestinationSettings(url="https://localhost/", **changes)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=f"certificates {next(iter(changes.values()))} cannot be loaded"):
+        StowDestination(settings, login(settings, {}))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected_s"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("Sun, 22 Nov 2026 12:00:30 GMT", 30.0),
+        ("Sun, 22 Nov 2026 11:00:00 GMT", 0.0),
+        ("Sun, 22 Nov 2026 12:00:30 -0000", 30.0),
+        ("999999999999999999999999", RETRY_AFTER_LIMIT_S),
+        ("Sun, 22 Nov 2099 12:00:30 GMT", RETRY_AFTER_LIMIT_S),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("²", None),
+    ],
+)
+def test_retry_after(value: str, expected_s: float | None) -> None:
+    """Retry-After is seconds or a date (RFC 9110 §10.2.3); nonsense is none, and nobody means more than a day."""
+    assert retry_after_s(value, datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)) == expected_s
