@@ -25,6 +25,10 @@ _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**1
 _SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _TIME_UNITS = {"": 1.0, "MS": 0.001, "S": 1.0, "M": 60.0, "MIN": 60.0, "H": 3600.0, "D": 86400.0}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token (RFC 9110 §5.6.2)."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What a field's value must not hold (RFC 9110 §5.5); a tab it may."""
 
 
 def parse_size_bytes(text: str) -> int:
@@ -46,9 +50,8 @@ def show_size(size_bytes: float | None) -> str:
             return f"{int(size_bytes) // factor}{unit}"
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size_bytes >= factor:
-            return (
-                f"{size_bytes / factor:.3g}{unit}" if size_bytes < 1000 * factor else f"{size_bytes / factor:.0f}{unit}"
-            )
+            count = size_bytes / factor
+            return f"{count:.3g}{unit}" if count < 999.5 else f"{count:.0f}{unit}"  # .3g would make it 1e+03
     return f"{size_bytes:.0f}B"
 
 
@@ -68,7 +71,10 @@ def _quantity(text: str, units: dict[str, float] | dict[str, int], expected: str
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2].upper() not in units:
         raise ValueError(f"{text!r} is not {expected}")
-    return float(match[1]) * units[match[2].upper()]
+    quantity = float(match[1]) * units[match[2].upper()]
+    if not math.isfinite(quantity):
+        raise ValueError(f"{match[1][:20]}… is too large: expected {expected}")
+    return quantity
 
 
 def _size_token(_type: object, tokens: Sequence[Token]) -> int:
@@ -145,19 +151,23 @@ class DestinationSettings:
             raise ConfigurationError(
                 "--url is missing: give the DICOMweb root, such as http://localhost:8042/dicom-web"
             )
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"--url {self.url!r}: expected http://HOST/ROOT or https://HOST/ROOT")
-        if parts.username or parts.password:
+        try:
+            parts = urlsplit(self.url)
+            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is no number, brackets around what is no address
+            is_usable = False
+        if "@" in self.url.partition("//")[2].partition("/")[0]:
             raise ConfigurationError("--url holds a user or password, which would be seen: use --user")
+        if not is_usable:
+            raise ConfigurationError(f"--url {self.url!r}: expected http://HOST/ROOT or https://HOST/ROOT")
         if parts.query or parts.fragment:
-            raise ConfigurationError(
-                f"--url {self.url!r}: STOW-RS takes no query (PS3.18 §10.5.1); leave out ?… and #…"
-            )
-        for line in self.header:
+            shown = self.url.partition("#")[0].partition("?")[0]  # what follows may be a token
+            raise ConfigurationError(f"--url {shown!r}…: STOW-RS takes no query (PS3.18 §10.5.1); leave out ?… and #…")
+        for number, line in enumerate(self.header, start=1):
             name, colon, value = line.partition(":")
-            if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()) or "\n" in value:
-                raise ConfigurationError(f"--header {name.strip()!r}…: expected 'Name: value'")
+            if not colon or not _FIELD_NAME.fullmatch(name.strip()) or _CONTROL.search(value.strip()):
+                # By its number: what is not a header may well be a token without its name.
+                raise ConfigurationError(f"--header number {number}: expected 'Name: value' on one line")
         logins = [self.user, self.bearer_file, self.bearer_command]
         if sum(login is not None for login in logins) > 1:
             raise ConfigurationError("--user, --bearer-file and --bearer-command: one login at a time")
@@ -170,7 +180,8 @@ class DestinationSettings:
     @property
     def root(self) -> str:
         """The DICOMweb root without a slash at its end; a URL that names /studies itself is understood."""
-        return self.url.rstrip("/").removesuffix("/studies")
+        parts = urlsplit(self.url)
+        return parts._replace(path=parts.path.rstrip("/").removesuffix("/studies").rstrip("/")).geturl()
 
     @property
     def headers(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,15 +80,14 @@ class Ledger(AbstractContextManager["Ledger"]):
     def __init__(self, path: Path, destination: str) -> None:
         self.path = path
         self._lock_fd = _lock(path)
-        try:
+        with ExitStack() as undo:
+            undo.callback(os.close, self._lock_fd)
             with _explained(path):
-                self._writer = _connect(path)
+                self._writer = undo.enter_context(closing(_connect(path)))
                 _prepare(self._writer, path)
-                self._reader = _connect(path)
+                self._reader = undo.enter_context(closing(_connect(path)))
                 self._destination = self._destination_id(destination)
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
+            undo.pop_all()
         self._reading = threading.Lock()
 
     def __exit__(
@@ -121,7 +120,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
         def known(candidate: Candidate, key: bytes) -> Known | None:
             row = rows.get(key)
-            if row is None or row[:2] != (candidate.size_bytes, candidate.modified_ns):
+            if row is None or row[:2] != (candidate.size_bytes, _as_kept(candidate.modified_ns)):
                 return None
             fate = Fate(row[2])
             settled = (
@@ -233,10 +232,10 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
     return (
         os.fsencode(candidate.location),
         candidate.size_bytes,
-        candidate.modified_ns,
+        _as_kept(candidate.modified_ns),
         *uids,
         outcome.fate.value,
-        outcome.reason,
+        outcome.reason.encode(errors="backslashreplace").decode(),  # it may hold a path
         outcome.attempts,
         os.fsencode(outcome.copy_of) if outcome.copy_of else None,
     )
@@ -252,6 +251,11 @@ def _outcome(row: Sequence[Any]) -> Outcome:
         attempts,
         "" if copy_of is None else os.fsdecode(copy_of),
     )
+
+
+def _as_kept(modified_ns: int) -> int:
+    """Return a time within SQLite's 64 bits: a damaged file system dates files after 2262 too."""
+    return max(-(2**63), min(modified_ns, 2**63 - 1))
 
 
 def _marks(count: int) -> str:

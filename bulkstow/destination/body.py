@@ -13,10 +13,11 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import aiofiles
+from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkstow.errors import BulkstowError
 from bulkstow.model import Candidate, Instance
@@ -116,7 +117,7 @@ class Body:
         candidate = instance.candidate
         left_bytes = candidate.size_bytes
         try:
-            async with aiofiles.open(candidate.location, "rb", buffering=0, executor=self._readers) as file:
+            async with _opened(candidate.location, self._readers) as file:
                 _compare(instance, os.fstat(file.fileno()))
                 async with aclosing(_read_ahead(lambda: file.read(HOP_BYTES))) as pieces:
                     async for piece in pieces:
@@ -131,18 +132,33 @@ class Body:
             raise SourceChanged(instance, _changed_size(candidate, candidate.size_bytes - left_bytes))
 
 
+@asynccontextmanager
+async def _opened(location: str, readers: Executor) -> AsyncGenerator[AsyncFileIO]:
+    """Open a file and close it, also when the opening itself is given up midway."""
+
+    async def open_unbuffered() -> AsyncFileIO:
+        return await aiofiles.open(location, "rb", buffering=0, executor=readers)
+
+    opening = asyncio.ensure_future(open_unbuffered())
+    try:
+        yield await asyncio.shield(opening)
+    finally:
+        with suppress(OSError):
+            await (await opening).close()
+
+
 async def _read_ahead(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[bytes]:
     """Yield what `read` gives until it gives nothing, with one call of it under way ahead."""
     pending = asyncio.ensure_future(read())
     try:
-        while piece := await pending:
+        while piece := await asyncio.shield(pending):
             pending = asyncio.ensure_future(read())
             yield piece
     finally:
         # The file is closed after us: a read still under way in its thread would then read from whatever file or
         # socket has got the number next.
-        with suppress(OSError, asyncio.CancelledError):
-            await asyncio.shield(pending)
+        with suppress(OSError):
+            await pending
 
 
 def read_parts(instances: Sequence[Instance], boundary: str, first: bool) -> bytearray:

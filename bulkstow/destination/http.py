@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,6 +28,9 @@ from bulkstow.model import Cause, Interruption, Reply
 
 ANSWER_LIMIT_BYTES = 64 * 2**20
 """An item of an answer is 300 to 600 bytes in JSON and twice that in XML: room for 50,000 instances."""
+
+READ_PATIENCE_S = 5.0
+"""A read from a disk that works ends sooner; one that hangs must not hold up who has given up on it."""
 
 RETRY_AFTER_LIMIT_S = 24 * 3600.0
 """Nobody means more than a day; a clock that is wrong may say so."""
@@ -120,7 +123,7 @@ class HttpClient:
             return Interruption(Cause.DISCONNECTED, body_started=trail.body_started, detail=_words(error))
         finally:
             if body is not None:
-                await _close(body)
+                await trail.give_up(body)
 
 
 @dataclass(slots=True)
@@ -131,19 +134,30 @@ class _Trail:
     body_started: bool = False
     body_ended: bool = False
 
+    given_up: bool = False
+    closed: anyio.Event = field(default_factory=anyio.Event)
+
     async def follow(self, body: AsyncGenerator[memoryview]) -> AsyncGenerator[memoryview]:
-        async with aclosing(body):
-            async for piece in body:
-                self.body_started = True
-                yield piece
-        self.body_ended = True
+        try:
+            async with aclosing(body):
+                async for piece in body:
+                    if self.given_up:
+                        return
+                    self.body_started = True
+                    yield piece
+            self.body_ended = True
+        finally:
+            self.closed.set()
 
-
-async def _close(body: AsyncGenerator[memoryview]) -> None:
-    """Close a body that may be given up midway, and with it its file: aiohttp leaves that to the garbage collector."""
-    with anyio.CancelScope(shield=True), suppress(RuntimeError):
-        # RuntimeError: the writer that was cancelled is still inside it, and closes it on its way out.
-        await body.aclose()
+    async def give_up(self, followed: AsyncGenerator[memoryview]) -> None:
+        """Close a body that may be midway, and with it its file: aiohttp would leave that to the garbage collector."""
+        self.given_up = True
+        with anyio.move_on_after(READ_PATIENCE_S, shield=True):
+            try:
+                await followed.aclose()
+            except RuntimeError:
+                # aiohttp's writer is waiting for a read inside it, and it ends when that read does.
+                await self.closed.wait()
 
 
 _UNTRUSTED = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 
 from bulkstow.model import Batch
 
@@ -45,10 +46,9 @@ class Lanes:
             study = self._studies[uid]
             study.under_way -= 1
             study.known = True
-        if len(self._studies) > REMEMBERED_STUDIES:
-            oldest, study = next(iter(self._studies.items()))
-            if not study.under_way:
-                del self._studies[oldest]
+        for uid in list(islice(self._studies, max(0, len(self._studies) - REMEMBERED_STUDIES))):
+            if not self._studies[uid].under_way:
+                del self._studies[uid]
 
     def _allow(self, uid: str) -> bool:
         study = self._studies.get(uid)

@@ -3,8 +3,8 @@
 This is the heart. `settle` and `settle_asked` are pure functions; together they keep these promises:
 
 - *Stored* is said only of an instance that the server named in ReferencedSOPSequence and not in FailedSOPSequence, that
-  a QIDO-RS query found, or whose 2xx the user chose to trust. A status alone proves nothing: Orthanc answers 200 with
-  nothing listed, and 400 with instances stored.
+  it called already stored after a request of ours without its word, that a QIDO-RS query found, or whose 2xx the user
+  chose to trust. A status alone proves nothing: Orthanc answers 200 with nothing listed, and 400 with instances stored.
 - The outcomes and what is to be done again partition the batch: no instance is lost, none is counted twice.
 - An exception is raised only for what no repetition mends (login, wrong URL), and it ends the run.
 """
@@ -126,16 +126,19 @@ def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, out
     """
     batch = ask.batch
     asked_once_more = ask.asked + 1
+    at_least_s = None
     match answer:
-        case Interruption(cause=cause) if outage or cause is Cause.UNREACHABLE:
+        case Interruption() as interruption if _is_excused(interruption, outage=outage):
             return Settlement(again=(Later(ask, Delay.BACKOFF),), pressure=Pressure.GONE)
         case Interruption() as interruption:
-            missing, answered, pressure = batch.instances, f"gave no answer ({interruption.cause})", Pressure.GONE
+            missing, answered = batch.instances, f"gave no answer ({interruption.cause})"
+            pressure = _felt(interruption)
         case Reply(status=401):
             raise LoginRefused("the server refuses our login (401) to a QIDO-RS query")
         case Reply() as reply:
             missing, answered, pressure = batch.instances, f"answers {_status_reason(reply)}", Pressure.EASED
-            if reply.status < 500 and reply.status != 429:
+            at_least_s = reply.retry_after_s
+            if reply.status < 500 and reply.status not in (408, 425, 429):
                 asked_once_more = ASKS  # a service that is not there will not be there next time
         case found:
             missing = tuple(i for i in batch.instances if i.header.sop_instance_uid not in found)
@@ -144,14 +147,14 @@ def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, out
     outcomes = _outcomes(batch, there, Fate.STORED, f"{ask.reason}; QIDO-RS finds it")
     if missing and asked_once_more < ASKS:
         again = replace(ask, batch=replace(batch, instances=missing), asked=asked_once_more)
-        return Settlement(outcomes, (Later(again, Delay.BACKOFF),), pressure)
+        return Settlement(outcomes, (Later(again, Delay.BACKOFF, at_least_s),), pressure)
     reason = f"{ask.reason}; QIDO-RS {answered}"
     return Settlement(outcomes + _outcomes(batch, missing, Fate.UNCONFIRMED, reason), pressure=pressure)
 
 
 def _settle_spoiled(batch: Batch, spoiled: Spoiled) -> Settlement:
     """One file was not what the scan had found: the others go again and pay no attempt for it."""
-    rest = tuple(i for i in batch.instances if i is not spoiled.instance)
+    rest = tuple(i for i in batch.instances if i != spoiled.instance)
     again = (Later(Send(replace(batch, instances=rest, may_be_stored=True))),) if rest else ()
     outcomes = _outcomes(batch, [spoiled.instance], Fate.UNREADABLE, spoiled.reason)
     return Settlement(outcomes, again, Pressure.NONE)
@@ -159,10 +162,20 @@ def _settle_spoiled(batch: Batch, spoiled: Spoiled) -> Settlement:
 
 def _settle_interruption(batch: Batch, interruption: Interruption, rules: Rules, *, outage: bool) -> Settlement:
     batch = replace(batch, may_be_stored=batch.may_be_stored or interruption.body_started)
-    if outage or interruption.cause is Cause.UNREACHABLE:
+    if _is_excused(interruption, outage=outage):
         return Settlement(again=(Later(Send(batch), Delay.BACKOFF),), pressure=Pressure.GONE)
     reason = f"{interruption.cause}{f' ({interruption.detail})' if interruption.detail else ''}"
-    return Settlement(again=_after_fault(batch, rules, reason), pressure=Pressure.GONE)
+    return Settlement(again=_after_fault(batch, rules, reason), pressure=_felt(interruption))
+
+
+def _is_excused(interruption: Interruption, *, outage: bool) -> bool:
+    """Say whether the destination's absence explains it; one that answers at too great a length is there."""
+    cause = interruption.cause
+    return cause is Cause.UNREACHABLE or (outage and cause is not Cause.OVERLONG)
+
+
+def _felt(interruption: Interruption) -> Pressure:
+    return Pressure.EASED if interruption.cause is Cause.OVERLONG else Pressure.GONE
 
 
 def _settle_reply(batch: Batch, reply: Reply, rules: Rules) -> Settlement:
@@ -173,11 +186,12 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules) -> Settlement:
     except StoreResponseError:
         response = StoreResponse()
     named, again, unnamed, pressure = _settle_named(batch, response, rules)
+    again = tuple(replace(later, at_least_s=reply.retry_after_s) for later in again)
     if not unnamed:
         return Settlement(named, again, pressure)
     rest = replace(batch, instances=tuple(unnamed))
-    told_something = len(unnamed) < len(batch.instances) or bool(response.other_failures or response.failed)
-    left = _settle_unnamed(rest, reply, rules, reason, told_something=told_something)
+    lists_any = bool(response.stored or response.warned or response.failed or response.other_failures)
+    left = _settle_unnamed(rest, reply, rules, reason, sent=batch, lists_any=lists_any)
     return Settlement(named + left.outcomes, again + left.again, left.pressure, left.too_large_bytes)
 
 
@@ -201,22 +215,24 @@ def _stop_if_hopeless(reply: Reply) -> None:
             return
 
 
-def _settle_unnamed(batch: Batch, reply: Reply, rules: Rules, reason: str, *, told_something: bool) -> Settlement:
-    """Settle instances that the answer does not name."""
-    alone = len(batch.instances) == 1
+def _settle_unnamed(
+    batch: Batch, reply: Reply, rules: Rules, reason: str, *, sent: Batch, lists_any: bool
+) -> Settlement:
+    """Settle instances of the batch `sent` that the answer does not name, though it may list others."""
+    alone = len(sent.instances) == 1
     match reply.status:
         case status if 200 <= status < 300:
-            if rules.trust_status and not told_something:
+            if rules.trust_status and not lists_any:
                 return Settlement(_outcomes(batch, batch.instances, Fate.STORED, f"HTTP {status}, trusted"))
             if alone:
                 return Settlement(again=(Later(Ask(batch, f"HTTP {status} without naming it")),))
-            return Settlement(again=_singly(batch))
+            return Settlement(again=_singly(replace(batch, may_be_stored=True)))
         case 413:
-            larger = Settlement(too_large_bytes=batch.size_bytes, pressure=Pressure.BUSY)
+            larger = Settlement(too_large_bytes=sent.size_bytes, pressure=Pressure.BUSY)
             if alone:
                 reason = f"{reason}: {batch.size_bytes} bytes are more than the server takes"
                 return replace(larger, outcomes=_outcomes(batch, batch.instances, Fate.REFUSED, reason))
-            return replace(larger, again=_halves(batch))
+            return replace(larger, again=_singly(batch) if lists_any else _halves(batch))
         case 408 | 425 | 429 | 424 | 502 | 503 | 504 | 507:
             batch = replace(batch, may_be_stored=True)
             pressure = Pressure.GONE if reply.status == 507 else Pressure.BUSY
@@ -226,7 +242,7 @@ def _settle_unnamed(batch: Batch, reply: Reply, rules: Rules, reason: str, *, to
             return Settlement(again=_after_fault(batch, rules, reason, reply.retry_after_s, halve=True))
         case _ if alone:
             return Settlement(_outcomes(batch, batch.instances, Fate.REFUSED, reason))
-        case _ if told_something:
+        case _ if lists_any:
             return Settlement(again=_singly(batch))
         case _:
             return Settlement(again=_halves(batch))
@@ -243,9 +259,11 @@ def _settle_named(
     unnamed = [i for uid, i in by_uid.items() if uid not in failed and uid not in stored]
     anonymous = [i.code for i in response.failed if i.sop_instance_uid not in by_uid] + list(response.other_failures)
     if len(unnamed) == 1 and anonymous:
-        # By elimination: dcm4chee makes a UID up for what it cannot read, Azure leaves it out. Never by position.
+        # By elimination: dcm4chee makes a UID up for what it cannot read, Azure leaves it out. Never by position:
+        # of several that do not agree, none is known to be its own.
         header = unnamed.pop().header
-        failed[header.sop_instance_uid] = Referenced(header.sop_class_uid, header.sop_instance_uid, anonymous[0])
+        code = anonymous[0] if len(set(anonymous)) == 1 else None
+        failed[header.sop_instance_uid] = Referenced(header.sop_class_uid, header.sop_instance_uid, code)
 
     _stop_if_not_authorised(batch, failed)
     outcomes: list[Outcome] = []

@@ -126,8 +126,6 @@ class Origin:
             # Or the client would go on with what nobody wants (RFC 9110 §15.5.14).
             answer.force_close()
             raise
-        except web.RequestPayloadError:
-            return _complaint(400, "the chunks of the body cannot be read")
         except ConnectionError:
             # The client is gone. aiohttp would put a traceback into the log; nobody is left to read this instead.
             return _complaint(400, "the body ends before its length")

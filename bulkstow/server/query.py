@@ -27,6 +27,8 @@ _KEYS = {
 Item = dict[str, dict[str, object]]
 """A result in DICOM JSON (PS3.18 Annex F)."""
 
+_Uids = tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -40,7 +42,7 @@ class Page:
 def search(
     catalogue: Catalogue, level: str, path: Mapping[str, str], parameters: Mapping[str, str], studies_url: str
 ) -> Page:
-    """Return a page of the `studies`, `series` or `instances` that match, in the order of their coming.
+    """Return a page of the `studies`, `series` or `instances` that match, in the order of their coming or of the list.
 
     `path` has the UIDs of the resource as `study` and `series`, `parameters` the query; a key takes a list of UIDs as
     well as one (PS3.4 §C.2.2.2.2). ValueError: limit or offset is no number; its text is for the asker.
@@ -48,7 +50,7 @@ def search(
     first = _number(parameters, "offset", 0)
     last = first + min(_number(parameters, "limit", PAGE_SIZE), PAGE_SIZE)
     wanted = {
-        name: {path[name]} if name in path else _uids(parameters.get(keyword) or parameters.get(tag) or "")
+        name: (path[name],) if name in path else _uids(parameters.get(keyword) or parameters.get(tag) or "")
         for name, (keyword, tag) in _KEYS.items()
     }
     depth = _DEPTHS[level]
@@ -62,8 +64,8 @@ def instance(catalogue: Catalogue, path: Mapping[str, str]) -> Header | None:
     return held.header if held and _uids_of(held) == (path["study"], path["series"], path["instance"]) else None
 
 
-def _matching(catalogue: Catalogue, study: set[str], series: set[str], instance: set[str]) -> Iterator[Held]:
-    """Yield the instances that match, looking at no more of them than a known UID leaves; an empty set is any."""
+def _matching(catalogue: Catalogue, study: _Uids, series: _Uids, instance: _Uids) -> Iterator[Held]:
+    """Yield the instances that match, looking at no more of them than a known UID leaves; no UID is any."""
     if instance:
         candidates = [held for uid in instance if (held := catalogue.find(uid))]
     elif study:
@@ -102,9 +104,10 @@ def _uids_of(held: Held) -> tuple[str, ...]:
     return held.header.study_uid, held.header.series_uid, held.header.sop_instance_uid
 
 
-def _uids(text: str) -> set[str]:
+def _uids(text: str) -> _Uids:
     # The comma of a URL and the backslash of DICOM both part a list of UIDs; a client may send either.
-    return set(re.split(r"[,\\]", text)) - {""}
+    # Their order is kept, each once, or the pages of one query would not fit together.
+    return tuple(uid for uid in dict.fromkeys(re.split(r"[,\\]", text)) if uid)
 
 
 def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
