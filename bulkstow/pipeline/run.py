@@ -44,6 +44,7 @@ class Run:
         *,
         trust_status: bool = False,
         backoff: Backoff | None = None,
+        probe_s: float = 1.0,
     ) -> None:
         self._settings = settings
         self._destination = destination
@@ -51,6 +52,7 @@ class Run:
         self._reporter = reporter
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status)
         self._backoff = backoff or Backoff()
+        self._probe_s = probe_s
         self._outbox: Outbox | None = None
         self.is_draining = False
 
@@ -76,7 +78,7 @@ class Run:
 
     async def _pass(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
         settings, reporter = self._settings, self._reporter
-        breaker = Breaker()
+        breaker = Breaker(first_probe_s=self._probe_s)
         batcher = Batcher(self._limits(), keep_studies=settings.affinity == "study")
         outbox = self._outbox = Outbox(senders=settings.concurrency, lanes=Lanes(settings.per_study), breaker=breaker)
         claims = Claims(self._ledger)
@@ -98,8 +100,10 @@ class Run:
                     stages.start_soon(delivery.send, outcomes_in.clone())
                 stages.start_soon(record, outcomes, self._ledger, claims, reporter)
                 outcomes_in.close()
-        except* BulkstowError as group:
-            raise _first(group) from None
+        except BaseExceptionGroup as group:
+            # When one stage stops the run, the streams that it leaves break the others: only the first tells anything.
+            ours, _ = group.split(BulkstowError)
+            raise group if ours is None else _first(ours) from None
         if delivery.stopped_by is not None:
             raise delivery.stopped_by
 

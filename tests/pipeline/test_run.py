@@ -1,0 +1,370 @@
+"""Claims about whole runs, with a destination that is a plain function."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from bulkstow.config import UploadSettings
+from bulkstow.errors import DestinationRefused, LedgerError, RunStopped
+from bulkstow.ledger import Ledger, read_entries
+from bulkstow.model import Batch, Cause, Fate, Instance, Interruption, Referenced, Reply, Result, Spoiled, StoreResponse
+from bulkstow.pipeline.run import Run
+from bulkstow.policy.retry import Backoff
+from bulkstow.progress.tally import Tally
+from bulkstow.source.walk import walk
+from bulkstow.wire.store_response import to_json
+from bulkstow.wire.synthetic import SECONDARY_CAPTURE, part10
+from tests.archives import header, write_instance
+
+pytestmark = pytest.mark.anyio
+
+URL = "http://archive.example"
+QUICK = Backoff(base_s=0.001, cap_s=0.005)
+
+
+def stored(batch: Batch) -> Reply:
+    """Return the answer of a server that has stored everything."""
+    items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid) for i in batch.instances)
+    return Reply(200, to_json(StoreResponse(stored=items)))
+
+
+class Server:
+    """A destination that answers by a function, and keeps account."""
+
+    def __init__(self, answer: Callable[[Batch, int], Result] = lambda batch, _: stored(batch)) -> None:
+        self._answer = answer
+        self.batches: list[Batch] = []
+        self.held: set[str] = set()
+        self.in_flight = self.most_in_flight = 0
+
+    async def send(self, batch: Batch) -> Result:
+        """Take a batch."""
+        self.batches.append(batch)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await anyio.lowlevel.checkpoint()
+        self.in_flight -= 1
+        result = self._answer(batch, len(self.batches))
+        if isinstance(result, Reply) and result.status == 200:
+            self.held |= {i.header.sop_instance_uid for i in batch.instances}
+        return result
+
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+        """Tell what is held."""
+        return frozenset(self.held & {i.header.sop_instance_uid for i in instances})
+
+
+async def upload(archive: Path, server: Server, ledger: Path, **changes: object) -> Tally:
+    """Carry out a run and return its figures."""
+    settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
+    tally = Tally()
+    with Ledger(ledger, URL) as opened:
+        run = Run(settings, server, opened, tally, backoff=QUICK)
+        await run.carry_out(walk([str(archive)], exclude=opened.files))
+    return tally
+
+
+def fates(ledger: Path) -> dict[str, Fate]:
+    """Return what the ledger says, by file name."""
+    return {Path(e.outcome.candidate.location).name: e.outcome.fate for e in read_entries(ledger)}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Give an archive of 3 studies with 20 instances each."""
+    for study in (1, 2, 3):
+        for number in range(20):
+            write_instance(tmp_path / "archive" / f"study{study}", number, study=study)
+    return tmp_path / "archive"
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 8])
+async def test_everything_arrives_once(archive: Path, tmp_path: Path, concurrency: int) -> None:
+    """Every instance is sent once and recorded, however many senders there are, and never more at once."""
+    server = Server()
+    tally = await upload(archive, server, tmp_path / "l.db", concurrency=concurrency, batch_instances=3)
+    sent = Counter(i.header.sop_instance_uid for b in server.batches for i in b.instances)
+    assert len(sent) == 60
+    assert set(sent.values()) == {1}
+    assert tally.outcomes == Counter({Fate.STORED: 60})
+    assert (tally.found_files, tally.requests, tally.retries) == (60, len(server.batches), 0)
+    assert tally.scan_ended
+    assert server.most_in_flight <= concurrency
+    assert len(fates(tmp_path / "l.db")) == 60
+
+
+async def test_second_run_sends_nothing(archive: Path, tmp_path: Path) -> None:
+    """What has its final word is not sent again, and is counted all the same."""
+    await upload(archive, Server(), tmp_path / "l.db")
+    server = Server()
+    tally = await upload(archive, server, tmp_path / "l.db")
+    assert server.batches == []
+    assert tally.outcomes == Counter({Fate.STORED: 60})
+    assert tally.settled_before == 60
+
+
+async def test_changed_file_is_sent_anew(archive: Path, tmp_path: Path) -> None:
+    """A file with another size or time is sent again, and only that one."""
+    await upload(archive, Server(), tmp_path / "l.db")
+    changed = archive / "study2" / "IM002000007"
+    os.utime(changed, ns=(0, 0))
+    server = Server()
+    await upload(archive, server, tmp_path / "l.db")
+    assert [[i.candidate.location for i in b.instances] for b in server.batches] == [[str(changed)]]
+
+
+async def test_refused_is_tried_again_only_on_demand(archive: Path, tmp_path: Path) -> None:
+    """A refused file is left alone by the next run, unless --retry-failed asks for it."""
+    bad = header(7, study=2).sop_instance_uid
+
+    def refuse(batch: Batch, _number: int) -> Reply:
+        uids = [i.header.sop_instance_uid for i in batch.instances]
+        good = tuple(Referenced(SECONDARY_CAPTURE, uid) for uid in uids if uid != bad)
+        failed = tuple(Referenced(SECONDARY_CAPTURE, uid, 0xA900) for uid in uids if uid == bad)
+        return Reply(202, to_json(StoreResponse(stored=good, failed=failed)))
+
+    first = await upload(archive, Server(refuse), tmp_path / "l.db")
+    again = Server()
+    second = await upload(archive, again, tmp_path / "l.db")
+    assert again.batches == []
+    third = await upload(archive, again, tmp_path / "l.db", retry_failed=True)
+    assert first.outcomes == second.outcomes == Counter({Fate.STORED: 59, Fate.REFUSED: 1})
+    assert third.outcomes[Fate.STORED] == 60
+    assert len(again.batches) == 1
+
+
+async def test_unconfirmed_is_tried_by_the_next_run(archive: Path, tmp_path: Path) -> None:
+    """What an earlier run could not prove, the next one sends."""
+    server = Server(lambda batch, _: Reply(500, b"oops"))
+    first = await upload(archive, server, tmp_path / "l.db", retries=1)
+    assert first.outcomes == Counter({Fate.UNCONFIRMED: 60})
+    second = await upload(archive, Server(), tmp_path / "l.db")
+    assert second.outcomes == Counter({Fate.STORED: 60})
+
+
+async def test_copies_are_told(archive: Path, tmp_path: Path) -> None:
+    """A second copy is skipped with the word whether its bytes are the same, in the same run and in a later one."""
+    one = (archive / "study1" / "IM001000001").read_bytes()
+    (archive / "zcopy").write_bytes(one)
+    (archive / "study3" / "zother").write_bytes(one[:-1] + b"\0")
+    await upload(archive, Server(), tmp_path / "l.db")
+    (archive / "zlater").write_bytes(one)
+    again = await upload(archive, Server(), tmp_path / "l.db")
+    reasons = {
+        Path(e.outcome.candidate.location).name: e.outcome.reason
+        for e in read_entries(tmp_path / "l.db", [Fate.SKIPPED])
+    }
+    # Files come before sub-directories: the copy at the top is found first, and stands for the instance.
+    assert {name: reason.partition(": see")[0] for name, reason in reasons.items()} == {
+        "IM001000001": "a second copy of the SOP instance, same bytes",
+        "zother": "a second copy of the SOP instance, other bytes",
+        "zlater": "a second copy of the SOP instance, same bytes",
+    }
+    assert again.outcomes == Counter({Fate.STORED: 60, Fate.SKIPPED: 3})
+
+
+async def test_copy_has_its_turn_when_the_first_fails(archive: Path, tmp_path: Path) -> None:
+    """If the file that stood for an instance cannot be read after all, its copy is sent in the same run."""
+    good = archive / "study1" / "IM001000001"
+    bad = archive / "first"
+    bad.write_bytes(good.read_bytes())
+
+    def spoil(batch: Batch, _number: int) -> Result:
+        for instance in batch.instances:
+            if instance.candidate.location == str(bad):
+                return Spoiled(instance, "cannot be read: Input/output error")
+        return stored(batch)
+
+    tally = await upload(archive, Server(spoil), tmp_path / "l.db")
+    assert tally.outcomes == Counter({Fate.STORED: 60, Fate.UNREADABLE: 1, Fate.SKIPPED: 0})
+    assert tally.found_files == 61
+    assert fates(tmp_path / "l.db")["IM001000001"] is Fate.STORED
+
+
+async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> None:
+    """A file that is named twice is sent once and not called a copy of itself."""
+    settings = UploadSettings(ledger=tmp_path / "l.db")
+    tally, server = Tally(), Server()
+    one = str(archive / "study1" / "IM001000001")
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        await Run(settings, server, ledger, tally).carry_out(walk([one, one]))
+    assert tally.outcomes == Counter({Fate.STORED: 1})
+    assert tally.found_files == 1
+    assert fates(tmp_path / "l.db") == {"IM001000001": Fate.STORED}
+
+
+async def test_junk_is_in_the_report(tmp_path: Path) -> None:
+    """Whatever is not sent has its outcome and its reason."""
+    archive = tmp_path / "archive"
+    write_instance(archive, 1)
+    (archive / "empty").touch()
+    (archive / "notes.txt").write_text("hello")
+    (archive / "cut").write_bytes(part10(header(2))[:200])
+    (archive / "nowhere").symlink_to("gone")
+    os.mkfifo(archive / "fifo")
+    tally = await upload(archive, Server(), tmp_path / "l.db")
+    assert {
+        Path(e.outcome.candidate.location).name: (e.outcome.fate, e.outcome.reason)
+        for e in read_entries(tmp_path / "l.db")
+    } == {
+        "IM001000001": (Fate.STORED, ""),
+        "empty": (Fate.SKIPPED, "empty"),
+        "notes.txt": (Fate.SKIPPED, "not DICOM"),
+        "cut": (Fate.UNREADABLE, "cut off in its head"),
+        "nowhere": (Fate.UNREADABLE, "a link to nothing: gone"),
+        "fifo": (Fate.SKIPPED, "a FIFO, not a regular file"),
+    }
+    assert tally.found_files == tally.settled_files == 6
+    assert tally.failed == 2
+
+
+async def test_batch_with_a_spoiled_file(archive: Path, tmp_path: Path) -> None:
+    """One file that changed does not sink its companions, and they pay no attempt for it."""
+    bad = str(archive / "study1" / "IM001000003")
+
+    def spoil(batch: Batch, _number: int) -> Result:
+        spoiled = [i for i in batch.instances if i.candidate.location == bad]
+        return Spoiled(spoiled[0], "changed") if spoiled else stored(batch)
+
+    tally = await upload(archive, Server(spoil), tmp_path / "l.db", retries=0)
+    assert tally.outcomes == Counter({Fate.STORED: 59, Fate.UNREADABLE: 1})
+
+
+async def test_an_outage_costs_no_instance(archive: Path, tmp_path: Path) -> None:
+    """A server that is gone for longer than all attempts would last is waited for, and everything arrives."""
+
+    def gone_for_a_while(batch: Batch, number: int) -> Result:
+        if 3 <= number <= 12:
+            return Interruption(Cause.UNREACHABLE, body_started=False)
+        return stored(batch)
+
+    server = Server(gone_for_a_while)
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        settings = UploadSettings(ledger=tmp_path / "l.db", batch_instances=5, retries=0)
+        tally = Tally()
+        run = Run(settings, server, ledger, tally, backoff=QUICK, probe_s=0.001)
+        await run.carry_out(walk([str(archive)]))
+    assert tally.outcomes == Counter({Fate.STORED: 60})
+    assert not tally.outage
+
+
+async def test_hopeless_answer_stops_the_run(archive: Path, tmp_path: Path) -> None:
+    """A wrong URL stops the run with its word; what was settled before is in the ledger."""
+
+    def move_away(batch: Batch, number: int) -> Result:
+        return stored(batch) if number <= 2 else Reply(404, b"")
+
+    with pytest.raises(DestinationRefused, match="no STOW-RS service at this URL"):
+        await upload(archive, Server(move_away), tmp_path / "l.db", concurrency=1, batch_instances=5)
+    assert Counter(fates(tmp_path / "l.db").values()) == Counter({Fate.STORED: 10})
+
+
+async def test_ledger_that_cannot_be_written_stops_the_run(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a ledger nothing goes on: sending would be sending blind."""
+
+    def full(_ledger: Ledger, _outcomes: object) -> None:
+        raise LedgerError("the ledger cannot be used: database or disk is full")
+
+    monkeypatch.setattr(Ledger, "record", full)
+    with pytest.raises(RunStopped, match="disk is full"):
+        await upload(archive, Server(), tmp_path / "l.db", batch_instances=1)
+
+
+async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Path) -> None:
+    """A drain finishes and records what is under way, starts nothing more, and the next run sends just the rest."""
+    server = Server()
+    tally = Tally()
+    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=2, batch_instances=2)
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        run = Run(settings, server, ledger, tally)
+
+        def drain_in_the_middle(batch: Batch, number: int) -> Result:
+            if number == 5:
+                run.drain()
+            return stored(batch)
+
+        server._answer = drain_in_the_middle
+        await run.carry_out(walk([str(archive)]))
+        assert run.is_draining
+
+    first = {i.header.sop_instance_uid for b in server.batches for i in b.instances}
+    assert 10 <= len(first) <= 14
+    assert tally.outcomes == Counter({Fate.STORED: len(first)})
+    rest = Server()
+    done = await upload(archive, rest, tmp_path / "l.db")
+    second = {i.header.sop_instance_uid for b in rest.batches for i in b.instances}
+    assert first.isdisjoint(second)
+    assert len(first | second) == 60
+    assert done.outcomes == Counter({Fate.STORED: 60})
+
+
+async def test_cancelled_run_keeps_what_the_server_said(archive: Path, tmp_path: Path) -> None:
+    """Ended at once, the run still writes every outcome that had arrived."""
+    answered = 0
+    tally = Tally()
+    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=1, batch_instances=2)
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        with anyio.CancelScope() as scope:
+
+            def cancel_in_the_middle(batch: Batch, number: int) -> Result:
+                nonlocal answered
+                if number == 5:
+                    scope.cancel()
+                else:
+                    answered += len(batch.instances)
+                return stored(batch)
+
+            await Run(settings, Server(cancel_in_the_middle), ledger, tally).carry_out(walk([str(archive)]))
+        assert scope.cancelled_caught
+    assert len(fates(tmp_path / "l.db")) >= answered
+
+
+async def test_413_lowers_the_ceiling_for_this_run_and_the_next(archive: Path, tmp_path: Path) -> None:
+    """A body that was too large is halved, later ones are smaller from the start, and the next run begins there."""
+    for number in range(6):
+        write_instance(archive / "study4", number, study=4, rows=1024, columns=1024)
+    limit_bytes = 2_500_000
+
+    def nginx(batch: Batch, _number: int) -> Result:
+        return stored(batch) if batch.size_bytes <= limit_bytes else Reply(413, b"<html>")
+
+    tally = await upload(archive, Server(nginx), tmp_path / "l.db", concurrency=1)
+    assert tally.outcomes == Counter({Fate.STORED: 66})
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        assert ledger.ceiling_bytes is not None
+        assert ledger.ceiling_bytes > limit_bytes // 2
+    for number in range(6, 12):
+        write_instance(archive / "study4", number, study=4, rows=1024, columns=1024)
+    server = Server(nginx)
+    await upload(archive, server, tmp_path / "l.db", concurrency=1)
+    assert max(b.size_bytes for b in server.batches) <= 3_200_000
+
+
+async def test_first_request_of_each_study_is_alone(archive: Path, tmp_path: Path) -> None:
+    """No request of a study starts before its first one has ended, however many senders are free."""
+    under_way: Counter[str] = Counter()
+    ended: set[str] = set()
+    overlaps: list[str] = []
+
+    class Watching(Server):
+        async def send(self, batch: Batch) -> Result:
+            study = batch.instances[0].header.study_uid
+            if under_way[study] and study not in ended:
+                overlaps.append(study)
+            under_way[study] += 1
+            result = await super().send(batch)
+            under_way[study] -= 1
+            ended.add(study)
+            return result
+
+    await upload(archive, Watching(), tmp_path / "l.db", concurrency=8, batch_instances=2)
+    assert overlaps == []

@@ -1,0 +1,155 @@
+"""Which instances travel together."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulkstow.model import Batch, Candidate, Instance
+from bulkstow.policy.batching import OPEN_STUDIES, Batcher, BatchLimits
+from tests.archives import header
+
+
+def instance(number: int, *, study: int = 1, size_bytes: int = 1, at: str = "") -> Instance:
+    """Return instance `number` of a study, in a file of its own."""
+    return Instance(Candidate(at or f"/archive/{study}/{number}", size_bytes, 0), header(number, study=study))
+
+
+def batched(batcher: Batcher, instances: list[Instance]) -> list[Batch]:
+    """Return all batches of a stream of instances."""
+    return [*batcher.add(instances), *batcher.flush()]
+
+
+def sizes(batches: list[Batch]) -> list[list[int]]:
+    """Return the instances' sizes batch by batch."""
+    return [[i.candidate.size_bytes for i in batch.instances] for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("limits", "given_bytes", "expected"),
+    [
+        (BatchLimits(10, None), [4, 6, 1], [[4, 6], [1]]),
+        (BatchLimits(10, None), [4, 7], [[4], [7]]),
+        (BatchLimits(10, None), [99, 1], [[99], [1]]),
+        (BatchLimits(10, None), [1, 99, 1], [[1], [99], [1]]),
+        (BatchLimits(10, None), [0, 10, 0], [[0, 10], [0]]),
+        (BatchLimits(None, 2), [5, 500, 5], [[5, 500], [5]]),
+        (BatchLimits(None, 1), [1, 1], [[1], [1]]),
+        (BatchLimits(None, None), [1] * 500, [[1] * 500]),
+        (BatchLimits(10, 2), [1, 1, 9, 9], [[1, 1], [9], [9]]),
+        (BatchLimits(10, 2), [], []),
+    ],
+    ids=[
+        "full to the byte",
+        "the next would pass",
+        "larger than the limit, first",
+        "larger than the limit, midway",
+        "empty files",
+        "count",
+        "one each",
+        "unlimited",
+        "whichever comes first",
+        "nothing",
+    ],
+)
+def test_a_batch_is_closed_at_its_limits(
+    limits: BatchLimits, given_bytes: list[int], expected: list[list[int]]
+) -> None:
+    """Bytes and count are limits that a batch may reach and not pass, but for one larger file that goes alone."""
+    instances = [instance(n, size_bytes=size) for n, size in enumerate(given_bytes)]
+    batches = batched(Batcher(limits), instances)
+    assert sizes(batches) == expected
+    assert [batch.number for batch in batches] == list(range(1, len(expected) + 1))
+
+
+def test_a_full_batch_does_not_wait_for_the_next_instance() -> None:
+    """What is full is handed on with the instance that filled it."""
+    assert sizes(list(Batcher(BatchLimits(None, 2)).add([instance(1), instance(2)]))) == [[1, 1]]
+    assert sizes(list(Batcher(BatchLimits(10, None)).add([instance(1, size_bytes=10)]))) == [[10]]
+
+
+@pytest.mark.parametrize("keep_studies", [True, False])
+def test_a_sop_instance_is_in_a_request_once(keep_studies: bool) -> None:
+    """A second file of the same SOP instance opens the next batch."""
+    twice = [instance(1), instance(2), instance(1, at="/archive/copy")]
+    batches = batched(Batcher(BatchLimits(None, None), keep_studies=keep_studies), twice)
+    assert [len(batch.instances) for batch in batches] == [2, 1]
+
+
+def test_studies_that_alternate_are_kept_apart_or_not() -> None:
+    """With `keep_studies` each study fills its own batch; without, instances are taken as they come."""
+    mixed = [instance(n, study=n % 2) for n in range(4)]
+    limits = BatchLimits(None, 2)
+    assert [{i.header.study_uid for i in b.instances} for b in batched(Batcher(limits), mixed)] == [
+        {"2.25.0"},
+        {"2.25.1"},
+    ]
+    as_they_come = batched(Batcher(limits, keep_studies=False), mixed)
+    assert [i for batch in as_they_come for i in batch.instances] == mixed
+
+
+def test_one_study_too_many_closes_the_oldest() -> None:
+    """The bound on open batches costs a smaller batch, no instance."""
+    batcher = Batcher(BatchLimits(None, None))
+    instances = [instance(1, study=study) for study in range(OPEN_STUDIES + 1)]
+    (early,) = batcher.add(instances)
+    assert early.instances == (instances[0],)
+    assert len(list(batcher.flush())) == OPEN_STUDIES
+
+
+def test_a_limit_that_is_lowered_counts_from_the_next_instance() -> None:
+    """What a 413 taught holds for batches that are being filled."""
+    batcher = Batcher(BatchLimits(10, None))
+    assert not list(batcher.add([instance(1, size_bytes=4)]))
+    batcher.limits = BatchLimits(5, None)
+    assert sizes(batched(batcher, [instance(2, size_bytes=4)])) == [[4], [4]]
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Instance]:
+    """Files of a few studies in any order, some of them of the same SOP instance."""
+    files = draw(
+        st.lists(st.tuples(st.integers(0, OPEN_STUDIES + 20), st.integers(0, 5), st.integers(0, 30)), max_size=150)
+    )
+    return [
+        instance(number, study=study, size_bytes=size, at=f"/archive/{place}")
+        for place, (study, number, size) in enumerate(files)
+    ]
+
+
+@given(
+    instances=streams(),
+    size_bytes=st.none() | st.integers(1, 50),
+    count=st.none() | st.integers(1, 10),
+    keep_studies=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_batches_hold_every_instance_once_within_limits(
+    instances: list[Instance], size_bytes: int | None, count: int | None, keep_studies: bool
+) -> None:
+    """Nothing is lost, doubled or reordered within a study; no limit is passed; no study is mixed, no SOP twice."""
+    batcher = Batcher(BatchLimits(size_bytes, count), keep_studies=keep_studies)
+    batches: list[Batch] = []
+    for taken, one in enumerate(instances, start=1):
+        batches += batcher.add([one])
+        waiting = instances[:taken]
+        sent = {i.candidate for batch in batches for i in batch.instances}
+        assert len({i.header.study_uid for i in waiting if i.candidate not in sent}) <= OPEN_STUDIES
+    batches += batcher.flush()
+
+    def in_order(of: list[Instance]) -> list[Instance]:
+        return sorted(of, key=lambda i: i.header.study_uid) if keep_studies else of
+
+    assert in_order([i for batch in batches for i in batch.instances]) == in_order(instances)
+    assert [batch.number for batch in batches] == list(range(1, len(batches) + 1))
+    for batch in batches:
+        assert batch.instances
+        alone = len(batch.instances) == 1
+        assert size_bytes is None or alone or batch.size_bytes <= size_bytes
+        assert count is None or len(batch.instances) <= count
+        uids = [i.header.sop_instance_uid for i in batch.instances]
+        assert len(set(uids)) == len(uids)
+        assert not keep_studies or len(list(groupby(batch.instances, key=lambda i: i.header.study_uid))) == 1

@@ -1,0 +1,980 @@
+"""What an exchange proves: replies as servers give them, and what must hold of any reply."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped, StoreResponseError
+from bulkstow.model import (
+    Attempt,
+    Batch,
+    Candidate,
+    Cause,
+    Fate,
+    Instance,
+    Interruption,
+    Outcome,
+    Referenced,
+    Reply,
+    Result,
+    Spoiled,
+    StoreResponse,
+)
+from bulkstow.policy.retry import Delay
+from bulkstow.policy.settlement import ASKS, Ask, Pressure, Rules, Send, Settlement, settle, settle_asked
+from bulkstow.wire import store_response
+from bulkstow.wire.synthetic import SECONDARY_CAPTURE
+from tests.archives import header
+
+BYTES_EACH = 1000
+
+
+def instance(number: int) -> Instance:
+    """Return instance `number`; its UID ends with that number."""
+    return Instance(Candidate(f"/archive/{number}", BYTES_EACH, 0), header(number))
+
+
+def batch(count: int, *, requests: int = 0, faults: int = 0, may_be_stored: bool = False) -> Batch:
+    """Return instances 1 to `count`."""
+    return Batch(1, tuple(instance(n) for n in range(1, count + 1)), requests, faults, may_be_stored)
+
+
+def referenced(number: int, code: int | None = None) -> Referenced:
+    """Return an item for instance `number`."""
+    return Referenced(SECONDARY_CAPTURE, header(number).sop_instance_uid, code)
+
+
+def answer(
+    *,
+    stored: Iterable[int] = (),
+    warned: Iterable[tuple[int, int]] = (),
+    failed: Iterable[tuple[int, int | None]] = (),
+    others: Iterable[int | None] = (),
+) -> bytes:
+    """Return a Store Instances Response in JSON."""
+    return store_response.to_json(
+        StoreResponse(
+            tuple(referenced(n) for n in stored),
+            tuple(referenced(n, code) for n, code in warned),
+            tuple(referenced(n, code) for n, code in failed),
+            tuple(others),
+        )
+    )
+
+
+def number(of: Instance | Outcome) -> int:
+    """Return the number of an instance."""
+    return int(of.candidate.location.rpartition("/")[2])
+
+
+def shown(settlement: Settlement) -> list[str]:
+    """Return a settlement as lines: outcomes, what is left to do, and the pressure where it is not 'eased'."""
+    lines = [f"{number(o)} {o.fate}{f': {o.reason}' if o.reason else ''}" for o in settlement.outcomes]
+    for later in settlement.again:
+        errand = later.errand
+        words = ["send" if isinstance(errand, Send) else "ask", *(str(number(i)) for i in errand.batch.instances)]
+        words += [f"after {later.delay.value}"] if later.delay is not Delay.NONE else []
+        words += [f"not before {later.at_least_s:g} s"] if later.at_least_s is not None else []
+        words += [f"({errand.batch.faults} faults)"] if errand.batch.faults else []
+        words += ["(may be stored)"] if errand.batch.may_be_stored else []
+        words += [f"because: {errand.reason}"] if isinstance(errand, Ask) else []
+        lines.append(" ".join(words))
+    if settlement.pressure is not Pressure.EASED:
+        lines.append(settlement.pressure.value)
+    if settlement.too_large_bytes is not None:
+        lines.append(f"too large: {settlement.too_large_bytes}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch, how its exchange ended, and what that settles."""
+
+    name: str
+    sent: Batch
+    result: Result
+    expected: list[str]
+    rules: Rules = field(default_factory=Rules)
+    outage: bool = False
+
+
+ORTHANC_17_GOOD_ONES_LISTED = (
+    b'{"00081190":{"vr":"UR","Value":["http://localhost/dicom-web/studies/2.25.1"]},'
+    b'"00081199":{"vr":"SQ","Value":[{"00081150":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.7"]},'
+    b'"00081155":{"vr":"UI","Value":["2.25.1.1.1"]},'
+    b'"00081190":{"vr":"UR","Value":["http://localhost/dicom-web/studies/2.25.1/series/2.25.1.1/instances/2.25.1.1.1"]}'
+    b"}]}}"
+)
+ORTHANC_17_NOTHING_LISTED = b'{"00081190":{"vr":"UR"}}'
+DCM4CHEE_MADE_UP_UID = (
+    b'{"00081190":{"vr":"UR","Value":["http://arc/dcm4chee-arc/aets/DCM4CHEE/rs/studies/2.25.1"]},'
+    b'"00081198":{"vr":"SQ","Value":[{"00081150":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.7"]},'
+    b'"00081155":{"vr":"UI","Value":["2.25.329800735698586629295641978511506172918"]},'
+    b'"00081197":{"vr":"US","Value":[49152]}}]},'
+    b'"00081199":{"vr":"SQ","Value":[{"00081150":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.7"]},'
+    b'"00081155":{"vr":"UI","Value":["2.25.1.1.1"]}}]}}'
+)
+AZURE_ALREADY_STORED = (
+    b'{"00081198":{"vr":"SQ","Value":[{"00081150":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.7"]},'
+    b'"00081155":{"vr":"UI","Value":["2.25.1.1.1"]},"00081197":{"vr":"US","Value":[45070]}}]}}'
+)
+AZURE_WITHOUT_UID = b'{"00081198":{"vr":"SQ","Value":[{"00081197":{"vr":"US","Value":[43264]}}]}}'
+GOOGLE_ALL_STORED_XML = (
+    b'<?xml version="1.0" encoding="UTF-8"?><NativeDicomModel xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM">'
+    b'<DicomAttribute tag="00081199" vr="SQ" keyword="ReferencedSOPSequence"><Item number="1">'
+    b'<DicomAttribute tag="00081150" vr="UI"><Value number="1">1.2.840.10008.5.1.4.1.1.7</Value></DicomAttribute>'
+    b'<DicomAttribute tag="00081155" vr="UI"><Value number="1">2.25.1.1.1</Value></DicomAttribute>'
+    b"</Item></DicomAttribute></NativeDicomModel>"
+)
+NGINX_413 = (
+    b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n"
+    b"<center><h1>413 Request Entity Too Large</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+DCM4CHEE_STACK_TRACE = (
+    b"javax.ws.rs.WebApplicationException: HTTP 500 Internal Server Error\n"
+    b"\tat org.dcm4chee.arc.stow.StowRS.store(StowRS.java:322)\n"
+)
+STACK_TRACE_REASON = "HTTP 500 (javax.ws.rs.WebApplicationException: HTTP 500 Internal Server Error)"
+
+LISTED = [
+    Case("200 all listed", batch(2), Reply(200, answer(stored=[1, 2])), ["1 stored", "2 stored"]),
+    Case("200 in XML, whatever its type", batch(1), Reply(200, GOOGLE_ALL_STORED_XML, "text/plain"), ["1 stored"]),
+    Case(
+        "202 stored but not all",
+        batch(2),
+        Reply(202, answer(stored=[1], failed=[(2, 0xC122)])),
+        ["1 stored", "2 refused: C122 transfer syntax not supported"],
+    ),
+    Case(
+        "409 that lists one as stored",
+        batch(2),
+        Reply(409, answer(stored=[1], failed=[(2, 0xA900)])),
+        ["1 stored", "2 refused: A900 data set does not match SOP class"],
+    ),
+    Case("500 that lists all as stored", batch(2), Reply(500, answer(stored=[1, 2])), ["1 stored", "2 stored"]),
+    Case(
+        "stored and failed: failed",
+        batch(2),
+        Reply(200, answer(stored=[1, 2], failed=[(2, 0xC000)])),
+        ["1 stored", "2 refused: C000 cannot understand"],
+    ),
+    Case(
+        "warned and failed: failed",
+        batch(1),
+        Reply(202, answer(warned=[(1, 0xB000)], failed=[(1, 0xA900)])),
+        ["1 refused: A900 data set does not match SOP class"],
+    ),
+    Case(
+        "warned is stored, with its code",
+        batch(3),
+        Reply(202, answer(warned=[(1, 0xB000), (2, 0xB006), (3, 0xB007)])),
+        [
+            "1 warned: B000 coerced",
+            "2 warned: B006 elements discarded",
+            "3 warned: B007 data set does not match SOP class",
+        ],
+    ),
+    Case(
+        "stored twice over, once with a warning",
+        batch(1),
+        Reply(200, answer(stored=[1], warned=[(1, 0xB000)])),
+        ["1 warned: B000 coerced"],
+    ),
+    Case(
+        "strangers listed as stored do not count",
+        batch(2),
+        Reply(200, answer(stored=[1, 77])),
+        ["1 stored", "send 2 (may be stored)"],
+    ),
+    Case(
+        "strangers as stored, and the status trusted",
+        batch(1),
+        Reply(200, answer(stored=[77])),
+        ["ask 1 because: HTTP 200 without naming it"],
+        Rules(trust_status=True),
+    ),
+]
+
+UNACKNOWLEDGED = [
+    Case(
+        "Orthanc 1.7: 200 with nothing listed",
+        batch(3),
+        Reply(200, ORTHANC_17_NOTHING_LISTED),
+        ["send 1 (may be stored)", "send 2 (may be stored)", "send 3 (may be stored)"],
+    ),
+    Case(
+        "Orthanc 1.7: 200, last part dropped",
+        batch(3),
+        Reply(200, answer(stored=[1, 2])),
+        ["1 stored", "2 stored", "send 3 (may be stored)"],
+    ),
+    Case(
+        "204, which Azure gives for nothing",
+        batch(2),
+        Reply(204, b""),
+        ["send 1 (may be stored)", "send 2 (may be stored)"],
+    ),
+    Case(
+        "alone and still not listed",
+        batch(1),
+        Reply(200, ORTHANC_17_NOTHING_LISTED),
+        ["ask 1 because: HTTP 200 without naming it"],
+    ),
+    Case("dcmjs: 200 and a word", batch(1), Reply(200, b"success"), ["ask 1 because: HTTP 200 without naming it"]),
+    Case(
+        "trusted: an empty 200",
+        batch(2),
+        Reply(200, b""),
+        ["1 stored: HTTP 200, trusted", "2 stored: HTTP 200, trusted"],
+        Rules(trust_status=True),
+    ),
+    Case(
+        "trusted: a module that lists nothing",
+        batch(1),
+        Reply(202, ORTHANC_17_NOTHING_LISTED),
+        ["1 stored: HTTP 202, trusted"],
+        Rules(trust_status=True),
+    ),
+    Case(
+        "trusted, but it lists some and leaves others out",
+        batch(3),
+        Reply(200, answer(stored=[1])),
+        ["1 stored", "send 2 (may be stored)", "send 3 (may be stored)"],
+        Rules(trust_status=True),
+    ),
+    Case(
+        "trusted, but another failure is told",
+        batch(3),
+        Reply(200, answer(others=[272])),
+        ["send 1 (may be stored)", "send 2 (may be stored)", "send 3 (may be stored)"],
+        Rules(trust_status=True),
+    ),
+    Case("trust is in 2xx only", batch(1), Reply(409, b""), ["1 refused: HTTP 409"], Rules(trust_status=True)),
+]
+
+ELIMINATION = [
+    Case(
+        "Orthanc 1.7: 400, the good one listed, two culprits unnamed",
+        batch(3),
+        Reply(400, ORTHANC_17_GOOD_ONES_LISTED),
+        ["1 stored", "send 2", "send 3"],
+    ),
+    Case(
+        "Orthanc 1.7: 400, the good one listed, one culprit unnamed",
+        batch(2),
+        Reply(400, ORTHANC_17_GOOD_ONES_LISTED),
+        ["1 stored", "send 2"],
+    ),
+    Case(
+        "dcm4chee: a made-up UID, one left",
+        batch(2),
+        Reply(202, DCM4CHEE_MADE_UP_UID),
+        ["1 stored", "2 refused: C000 cannot understand"],
+    ),
+    Case(
+        "dcm4chee: a made-up UID, two left",
+        batch(3),
+        Reply(202, DCM4CHEE_MADE_UP_UID),
+        ["1 stored", "send 2 (may be stored)", "send 3 (may be stored)"],
+    ),
+    Case(
+        "Azure: no UID, alone",
+        batch(1),
+        Reply(409, AZURE_WITHOUT_UID),
+        ["1 refused: A900 data set does not match SOP class"],
+    ),
+    Case("Azure: no UID, two sent", batch(2), Reply(409, AZURE_WITHOUT_UID), ["send 1", "send 2"]),
+    Case(
+        "other failures, one left",
+        batch(2),
+        Reply(202, answer(stored=[2], others=[0xC000])),
+        ["1 refused: C000 cannot understand", "2 stored"],
+    ),
+    Case(
+        "strangers that do not agree tell nothing of the one left",
+        batch(1),
+        Reply(409, answer(failed=[(77, 45070), (78, 0xA900)])),
+        ["send 1 after backoff (1 faults)"],
+    ),
+    Case(
+        "strangers that agree",
+        batch(1),
+        Reply(409, answer(failed=[(77, 0xA900), (78, 0xA900)])),
+        ["1 refused: A900 data set does not match SOP class"],
+    ),
+    Case("a stranger, and nobody left", batch(1), Reply(202, answer(stored=[1], failed=[(77, 0xA900)])), ["1 stored"]),
+]
+
+DUPLICATES = [
+    Case("Azure 45070", batch(1), Reply(409, AZURE_ALREADY_STORED), ["1 duplicate: B00E already stored"]),
+    Case(
+        "Azure 45070 after an unanswered request",
+        batch(1, may_be_stored=True),
+        Reply(409, AZURE_ALREADY_STORED),
+        ["1 stored: B00E already stored, by an earlier request of ours"],
+    ),
+    Case(
+        "273",
+        batch(2),
+        Reply(202, answer(stored=[1], failed=[(2, 273)])),
+        ["1 stored", "2 duplicate: 0111 duplicate SOP instance"],
+    ),
+    Case("a bare 409 is no duplicate", batch(1, may_be_stored=True), Reply(409, b""), ["1 refused: HTTP 409"]),
+    Case("Azure 45071", batch(1), Reply(409, answer(failed=[(1, 45071)])), ["send 1 after backoff (1 faults)"]),
+]
+
+FAILURE_CODES = [
+    Case(
+        "A7xx in part",
+        batch(2),
+        Reply(202, answer(stored=[1], failed=[(2, 0xA700)])),
+        ["1 stored", "send 2 after long (1 faults)"],
+    ),
+    Case(
+        "A700 for all: the breaker",
+        batch(2),
+        Reply(409, answer(failed=[(1, 0xA700), (2, 0xA7FF)])),
+        ["send 1 2 after long (1 faults)", "gone"],
+    ),
+    Case(
+        "A700 for all, attempts used up",
+        batch(1, faults=4),
+        Reply(409, answer(failed=[(1, 0xA700)])),
+        ["1 unconfirmed: A700 out of resources", "gone"],
+    ),
+    Case(
+        "A770 and A77B are permanent",
+        batch(2),
+        Reply(409, answer(failed=[(1, 0xA770), (2, 0xA77B)])),
+        ["1 refused: A770 rejected by the archive's rules", "2 refused: A77B rejected by the archive's rules"],
+    ),
+    Case("A77A passes slowly", batch(1), Reply(409, answer(failed=[(1, 42874)])), ["send 1 after long (1 faults)"]),
+    Case(
+        "A9xx", batch(1), Reply(409, answer(failed=[(1, 43519)])), ["1 refused: A9FF data set does not match SOP class"]
+    ),
+    Case("Cxxx", batch(1), Reply(409, answer(failed=[(1, 53247)])), ["1 refused: CFFF cannot understand"]),
+    Case(
+        "272 in a batch goes alone",
+        batch(2),
+        Reply(202, answer(stored=[1], failed=[(2, 272)])),
+        ["1 stored", "send 2 (1 faults)"],
+    ),
+    Case(
+        "several of 272 go each alone",
+        batch(2),
+        Reply(409, answer(failed=[(1, 272), (2, 272)])),
+        ["send 1 (1 faults)", "send 2 (1 faults)"],
+    ),
+    Case(
+        "272 alone, the second time",
+        batch(1, faults=1),
+        Reply(409, answer(failed=[(1, 272)])),
+        ["send 1 after backoff (2 faults)"],
+    ),
+    Case(
+        "272 alone, the third time",
+        batch(1, faults=2),
+        Reply(409, answer(failed=[(1, 272)])),
+        ["1 refused: 0110 processing failure"],
+    ),
+    Case(
+        "272 alone, when there is one attempt",
+        batch(1),
+        Reply(409, answer(failed=[(1, 272)])),
+        ["1 refused: 0110 processing failure"],
+        Rules(attempts=1),
+    ),
+    Case(
+        "no code is as 272", batch(1, faults=2), Reply(409, answer(failed=[(1, None)])), ["1 refused: no reason given"]
+    ),
+    Case("0106", batch(1), Reply(409, answer(failed=[(1, 262)])), ["1 refused: 0106 invalid attribute value"]),
+    Case("0122", batch(1), Reply(409, answer(failed=[(1, 290)])), ["1 refused: 0122 SOP class not supported"]),
+    Case(
+        "0124 in part",
+        batch(2),
+        Reply(202, answer(stored=[1], failed=[(2, 292)])),
+        ["1 stored", "2 refused: 0124 not authorised"],
+    ),
+    Case("0210", batch(1), Reply(409, answer(failed=[(1, 528)])), ["1 refused: 0210 protocol error behind a proxy"]),
+    Case("0213", batch(2), Reply(409, answer(failed=[(1, 531), (2, 531)])), ["send 1 2 after backoff (1 faults)"]),
+    Case(
+        "0213, attempts used up",
+        batch(1, faults=4),
+        Reply(409, answer(failed=[(1, 531)])),
+        ["1 unconfirmed: 0213 resource limitation"],
+    ),
+    Case(
+        "what waits alike travels together",
+        batch(5),
+        Reply(409, answer(failed=[(1, 531), (2, 0xA700), (3, 272), (4, 45071), (5, 42874)])),
+        ["send 3 (1 faults)", "send 1 4 after backoff (1 faults)", "send 2 5 after long (1 faults)"],
+    ),
+    Case(
+        "503 with A700 and Retry-After",
+        batch(1),
+        Reply(503, answer(failed=[(1, 0xA700)]), retry_after_s=30),
+        ["send 1 after long not before 30 s (1 faults)", "gone"],
+    ),
+]
+
+STATUSES = [
+    Case("413 batch", batch(4), Reply(413, NGINX_413), ["send 1 2", "send 3 4", "busy", "too large: 4000"]),
+    Case(
+        "413 alone",
+        batch(1),
+        Reply(413, NGINX_413),
+        [
+            "1 refused: HTTP 413 (413 Request Entity Too Large): 1000 bytes are more than the server takes",
+            "busy",
+            "too large: 1000",
+        ],
+    ),
+    Case(
+        "413 that lists one: the size is the request's",
+        batch(2),
+        Reply(413, answer(stored=[1])),
+        ["1 stored", "send 2", "busy", "too large: 2000"],
+    ),
+    Case(
+        "400 that names nobody",
+        batch(3),
+        Reply(400, b'{"HttpError":"Bad Request","HttpStatus":400}'),
+        ["send 1", "send 2 3"],
+    ),
+    Case("409 that names nobody", batch(2), Reply(409, b""), ["send 1", "send 2"]),
+    Case("415", batch(2), Reply(415, b"", warning="no DICOM"), ["send 1", "send 2"]),
+    Case(
+        "422 alone, its Warning header kept",
+        batch(1),
+        Reply(422, b"", warning='299 arc "pixel data missing"'),
+        ['1 refused: HTTP 422 (299 arc "pixel data missing")'],
+    ),
+    Case(
+        "500 with a stack trace",
+        batch(4),
+        Reply(500, DCM4CHEE_STACK_TRACE, "text/plain"),
+        ["send 1 2 after backoff (1 faults) (may be stored)", "send 3 4 after backoff (1 faults) (may be stored)"],
+    ),
+    Case(
+        "500 with a stack trace, alone, attempts used up",
+        batch(1, faults=4),
+        Reply(500, DCM4CHEE_STACK_TRACE),
+        [f"ask 1 after backoff (5 faults) (may be stored) because: 5 attempts, the last: {STACK_TRACE_REASON}"],
+    ),
+    Case("502", batch(2), Reply(502, b""), ["send 1 2 after backoff (1 faults) (may be stored)", "busy"]),
+    Case(
+        "503 with Retry-After",
+        batch(2),
+        Reply(503, b"", retry_after_s=120),
+        ["send 1 2 after backoff not before 120 s (1 faults) (may be stored)", "busy"],
+    ),
+    Case(
+        "429 with Retry-After, attempts used up",
+        batch(2, faults=4),
+        Reply(429, b"", retry_after_s=7),
+        [
+            "ask 1 2 after backoff not before 7 s (5 faults) (may be stored) because: 5 attempts, the last: HTTP 429",
+            "busy",
+        ],
+    ),
+    Case("507: the breaker", batch(1), Reply(507, b""), ["send 1 after backoff (1 faults) (may be stored)", "gone"]),
+    *(
+        Case(
+            f"{status} is tried again",
+            batch(1),
+            Reply(status, b""),
+            ["send 1 after backoff (1 faults) (may be stored)", "busy"],
+        )
+        for status in (408, 424, 425, 429, 503, 504)
+    ),
+    Case(
+        "503 that lists one",
+        batch(2),
+        Reply(503, answer(stored=[2])),
+        ["2 stored", "send 1 after backoff (1 faults) (may be stored)", "busy"],
+    ),
+]
+
+LOST = Interruption(Cause.DISCONNECTED, body_started=True, detail="reset")
+NOT_BEGUN = Interruption(Cause.DISCONNECTED, body_started=False)
+
+INTERRUPTIONS = [
+    Case("lost midway", batch(3), LOST, ["send 1 2 3 after backoff (1 faults) (may be stored)", "gone"]),
+    Case("lost before it began", batch(3), NOT_BEGUN, ["send 1 2 3 after backoff (1 faults)", "gone"]),
+    Case(
+        "that it may be stored is not forgotten",
+        batch(1, may_be_stored=True),
+        NOT_BEGUN,
+        ["send 1 after backoff (1 faults) (may be stored)", "gone"],
+    ),
+    Case(
+        "the second time it is halved",
+        batch(3, faults=1),
+        LOST,
+        [
+            "send 1 after backoff (2 faults) (may be stored)",
+            "send 2 3 after backoff (2 faults) (may be stored)",
+            "gone",
+        ],
+    ),
+    Case(
+        "the last attempt each has alone",
+        batch(3, faults=3),
+        LOST,
+        [*(f"send {n} after backoff (4 faults) (may be stored)" for n in (1, 2, 3)), "gone"],
+    ),
+    Case(
+        "then we ask",
+        batch(2, faults=4),
+        LOST,
+        [
+            "ask 1 2 after backoff (5 faults) (may be stored) because: 5 attempts, the last: connection lost (reset)",
+            "gone",
+        ],
+    ),
+    Case(
+        "one attempt only",
+        batch(2),
+        LOST,
+        [
+            "ask 1 2 after backoff (1 faults) (may be stored) because: 1 attempts, the last: connection lost (reset)",
+            "gone",
+        ],
+        Rules(attempts=1),
+    ),
+    Case(
+        "no connection burns nothing",
+        batch(2, faults=4),
+        Interruption(Cause.UNREACHABLE, body_started=False),
+        ["send 1 2 after backoff (4 faults)", "gone"],
+    ),
+    Case(
+        "an outage burns nothing",
+        batch(2, faults=4),
+        NOT_BEGUN,
+        ["send 1 2 after backoff (4 faults)", "gone"],
+        outage=True,
+    ),
+    Case(
+        "an outage that began midway burns nothing",
+        batch(2, faults=4),
+        LOST,
+        ["send 1 2 after backoff (4 faults) (may be stored)", "gone"],
+        outage=True,
+    ),
+    Case(
+        "an endless answer is no absence",
+        batch(1),
+        Interruption(Cause.OVERLONG, body_started=True),
+        ["send 1 after backoff (1 faults) (may be stored)"],
+        outage=True,
+    ),
+    Case(
+        "spoiled by one file: the others pay nothing",
+        batch(3, faults=2),
+        Spoiled(instance(2), "it grew"),
+        ["2 unreadable: it grew", "send 1 3 (2 faults) (may be stored)", "none"],
+    ),
+    Case("spoiled, alone", batch(1), Spoiled(instance(1), "it is gone"), ["1 unreadable: it is gone", "none"]),
+]
+
+CASES = [*LISTED, *UNACKNOWLEDGED, *ELIMINATION, *DUPLICATES, *FAILURE_CODES, *STATUSES, *INTERRUPTIONS]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_exchange_settles(case: Case) -> None:
+    """What is stored, refused, sent again, asked for, and what it says of the destination's health."""
+    settlement = settle(Attempt(case.sent, case.result), case.rules, outage=case.outage)
+    assert shown(settlement) == case.expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected", "message"),
+    [
+        (Reply(401, b""), LoginRefused, r"\(401\): check --user, --header or the bearer token"),
+        (Reply(403, b""), LoginRefused, r"forbids this user to store \(403\)"),
+        (
+            Reply(404, b""),
+            DestinationRefused,
+            r"no STOW-RS service at this URL \(HTTP 404\): --url is the DICOMweb root",
+        ),
+        (Reply(405, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 405\)"),
+        (Reply(406, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 406\)"),
+        (Reply(501, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 501\)"),
+        (Reply(411, b""), DestinationRefused, r"\(411\): leave out --chunked"),
+        (
+            Reply(302, b"", location="https://sso/login"),
+            DestinationRefused,
+            r"redirects to https://sso/login \(HTTP 302\)",
+        ),
+        (Reply(308, b""), DestinationRefused, r"the server redirects \(HTTP 308\)"),
+        (Reply(409, answer(failed=[(1, 292), (2, 0x0214)])), LoginRefused, r"every instance .* \(0124\)"),
+    ],
+    ids=lambda value: f"{value.status}" if isinstance(value, Reply) else "",
+)
+def test_what_no_retry_mends_stops_the_run(reply: Reply, expected: type[RunStopped], message: str) -> None:
+    """Login, address and method are not the instances' doing, and the message says what to look at."""
+    with pytest.raises(expected, match=message):
+        settle(Attempt(batch(2), reply), Rules())
+
+
+def test_outcomes_count_the_requests_that_carried_them() -> None:
+    """The request being settled is among the attempts of an outcome, and of what is sent again."""
+    settlement = settle(Attempt(batch(2, requests=2), Reply(202, answer(stored=[1], failed=[(2, 531)]))), Rules())
+    assert [outcome.attempts for outcome in settlement.outcomes] == [3]
+    assert [later.errand.batch.requests for later in settlement.again] == [3]
+
+
+WHY = "5 attempts, the last: HTTP 500"
+
+
+@pytest.mark.parametrize(
+    ("answered", "asked", "outage", "expected"),
+    [
+        (
+            frozenset({"2.25.1.1.1", "2.25.1.1.2"}),
+            0,
+            False,
+            [f"1 stored: {WHY}; QIDO-RS finds it", f"2 stored: {WHY}; QIDO-RS finds it"],
+        ),
+        (
+            frozenset({"2.25.1.1.2"}),
+            0,
+            False,
+            [f"2 stored: {WHY}; QIDO-RS finds it", f"ask 1 after backoff because: {WHY}"],
+        ),
+        (
+            frozenset({"2.25.1.1.2"}),
+            2,
+            False,
+            [f"2 stored: {WHY}; QIDO-RS finds it", f"1 unconfirmed: {WHY}; QIDO-RS does not find it"],
+        ),
+        (frozenset(), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
+        (frozenset({"2.25.9"}), 2, False, [f"{n} unconfirmed: {WHY}; QIDO-RS does not find it" for n in (1, 2)]),
+        (Reply(404, b""), 0, False, [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 404" for n in (1, 2)]),
+        (Reply(403, b""), 0, False, [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 403" for n in (1, 2)]),
+        (Reply(503, b"", retry_after_s=9), 0, False, [f"ask 1 2 after backoff not before 9 s because: {WHY}"]),
+        (Reply(429, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
+        (Reply(408, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
+        (Reply(503, b""), 2, False, [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 503" for n in (1, 2)]),
+        (
+            Interruption(Cause.UNANSWERED, body_started=False),
+            1,
+            False,
+            [f"ask 1 2 after backoff because: {WHY}", "gone"],
+        ),
+        (
+            Interruption(Cause.UNANSWERED, body_started=False),
+            2,
+            False,
+            [*(f"{n} unconfirmed: {WHY}; QIDO-RS gave no answer (no answer in time)" for n in (1, 2)), "gone"],
+        ),
+        (
+            Interruption(Cause.UNANSWERED, body_started=False),
+            2,
+            True,
+            [f"ask 1 2 after backoff because: {WHY}", "gone"],
+        ),
+        (
+            Interruption(Cause.UNREACHABLE, body_started=False),
+            2,
+            False,
+            [f"ask 1 2 after backoff because: {WHY}", "gone"],
+        ),
+        (
+            Interruption(Cause.OVERLONG, body_started=False),
+            2,
+            True,
+            [f"{n} unconfirmed: {WHY}; QIDO-RS gave no answer (answer longer than the limit)" for n in (1, 2)],
+        ),
+    ],
+    ids=[
+        "found",
+        "one found",
+        "one missing for good",
+        "missing yet",
+        "a stranger found",
+        "no such service",
+        "may not ask",
+        "busy",
+        "told to slow down",
+        "timed out",
+        "busy for good",
+        "no answer",
+        "no answer for good",
+        "no answer in an outage",
+        "nobody there",
+        "endless answer",
+    ],
+)
+def test_asking_settles(
+    answered: frozenset[str] | Reply | Interruption, asked: int, outage: bool, expected: list[str]
+) -> None:
+    """Only what QIDO-RS finds is stored; what it does not find is asked for a few times, and then not claimed."""
+    assert shown(settle_asked(Ask(batch(2), WHY, asked), answered, outage=outage)) == expected
+
+
+def test_a_question_counts_its_turns() -> None:
+    """Asking again is remembered in the errand, except where nobody was there to be asked."""
+    ask = Ask(batch(1), WHY)
+    (later,) = settle_asked(ask, frozenset()).again
+    (unreached,) = settle_asked(ask, Interruption(Cause.UNREACHABLE, body_started=False)).again
+    assert later.errand == replace(ask, asked=1)
+    assert unreached.errand == ask
+
+
+def test_a_login_that_ends_while_asking_stops_the_run() -> None:
+    """A 401 to a query is the login's end too."""
+    with pytest.raises(LoginRefused, match=r"\(401\) to a QIDO-RS query"):
+        settle_asked(Ask(batch(1), WHY), Reply(401, b""))
+
+
+Server = Callable[[Batch], Result]
+
+
+@dataclass
+class Course:
+    """What happened until nothing was left to do."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    sent: list[Batch] = field(default_factory=list)
+    asked: list[Batch] = field(default_factory=list)
+
+    def fates(self) -> dict[int, Fate]:
+        """Return what became of each instance."""
+        return {number(outcome): outcome.fate for outcome in self.outcomes}
+
+
+def carry_out(first: Batch, server: Server, rules: Rules, find: Callable[[Batch], frozenset[str]]) -> Course:
+    """Send, settle and send again until nothing is left; far more errands than any bound allows end it."""
+    course = Course()
+    errands: deque[Send | Ask] = deque([Send(first)])
+    while errands and len(course.sent) + len(course.asked) < 40 * (len(first.instances) + 5):
+        errand = errands.popleft()
+        match errand:
+            case Send(sent):
+                course.sent.append(sent)
+                settlement = settle(Attempt(sent, server(sent)), rules)
+            case Ask(about):
+                course.asked.append(about)
+                settlement = settle_asked(errand, find(about))
+        course.outcomes += settlement.outcomes
+        errands.extend(later.errand for later in settlement.again)
+    assert not errands, "it does not end"
+    return course
+
+
+def find_nothing(_: Batch) -> frozenset[str]:
+    """Answer a question by QIDO-RS: nothing is there."""
+    return frozenset()
+
+
+@given(count=st.integers(1, 200), data=st.data(), status=st.sampled_from([400, 409, 415, 422]))
+@settings(max_examples=50, deadline=None)
+def test_a_culprit_that_nobody_names_is_found_by_halving(count: int, data: st.DataObject, status: int) -> None:
+    """One instance that sinks each request it is in is refused alone; all others are stored, in a few requests."""
+    culprit = data.draw(st.integers(1, count))
+
+    def server(sent: Batch) -> Reply:
+        numbers = [number(i) for i in sent.instances]
+        return Reply(status, b"") if culprit in numbers else Reply(200, answer(stored=numbers))
+
+    course = carry_out(batch(count), server, Rules(), find_nothing)
+    assert course.fates() == {n: Fate.REFUSED if n == culprit else Fate.STORED for n in range(1, count + 1)}
+    assert len(course.sent) <= 2 * math.ceil(math.log2(count)) + 1
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3, 5])
+def test_a_culprit_that_breaks_connections_does_not_take_others_with_it(attempts: int) -> None:
+    """With two attempts and more, only the instance that kills the connection stays unconfirmed."""
+
+    def server(sent: Batch) -> Result:
+        numbers = [number(i) for i in sent.instances]
+        return LOST if 7 in numbers else Reply(200, answer(stored=numbers))
+
+    course = carry_out(batch(10), server, Rules(attempts=attempts), find_nothing)
+    lost = {7} if attempts > 1 else set(range(1, 11))
+    assert {n for n, fate in course.fates().items() if fate is Fate.UNCONFIRMED} == lost
+    assert {n for n, fate in course.fates().items() if fate is Fate.STORED} == set(range(1, 11)) - lost
+
+
+def test_a_server_with_a_small_ceiling_gets_everything_it_can_take() -> None:
+    """Behind a limit of two instances' size, halving ends with requests that fit."""
+
+    def server(sent: Batch) -> Reply:
+        if sent.size_bytes > 2 * BYTES_EACH:
+            return Reply(413, NGINX_413)
+        return Reply(200, answer(stored=(number(i) for i in sent.instances)))
+
+    course = carry_out(batch(16), server, Rules(), find_nothing)
+    assert set(course.fates().values()) == {Fate.STORED}
+    assert len(course.sent) == 15
+
+
+def test_a_server_that_never_lists_is_asked() -> None:
+    """200 with nothing listed, alone too: QIDO-RS has the last word, and each instance is sent twice."""
+
+    def find(about: Batch) -> frozenset[str]:
+        return frozenset(header(n).sop_instance_uid for n in (number(i) for i in about.instances) if n != 2)
+
+    course = carry_out(batch(3), lambda _: Reply(200, b""), Rules(), find)
+    assert course.fates() == {1: Fate.STORED, 2: Fate.UNCONFIRMED, 3: Fate.STORED}
+    assert len(course.sent) == 4
+    assert Counter(number(i) for about in course.asked for i in about.instances) == {1: 1, 2: ASKS, 3: 1}
+
+
+CODES = st.sampled_from([None, 272, 273, 292, 531, 42874, 0xA700, 0xA770, 0xA900, 45070, 45071, 0xC000, 0xD000])
+SAYINGS = st.one_of(
+    st.sampled_from(["stored", "warned", "silent", "stored and failed"]), CODES.map(lambda code: ("failed", code))
+)
+
+
+@dataclass(frozen=True)
+class Character:
+    """How a server answers: what it says of each instance (by its number), and of others."""
+
+    status: int
+    sayings: tuple[str | tuple[str, int | None], ...]
+    strangers: tuple[int | None, ...] = ()
+    others: tuple[int | None, ...] = ()
+    bare: bytes | None = None
+
+    def __call__(self, sent: Batch) -> Reply:
+        """Answer a batch."""
+        if self.bare is not None:
+            return Reply(self.status, self.bare)
+        stored: list[int] = []
+        warned: list[tuple[int, int]] = []
+        failed: list[tuple[int, int | None]] = []
+        for n in (number(i) for i in sent.instances):
+            match self.sayings[n % len(self.sayings)]:
+                case "stored":
+                    stored.append(n)
+                case "warned":
+                    warned.append((n, 0xB000))
+                case "stored and failed":
+                    stored.append(n)
+                    failed.append((n, 0xA900))
+                case (_, int() | None as code):
+                    failed.append((n, code))
+                case _:
+                    pass
+        failed += [(1000 + n, code) for n, code in enumerate(self.strangers)]
+        return Reply(self.status, answer(stored=stored, warned=warned, failed=failed, others=self.others))
+
+
+STATUS = st.one_of(
+    st.sampled_from([200, 202, 204, 400, 408, 409, 413, 415, 422, 424, 429, 500, 502, 503, 504, 507]),
+    st.integers(100, 599),
+)
+CHARACTERS = st.builds(
+    Character,
+    STATUS,
+    st.lists(SAYINGS, min_size=1, max_size=5).map(tuple),
+    st.lists(CODES, max_size=2).map(tuple),
+    st.lists(CODES, max_size=2).map(tuple),
+    st.none() | st.binary(max_size=20) | st.sampled_from([NGINX_413, DCM4CHEE_STACK_TRACE, b"{}", b"[]", b"success"]),
+)
+BREAKS = st.builds(
+    Interruption, st.sampled_from([cause for cause in Cause if cause is not Cause.UNREACHABLE]), st.booleans()
+)
+RULES = st.builds(Rules, st.integers(1, 6), st.booleans())
+BATCHES = st.builds(
+    lambda count, faults, may_be: batch(count, faults=faults, may_be_stored=may_be),
+    st.integers(1, 12),
+    st.integers(0, 7),
+    st.booleans(),
+)
+
+
+def proven(reply: Reply, sent: Batch, rules: Rules) -> set[str]:
+    """Return the UIDs of a batch that an answer gives a reason to call stored, read anew from its body."""
+    try:
+        response = store_response.read(reply.body)
+    except StoreResponseError:
+        response = StoreResponse()
+    ours = {i.header.sop_instance_uid for i in sent.instances}
+    lists_any = any((response.stored, response.warned, response.failed, response.other_failures))
+    if rules.trust_status and 200 <= reply.status < 300 and not lists_any:
+        return ours
+    named = {item.sop_instance_uid for item in (*response.stored, *response.warned)}
+    return (ours & named) - {item.sop_instance_uid for item in response.failed}
+
+
+@given(sent=BATCHES, server=CHARACTERS, broken=st.none() | BREAKS, rules=RULES, outage=st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_a_settlement_is_total_and_claims_nothing_unproved(
+    sent: Batch, server: Character, broken: Interruption | None, rules: Rules, outage: bool
+) -> None:
+    """Outcomes and what is to be done again partition the batch, and nothing is stored without a reason."""
+    result = broken or server(sent)
+    try:
+        settlement = settle(Attempt(sent, result), rules, outage=outage)
+    except RunStopped:
+        return
+    again = [i for later in settlement.again for i in later.errand.batch.instances]
+    assert Counter(o.candidate for o in settlement.outcomes) + Counter(i.candidate for i in again) == Counter(
+        i.candidate for i in sent.instances
+    )
+    proved = proven(result, sent, rules) if isinstance(result, Reply) else set()
+    for outcome in settlement.outcomes:
+        assert outcome.header is not None
+        if outcome.fate in (Fate.STORED, Fate.WARNED):
+            own_doing = sent.may_be_stored and "by an earlier request of ours" in outcome.reason
+            assert outcome.header.sop_instance_uid in proved or own_doing
+        else:
+            assert outcome.header.sop_instance_uid not in proved
+        assert outcome.fate is not Fate.SKIPPED
+        assert outcome.attempts == sent.requests + 1
+
+
+@given(
+    count=st.integers(1, 12),
+    servers=st.lists(CHARACTERS | BREAKS.map(lambda broken: lambda _: broken), min_size=1, max_size=3),
+    rules=RULES,
+    found=st.sets(st.integers(1, 12)),
+)
+@settings(max_examples=300, deadline=None)
+def test_sending_ends_against_any_server(count: int, servers: list[Server], rules: Rules, found: set[int]) -> None:
+    """Whatever a server does, in turns too, each instance has one outcome after a bounded number of requests."""
+    turns = iter(range(10**6))
+
+    def server(sent: Batch) -> Result:
+        return servers[next(turns) % len(servers)](sent)
+
+    def find(about: Batch) -> frozenset[str]:
+        return frozenset(i.header.sop_instance_uid for i in about.instances if number(i) in found)
+
+    try:
+        course = carry_out(batch(count), server, rules, find)
+    except RunStopped:
+        return
+    assert sorted(number(outcome) for outcome in course.outcomes) == list(range(1, count + 1))
+    requests = Counter(number(i) for sent in course.sent for i in sent.instances)
+    # Each request settles an instance, halves its batch, leaves it alone, or counts as a fault.
+    assert max(requests.values()) <= math.ceil(math.log2(count)) + 1 + rules.attempts + 2
+    assert all(outcome.attempts == requests[number(outcome)] for outcome in course.outcomes)
+    questions = Counter(number(i) for about in course.asked for i in about.instances)
+    assert max(questions.values(), default=0) <= ASKS
+
+
+@given(spoilt=st.lists(st.integers(1, 8), unique=True), rules=RULES)
+def test_spoiled_files_leave_the_others_unharmed(spoilt: list[int], rules: Rules) -> None:
+    """However many files turn out changed, one after the other, all the rest is stored and none pays an attempt."""
+
+    def server(sent: Batch) -> Result:
+        assert sent.faults == 0
+        for one in sent.instances:
+            if number(one) in spoilt:
+                return Spoiled(instance(number(one)), "it changed")
+        return Reply(200, answer(stored=(number(i) for i in sent.instances)))
+
+    course = carry_out(batch(8), server, rules, find_nothing)
+    assert course.fates() == {n: Fate.UNREADABLE if n in spoilt else Fate.STORED for n in range(1, 9)}

@@ -1,0 +1,450 @@
+"""The journal: what it keeps, what it refuses, and what the next run finds in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from bulkstow.errors import LedgerError
+from bulkstow.ledger import APPLICATION_ID, LOCK_SUFFIX, SCHEMA_VERSION, Entry, Known, Ledger, read_entries
+from bulkstow.model import Candidate, Fate, Outcome
+from tests.archives import header
+
+URL = "http://pacs/dicom-web"
+SUCCESSES = {Fate.STORED, Fate.WARNED, Fate.DUPLICATE}
+
+
+def candidate(number: int, *, size_bytes: int = 100, modified_ns: int = 1) -> Candidate:
+    """Return file `number`."""
+    return Candidate(f"/archive/IM{number:04}", size_bytes, modified_ns)
+
+
+def outcome(number: int, fate: Fate = Fate.STORED, *, copy_of: int | None = None, reason: str = "") -> Outcome:
+    """Return what became of file `number`."""
+    owner = "" if copy_of is None else candidate(copy_of).location
+    uid_of = number if copy_of is None else copy_of
+    return Outcome(candidate(number), header(uid_of), fate, reason, attempts=1, copy_of=owner)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a ledger may be."""
+    return tmp_path / "run.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    """A new ledger, open."""
+    with Ledger(path, URL) as opened:
+        yield opened
+
+
+def test_a_new_ledger_knows_nothing(ledger: Ledger) -> None:
+    """No file, no owner, no copy, no ceiling."""
+    assert ledger.look_up([candidate(1), candidate(2)]) == [None, None]
+    assert ledger.look_up([]) == []
+    assert ledger.owners([]) == {}
+    assert ledger.owners([header(1).sop_instance_uid]) == {}
+    assert ledger.orphaned_copies(limit=10) == []
+    assert ledger.ceiling_bytes is None
+
+
+@pytest.mark.parametrize("again", ["as before", "retry failed", "retry skipped", "retry both"])
+@pytest.mark.parametrize("fate", Fate)
+def test_what_is_final(ledger: Ledger, fate: Fate, again: str) -> None:
+    """What the server has is final; refused and skipped are until the user asks; all else is tried again."""
+    ledger.record([outcome(1, fate)])
+    (known,) = ledger.look_up(
+        [candidate(1)],
+        retry_failed=again in ("retry failed", "retry both"),
+        retry_skipped=again in ("retry skipped", "retry both"),
+    )
+    final = {
+        "as before": SUCCESSES | {Fate.REFUSED, Fate.SKIPPED},
+        "retry failed": SUCCESSES | {Fate.SKIPPED},
+        "retry skipped": SUCCESSES | {Fate.REFUSED},
+        "retry both": SUCCESSES,
+    }
+    assert known == Known(fate, is_final=fate in final[again])
+
+
+@pytest.mark.parametrize(
+    "changed", [candidate(1, size_bytes=101), candidate(1, modified_ns=2)], ids=["other size", "other time"]
+)
+def test_a_file_that_changed_is_new(ledger: Ledger, changed: Candidate) -> None:
+    """A name proves nothing: size and time must be what they were."""
+    ledger.record([outcome(1)])
+    assert ledger.look_up([changed]) == [None]
+
+
+def test_answers_come_in_the_order_of_the_question(ledger: Ledger) -> None:
+    """A list as long as a scan hands over is answered file by file."""
+    ledger.record(outcome(n, Fate.REFUSED if n % 3 else Fate.STORED) for n in range(0, 512, 2))
+    known = ledger.look_up([candidate(n) for n in range(511, -1, -1)])
+    expected = [None if n % 2 else (Fate.REFUSED if n % 3 else Fate.STORED) for n in range(511, -1, -1)]
+    assert [k and k.fate for k in known] == expected
+    uids = [header(n).sop_instance_uid for n in range(512)]
+    assert set(ledger.owners(uids)) == {uid for n, uid in enumerate(uids) if n % 6 == 0}
+
+
+def test_the_last_word_counts(ledger: Ledger) -> None:
+    """A file has one row, in one call too."""
+    ledger.record([outcome(1, Fate.UNCONFIRMED)])
+    ledger.record([outcome(1, Fate.REFUSED), outcome(1, Fate.STORED)])
+    assert ledger.look_up([candidate(1)]) == [Known(Fate.STORED, is_final=True)]
+
+
+@pytest.mark.parametrize("fate", Fate)
+def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, fate: Fate) -> None:
+    """What failed or was skipped stands for nothing."""
+    ledger.record([outcome(1, fate)])
+    uid = header(1).sop_instance_uid
+    assert ledger.owners([uid, "2.25.9"]) == ({uid: candidate(1)} if fate in SUCCESSES else {})
+
+
+@pytest.mark.parametrize("fate", [None, *Fate])
+def test_a_copy_is_final_while_its_owner_is_on_the_server(ledger: Ledger, fate: Fate | None) -> None:
+    """A copy of what failed, or of what a crash left without a row, is not settled."""
+    ledger.record([outcome(2, Fate.SKIPPED, copy_of=1), *([] if fate is None else [outcome(1, fate)])])
+    assert ledger.look_up([candidate(2)]) == [Known(Fate.SKIPPED, is_final=fate in SUCCESSES)]
+    assert ledger.look_up([candidate(2)], retry_skipped=True) == [Known(Fate.SKIPPED, is_final=False)]
+
+
+def test_orphaned_copies_are_those_of_files_that_failed(ledger: Ledger) -> None:
+    """In the order of their paths, up to a limit; not those of files that are stored, or not settled yet."""
+    ledger.record([outcome(1, Fate.STORED), outcome(2, Fate.REFUSED), outcome(3, Fate.UNREADABLE)])
+    owners = {14: 1, 13: 2, 12: 3, 11: 2, 10: 99}
+    ledger.record(outcome(n, Fate.SKIPPED, copy_of=owner) for n, owner in owners.items())
+    assert ledger.orphaned_copies(limit=10) == [candidate(11), candidate(12), candidate(13)]
+    assert ledger.orphaned_copies(limit=2) == [candidate(11), candidate(12)]
+    ledger.record([outcome(11, Fate.STORED)])
+    assert ledger.orphaned_copies(limit=10) == [candidate(12), candidate(13)]
+
+
+def test_two_destinations_in_one_ledger_do_not_mix(path: Path) -> None:
+    """What one server has says nothing of another, and neither does its ceiling."""
+    uid = header(1).sop_instance_uid
+    with Ledger(path, URL) as first:
+        first.record([outcome(1), outcome(2, Fate.REFUSED), outcome(3, Fate.SKIPPED, copy_of=2)])
+        first.learn_ceiling(2**20)
+    with Ledger(path, "http://other/dicom-web") as second:
+        assert second.look_up([candidate(1)]) == [None]
+        assert second.owners([uid]) == {}
+        assert second.orphaned_copies(limit=10) == []
+        assert second.ceiling_bytes is None
+        second.record([outcome(1, Fate.REFUSED)])
+    with Ledger(path, URL) as first:
+        assert first.look_up([candidate(1)]) == [Known(Fate.STORED, is_final=True)]
+        assert first.ceiling_bytes == 2**20
+    assert [(e.destination, e.outcome.fate) for e in read_entries(path) if e.outcome.candidate == candidate(1)] == [
+        (URL, Fate.STORED),
+        ("http://other/dicom-web", Fate.REFUSED),
+    ]
+
+
+def test_a_ceiling_is_remembered(path: Path) -> None:
+    """At once, and in the next run."""
+    with Ledger(path, URL) as ledger:
+        ledger.learn_ceiling(8 * 2**20)
+        ledger.learn_ceiling(4 * 2**20)
+        assert ledger.ceiling_bytes == 4 * 2**20
+    with Ledger(path, URL) as ledger:
+        assert ledger.ceiling_bytes == 4 * 2**20
+
+
+FULL = Outcome(candidate(1), header(1), Fate.WARNED, "B000 coerced", attempts=3)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        FULL,
+        replace(FULL, header=None, fate=Fate.SKIPPED, reason="not DICOM", attempts=0),
+        replace(FULL, fate=Fate.SKIPPED, copy_of="/archive/IM0002"),
+        replace(FULL, candidate=Candidate(os.fsdecode(b"/archive/M\xfcller\xff"), 0, -1)),
+        replace(FULL, copy_of=os.fsdecode(b"/archive/\xff\xfe")),
+        replace(FULL, candidate=Candidate("/archive/\u00fcber \u5f71\u50cf\n'; DROP TABLE file", 2**62, 2**62)),
+    ],
+    ids=["whole", "no header", "copy", "path not UTF-8", "copy of a path not UTF-8", "odd path"],
+)
+def test_outcomes_round_trip(ledger: Ledger, kept: Outcome) -> None:
+    """What is recorded is what a report reads and the next run finds."""
+    ledger.record([kept])
+    assert list(read_entries(ledger.path)) == [Entry(URL, kept)]
+    (known,) = ledger.look_up([kept.candidate])
+    assert known is not None
+    assert known.fate is kept.fate
+
+
+def test_a_reason_that_holds_a_path_is_kept_readable(ledger: Ledger) -> None:
+    """A path that is not UTF-8 in a reason does not end the run; its odd bytes are spelled out."""
+    ledger.record([outcome(1, Fate.SKIPPED, reason=f"see {os.fsdecode(bytes([0x2F, 0xFF]))}")])
+    assert [entry.outcome.reason for entry in read_entries(ledger.path)] == [r"see /\udcff"]
+
+
+@pytest.mark.parametrize("modified_ns", [2**63, 10**20, -(2**63) - 1], ids=["2262", "5138", "1677"])
+def test_times_beyond_64_bits_do_not_end_the_run(ledger: Ledger, modified_ns: int) -> None:
+    """A damaged file system dates files to any year; they are recorded and known again."""
+    odd = candidate(1, modified_ns=modified_ns)
+    ledger.record([replace(outcome(1), candidate=odd)])
+    assert ledger.look_up([odd]) == [Known(Fate.STORED, is_final=True)]
+
+
+def test_a_report_reads_beside_a_run(ledger: Ledger) -> None:
+    """What is recorded is seen at once, and reading holds no writer up."""
+    ledger.record(outcome(n) for n in (3, 1, 2))
+    entries = read_entries(ledger.path)
+    assert next(entries).outcome == outcome(1)
+    ledger.record([outcome(4)])
+    assert [entry.outcome.candidate for entry in entries] == [candidate(2), candidate(3)]
+    assert len(list(read_entries(ledger.path))) == 4
+
+
+def test_a_report_may_be_of_some_fates_only(ledger: Ledger) -> None:
+    """Chosen fates, in the order of paths."""
+    ledger.record(outcome(n, fate) for n, fate in enumerate(reversed(Fate)))
+    chosen = [entry.outcome.fate for entry in read_entries(ledger.path, [Fate.REFUSED, Fate.STORED])]
+    assert chosen == [Fate.REFUSED, Fate.STORED]
+
+
+def test_a_second_run_is_kept_out_while_the_first_is_open(path: Path) -> None:
+    """The same ledger opens again once it is closed, and not before; the first is unharmed."""
+    with Ledger(path, URL) as first:
+        with pytest.raises(LedgerError, match=r"run\.db is in use by another run: wait for it, or give another"):
+            Ledger(path, URL)
+        first.record([outcome(1)])
+    with Ledger(path, URL) as second:
+        assert second.look_up([candidate(1)]) == [Known(Fate.STORED, is_final=True)]
+
+
+def test_a_run_that_raises_closes_its_ledger(path: Path) -> None:
+    """What ended a run does not keep the next one out."""
+    with pytest.raises(RuntimeError), Ledger(path, URL):
+        raise RuntimeError
+    with Ledger(path, URL):
+        pass
+
+
+def test_its_own_files_are_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan that comes across the ledger passes over it, by whatever path it was given."""
+    monkeypatch.chdir(path.parent)
+    with Ledger(Path(path.name), URL) as ledger:
+        ledger.record([outcome(1)])
+        assert {os.fspath(beside) for beside in path.parent.iterdir()} <= ledger.files
+        assert os.fspath(path) in ledger.files
+
+
+def foreign(path: Path, *, application: int, version: int) -> None:
+    """Make a database that another program, or another bulkstow, might have made."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"PRAGMA application_id = {application}; PRAGMA user_version = {version}; CREATE TABLE file (path TEXT)"
+        )
+
+
+def spoil(path: Path, how: str) -> None:
+    """Put something that is no ledger where the ledger should be."""
+    match how:
+        case "other application":
+            foreign(path, application=1, version=SCHEMA_VERSION)
+        case "no application":
+            foreign(path, application=0, version=0)
+        case "newer":
+            foreign(path, application=APPLICATION_ID, version=SCHEMA_VERSION + 1)
+        case "no database":
+            path.write_bytes(b"DICM" * 1000)
+        case "directory":
+            path.mkdir()
+
+
+REFUSALS = {
+    "other application": r"run\.db is a database, but not bulkstow's ledger: give another file with --ledger",
+    "no application": r"run\.db is a database, but not bulkstow's ledger",
+    "newer": rf"has schema {SCHEMA_VERSION + 1}, this bulkstow reads schema {SCHEMA_VERSION}: use the bulkstow that wrote",
+    "no database": r"run\.db cannot be used: file is not a database",
+    "directory": r"run\.db cannot be used: unable to open database file",
+}
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+def test_what_is_no_ledger_is_refused_and_left_alone(path: Path, how: str) -> None:
+    """The message says what is there, not a byte of it changes, and the lock is free again."""
+    spoil(path, how)
+    before = None if path.is_dir() else path.read_bytes()
+    with pytest.raises(LedgerError, match=REFUSALS[how]):
+        Ledger(path, URL)
+    assert before == (None if path.is_dir() else path.read_bytes())
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with Ledger(path, URL):
+        pass
+
+
+@pytest.mark.parametrize("how", [how for how in REFUSALS if how != "directory"])
+def test_a_report_of_what_is_no_ledger_is_refused(path: Path, how: str) -> None:
+    """In the same words, before a line is written."""
+    spoil(path, how)
+    with pytest.raises(LedgerError, match=REFUSALS[how]):
+        read_entries(path)
+
+
+@pytest.mark.parametrize("how", ["nothing", "directory"])
+def test_a_report_of_nothing_is_refused(path: Path, how: str) -> None:
+    """Reading makes no ledger where there is none."""
+    spoil(path, how)
+    with pytest.raises(
+        LedgerError, match=r"no ledger at .*run\.db: give the file that `bulkstow upload --ledger` wrote"
+    ):
+        read_entries(path)
+    assert path.is_dir() == path.exists()
+
+
+@pytest.mark.parametrize(
+    ("parent", "why"), [("missing", "No such file or directory"), ("file", "Not a directory")], ids=["missing", "file"]
+)
+def test_a_place_that_cannot_hold_a_ledger_is_refused(tmp_path: Path, parent: str, why: str) -> None:
+    """The message names the file that could not be made, and why."""
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerError, match=rf"cannot write the ledger's lock .*run\.db{LOCK_SUFFIX}: {why}"):
+        Ledger(tmp_path / parent / "run.db", URL)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_place_is_refused(tmp_path: Path) -> None:
+    """Sending without a journal would be sending blind."""
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(LedgerError, match="cannot write the ledger's lock .*: Permission denied"):
+            Ledger(tmp_path / "run.db", URL)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_ledger_that_can_no_longer_be_written_stops_the_run(ledger: Ledger) -> None:
+    """What SQLite says becomes one line, and nothing of the failed transaction is kept."""
+    with closing(sqlite3.connect(ledger.path)) as another:
+        another.executescript(
+            "CREATE TRIGGER full BEFORE INSERT ON file WHEN NEW.attempts = 13 "
+            "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    with pytest.raises(LedgerError, match=r"the ledger .*run\.db cannot be used: database or disk is full"):
+        ledger.record([outcome(1), replace(outcome(2), attempts=13)])
+    assert ledger.look_up([candidate(1)]) == [None]
+    ledger.record([outcome(1)])
+    assert ledger.look_up([candidate(1)]) == [Known(Fate.STORED, is_final=True)]
+
+
+FILES = st.integers(0, 5)
+FATES = st.sampled_from(Fate)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Runs, one after the other, against a ledger in a dict."""
+
+    @initialize()
+    def first_run(self) -> None:
+        """The first run makes the ledger."""
+        self.directory = Path(tempfile.mkdtemp())
+        self.ledger = Ledger(self.directory / "run.db", URL)
+        self.on_disk = {n: candidate(n) for n in range(6)}
+        self.rows: dict[str, Outcome] = {}
+        self.clock = 1
+
+    @rule(numbers=st.lists(FILES, min_size=1, max_size=4), fate=FATES)
+    def settle_files(self, numbers: list[int], fate: Fate) -> None:
+        """Outcomes of files as they are now."""
+        outcomes = [Outcome(self.on_disk[n], header(n % 3), fate, "why", 1) for n in numbers]
+        self.ledger.record(outcomes)
+        self.rows |= {o.candidate.location: o for o in outcomes}
+
+    @rule(number=FILES, owner=FILES)
+    def pass_over_a_copy(self, number: int, owner: int) -> None:
+        """A file stands aside for another."""
+        if number != owner:
+            location = self.on_disk[owner].location
+            copy = Outcome(self.on_disk[number], header(owner % 3), Fate.SKIPPED, "copy", 0, location)
+            self.ledger.record([copy])
+            self.rows[copy.candidate.location] = copy
+
+    @rule(number=FILES, grows=st.booleans())
+    def change_a_file(self, number: int, grows: bool) -> None:
+        """A file is written anew."""
+        self.clock += 1
+        old = self.on_disk[number]
+        self.on_disk[number] = (
+            replace(old, size_bytes=old.size_bytes + 1) if grows else replace(old, modified_ns=self.clock)
+        )
+
+    @rule()
+    def run_again(self) -> None:
+        """A run ends well, and another begins."""
+        self.ledger.__exit__(None, None, None)
+        self.ledger = Ledger(self.directory / "run.db", URL)
+
+    @rule()
+    def crash(self) -> None:
+        """The process dies: its files are as they were, and its lock is gone."""
+        after = Path(tempfile.mkdtemp(dir=self.directory))
+        for beside in self.directory.glob("run.db*"):
+            if not beside.name.endswith(("-shm", LOCK_SUFFIX)):
+                shutil.copy(beside, after)
+        self.ledger.__exit__(None, None, None)
+        self.ledger = Ledger(after / "run.db", URL)
+        self.directory = after
+
+    def has(self, location: str) -> bool:
+        """Say whether the server has what is in a file, by the dict."""
+        return location in self.rows and self.rows[location].fate in SUCCESSES
+
+    @invariant()
+    def knows_what_it_should(self) -> None:
+        """Rows of unchanged files are found, those of changed ones are not."""
+        files = list(self.on_disk.values())
+        for file, known in zip(files, self.ledger.look_up(files), strict=True):
+            row = self.rows.get(file.location)
+            if row is None or row.candidate != file:
+                assert known is None
+            else:
+                stands = not row.copy_of or self.has(row.copy_of)
+                final = row.fate in SUCCESSES or row.fate is Fate.REFUSED or (row.fate is Fate.SKIPPED and stands)
+                assert known == Known(row.fate, final)
+
+    @invariant()
+    def names_owners_and_orphans(self) -> None:
+        """Owners are on the server; orphans are copies of what has a row and is not."""
+        stored = [row for row in self.rows.values() if row.fate in SUCCESSES and row.header]
+        uids = [header(n).sop_instance_uid for n in range(3)]
+        owners = self.ledger.owners(uids)
+        assert set(owners) == {row.header.sop_instance_uid for row in stored if row.header}
+        assert all(owner in [row.candidate for row in stored] for owner in owners.values())
+        orphans = [r for r in self.rows.values() if r.copy_of in self.rows and not self.has(r.copy_of)]
+        in_order = sorted((row.candidate for row in orphans), key=lambda c: c.location)
+        assert self.ledger.orphaned_copies(limit=100) == in_order
+
+    @invariant()
+    def reports_all_rows(self) -> None:
+        """A report shows each row, whole."""
+        expected = sorted(self.rows.values(), key=lambda row: row.candidate.location)
+        assert [entry.outcome for entry in read_entries(self.ledger.path)] == expected
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        self.ledger.__exit__(None, None, None)
+        root = self.directory
+        while root.parent != Path(tempfile.gettempdir()):
+            root = root.parent
+        shutil.rmtree(root)
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
