@@ -45,8 +45,8 @@ def show_size(size_bytes: float | None) -> str:
     """Return a size as a person reads it: `16MiB`, `1.05GB` where no power of two fits."""
     if size_bytes is None:
         return "unlimited"
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size_bytes >= factor and size_bytes % factor == 0:
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if factor <= size_bytes < 1024 * factor and size_bytes % factor == 0:
             return f"{int(size_bytes) // factor}{unit}"
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size_bytes >= factor:
@@ -220,7 +220,7 @@ class UploadSettings:
     """Send files without the 128-byte preamble and DICM too."""
     progress: Literal["auto", "bar", "log", "none"] = "auto"
     """What to show on standard error: bars on a terminal, else a line every 30 s."""
-    summary: str | None = None
+    summary: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     """Write the run's figures as one JSON object to this file, or '-' for standard output."""
 
     def __post_init__(self) -> None:

@@ -38,6 +38,11 @@ CREATE TABLE destination (
     url TEXT NOT NULL UNIQUE,
     ceiling_bytes INTEGER             -- the largest body to send there, learned from a 413
 );
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY,
+    destination INTEGER NOT NULL REFERENCES destination,
+    started_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+);
 CREATE TABLE file (
     destination INTEGER NOT NULL REFERENCES destination,
     path BLOB NOT NULL,               -- bytes as the file system has them: a name need not be UTF-8
@@ -48,6 +53,7 @@ CREATE TABLE file (
     reason TEXT NOT NULL,
     attempts INTEGER NOT NULL,
     copy_of BLOB,                     -- path of the file that stands for the same SOP instance
+    run INTEGER NOT NULL REFERENCES run,  -- the run that found this out
     PRIMARY KEY (destination, path)
 ) WITHOUT ROWID;
 CREATE INDEX file_by_instance ON file (destination, sop_instance_uid) WHERE sop_instance_uid IS NOT NULL;
@@ -87,6 +93,7 @@ class Ledger(AbstractContextManager["Ledger"]):
                 _prepare(self._writer, path)
                 self._reader = undo.enter_context(closing(_connect(path)))
                 self._destination = self._destination_id(destination)
+                self._run = self._begin_run()
             undo.pop_all()
         self._reading = threading.Lock()
 
@@ -141,23 +148,26 @@ class Ledger(AbstractContextManager["Ledger"]):
         rows = self._read(query, (self._destination, *sop_instance_uids))
         return {uid: Candidate(os.fsdecode(path), size, modified) for uid, path, size, modified in rows}
 
-    def orphaned_copies(self, *, limit: int) -> list[Candidate]:
-        """Return files passed over as copies of one that then did not reach the server, in the order of their paths."""
+    def orphaned_copies(self, *, limit: int) -> list[Outcome]:
+        """Return, in the order of paths, what this run passed over as copies of files that did not reach the server.
+
+        Copies that an earlier run left so are found by the scan, if they are among its sources.
+        """
+        columns = ", ".join(f"f.{column}" for column in _COLUMNS.split(", "))
         query = f"""
-            SELECT f.path, f.size_bytes, f.modified_ns
+            SELECT {columns}
             FROM file AS f JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
-            WHERE f.destination = ? AND f.copy_of IS NOT NULL AND o.outcome NOT IN ({_SUCCESSES})
+            WHERE f.destination = ? AND f.run = ? AND f.copy_of IS NOT NULL AND o.outcome NOT IN ({_SUCCESSES})
             ORDER BY f.path LIMIT ?"""  # noqa: S608 - only constants
-        rows = self._read(query, (self._destination, limit))
-        return [Candidate(os.fsdecode(path), size, modified) for path, size, modified in rows]
+        return [_outcome(row) for row in self._read(query, (self._destination, self._run, limit))]
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Write outcomes in one transaction; when this returns they survive the process."""
-        rows = [(self._destination, *_row(outcome)) for outcome in outcomes]
+        rows = [(self._destination, self._run, *_row(outcome)) for outcome in outcomes]
         with _explained(self.path), self._writer:
             self._writer.execute("BEGIN")
             self._writer.executemany(
-                f"INSERT OR REPLACE INTO file (destination, {_COLUMNS}) VALUES ({_marks(13)})",  # noqa: S608
+                f"INSERT OR REPLACE INTO file (destination, run, {_COLUMNS}) VALUES ({_marks(14)})",  # noqa: S608
                 rows,
             )
 
@@ -178,6 +188,12 @@ class Ledger(AbstractContextManager["Ledger"]):
     def _destination_id(self, url: str) -> int:
         self._writer.execute("INSERT OR IGNORE INTO destination (url) VALUES (?)", (url,))
         row: tuple[int] = self._writer.execute("SELECT id FROM destination WHERE url = ?", (url,)).fetchone()
+        return row[0]
+
+    def _begin_run(self) -> int:
+        row: tuple[int] = self._writer.execute(
+            "INSERT INTO run (destination) VALUES (?) RETURNING id", (self._destination,)
+        ).fetchone()
         return row[0]
 
     def _read(self, query: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:

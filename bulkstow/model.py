@@ -190,7 +190,7 @@ class Summary:
     settled_before: int
     """Those of them that an earlier run had settled: nothing was sent for them."""
     bytes_sent: int
-    """Files' bytes in requests, repeats included."""
+    """Bytes of request bodies that the server took: files and framing, repeats included."""
     requests: int
     retries: int
     elapsed_s: float

@@ -27,7 +27,7 @@ def upload(
     *sources: str,
     destination: DestinationSettings | None = None,
     settings: UploadSettings | None = None,
-    files_from: str | None = None,
+    files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     null: Annotated[Switch, Parameter(alias="-0")] = False,
 ) -> int:
     """Send an archive; run it again to go on where it stopped.

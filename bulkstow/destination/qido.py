@@ -65,7 +65,8 @@ async def _find_paged(get: Get, wanted: list[Header]) -> set[str] | Reply | Inte
 
 
 def _instances_of(header: Header) -> str:
-    return f"/studies/{header.study_uid}/series/{header.series_uid}/instances"
+    series = f"/series/{header.series_uid}" if header.series_uid else ""
+    return f"/studies/{header.study_uid}{series}/instances"
 
 
 def _page(answer: Reply | Interruption) -> set[str] | Reply | Interruption:

@@ -22,7 +22,7 @@ import anyio.abc
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
-from bulkstow.errors import ConfigurationError
+from bulkstow.errors import ConfigurationError, RunStopped
 from bulkstow.ledger import Ledger
 from bulkstow.model import Fate, Summary
 from bulkstow.pipeline.run import Run
@@ -66,15 +66,20 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
             await destination.reach()
             run = Run(job.settings, destination, ledger, tally, trust_status=job.destination.trust_status)
             lists = walk(names, exclude=ledger.files)
+            stopped_by: RunStopped | None = None
             async with anyio.create_task_group() as beside:
                 beside.start_soon(_watch, display, tally)
                 if heed_signals:
                     beside.start_soon(_heed_signals, run, display, beside.cancel_scope)
                 try:
                     await run.carry_out(lists)
+                except RunStopped as stop:
+                    stopped_by = stop  # raised outside: the task group would wrap it in a group of one
                 finally:
                     beside.cancel_scope.cancel()
                     display.close(tally)
+            if stopped_by is not None:
+                raise stopped_by
     return summary_of(job, tally, time.monotonic() - started_s, complete=not run.is_draining)
 
 

@@ -27,28 +27,28 @@ class Claims:
 
     def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
         """Return the instances to send, the outcomes of copies, and files that came twice by the same path."""
-        claimed: list[Instance] = []
-        copies: list[tuple[Instance, Candidate]] = []
-        again: list[Candidate] = []
-        for instance in instances:
-            owner = self._under_way.setdefault(instance.header.sop_instance_uid, instance.candidate)
-            if owner is instance.candidate:
-                claimed.append(instance)
-            elif owner.location == instance.candidate.location:
-                again.append(instance.candidate)
-            else:
-                copies.append((instance, owner))
+        under_way = self._under_way
+        claims = [(i, under_way.setdefault(i.header.sop_instance_uid, i.candidate)) for i in instances]
         # Only now: a claim is released after its outcome is in the ledger, so what is neither claimed nor there is new.
-        owners = self._ledger.owners([instance.header.sop_instance_uid for instance in claimed])
+        owners = self._ledger.owners([i.header.sop_instance_uid for i, claimant in claims if claimant is i.candidate])
         fresh: list[Instance] = []
-        for instance in claimed:
-            uid = instance.header.sop_instance_uid
-            if uid in owners and _stands_for(owners[uid], instance):
-                copies.append((instance, owners[uid]))
-                del self._under_way[uid]
-            else:
+        copies: list[Outcome] = []
+        again: list[Candidate] = []
+        for instance, claimant in claims:
+            uid, candidate = instance.header.sop_instance_uid, instance.candidate
+            is_ours = claimant is candidate
+            owner = owners.get(uid)
+            if not is_ours and claimant.location == candidate.location:
+                again.append(candidate)
+            elif owner is not None and _stands_for(owner, candidate):
+                copies.append(_copy(instance, owner))
+                if is_ours:
+                    del under_way[uid]
+            elif is_ours:
                 fresh.append(instance)
-        return fresh, [_copy(instance, owner) for instance, owner in copies], again
+            else:
+                copies.append(_copy(instance, claimant))
+        return fresh, copies, again
 
     def release(self, outcomes: Iterable[Outcome]) -> None:
         """Let go of what is settled, once the ledger has it."""
@@ -57,9 +57,9 @@ class Claims:
                 self._under_way.pop(outcome.header.sop_instance_uid, None)
 
 
-def _stands_for(owner: Candidate, instance: Instance) -> bool:
+def _stands_for(owner: Candidate, candidate: Candidate) -> bool:
     """Say whether the file that was sent is another one, and still what it was: else nothing can be said of bytes."""
-    if owner.location == instance.candidate.location:
+    if owner.location == candidate.location:
         return False
     try:
         status = os.stat(owner.location)  # noqa: PTH116 - a str that need not be UTF-8

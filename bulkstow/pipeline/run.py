@@ -70,10 +70,10 @@ class Run:
         """
         await self._pass(lists)
         while not self.is_draining and (orphans := await self._orphans()):
-            self._reporter.tell(Reopened(len(orphans), sum(orphan.size_bytes for orphan in orphans)))
-            await self._pass(iter([orphans]))
+            self._reporter.tell(Reopened(tuple(orphans)))
+            await self._pass(iter([[orphan.candidate for orphan in orphans]]))
 
-    async def _orphans(self) -> list[Candidate]:
+    async def _orphans(self) -> list[Outcome]:
         return await anyio.to_thread.run_sync(lambda: self._ledger.orphaned_copies(limit=ORPHANS_PER_PASS))
 
     async def _pass(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:

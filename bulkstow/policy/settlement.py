@@ -374,4 +374,4 @@ def _outcomes(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: s
 
 def _status_reason(reply: Reply) -> str:
     told = reply.warning or store_response.error_text(reply.body)
-    return f"HTTP {reply.status}{f' ({told})' if told else ''}"
+    return f"HTTP {reply.status} ({told or 'no reason given'})"

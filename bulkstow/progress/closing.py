@@ -17,12 +17,16 @@ def closing(summary: Summary, tally: Tally, ledger: Path) -> str:
 
 
 def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
-    yield f"{'outcome':<12} {'files':>11}"
+    if not any(summary.outcomes.values()):
+        yield "no file has its outcome yet" if tally.found_files else "no files found"
+    else:
+        yield f"{'outcome':<12} {'files':>11}"
     for fate in Fate:
         if count := summary.outcomes.get(fate, 0):
             yield f"{fate:<12} {count:>11,}"
-    for (_, reason), count in sorted(tally.reasons.items(), key=lambda item: -item[1]):
-        yield f"  skipped {count:,}: {reason}"
+    for reason, count in tally.skip_reasons.most_common():
+        if count:
+            yield f"  skipped {count:,}: {reason}"
     if summary.settled_before:
         yield f"  {summary.settled_before:,} of them settled by an earlier run: nothing was sent for them"
     per_s = tally.delivered / summary.elapsed_s if summary.elapsed_s else 0.0

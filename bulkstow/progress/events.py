@@ -64,8 +64,7 @@ class Recorded:
 class Reopened:
     """Skipped files that are found once more: copies of a file that did not reach the server after all."""
 
-    files: int
-    size_bytes: int
+    outcomes: tuple[Outcome, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ class Tally:
         self.scan_ended = False
         self.settled_before = 0
         self.outcomes: Counter[Fate] = Counter()
-        self.reasons: Counter[tuple[Fate, str]] = Counter()
-        """Why files were skipped; for the other fates a reason may name one file, and would grow with the archive."""
+        self.skip_reasons: Counter[str] = Counter()
+        """Why files were skipped, up to the colon; what follows it may name a file, and would grow with the archive."""
         self.failures: list[Outcome] = []
         """The first few."""
         self.delivered = 0
@@ -74,10 +74,8 @@ class Tally:
                 self.requests_in_flight += 1
             case Ended():
                 self.requests_in_flight -= 1
-            case Reopened(files, size_bytes):
-                self.outcomes[Fate.SKIPPED] -= files
-                self.found_files -= files
-                self.found_bytes -= size_bytes
+            case Reopened(outcomes):
+                self._take_back(outcomes)
             case Outage(is_over):
                 self.outage = not is_over
 
@@ -86,6 +84,17 @@ class Tally:
             self.outcomes[outcome.fate] += 1
             self.delivered += outcome.fate.is_success
             if outcome.fate is Fate.SKIPPED:
-                self.reasons[outcome.fate, outcome.reason.partition(":")[0]] += 1
+                self.skip_reasons[_kind(outcome)] += 1
             if outcome.fate.is_failure and len(self.failures) < SHOWN_FAILURES:
                 self.failures.append(outcome)
+
+    def _take_back(self, outcomes: tuple[Outcome, ...]) -> None:
+        for outcome in outcomes:
+            self.outcomes[outcome.fate] -= 1
+            self.skip_reasons[_kind(outcome)] -= 1
+            self.found_files -= 1
+            self.found_bytes -= outcome.candidate.size_bytes
+
+
+def _kind(outcome: Outcome) -> str:
+    return outcome.reason.partition(":")[0]

@@ -13,6 +13,7 @@ import re
 import struct
 import threading
 import warnings
+from collections.abc import MutableSequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 EMPTY = "empty"
 CUT_OFF = "cut off in its head"
+NO_PREAMBLE = "no preamble, perhaps DICOM all the same: --accept-missing-preamble sends it if so"
 NO_SOP_INSTANCE = "no SOP Instance UID"
 NO_STUDY = "no Study Instance UID"
 
@@ -91,8 +93,10 @@ def _read_quickly(descriptor: int, size_bytes: int, *, accept_missing_preamble: 
         data += os.read(descriptor, reach_bytes - len(data))
         # A file that shrank since the scan is at its end before its size says so.
         whole = len(data) < reach_bytes or len(data) >= size_bytes
-        if accept_missing_preamble and not has_magic(data) and data.startswith(_FIRST_GROUPS):
-            return Declined("no preamble")
+        if not has_magic(data) and data.startswith(_FIRST_GROUPS):
+            if accept_missing_preamble:
+                return Declined("no preamble")
+            raise HeadError(NO_PREAMBLE)
         outcome = read_head(data, whole=whole)
         if not isinstance(outcome, Incomplete):
             return outcome
@@ -161,7 +165,7 @@ def _header(dataset: Dataset, meta: Dataset, *, bare: bool) -> Header:
 
 
 def _uid(dataset: Dataset, tag: int) -> str:
-    """Return the UID of `tag`, empty where there is not exactly one."""
+    """Return the UID of `tag`, empty where there is none; of several the first, which is what servers go by."""
     if tag not in dataset:
         return ""
     raw = dataset.get_item(tag)
@@ -169,6 +173,8 @@ def _uid(dataset: Dataset, tag: int) -> str:
     if isinstance(raw.value, bytes) and len(raw.value) < getattr(raw, "length", 0):
         raise DamagedHead(CUT_OFF)
     value = dataset[tag].value
+    if isinstance(value, MutableSequence) and value:
+        value = value[0]
     return str(value) if isinstance(value, str) else ""
 
 
