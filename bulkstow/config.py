@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -93,11 +93,24 @@ def _duration_token(_type: object, tokens: Sequence[Token]) -> float:
     return parse_duration_s(tokens[0].value)
 
 
+def _patience_token(_type: object, tokens: Sequence[Token]) -> float | None:
+    return None if tokens[0].value == "never" else parse_duration_s(tokens[0].value)
+
+
 Size = Annotated[int, Parameter(converter=_size_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
 SizeLimit = Annotated[int | None, Parameter(converter=_limit_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
 CountLimit = Annotated[int | None, Parameter(converter=_count_token, n_tokens=1, metavar="INT")]
 Duration = Annotated[
     float, Parameter(converter=_duration_token, show_default=show_duration, n_tokens=1, metavar="TIME")
+]
+Patience = Annotated[
+    float | None,
+    Parameter(
+        converter=_patience_token,
+        show_default=lambda s: "never" if s is None else show_duration(s),
+        n_tokens=1,
+        metavar="TIME",
+    ),
 ]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
@@ -115,7 +128,7 @@ class DestinationSettings:
 
     url: str = ""
     """The DICOMweb root; instances are posted to URL/studies."""
-    header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = field(default=(), repr=False)
     """A request header 'Name: value'; may be repeated."""
     user: Annotated[str | None, Parameter(group=LOGIN)] = None
     """User for Basic login; the password comes from BULKSTOW_PASSWORD or --password-file."""
@@ -214,6 +227,8 @@ class UploadSettings:
     """Files read at once."""
     retries: int = 4
     """Times that an instance is sent again after a request without an answer."""
+    give_up_after_s: Annotated[Patience, Parameter(name="--give-up-after")] = None
+    """Stop with status 3 when the server has been gone for so long, or 'never'."""
     retry_failed: Switch = False
     """Send again what an earlier run found refused."""
     accept_missing_preamble: Switch = False
@@ -229,6 +244,7 @@ class UploadSettings:
         _positive("--read-threads", self.read_threads)
         _positive("--batch-bytes", math.inf if self.batch_bytes is None else self.batch_bytes)
         _positive("--batch-instances", math.inf if self.batch_instances is None else self.batch_instances)
+        _positive("--give-up-after", math.inf if self.give_up_after_s is None else self.give_up_after_s)
         if self.retries < 0:
             raise ConfigurationError(f"--retries {self.retries}: expected 0 or more")
 

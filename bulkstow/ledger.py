@@ -191,10 +191,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         return row[0]
 
     def _begin_run(self) -> int:
-        row: tuple[int] = self._writer.execute(
-            "INSERT INTO run (destination) VALUES (?) RETURNING id", (self._destination,)
-        ).fetchone()
-        return row[0]
+        return self._writer.execute("INSERT INTO run (destination) VALUES (?)", (self._destination,)).lastrowid or 0
 
     def _read(self, query: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         with self._reading, _explained(self.path):

@@ -80,6 +80,8 @@ class Batch:
     """How many of those ended without the server's word and count against the limit of attempts."""
     may_be_stored: bool = False
     """An earlier request reached the server and was not answered: 'already stored' would be our own doing."""
+    doubts: int = 0
+    """How many of them, alone, the server failed for a reason that may pass or may not."""
 
     @property
     def size_bytes(self) -> int:

@@ -125,11 +125,23 @@ def test_orphaned_copies_are_those_of_files_that_failed(ledger: Ledger) -> None:
     """In the order of their paths, up to a limit; not those of files that are stored, or not settled yet."""
     ledger.record([outcome(1, Fate.STORED), outcome(2, Fate.REFUSED), outcome(3, Fate.UNREADABLE)])
     owners = {14: 1, 13: 2, 12: 3, 11: 2, 10: 99}
-    ledger.record(outcome(n, Fate.SKIPPED, copy_of=owner) for n, owner in owners.items())
-    assert ledger.orphaned_copies(limit=10) == [candidate(11), candidate(12), candidate(13)]
-    assert ledger.orphaned_copies(limit=2) == [candidate(11), candidate(12)]
+    copies = {n: outcome(n, Fate.SKIPPED, copy_of=owner) for n, owner in owners.items()}
+    ledger.record(copies.values())
+    assert ledger.orphaned_copies(limit=10) == [copies[11], copies[12], copies[13]]
+    assert ledger.orphaned_copies(limit=2) == [copies[11], copies[12]]
     ledger.record([outcome(11, Fate.STORED)])
-    assert ledger.orphaned_copies(limit=10) == [candidate(12), candidate(13)]
+    assert ledger.orphaned_copies(limit=10) == [copies[12], copies[13]]
+
+
+def test_orphaned_copies_are_those_of_this_run(path: Path) -> None:
+    """What an earlier run passed over may lie in another archive: only this run's copies have their turn at its end."""
+    copy = outcome(2, Fate.SKIPPED, copy_of=1)
+    with Ledger(path, URL) as first:
+        first.record([outcome(1, Fate.REFUSED), copy])
+    with Ledger(path, URL) as second:
+        assert second.orphaned_copies(limit=10) == []
+        second.record([copy])
+        assert second.orphaned_copies(limit=10) == [copy]
 
 
 def test_two_destinations_in_one_ledger_do_not_mix(path: Path) -> None:
@@ -266,12 +278,14 @@ def spoil(path: Path, how: str) -> None:
             path.write_bytes(b"DICM" * 1000)
         case "directory":
             path.mkdir()
+        case _:
+            pass
 
 
 REFUSALS = {
     "other application": r"run\.db is a database, but not bulkstow's ledger: give another file with --ledger",
     "no application": r"run\.db is a database, but not bulkstow's ledger",
-    "newer": rf"has schema {SCHEMA_VERSION + 1}, this bulkstow reads schema {SCHEMA_VERSION}: use the bulkstow that wrote",
+    "newer": rf"has schema {SCHEMA_VERSION + 1}, this bulkstow reads schema {SCHEMA_VERSION}: use the bulkstow",
     "no database": r"run\.db cannot be used: file is not a database",
     "directory": r"run\.db cannot be used: unable to open database file",
 }
@@ -324,7 +338,7 @@ def test_a_read_only_place_is_refused(tmp_path: Path) -> None:
     """Sending without a journal would be sending blind."""
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(LedgerError, match="cannot write the ledger's lock .*: Permission denied"):
+        with pytest.raises(LedgerError, match=r"cannot write the ledger's lock .*: Permission denied"):
             Ledger(tmp_path / "run.db", URL)
     finally:
         tmp_path.chmod(0o700)
@@ -358,6 +372,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(self.directory / "run.db", URL)
         self.on_disk = {n: candidate(n) for n in range(6)}
         self.rows: dict[str, Outcome] = {}
+        self.recorded_now: set[str] = set()
         self.clock = 1
 
     @rule(numbers=st.lists(FILES, min_size=1, max_size=4), fate=FATES)
@@ -366,6 +381,7 @@ class LedgerMachine(RuleBasedStateMachine):
         outcomes = [Outcome(self.on_disk[n], header(n % 3), fate, "why", 1) for n in numbers]
         self.ledger.record(outcomes)
         self.rows |= {o.candidate.location: o for o in outcomes}
+        self.recorded_now |= {o.candidate.location for o in outcomes}
 
     @rule(number=FILES, owner=FILES)
     def pass_over_a_copy(self, number: int, owner: int) -> None:
@@ -375,6 +391,7 @@ class LedgerMachine(RuleBasedStateMachine):
             copy = Outcome(self.on_disk[number], header(owner % 3), Fate.SKIPPED, "copy", 0, location)
             self.ledger.record([copy])
             self.rows[copy.candidate.location] = copy
+            self.recorded_now.add(copy.candidate.location)
 
     @rule(number=FILES, grows=st.booleans())
     def change_a_file(self, number: int, grows: bool) -> None:
@@ -390,6 +407,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A run ends well, and another begins."""
         self.ledger.__exit__(None, None, None)
         self.ledger = Ledger(self.directory / "run.db", URL)
+        self.recorded_now = set()
 
     @rule()
     def crash(self) -> None:
@@ -401,6 +419,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.__exit__(None, None, None)
         self.ledger = Ledger(after / "run.db", URL)
         self.directory = after
+        self.recorded_now = set()
 
     def has(self, location: str) -> bool:
         """Say whether the server has what is in a file, by the dict."""
@@ -421,14 +440,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def names_owners_and_orphans(self) -> None:
-        """Owners are on the server; orphans are copies of what has a row and is not."""
+        """Owners are on the server; orphans are this run's copies of what has a row and is not."""
         stored = [row for row in self.rows.values() if row.fate in SUCCESSES and row.header]
         uids = [header(n).sop_instance_uid for n in range(3)]
         owners = self.ledger.owners(uids)
         assert set(owners) == {row.header.sop_instance_uid for row in stored if row.header}
         assert all(owner in [row.candidate for row in stored] for owner in owners.values())
         orphans = [r for r in self.rows.values() if r.copy_of in self.rows and not self.has(r.copy_of)]
-        in_order = sorted((row.candidate for row in orphans), key=lambda c: c.location)
+        of_this_run = [row for row in orphans if row.candidate.location in self.recorded_now]
+        in_order = sorted(of_this_run, key=lambda row: row.candidate.location)
         assert self.ledger.orphaned_copies(limit=100) == in_order
 
     @invariant()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from bulkstow.config import SizeLimit, Switch
+from bulkstow.config import CountLimit, SizeLimit, Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.server.login import Login
 from bulkstow.server.origin import ROOT, Origin, serving
@@ -24,7 +24,7 @@ def serve(
     root: str = ROOT,
     discard: Switch = False,
     max_part_bytes: SizeLimit = None,
-    max_requests: int | None = None,
+    max_requests: CountLimit = None,
     user: str | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,

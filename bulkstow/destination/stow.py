@@ -24,6 +24,7 @@ from bulkstow.destination.body import Body
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spoiled
+from bulkstow.policy.settlement import is_absence
 from bulkstow.wire.multipart import BOUNDARY_ALPHABET, BOUNDARY_LENGTH, content_type
 
 THINKING_S_PER_MIB = 1.0
@@ -45,6 +46,9 @@ class Destination(Protocol):
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Ask which of the instances are there; return their SOP Instance UIDs, or how the question failed."""
+
+    async def probe(self) -> bool:
+        """Say whether anybody is there."""
 
 
 class StowDestination:
@@ -88,6 +92,10 @@ class StowDestination:
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
         return await qido.find(self._get, instances)
+
+    async def probe(self) -> bool:
+        """Ask for anything, and say whether the server itself answers; what it answers does not matter."""
+        return not is_absence(await self._get("/studies", {"limit": "1"}))
 
     async def reach(self) -> None:
         """Ask the server for anything, to tell a wrong address, certificate or login before a file is read.

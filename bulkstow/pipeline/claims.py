@@ -53,8 +53,11 @@ class Claims:
     def release(self, outcomes: Iterable[Outcome]) -> None:
         """Let go of what is settled, once the ledger has it."""
         for outcome in outcomes:
-            if outcome.header is not None and not outcome.copy_of:
-                self._under_way.pop(outcome.header.sop_instance_uid, None)
+            if outcome.header is None:
+                continue
+            claimant = self._under_way.get(outcome.header.sop_instance_uid)
+            if claimant is not None and claimant.location == outcome.candidate.location:
+                del self._under_way[outcome.header.sop_instance_uid]
 
 
 def _stands_for(owner: Candidate, candidate: Candidate) -> bool:
@@ -74,8 +77,10 @@ def _copy(instance: Instance, owner: Candidate) -> Outcome:
         same = candidate.size_bytes == owner.size_bytes and filecmp.cmp(
             candidate.location, owner.location, shallow=False
         )
+        bytes_are = "same bytes" if same else "other bytes"
     except OSError as error:
-        return Outcome(candidate, instance.header, Fate.UNREADABLE, f"cannot be read: {error.strerror}")
-    bytes_are = "same" if same else "other"
-    reason = f"a second copy of the SOP instance, {bytes_are} bytes: see {owner.location}"
+        if error.filename != owner.location:
+            return Outcome(candidate, instance.header, Fate.UNREADABLE, f"cannot be read: {error.strerror}")
+        bytes_are = "bytes not compared"  # what becomes of the other file decides over this one
+    reason = f"a second copy of the SOP instance, {bytes_are}: see {owner.location}"
     return Outcome(candidate, instance.header, Fate.SKIPPED, reason, copy_of=owner.location)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from bulkstow.config import show_duration
 from bulkstow.destination.stow import Destination
-from bulkstow.errors import RunStopped
+from bulkstow.errors import DestinationRefused, RunStopped
 from bulkstow.ledger import Ledger
 from bulkstow.model import Attempt, Outcome
 from bulkstow.pipeline.claims import Claims
@@ -28,8 +30,8 @@ from bulkstow.progress.events import Ended, Outage, Recorded, Reporter, Started
 ROWS_PER_COMMIT = 2000
 """A commit costs about 0.1 ms in WAL mode and a row 5 µs; more rows at once would only hold outcomes back."""
 
-SMALLEST_CEILING_BYTES = 2**20
-"""A 413 below 1 MiB (nginx's default) speaks of the file, not of the batch."""
+SMALLEST_CEILING_BYTES = 2**18
+"""nginx takes 1 MiB by default, framing included; a 413 for less speaks of the file, not of the batch."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,11 @@ class Delivery:
     rules: Rules
     ledger: Ledger
     reporter: Reporter
+    tasks: TaskGroup
+    give_up_after_s: float | None = None
+    """How long a destination that is gone is waited for; None is for ever."""
+    admitted: bool = False
+    """The destination has stored something for us."""
     stopped_by: RunStopped | None = None
     """What ended the run early: the other senders finish what they have, then it is raised."""
 
@@ -54,13 +61,13 @@ class Delivery:
                 try:
                     settlement = await self._carry_out(errand)
                 except RunStopped as stop:
-                    self.stopped_by = self.stopped_by or stop
-                    self.outbox.abandon()
+                    self._stop(stop)
                     self.outbox.done(errand, ())
                     return
                 if settlement.too_large_bytes is not None:
                     await self._lower_ceiling(settlement.too_large_bytes)
                 if settlement.outcomes:
+                    self.admitted = self.admitted or any(outcome.fate.is_success for outcome in settlement.outcomes)
                     await outcomes.send(list(settlement.outcomes))
                 self._feel(settlement.pressure)
                 self.outbox.done(errand, self._times(settlement.again))
@@ -73,7 +80,8 @@ class Delivery:
                     result = await self.destination.send(batch)
                 finally:
                     self.reporter.tell(Ended(batch))
-                return settle(Attempt(batch, result), self.rules, outage=self.breaker.is_open)
+                outage = self.breaker.is_open
+                return settle(Attempt(batch, result), self.rules, outage=outage, admitted=self.admitted)
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
                 return settle_asked(errand, answer, outage=self.breaker.is_open)
@@ -86,16 +94,42 @@ class Delivery:
             case Pressure.EASED | Pressure.BUSY:
                 self.breaker.alive()
             case Pressure.NONE:
-                self.breaker.unclear()
-        if self.breaker.is_open != was_open:
-            self.reporter.tell(Outage(is_over=was_open))
+                return
+        if was_open and not self.breaker.is_open:
+            self.reporter.tell(Outage(is_over=True))
+            self.outbox.look_again()
+        elif self.breaker.is_open and not was_open:
+            self.reporter.tell(Outage(is_over=False))
+            self.tasks.start_soon(self._await_return)
+
+    async def _await_return(self) -> None:
+        """Ask now and then whether the destination is back, until it is, or until it has been gone for too long."""
+        breaker = self.breaker
+        while True:
+            await self.outbox.rest(breaker.wait_s(anyio.current_time()))
+            if self.outbox.is_abandoned or not breaker.is_open:
+                return
+            if await self.destination.probe():
+                self._feel(Pressure.EASED)
+                return
+            now_s = anyio.current_time()
+            breaker.probed_in_vain(now_s)
+            if self.give_up_after_s is not None and breaker.open_for_s(now_s) >= self.give_up_after_s:
+                gone_for = show_duration(breaker.open_for_s(now_s))
+                self._stop(DestinationRefused(f"the server has not answered for {gone_for}: run again when it is back"))
+                return
+
+    def _stop(self, stop: RunStopped) -> None:
+        self.stopped_by = self.stopped_by or stop
+        self.outbox.abandon()
 
     def _times(self, again: tuple[Later, ...]) -> Iterator[tuple[float, Errand]]:
         now_s = anyio.current_time()
         for later in again:
-            faults = later.errand.asked + 1 if isinstance(later.errand, Ask) else later.errand.batch.faults
+            batch = later.errand.batch
+            setbacks = later.errand.asked + 1 if isinstance(later.errand, Ask) else batch.faults + batch.doubts
             delay_s = self.backoff.delay_s(
-                later.delay, faults=faults, jitter=random.random(), at_least_s=later.at_least_s
+                later.delay, faults=setbacks, jitter=random.random(), at_least_s=later.at_least_s
             )
             yield now_s + delay_s, later.errand
 

@@ -76,7 +76,6 @@ class Outbox:
             if (errand := self._next(now_s)) is not None:
                 self._in_flight += 1
                 self._lanes.start(errand.batch)
-                self._breaker.started()
                 self._notify()
                 return errand
             if self._ended and not (self._fresh or self._parked or self._in_flight):
@@ -96,7 +95,7 @@ class Outbox:
 
     def _next(self, now_s: float) -> Errand | None:
         """Take out the next errand that may start: what was parked first, as its study is waiting for it."""
-        if not self._breaker.allow(now_s):
+        if self._breaker.is_open:
             return None
         due = [entry for entry in self._parked if entry[0] <= now_s]
         for entry in sorted(due):
@@ -111,11 +110,23 @@ class Outbox:
         return None
 
     def _wait_s(self, now_s: float) -> float | None:
-        """Return how long nothing can change by itself."""
-        if (probe_s := self._breaker.wait_s(now_s)) is not None:
-            return probe_s
+        """Return how long nothing can change by itself; None if only an event can change it."""
+        if self._breaker.is_open:
+            return None
         waiting = [due_s - now_s for due_s, _, _ in self._parked if due_s > now_s]
         return min(waiting, default=None)
+
+    def look_again(self) -> None:
+        """Let those who wait look again: the breaker has closed."""
+        self._notify()
+
+    async def rest(self, duration_s: float) -> None:
+        """Wait so long, or until the outbox is abandoned."""
+        until_s = anyio.current_time() + duration_s
+        while not self.is_abandoned and (left_s := until_s - anyio.current_time()) > 0:
+            changed = self._changed
+            with anyio.move_on_after(left_s):
+                await changed.wait()
 
     def _notify(self) -> None:
         self._changed.set()

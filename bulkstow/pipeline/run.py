@@ -83,14 +83,23 @@ class Run:
         outbox = self._outbox = Outbox(senders=settings.concurrency, lanes=Lanes(settings.per_study), breaker=breaker)
         claims = Claims(self._ledger)
         inspection = Inspection(settings.retry_failed, settings.accept_missing_preamble)
-        delivery = Delivery(
-            self._destination, outbox, batcher, breaker, self._backoff, self._rules, self._ledger, reporter
-        )
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](LISTS_AHEAD * settings.concurrency)
         try:
             async with anyio.create_task_group() as stages, outcomes_in:
+                delivery = Delivery(
+                    self._destination,
+                    outbox,
+                    batcher,
+                    breaker,
+                    self._backoff,
+                    self._rules,
+                    self._ledger,
+                    reporter,
+                    stages,
+                    settings.give_up_after_s,
+                )
                 stages.start_soon(
                     scan, lists, self._ledger, inspection, outbox, found_in, outcomes_in.clone(), reporter
                 )

@@ -49,10 +49,11 @@ class Backoff:
 
 
 class Breaker:
-    """Stops sending while the destination is gone, and lets one probe through now and then.
+    """Stops sending while the destination is gone.
 
-    Opens after `trip_after` signs in a row that the destination is gone. While it is open one request is let through
-    when the interval is over; the interval doubles with each probe that fails. Any answer closes it.
+    Opens after `trip_after` signs of that in a row. While it is open nothing is sent; a question (never an instance,
+    which may itself be what the destination chokes on) finds out now and then whether it is back, at intervals that
+    double up to `cap_s`. Any other answer than that it is out of service closes the breaker.
     """
 
     def __init__(self, *, trip_after: int = 3, first_probe_s: float = 1.0, cap_s: float = 60.0) -> None:
@@ -61,48 +62,36 @@ class Breaker:
         self._cap_s = cap_s
         self._signs = 0
         self._interval_s = first_probe_s
-        self._next_probe_s: float | None = None
-        self._probing = False
+        self._opened_s: float | None = None
+        self._probe_s = 0.0
 
     @property
     def is_open(self) -> bool:
         """True while the destination counts as gone."""
-        return self._next_probe_s is not None
-
-    def allow(self, now_s: float) -> bool:
-        """Say whether a request may start now."""
-        return self._next_probe_s is None or (not self._probing and now_s >= self._next_probe_s)
-
-    def wait_s(self, now_s: float) -> float | None:
-        """Return seconds until the next probe may start; None while closed, or while a probe is under way."""
-        if self._next_probe_s is None or self._probing:
-            return None
-        return max(0.0, self._next_probe_s - now_s)
-
-    def started(self) -> None:
-        """Count a request as started: while the breaker is open it is the probe."""
-        if self.is_open:
-            self._probing = True
+        return self._opened_s is not None
 
     def gone(self, now_s: float) -> None:
-        """Take a sign that the destination is gone."""
-        if self.is_open:
-            if self._probing:
-                self._interval_s = min(self._cap_s, self._interval_s * 2)
-            self._probing = False
-            self._next_probe_s = now_s + self._interval_s
-            return
+        """Take a sign that the destination is gone; while the breaker is open one more tells nothing new."""
         self._signs += 1
-        if self._signs >= self._trip_after:
+        if self._opened_s is None and self._signs >= self._trip_after:
+            self._opened_s = now_s
             self._interval_s = self._first_probe_s
-            self._next_probe_s = now_s + self._interval_s
+            self._probe_s = now_s + self._interval_s
 
     def alive(self) -> None:
         """Take a sign that the destination is there."""
         self._signs = 0
-        self._next_probe_s = None
-        self._probing = False
+        self._opened_s = None
 
-    def unclear(self) -> None:
-        """Take back a request that says nothing of the destination: another may probe."""
-        self._probing = False
+    def probed_in_vain(self, now_s: float) -> None:
+        """Take that a probe found nobody."""
+        self._interval_s = min(self._cap_s, self._interval_s * 2)
+        self._probe_s = now_s + self._interval_s
+
+    def wait_s(self, now_s: float) -> float:
+        """Return seconds until the next probe is due."""
+        return max(0.0, self._probe_s - now_s)
+
+    def open_for_s(self, now_s: float) -> float:
+        """Return for how many seconds the destination has been gone."""
+        return 0.0 if self._opened_s is None else now_s - self._opened_s

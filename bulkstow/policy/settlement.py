@@ -88,7 +88,7 @@ class Pressure(Enum):
     BUSY = "busy"
     """It answered, and asked for less."""
     GONE = "gone"
-    """No answer, or it has no room: several in a row open the circuit breaker."""
+    """No answer, out of service, or no room: several in a row open the circuit breaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,13 @@ class Settlement:
     """Size of a body that the destination called too large (413)."""
 
 
-def settle(attempt: Attempt, rules: Rules, *, outage: bool = False) -> Settlement:
+def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, admitted: bool = False) -> Settlement:
     """Decide what one exchange settles.
 
     `outage` says that the destination counts as gone: what fails meanwhile is not the instances' doing, and burns no
-    attempt. Raises LoginRefused (401, 403, or every instance failed as not authorised) and DestinationRefused (a
-    redirect, 404, 405, 406, 411, 501). Source: PS3.18 §10.5.3 and Annex I; RFC 9110 §15.
+    attempt. `admitted` says that it has stored something for us already: then a batch that is not authorised speaks of
+    its study, not of our login. Raises LoginRefused (401, 403, every instance of a batch not authorised) and
+    DestinationRefused (a redirect, 404, 405, 406, 411, 501). Source: PS3.18 §10.5.3 and Annex I; RFC 9110 §15.
     """
     batch = replace(attempt.batch, requests=attempt.batch.requests + 1)
     match attempt.result:
@@ -116,7 +117,19 @@ def settle(attempt: Attempt, rules: Rules, *, outage: bool = False) -> Settlemen
         case Interruption() as interruption:
             return _settle_interruption(batch, interruption, rules, outage=outage)
         case Reply() as reply:
-            return _settle_reply(batch, reply, rules)
+            return _settle_reply(batch, reply, rules, outage=outage, admitted=admitted)
+
+
+def is_absence(result: Reply | Interruption) -> bool:
+    """Say whether an exchange shows that the destination is gone: nobody answers, or a proxy answers in its stead."""
+    match result:
+        case Interruption(cause=cause):
+            return cause is not Cause.OVERLONG
+        case Reply(status=status):
+            return status in _OUT_OF_SERVICE
+
+
+_OUT_OF_SERVICE = (502, 503, 504, 507)
 
 
 def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, outage: bool = False) -> Settlement:
@@ -128,7 +141,7 @@ def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, out
     asked_once_more = ask.asked + 1
     at_least_s = None
     match answer:
-        case Interruption() as interruption if _is_excused(interruption, outage=outage):
+        case Interruption() | Reply() as failed if _is_excused(failed, outage=outage):
             return Settlement(again=(Later(ask, Delay.BACKOFF),), pressure=Pressure.GONE)
         case Interruption() as interruption:
             missing, answered = batch.instances, f"gave no answer ({interruption.cause})"
@@ -136,7 +149,7 @@ def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, out
         case Reply(status=401):
             raise LoginRefused("the server refuses our login (401) to a QIDO-RS query")
         case Reply() as reply:
-            missing, answered, pressure = batch.instances, f"answers {_status_reason(reply)}", Pressure.EASED
+            missing, answered, pressure = batch.instances, f"answers {_status_reason(reply)}", _felt(reply)
             at_least_s = reply.retry_after_s
             if reply.status < 500 and reply.status not in (408, 425, 429):
                 asked_once_more = ASKS  # a service that is not there will not be there next time
@@ -165,31 +178,34 @@ def _settle_interruption(batch: Batch, interruption: Interruption, rules: Rules,
     if _is_excused(interruption, outage=outage):
         return Settlement(again=(Later(Send(batch), Delay.BACKOFF),), pressure=Pressure.GONE)
     reason = f"{interruption.cause}{f' ({interruption.detail})' if interruption.detail else ''}"
-    return Settlement(again=_after_fault(batch, rules, reason), pressure=_felt(interruption))
+    return Settlement(again=_after_fault(batch, rules, reason, halve_from=2), pressure=_felt(interruption))
 
 
-def _is_excused(interruption: Interruption, *, outage: bool) -> bool:
-    """Say whether the destination's absence explains it; one that answers at too great a length is there."""
-    cause = interruption.cause
-    return cause is Cause.UNREACHABLE or (outage and cause is not Cause.OVERLONG)
+def _is_excused(result: Reply | Interruption, *, outage: bool) -> bool:
+    """Say whether the destination's absence explains it, so that nobody pays an attempt."""
+    unreachable = isinstance(result, Interruption) and result.cause is Cause.UNREACHABLE
+    return unreachable or (outage and is_absence(result))
 
 
-def _felt(interruption: Interruption) -> Pressure:
-    return Pressure.EASED if interruption.cause is Cause.OVERLONG else Pressure.GONE
+def _felt(result: Reply | Interruption) -> Pressure:
+    return Pressure.GONE if is_absence(result) else Pressure.EASED
 
 
-def _settle_reply(batch: Batch, reply: Reply, rules: Rules) -> Settlement:
+def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, admitted: bool) -> Settlement:
     _stop_if_hopeless(reply)
     reason = _status_reason(reply)
     try:
         response = store_response.read(reply.body)
     except StoreResponseError:
         response = StoreResponse()
-    named, again, unnamed, pressure = _settle_named(batch, response, rules)
+    named, again, unnamed, pressure = _settle_named(batch, response, rules, admitted=admitted)
     again = tuple(replace(later, at_least_s=reply.retry_after_s) for later in again)
     if not unnamed:
         return Settlement(named, again, pressure)
     rest = replace(batch, instances=tuple(unnamed))
+    if _is_excused(reply, outage=outage):
+        later = Later(Send(replace(rest, may_be_stored=True)), Delay.BACKOFF, reply.retry_after_s)
+        return Settlement(named, (*again, later), Pressure.GONE)
     lists_any = bool(response.stored or response.warned or response.failed or response.other_failures)
     left = _settle_unnamed(rest, reply, rules, reason, sent=batch, lists_any=lists_any)
     return Settlement(named + left.outcomes, again + left.again, left.pressure, left.too_large_bytes)
@@ -233,13 +249,16 @@ def _settle_unnamed(
                 reason = f"{reason}: {batch.size_bytes} bytes are more than the server takes"
                 return replace(larger, outcomes=_outcomes(batch, batch.instances, Fate.REFUSED, reason))
             return replace(larger, again=_singly(batch) if lists_any else _halves(batch))
-        case 408 | 425 | 429 | 424 | 502 | 503 | 504 | 507:
-            batch = replace(batch, may_be_stored=True)
-            pressure = Pressure.GONE if reply.status == 507 else Pressure.BUSY
-            return Settlement(again=_after_fault(batch, rules, reason, reply.retry_after_s), pressure=pressure)
+        case 425 | 429 | 503 | 507:
+            # Too much, not too large: in pieces it would only be more.
+            again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s)
+            return Settlement(again=again, pressure=Pressure.BUSY if reply.status < 500 else Pressure.GONE)
+        case 408 | 424 | 502 | 504:
+            again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=2)
+            return Settlement(again=again, pressure=Pressure.GONE if is_absence(reply) else Pressure.BUSY)
         case status if status >= 500:
-            batch = replace(batch, may_be_stored=True)
-            return Settlement(again=_after_fault(batch, rules, reason, reply.retry_after_s, halve=True))
+            again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=1)
+            return Settlement(again=again)
         case _ if alone:
             return Settlement(_outcomes(batch, batch.instances, Fate.REFUSED, reason))
         case _ if lists_any:
@@ -249,7 +268,7 @@ def _settle_unnamed(
 
 
 def _settle_named(
-    batch: Batch, response: StoreResponse, rules: Rules
+    batch: Batch, response: StoreResponse, rules: Rules, *, admitted: bool
 ) -> tuple[tuple[Outcome, ...], tuple[Later, ...], list[Instance], Pressure]:
     """Settle instances that the answer names; return outcomes, what goes again, who is not named, and the pressure."""
     by_uid = {instance.header.sop_instance_uid: instance for instance in batch.instances}
@@ -265,7 +284,8 @@ def _settle_named(
         code = anonymous[0] if len(set(anonymous)) == 1 else None
         failed[header.sop_instance_uid] = Referenced(header.sop_class_uid, header.sop_instance_uid, code)
 
-    _stop_if_not_authorised(batch, failed)
+    if not admitted:
+        _stop_if_not_authorised(batch, failed)
     outcomes: list[Outcome] = []
     again: list[Later] = []
     for uid, instance in by_uid.items():
@@ -306,10 +326,12 @@ def _settle_failed(
         case FailureClass.PERMANENT | FailureClass.NOT_AUTHORISED:
             return give_up(Fate.REFUSED)
         case FailureClass.AMBIGUOUS:
-            alone = len(batch.instances) == 1
-            if alone and one.faults >= min(AMBIGUOUS_TRIES, rules.attempts):
+            if len(batch.instances) > 1:
+                return (), (Later(Send(replace(batch, instances=(instance,)))),)
+            doubted = replace(batch, doubts=batch.doubts + 1)
+            if doubted.doubts >= min(AMBIGUOUS_TRIES, rules.attempts):
                 return give_up(Fate.REFUSED)
-            return (), (Later(Send(one), Delay.BACKOFF if alone else Delay.NONE),)
+            return (), (Later(Send(doubted), Delay.BACKOFF),)
         case FailureClass.RETRY | FailureClass.RETRY_SLOWLY | FailureClass.BUSY as failure:
             if one.faults >= rules.attempts:
                 return give_up(Fate.UNCONFIRMED)
@@ -332,27 +354,25 @@ def _gather(again: Iterable[Later]) -> tuple[Later, ...]:
 
 
 def _after_fault(
-    batch: Batch, rules: Rules, reason: str, at_least_s: float | None = None, *, halve: bool = False
+    batch: Batch, rules: Rules, reason: str, at_least_s: float | None = None, *, halve_from: int | None = None
 ) -> tuple[Later, ...]:
     """Send again after a request that ended without the server's word, while attempts are left; then ask.
 
-    From the second fault on a batch is halved, so that one instance that the server chokes on does not take its
-    companions with it; the last attempt each instance has alone.
+    From the fault `halve_from` on a batch is halved, so that one instance that the server chokes on does not take its
+    companions with it; the last attempt each instance then has alone.
     """
     batch = replace(batch, faults=batch.faults + 1)
-    if batch.faults >= rules.attempts:
-        return (Later(Ask(batch, f"{batch.faults} attempts, the last: {reason}"), Delay.BACKOFF, at_least_s),)
 
     def later(part: Batch) -> Later:
         return Later(Send(part), Delay.BACKOFF, at_least_s)
 
-    if len(batch.instances) == 1:
+    if batch.faults >= rules.attempts:
+        return (Later(Ask(batch, f"{batch.faults} attempts, the last: {reason}"), Delay.BACKOFF, at_least_s),)
+    if len(batch.instances) == 1 or halve_from is None:
         return (later(batch),)
     if batch.faults == rules.attempts - 1:
         return _singly(batch, later)
-    if halve or batch.faults >= 2:
-        return _halves(batch, later)
-    return (later(batch),)
+    return _halves(batch, later) if batch.faults >= halve_from else (later(batch),)
 
 
 def _at_once(batch: Batch) -> Later:

@@ -117,8 +117,8 @@ class Bar:
     def close(self, tally: Tally) -> None:
         """Draw them for the last time and leave them there."""
         self.show(tally)
+        self._far.close()  # tqdm leaves a closed bar on the upper line, and moves the other one up
         self._fast.close()
-        self._far.close()
 
 
 class Figures:

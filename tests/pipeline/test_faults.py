@@ -84,7 +84,8 @@ class Mishaps:
                 return web.Response(
                     status=200, text='{"00081199":{"vr":"SQ","Va', content_type="application/dicom+json"
                 )
-        return response
+            case _:
+                return response
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

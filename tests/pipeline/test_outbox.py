@@ -131,20 +131,46 @@ async def test_first_request_of_a_study_goes_alone() -> None:
     assert scope.cancelled_caught
 
 
-async def test_open_breaker_lets_one_probe_through() -> None:
-    """While the destination is gone one request at a time finds out whether it is back."""
-    breaker = Breaker(trip_after=1, first_probe_s=0.02)
+async def test_nothing_starts_while_the_breaker_is_open() -> None:
+    """While the destination is gone nobody gets anything, not even what is due; once it is back everybody does."""
+    breaker = Breaker(trip_after=1)
     box = outbox(breaker=breaker)
     await box.offer(batch(1))
+    first = await take(box)
+    box.done(first, [(anyio.current_time(), first)])
     await box.offer(batch(2))
     breaker.gone(anyio.current_time())
-    probe = await take(box)
-    with anyio.move_on_after(0.05) as scope:
-        await box.take()
-    assert scope.cancelled_caught
-    breaker.alive()
-    box.done(probe, ())
-    assert (await take(box)).batch.number == 2
+    taken: list[Errand] = []
+
+    async def send() -> None:
+        taken.append(await take(box))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        tasks.start_soon(send)
+        await wait_all_tasks_blocked()
+        assert taken == []
+        breaker.alive()
+        box.look_again()
+    assert {errand.batch.number for errand in taken} == {1, 2}
+
+
+async def test_rest_ends_with_the_run() -> None:
+    """Who rests between two questions is woken when the outbox is abandoned, and by nothing else before its time."""
+    box = outbox()
+    ended: list[str] = []
+
+    async def rest() -> None:
+        await box.rest(1000)
+        ended.append("rested")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rest)
+        await box.offer(batch(1))
+        await wait_all_tasks_blocked()
+        assert ended == []
+        box.abandon()
+    assert ended == ["rested"]
 
 
 async def test_abandoned_outbox_ends_everyone() -> None:

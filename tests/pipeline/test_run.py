@@ -43,6 +43,7 @@ class Server:
         self.batches: list[Batch] = []
         self.held: set[str] = set()
         self.in_flight = self.most_in_flight = 0
+        self.probes = self.silent_probes = 0
 
     async def send(self, batch: Batch) -> Result:
         """Take a batch."""
@@ -59,6 +60,11 @@ class Server:
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Tell what is held."""
         return frozenset(self.held & {i.header.sop_instance_uid for i in instances})
+
+    async def probe(self) -> bool:
+        """Be there, unless told otherwise."""
+        self.probes += 1
+        return self.probes > self.silent_probes
 
 
 async def upload(archive: Path, server: Server, ledger: Path, **changes: object) -> Tally:
@@ -237,22 +243,56 @@ async def test_batch_with_a_spoiled_file(archive: Path, tmp_path: Path) -> None:
     assert tally.outcomes == Counter({Fate.STORED: 59, Fate.UNREADABLE: 1})
 
 
+async def run_through(archive: Path, server: Server, ledger: Path, **changes: object) -> Tally:
+    """Carry out a run that asks quickly whether the server is back."""
+    settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
+    tally = Tally()
+    with Ledger(ledger, URL) as opened:
+        run = Run(settings, server, opened, tally, backoff=QUICK, probe_s=0.001)
+        await run.carry_out(walk([str(archive)]))
+    return tally
+
+
 async def test_an_outage_costs_no_instance(archive: Path, tmp_path: Path) -> None:
-    """A server that is gone for longer than all attempts would last is waited for, and everything arrives."""
+    """A server that is gone for longer than all attempts would last is waited for with questions, not instances."""
+    server = Server()
+    server.silent_probes = 6
 
     def gone_for_a_while(batch: Batch, number: int) -> Result:
-        if 3 <= number <= 12:
-            return Interruption(Cause.UNREACHABLE, body_started=False)
+        if number >= 3 and server.probes <= server.silent_probes:
+            return Interruption(Cause.DISCONNECTED, body_started=True)
         return stored(batch)
 
-    server = Server(gone_for_a_while)
-    with Ledger(tmp_path / "l.db", URL) as ledger:
-        settings = UploadSettings(ledger=tmp_path / "l.db", batch_instances=5, retries=0)
-        tally = Tally()
-        run = Run(settings, server, ledger, tally, backoff=QUICK, probe_s=0.001)
-        await run.carry_out(walk([str(archive)]))
+    server._answer = gone_for_a_while
+    tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=5, retries=2)
     assert tally.outcomes == Counter({Fate.STORED: 60})
     assert not tally.outage
+    assert server.probes == 7
+    assert len(server.batches) <= 12 + 4 + 3
+
+
+async def test_poison_does_not_hold_up_the_run(archive: Path, tmp_path: Path) -> None:
+    """An instance that always costs its connection is given up after its attempts, and everything else arrives."""
+    poison = header(7, study=2).sop_instance_uid
+
+    def choke(batch: Batch, _number: int) -> Result:
+        if any(i.header.sop_instance_uid == poison for i in batch.instances):
+            return Interruption(Cause.DISCONNECTED, body_started=True)
+        return stored(batch)
+
+    server = Server(choke)
+    tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=20)
+    assert tally.outcomes == Counter({Fate.STORED: 59, Fate.UNCONFIRMED: 1})
+    assert max(Counter(i.header.sop_instance_uid for b in server.batches for i in b.instances).values()) <= 5
+
+
+async def test_gone_for_too_long(archive: Path, tmp_path: Path) -> None:
+    """With --give-up-after the run stops when the server stays away, and says what to do."""
+    server = Server(lambda _batch, _number: Interruption(Cause.UNREACHABLE, body_started=False))
+    server.silent_probes = 10**9
+    with pytest.raises(DestinationRefused, match=r"has not answered for .*: run again when it is back"):
+        await run_through(archive, server, tmp_path / "l.db", give_up_after_s=0.02)
+    assert fates(tmp_path / "l.db") == {}
 
 
 async def test_hopeless_answer_stops_the_run(archive: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from bulkstow.model import (
     StoreResponse,
 )
 from bulkstow.policy.retry import Delay
-from bulkstow.policy.settlement import ASKS, Ask, Pressure, Rules, Send, Settlement, settle, settle_asked
+from bulkstow.policy.settlement import ASKS, Ask, Pressure, Rules, Send, Settlement, is_absence, settle, settle_asked
 from bulkstow.wire import store_response
 from bulkstow.wire.synthetic import SECONDARY_CAPTURE
 from tests.archives import header
@@ -41,9 +41,10 @@ def instance(number: int) -> Instance:
     return Instance(Candidate(f"/archive/{number}", BYTES_EACH, 0), header(number))
 
 
-def batch(count: int, *, requests: int = 0, faults: int = 0, may_be_stored: bool = False) -> Batch:
+def batch(count: int, *, requests: int = 0, faults: int = 0, doubts: int = 0, may_be_stored: bool = False) -> Batch:
     """Return instances 1 to `count`."""
-    return Batch(1, tuple(instance(n) for n in range(1, count + 1)), requests, faults, may_be_stored)
+    instances = tuple(instance(n) for n in range(1, count + 1))
+    return Batch(1, instances, requests=requests, faults=faults, doubts=doubts, may_be_stored=may_be_stored)
 
 
 def referenced(number: int, code: int | None = None) -> Referenced:
@@ -83,6 +84,7 @@ def shown(settlement: Settlement) -> list[str]:
         words += [f"after {later.delay.value}"] if later.delay is not Delay.NONE else []
         words += [f"not before {later.at_least_s:g} s"] if later.at_least_s is not None else []
         words += [f"({errand.batch.faults} faults)"] if errand.batch.faults else []
+        words += [f"({errand.batch.doubts} doubts)"] if errand.batch.doubts else []
         words += ["(may be stored)"] if errand.batch.may_be_stored else []
         words += [f"because: {errand.reason}"] if isinstance(errand, Ask) else []
         lines.append(" ".join(words))
@@ -141,6 +143,7 @@ DCM4CHEE_STACK_TRACE = (
     b"javax.ws.rs.WebApplicationException: HTTP 500 Internal Server Error\n"
     b"\tat org.dcm4chee.arc.stow.StowRS.store(StowRS.java:322)\n"
 )
+SLOWED = "2 attempts, the last: HTTP 429 (slow)"
 STACK_TRACE_REASON = "HTTP 500 (javax.ws.rs.WebApplicationException: HTTP 500 Internal Server Error)"
 
 LISTED = [
@@ -256,7 +259,13 @@ UNACKNOWLEDGED = [
         ["send 1 (may be stored)", "send 2 (may be stored)", "send 3 (may be stored)"],
         Rules(trust_status=True),
     ),
-    Case("trust is in 2xx only", batch(1), Reply(409, b""), ["1 refused: HTTP 409"], Rules(trust_status=True)),
+    Case(
+        "trust is in 2xx only",
+        batch(1),
+        Reply(409, b""),
+        ["1 refused: HTTP 409 (no reason given)"],
+        Rules(trust_status=True),
+    ),
 ]
 
 ELIMINATION = [
@@ -301,7 +310,7 @@ ELIMINATION = [
         "strangers that do not agree tell nothing of the one left",
         batch(1),
         Reply(409, answer(failed=[(77, 45070), (78, 0xA900)])),
-        ["send 1 after backoff (1 faults)"],
+        ["send 1 after backoff (1 doubts)"],
     ),
     Case(
         "strangers that agree",
@@ -326,7 +335,12 @@ DUPLICATES = [
         Reply(202, answer(stored=[1], failed=[(2, 273)])),
         ["1 stored", "2 duplicate: 0111 duplicate SOP instance"],
     ),
-    Case("a bare 409 is no duplicate", batch(1, may_be_stored=True), Reply(409, b""), ["1 refused: HTTP 409"]),
+    Case(
+        "a bare 409 is no duplicate",
+        batch(1, may_be_stored=True),
+        Reply(409, b""),
+        ["1 refused: HTTP 409 (no reason given)"],
+    ),
     Case("Azure 45071", batch(1), Reply(409, answer(failed=[(1, 45071)])), ["send 1 after backoff (1 faults)"]),
 ]
 
@@ -364,23 +378,29 @@ FAILURE_CODES = [
         "272 in a batch goes alone",
         batch(2),
         Reply(202, answer(stored=[1], failed=[(2, 272)])),
-        ["1 stored", "send 2 (1 faults)"],
+        ["1 stored", "send 2"],
     ),
     Case(
         "several of 272 go each alone",
         batch(2),
         Reply(409, answer(failed=[(1, 272), (2, 272)])),
-        ["send 1 (1 faults)", "send 2 (1 faults)"],
+        ["send 1", "send 2"],
     ),
     Case(
         "272 alone, the second time",
-        batch(1, faults=1),
+        batch(1, doubts=1),
         Reply(409, answer(failed=[(1, 272)])),
-        ["send 1 after backoff (2 faults)"],
+        ["send 1 after backoff (2 doubts)"],
+    ),
+    Case(
+        "272 after lost connections is the first of three",
+        batch(1, faults=4),
+        Reply(409, answer(failed=[(1, 272)])),
+        ["send 1 after backoff (4 faults) (1 doubts)"],
     ),
     Case(
         "272 alone, the third time",
-        batch(1, faults=2),
+        batch(1, doubts=2),
         Reply(409, answer(failed=[(1, 272)])),
         ["1 refused: 0110 processing failure"],
     ),
@@ -392,7 +412,7 @@ FAILURE_CODES = [
         Rules(attempts=1),
     ),
     Case(
-        "no code is as 272", batch(1, faults=2), Reply(409, answer(failed=[(1, None)])), ["1 refused: no reason given"]
+        "no code is as 272", batch(1, doubts=2), Reply(409, answer(failed=[(1, None)])), ["1 refused: no reason given"]
     ),
     Case("0106", batch(1), Reply(409, answer(failed=[(1, 262)])), ["1 refused: 0106 invalid attribute value"]),
     Case("0122", batch(1), Reply(409, answer(failed=[(1, 290)])), ["1 refused: 0122 SOP class not supported"]),
@@ -414,7 +434,7 @@ FAILURE_CODES = [
         "what waits alike travels together",
         batch(5),
         Reply(409, answer(failed=[(1, 531), (2, 0xA700), (3, 272), (4, 45071), (5, 42874)])),
-        ["send 3 (1 faults)", "send 1 4 after backoff (1 faults)", "send 2 5 after long (1 faults)"],
+        ["send 3", "send 1 4 after backoff (1 faults)", "send 2 5 after long (1 faults)"],
     ),
     Case(
         "503 with A700 and Retry-After",
@@ -468,21 +488,19 @@ STATUSES = [
         Reply(500, DCM4CHEE_STACK_TRACE),
         [f"ask 1 after backoff (5 faults) (may be stored) because: 5 attempts, the last: {STACK_TRACE_REASON}"],
     ),
-    Case("502", batch(2), Reply(502, b""), ["send 1 2 after backoff (1 faults) (may be stored)", "busy"]),
+    Case("502", batch(2), Reply(502, b""), ["send 1 2 after backoff (1 faults) (may be stored)", "gone"]),
     Case(
         "503 with Retry-After",
         batch(2),
         Reply(503, b"", retry_after_s=120),
-        ["send 1 2 after backoff not before 120 s (1 faults) (may be stored)", "busy"],
+        ["send 1 2 after backoff not before 120 s (1 faults) (may be stored)", "gone"],
     ),
     Case(
         "429 with Retry-After, attempts used up",
-        batch(2, faults=4),
-        Reply(429, b"", retry_after_s=7),
-        [
-            "ask 1 2 after backoff not before 7 s (5 faults) (may be stored) because: 5 attempts, the last: HTTP 429",
-            "busy",
-        ],
+        batch(2, faults=1),
+        Reply(429, b"", "", "slow", retry_after_s=7),
+        [f"ask 1 2 after backoff not before 7 s (2 faults) (may be stored) because: {SLOWED}", "busy"],
+        Rules(attempts=2),
     ),
     Case("507: the breaker", batch(1), Reply(507, b""), ["send 1 after backoff (1 faults) (may be stored)", "gone"]),
     *(
@@ -490,15 +508,41 @@ STATUSES = [
             f"{status} is tried again",
             batch(1),
             Reply(status, b""),
-            ["send 1 after backoff (1 faults) (may be stored)", "busy"],
+            ["send 1 after backoff (1 faults) (may be stored)", pressure],
         )
-        for status in (408, 424, 425, 429, 503, 504)
+        for status, pressure in (
+            (408, "busy"),
+            (424, "busy"),
+            (425, "busy"),
+            (429, "busy"),
+            (503, "gone"),
+            (504, "gone"),
+        )
     ),
     Case(
         "503 that lists one",
         batch(2),
         Reply(503, answer(stored=[2])),
-        ["2 stored", "send 1 after backoff (1 faults) (may be stored)", "busy"],
+        ["2 stored", "send 1 after backoff (1 faults) (may be stored)", "gone"],
+    ),
+    Case(
+        "503 the second time is not halved: that would be more of it",
+        batch(4, faults=1),
+        Reply(503, b""),
+        ["send 1 2 3 4 after backoff (2 faults) (may be stored)", "gone"],
+    ),
+    Case(
+        "502 the second time is halved",
+        batch(4, faults=1),
+        Reply(502, b""),
+        [f"send {pair} after backoff (2 faults) (may be stored)" for pair in ("1 2", "3 4")] + ["gone"],
+    ),
+    Case(
+        "a proxy's word in an outage burns nothing",
+        batch(2, faults=4),
+        Reply(502, b"", retry_after_s=5),
+        ["send 1 2 after backoff not before 5 s (4 faults) (may be stored)", "gone"],
+        outage=True,
     ),
 ]
 
@@ -658,12 +702,27 @@ WHY = "5 attempts, the last: HTTP 500"
         ),
         (frozenset(), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
         (frozenset({"2.25.9"}), 2, False, [f"{n} unconfirmed: {WHY}; QIDO-RS does not find it" for n in (1, 2)]),
-        (Reply(404, b""), 0, False, [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 404" for n in (1, 2)]),
-        (Reply(403, b""), 0, False, [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 403" for n in (1, 2)]),
-        (Reply(503, b"", retry_after_s=9), 0, False, [f"ask 1 2 after backoff not before 9 s because: {WHY}"]),
+        (
+            Reply(404, b""),
+            0,
+            False,
+            [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 404 (no reason given)" for n in (1, 2)],
+        ),
+        (
+            Reply(403, b""),
+            0,
+            False,
+            [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 403 (no reason given)" for n in (1, 2)],
+        ),
+        (Reply(503, b"", retry_after_s=9), 0, False, [f"ask 1 2 after backoff not before 9 s because: {WHY}", "gone"]),
         (Reply(429, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
         (Reply(408, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
-        (Reply(503, b""), 2, False, [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 503" for n in (1, 2)]),
+        (
+            Reply(503, b""),
+            2,
+            False,
+            [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 503 (no reason given)" for n in (1, 2)), "gone"],
+        ),
         (
             Interruption(Cause.UNANSWERED, body_started=False),
             1,
@@ -728,6 +787,36 @@ def test_a_question_counts_its_turns() -> None:
     (unreached,) = settle_asked(ask, Interruption(Cause.UNREACHABLE, body_started=False)).again
     assert later.errand == replace(ask, asked=1)
     assert unreached.errand == ask
+
+
+def test_one_forbidden_study_does_not_stop_who_was_let_in() -> None:
+    """0124 for a whole batch stops a run that has stored nothing yet; after that it is a refusal of these instances."""
+    attempt = Attempt(batch(2), Reply(409, answer(failed=[(1, 292), (2, 292)])))
+    with pytest.raises(LoginRefused, match="0124"):
+        settle(attempt, Rules())
+    settlement = settle(attempt, Rules(), admitted=True)
+    assert shown(settlement) == ["1 refused: 0124 not authorised", "2 refused: 0124 not authorised"]
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (Interruption(Cause.UNREACHABLE, body_started=False), True),
+        (Interruption(Cause.UNANSWERED, body_started=False), True),
+        (Interruption(Cause.OVERLONG, body_started=False), False),
+        (Reply(502, b""), True),
+        (Reply(503, b""), True),
+        (Reply(504, b""), True),
+        (Reply(500, b""), False),
+        (Reply(404, b""), False),
+        (Reply(401, b""), False),
+        (Reply(204, b""), False),
+    ],
+    ids=str,
+)
+def test_absence(result: Reply | Interruption, expected: bool) -> None:
+    """Silence is absence, and so is a proxy that answers in the server's stead; any word of its own is not."""
+    assert is_absence(result) is expected
 
 
 def test_a_login_that_ends_while_asking_stops_the_run() -> None:

@@ -1,0 +1,242 @@
+"""Sizes, times, and settings that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkstow.config import (
+    DestinationSettings,
+    UploadSettings,
+    parse_duration_s,
+    parse_size_bytes,
+    show_duration,
+    show_size,
+)
+from bulkstow.errors import ConfigurationError
+
+URL = "http://localhost:8042/dicom-web"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("7B", 7),
+        ("1kB", 1000),
+        ("500MB", 500 * 10**6),
+        ("1.5 GB", 1_500_000_000),
+        ("2TB", 2 * 10**12),
+        ("1KiB", 1024),
+        ("16MiB", 16 * 2**20),
+        ("16mib", 16 * 2**20),
+        (" 0.5 GiB ", 2**29),
+        ("1TiB", 2**40),
+    ],
+)
+def test_sizes_are_read(text: str, expected: int) -> None:
+    """Powers of ten and of two, in either case, with a space or without."""
+    assert parse_size_bytes(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "MiB", "-1", "1,5GB", "16M", "16 MiB s", "1e6", "0x10", ".5GB", "5.GB", "unlimited", "٣MB", "9" * 400, "30s"],
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    """Anything else is a ValueError that shows what is expected."""
+    with pytest.raises(ValueError, match="a size such as 16MiB, 500MB or 4096"):
+        parse_size_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_s"),
+    [("90", 90), ("30s", 30), ("500ms", 0.5), ("5m", 300), ("5min", 300), ("1.5h", 5400), ("2 D", 172_800), ("0", 0)],
+)
+def test_times_are_read(text: str, expected_s: float) -> None:
+    """Seconds where there is no unit."""
+    assert parse_duration_s(text) == expected_s
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "5 weeks", "1h30m", "1:30", "inf", "nan", "9" * 400, "16MiB"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """Anything else is a ValueError that shows what is expected."""
+    with pytest.raises(ValueError, match="a time such as 30s, 5m or 500ms"):
+        parse_duration_s(text)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "expected"),
+    [
+        (None, "unlimited"),
+        (0, "0B"),
+        (999, "999B"),
+        (1000, "1kB"),
+        (1024, "1KiB"),
+        (1536, "1.54kB"),
+        (999_499, "999kB"),
+        (999_700, "1000kB"),
+        (10**6, "1MB"),
+        (16 * 2**20, "16MiB"),
+        (1_052_000_000, "1.05GB"),
+        (3 * 2**30, "3GiB"),
+        (2**40, "1TiB"),
+        (512_000_000, "512MB"),
+        (1.5 * 10**12, "1.5TB"),
+        (1_234_567 * 10**9, "1235TB"),
+    ],
+)
+def test_sizes_are_shown(size_bytes: float | None, expected: str) -> None:
+    """A power of two where it is one, else three digits, and never an exponent."""
+    assert show_size(size_bytes) == expected
+
+
+@given(st.integers(0, 10**18))
+def test_a_size_shown_is_read_as_the_same_to_three_digits(size_bytes: int) -> None:
+    """What a person reads may be typed in again."""
+    assert parse_size_bytes(show_size(size_bytes)) == pytest.approx(size_bytes, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "expected"),
+    [
+        (0, "0ms"),
+        (0.85, "850ms"),
+        (1, "1s"),
+        (12.34, "12.3s"),
+        (60, "1m"),
+        (245, "4m05s"),
+        (3599.6, "1h"),
+        (3600, "1h"),
+        (12_000, "3h20m"),
+        (90_000, "25h"),
+    ],
+)
+def test_times_are_shown(duration_s: float, expected: str) -> None:
+    """Two units at most."""
+    assert show_duration(duration_s) == expected
+
+
+@given(st.floats(0.001, 59))
+def test_a_time_shown_is_read_as_the_same_to_three_digits(duration_s: float) -> None:
+    """Times below a minute, as defaults are, may be typed in again."""
+    assert parse_duration_s(show_duration(duration_s)) == pytest.approx(duration_s, rel=0.005, abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"url": ""}, "--url is missing: give the DICOMweb root, such as http://"),
+        ({"url": "pacs/dicom-web"}, "--url 'pacs/dicom-web': expected http://HOST/ROOT or https://HOST/ROOT"),
+        ({"url": "ftp://pacs/"}, "--url 'ftp://pacs/': expected http"),
+        ({"url": "http:///dicom-web"}, "expected http://HOST/ROOT"),
+        ({"url": "http://[::1"}, "expected http://HOST/ROOT"),
+        ({"url": "http://pacs:port/"}, "expected http://HOST/ROOT"),
+        ({"url": "http://pacs:0/"}, "expected http://HOST/ROOT"),
+        ({"url": "http://pacs:70000/"}, "expected http://HOST/ROOT"),
+        ({"url": "http://me:s3cret@pacs/"}, "--url holds a user or password, which would be seen: use --user"),
+        ({"url": "ftp://s3cret@pacs/"}, "--url holds a user or password"),
+        (
+            {"url": f"{URL}?token=s3cret"},
+            f"--url '{URL}'…: STOW-RS takes no query (PS3.18 §10.5.1); leave out ?… and #…",
+        ),
+        ({"url": f"{URL}#s3cret"}, "leave out ?… and #…"),
+        ({"header": ("Accept: x", "s3cret")}, "--header number 2: expected 'Name: value' on one line"),
+        ({"header": (": s3cret",)}, "--header number 1: expected 'Name: value'"),
+        ({"header": ("Authorization Bearer: s3cret",)}, "--header number 1: expected 'Name: value'"),
+        ({"header": ("X-Key: a\nHost: s3cret",)}, "--header number 1: expected 'Name: value' on one line"),
+        ({"header": ("X-Key: a\rs3cret",)}, "--header number 1: expected"),
+        (
+            {"user": "me", "bearer_file": Path("token")},
+            "--user, --bearer-file and --bearer-command: one login at a time",
+        ),
+        ({"bearer_file": Path("token"), "bearer_command": "token"}, "one login at a time"),
+        ({"client_key": Path("key.pem")}, "--client-key without --client-cert"),
+        ({"connect_timeout_s": 0.0}, "--connect-timeout 0: expected more than 0"),
+        ({"stall_timeout_s": -1.5}, "--stall-timeout -1.5: expected more than 0"),
+        ({"thinking_timeout_s": float("nan")}, "--thinking-timeout nan: expected more than 0"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(next(iter(value.values()))),
+)
+def test_a_destination_that_cannot_be_used_is_refused(values: dict[str, Any], message: str) -> None:
+    """The message names the setting and what is expected, and repeats no secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        DestinationSettings(**{"url": URL} | values)
+    assert message in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"concurrency": 0}, "--concurrency 0: expected more than 0"),
+        ({"per_study": -1}, "--per-study -1: expected more than 0"),
+        ({"read_threads": 0}, "--read-threads 0: expected more than 0"),
+        ({"batch_bytes": 0}, "--batch-bytes 0: expected more than 0"),
+        ({"batch_instances": 0}, "--batch-instances 0: expected more than 0"),
+        ({"retries": -1}, "--retries -1: expected 0 or more"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_an_upload_out_of_range_is_refused(values: dict[str, Any], message: str) -> None:
+    """The message names the setting, what was found and what is expected."""
+    with pytest.raises(ConfigurationError) as caught:
+        UploadSettings(**values)
+    assert str(caught.value) == message
+
+
+def test_the_least_that_may_be_set() -> None:
+    """One of each, no retries, no limits."""
+    UploadSettings(concurrency=1, per_study=1, read_threads=1, batch_bytes=1, batch_instances=1, retries=0)
+    UploadSettings(batch_bytes=None, batch_instances=None)
+
+
+@pytest.mark.parametrize(
+    ("url", "root"),
+    [
+        (URL, URL),
+        (f"{URL}/", URL),
+        (f"{URL}//", URL),
+        (f"{URL}/studies", URL),
+        (f"{URL}/studies/", URL),
+        (f"{URL}/mystudies", f"{URL}/mystudies"),
+        (f"{URL}/studies/rs", f"{URL}/studies/rs"),
+        ("https://pacs", "https://pacs"),
+        ("https://pacs/", "https://pacs"),
+        ("https://pacs/studies", "https://pacs"),
+        ("https://studies", "https://studies"),
+        ("https://studies/", "https://studies"),
+        ("https://studies/studies", "https://studies"),
+        ("https://[::1]:8443/rs/", "https://[::1]:8443/rs"),
+        ("https://pacs/a%20b", "https://pacs/a%20b"),
+        ("https://pacs/rs?", "https://pacs/rs"),
+        ("https://pacs/user@site/rs", "https://pacs/user@site/rs"),
+    ],
+)
+def test_the_root_is_where_studies_is_added(url: str, root: str) -> None:
+    """Slashes at the end and /studies itself are understood; a host of that name is no path."""
+    assert DestinationSettings(url=url).root == root
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ((), {}),
+        (("X-Key: abc",), {"X-Key": "abc"}),
+        (("X-Key:abc", "Accept : a/b"), {"X-Key": "abc", "Accept": "a/b"}),
+        (("Authorization: Basic a:b:c",), {"Authorization": "Basic a:b:c"}),
+        (("X-Empty:",), {"X-Empty": ""}),
+        (("X-Tab: a\tb",), {"X-Tab": "a\tb"}),
+        (("X-Key: 1", "X-Key: 2"), {"X-Key": "2"}),
+    ],
+    ids=["none", "one", "spaces", "colons", "empty", "tab", "the last counts"],
+)
+def test_headers_are_read(lines: tuple[str, ...], expected: dict[str, str]) -> None:
+    """A name up to the first colon, and a value without spaces around it."""
+    assert DestinationSettings(url=URL, header=lines).headers == expected
