@@ -128,6 +128,8 @@ class Figures:
         self._bytes = Pace()
         self._instances = Pace()
         self._started_s = time.monotonic()
+        self._bytes.rate(self._started_s, 0)
+        self._instances.rate(self._started_s, 0)
 
     def line(self, tally: Tally) -> str:
         """Return everything in one line."""
