@@ -22,11 +22,17 @@ from bulkstow.errors import BulkstowError, ConfigurationError
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
+
+def _split(hint: object, text: str, **_: object) -> list[str]:
+    """Return the values in a variable: a list has one a line, as headers hold spaces; an empty one counts as unset."""
+    return [value for value in cyclopts.env_var_split(hint, text, delimiter="\n") if value]
+
+
 app = App(
     name="bulkstow",
     help="Bulk uploads of DICOM files to DICOMweb servers (STOW-RS).",
     version=lambda: version("bulkstow"),
-    default_parameter=Parameter(show_env_var=False),
+    default_parameter=Parameter(show_env_var=False, env_var_split=_split),
     result_action="return_value",
 )
 EVERYWHERE = cyclopts.Group("Everywhere", sort_key=99)
@@ -71,17 +77,33 @@ def status(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status."""
     try:
         result = app.meta(list(arguments), exit_on_error=False, print_error=False)
+        return _flushed(result if isinstance(result, int) else 0)
     except cyclopts.CycloptsError as error:
         return _complain(str(error).replace("\n", " "), ConfigurationError.exit_status)
     except BulkstowError as error:
         return _complain(str(error), error.exit_status)
     except BrokenPipeError:
-        # The reader of a report has seen enough; closing standard output again at exit would say so loudly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()  # the reader of a report has seen enough
         return 0
     except KeyboardInterrupt:
         return INTERRUPTED
-    return result if isinstance(result, int) else 0
+
+
+def _flushed(exit_status: int) -> int:
+    """Write what is still buffered: at exit it could only fail with a traceback and another status."""
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        _say_no_more()
+    except OSError as error:
+        _say_no_more()
+        text = f"standard output cannot be written ({error.strerror})"
+        return _complain(text, exit_status or ConfigurationError.exit_status)
+    return exit_status
+
+
+def _say_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str, exit_status: int) -> int:

@@ -17,6 +17,7 @@ import anyio
 from bulkstow.cli.report import report
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.engine.local import Job, run
+from bulkstow.errors import ConfigurationError
 from bulkstow.model import Header, Summary
 from bulkstow.progress.closing import closing
 from bulkstow.progress.display import display
@@ -36,9 +37,14 @@ def demo(directory: Path | None = None, *, instances: int = 300) -> int:
     instances
         Instances in the archive.
     """
+    if instances < 1:
+        raise ConfigurationError(f"--instances {instances}: expected 1 or more")
     top = directory or Path(tempfile.mkdtemp(prefix="bulkstow-demo-"))
     archive, ledger = top / "archive", top / "bulkstow.db"
-    files = make_archive(archive, instances)
+    try:
+        files = make_archive(archive, instances)
+    except OSError as error:
+        raise ConfigurationError(f"{top}: an archive cannot be made there ({error.strerror})") from error
     print(f"1. An archive of {files:,} files, some of them junk: {archive}")
     first, again, refused = anyio.run(functools.partial(_upload_twice, top, archive, ledger))
     print("\n4. What was not stored, and why:", flush=True)

@@ -18,11 +18,13 @@ from bulkstow.progress.closing import shown
 
 COLUMNS = ("path", "sop_instance_uid", "outcome", "reason", "attempts", "size_bytes", "study_uid", "series_uid")
 
+Notation = Literal["table", "csv", "jsonl"]
+
 
 def report(
     ledger: Path,
     *,
-    format: Literal["table", "csv", "jsonl"] = "table",  # noqa: A002 - the flag's name
+    format: Notation = "table",  # noqa: A002 - the flag's name
     outcome: str = "",
 ) -> int:
     """Say what became of every file.
@@ -37,11 +39,20 @@ def report(
         Only these, separated by commas: stored, warned, duplicate, refused, unconfirmed, unreadable, skipped.
     """
     entries = read_entries(ledger, _fates(outcome))
-    out = sys.stdout
+    try:
+        _write(entries, format, sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigurationError(f"standard output cannot be written ({error.strerror})") from error
+    return 0
+
+
+def _write(entries: Iterator[Entry], notation: Notation, out: TextIO) -> None:
     if isinstance(out, io.TextIOWrapper):
         # A name that is not UTF-8 goes out as the bytes it has on disk.
         out.reconfigure(errors="surrogateescape")
-    match format:
+    match notation:
         case "table":
             _write_table(entries, out)
         case "csv":
@@ -51,14 +62,14 @@ def report(
         case "jsonl":
             for entry in entries:
                 print(json.dumps(_fields(entry)), file=out)
-    return 0
 
 
 def _fates(text: str) -> list[Fate]:
-    try:
-        return [Fate(word.strip()) for word in text.split(",") if word.strip()]
-    except ValueError as error:
-        raise ConfigurationError(f"--outcome: {error}; expected some of {', '.join(Fate)}") from None
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in list(Fate):
+            raise ConfigurationError(f"--outcome {word!r}: expected some of {', '.join(Fate)}")
+    return [Fate(word) for word in words]
 
 
 def _fields(entry: Entry) -> dict[str, object]:

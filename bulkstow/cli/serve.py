@@ -54,7 +54,12 @@ def serve(
     tls_key
         Its key (PEM), where it is not in the same file.
     """
-    storage: Storage = DiscardStorage() if discard else DirectoryStorage(directory)
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(f"--port {port}: expected 0 to 65535")
+    try:
+        storage: Storage = DiscardStorage() if discard else DirectoryStorage(directory)
+    except OSError as error:
+        raise ConfigurationError(f"{directory}: instances cannot be stored there ({error.strerror})") from error
     origin = Origin(storage, root=root, login=_login(user), max_part_bytes=max_part_bytes, max_requests=max_requests)
     where = "nothing is kept" if discard else f"instances are stored in {directory}"
     anyio.run(_serve, origin, host, port, _tls(tls_cert, tls_key), where)

@@ -7,6 +7,7 @@ import functools
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -53,6 +54,7 @@ def upload(
 
 def carry_out(job: Job, out: TextIO | None = None) -> int:
     """Run a job, print its closing words and return its exit status."""
+    _check_summary(job.settings.summary)
     tally = Tally()
     shown = display(job.settings.progress)
     started_s = time.monotonic()
@@ -77,15 +79,23 @@ def has_uvloop() -> bool:
     return True
 
 
+def _check_summary(where: str | None) -> None:
+    """Look whether the figures can be written before days are spent on them."""
+    if where not in (None, "-"):
+        path = Path(where)
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            why = "a directory" if path.is_dir() else "no such directory"
+            raise ConfigurationError(f"--summary {where}: cannot be written ({why})")
+
+
 def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> None:
     words = closing(summary, tally, job.settings.ledger)
     where = job.settings.summary
     if where == "-":
         print(words, file=sys.stderr)
-        print(as_json(summary), file=out)
-        return
-    print(words, file=out)
-    if where is not None:
+    with suppress(BrokenPipeError):  # whoever stops reading must not change the exit status
+        print(as_json(summary) if where == "-" else words, file=out)
+    if where not in (None, "-"):
         try:
             Path(where).write_text(as_json(summary) + "\n", encoding="utf-8")
         except OSError as error:

@@ -18,14 +18,14 @@ import anyio
 
 from bulkstow.model import Batch
 from bulkstow.policy.lanes import Lanes
-from bulkstow.policy.retry import Breaker
+from bulkstow.policy.retry import Breaker, RetryBudget
 from bulkstow.policy.settlement import Errand, Send
 
 WINDOW_PER_SENDER = 4
 """Fresh batches that wait for each sender. While the first request of a study is under way its others have to wait:
 some batches of other studies must be in sight to keep the senders busy."""
 
-PARKED_PER_SENDER = 16
+WAITING_PER_SENDER = 16
 """Errands that wait for a retry for each sender, until nothing fresh is taken: what waits does not grow with the
 archive."""
 
@@ -36,12 +36,14 @@ class Outbox:
     All its methods belong to one event loop. Times are those of `anyio.current_time`.
     """
 
-    def __init__(self, *, senders: int, lanes: Lanes, breaker: Breaker) -> None:
+    def __init__(self, *, senders: int, lanes: Lanes, breaker: Breaker, budget: RetryBudget) -> None:
         self._window = senders * WINDOW_PER_SENDER
-        self._parked_limit = senders * PARKED_PER_SENDER
+        self._waiting_limit = senders * WAITING_PER_SENDER
         self._lanes = lanes
         self._breaker = breaker
-        self._fresh: deque[Batch] = deque()
+        self._budget = budget
+        self._fresh: deque[Errand] = deque()
+        self._due: deque[Errand] = deque()
         self._parked: list[tuple[float, int, Errand]] = []
         self._order = count()
         self._in_flight = 0
@@ -51,10 +53,10 @@ class Outbox:
 
     async def offer(self, batch: Batch) -> None:
         """Hand over a fresh batch; wait while the window is full."""
-        while not self.is_abandoned and (len(self._fresh) >= self._window or len(self._parked) >= self._parked_limit):
+        while not self.is_abandoned and self._is_full():
             await self._changed.wait()
         if not self.is_abandoned:
-            self._fresh.append(batch)
+            self._fresh.append(Send(batch))
             self._notify()
 
     def end(self) -> None:
@@ -65,8 +67,8 @@ class Outbox:
     def abandon(self) -> None:
         """Start nothing more: what waits is left for the next run."""
         self.is_abandoned = True
-        self._fresh.clear()
-        self._parked.clear()
+        for waiting in (self._fresh, self._due, self._parked):
+            waiting.clear()
         self.end()
 
     async def take(self) -> Errand | None:
@@ -74,11 +76,9 @@ class Outbox:
         while True:
             now_s = anyio.current_time()
             if (errand := self._next(now_s)) is not None:
-                self._in_flight += 1
-                self._lanes.start(errand.batch)
-                self._notify()
+                self._start(errand)
                 return errand
-            if self._ended and not (self._fresh or self._parked or self._in_flight):
+            if self._ended and not (self._fresh or self._due or self._parked or self._in_flight):
                 return None
             changed = self._changed
             with anyio.move_on_after(self._wait_s(now_s)):
@@ -93,28 +93,40 @@ class Outbox:
                 heapq.heappush(self._parked, (due_s, next(self._order), later))
         self._notify()
 
+    def _is_full(self) -> bool:
+        return len(self._fresh) >= self._window or len(self._parked) + len(self._due) >= self._waiting_limit
+
     def _next(self, now_s: float) -> Errand | None:
-        """Take out the next errand that may start: what was parked first, as its study is waiting for it."""
+        """Take out the next errand that may start: what was sent before comes first, as its study waits for it."""
+        while self._parked and self._parked[0][0] <= now_s:
+            self._due.append(heapq.heappop(self._parked)[2])
         if self._breaker.is_open:
             return None
-        due = [entry for entry in self._parked if entry[0] <= now_s]
-        for entry in sorted(due):
-            if self._lanes.allow(entry[2].batch):
-                self._parked.remove(entry)
-                heapq.heapify(self._parked)
-                return entry[2]
-        for batch in self._fresh:
-            if self._lanes.allow(batch):
-                self._fresh.remove(batch)
-                return Send(batch)
+        retries_allowed = self._budget.wait_s(now_s) <= 0
+        for waiting in (self._due, self._fresh):
+            for place, errand in enumerate(waiting):
+                if self._lanes.allow(errand.batch) and (retries_allowed or not is_retry(errand)):
+                    del waiting[place]
+                    return errand
         return None
+
+    def _start(self, errand: Errand) -> None:
+        self._in_flight += 1
+        self._lanes.start(errand.batch)
+        if is_retry(errand):
+            self._budget.retry()
+        elif errand.batch.requests == 0:
+            self._budget.first_try()
+        self._notify()
 
     def _wait_s(self, now_s: float) -> float | None:
         """Return how long nothing can change by itself; None if only an event can change it."""
         if self._breaker.is_open:
             return None
-        waiting = [due_s - now_s for due_s, _, _ in self._parked if due_s > now_s]
-        return min(waiting, default=None)
+        waits_s = [self._parked[0][0] - now_s] if self._parked else []
+        if any(is_retry(errand) for errand in self._due) and (budget_s := self._budget.wait_s(now_s)) > 0:
+            waits_s.append(budget_s)
+        return min(waits_s, default=None)
 
     def look_again(self) -> None:
         """Let those who wait look again: the breaker has closed."""
@@ -131,3 +143,8 @@ class Outbox:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+def is_retry(errand: Errand) -> bool:
+    """Say whether this repeats a request that failed; a batch taken apart to find a culprit does not."""
+    return isinstance(errand, Send) and errand.batch.faults + errand.batch.doubts > 0

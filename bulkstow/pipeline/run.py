@@ -21,7 +21,7 @@ from bulkstow.pipeline.intake import Inspection, assemble, inspect, scan
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.batching import Batcher, BatchLimits
 from bulkstow.policy.lanes import Lanes
-from bulkstow.policy.retry import Backoff, Breaker
+from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.policy.settlement import Rules
 from bulkstow.progress.events import Reopened, Reporter
 
@@ -45,6 +45,7 @@ class Run:
         trust_status: bool = False,
         backoff: Backoff | None = None,
         probe_s: float = 1.0,
+        retries_per_s: float = 1.0,
     ) -> None:
         self._settings = settings
         self._destination = destination
@@ -53,6 +54,7 @@ class Run:
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status)
         self._backoff = backoff or Backoff()
         self._probe_s = probe_s
+        self._budget = RetryBudget(minimum_per_s=retries_per_s)
         self._outbox: Outbox | None = None
         self.is_draining = False
 
@@ -80,7 +82,9 @@ class Run:
         settings, reporter = self._settings, self._reporter
         breaker = Breaker(first_probe_s=self._probe_s)
         batcher = Batcher(self._limits(), keep_studies=settings.affinity == "study")
-        outbox = self._outbox = Outbox(senders=settings.concurrency, lanes=Lanes(settings.per_study), breaker=breaker)
+        outbox = self._outbox = Outbox(
+            senders=settings.concurrency, lanes=Lanes(settings.per_study), breaker=breaker, budget=self._budget
+        )
         claims = Claims(self._ledger)
         inspection = Inspection(settings.retry_failed, settings.accept_missing_preamble)
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)

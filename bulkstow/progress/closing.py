@@ -35,12 +35,13 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         f"{show_duration(summary.elapsed_s)}, {per_s:,.0f} instances/s, "
         f"{show_size(summary.bytes_sent / summary.elapsed_s if summary.elapsed_s else 0)}/s"
     )
-    report = f"bulkstow report {shlex.quote(str(ledger))}"
+    report = f"bulkstow report {shown(shlex.quote(str(ledger)))}"
     failed = [fate.value for fate in Fate if fate.is_failure and summary.outcomes.get(fate)]
     if tally.failures:
         yield "first failures:"
         yield from (
-            f"  {outcome.fate} {shown(outcome.candidate.location)}: {outcome.reason}" for outcome in tally.failures
+            f"  {outcome.fate} {shown(outcome.candidate.location)}: {shown(outcome.reason)}"
+            for outcome in tally.failures
         )
     if failed:
         yield f"all failures: {report} --outcome {','.join(failed)}"
@@ -51,7 +52,7 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
 
 
 def shown(path: str) -> str:
-    """Return a path as it can be printed: control characters and bytes that are no UTF-8 are escaped.
+    """Return a path, or words with one, as they can be printed: controls and bytes that are no UTF-8 are escaped.
 
     A file's name must not be able to steer the terminal.
     """

@@ -105,7 +105,15 @@ async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, seed: int)
         with Ledger(tmp_path / "l.db", url) as ledger:
             async with StowDestination(destination, NoLogin()) as stow:
                 settings = UploadSettings(ledger=tmp_path / "l.db", batch_instances=4, retries=9)
-                run = Run(settings, stow, ledger, tally, backoff=Backoff(base_s=0.001, cap_s=0.01), probe_s=0.001)
+                run = Run(
+                    settings,
+                    stow,
+                    ledger,
+                    tally,
+                    backoff=Backoff(base_s=0.001, cap_s=0.01),
+                    probe_s=0.001,
+                    retries_per_s=1000,
+                )
                 await run.carry_out(walk([str(archive)]))
 
     held = storage.digests()

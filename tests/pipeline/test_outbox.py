@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from bulkstow.model import Batch, Candidate, Instance
-from bulkstow.pipeline.outbox import PARKED_PER_SENDER, WINDOW_PER_SENDER, Outbox
+from bulkstow.pipeline.outbox import WAITING_PER_SENDER, WINDOW_PER_SENDER, Outbox
 from bulkstow.policy.lanes import Lanes
-from bulkstow.policy.retry import Breaker
+from bulkstow.policy.retry import Breaker, RetryBudget
 from bulkstow.policy.settlement import Errand, Send
 from tests.archives import header
 
@@ -22,9 +24,11 @@ def batch(number: int, *, study: int | None = None) -> Batch:
     return Batch(number, (Instance(Candidate(f"/{number}", 1, 1), header(number, study=study or number)),))
 
 
-def outbox(*, senders: int = 2, per_study: int = 4, breaker: Breaker | None = None) -> Outbox:
+def outbox(
+    *, senders: int = 2, per_study: int = 4, breaker: Breaker | None = None, budget: RetryBudget | None = None
+) -> Outbox:
     """Return an outbox."""
-    return Outbox(senders=senders, lanes=Lanes(per_study), breaker=breaker or Breaker())
+    return Outbox(senders=senders, lanes=Lanes(per_study), breaker=breaker or Breaker(), budget=budget or RetryBudget())
 
 
 async def take(box: Outbox) -> Errand:
@@ -72,7 +76,7 @@ async def test_offer_waits_while_too_much_waits_for_its_retry() -> None:
     """What waits for a retry is bounded, so memory is too when the server refuses everything."""
     box = outbox(senders=1)
     now_s = anyio.current_time()
-    for number in range(PARKED_PER_SENDER):
+    for number in range(WAITING_PER_SENDER):
         await box.offer(batch(number + 1))
         errand = await take(box)
         box.done(errand, [(now_s + 1000, errand)])
@@ -153,6 +157,28 @@ async def test_nothing_starts_while_the_breaker_is_open() -> None:
         breaker.alive()
         box.look_again()
     assert {errand.batch.number for errand in taken} == {1, 2}
+
+
+def again(errand: Errand) -> Errand:
+    """Return the errand after a request without an answer."""
+    return Send(replace(errand.batch, requests=1, faults=1))
+
+
+async def test_retries_without_budget_let_what_is_fresh_go_first() -> None:
+    """When the budget is spent, a retry that is due waits for it, and what is fresh and what is split does not."""
+    box = outbox(budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=20.0))
+    await box.offer(batch(1))
+    first = await take(box)
+    now_s = anyio.current_time()
+    split = Send(replace(first.batch, requests=1))
+    box.done(first, [(now_s, again(first)), (now_s, again(first)), (now_s, split)])
+    await box.offer(batch(2))
+    order = []
+    for _ in range(4):
+        errand = await take(box)
+        order.append((errand.batch.number, errand.batch.requests, errand.batch.faults))
+        box.done(errand, ())
+    assert order == [(1, 1, 1), (1, 1, 0), (2, 0, 0), (1, 1, 1)]
 
 
 async def test_rest_ends_with_the_run() -> None:

@@ -72,7 +72,7 @@ async def upload(archive: Path, server: Server, ledger: Path, **changes: object)
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
-        run = Run(settings, server, opened, tally, backoff=QUICK)
+        run = Run(settings, server, opened, tally, backoff=QUICK, retries_per_s=1000)
         await run.carry_out(walk([str(archive)], exclude=opened.files))
     return tally
 
@@ -248,7 +248,7 @@ async def run_through(archive: Path, server: Server, ledger: Path, **changes: ob
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
-        run = Run(settings, server, opened, tally, backoff=QUICK, probe_s=0.001)
+        run = Run(settings, server, opened, tally, backoff=QUICK, probe_s=0.001, retries_per_s=1000)
         await run.carry_out(walk([str(archive)]))
     return tally
 
