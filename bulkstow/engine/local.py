@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ import anyio.abc
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
+from bulkstow.engine.descriptors import make_room
 from bulkstow.errors import ConfigurationError, RunStopped
 from bulkstow.ledger import Ledger
 from bulkstow.model import Fate, Summary
@@ -54,6 +55,7 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
     """
     check_sources(job.sources)
     started_s = time.monotonic()
+    settings = _within_limits(job.settings, display)
     with ExitStack() as stack:
         names = chain(_distinct(job.sources), _listed(job, stack))
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
@@ -64,7 +66,7 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
             on_taken=lambda size_bytes: tally.tell(Taken(size_bytes)),
         ) as destination:
             await destination.reach()
-            run = Run(job.settings, destination, ledger, tally, trust_status=job.destination.trust_status)
+            run = Run(settings, destination, ledger, tally, trust_status=job.destination.trust_status)
             lists = walk(names, exclude=ledger.files)
             stopped_by: RunStopped | None = None
             async with anyio.create_task_group() as beside:
@@ -81,6 +83,14 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
             if stopped_by is not None:
                 raise stopped_by
     return summary_of(job, tally, time.monotonic() - started_s, complete=not run.is_draining)
+
+
+def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:
+    room = make_room(senders=settings.concurrency, readers=settings.read_threads)
+    if room == settings.concurrency:
+        return settings
+    display.say(f"the limit of open files has room for {room} requests at once, not {settings.concurrency}: ulimit -n")
+    return replace(settings, concurrency=room)
 
 
 def summary_of(job: Job, tally: Tally, elapsed_s: float, *, complete: bool) -> Summary:

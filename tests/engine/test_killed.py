@@ -1,0 +1,181 @@
+"""Claims about kill -9: at any moment it loses nothing, and costs no more than what was under way."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+
+import anyio
+import pytest
+from aiohttp import web
+from anyio.abc import Process
+
+from bulkstow.ledger import read_entries
+from bulkstow.model import Fate, StoreResponse
+from bulkstow.server.origin import Origin, serving
+from bulkstow.server.storage import DirectoryStorage
+from tests.archives import write_instance
+
+pytestmark = pytest.mark.anyio
+
+INSTANCES = 120
+BATCH = 4
+SENDERS = 3
+
+UPLOAD = f"""
+import os, signal, sys
+from bulkstow.cli.app import status
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{{trap}}
+
+sys.exit(status(["upload", {{archive!r}}, "--url", {{url!r}}, "--ledger", {{ledger!r}}, "--progress", "none",
+    "--batch-instances", "{BATCH}", "--concurrency", "{SENDERS}"]))
+"""
+
+BEFORE_THE_COMMIT = """
+from bulkstow.ledger import Ledger
+record, calls = Ledger.record, []
+def die_before(self, outcomes):
+    calls.append(1)
+    if len(calls) == 3:
+        die()
+    record(self, outcomes)
+Ledger.record = die_before
+"""
+
+AFTER_THE_COMMIT = """
+from bulkstow.ledger import Ledger
+record, calls = Ledger.record, []
+def die_after(self, outcomes):
+    record(self, outcomes)
+    calls.append(1)
+    if len(calls) == 3:
+        die()
+Ledger.record = die_after
+"""
+
+IN_THE_SCAN = """
+import bulkstow.engine.local as local
+walk = local.walk
+def die_midway(*arguments, **options):
+    for number, found in enumerate(walk(*arguments, list_length=10, **options)):
+        if number == 5:
+            die()
+        yield found
+local.walk = die_midway
+"""
+
+IN_THE_BODY = """
+from bulkstow.destination.body import Body
+chunks, calls = Body.chunks, []
+async def die_midway(self):
+    calls.append(1)
+    async for piece in chunks(self):
+        if len(calls) == 8:
+            yield piece[: len(piece) // 2]
+            die()
+        yield piece
+Body.chunks = die_midway
+"""
+
+
+class Witness:
+    """Keeps account of what the origin answered, and can kill who asked."""
+
+    def __init__(self) -> None:
+        self.stored: Counter[str] = Counter()
+        self.kill_at: int | None = None
+        self.process: Process | None = None
+
+    async def before(self, request: web.Request, number: int) -> web.StreamResponse | None:
+        """Go on."""
+        return None
+
+    async def after(
+        self, request: web.Request, number: int, response: StoreResponse
+    ) -> StoreResponse | web.StreamResponse:
+        """Count what is stored, and kill the sender before it hears of it, if that is the plan."""
+        self.stored.update(item.sop_instance_uid for item in response.stored)
+        if self.kill_at is not None and number >= self.kill_at and self.process is not None:
+            self.kill_at = None
+            self.process.kill()
+        return response
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Give an archive of a few studies."""
+    for number in range(INSTANCES):
+        write_instance(tmp_path / "archive" / f"s{number // 30}", number, study=number // 30 + 1)
+    return tmp_path / "archive"
+
+
+async def run_once(url: str, archive: Path, ledger: Path, witness: Witness, trap: str = "") -> int:
+    """Run the command line in a process of its own, with a trap in it, and return how it ended."""
+    script = UPLOAD.format(trap=trap, archive=str(archive), url=url, ledger=str(ledger))
+    async with await anyio.open_process(
+        [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=None
+    ) as process:
+        witness.process = process
+        return await process.wait()
+
+
+def check_whole(archive: Path, ledger: Path, storage: DirectoryStorage) -> None:
+    """Check that every file is recorded as stored, and stored as it is."""
+    held = storage.digests()
+    entries = [entry.outcome for entry in read_entries(ledger)]
+    assert len(entries) == INSTANCES
+    for outcome in entries:
+        assert outcome.fate is Fate.STORED
+        assert outcome.header is not None
+        content = Path(outcome.candidate.location).read_bytes()
+        assert held[outcome.header.sop_instance_uid] == sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("trap", "kill_at"),
+    [("", 5), (BEFORE_THE_COMMIT, None), (AFTER_THE_COMMIT, None), (IN_THE_SCAN, None), (IN_THE_BODY, None)],
+    ids=["before the answer", "before the commit", "after the commit", "in the scan", "in the body"],
+)
+async def test_killed_at_a_point(archive: Path, tmp_path: Path, trap: str, kill_at: int | None) -> None:
+    """Killed at a named point and run again: all is there, and what went twice was under way or not yet written."""
+    storage, witness, ledger = DirectoryStorage(tmp_path / "origin"), Witness(), tmp_path / "l.db"
+    witness.kill_at = kill_at
+    async with serving(Origin(storage, fault=witness)) as url:
+        assert await run_once(url, archive, ledger, witness, trap) == -signal.SIGKILL
+        recorded = len(list(read_entries(ledger)))
+        assert await run_once(url, archive, ledger, witness) == 0
+    check_whole(archive, ledger, storage)
+    assert recorded < INSTANCES
+    repeated = sum(times - 1 for times in witness.stored.values())
+    # Under way with each sender, and answered but on the way to the ledger: two batches each, and a commit's gathering.
+    assert repeated <= 3 * SENDERS * BATCH
+
+
+async def test_killed_again_and_again(archive: Path, tmp_path: Path) -> None:
+    """Killed at random requests until it is done: all is there in the end."""
+    storage, witness, ledger = DirectoryStorage(tmp_path / "origin"), Witness(), tmp_path / "l.db"
+    chance = random.Random(7)
+    kills = 0
+    async with serving(Origin(storage, fault=witness)) as url:
+        requests = 0
+        while True:
+            requests += chance.randint(2, 12)
+            witness.kill_at = requests
+            status = await run_once(url, archive, ledger, witness)
+            if status == 0:
+                break
+            assert status == -signal.SIGKILL
+            kills += 1
+            assert kills < 30
+    check_whole(archive, ledger, storage)
+    assert kills >= 2
+    assert sum(times - 1 for times in witness.stored.values()) <= 3 * SENDERS * BATCH * kills
