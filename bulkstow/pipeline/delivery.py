@@ -80,26 +80,29 @@ class Delivery:
                     result = await self.destination.send(batch)
                 finally:
                     self.reporter.tell(Ended(batch))
-                outage = self.breaker.is_open
-                return settle(Attempt(batch, result), self.rules, outage=outage, admitted=self.admitted)
+                return settle(Attempt(batch, result), self.rules, outage=self._is_outage(), admitted=self.admitted)
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
-                return settle_asked(errand, answer, outage=self.breaker.is_open)
+                return settle_asked(errand, answer, outage=self._is_outage())
+
+    def _is_outage(self) -> bool:
+        # What is left at the end and has no room there burns its attempts: it may be what there is never room for.
+        return self.breaker.is_open and not (self.breaker.is_full and self.outbox.is_ending)
 
     def _feel(self, pressure: Pressure) -> None:
-        was_open = self.breaker.is_open
+        breaker = self.breaker
+        was_open, was_asked_for = breaker.is_open, breaker.is_open and not breaker.is_full
         match pressure:
-            case Pressure.GONE:
-                self.breaker.gone(anyio.current_time())
+            case Pressure.GONE | Pressure.FULL:
+                breaker.gone(anyio.current_time(), full=pressure is Pressure.FULL)
             case Pressure.EASED | Pressure.BUSY:
-                self.breaker.alive()
+                breaker.alive()
             case Pressure.NONE:
-                return
-        if was_open and not self.breaker.is_open:
-            self.reporter.tell(Outage(is_over=True))
+                breaker.unclear()
+        if breaker.is_open != was_open:
+            self.reporter.tell(Outage(is_over=was_open))
             self.outbox.look_again()
-        elif self.breaker.is_open and not was_open:
-            self.reporter.tell(Outage(is_over=False))
+        if breaker.is_open and not breaker.is_full and not was_asked_for:
             self.tasks.start_soon(self._await_return)
 
     async def _await_return(self) -> None:
@@ -107,7 +110,7 @@ class Delivery:
         breaker = self.breaker
         while True:
             await self.outbox.rest(breaker.wait_s(anyio.current_time()))
-            if self.outbox.is_abandoned or not breaker.is_open:
+            if self.outbox.is_abandoned or breaker.is_full or not breaker.is_open:
                 return
             if await self.destination.probe():
                 self._feel(Pressure.EASED)

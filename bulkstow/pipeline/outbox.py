@@ -59,6 +59,11 @@ class Outbox:
             self._fresh.append(Send(batch))
             self._notify()
 
+    @property
+    def is_ending(self) -> bool:
+        """Nothing fresh is left or will come."""
+        return self._ended and not self._fresh
+
     def end(self) -> None:
         """Nothing fresh will come."""
         self._ended = True
@@ -100,7 +105,7 @@ class Outbox:
         """Take out the next errand that may start: what was sent before comes first, as its study waits for it."""
         while self._parked and self._parked[0][0] <= now_s:
             self._due.append(heapq.heappop(self._parked)[2])
-        if self._breaker.is_open:
+        if not self._breaker.allow(now_s):
             return None
         retries_allowed = self._budget.wait_s(now_s) <= 0
         for waiting in (self._due, self._fresh):
@@ -113,6 +118,7 @@ class Outbox:
     def _start(self, errand: Errand) -> None:
         self._in_flight += 1
         self._lanes.start(errand.batch)
+        self._breaker.started()
         if is_retry(errand):
             self._budget.retry()
         elif errand.batch.requests == 0:
@@ -121,8 +127,9 @@ class Outbox:
 
     def _wait_s(self, now_s: float) -> float | None:
         """Return how long nothing can change by itself; None if only an event can change it."""
-        if self._breaker.is_open:
-            return None
+        if not self._breaker.allow(now_s):
+            probe_s = self._breaker.wait_s(now_s)
+            return probe_s if self._breaker.is_full and probe_s > 0 else None
         waits_s = [self._parked[0][0] - now_s] if self._parked else []
         if any(is_retry(errand) for errand in self._due) and (budget_s := self._budget.wait_s(now_s)) > 0:
             waits_s.append(budget_s)

@@ -44,8 +44,8 @@ class Run:
         *,
         trust_status: bool = False,
         backoff: Backoff | None = None,
-        probe_s: float = 1.0,
-        retries_per_s: float = 1.0,
+        breaker: Breaker | None = None,
+        budget: RetryBudget | None = None,
     ) -> None:
         self._settings = settings
         self._destination = destination
@@ -53,8 +53,8 @@ class Run:
         self._reporter = reporter
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status)
         self._backoff = backoff or Backoff()
-        self._probe_s = probe_s
-        self._budget = RetryBudget(minimum_per_s=retries_per_s)
+        self._breaker = breaker or Breaker()
+        self._budget = budget or RetryBudget()
         self._outbox: Outbox | None = None
         self.is_draining = False
 
@@ -80,10 +80,9 @@ class Run:
 
     async def _pass(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
         settings, reporter = self._settings, self._reporter
-        breaker = Breaker(first_probe_s=self._probe_s)
         batcher = Batcher(self._limits(), keep_studies=settings.affinity == "study")
         outbox = self._outbox = Outbox(
-            senders=settings.concurrency, lanes=Lanes(settings.per_study), breaker=breaker, budget=self._budget
+            senders=settings.concurrency, lanes=Lanes(settings.per_study), breaker=self._breaker, budget=self._budget
         )
         claims = Claims(self._ledger)
         inspection = Inspection(settings.retry_failed, settings.accept_missing_preamble)
@@ -96,7 +95,7 @@ class Run:
                     self._destination,
                     outbox,
                     batcher,
-                    breaker,
+                    self._breaker,
                     self._backoff,
                     self._rules,
                     self._ledger,

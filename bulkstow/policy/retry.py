@@ -82,11 +82,12 @@ class RetryBudget:
 
 
 class Breaker:
-    """Stops sending while the destination is gone.
+    """Stops sending while the destination is gone, or has no room.
 
-    Opens after `trip_after` signs of that in a row. While it is open nothing is sent; a question (never an instance,
-    which may itself be what the destination chokes on) finds out now and then whether it is back, at intervals that
-    double up to `cap_s`. Any other answer than that it is out of service closes the breaker.
+    Opens after `trip_after` signs of that in a row. While the destination is *gone* nothing is sent; a question (never
+    an instance, which may itself be what the destination chokes on) finds out now and then whether it is back. While
+    it is *full* a question would be answered, so one errand at a time is let through. Either is due at intervals that
+    double up to `cap_s`. Any sign of life closes the breaker.
     """
 
     def __init__(self, *, trip_after: int = 3, first_probe_s: float = 1.0, cap_s: float = 60.0) -> None:
@@ -97,27 +98,52 @@ class Breaker:
         self._interval_s = first_probe_s
         self._opened_s: float | None = None
         self._probe_s = 0.0
+        self._trying = False
+        self.is_full = False
+        """What it is open for: no room, rather than nobody there."""
 
     @property
     def is_open(self) -> bool:
-        """True while the destination counts as gone."""
+        """True while the destination counts as gone or full."""
         return self._opened_s is not None
 
-    def gone(self, now_s: float) -> None:
-        """Take a sign that the destination is gone; while the breaker is open one more tells nothing new."""
+    def gone(self, now_s: float, *, full: bool = False) -> None:
+        """Take a sign that the destination is gone, or full.
+
+        While the breaker is open, one more tells nothing new, unless it is what the one errand let through came to.
+        """
         self._signs += 1
-        if self._opened_s is None and self._signs >= self._trip_after:
+        if self._opened_s is None and self._signs < self._trip_after:
+            return
+        self.is_full = full
+        if self._opened_s is None:
             self._opened_s = now_s
             self._interval_s = self._first_probe_s
             self._probe_s = now_s + self._interval_s
+        elif self._trying:
+            self.probed_in_vain(now_s)
 
     def alive(self) -> None:
         """Take a sign that the destination is there."""
         self._signs = 0
         self._opened_s = None
+        self._trying = False
+
+    def unclear(self) -> None:
+        """Take that an errand told nothing: another may be let through."""
+        self._trying = False
+
+    def allow(self, now_s: float) -> bool:
+        """Say whether an errand may start now."""
+        return self._opened_s is None or (self.is_full and not self._trying and now_s >= self._probe_s)
+
+    def started(self) -> None:
+        """Count an errand as started: while the breaker is open it is the one that was let through."""
+        self._trying = self.is_open
 
     def probed_in_vain(self, now_s: float) -> None:
-        """Take that a probe found nobody."""
+        """Take that nobody is back yet."""
+        self._trying = False
         self._interval_s = min(self._cap_s, self._interval_s * 2)
         self._probe_s = now_s + self._interval_s
 
@@ -126,5 +152,5 @@ class Breaker:
         return max(0.0, self._probe_s - now_s)
 
     def open_for_s(self, now_s: float) -> float:
-        """Return for how many seconds the destination has been gone."""
+        """Return for how many seconds the destination has been gone or full."""
         return 0.0 if self._opened_s is None else now_s - self._opened_s

@@ -88,7 +88,9 @@ class Pressure(Enum):
     BUSY = "busy"
     """It answered, and asked for less."""
     GONE = "gone"
-    """No answer, out of service, or no room: several in a row open the circuit breaker."""
+    """No answer, or a proxy's in its stead: several in a row open the circuit breaker."""
+    FULL = "full"
+    """It has no room, and that for every instance: likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def is_absence(result: Reply | Interruption) -> bool:
             return status in _OUT_OF_SERVICE
 
 
-_OUT_OF_SERVICE = (502, 503, 504, 507)
+_OUT_OF_SERVICE = (502, 503, 504)
 
 
 def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, outage: bool = False) -> Settlement:
@@ -198,7 +200,7 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
         response = store_response.read(reply.body)
     except StoreResponseError:
         response = StoreResponse()
-    named, again, unnamed, pressure = _settle_named(batch, response, rules, admitted=admitted)
+    named, again, unnamed, pressure = _settle_named(batch, response, rules, outage=outage, admitted=admitted)
     again = tuple(replace(later, at_least_s=reply.retry_after_s) for later in again)
     if not unnamed:
         return Settlement(named, again, pressure)
@@ -207,7 +209,7 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
         later = Later(Send(replace(rest, may_be_stored=True)), Delay.BACKOFF, reply.retry_after_s)
         return Settlement(named, (*again, later), Pressure.GONE)
     lists_any = bool(response.stored or response.warned or response.failed or response.other_failures)
-    left = _settle_unnamed(rest, reply, rules, reason, sent=batch, lists_any=lists_any)
+    left = _settle_unnamed(rest, reply, rules, reason, sent=batch, lists_any=lists_any, outage=outage)
     return Settlement(named + left.outcomes, again + left.again, left.pressure, left.too_large_bytes)
 
 
@@ -232,7 +234,7 @@ def _stop_if_hopeless(reply: Reply) -> None:
 
 
 def _settle_unnamed(
-    batch: Batch, reply: Reply, rules: Rules, reason: str, *, sent: Batch, lists_any: bool
+    batch: Batch, reply: Reply, rules: Rules, reason: str, *, sent: Batch, lists_any: bool, outage: bool
 ) -> Settlement:
     """Settle instances of the batch `sent` that the answer does not name, though it may list others."""
     alone = len(sent.instances) == 1
@@ -249,10 +251,13 @@ def _settle_unnamed(
                 reason = f"{reason}: {batch.size_bytes} bytes are more than the server takes"
                 return replace(larger, outcomes=_outcomes(batch, batch.instances, Fate.REFUSED, reason))
             return replace(larger, again=_singly(batch) if lists_any else _halves(batch))
+        case 507 if outage:
+            return Settlement(again=(Later(Send(batch), Delay.LONG, reply.retry_after_s),), pressure=Pressure.FULL)
         case 425 | 429 | 503 | 507:
             # Too much, not too large: in pieces it would only be more.
             again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s)
-            return Settlement(again=again, pressure=Pressure.BUSY if reply.status < 500 else Pressure.GONE)
+            felt = {503: Pressure.GONE, 507: Pressure.FULL}
+            return Settlement(again=again, pressure=felt.get(reply.status, Pressure.BUSY))
         case 408 | 424 | 502 | 504:
             again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=2)
             return Settlement(again=again, pressure=Pressure.GONE if is_absence(reply) else Pressure.BUSY)
@@ -268,7 +273,7 @@ def _settle_unnamed(
 
 
 def _settle_named(
-    batch: Batch, response: StoreResponse, rules: Rules, *, admitted: bool
+    batch: Batch, response: StoreResponse, rules: Rules, *, outage: bool, admitted: bool
 ) -> tuple[tuple[Outcome, ...], tuple[Later, ...], list[Instance], Pressure]:
     """Settle instances that the answer names; return outcomes, what goes again, who is not named, and the pressure."""
     by_uid = {instance.header.sop_instance_uid: instance for instance in batch.instances}
@@ -290,7 +295,7 @@ def _settle_named(
     again: list[Later] = []
     for uid, instance in by_uid.items():
         if uid in failed:
-            done, later = _settle_failed(batch, instance, failed[uid].code, rules)
+            done, later = _settle_failed(batch, instance, failed[uid].code, rules, outage=outage)
             outcomes += done
             again += later
         elif uid in warned:
@@ -298,7 +303,7 @@ def _settle_named(
         elif uid in stored:
             outcomes += _outcomes(batch, [instance], Fate.STORED, "")
     full = bool(failed) and all(classify(i.code) is FailureClass.BUSY for i in failed.values())
-    pressure = Pressure.GONE if full and len(failed) == len(batch.instances) else Pressure.EASED
+    pressure = Pressure.FULL if full and len(failed) == len(batch.instances) else Pressure.EASED
     return tuple(outcomes), _gather(again), unnamed, pressure
 
 
@@ -309,7 +314,7 @@ def _stop_if_not_authorised(batch: Batch, failed: dict[str, Referenced]) -> None
 
 
 def _settle_failed(
-    batch: Batch, instance: Instance, code: int | None, rules: Rules
+    batch: Batch, instance: Instance, code: int | None, rules: Rules, *, outage: bool
 ) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
     """Settle one instance that the server named as failed."""
     one = replace(batch, instances=(instance,), faults=batch.faults + 1)
@@ -332,6 +337,8 @@ def _settle_failed(
             if doubted.doubts >= min(AMBIGUOUS_TRIES, rules.attempts):
                 return give_up(Fate.REFUSED)
             return (), (Later(Send(doubted), Delay.BACKOFF),)
+        case FailureClass.BUSY if outage:
+            return (), (Later(Send(replace(batch, instances=(instance,))), Delay.LONG),)
         case FailureClass.RETRY | FailureClass.RETRY_SLOWLY | FailureClass.BUSY as failure:
             if one.faults >= rules.attempts:
                 return give_up(Fate.UNCONFIRMED)

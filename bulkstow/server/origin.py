@@ -7,20 +7,22 @@ no archive. Refuses to log: a path holds UIDs, and those are somebody's.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 from aiohttp import web
-from anyio import CancelScope
+from anyio import CancelScope, current_time, sleep
 from yarl import URL
 
 from bulkstow.errors import MultipartError
-from bulkstow.model import StoreResponse
+from bulkstow.model import Header, StoreResponse
 from bulkstow.server import query, retrieve, store
 from bulkstow.server.catalogue import is_uid
+from bulkstow.server.doorman import doorman
 from bulkstow.server.login import Login
 from bulkstow.server.storage import Storage
 from bulkstow.wire.multipart_reader import MultipartReader, boundary_of, read_content_type
@@ -40,18 +42,37 @@ _ACCEPTED = {name: name for name in _NOTATIONS} | {"application/*": _DEFAULT_NOT
 
 
 class Fault(Protocol):
-    """A way to misbehave in answer to store requests, which are numbered from 1 in the order of their coming."""
+    """A way to misbehave in answer to store requests, which are numbered from 1 in the order of their coming.
 
-    async def before(self, request: web.Request, number: int) -> web.StreamResponse | None:
+    Anything here may raise a web.HTTPException, which is then the answer; `request.transport.abort()` and
+    ConnectionResetError break the connection.
+    """
+
+    async def before(self, request: web.Request, number: int) -> web.StreamResponse | Mishap | None:
         """Run before the body is read: return what to answer instead of storing, or None to go on.
 
-        `request.transport.abort()` and ConnectionResetError break the connection.
+        A Mishap goes on too, and has this request to itself.
         """
 
     async def after(
         self, request: web.Request, number: int, response: StoreResponse
     ) -> StoreResponse | web.StreamResponse:
         """Run when all is stored: return what to say of it, or a whole answer of another kind."""
+
+
+class Mishap(Protocol):
+    """What goes wrong with one store request, from its first byte on; may raise what a Fault may."""
+
+    def body(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        """Yield the pieces of the body, as late and as many as they are to be read."""
+
+    def judge(self, header: Header) -> int | None:
+        """Return the FailureReason for which an instance is not stored that would be, None to store it."""
+
+    async def after(
+        self, request: web.Request, number: int, response: StoreResponse
+    ) -> StoreResponse | web.StreamResponse:
+        """Run in place of the fault's own."""
 
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -81,11 +102,22 @@ class Origin:
         self._fault = fault
         self._requests = 0
         self._stores = 0
+        self._frozen_until_s = 0.0
+
+    def freeze(self, duration_s: float) -> None:
+        """From now on give no answer, to a query either, and read nothing new until the time is over."""
+        self._frozen_until_s = max(self._frozen_until_s, current_time() + duration_s)
+
+    async def thawed(self) -> None:
+        """Wait while the origin is frozen."""
+        while (left_s := self._frozen_until_s - current_time()) > 0:
+            await sleep(left_s)
 
     def application(self) -> web.Application:
         """Return a new application of aiohttp with the routes; each counts on this origin."""
         study, series = "/studies/{study}", "/studies/{study}/series/{series}"
         application = web.Application(middlewares=[self._door])
+        application[ORIGIN] = self
         router = application.router
         for path in ("/studies", study):
             router.add_post(self.root + path, self._store)
@@ -104,6 +136,7 @@ class Origin:
 
     @web.middleware
     async def _door(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        await self.thawed()
         if self._login and not self._login.admits(request.headers.get("Authorization", "")):
             return _complaint(401, "a login is needed", {"WWW-Authenticate": self._login.challenge})
         if self._max_requests is not None and self._requests >= self._max_requests:
@@ -113,13 +146,14 @@ class Origin:
             return await handler(request)
         finally:
             self._requests -= 1
+            await self.thawed()
 
     async def _store(self, request: web.Request) -> web.StreamResponse:
         self._stores += 1
         number = self._stores
         try:
-            instead = await self._fault.before(request, number) if self._fault else None
-            return instead if instead is not None else await self._stored(request, number)
+            met = await self._fault.before(request, number) if self._fault else None
+            return met if isinstance(met, web.StreamResponse) else await self._stored(request, number, met)
         except MultipartError as error:
             return _complaint(400, str(error))
         except web.HTTPRequestEntityTooLarge as answer:
@@ -130,7 +164,7 @@ class Origin:
             # The client is gone. aiohttp would put a traceback into the log; nobody is left to read this instead.
             return _complaint(400, "the body ends before its length")
 
-    async def _stored(self, request: web.Request, number: int) -> web.StreamResponse:
+    async def _stored(self, request: web.Request, number: int, mishap: Mishap | None) -> web.StreamResponse:
         notation = _notation(request.headers.get("Accept", ""))
         if notation is None:
             return _complaint(406, "the answer can be application/dicom+json or application/dicom+xml")
@@ -140,14 +174,17 @@ class Origin:
         if study_uid is not None and not is_uid(study_uid):
             return _complaint(400, "the study in the URL is not a UID")
         reader = MultipartReader(boundary_of(request.headers["Content-Type"]))
-        terms = store.Terms(study_uid, self._max_part_bytes)
-        verdicts = await store.receive(request.content.iter_any(), reader, self.storage, terms)
-        response = store.response_to(verdicts, self._studies_url(request))
-        answer = await self._fault.after(request, number, response) if self._fault else response
+        terms = store.Terms(study_uid, self._max_part_bytes, mishap.judge if mishap else store.no_objection)
+        pieces = request.content.iter_any()
+        async with aclosing(mishap.body(pieces) if mishap else _as_they_come(pieces)) as body:
+            verdicts = await store.receive(body, reader, self.storage, terms)
+        answer: StoreResponse | web.StreamResponse = store.response_to(verdicts, self._studies_url(request))
+        if teller := mishap or self._fault:
+            answer = await teller.after(request, number, answer)
         if isinstance(answer, web.StreamResponse):
             return answer
         return web.Response(
-            status=store.status_of(verdicts), body=_NOTATIONS[notation](answer), headers={"Content-Type": notation}
+            status=store.status_of(answer), body=_NOTATIONS[notation](answer), headers={"Content-Type": notation}
         )
 
     async def _search(self, request: web.Request) -> web.StreamResponse:

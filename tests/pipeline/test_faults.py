@@ -16,7 +16,7 @@ from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Fate, StoreResponse
 from bulkstow.pipeline.run import Run
-from bulkstow.policy.retry import Backoff
+from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
@@ -111,8 +111,8 @@ async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, seed: int)
                     ledger,
                     tally,
                     backoff=Backoff(base_s=0.001, cap_s=0.01),
-                    probe_s=0.001,
-                    retries_per_s=1000,
+                    breaker=Breaker(first_probe_s=0.001),
+                    budget=RetryBudget(minimum_per_s=1000),
                 )
                 await run.carry_out(walk([str(archive)]))
 

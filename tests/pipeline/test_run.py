@@ -16,7 +16,7 @@ from bulkstow.errors import DestinationRefused, LedgerError, RunStopped
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Batch, Cause, Fate, Instance, Interruption, Referenced, Reply, Result, Spoiled, StoreResponse
 from bulkstow.pipeline.run import Run
-from bulkstow.policy.retry import Backoff
+from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.source.walk import walk
 from bulkstow.wire.store_response import to_json
@@ -72,7 +72,7 @@ async def upload(archive: Path, server: Server, ledger: Path, **changes: object)
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
-        run = Run(settings, server, opened, tally, backoff=QUICK, retries_per_s=1000)
+        run = Run(settings, server, opened, tally, backoff=QUICK, budget=RetryBudget(minimum_per_s=1000))
         await run.carry_out(walk([str(archive)], exclude=opened.files))
     return tally
 
@@ -243,12 +243,17 @@ async def test_batch_with_a_spoiled_file(archive: Path, tmp_path: Path) -> None:
     assert tally.outcomes == Counter({Fate.STORED: 59, Fate.UNREADABLE: 1})
 
 
-async def run_through(archive: Path, server: Server, ledger: Path, **changes: object) -> Tally:
+async def run_through(
+    archive: Path, server: Server, ledger: Path, *, probe_cap_s: float = 60.0, **changes: object
+) -> Tally:
     """Carry out a run that asks quickly whether the server is back."""
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
-        run = Run(settings, server, opened, tally, backoff=QUICK, probe_s=0.001, retries_per_s=1000)
+        breaker = Breaker(first_probe_s=0.001, cap_s=probe_cap_s)
+        run = Run(
+            settings, server, opened, tally, backoff=QUICK, breaker=breaker, budget=RetryBudget(minimum_per_s=1000)
+        )
         await run.carry_out(walk([str(archive)]))
     return tally
 
@@ -284,6 +289,29 @@ async def test_poison_does_not_hold_up_the_run(archive: Path, tmp_path: Path) ->
     tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=20)
     assert tally.outcomes == Counter({Fate.STORED: 59, Fate.UNCONFIRMED: 1})
     assert max(Counter(i.header.sop_instance_uid for b in server.batches for i in b.instances).values()) <= 5
+
+
+@pytest.mark.parametrize("reply", ["507", "A700"])
+async def test_full_disk_costs_no_instance(archive: Path, tmp_path: Path, reply: str) -> None:
+    """A server without room is tried with one request now and then; when there is room again everything arrives."""
+    refused = 0
+
+    def full(batch: Batch, number: int) -> Result:
+        nonlocal refused
+        if not 3 <= number <= 24:
+            return stored(batch)
+        refused += 1
+        if reply == "507":
+            return Reply(507, b"")
+        uids = [i.header.sop_instance_uid for i in batch.instances]
+        return Reply(409, to_json(StoreResponse(failed=tuple(Referenced(SECONDARY_CAPTURE, u, 0xA700) for u in uids))))
+
+    for number in range(200):
+        write_instance(archive / "study4", number, study=4)
+    server = Server(full)
+    tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=2, retries=2, probe_cap_s=0.01)
+    assert tally.outcomes == Counter({Fate.STORED: 260})
+    assert refused == 22
 
 
 async def test_gone_for_too_long(archive: Path, tmp_path: Path) -> None:

@@ -169,3 +169,39 @@ def test_any_answer_closes_it_and_the_next_outage_begins_anew() -> None:
         states.append(breaker.is_open)
     assert states == [False, False, True]
     assert breaker.wait_s(6.0) == 1.0
+
+
+def test_nobody_is_let_through_to_who_is_gone() -> None:
+    """While the destination is gone no errand starts, however long it takes."""
+    breaker = opened(Breaker())
+    assert not breaker.allow(0.0)
+    assert not breaker.allow(1e6)
+
+
+def test_one_at_a_time_is_let_through_to_who_is_full() -> None:
+    """While there is no room one errand starts when the interval is over, the next when it has failed and waited."""
+    breaker = Breaker(trip_after=1, first_probe_s=1.0)
+    breaker.gone(0.0, full=True)
+    assert not breaker.allow(0.9)
+    assert breaker.allow(1.0)
+    breaker.started()
+    assert not breaker.allow(100.0)
+    breaker.gone(1.5, full=True)
+    assert breaker.wait_s(1.5) == 2.0
+    assert not breaker.allow(3.4)
+    assert breaker.allow(3.5)
+    breaker.started()
+    breaker.unclear()
+    assert breaker.allow(3.5)
+    breaker.alive()
+    assert not breaker.is_open
+    assert breaker.allow(3.5)
+
+
+def test_who_was_full_may_be_gone_later() -> None:
+    """A sign of absence while there is no room means: ask, and let nobody through."""
+    breaker = Breaker(trip_after=1, first_probe_s=1.0)
+    breaker.gone(0.0, full=True)
+    breaker.gone(0.5)
+    assert not breaker.is_full
+    assert not breaker.allow(100.0)

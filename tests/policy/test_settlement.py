@@ -355,13 +355,27 @@ FAILURE_CODES = [
         "A700 for all: the breaker",
         batch(2),
         Reply(409, answer(failed=[(1, 0xA700), (2, 0xA7FF)])),
-        ["send 1 2 after long (1 faults)", "gone"],
+        ["send 1 2 after long (1 faults)", "full"],
+    ),
+    Case(
+        "A700 for all in an outage burns nothing",
+        batch(2, faults=4),
+        Reply(409, answer(failed=[(1, 0xA700), (2, 0xA700)])),
+        ["send 1 2 after long (4 faults)", "full"],
+        outage=True,
+    ),
+    Case(
+        "507 in an outage burns nothing",
+        batch(2, faults=4),
+        Reply(507, b""),
+        ["send 1 2 after long (4 faults)", "full"],
+        outage=True,
     ),
     Case(
         "A700 for all, attempts used up",
         batch(1, faults=4),
         Reply(409, answer(failed=[(1, 0xA700)])),
-        ["1 unconfirmed: A700 out of resources", "gone"],
+        ["1 unconfirmed: A700 out of resources", "full"],
     ),
     Case(
         "A770 and A77B are permanent",
@@ -440,7 +454,7 @@ FAILURE_CODES = [
         "503 with A700 and Retry-After",
         batch(1),
         Reply(503, answer(failed=[(1, 0xA700)]), retry_after_s=30),
-        ["send 1 after long not before 30 s (1 faults)", "gone"],
+        ["send 1 after long not before 30 s (1 faults)", "full"],
     ),
 ]
 
@@ -502,7 +516,7 @@ STATUSES = [
         [f"ask 1 2 after backoff not before 7 s (2 faults) (may be stored) because: {SLOWED}", "busy"],
         Rules(attempts=2),
     ),
-    Case("507: the breaker", batch(1), Reply(507, b""), ["send 1 after backoff (1 faults) (may be stored)", "gone"]),
+    Case("507: the breaker", batch(1), Reply(507, b""), ["send 1 after backoff (1 faults) (may be stored)", "full"]),
     *(
         Case(
             f"{status} is tried again",
@@ -807,6 +821,7 @@ def test_one_forbidden_study_does_not_stop_who_was_let_in() -> None:
         (Reply(502, b""), True),
         (Reply(503, b""), True),
         (Reply(504, b""), True),
+        (Reply(507, b""), False),
         (Reply(500, b""), False),
         (Reply(404, b""), False),
         (Reply(401, b""), False),
