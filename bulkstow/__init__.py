@@ -28,7 +28,7 @@ __all__ = [
 
 
 async def upload(
-    sources: Iterable[str | os.PathLike[str]],
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     url: str,
     headers: Mapping[str, str] | None = None,
@@ -56,8 +56,9 @@ async def upload(
     from bulkstow.progress.display import display
     from bulkstow.progress.tally import Tally
 
+    listed = [sources] if isinstance(sources, str | os.PathLike) else sources
     job = Job(
-        sources=tuple(os.fspath(source) for source in sources),
+        sources=tuple(os.fspath(source) for source in listed),
         destination=DestinationSettings(
             url=url,
             header=tuple(f"{name}: {value}" for name, value in (headers or {}).items()),

@@ -85,8 +85,15 @@ def _limit_token(_type: object, tokens: Sequence[Token]) -> int | None:
     return None if tokens[0].value == "unlimited" else parse_size_bytes(tokens[0].value)
 
 
+def _whole_token(_type: object, tokens: Sequence[Token]) -> int:
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
+
+
 def _count_token(_type: object, tokens: Sequence[Token]) -> int | None:
-    return None if tokens[0].value == "unlimited" else int(tokens[0].value)
+    return None if tokens[0].value == "unlimited" else _whole_token(_type, tokens)
 
 
 def _duration_token(_type: object, tokens: Sequence[Token]) -> float:
@@ -99,6 +106,7 @@ def _patience_token(_type: object, tokens: Sequence[Token]) -> float | None:
 
 Size = Annotated[int, Parameter(converter=_size_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
 SizeLimit = Annotated[int | None, Parameter(converter=_limit_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
+Count = Annotated[int, Parameter(converter=_whole_token, n_tokens=1, metavar="INT")]
 CountLimit = Annotated[int | None, Parameter(converter=_count_token, n_tokens=1, metavar="INT")]
 Duration = Annotated[
     float, Parameter(converter=_duration_token, show_default=show_duration, n_tokens=1, metavar="TIME")
@@ -114,6 +122,8 @@ Patience = Annotated[
 ]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
+_OWN_HEADERS = ("content-type", "content-length", "content-encoding", "transfer-encoding", "expect", "host")
+
 LOGIN = Group("Login and connection", sort_key=20)
 BATCHES = Group("Batches and speed", sort_key=10)
 
@@ -126,7 +136,7 @@ class DestinationSettings:
     Raises ConfigurationError for a URL, header or combination that cannot be used.
     """
 
-    url: str = ""
+    url: Annotated[str, Parameter(show_default=False)] = ""
     """The DICOMweb root; instances are posted to URL/studies."""
     header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = field(default=(), repr=False)
     """A request header 'Name: value'; may be repeated."""
@@ -181,6 +191,7 @@ class DestinationSettings:
             if not colon or not _FIELD_NAME.fullmatch(name.strip()) or _CONTROL.search(value.strip()):
                 # By its number: what is not a header may well be a token without its name.
                 raise ConfigurationError(f"--header number {number}: expected 'Name: value' on one line")
+        self._check_header_names()
         logins = [self.user, self.bearer_file, self.bearer_command]
         if sum(login is not None for login in logins) > 1:
             raise ConfigurationError("--user, --bearer-file and --bearer-command: one login at a time")
@@ -189,6 +200,14 @@ class DestinationSettings:
         _positive("--connect-timeout", self.connect_timeout_s)
         _positive("--stall-timeout", self.stall_timeout_s)
         _positive("--thinking-timeout", self.thinking_timeout_s)
+
+    def _check_header_names(self) -> None:
+        names = [line.partition(":")[0].strip().lower() for line in self.header]
+        for name in names:
+            if name in _OWN_HEADERS:
+                raise ConfigurationError(f"--header {name}: bulkstow sets it itself, from the body that it sends")
+            if names.count(name) > 1:
+                raise ConfigurationError(f"--header {name}: given twice; put both values into one, with a comma")
 
     @property
     def root(self) -> str:
@@ -213,9 +232,9 @@ class UploadSettings:
 
     ledger: Path = Path("bulkstow.db")
     """The journal of what became of every file; the same one again goes on where it stopped."""
-    concurrency: Annotated[int, Parameter(group=BATCHES)] = 4
+    concurrency: Annotated[Count, Parameter(group=BATCHES)] = 4
     """Requests under way at once."""
-    per_study: Annotated[int, Parameter(group=BATCHES)] = 4
+    per_study: Annotated[Count, Parameter(group=BATCHES)] = 4
     """Requests of one study under way at once; the first of a study always goes by itself."""
     batch_bytes: Annotated[SizeLimit, Parameter(group=BATCHES)] = 16 * 2**20
     """Size of a request, or 'unlimited'; a larger file goes alone."""
@@ -223,9 +242,9 @@ class UploadSettings:
     """Instances in a request, or 'unlimited'."""
     affinity: Annotated[Literal["study", "none"], Parameter(group=BATCHES)] = "study"
     """Keep a study's instances together in requests, or take them as they come."""
-    read_threads: Annotated[int, Parameter(group=BATCHES)] = 8
+    read_threads: Annotated[Count, Parameter(group=BATCHES)] = 8
     """Files read at once."""
-    retries: int = 4
+    retries: Count = 4
     """Times that an instance is sent again after a request without an answer."""
     give_up_after_s: Annotated[Patience, Parameter(name="--give-up-after")] = None
     """Stop with status 3 when the server has been gone for so long, or 'never'."""

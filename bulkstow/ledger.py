@@ -17,7 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,6 +57,7 @@ CREATE TABLE file (
     PRIMARY KEY (destination, path)
 ) WITHOUT ROWID;
 CREATE INDEX file_by_instance ON file (destination, sop_instance_uid) WHERE sop_instance_uid IS NOT NULL;
+CREATE INDEX file_by_copy ON file (destination, run) WHERE copy_of IS NOT NULL;
 """
 
 _COLUMNS = (
@@ -74,6 +75,8 @@ class Known:
     fate: Fate
     is_final: bool
     """Nothing has to be done for it again, unless the user asks."""
+    is_of_this_run: bool = field(default=False, compare=False)
+    """This run has been there already: the file was named twice."""
 
 
 class Ledger(AbstractContextManager["Ledger"]):
@@ -96,6 +99,7 @@ class Ledger(AbstractContextManager["Ledger"]):
                 self._run = self._begin_run()
             undo.pop_all()
         self._reading = threading.Lock()
+        self._writing = threading.Lock()
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -108,8 +112,9 @@ class Ledger(AbstractContextManager["Ledger"]):
     @property
     def files(self) -> frozenset[str]:
         """Absolute paths of the ledger's own files, which are no part of an archive."""
-        path = os.path.abspath(self.path)  # noqa: PTH100 - as the walk spells paths: links not resolved
-        return frozenset(path + suffix for suffix in ("", "-wal", "-shm", "-journal", LOCK_SUFFIX))
+        spelled = os.path.abspath(self.path)  # noqa: PTH100 - as the walk spells paths: links not resolved
+        suffixes = ("", "-wal", "-shm", "-journal", LOCK_SUFFIX)
+        return frozenset(path + suffix for path in (spelled, str(self.path.resolve())) for suffix in suffixes)
 
     def look_up(
         self, candidates: Sequence[Candidate], *, retry_failed: bool = False, retry_skipped: bool = False
@@ -119,11 +124,13 @@ class Ledger(AbstractContextManager["Ledger"]):
         A copy is final only while the file that stands for it is on the server.
         """
         query = f"""
-            SELECT f.path, f.size_bytes, f.modified_ns, f.outcome, f.copy_of IS NULL OR o.outcome IN ({_SUCCESSES})
+            SELECT f.path, f.size_bytes, f.modified_ns, f.outcome, f.copy_of IS NULL OR o.outcome IN ({_SUCCESSES}),
+                f.run = ? AND f.copy_of IS NULL
             FROM file AS f LEFT JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
+                AND o.sop_instance_uid = f.sop_instance_uid
             WHERE f.destination = ? AND f.path IN ({_marks(len(candidates))})"""  # noqa: S608 - only ? and constants
         keys = [os.fsencode(candidate.location) for candidate in candidates]
-        rows = {row[0]: row[1:] for row in self._read(query, (self._destination, *keys))}
+        rows = {row[0]: row[1:] for row in self._read(query, (self._run, self._destination, *keys))}
 
         def known(candidate: Candidate, key: bytes) -> Known | None:
             row = rows.get(key)
@@ -135,15 +142,19 @@ class Ledger(AbstractContextManager["Ledger"]):
                 or (fate is Fate.REFUSED and not retry_failed)
                 or (fate is Fate.SKIPPED and not retry_skipped and bool(row[3]))
             )
-            return Known(fate, settled)
+            return Known(fate, settled, bool(row[4]))
 
         return [known(candidate, key) for candidate, key in zip(candidates, keys, strict=True)]
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, Candidate]:
         """Return, by SOP Instance UID, the file that was sent for it and is on the server."""
+        if not sop_instance_uids:
+            return {}
+        # Without the hint SQLite takes the primary key, and reads the whole destination for every list of files.
         query = f"""
-            SELECT sop_instance_uid, path, size_bytes, modified_ns FROM file
-            WHERE destination = ? AND sop_instance_uid IN ({_marks(len(sop_instance_uids))})
+            SELECT sop_instance_uid, path, size_bytes, modified_ns FROM file INDEXED BY file_by_instance
+            WHERE destination = ? AND sop_instance_uid IS NOT NULL
+            AND sop_instance_uid IN ({_marks(len(sop_instance_uids))})
             AND outcome IN ({_SUCCESSES})"""  # noqa: S608 - only ? and constants
         rows = self._read(query, (self._destination, *sop_instance_uids))
         return {uid: Candidate(os.fsdecode(path), size, modified) for uid, path, size, modified in rows}
@@ -156,15 +167,17 @@ class Ledger(AbstractContextManager["Ledger"]):
         columns = ", ".join(f"f.{column}" for column in _COLUMNS.split(", "))
         query = f"""
             SELECT {columns}
-            FROM file AS f JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
-            WHERE f.destination = ? AND f.run = ? AND f.copy_of IS NOT NULL AND o.outcome NOT IN ({_SUCCESSES})
+            FROM file AS f INDEXED BY file_by_copy
+            JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
+            WHERE f.destination = ? AND f.run = ? AND f.copy_of IS NOT NULL
+            AND (o.outcome NOT IN ({_SUCCESSES}) OR o.sop_instance_uid IS NOT f.sop_instance_uid)
             ORDER BY f.path LIMIT ?"""  # noqa: S608 - only constants
         return [_outcome(row) for row in self._read(query, (self._destination, self._run, limit))]
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Write outcomes in one transaction; when this returns they survive the process."""
         rows = [(self._destination, self._run, *_row(outcome)) for outcome in outcomes]
-        with _explained(self.path), self._writer:
+        with self._writing, _explained(self.path), self._writer:
             self._writer.execute("BEGIN")
             self._writer.executemany(
                 f"INSERT OR REPLACE INTO file (destination, run, {_COLUMNS}) VALUES ({_marks(14)})",  # noqa: S608
@@ -180,7 +193,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     def learn_ceiling(self, ceiling_bytes: int) -> None:
         """Remember that larger bodies are refused there."""
-        with _explained(self.path):
+        with self._writing, _explained(self.path):
             self._writer.execute(
                 "UPDATE destination SET ceiling_bytes = ? WHERE id = ?", (ceiling_bytes, self._destination)
             )
@@ -310,7 +323,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 def _lock(path: Path) -> int:
     """Hold a lock beside the ledger: SQLite's own would let a second run in between two writes."""
-    lock_path = path.with_name(path.name + LOCK_SUFFIX)
+    real = path.resolve()  # a ledger reached by a link is the same ledger
+    lock_path = real.with_name(real.name + LOCK_SUFFIX)
     try:
         fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

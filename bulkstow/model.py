@@ -101,6 +101,8 @@ class Reply:
     retry_after_s: float | None = None
     location: str = ""
     """Where a redirect points."""
+    is_replayed: bool = False
+    """The body had left once before, on a pooled connection that was lost without an answer."""
 
 
 class Cause(StrEnum):

@@ -468,3 +468,26 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [("owners", "file_by_instance"), ("orphaned_copies", "file_by_copy"), ("look_up", "PRIMARY KEY")],
+)
+def test_no_question_reads_the_whole_ledger(tmp_path: Path, query: str, index: str) -> None:
+    """Each of the run's questions goes by an index: its cost does not grow with the archive."""
+    asked: list[str] = []
+    with Ledger(tmp_path / "run.db", URL) as ledger:
+        ledger._reader.set_trace_callback(asked.append)
+        match query:
+            case "owners":
+                ledger.owners(["1.2.3"])
+            case "orphaned_copies":
+                ledger.orphaned_copies(limit=10)
+            case _:
+                ledger.look_up([candidate(1)])
+        ledger._reader.set_trace_callback(None)
+        plan = " ".join(str(row[3]) for row in ledger._reader.execute(f"EXPLAIN QUERY PLAN {asked[0]}"))
+    assert index in plan
+    assert "SCAN" not in plan
+    assert "(destination=?)" not in plan

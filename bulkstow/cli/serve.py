@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import ssl
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
 
 from bulkstow.config import CountLimit, SizeLimit, Switch
 from bulkstow.errors import ConfigurationError
+from bulkstow.server.fault_plan import describe, read_plan
+from bulkstow.server.faults import Plan
 from bulkstow.server.login import Login
+from bulkstow.server.mishaps import Mishaps
 from bulkstow.server.origin import ROOT, Origin, serving
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage, Storage
 
@@ -25,6 +29,8 @@ def serve(
     discard: Switch = False,
     max_part_bytes: SizeLimit = None,
     max_requests: CountLimit = None,
+    max_connections: CountLimit = None,
+    faults: Path | None = None,
     user: str | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
@@ -47,6 +53,10 @@ def serve(
         Largest instance taken.
     max_requests
         Requests in work at once; more are answered with 503.
+    max_connections
+        Connections at once; more are closed as they come.
+    faults
+        TOML file that says what is to go wrong, and when: for testing clients.
     user
         Ask for Basic login of this user; the password comes from BULKSTOW_PASSWORD.
     tls_cert
@@ -56,27 +66,38 @@ def serve(
     """
     if not 0 <= port <= 65535:
         raise ConfigurationError(f"--port {port}: expected 0 to 65535")
+    plan = Plan() if faults is None else read_plan(faults)
     try:
         storage: Storage = DiscardStorage() if discard else DirectoryStorage(directory)
     except OSError as error:
         raise ConfigurationError(f"{directory}: instances cannot be stored there ({error.strerror})") from error
-    origin = Origin(storage, root=root, login=_login(user), max_part_bytes=max_part_bytes, max_requests=max_requests)
+    origin = Origin(
+        storage,
+        root=root,
+        login=_login(user),
+        max_part_bytes=max_part_bytes,
+        max_requests=max_requests,
+        fault=Mishaps(plan) if plan.faults else None,
+    )
     where = "nothing is kept" if discard else f"instances are stored in {directory}"
-    anyio.run(_serve, origin, host, port, _tls(tls_cert, tls_key), where)
-    return 0
-
-
-async def _serve(origin: Origin, host: str, port: int, tls: ssl.SSLContext | None, where: str) -> None:
+    running = serving(origin, host, port, _tls(tls_cert, tls_key), max_connections=max_connections)
     try:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with serving(origin, host, port, tls) as url:
-                print(f"serving {url} ({where}); Ctrl-C ends it", flush=True)
-                async for _ in signals:
-                    return
+        anyio.run(_serve, running, where, plan)
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; try another --port"
         ) from error
+    return 0
+
+
+async def _serve(running: AbstractAsyncContextManager[str], where: str, plan: Plan) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with running as url:
+            print(f"serving {url} ({where}); Ctrl-C ends it", flush=True)
+            for fault in plan.faults:
+                print(f"  fault {fault.place}: {describe(fault)}", flush=True)
+            async for _ in signals:
+                return
 
 
 def _login(user: str | None) -> Login | None:

@@ -118,18 +118,22 @@ class Body:
         left_bytes = candidate.size_bytes
         try:
             async with _opened(candidate.location, self._readers) as file:
-                _compare(instance, os.fstat(file.fileno()))
+                await self._compare_in_thread(instance, file.fileno())
                 async with aclosing(_read_ahead(lambda: file.read(HOP_BYTES))) as pieces:
                     async for piece in pieces:
                         left_bytes -= len(piece)
                         if left_bytes <= 0:
                             # Before the last bytes leave: a request that is not finished is not stored.
-                            _compare(instance, os.fstat(file.fileno()))
+                            await self._compare_in_thread(instance, file.fileno())
                         yield piece
         except OSError as error:
             raise SourceChanged(instance, _unreadable(error)) from error
         if left_bytes:
             raise SourceChanged(instance, _changed_size(candidate, candidate.size_bytes - left_bytes))
+
+    async def _compare_in_thread(self, instance: Instance, fd: int) -> None:
+        # A file system over the network may take its time for this too.
+        _compare(instance, await asyncio.get_running_loop().run_in_executor(self._readers, os.fstat, fd))
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import os
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace, TracebackType
@@ -23,7 +23,7 @@ import aiohttp
 import anyio
 
 from bulkstow.config import DestinationSettings
-from bulkstow.errors import ConfigurationError, DestinationRefused
+from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.model import Cause, Interruption, Reply
 
 ANSWER_LIMIT_BYTES = 64 * 2**20
@@ -76,9 +76,13 @@ class HttpClient:
         """
         trail = _Trail()
         result = await self._exchange(request, self._pooled, trail)
-        if trail.reused and isinstance(result, Interruption) and result.cause is Cause.DISCONNECTED:
-            return await self._exchange(request, self._fresh, _Trail())
-        return result
+        if not (trail.reused and isinstance(result, Interruption) and result.cause is Cause.DISCONNECTED):
+            return result
+        again = await self._exchange(request, self._fresh, _Trail())
+        # What left the first time may have been stored, whatever becomes of the second.
+        if isinstance(again, Interruption):
+            return replace(again, body_started=again.body_started or trail.body_started)
+        return replace(again, is_replayed=trail.body_started)
 
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
@@ -110,11 +114,16 @@ class HttpClient:
                 if trail.body_started and not trail.body_ended:
                     response.close()  # it answered before it had heard us out: neither go on, nor keep the connection
                 return answer
-        except _UNTRUSTED as error:
+        except aiohttp.ClientConnectorCertificateError as error:
             raise DestinationRefused(
                 f"the certificate of {self._settings.root} is not trusted ({_words(error)}): "
                 "give its authority with --ca-file, or --insecure"
             ) from error
+        except aiohttp.ClientHttpProxyError as error:
+            # `from None`: the exception, and a traceback of it, would show the proxy's URL and the password in it.
+            if error.status == 407:
+                raise LoginRefused("the proxy refuses our login (407): check the proxy in the environment") from None
+            return Interruption(Cause.UNREACHABLE, body_started=False, detail=f"the proxy answers {error.status}")
         except _UNREACHABLE as error:
             return Interruption(Cause.UNREACHABLE, body_started=False, detail=_words(error))
         except _Overlong as error:
@@ -160,7 +169,6 @@ class _Trail:
                 await self.closed.wait()
 
 
-_UNTRUSTED = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)
 _UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError, aiohttp.ConnectionTimeoutError)
 
 
@@ -231,8 +239,17 @@ def _proxy(url: str) -> str | None:
 
 def _words(error: BaseException) -> str:
     match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection in time"
         case aiohttp.ClientConnectorCertificateError():
             return str(error.certificate_error)
+        case (
+            aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError(reason=str(reason)))
+            | ssl.SSLError(reason=str(reason))
+        ):
+            return f"TLS: {reason.lower().replace('_', ' ')}"
+        case aiohttp.ClientResponseError():
+            return f"HTTP {error.status} {error.message}"  # its own words hold the URL, and a proxy's URL a password
         case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
             # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
             return os.strerror(number)

@@ -24,7 +24,6 @@ from bulkstow.destination.body import Body
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spoiled
-from bulkstow.policy.settlement import is_absence
 from bulkstow.wire.multipart import BOUNDARY_ALPHABET, BOUNDARY_LENGTH, content_type
 
 THINKING_S_PER_MIB = 1.0
@@ -47,8 +46,8 @@ class Destination(Protocol):
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Ask which of the instances are there; return their SOP Instance UIDs, or how the question failed."""
 
-    async def probe(self) -> bool:
-        """Say whether anybody is there."""
+    async def probe(self) -> Reply | Interruption:
+        """Ask for anything, to see whether anybody is there."""
 
 
 class StowDestination:
@@ -93,9 +92,9 @@ class StowDestination:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
         return await qido.find(self._get, instances)
 
-    async def probe(self) -> bool:
-        """Ask for anything, and say whether the server itself answers; what it answers does not matter."""
-        return not is_absence(await self._get("/studies", {"limit": "1"}))
+    async def probe(self) -> Reply | Interruption:
+        """Ask for any study, to see whether anybody answers."""
+        return await self._get("/studies", {"limit": "1"})
 
     async def reach(self) -> None:
         """Ask the server for anything, to tell a wrong address, certificate or login before a file is read.
@@ -103,7 +102,7 @@ class StowDestination:
         Raises DestinationRefused and LoginRefused.
         """
         root = self._settings.root
-        match await self._get("/studies", {"limit": "1"}):
+        match await self.probe():
             case Interruption(cause=Cause.UNREACHABLE, detail=why):
                 raise DestinationRefused(f"cannot connect to {root}: {why}; is the server running, is the URL right?")
             case Reply(status=401):

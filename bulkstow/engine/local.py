@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
 import anyio
 import anyio.abc
@@ -23,14 +23,14 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
 from bulkstow.engine.descriptors import make_room
-from bulkstow.errors import ConfigurationError, RunStopped
+from bulkstow.errors import BulkstowError, ConfigurationError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Fate, Summary
 from bulkstow.pipeline.run import Run
 from bulkstow.progress.display import Display
 from bulkstow.progress.events import Taken
 from bulkstow.progress.tally import Tally
-from bulkstow.source.listing import read_list
+from bulkstow.source.listing import PatientStream, read_list
 from bulkstow.source.walk import check_sources, walk
 
 
@@ -57,7 +57,12 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
     started_s = time.monotonic()
     settings = _within_limits(job.settings, display)
     with ExitStack() as stack:
-        names = chain(_distinct(job.sources), _listed(job, stack))
+        given_up = threading.Event()
+
+        def is_given_up() -> bool:
+            return given_up.is_set() or upload.is_over
+
+        names = chain(_distinct(job.sources), _listed(job, stack, is_given_up))
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
         async with StowDestination(
             job.destination,
@@ -66,23 +71,23 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
             on_taken=lambda size_bytes: tally.tell(Taken(size_bytes)),
         ) as destination:
             await destination.reach()
-            run = Run(settings, destination, ledger, tally, trust_status=job.destination.trust_status)
+            upload = Run(settings, destination, ledger, tally, trust_status=job.destination.trust_status)
             lists = walk(names, exclude=ledger.files)
-            stopped_by: RunStopped | None = None
+            stopped_by: BulkstowError | None = None
             async with anyio.create_task_group() as beside:
-                beside.start_soon(_watch, display, tally)
+                beside.start_soon(_watch, display, tally, given_up)
                 if heed_signals:
-                    beside.start_soon(_heed_signals, run, display, beside.cancel_scope)
+                    beside.start_soon(_heed_signals, upload, display, given_up, beside.cancel_scope)
                 try:
-                    await run.carry_out(lists)
-                except RunStopped as stop:
+                    await upload.carry_out(lists)
+                except BulkstowError as stop:
                     stopped_by = stop  # raised outside: the task group would wrap it in a group of one
                 finally:
                     beside.cancel_scope.cancel()
                     display.close(tally)
             if stopped_by is not None:
                 raise stopped_by
-    return summary_of(job, tally, time.monotonic() - started_s, complete=not run.is_draining)
+    return summary_of(job, tally, time.monotonic() - started_s, complete=not upload.is_draining)
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:
@@ -107,13 +112,17 @@ def summary_of(job: Job, tally: Tally, elapsed_s: float, *, complete: bool) -> S
     )
 
 
-async def _watch(display: Display, tally: Tally) -> None:
-    while True:
-        await anyio.sleep(display.interval_s)
-        display.show(tally)
+async def _watch(display: Display, tally: Tally, given_up: threading.Event) -> None:
+    """Show the figures until the run ends; however it ends, who waits for names is let go."""
+    try:
+        while True:
+            await anyio.sleep(display.interval_s)
+            display.show(tally)
+    finally:
+        given_up.set()
 
 
-async def _heed_signals(run: Run, display: Display, scope: anyio.CancelScope) -> None:
+async def _heed_signals(run: Run, display: Display, given_up: threading.Event, scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             if run.is_draining:
@@ -121,6 +130,7 @@ async def _heed_signals(run: Run, display: Display, scope: anyio.CancelScope) ->
                 return
             display.say("stopping: what is under way is finished and recorded; once more stops at once")
             run.drain()
+            given_up.set()
 
 
 def _distinct(sources: tuple[str, ...]) -> list[str]:
@@ -134,16 +144,26 @@ def _distinct(sources: tuple[str, ...]) -> list[str]:
     return list(distinct)
 
 
-def _listed(job: Job, stack: ExitStack) -> Iterator[str]:
-    if job.files_from is None:
+def _listed(job: Job, stack: ExitStack, is_given_up: Callable[[], bool]) -> Iterator[str]:
+    """Open the list of files at once, and read it as names are wanted."""
+    name = job.files_from
+    if name is None:
         return iter(())
-    return read_list(_open_list(job.files_from, stack), null_separated=job.null_separated)
-
-
-def _open_list(name: str, stack: ExitStack) -> BinaryIO:
-    if name == "-":
-        return sys.stdin.buffer
     try:
-        return stack.enter_context(Path(name).open("rb"))
+        descriptor = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigurationError(f"--files-from {name}: cannot be read ({error.strerror})") from error
+        raise _unreadable(name, error) from error
+    if name != "-":
+        stack.callback(os.close, descriptor)
+    return _names(PatientStream(descriptor, is_given_up), job)
+
+
+def _names(stream: PatientStream, job: Job) -> Iterator[str]:
+    try:
+        yield from read_list(stream, null_separated=job.null_separated)
+    except OSError as error:
+        raise _unreadable(str(job.files_from), error) from error
+
+
+def _unreadable(name: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"--files-from {name}: cannot be read ({error.strerror or error})")

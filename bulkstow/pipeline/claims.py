@@ -38,8 +38,11 @@ class Claims:
             uid, candidate = instance.header.sop_instance_uid, instance.candidate
             is_ours = claimant is candidate
             owner = owners.get(uid)
-            if not is_ours and claimant.location == candidate.location:
+            if owner == candidate or (not is_ours and claimant.location == candidate.location):
+                # Named twice: it is under way, or has been recorded since the scan looked it up.
                 again.append(candidate)
+                if is_ours:
+                    del under_way[uid]
             elif owner is not None and _stands_for(owner, candidate):
                 copies.append(_copy(instance, owner))
                 if is_ours:

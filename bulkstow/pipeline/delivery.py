@@ -12,20 +12,19 @@ from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from bulkstow.config import show_duration
 from bulkstow.destination.stow import Destination
-from bulkstow.errors import DestinationRefused, RunStopped
+from bulkstow.errors import RunStopped
 from bulkstow.ledger import Ledger
 from bulkstow.model import Attempt, Outcome
 from bulkstow.pipeline.claims import Claims
 from bulkstow.pipeline.outbox import Outbox
+from bulkstow.pipeline.watch import Watch
 from bulkstow.policy.batching import Batcher
-from bulkstow.policy.retry import Backoff, Breaker
+from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import Ask, Errand, Later, Pressure, Rules, Send, Settlement, settle, settle_asked
-from bulkstow.progress.events import Ended, Outage, Recorded, Reporter, Started
+from bulkstow.progress.events import Ended, Recorded, Reporter, Started
 
 ROWS_PER_COMMIT = 2000
 """A commit costs about 0.1 ms in WAL mode and a row 5 µs; more rows at once would only hold outcomes back."""
@@ -41,27 +40,23 @@ class Delivery:
     destination: Destination
     outbox: Outbox
     batcher: Batcher
-    breaker: Breaker
     backoff: Backoff
     rules: Rules
     ledger: Ledger
     reporter: Reporter
-    tasks: TaskGroup
-    give_up_after_s: float | None = None
-    """How long a destination that is gone is waited for; None is for ever."""
     admitted: bool = False
     """The destination has stored something for us."""
     stopped_by: RunStopped | None = None
     """What ended the run early: the other senders finish what they have, then it is raised."""
 
-    async def send(self, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
+    async def send(self, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
         """Carry out errands until there are no more."""
         async with outcomes:
             while (errand := await self.outbox.take()) is not None:
                 try:
-                    settlement = await self._carry_out(errand)
+                    settlement = await self._carry_out(errand, watch)
                 except RunStopped as stop:
-                    self._stop(stop)
+                    self.stop(stop)
                     self.outbox.done(errand, ())
                     return
                 if settlement.too_large_bytes is not None:
@@ -69,10 +64,11 @@ class Delivery:
                 if settlement.outcomes:
                     self.admitted = self.admitted or any(outcome.fate.is_success for outcome in settlement.outcomes)
                     await outcomes.send(list(settlement.outcomes))
-                self._feel(settlement.pressure)
-                self.outbox.done(errand, self._times(settlement.again))
+                watch.feel(errand, settlement.pressure)
+                answered = settlement.pressure not in (Pressure.GONE, Pressure.NONE)
+                self.outbox.done(errand, self._times(settlement.again), answered=answered)
 
-    async def _carry_out(self, errand: Errand) -> Settlement:
+    async def _carry_out(self, errand: Errand, watch: Watch) -> Settlement:
         match errand:
             case Send(batch):
                 self.reporter.tell(Started(batch))
@@ -80,49 +76,13 @@ class Delivery:
                     result = await self.destination.send(batch)
                 finally:
                     self.reporter.tell(Ended(batch))
-                return settle(Attempt(batch, result), self.rules, outage=self._is_outage(), admitted=self.admitted)
+                return settle(Attempt(batch, result), self.rules, outage=watch.is_outage, admitted=self.admitted)
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
-                return settle_asked(errand, answer, outage=self._is_outage())
+                return settle_asked(errand, answer, outage=watch.is_outage)
 
-    def _is_outage(self) -> bool:
-        # What is left at the end and has no room there burns its attempts: it may be what there is never room for.
-        return self.breaker.is_open and not (self.breaker.is_full and self.outbox.is_ending)
-
-    def _feel(self, pressure: Pressure) -> None:
-        breaker = self.breaker
-        was_open, was_asked_for = breaker.is_open, breaker.is_open and not breaker.is_full
-        match pressure:
-            case Pressure.GONE | Pressure.FULL:
-                breaker.gone(anyio.current_time(), full=pressure is Pressure.FULL)
-            case Pressure.EASED | Pressure.BUSY:
-                breaker.alive()
-            case Pressure.NONE:
-                breaker.unclear()
-        if breaker.is_open != was_open:
-            self.reporter.tell(Outage(is_over=was_open))
-            self.outbox.look_again()
-        if breaker.is_open and not breaker.is_full and not was_asked_for:
-            self.tasks.start_soon(self._await_return)
-
-    async def _await_return(self) -> None:
-        """Ask now and then whether the destination is back, until it is, or until it has been gone for too long."""
-        breaker = self.breaker
-        while True:
-            await self.outbox.rest(breaker.wait_s(anyio.current_time()))
-            if self.outbox.is_abandoned or breaker.is_full or not breaker.is_open:
-                return
-            if await self.destination.probe():
-                self._feel(Pressure.EASED)
-                return
-            now_s = anyio.current_time()
-            breaker.probed_in_vain(now_s)
-            if self.give_up_after_s is not None and breaker.open_for_s(now_s) >= self.give_up_after_s:
-                gone_for = show_duration(breaker.open_for_s(now_s))
-                self._stop(DestinationRefused(f"the server has not answered for {gone_for}: run again when it is back"))
-                return
-
-    def _stop(self, stop: RunStopped) -> None:
+    def stop(self, stop: RunStopped) -> None:
+        """End the run early, in good order."""
         self.stopped_by = self.stopped_by or stop
         self.outbox.abandon()
 
@@ -159,7 +119,7 @@ async def record(
                 await _write(_gather(arrived, outcomes.receive_nowait), ledger, claims, reporter)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                if left := _gather([], outcomes.receive_nowait):
+                while left := _gather([], outcomes.receive_nowait):
                     await _write(left, ledger, claims, reporter)
             raise
 

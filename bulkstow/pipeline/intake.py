@@ -62,7 +62,7 @@ async def scan(
         return None if sight is None else _sift(sight, ledger, inspection)
 
     async with found, outcomes:
-        while not outbox.is_abandoned and (sighting := await anyio.to_thread.run_sync(look)) is not None:
+        while (sighting := await anyio.to_thread.run_sync(look)) is not None and not outbox.is_abandoned:
             for event in sighting.events:
                 reporter.tell(event)
             if sighting.outcomes:
@@ -74,17 +74,18 @@ async def scan(
 
 
 def _sift(sight: Sequence[Candidate | Outcome], ledger: Ledger, inspection: Inspection) -> _Sighting:
-    candidates = [item for item in sight if isinstance(item, Candidate)]
-    outcomes = [item for item in sight if isinstance(item, Outcome)]
+    by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in sight}
+    candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
+    outcomes = [item for item in by_path.values() if isinstance(item, Outcome)]
     known = ledger.look_up(
         candidates, retry_failed=inspection.retry_failed, retry_skipped=inspection.accept_missing_preamble
     )
-    final = Counter(k.fate for k in known if k is not None and k.is_final)
-    events: list[Event] = [Found(len(sight), sum(c.size_bytes for c in candidates))]
-    if final:
+    # What this run has recorded already was named twice: it is one file.
+    new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
+    events: list[Event] = [Found(len(new) + len(outcomes), sum(candidate.size_bytes for candidate, _ in new))]
+    if final := Counter(k.fate for _, k in new if k is not None and k.is_final):
         events.append(Known(final))
-    open_ = [c for c, k in zip(candidates, known, strict=True) if k is None or not k.is_final]
-    return _Sighting(open_, outcomes, tuple(events))
+    return _Sighting([c for c, k in new if k is None or not k.is_final], outcomes, tuple(events))
 
 
 async def inspect(

@@ -64,6 +64,11 @@ class Outbox:
         """Nothing fresh is left or will come."""
         return self._ended and not self._fresh
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing is left, under way, or to come."""
+        return self._ended and not (self._fresh or self._due or self._parked or self._in_flight)
+
     def end(self) -> None:
         """Nothing fresh will come."""
         self._ended = True
@@ -83,16 +88,16 @@ class Outbox:
             if (errand := self._next(now_s)) is not None:
                 self._start(errand)
                 return errand
-            if self._ended and not (self._fresh or self._due or self._parked or self._in_flight):
+            if self.is_over:
                 return None
             changed = self._changed
             with anyio.move_on_after(self._wait_s(now_s)):
                 await changed.wait()
 
-    def done(self, errand: Errand, again: Iterable[tuple[float, Errand]]) -> None:
-        """Take back an errand that ended, and park what is left of it until the times given."""
+    def done(self, errand: Errand, again: Iterable[tuple[float, Errand]], *, answered: bool = True) -> None:
+        """Take back an errand that ended, answered or not, and park what is left of it until the times given."""
         self._in_flight -= 1
-        self._lanes.finish(errand.batch)
+        self._lanes.finish(errand.batch, answered=answered)
         if not self.is_abandoned:
             for due_s, later in again:
                 heapq.heappush(self._parked, (due_s, next(self._order), later))
@@ -140,9 +145,9 @@ class Outbox:
         self._notify()
 
     async def rest(self, duration_s: float) -> None:
-        """Wait so long, or until the outbox is abandoned."""
+        """Wait so long, or until nothing is left to do, or the breaker has closed."""
         until_s = anyio.current_time() + duration_s
-        while not self.is_abandoned and (left_s := until_s - anyio.current_time()) > 0:
+        while self._breaker.is_open and not self.is_over and (left_s := until_s - anyio.current_time()) > 0:
             changed = self._changed
             with anyio.move_on_after(left_s):
                 await changed.wait()
@@ -154,4 +159,4 @@ class Outbox:
 
 def is_retry(errand: Errand) -> bool:
     """Say whether this repeats a request that failed; a batch taken apart to find a culprit does not."""
-    return isinstance(errand, Send) and errand.batch.faults + errand.batch.doubts > 0
+    return isinstance(errand, Send) and not errand.is_piece and errand.batch.faults + errand.batch.doubts > 0

@@ -19,6 +19,7 @@ from bulkstow.pipeline.claims import Claims
 from bulkstow.pipeline.delivery import Delivery, record
 from bulkstow.pipeline.intake import Inspection, assemble, inspect, scan
 from bulkstow.pipeline.outbox import Outbox
+from bulkstow.pipeline.watch import Watch
 from bulkstow.policy.batching import Batcher, BatchLimits
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
@@ -64,6 +65,11 @@ class Run:
         if self._outbox is not None:
             self._outbox.abandon()
 
+    @property
+    def is_over(self) -> bool:
+        """True when nothing more is begun: it was drained, or stopped by what no retry mends."""
+        return self._outbox is not None and self._outbox.is_abandoned
+
     async def carry_out(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
         """Send what the lists name and the ledger has not settled.
 
@@ -89,18 +95,18 @@ class Run:
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](LISTS_AHEAD * settings.concurrency)
+        delivery = Delivery(self._destination, outbox, batcher, self._backoff, self._rules, self._ledger, reporter)
+        if self.is_draining:
+            outbox.abandon()
         try:
             async with anyio.create_task_group() as stages, outcomes_in:
-                delivery = Delivery(
+                watch = Watch(
+                    self._breaker,
                     self._destination,
                     outbox,
-                    batcher,
-                    self._breaker,
-                    self._backoff,
-                    self._rules,
-                    self._ledger,
                     reporter,
                     stages,
+                    delivery.stop,
                     settings.give_up_after_s,
                 )
                 stages.start_soon(
@@ -109,7 +115,7 @@ class Run:
                 stages.start_soon(inspect, found, inspection, claims, instances_in, outcomes_in.clone(), reporter)
                 stages.start_soon(assemble, instances, batcher, outbox)
                 for _ in range(settings.concurrency):
-                    stages.start_soon(delivery.send, outcomes_in.clone())
+                    stages.start_soon(delivery.send, watch, outcomes_in.clone())
                 stages.start_soon(record, outcomes, self._ledger, claims, reporter)
                 outcomes_in.close()
         except BaseExceptionGroup as group:

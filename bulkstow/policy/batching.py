@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from bulkstow.model import Batch, Instance
+from bulkstow.wire.multipart import PART_OVERHEAD_BYTES
 
 OPEN_STUDIES = 64
 """Open batches at once. Archives are mostly stored study by study, so a handful is open at a time; the bound is for
@@ -36,11 +37,15 @@ class Batcher:
     """Gathers instances into batches that keep the limits.
 
     `keep_studies` gives each study its batches; without it instances are taken as they come. An instance larger than
-    the byte limit goes alone. Batches are numbered from 1 in the order in which they are closed.
+    the byte limit goes alone. `overhead_bytes` is what framing adds to each. Batches are numbered from 1, in the order
+    in which they are closed.
     """
 
-    def __init__(self, limits: BatchLimits, *, keep_studies: bool = True) -> None:
+    def __init__(
+        self, limits: BatchLimits, *, keep_studies: bool = True, overhead_bytes: int = PART_OVERHEAD_BYTES
+    ) -> None:
         self.limits = limits
+        self._overhead_bytes = overhead_bytes
         self._keep_studies = keep_studies
         self._open: dict[str, _Open] = {}
         self._closed_count = 0
@@ -58,7 +63,7 @@ class Batcher:
                 lane = self._open[study] = _Open()
             lane.instances.append(instance)
             lane.sop_instance_uids.add(instance.header.sop_instance_uid)
-            lane.size_bytes += instance.candidate.size_bytes
+            lane.size_bytes += instance.candidate.size_bytes + self._overhead_bytes
             if self._full(lane):
                 yield self._close(study)
 
@@ -70,7 +75,7 @@ class Batcher:
     def _fits(self, lane: _Open, instance: Instance) -> bool:
         limit_bytes = self.limits.size_bytes
         return (
-            limit_bytes is None or lane.size_bytes + instance.candidate.size_bytes <= limit_bytes
+            limit_bytes is None or lane.size_bytes + instance.candidate.size_bytes + self._overhead_bytes <= limit_bytes
         ) and instance.header.sop_instance_uid not in lane.sop_instance_uids
 
     def _full(self, lane: _Open) -> bool:

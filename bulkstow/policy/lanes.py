@@ -40,12 +40,12 @@ class Lanes:
             self._studies.setdefault(uid, _Study()).under_way += 1
             self._studies.move_to_end(uid)
 
-    def finish(self, batch: Batch) -> None:
-        """Count it as ended; from now on its studies are known to the server."""
+    def finish(self, batch: Batch, *, answered: bool = True) -> None:
+        """Count it as ended; if the server has answered, its studies are known there from now on."""
         for uid in studies_of(batch):
             study = self._studies[uid]
             study.under_way -= 1
-            study.known = True
+            study.known = study.known or answered
         for uid in list(islice(self._studies, max(0, len(self._studies) - REMEMBERED_STUDIES))):
             if not self._studies[uid].under_way:
                 del self._studies[uid]

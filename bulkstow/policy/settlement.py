@@ -36,6 +36,9 @@ from bulkstow.wire.dialects import FailureClass, classify, meaning
 AMBIGUOUS_TRIES = 3
 """Code 272 is bad content at one server and a lost race for a database row at another; a race is won by the third."""
 
+LONGEST_WORD_BYTES = 200
+"""dcmjs answers `success`; what is longer, or HTML, was not written by a STOW-RS service."""
+
 ASKS = 3
 """Servers index late; what QIDO-RS does not find at once it is asked for again, with growing pauses."""
 
@@ -55,15 +58,18 @@ class Send:
     """To do: send this batch."""
 
     batch: Batch
+    is_piece: bool = False
+    """It is part of a batch that was taken apart to find a culprit; that is no retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `unconfirmed` for `reason`."""
+    """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `otherwise`, for `reason`."""
 
     batch: Batch
     reason: str
     asked: int = 0
+    otherwise: Fate = Fate.UNCONFIRMED
 
 
 Errand = Send | Ask
@@ -119,6 +125,7 @@ def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, admitted: bo
         case Interruption() as interruption:
             return _settle_interruption(batch, interruption, rules, outage=outage)
         case Reply() as reply:
+            batch = replace(batch, may_be_stored=batch.may_be_stored or reply.is_replayed)
             return _settle_reply(batch, reply, rules, outage=outage, admitted=admitted)
 
 
@@ -137,34 +144,36 @@ _OUT_OF_SERVICE = (502, 503, 504)
 def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, outage: bool = False) -> Settlement:
     """Decide what a QIDO-RS query settles: the SOP Instance UIDs that are there, or how the query failed.
 
-    Raises as `settle` does, for a login that is refused meanwhile.
+    A server that stores for us may not let us ask, or have nobody to ask: that says nothing of its health.
     """
     batch = ask.batch
     asked_once_more = ask.asked + 1
     at_least_s = None
     match answer:
-        case Interruption() | Reply() as failed if _is_excused(failed, outage=outage):
+        case Interruption() as interruption if _is_excused(interruption, outage=outage):
             return Settlement(again=(Later(ask, Delay.BACKOFF),), pressure=Pressure.GONE)
         case Interruption() as interruption:
             missing, answered = batch.instances, f"gave no answer ({interruption.cause})"
             pressure = _felt(interruption)
-        case Reply(status=401):
-            raise LoginRefused("the server refuses our login (401) to a QIDO-RS query")
         case Reply() as reply:
-            missing, answered, pressure = batch.instances, f"answers {_status_reason(reply)}", _felt(reply)
+            missing, answered, pressure = batch.instances, f"answers {_status_reason(reply)}", Pressure.NONE
             at_least_s = reply.retry_after_s
             if reply.status < 500 and reply.status not in (408, 425, 429):
                 asked_once_more = ASKS  # a service that is not there will not be there next time
         case found:
             missing = tuple(i for i in batch.instances if i.header.sop_instance_uid not in found)
-            answered, pressure = "does not find it", Pressure.EASED
+            answered, pressure = _NOT_FOUND, Pressure.EASED
     there = [i for i in batch.instances if i not in missing]
     outcomes = _outcomes(batch, there, Fate.STORED, f"{ask.reason}; QIDO-RS finds it")
     if missing and asked_once_more < ASKS:
         again = replace(ask, batch=replace(batch, instances=missing), asked=asked_once_more)
         return Settlement(outcomes, (Later(again, Delay.BACKOFF, at_least_s),), pressure)
     reason = f"{ask.reason}; QIDO-RS {answered}"
-    return Settlement(outcomes + _outcomes(batch, missing, Fate.UNCONFIRMED, reason), pressure=pressure)
+    fate = ask.otherwise if answered == _NOT_FOUND else Fate.UNCONFIRMED
+    return Settlement(outcomes + _outcomes(batch, missing, fate, reason), pressure=pressure)
+
+
+_NOT_FOUND = "does not find it"
 
 
 def _settle_spoiled(batch: Batch, spoiled: Spoiled) -> Settlement:
@@ -200,7 +209,9 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
         response = store_response.read(reply.body)
     except StoreResponseError:
         response = StoreResponse()
-    named, again, unnamed, pressure = _settle_named(batch, response, rules, outage=outage, admitted=admitted)
+    named, again, unnamed, pressure = _settle_named(
+        batch, response, rules, reply.warning, outage=outage, admitted=admitted
+    )
     again = tuple(replace(later, at_least_s=reply.retry_after_s) for later in again)
     if not unnamed:
         return Settlement(named, again, pressure)
@@ -225,9 +236,11 @@ def _stop_if_hopeless(reply: Reply) -> None:
                 "to which /studies is added"
             )
         case 411:
-            raise DestinationRefused("the server wants a Content-Length (411): leave out --chunked")
+            raise DestinationRefused(
+                "the server wants a Content-Length (411): leave out --chunked, or look for a proxy that takes it away"
+            )
         case status if 300 <= status < 400:
-            where = f" to {reply.location}" if reply.location else ""
+            where = f" to {_printable(reply.location)}" if reply.location else ""
             raise DestinationRefused(f"the server redirects{where} (HTTP {status}): give that URL's root as --url")
         case _:
             return
@@ -238,13 +251,9 @@ def _settle_unnamed(
 ) -> Settlement:
     """Settle instances of the batch `sent` that the answer does not name, though it may list others."""
     alone = len(sent.instances) == 1
+    if 200 <= reply.status < 300:
+        return _settle_unlisted(batch, reply, rules, alone=alone, lists_any=lists_any)
     match reply.status:
-        case status if 200 <= status < 300:
-            if rules.trust_status and not lists_any:
-                return Settlement(_outcomes(batch, batch.instances, Fate.STORED, f"HTTP {status}, trusted"))
-            if alone:
-                return Settlement(again=(Later(Ask(batch, f"HTTP {status} without naming it")),))
-            return Settlement(again=_singly(replace(batch, may_be_stored=True)))
         case 413:
             larger = Settlement(too_large_bytes=sent.size_bytes, pressure=Pressure.BUSY)
             if alone:
@@ -264,6 +273,9 @@ def _settle_unnamed(
         case status if status >= 500:
             again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=1)
             return Settlement(again=again)
+        case 409 if alone and batch.may_be_stored:
+            # A bare 409 is not 'duplicate', but after a request without an answer it may mean just that.
+            return Settlement(again=(Later(Ask(batch, reason, otherwise=Fate.REFUSED)),))
         case _ if alone:
             return Settlement(_outcomes(batch, batch.instances, Fate.REFUSED, reason))
         case _ if lists_any:
@@ -272,8 +284,17 @@ def _settle_unnamed(
             return Settlement(again=_halves(batch))
 
 
+def _settle_unlisted(batch: Batch, reply: Reply, rules: Rules, *, alone: bool, lists_any: bool) -> Settlement:
+    """Settle instances that a 2xx does not name: alone first, then by QIDO-RS; the status proves nothing."""
+    if rules.trust_status and not lists_any and _is_plain(reply.body):
+        return Settlement(_outcomes(batch, batch.instances, Fate.STORED, f"HTTP {reply.status}, trusted"))
+    if alone:
+        return Settlement(again=(Later(Ask(batch, f"HTTP {reply.status} without naming it")),))
+    return Settlement(again=_singly(replace(batch, may_be_stored=True)))
+
+
 def _settle_named(
-    batch: Batch, response: StoreResponse, rules: Rules, *, outage: bool, admitted: bool
+    batch: Batch, response: StoreResponse, rules: Rules, warning: str, *, outage: bool, admitted: bool
 ) -> tuple[tuple[Outcome, ...], tuple[Later, ...], list[Instance], Pressure]:
     """Settle instances that the answer names; return outcomes, what goes again, who is not named, and the pressure."""
     by_uid = {instance.header.sop_instance_uid: instance for instance in batch.instances}
@@ -299,7 +320,8 @@ def _settle_named(
             outcomes += done
             again += later
         elif uid in warned:
-            outcomes += _outcomes(batch, [instance], Fate.WARNED, meaning(warned[uid].code))
+            told = f" ({_printable(warning)})" if warning else ""
+            outcomes += _outcomes(batch, [instance], Fate.WARNED, meaning(warned[uid].code) + told)
         elif uid in stored:
             outcomes += _outcomes(batch, [instance], Fate.STORED, "")
     full = bool(failed) and all(classify(i.code) is FailureClass.BUSY for i in failed.values())
@@ -348,15 +370,15 @@ def _settle_failed(
 def _gather(again: Iterable[Later]) -> tuple[Later, ...]:
     """Put instances that wait for the same reason back into one request; what is to go alone (no delay) stays alone."""
     alone: list[Later] = []
-    together: dict[Delay, list[Batch]] = {}
+    together: dict[tuple[Delay, int], list[Batch]] = {}
     for later in again:
         if later.delay is Delay.NONE:
             alone.append(later)
         else:
-            together.setdefault(later.delay, []).append(later.errand.batch)
+            together.setdefault((later.delay, later.errand.batch.faults), []).append(later.errand.batch)
     return tuple(alone) + tuple(
         Later(Send(replace(batches[0], instances=tuple(i for b in batches for i in b.instances))), delay)
-        for delay, batches in together.items()
+        for (delay, _), batches in together.items()
     )
 
 
@@ -371,7 +393,7 @@ def _after_fault(
     batch = replace(batch, faults=batch.faults + 1)
 
     def later(part: Batch) -> Later:
-        return Later(Send(part), Delay.BACKOFF, at_least_s)
+        return Later(Send(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
 
     if batch.faults >= rules.attempts:
         return (Later(Ask(batch, f"{batch.faults} attempts, the last: {reason}"), Delay.BACKOFF, at_least_s),)
@@ -383,7 +405,7 @@ def _after_fault(
 
 
 def _at_once(batch: Batch) -> Later:
-    return Later(Send(batch))
+    return Later(Send(batch, is_piece=True))
 
 
 def _halves(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
@@ -400,5 +422,19 @@ def _outcomes(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: s
 
 
 def _status_reason(reply: Reply) -> str:
-    told = reply.warning or store_response.error_text(reply.body)
+    told = _printable(reply.warning) or store_response.error_text(reply.body)
     return f"HTTP {reply.status} ({told or 'no reason given'})"
+
+
+def _printable(text: str) -> str:
+    """Return what a header says, cut and cleaned as an error's text is: it is the server's, and goes to a terminal."""
+    return store_response.error_text(text.encode("utf-8", "replace"))
+
+
+def _is_plain(body: bytes) -> bool:
+    """Say whether a body that lists nothing is empty, a bare word, or a response: not somebody's login page."""
+    try:
+        store_response.read(body)
+    except StoreResponseError:
+        return len(body) < LONGEST_WORD_BYTES and b"<" not in body
+    return True

@@ -1,17 +1,18 @@
 """The embedded DICOMweb origin: routes, and the words of HTTP around what the other modules do.
 
-Owns status codes and media types (PS3.18 §10.4 to §10.6), the login, and the seam for faults. It is for tests, demos
+Owns status codes (PS3.18 §10.4 to §10.6), the login, and the seam for faults. It is for tests, demos
 and measurements: it streams, so that a part may be larger than memory, and stores what it says it has stored, but it is
 no archive. Refuses to log: a path holds UIDs, and those are somebody's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
+from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -20,13 +21,12 @@ from yarl import URL
 
 from bulkstow.errors import MultipartError
 from bulkstow.model import Header, StoreResponse
-from bulkstow.server import query, retrieve, store
+from bulkstow.server import media, query, retrieve, store
 from bulkstow.server.catalogue import is_uid
-from bulkstow.server.doorman import doorman
+from bulkstow.server.doorman import Doorman
 from bulkstow.server.login import Login
 from bulkstow.server.storage import Storage
-from bulkstow.wire.multipart_reader import MultipartReader, boundary_of, read_content_type
-from bulkstow.wire.store_response import to_json, to_xml
+from bulkstow.wire.multipart_reader import MultipartReader, boundary_of
 
 ROOT = "/dicom-web"
 
@@ -35,10 +35,6 @@ _READ_BYTES = 256 * 1024
 
 _SHUTDOWN_S = 2.0
 """Whoever is still sending when the origin ends has this long."""
-
-_DEFAULT_NOTATION = "application/dicom+json"
-_NOTATIONS = {_DEFAULT_NOTATION: to_json, "application/json": to_json, "application/dicom+xml": to_xml}
-_ACCEPTED = {name: name for name in _NOTATIONS} | {"application/*": _DEFAULT_NOTATION, "*/*": _DEFAULT_NOTATION}
 
 
 class Fault(Protocol):
@@ -105,12 +101,12 @@ class Origin:
         self._frozen_until_s = 0.0
 
     def freeze(self, duration_s: float) -> None:
-        """From now on give no answer, to a query either, and read nothing new until the time is over."""
+        """From now on take no request and give no answer, not even to a query, until the time is over."""
         self._frozen_until_s = max(self._frozen_until_s, current_time() + duration_s)
 
     async def thawed(self) -> None:
         """Wait while the origin is frozen."""
-        while (left_s := self._frozen_until_s - current_time()) > 0:
+        while (left_s := self._frozen_until_s - current_time()) > 0:  # noqa: ASYNC110 - it may freeze anew meanwhile
             await sleep(left_s)
 
     def application(self) -> web.Application:
@@ -143,10 +139,11 @@ class Origin:
             return _complaint(503, "too many requests at once", {"Retry-After": "1"})
         self._requests += 1
         try:
-            return await handler(request)
+            response = await handler(request)
         finally:
             self._requests -= 1
-            await self.thawed()
+        await self.thawed()
+        return response
 
     async def _store(self, request: web.Request) -> web.StreamResponse:
         self._stores += 1
@@ -165,10 +162,10 @@ class Origin:
             return _complaint(400, "the body ends before its length")
 
     async def _stored(self, request: web.Request, number: int, mishap: Mishap | None) -> web.StreamResponse:
-        notation = _notation(request.headers.get("Accept", ""))
+        notation = media.notation_for(request.headers.get("Accept", ""))
         if notation is None:
             return _complaint(406, "the answer can be application/dicom+json or application/dicom+xml")
-        if complaint := _media_complaint(request):
+        if complaint := media.complaint(request.headers):
             return _complaint(415, complaint)
         study_uid = request.match_info.get("study")
         if study_uid is not None and not is_uid(study_uid):
@@ -178,14 +175,13 @@ class Origin:
         pieces = request.content.iter_any()
         async with aclosing(mishap.body(pieces) if mishap else _as_they_come(pieces)) as body:
             verdicts = await store.receive(body, reader, self.storage, terms)
-        answer: StoreResponse | web.StreamResponse = store.response_to(verdicts, self._studies_url(request))
-        if teller := mishap or self._fault:
-            answer = await teller.after(request, number, answer)
+        response = store.response_to(verdicts, self._studies_url(request))
+        teller = mishap or self._fault
+        answer = await teller.after(request, number, response) if teller else response
         if isinstance(answer, web.StreamResponse):
             return answer
-        return web.Response(
-            status=store.status_of(answer), body=_NOTATIONS[notation](answer), headers={"Content-Type": notation}
-        )
+        body_of = media.NOTATIONS[notation]
+        return web.Response(status=store.status_of(answer), body=body_of(answer), headers={"Content-Type": notation})
 
     async def _search(self, request: web.Request) -> web.StreamResponse:
         level = request.path.rpartition("/")[2]
@@ -221,13 +217,23 @@ class Origin:
         return str(request.url.with_path(f"{self.root}/studies"))
 
 
+ORIGIN = web.AppKey("ORIGIN", Origin)
+"""Where a fault finds the origin that it befalls: `request.app[ORIGIN]`."""
+
+
 @asynccontextmanager
 async def serving(
-    origin: Origin, host: str = "127.0.0.1", port: int = 0, ssl_context: ssl.SSLContext | None = None
+    origin: Origin,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    ssl_context: ssl.SSLContext | None = None,
+    *,
+    max_connections: int | None = None,
 ) -> AsyncIterator[str]:
     """Run the origin, and give its base URL; port 0 takes a free one.
 
-    On leaving, requests in work get two seconds. OSError: the address cannot be listened on.
+    A connection beyond `max_connections` is closed at once. On leaving, requests in work get two seconds.
+    OSError: the address cannot be listened on.
     """
     # A Content-Encoding is refused, so nothing is to be inflated on the way.
     runner = web.AppRunner(
@@ -238,46 +244,26 @@ async def serving(
         shutdown_timeout=_SHUTDOWN_S,
     )
     await runner.setup()
+    server = runner.server
+    assert server is not None  # noqa: S101 - there is one after setup()
     try:
-        await web.TCPSite(runner, host, port, ssl_context=ssl_context).start()
-        scheme = "https" if ssl_context else "http"
-        yield str(URL.build(scheme=scheme, host=host, port=runner.addresses[0][1], path=origin.root))
+        # Not by web.TCPSite: it has no room for the doorman.
+        factory = server if max_connections is None else partial(Doorman, server, max_connections)
+        listener = await get_running_loop().create_server(factory, host, port, ssl=ssl_context)
+        scheme, port = "https" if ssl_context else "http", listener.sockets[0].getsockname()[1]
+        try:
+            yield str(URL.build(scheme=scheme, host=host, port=port, path=origin.root))
+        finally:
+            listener.close()
     finally:
         with CancelScope(shield=True):
             await runner.cleanup()
 
 
+async def _as_they_come(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    async for piece in pieces:
+        yield piece
+
+
 def _complaint(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text=f"{text}\n", headers=headers)
-
-
-def _media_complaint(request: web.Request) -> str:
-    """Return what is wrong with the media type of a store request, "" where it is right (PS3.18 §10.5.1, RFC 2387)."""
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.strip().lower() != "identity":
-        return f"expected a body that is not encoded, found {encoding}"
-    try:
-        found = read_content_type(request.headers.get("Content-Type", ""))
-    except MultipartError as error:
-        return str(error)
-    if found.media_type != "multipart/related" or found.parameters.get("type", "").lower() != "application/dicom":
-        return 'expected multipart/related; type="application/dicom"'
-    return ""
-
-
-def _notation(accept: str) -> str | None:
-    """Return the media type of the answer: of those that we know, the one liked best (RFC 9110 §12.5.1)."""
-    best, best_weight = None if accept.strip() else _DEFAULT_NOTATION, 0.0
-    for entry in accept.lower().split(","):
-        media_type, *parameters = (part.strip() for part in entry.split(";"))
-        weight = next((_weight(text) for text in parameters if text.startswith("q=")), 1.0)
-        if weight > best_weight and media_type in _ACCEPTED:
-            best, best_weight = _ACCEPTED[media_type], weight
-    return best
-
-
-def _weight(parameter: str) -> float:
-    try:
-        return float(parameter.removeprefix("q="))
-    except ValueError:
-        return 0.0

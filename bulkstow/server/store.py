@@ -7,7 +7,7 @@ is refused is refused before a byte of it reaches the disk.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import IntEnum
@@ -48,8 +48,12 @@ class Verdict:
 
     header: Header | None
     """None where it has no head that can be read."""
-    refusal: Refusal | None
-    """None where it is stored."""
+    refusal: int | None
+    """Why it is not stored, as a FailureReason; None where it is."""
+
+
+def no_objection(_header: Header) -> None:
+    """Object to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Terms:
     study_uid: str | None = None
     """The study in the URL, to which every instance must belong (PS3.18 §10.5.1)."""
     max_part_bytes: int | None = None
+    judge: Callable[[Header], int | None] = no_objection
+    """Asked of each instance that is fit to be stored: the FailureReason for which it is not, None to store it."""
 
 
 async def receive(body: AsyncIterable[bytes], reader: MultipartReader, storage: Storage, terms: Terms) -> list[Verdict]:
@@ -87,10 +93,11 @@ async def receive(body: AsyncIterable[bytes], reader: MultipartReader, storage: 
     return verdicts
 
 
-def status_of(verdicts: Sequence[Verdict]) -> int:
+def status_of(response: StoreResponse) -> int:
     """Return 200 where all are stored, 202 where some are, 409 where none is (PS3.18 Table 10.5.3-1)."""
-    refusals = sum(verdict.refusal is not None for verdict in verdicts)
-    return 200 if not refusals else 202 if refusals < len(verdicts) else 409
+    if not response.failed and not response.other_failures:
+        return 200
+    return 202 if response.stored else 409
 
 
 def response_to(verdicts: Sequence[Verdict], studies_url: str) -> StoreResponse:
@@ -132,7 +139,7 @@ class _Part:
         self._pending_bytes = 0
         self._size_bytes = 0
         self._header: Header | None = None
-        self._refusal: Refusal | None = None
+        self._refusal: int | None = None
         # One media type stands for a Part 10 file, parameters aside (PS3.18 §8.7.3).
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/dicom":
             self._refusal = Refusal.CANNOT_UNDERSTAND
@@ -181,7 +188,8 @@ class _Part:
         except HeadError:
             self._refusal = Refusal.CANNOT_UNDERSTAND
         else:
-            self._refusal = _refusal_of(self._header, self._terms.study_uid)
+            refusal = _refusal_of(self._header, self._terms.study_uid)
+            self._refusal = self._terms.judge(self._header) if refusal is None else refusal
 
     def _check_size(self, size_bytes: int) -> None:
         limit_bytes = self._terms.max_part_bytes

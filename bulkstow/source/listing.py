@@ -8,19 +8,30 @@ is for the walk to find out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import BinaryIO
+import select
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from bulkstow.errors import ConfigurationError
 
 _BLOCK_BYTES = 64 * 1024
 """What a pipe holds on Linux: a read takes all that is waiting in it."""
 
+LOOK_UP_S = 0.2
+"""How often who waits for a name looks whether it is still wanted; nobody notices a fifth of a second at Ctrl-C."""
+
 _LONGEST_NAME_BYTES = 64 * 1024
 """Linux opens no path beyond 4 KiB, Windows none beyond 32 Ki characters: more than that is not a list of names."""
 
 
-def read_list(stream: BinaryIO, *, null_separated: bool) -> Iterator[str]:
+class Readable(Protocol):
+    """What names can be read from."""
+
+    def read(self, size_bytes: int, /) -> bytes:
+        """Return up to so many bytes, none at the end."""
+
+
+def read_list(stream: Readable, *, null_separated: bool) -> Iterator[str]:
     """Yield the names in `stream` as they come in; one that is not UTF-8 carries surrogates (`os.fsdecode`).
 
     Names are separated by newlines, which a CR may precede, or by NULs. An empty name is passed over, and the last
@@ -56,3 +67,18 @@ def _wrong_separator(name: bytes, *, null_separated: bool) -> str:
         f"the list of files holds {len(name):,} bytes without a {separator}, beginning with {name[:40]!r}: "
         f"expected one name to each {separator}; is it separated by {other}, or no list at all?"
     )
+
+
+class PatientStream:
+    """A stream of names that can be given up: a pipe that nobody writes to would hold its reader for ever."""
+
+    def __init__(self, descriptor: int, is_given_up: Callable[[], bool]) -> None:
+        self._descriptor = descriptor
+        self._is_given_up = is_given_up
+
+    def read(self, size_bytes: int, /) -> bytes:
+        """Return what is there, waiting for it; nothing at the end, or once it is given up."""
+        while not self._is_given_up():
+            if select.select([self._descriptor], [], [], LOOK_UP_S)[0]:
+                return os.read(self._descriptor, size_bytes)
+        return b""

@@ -15,6 +15,10 @@ BOUNDARY_LENGTH = 40
 """238 bits: that pixel data holds it is out of the question. RFC 2046 allows 70."""
 
 
+PART_OVERHEAD_BYTES = 128
+"""The most that framing adds to an instance: delimiter, two headers and a length of 20 digits are 124 bytes."""
+
+
 def content_type(boundary: str, *, quoted: bool = False) -> str:
     """Return the request's Content-Type; `type` is quoted as it holds a slash, the boundary only on demand."""
     shown = f'"{boundary}"' if quoted else boundary

@@ -139,7 +139,8 @@ async def test_connection_closed_while_idle_is_replayed(batch: Batch) -> None:
     async with peer(store_once) as url, destination(url) as stow:
         results = [await stow.send(batch) for _ in range(3)]
 
-    assert results == [Reply(200, STORED)] * 3
+    # The replay is on a connection that is not kept, so the third request has a new one from the start.
+    assert [isinstance(result, Reply) and result.is_replayed for result in results] == [False, True, False]
     assert requests == 3
 
 
@@ -374,6 +375,39 @@ async def test_proxy_of_the_environment(batch: Batch, monkeypatch: pytest.Monkey
     assert "Authorization" not in seen[0].headers
     assert isinstance(result, Interruption)
     assert result.cause is Cause.UNREACHABLE
+
+
+async def test_password_of_a_proxy_is_not_told(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that refuses our login stops the run, and one that fails is told of, without the URL and its password."""
+    statuses = iter(["407 Proxy Authentication Required", "502 Bad Gateway"])
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        answer(writer, next(statuses), b"")
+
+    async with peer(refuse) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.removesuffix("/dicom-web").replace("//", "//user:s3cret@"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with destination("https://archive.example/dicom-web") as stow:
+            with pytest.raises(LoginRefused, match=r"the proxy refuses our login \(407\)") as error:
+                await stow.send(batch)
+            result = await stow.send(batch)
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__
+    assert result == Interruption(Cause.UNREACHABLE, body_started=False, detail="the proxy answers 502")
+
+
+async def test_plain_http_behind_an_https_url(batch: Batch) -> None:
+    """Who does not speak TLS has no wrong certificate; the message says what is wrong."""
+
+    async def puzzled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        answer(writer, "400 Bad Request", b"")
+
+    async with peer(puzzled) as url, destination(url.replace("http://", "https://")) as stow:
+        with pytest.raises(DestinationRefused, match=r"cannot connect to .*: TLS: .*; is the server running") as error:
+            await stow.reach()
+    assert "certificate" not in str(error.value)
 
 
 class Authority:

@@ -130,9 +130,20 @@ def test_the_same_path_twice_is_no_copy(claims: Claims, first: Instance) -> None
 
 
 def test_a_file_that_is_sent_again_is_no_copy_of_itself(ledger: Ledger, claims: Claims, first: Instance) -> None:
-    """What the ledger says of the same path does not keep it from being sent."""
-    ledger.record([ended(first)])
+    """What the ledger says of the same path, as it was then, does not keep it from being sent."""
+    before = replace(first, candidate=replace(first.candidate, modified_ns=1))
+    ledger.record([ended(before)])
     assert claims.sort_out([first]) == ([first], [], [])
+
+
+def test_a_file_recorded_since_it_was_looked_up_is_not_sent_again(
+    ledger: Ledger, claims: Claims, first: Instance
+) -> None:
+    """Named twice, and the first time came to its end in between: it is one file, and claims nothing."""
+    ledger.record([ended(first)])
+    assert claims.sort_out([first]) == ([], [], [first.candidate])
+    copy = copied(first, "copy")
+    assert claims.sort_out([copy])[0] == []
 
 
 def test_a_claim_ends_with_its_outcome(claims: Claims, first: Instance) -> None:

@@ -182,8 +182,10 @@ async def test_retries_without_budget_let_what_is_fresh_go_first() -> None:
 
 
 async def test_rest_ends_with_the_run() -> None:
-    """Who rests between two questions is woken when the outbox is abandoned, and by nothing else before its time."""
-    box = outbox()
+    """Who rests between two questions is woken when nothing is left to do, and by nothing else before its time."""
+    breaker = Breaker(trip_after=1)
+    box = outbox(breaker=breaker)
+    breaker.gone(anyio.current_time())
     ended: list[str] = []
 
     async def rest() -> None:

@@ -44,6 +44,7 @@ class Server:
         self.held: set[str] = set()
         self.in_flight = self.most_in_flight = 0
         self.probes = self.silent_probes = 0
+        self.to_questions = Reply(200, b"[]")
 
     async def send(self, batch: Batch) -> Result:
         """Take a batch."""
@@ -61,10 +62,12 @@ class Server:
         """Tell what is held."""
         return frozenset(self.held & {i.header.sop_instance_uid for i in instances})
 
-    async def probe(self) -> bool:
+    async def probe(self) -> Reply | Interruption:
         """Be there, unless told otherwise."""
         self.probes += 1
-        return self.probes > self.silent_probes
+        if self.probes <= self.silent_probes:
+            return Interruption(Cause.UNREACHABLE, body_started=False)
+        return self.to_questions
 
 
 async def upload(archive: Path, server: Server, ledger: Path, **changes: object) -> Tally:
@@ -192,6 +195,85 @@ async def test_copy_has_its_turn_when_the_first_fails(archive: Path, tmp_path: P
     assert tally.outcomes == Counter({Fate.STORED: 60, Fate.UNREADABLE: 1, Fate.SKIPPED: 0})
     assert tally.found_files == 61
     assert fates(tmp_path / "l.db")["IM001000001"] is Fate.STORED
+
+
+async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: Path, tmp_path: Path) -> None:
+    """If the file that stood for an instance now holds another one, its copy is not settled, but sent."""
+    first, copy = archive / "first", archive / "study1" / "IM001000001"
+    first.write_bytes(copy.read_bytes())
+    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=1, batch_instances=1)
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        run = Run(settings, Server(), ledger, Tally())
+
+        async def stop_before_it_is_sent(batch: Batch) -> Result:
+            run.drain()
+            return Interruption(Cause.DISCONNECTED, body_started=True)
+
+        server = Server()
+        server.send = stop_before_it_is_sent  # type: ignore[method-assign]
+        run = Run(settings, server, ledger, Tally())
+        await run.carry_out(walk([str(first), str(copy)]))
+    assert fates(tmp_path / "l.db") == {"IM001000001": Fate.SKIPPED}
+
+    first.write_bytes(part10(header(999)))
+    await upload(first, Server(), tmp_path / "l.db")
+    server = Server()
+    tally = await upload(archive, server, tmp_path / "l.db")
+    assert header(1).sop_instance_uid in {i.header.sop_instance_uid for b in server.batches for i in b.instances}
+    assert tally.outcomes == Counter({Fate.STORED: 61})
+
+
+async def test_many_copies_of_what_is_stored_take_one_pass(archive: Path, tmp_path: Path) -> None:
+    """Copies that come later all stand behind the stored file, not behind each other."""
+    await upload(archive, Server(), tmp_path / "l.db")
+    one = (archive / "study1" / "IM001000001").read_bytes()
+    for number in range(30):
+        (archive / f"copy{number:02}").write_bytes(one)
+    server = Server()
+    tally = await upload(archive, server, tmp_path / "l.db")
+    assert server.batches == []
+    assert tally.outcomes == Counter({Fate.STORED: 60, Fate.SKIPPED: 30})
+    stands = {e.outcome.copy_of for e in read_entries(tmp_path / "l.db", [Fate.SKIPPED])}
+    assert stands == {str(archive / "study1" / "IM001000001")}
+
+
+async def test_a_name_listed_twice_is_one_file(archive: Path, tmp_path: Path) -> None:
+    """Named again before it was sent, or after, or as junk: a file is counted once, as what this run made of it."""
+    (archive / "junk").write_text("junk")
+    names = [str(archive / "junk")]
+    names += [str(archive / f"study{study}" / f"IM{study:03}{n:06}") for study in (1, 2, 3) for n in range(20)]
+    tally, server = Tally(), Server()
+    settings = UploadSettings(ledger=tmp_path / "l.db", batch_instances=1)
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        await Run(settings, server, ledger, tally).carry_out(walk(names * 30, list_length=7))
+    assert tally.outcomes == Counter({Fate.STORED: 60, Fate.SKIPPED: 1})
+    assert (tally.found_files, tally.settled_before) == (61, 0)
+    assert len(server.batches) == 60
+
+
+async def test_nobody_to_ask_is_no_outage(archive: Path, tmp_path: Path) -> None:
+    """A server that stores and lists nothing, and has no QIDO-RS behind its proxy, does not hold up the run."""
+
+    class Silent(Server):
+        async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+            return Reply(503, b"")
+
+    server = Silent(lambda _batch, _number: Reply(200, b"{}"))
+    server.to_questions = Reply(503, b"")
+    tally = await run_through(archive / "study1", server, tmp_path / "l.db", batch_instances=5)
+    assert tally.outcomes == Counter({Fate.UNCONFIRMED: 20})
+
+
+async def test_a_proxy_that_answers_questions_with_503_for_ever(archive: Path, tmp_path: Path) -> None:
+    """Where questions tell nothing of the service, one request at a time finds out, and everything arrives."""
+
+    def back_soon(batch: Batch, number: int) -> Result:
+        return Reply(503, b"") if 3 <= number <= 9 else stored(batch)
+
+    server = Server(back_soon)
+    server.to_questions = Reply(503, b"")
+    tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=5)
+    assert tally.outcomes == Counter({Fate.STORED: 60})
 
 
 async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bulkstow.model import Batch, Candidate, Instance
 from bulkstow.policy.batching import OPEN_STUDIES, Batcher, BatchLimits
+from bulkstow.wire.multipart import BOUNDARY_LENGTH, PART_OVERHEAD_BYTES, body_length
 from tests.archives import header
 
 
@@ -60,9 +61,20 @@ def test_a_batch_is_closed_at_its_limits(
 ) -> None:
     """Bytes and count are limits that a batch may reach and not pass, but for one larger file that goes alone."""
     instances = [instance(n, size_bytes=size) for n, size in enumerate(given_bytes)]
-    batches = batched(Batcher(limits), instances)
+    batches = batched(Batcher(limits, overhead_bytes=0), instances)
     assert sizes(batches) == expected
     assert [batch.number for batch in batches] == list(range(1, len(expected) + 1))
+
+
+def test_framing_counts() -> None:
+    """A request, and not its files alone, stays within the limit."""
+    limits = BatchLimits(2 * (100 + PART_OVERHEAD_BYTES), None)
+    instances = [instance(n, size_bytes=100) for n in range(5)]
+    for batch in (batches := batched(Batcher(limits), instances)):
+        assert body_length("B" * BOUNDARY_LENGTH, (i.candidate.size_bytes for i in batch.instances)) <= (
+            limits.size_bytes or 0
+        )
+    assert sizes(batches) == [[100, 100], [100, 100], [100]]
 
 
 def test_a_full_batch_does_not_wait_for_the_next_instance() -> None:
@@ -102,7 +114,7 @@ def test_one_study_too_many_closes_the_oldest() -> None:
 
 def test_a_limit_that_is_lowered_counts_from_the_next_instance() -> None:
     """What a 413 taught holds for batches that are being filled."""
-    batcher = Batcher(BatchLimits(10, None))
+    batcher = Batcher(BatchLimits(10, None), overhead_bytes=0)
     assert not list(batcher.add([instance(1, size_bytes=4)]))
     batcher.limits = BatchLimits(5, None)
     assert sizes(batched(batcher, [instance(2, size_bytes=4)])) == [[4], [4]]

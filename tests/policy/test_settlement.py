@@ -337,7 +337,7 @@ DUPLICATES = [
     ),
     Case(
         "a bare 409 is no duplicate",
-        batch(1, may_be_stored=True),
+        batch(1),
         Reply(409, b""),
         ["1 refused: HTTP 409 (no reason given)"],
     ),
@@ -720,22 +720,28 @@ WHY = "5 attempts, the last: HTTP 500"
             Reply(404, b""),
             0,
             False,
-            [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 404 (no reason given)" for n in (1, 2)],
+            [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 404 (no reason given)" for n in (1, 2)), "none"],
+        ),
+        (
+            Reply(401, b""),
+            0,
+            False,
+            [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 401 (no reason given)" for n in (1, 2)), "none"],
         ),
         (
             Reply(403, b""),
             0,
             False,
-            [f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 403 (no reason given)" for n in (1, 2)],
+            [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 403 (no reason given)" for n in (1, 2)), "none"],
         ),
-        (Reply(503, b"", retry_after_s=9), 0, False, [f"ask 1 2 after backoff not before 9 s because: {WHY}", "gone"]),
-        (Reply(429, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
-        (Reply(408, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
+        (Reply(503, b"", retry_after_s=9), 0, False, [f"ask 1 2 after backoff not before 9 s because: {WHY}", "none"]),
+        (Reply(429, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}", "none"]),
+        (Reply(408, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}", "none"]),
         (
             Reply(503, b""),
             2,
             False,
-            [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 503 (no reason given)" for n in (1, 2)), "gone"],
+            [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 503 (no reason given)" for n in (1, 2)), "none"],
         ),
         (
             Interruption(Cause.UNANSWERED, body_started=False),
@@ -775,6 +781,7 @@ WHY = "5 attempts, the last: HTTP 500"
         "missing yet",
         "a stranger found",
         "no such service",
+        "not logged in to ask",
         "may not ask",
         "busy",
         "told to slow down",
@@ -834,10 +841,31 @@ def test_absence(result: Reply | Interruption, expected: bool) -> None:
     assert is_absence(result) is expected
 
 
-def test_a_login_that_ends_while_asking_stops_the_run() -> None:
-    """A 401 to a query is the login's end too."""
-    with pytest.raises(LoginRefused, match=r"\(401\) to a QIDO-RS query"):
-        settle_asked(Ask(batch(1), WHY), Reply(401, b""))
+@pytest.mark.parametrize("found", [frozenset({"2.25.1.1.1"}), frozenset()], ids=["there", "not there"])
+def test_a_bare_409_after_a_lost_answer_is_asked_about(found: frozenset[str]) -> None:
+    """It may mean 'already there': QIDO-RS decides, and what it does not find for good is refused as the 409 said."""
+    (later,) = settle(Attempt(batch(1, may_be_stored=True), Reply(409, b"")), Rules()).again
+    assert isinstance(later.errand, Ask)
+    (outcome,) = settle_asked(replace(later.errand, asked=ASKS - 1), found).outcomes
+    assert outcome.fate is (Fate.STORED if found else Fate.REFUSED)
+
+
+def test_a_replay_may_meet_its_own_first_copy() -> None:
+    """A body that left twice on its way to one answer: 'already stored' is our own doing."""
+    reply = Reply(409, AZURE_ALREADY_STORED, is_replayed=True)
+    (outcome,) = settle(Attempt(batch(1), reply), Rules()).outcomes
+    assert outcome.fate is Fate.STORED
+
+
+@pytest.mark.parametrize(
+    ("body", "trusted"),
+    [(b"", True), (b"success", True), (b"{}", True), (b"<html><title>Sign in</title>", False), (b"x" * 300, False)],
+    ids=["empty", "a word", "a response", "a login page", "a long text"],
+)
+def test_a_status_is_trusted_only_where_nothing_else_is_said(body: bytes, trusted: bool) -> None:
+    """--trust-status is for servers that say nothing, not for a page that somebody else sends."""
+    settlement = settle(Attempt(batch(1), Reply(200, body)), Rules(trust_status=True))
+    assert [outcome.fate for outcome in settlement.outcomes] == ([Fate.STORED] if trusted else [])
 
 
 Server = Callable[[Batch], Result]

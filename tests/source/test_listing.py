@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from io import BytesIO
 
 import pytest
 
 from bulkstow.errors import ConfigurationError
-from bulkstow.source.listing import read_list
+from bulkstow.source.listing import PatientStream, read_list
 
 
 def names(data: bytes, *, null_separated: bool = False) -> list[str]:
@@ -71,3 +72,19 @@ def test_the_wrong_separator_is_told(null_separated: bool, hint: str) -> None:
     """A list without its separator is not gathered in memory, but refused with a hint at the other one."""
     with pytest.raises(ConfigurationError, match=f"separated by {hint}"):
         names(b"x" * 200_000, null_separated=null_separated)
+
+
+def test_a_pipe_that_nobody_writes_to_can_be_given_up() -> None:
+    """Who waits for names is let go when they are no longer wanted; what has come until then is there."""
+    reading, writing = os.pipe()
+    try:
+        given_up = threading.Event()
+        stream = PatientStream(reading, given_up.is_set)
+        os.write(writing, b"one\ntwo\n")
+        names = read_list(stream, null_separated=False)
+        assert [next(names), next(names)] == ["one", "two"]
+        given_up.set()
+        assert list(names) == []
+    finally:
+        os.close(reading)
+        os.close(writing)

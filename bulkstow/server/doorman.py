@@ -1,0 +1,29 @@
+"""How many connections there may be at once.
+
+Owns the moment in which a connection stands and nothing has been read from it. Refuses to know what is spoken on it:
+whoever is let in is handed to the server's own protocol. A connection in its TLS handshake does not count yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from aiohttp import web
+
+
+class Doorman(asyncio.Protocol):
+    """Hands a new connection to the server while fewer than `max_connections` stand, else closes it at once."""
+
+    def __init__(self, server: web.Server, max_connections: int) -> None:
+        self._server = server
+        self._max_connections = max_connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Decide here, not when it is accepted: many are accepted at a time before the server knows of the first."""
+        if len(self._server.connections) >= self._max_connections:
+            transport.close()
+            return
+        handler = self._server()
+        cast("asyncio.Transport", transport).set_protocol(handler)  # uvloop's is one without being of this class
+        handler.connection_made(transport)

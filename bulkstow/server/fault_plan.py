@@ -1,0 +1,197 @@
+"""A plan of faults as a TOML file.
+
+Owns its keys, their units, and the words for what is wrong with them. Refuses to decide anything (`faults` does).
+
+    seed = 1                  # of every probability
+
+    [[fault]]
+    kind = "unavailable"      # see faults.Kind
+    probability = 0.1         # when: all conditions that are given must hold
+    times = 20
+    retry-after = "2s"        # how: keys of this kind
+
+    [[fault]]
+    kind = "invalid"
+    instances = ["2.25.1.1.7"]
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from bulkstow.config import parse_duration_s, parse_size_bytes, show_size
+from bulkstow.errors import ConfigurationError
+from bulkstow.server.catalogue import is_uid
+from bulkstow.server.faults import OF_INSTANCES, Kind, Plan, PlannedFault
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    field: str
+    """Of a PlannedFault."""
+    is_fit: Callable[[Any], bool]
+    expected: str
+    read: Callable[[Any], object] = lambda value: value
+    """ValueError: it is not fit after all."""
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_quantity(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+
+
+def _size_bytes(value: object) -> int:
+    size_bytes = parse_size_bytes(str(value))
+    if size_bytes == 0:
+        raise ValueError("more than nothing is needed")
+    return size_bytes
+
+
+def _duration_s(value: object) -> float:
+    return parse_duration_s(str(value))
+
+
+def _is_switch(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_list_of(is_one: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(is_one, value))
+
+
+def _is_text_of_uid(value: object) -> bool:
+    return isinstance(value, str) and is_uid(value)
+
+
+_COUNT = "a whole number of 1 or more"
+_CONDITIONS = {
+    "probability": _Key("probability", _is_probability, "a number from 0 to 1, such as 0.1"),
+    "requests": _Key("requests", _is_list_of(_is_count), "a list of numbers from 1, such as [1, 5]", frozenset),
+    "every": _Key("every", _is_count, _COUNT),
+    "first": _Key("first", _is_count, _COUNT),
+    "above-bytes": _Key("above_bytes", _is_quantity, "a size such as 1MiB or 4096", _size_bytes),
+    "instances": _Key(
+        "instances", _is_list_of(_is_text_of_uid), 'a list of SOP Instance UIDs, such as ["1.2.3"]', frozenset
+    ),
+    "times": _Key("times", _is_count, _COUNT),
+}
+_PARAMETERS = {
+    "retry-after": _Key("retry_after_s", _is_quantity, "a time such as 2s", _duration_s),
+    "as-date": _Key("as_date", _is_switch, "true or false"),
+    "delay": _Key("delay_s", _is_quantity, "a time such as 500ms", _duration_s),
+    "bytes-per-second": _Key("bytes_per_second", _is_quantity, "a size such as 64KiB", _size_bytes),
+    "reason": _Key("reason", lambda value: _is_count(value) and value <= 0xFFFF, "a FailureReason, such as 0xA700"),
+    "stored": _Key("stored", _is_switch, "true or false"),
+    "everyone": _Key("everyone", _is_switch, "true or false"),
+}
+_KEYS = _CONDITIONS | _PARAMETERS
+
+_OWN: Mapping[Kind, Mapping[str, object]] = {
+    Kind.UNAVAILABLE: {"retry-after": None, "as-date": None},
+    Kind.TOO_MANY: {"retry-after": None, "as-date": None},
+    Kind.UNAUTHORISED: {"times": 1},
+    Kind.LEFT_OUT: {"stored": True},
+    Kind.NAMELESS: {"reason": 0x0110},
+    Kind.MADE_UP: {"reason": 0x0110},
+    Kind.OUT_OF_RESOURCES: {"reason": 0xA700},
+    Kind.INVALID: {"reason": 0xA900},
+    Kind.SLOW_READING: {"bytes-per-second": "64KiB"},
+    Kind.SLOW_THINKING: {"delay": "1s"},
+    Kind.FROZEN: {"delay": "10s"},
+    Kind.TRICKLE: {"delay": "100ms"},
+}
+"""The keys of each kind beside the conditions, and their defaults as the file would have them; None is none."""
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan from a file; blocks.
+
+    ConfigurationError: the file cannot be read, is not TOML, or is not a plan; the text says which fault and key.
+    """
+    try:
+        return plan_of(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigurationError(f"--faults {path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--faults {path}: not TOML ({error})") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--faults {path}: {error}") from error
+
+
+def plan_of(document: Mapping[str, Any]) -> Plan:
+    """Return the plan that a TOML document describes; ConfigurationError where it describes none."""
+    for key in document:
+        _check(key, ("seed", "fault"), "key", "")
+    seed, tables = document.get("seed", 1), document.get("fault", [])
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ConfigurationError(f"seed: expected a whole number, found {seed!r}")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigurationError("expected tables named [[fault]], with two brackets")
+    return Plan(tuple(_fault(place, table) for place, table in enumerate(tables, start=1)), seed)
+
+
+def _fault(place: int, table: Mapping[str, Any]) -> PlannedFault:
+    for key in table:
+        _check(key, ("kind", *_KEYS), "key", f"fault {place}: ")
+    name = table.get("kind")
+    if not isinstance(name, str):
+        raise ConfigurationError(f"fault {place}: its kind is missing")
+    _check(name, [kind.value for kind in Kind], "kind", f"fault {place}: ")
+    kind = Kind(name)
+    own: dict[str, object] = dict(_OWN.get(kind, {}))
+    if kind in OF_INSTANCES:
+        own["everyone"] = None
+    where = f"fault {place} ({kind}): "
+    for key in table:
+        _check(key, ("kind", *_CONDITIONS, *own), "key of this kind", where)
+    values = {key: value for key, value in {**own, **table}.items() if key != "kind" and value is not None}
+    fields: dict[str, Any] = {_KEYS[key].field: _value(key, value, where) for key, value in values.items()}
+    return PlannedFault(kind=kind, place=place, **fields)
+
+
+def _value(name: str, value: object, where: str) -> object:
+    key = _KEYS[name]
+    try:
+        if key.is_fit(value):
+            return key.read(value)
+    except ValueError:
+        pass
+    raise ConfigurationError(f"{where}{name}: expected {key.expected}, found {value!r}")
+
+
+def _check(name: str, known: Iterable[str], what: str, where: str) -> None:
+    names = list(known)
+    if name not in names:
+        guess = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {guess[0]!r}?" if guess else f"there are {', '.join(names)}"
+        raise ConfigurationError(f"{where}no {what} is called {name!r}; {hint}")
+
+
+def describe(fault: PlannedFault) -> str:
+    """Return a fault and its conditions in one line for a person: `reset: every 10 requests, at most 3 times`."""
+    conditions = [
+        f"{100 * fault.probability:.3g}% of the requests" if fault.probability is not None else "",
+        f"requests {', '.join(map(str, sorted(fault.requests)))}" if fault.requests else "",
+        f"every {fault.every} requests" if fault.every else "",
+        f"the first {fault.first} requests" if fault.first else "",
+        f"above {show_size(fault.above_bytes)}" if fault.above_bytes is not None else "",
+        _named(sorted(fault.instances)),
+        f"at most {fault.times} times" if fault.times else "",
+    ]
+    return f"{fault.kind}: {', '.join(filter(None, conditions)) or 'always'}"
+
+
+def _named(uids: list[str]) -> str:
+    return ", ".join(uids) if len(uids) <= 3 else f"{len(uids)} instances"  # more do not fit on a line

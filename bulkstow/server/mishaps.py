@@ -1,0 +1,240 @@
+"""Faults on demand, carried out.
+
+Owns what each kind of fault does to a request, its body and its answer. Refuses to choose (`faults` does). Whatever an
+answer says, an instance that a kind calls not stored is not, and one that it calls stored is: what the storage holds
+stays the truth to compare with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import NoReturn
+from uuid import NAMESPACE_OID, uuid5
+
+from aiohttp import web
+from anyio import sleep
+
+from bulkstow.model import Header, Referenced, StoreResponse
+from bulkstow.server.faults import Arrival, Course, Kind, Plan, PlannedFault
+from bulkstow.server.media import JSON, XML
+from bulkstow.server.origin import ORIGIN
+from bulkstow.server.store import Refusal, status_of
+from bulkstow.wire.store_response import to_json, to_xml
+
+ALREADY_STORED = 0xB00E
+"""45070: Azure's, among the warnings of PS3.4 and yet a failure."""
+
+STACK_TRACE = """java.lang.NullPointerException
+\tat org.example.archive.StoreService.store(StoreService.java:1042)
+\tat org.example.archive.StowRS.store(StowRS.java:117)
+"""
+
+_PAGE = "<html>\r\n<head><title>{0}</title></head>\r\n<body><center><h1>{0}</h1></center></body>\r\n</html>\r\n"
+
+_EARLY: dict[Kind, Callable[[], web.HTTPException]] = {
+    Kind.UNAVAILABLE: lambda: web.HTTPServiceUnavailable(text="come back later\n"),
+    Kind.TOO_MANY: lambda: web.HTTPTooManyRequests(text="slow down\n"),
+    Kind.BAD_GATEWAY: lambda: web.HTTPBadGateway(text=_PAGE.format("502 Bad Gateway"), content_type="text/html"),
+    Kind.TOO_LARGE: lambda: web.HTTPRequestEntityTooLarge(
+        0, 0, text=_PAGE.format("413 Request Entity Too Large"), content_type="text/html"
+    ),
+    Kind.LENGTH_REQUIRED: lambda: web.HTTPLengthRequired(text="a Content-Length is needed\n"),
+    Kind.UNAUTHORISED: lambda: web.HTTPUnauthorized(
+        text="a login is needed\n", headers={"WWW-Authenticate": 'Bearer realm="bulkstow"'}
+    ),
+}
+"""Answers that come before the body has been read."""
+
+_TAG = re.compile(rb'"[0-9A-F]{8}":')
+
+
+class Mishaps:
+    """Carries out a plan: the `fault` of an origin."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._course = Course(plan)
+
+    @property
+    def struck(self) -> Counter[Kind]:
+        """How often each kind has struck, in requests or instances."""
+        return self._course.struck
+
+    async def before(self, request: web.Request, number: int) -> Struck:
+        """Choose what goes wrong with a request, and let that begin."""
+        struck = Struck(request, number, self._course)
+        await struck.begin()
+        return struck
+
+    async def after(self, _request: web.Request, _number: int, response: StoreResponse) -> StoreResponse:
+        """Return the response as it is: each request is a `Struck`, if only by nothing, which has the last word."""
+        return response
+
+
+class Struck:
+    """One store request, and what goes wrong with it."""
+
+    def __init__(self, request: web.Request, number: int, course: Course) -> None:
+        self._request = request
+        self._arrival = Arrival(number, request.content_length)
+        self._course = course
+        self._fault = course.at_request(self._arrival)
+        self._marked: dict[str, PlannedFault] = {}
+        """What strikes single instances, by their UIDs."""
+        self._judged = 0
+        self._has_begun = False
+        self._stores = True
+        # A reset comes in the middle, or at once where nobody knows where that is.
+        self._reset_at_bytes = (request.content_length or 0) // 2
+
+    async def begin(self) -> None:
+        """Do what does not wait for the end of the body; once, and only when a fault has been chosen."""
+        if self._fault is None or self._has_begun:
+            return
+        self._has_begun = True
+        origin = self._request.app[ORIGIN]
+        if self._fault.kind is Kind.FROZEN:
+            origin.freeze(self._fault.delay_s)
+        await origin.thawed()
+        if self._fault.kind in _EARLY:
+            raise _early(self._fault)
+
+    async def body(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        """Yield the body as the origin gets to read it."""
+        taken_bytes = 0
+        async for piece in pieces:
+            if self._fault and self._fault.kind is Kind.SLOW_READING:
+                await sleep(len(piece) / self._fault.bytes_per_second)
+            is_reset = self._fault is not None and self._fault.kind is Kind.RESET
+            yield piece[: max(0, self._reset_at_bytes - taken_bytes)] if is_reset else piece
+            taken_bytes += len(piece)
+            await self.begin()
+            if self._fault and self._fault.kind is Kind.RESET and taken_bytes >= self._reset_at_bytes:
+                self._hang_up()
+
+    def judge(self, header: Header) -> int | None:
+        """Return the FailureReason for which an instance is not stored, None to store it."""
+        uid = header.sop_instance_uid
+        self._judged += 1
+        fault = self._course.at_instance(self._arrival, uid, is_first=self._judged == 1, chosen=self._fault)
+        if fault and fault.strikes_instances:
+            self._marked[uid] = fault
+            is_stored = fault.kind is Kind.DUPLICATE or (fault.kind is Kind.LEFT_OUT and fault.stored)
+            return None if is_stored else fault.reason or Refusal.OUT_OF_RESOURCES
+        if fault:
+            # Met in the middle of the body: there it strikes.
+            self._fault, self._reset_at_bytes = fault, 0
+            self._stores = fault.kind not in _EARLY and fault.kind is not Kind.RESET
+        is_left = self._judged % 2 == 0 and self._fault is not None and self._fault.kind is Kind.HALF_STORED
+        return None if self._stores and not is_left else Refusal.OUT_OF_RESOURCES
+
+    async def after(
+        self, _request: web.Request, _number: int, response: StoreResponse
+    ) -> StoreResponse | web.StreamResponse:
+        """Return what to say of what was stored."""
+        response = _reworded(response, self._marked)
+        match self._fault:
+            case PlannedFault(kind=Kind.HALF_STORED):
+                raise web.HTTPInternalServerError(text=STACK_TRACE)
+            case PlannedFault(kind=Kind.SILENT):
+                self._hang_up()
+            case PlannedFault(kind=Kind.TRUNCATED):
+                await self._send(response, share=0.5)
+                self._hang_up()
+            case PlannedFault(kind=Kind.CLOSED_KEEP_ALIVE):
+                sent = await self._send(response)
+                self._close()
+                return sent
+            case PlannedFault(kind=Kind.TRICKLE, delay_s=delay_s):
+                return await self._send(response, delay_s=delay_s)
+            case PlannedFault(kind=Kind.SLOW_THINKING, delay_s=delay_s):
+                await sleep(delay_s)
+            case PlannedFault(kind=kind) if kind in _DISGUISES:
+                content_type, write = _DISGUISES[kind]
+                headers = {"Content-Type": content_type}
+                return web.Response(status=status_of(response), body=write(response), headers=headers)
+            case _:
+                pass
+        return response
+
+    async def _send(
+        self, response: StoreResponse, *, share: float = 1.0, delay_s: float | None = None
+    ) -> web.StreamResponse:
+        """Send a share of the answer, at once or one byte at a time; its whole length is announced."""
+        body = to_json(response)
+        answer = web.StreamResponse(status=status_of(response), headers={"Content-Type": JSON})
+        answer.content_length = len(body)
+        await answer.prepare(self._request)
+        size_bytes = int(len(body) * share)
+        step_bytes = size_bytes if delay_s is None else 1
+        for start in range(0, size_bytes, step_bytes):
+            await answer.write(body[start : min(start + step_bytes, size_bytes)])
+            await sleep(delay_s or 0)
+        return answer
+
+    def _hang_up(self) -> NoReturn:
+        self._close()
+        raise ConnectionResetError("closed on purpose")
+
+    def _close(self) -> None:
+        """Close the connection after what has been written, without announcing it; what is unread makes it a reset."""
+        if self._request.transport is not None:
+            self._request.transport.close()
+
+
+def _early(fault: PlannedFault) -> web.HTTPException:
+    answer = _EARLY[fault.kind]()
+    # The client may still be sending: this connection is good for nothing more (RFC 9110 §15.5.14).
+    answer.force_close()
+    if fault.retry_after_s is not None:
+        later = datetime.now(UTC) + timedelta(seconds=fault.retry_after_s)
+        date = format_datetime(later, usegmt=True)
+        answer.headers["Retry-After"] = date if fault.as_date else f"{fault.retry_after_s:.0f}"
+    return answer
+
+
+def _reworded(response: StoreResponse, marked: Mapping[str, PlannedFault]) -> StoreResponse:
+    """Return what is said of instances where some of them were struck."""
+
+    def is_struck(item: Referenced, *kinds: Kind) -> bool:
+        fault = marked.get(item.sop_instance_uid)
+        return fault is not None and fault.kind in kinds
+
+    duplicates = tuple(replace(i, code=ALREADY_STORED) for i in response.stored if is_struck(i, Kind.DUPLICATE))
+    failed = (_renamed(i, marked.get(i.sop_instance_uid)) for i in response.failed if not is_struck(i, Kind.LEFT_OUT))
+    return replace(
+        response,
+        stored=tuple(i for i in response.stored if not is_struck(i, Kind.DUPLICATE, Kind.LEFT_OUT)),
+        failed=(*failed, *duplicates),
+    )
+
+
+def _renamed(item: Referenced, fault: PlannedFault | None) -> Referenced:
+    match fault:
+        case PlannedFault(kind=Kind.NAMELESS):
+            return replace(item, sop_instance_uid="")
+        case PlannedFault(kind=Kind.MADE_UP):
+            return replace(item, sop_instance_uid=f"2.25.{uuid5(NAMESPACE_OID, item.sop_instance_uid).int}")
+        case _:
+            return item
+
+
+def _success(_response: StoreResponse) -> bytes:
+    return b"success"
+
+
+def _in_lower_case(response: StoreResponse) -> bytes:
+    return _TAG.sub(lambda tag: tag[0].lower(), to_json(response))
+
+
+_DISGUISES: dict[Kind, tuple[str, Callable[[StoreResponse], bytes]]] = {
+    Kind.NOT_JSON: ("text/plain", _success),
+    Kind.XML: (XML, to_xml),
+    Kind.TEXT_PLAIN: ("text/plain", to_json),
+    Kind.LOWER_CASE: (JSON, _in_lower_case),
+}
+"""Whole answers under another media type or in another notation."""

@@ -1,0 +1,151 @@
+"""`bulkstow report`: what became of every file, for people and for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bulkstow.ledger import Ledger
+from bulkstow.model import Candidate, Fate, Outcome
+from tests.archives import header
+from tests.cli.command import Ended, call, spawn, spawn_unread
+
+URL = "http://pacs.example/dicom-web"
+
+PLAIN = "/archive/study 1/IM1"
+ODD = os.fsdecode(b"/archive/caf\xe9")
+"""A name in Latin-1: no UTF-8."""
+STEERING = "/archive/\x1b[2Jline\nend\t\x9b"
+QUOTED = '/archive/a,"b"'
+
+OUTCOMES = (
+    Outcome(Candidate(PLAIN, 512, 1), header(1), Fate.STORED, attempts=1),
+    Outcome(Candidate(ODD, 513, 2), header(2), Fate.REFUSED, "wrong class (0xA900)", attempts=2),
+    Outcome(Candidate(STEERING, 514, 3), None, Fate.SKIPPED, "not DICOM"),
+    Outcome(Candidate(QUOTED, 515, 4), header(4), Fate.UNCONFIRMED, "HTTP 500 (\x1b[31mno\x1b[0m)", attempts=5),
+)
+
+
+@pytest.fixture(autouse=True)
+def _ledger(tmp_path: Path) -> None:
+    """Put a ledger into the working directory."""
+    with Ledger(tmp_path / "bulkstow.db", URL) as ledger:
+        ledger.record(OUTCOMES)
+
+
+def report(capsys: pytest.CaptureFixture[str], *words: str) -> Ended:
+    """Run the command and check that it ends well."""
+    ended = call(capsys, "report", "bulkstow.db", *words)
+    assert (ended.status, ended.err) == (0, "")
+    return ended
+
+
+def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each file, in the order of their paths, and the counts at the end; no name steers the terminal."""
+    assert report(capsys).out.splitlines() == [
+        "outcome      attempts  path: reason",
+        r"skipped             0  /archive/\x1b[2Jline\nend\t\x9b: not DICOM",
+        r'unconfirmed         5  /archive/a,"b": HTTP 500 (\x1b[31mno\x1b[0m)',
+        r"refused             2  /archive/caf\udce9: wrong class (0xA900)",
+        "stored              1  /archive/study 1/IM1",
+        "1 skipped, 1 unconfirmed, 1 refused, 1 stored",
+    ]
+
+
+def test_a_line_of_json_for_each_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each has all keys, null where nothing is known; a path comes back to its bytes by os.fsencode."""
+    lines = [json.loads(line) for line in report(capsys, "--format", "jsonl").out.splitlines()]
+    assert [os.fsencode(line["path"]) for line in lines] == [
+        os.fsencode(path) for path in (STEERING, QUOTED, ODD, PLAIN)
+    ]
+    assert lines[2] == {
+        "path": ODD,
+        "sop_instance_uid": "2.25.1.1.2",
+        "outcome": "refused",
+        "reason": "wrong class (0xA900)",
+        "attempts": 2,
+        "size_bytes": 513,
+        "study_uid": "2.25.1",
+        "series_uid": "2.25.1.1",
+        "destination": URL,
+    }
+    assert (lines[0]["sop_instance_uid"], lines[0]["study_uid"], lines[0]["series_uid"]) == (None, None, None)
+    assert lines[3]["reason"] == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_lines_of_json_are_ascii(encoding: str) -> None:
+    """They come out of any locale, whatever the names."""
+    ended = spawn("report", "bulkstow.db", "--format", "jsonl", environment={"PYTHONIOENCODING": encoding})
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.isascii()
+    assert len(ended.out.splitlines()) == 4
+
+
+def test_csv_holds_names_as_their_bytes() -> None:
+    """A spreadsheet's notation with a head; a path goes out as the bytes that it has on disk."""
+    ended = spawn("report", "bulkstow.db", "--format", "csv", environment={"PYTHONIOENCODING": "utf-8:strict"})
+    assert (ended.status, ended.err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(ended.out, newline="")))
+    assert [os.fsencode(row["path"]) for row in rows] == [os.fsencode(path) for path in (STEERING, QUOTED, ODD, PLAIN)]
+    assert [row["outcome"] for row in rows] == ["skipped", "unconfirmed", "refused", "stored"]
+    assert list(rows[0]) == [*json.loads(_first_line_of_json())]
+    assert rows[0]["sop_instance_uid"] == ""
+
+
+def _first_line_of_json() -> str:
+    return spawn("report", "bulkstow.db", "--format", "jsonl").out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("refused", [ODD]),
+        ("refused,unconfirmed", [QUOTED, ODD]),
+        (" stored , refused,", [ODD, PLAIN]),
+        ("warned", []),
+        ("", [STEERING, QUOTED, ODD, PLAIN]),
+    ],
+    ids=["one", "two", "spaces", "none such", "all"],
+)
+def test_only_some_outcomes(capsys: pytest.CaptureFixture[str], chosen: str, expected: list[str]) -> None:
+    """--outcome chooses by the words of the summary, one or several."""
+    lines = report(capsys, "--format", "jsonl", "--outcome", chosen).out.splitlines()
+    assert [json.loads(line)["path"] for line in lines] == expected
+
+
+def test_nothing_to_show(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table without a row says so."""
+    assert report(capsys, "--outcome", "warned").out.splitlines()[-1] == "no such file in this ledger"
+
+
+@pytest.mark.parametrize("notation", ["table", "csv", "jsonl"])
+@pytest.mark.parametrize("files", [1, 2000], ids=["short", "long"])
+def test_a_closed_pipe_ends_it_quietly(tmp_path: Path, notation: str, files: int) -> None:
+    """`bulkstow report … | head` needs no words about it, whether the rest fits a buffer or not."""
+    with Ledger(tmp_path / "bulkstow.db", URL) as ledger:
+        ledger.record(Outcome(Candidate(f"/{n}", 1, 1), None, Fate.SKIPPED, "empty") for n in range(files))
+    ended = spawn_unread("report", "bulkstow.db", "--format", notation)
+    assert (ended.status, ended.err) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_full_disk_is_told(unbuffered: str) -> None:
+    """A report that could not be written whole does not end with 0."""
+    with Path("/dev/full").open("wb") as full:
+        ended = spawn("report", "bulkstow.db", stdout=full.fileno(), environment={"PYTHONUNBUFFERED": unbuffered})
+    assert ended.status == 2
+    assert ended.err == "bulkstow: standard output cannot be written (No space left on device)\n"
+
+
+def test_it_changes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A ledger that may only be read is enough."""
+    before = (tmp_path / "bulkstow.db").read_bytes()
+    report(capsys)
+    assert (tmp_path / "bulkstow.db").read_bytes() == before

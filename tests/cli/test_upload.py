@@ -1,0 +1,491 @@
+"""`bulkstow upload` as a user has it: exit status, words, figures, signals, secrets."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import anyio.from_thread
+import pytest
+from aiohttp import web
+
+from bulkstow.cli.upload import has_uvloop
+from bulkstow.ledger import read_entries
+from bulkstow.model import Fate, Header, StoreResponse
+from bulkstow.pipeline.run import Run
+from bulkstow.policy.retry import Backoff
+from bulkstow.server.login import Login
+from bulkstow.server.origin import Origin, serving
+from bulkstow.server.storage import DirectoryStorage, DiscardStorage
+from bulkstow.source.walk import LIST_LENGTH
+from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
+from tests.archives import write_instance
+from tests.cli.command import PATIENCE_S, Says, call, end, nobody, running, served, spawn, spawn_unread
+
+INSTANCES = 6
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Give an archive of one study."""
+    for number in range(INSTANCES):
+        write_instance(tmp_path / "archive", number)
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def storage() -> DiscardStorage:
+    """Give a server's memory."""
+    return DiscardStorage(remember=True)
+
+
+@pytest.fixture
+def url(storage: DiscardStorage) -> Iterator[str]:
+    """Give a server."""
+    with served(storage) as url:
+        yield url
+
+
+def write_refused(directory: Path) -> Path:
+    """Write an instance that no server takes: its UID is none."""
+    path = directory / "refused"
+    path.write_bytes(
+        part10(Header("2.25.1", "2.25.1.1", "no.uid", SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN), number=1)
+    )
+    return path
+
+
+def test_an_archive_is_stored(archive: Path, url: str, tmp_path: Path) -> None:
+    """In a process of its own: status 0, every byte is there, and the words say so."""
+    with served(DirectoryStorage(tmp_path / "stored")) as url:
+        ended = spawn("upload", "archive", "--url", url)
+    assert ended.status == 0, ended.err
+    found = sorted(path.read_bytes() for path in (tmp_path / "stored").rglob("*.dcm"))
+    assert found == sorted(path.read_bytes() for path in archive.iterdir())
+    table, stored, *_, report = ended.out.splitlines()
+    assert table.split() == ["outcome", "files"]
+    assert stored.split() == ["stored", str(INSTANCES)]
+    assert report == "every file: bulkstow report bulkstow.db"
+    assert f"{INSTANCES} of {INSTANCES} files done" in ended.err
+
+
+def test_a_refused_file_is_status_1(
+    capsys: pytest.CaptureFixture[str], archive: Path, url: str, storage: DiscardStorage
+) -> None:
+    """The others are stored all the same; the failure and the way to all failures are shown."""
+    refused = write_refused(archive)
+    ended = call(capsys, "upload", "archive", "--url", url)
+    assert ended.status == 1
+    assert len(storage.digests()) == INSTANCES
+    assert f"\n  refused {refused}: " in ended.out
+    assert ended.out.endswith("\nall failures: bulkstow report bulkstow.db --outcome refused\n")
+
+
+def test_a_second_run_sends_nothing(
+    capsys: pytest.CaptureFixture[str], archive: Path, url: str, storage: DiscardStorage
+) -> None:
+    """What is settled stays so, and a file that was refused still makes the status 1."""
+    write_refused(archive)
+    call(capsys, "upload", "archive", "--url", url)
+    received = storage.received
+    ended = call(capsys, "upload", "archive", "--url", url, "--summary", "-")
+    assert (ended.status, storage.received) == (1, received)
+    figures = json.loads(ended.out)
+    assert (figures["requests"], figures["bytes_sent"]) == (0, 0)
+    assert figures["settled_before"] == INSTANCES + 1
+    assert (figures["outcomes"]["stored"], figures["outcomes"]["refused"]) == (INSTANCES, 1)
+
+
+def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str) -> None:
+    """--summary -: one JSON object with all its keys and words on one line; the rest goes to standard error."""
+    (archive / "notes.txt").write_text("hello")
+    ended = spawn("upload", "archive", "--url", url, "--summary", "-", "--progress", "none")
+    assert ended.status == 0
+    (line,) = ended.out.splitlines()
+    figures = json.loads(line)
+    expected = {
+        "outcomes",
+        "bytes_sent",
+        "requests",
+        "retries",
+        "elapsed_s",
+        "destination",
+        "settled_before",
+        "complete",
+    }
+    assert figures.keys() == expected
+    assert figures["outcomes"] == {fate.value: 0 for fate in Fate} | {"stored": INSTANCES, "skipped": 1}
+    assert " ".join(figures["outcomes"]) == "stored warned duplicate refused unconfirmed unreadable skipped"
+    assert (figures["destination"], figures["complete"], figures["settled_before"]) == (url, True, 0)
+    assert figures["requests"] >= 1
+    assert figures["retries"] == 0
+    assert figures["bytes_sent"] > sum(path.stat().st_size for path in archive.glob("IM*"))
+    assert "skipped 1: not DICOM" in ended.err
+
+
+def test_the_summary_is_written_to_a_file(capsys: pytest.CaptureFixture[str], archive: Path, url: str) -> None:
+    """--summary FILE: the same object, in place of the last run's; the words stay on standard output."""
+    Path("figures.json").write_text("the last run's")
+    ended = call(capsys, "upload", "archive", "--url", url, "--summary", "figures.json")
+    assert ended.status == 0
+    assert json.loads(Path("figures.json").read_text())["outcomes"]["stored"] == INSTANCES
+    assert ended.out.startswith("outcome ")
+
+
+def test_a_run_that_is_stopped_has_its_summary(capsys: pytest.CaptureFixture[str], archive: Path, url: str) -> None:
+    """Stopped by a wrong URL: status 3, and figures that say that they are not all."""
+    ended = call(capsys, "upload", "archive", "--url", f"{url}/wrong", "--summary", "figures.json")
+    assert ended.status == 3
+    assert "run the same command again" in ended.out
+    figures = json.loads(Path("figures.json").read_text())
+    assert not figures["complete"]
+    assert figures["requests"] == 1
+
+
+@pytest.mark.parametrize("nothing", ["empty", "notes"])
+def test_nothing_to_store_is_status_0(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, url: str, nothing: str
+) -> None:
+    """An empty directory, or one without DICOM, is no failure; it is told."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").write_text("hello")
+    ended = call(capsys, "upload", nothing, "--url", url)
+    assert ended.status == 0
+    assert ("no files found" if nothing == "empty" else "skipped 1: not DICOM") in ended.out
+
+
+# Lists of files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["file", "standard input"])
+@pytest.mark.parametrize("null", [False, True], ids=["lines", "NULs"])
+def test_sources_from_a_list(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    archive: Path,
+    url: str,
+    storage: DiscardStorage,
+    place: str,
+    null: bool,
+) -> None:
+    """Names in a file or on standard input are sources too; with NULs a name may hold a newline."""
+    odd = archive.parent / ("odd\nname" if null else "odd name")
+    Path(write_instance(archive.parent, 77).candidate.location).rename(odd)
+    names = b"".join(os.fsencode(path) + (b"\0" if null else b"\n") for path in (archive / "IM001000001", odd))
+    Path("list").write_bytes(names)
+    words = ["archive/IM001000002", "--files-from", "list" if place == "file" else "-", *(["-0"] if null else [])]
+    with Path("list").open() as stdin, monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", stdin)
+        ended = call(capsys, "upload", *words, "--url", url)
+    assert ended.status == 0, ended.says
+    assert len(storage.digests()) == 3
+
+
+def test_a_name_that_is_not_there_is_unreadable(
+    capsys: pytest.CaptureFixture[str], archive: Path, url: str, storage: DiscardStorage
+) -> None:
+    """A list may be older than the archive: the name fails, the rest is stored."""
+    Path("list").write_text("gone\narchive\n")
+    ended = call(capsys, "upload", "--files-from", "list", "--url", url)
+    assert ended.status == 1
+    assert f"unreadable {archive.parent / 'gone'}: no such file" in ended.out
+    assert len(storage.digests()) == INSTANCES
+
+
+# Odd names --------------------------------------------------------------------------------------------------------
+
+
+def test_odd_names_cannot_steer_the_terminal(archive: Path, url: str) -> None:
+    """Control characters and bytes that are no UTF-8, in names and where links point, are shown escaped."""
+    (archive / os.fsdecode(b"\xfelink\x1b[0m")).symlink_to(os.fsdecode(b"no\xffwhere\x1b[31m"))
+    ended = spawn("upload", "archive", "--url", url, environment={"PYTHONIOENCODING": "utf-8:strict"})
+    assert ended.status == 1
+    assert r"\udcfelink\x1b[0m: a link to nothing: no\udcffwhere\x1b[31m" in ended.out
+    assert "\x1b" not in ended.says
+
+
+@pytest.mark.parametrize("summary", [(), ("--summary", "-")], ids=["words", "summary"])
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_reader_that_leaves_does_not_change_the_status(
+    archive: Path, url: str, summary: tuple[str, ...], unbuffered: str
+) -> None:
+    """Standard output is closed before the run ends: 1 where a file failed, no traceback."""
+    write_refused(archive)
+    words = ("upload", "archive", "--url", url, "--progress", "none", *summary)
+    ended = spawn_unread(*words, environment={"PYTHONUNBUFFERED": unbuffered})
+    assert ended.status == 1
+    assert "Traceback" not in ended.err
+    assert "Exception" not in ended.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_under_standard_output_is_told(archive: Path, url: str) -> None:
+    """Words that cannot be written are an error in one line, not a traceback at exit."""
+    with Path("/dev/full").open("wb") as full:
+        ended = spawn("upload", "archive", "--url", url, "--progress", "none", stdout=full.fileno())
+    assert ended.status == 2
+    assert ended.err == "bulkstow: standard output cannot be written (No space left on device)\n"
+
+
+# Signals ----------------------------------------------------------------------------------------------------------
+
+
+class Hold:
+    """A fault that lets the first store request through and holds the second until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.held = threading.Event()
+        self._go_on = anyio.Event()
+
+    def let_go(self) -> None:
+        """Let all go on; to be called in the server's thread."""
+        self._go_on.set()
+
+    async def before(self, request: web.Request, number: int) -> None:
+        """Hold it."""
+        self.begun.set()
+        if number > 1:
+            self.held.set()
+            await self._go_on.wait()
+
+    async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
+        """Go on."""
+        return response
+
+
+@pytest.fixture
+def portal() -> Iterator[anyio.from_thread.BlockingPortal]:
+    """Give a thread for the server."""
+    with anyio.from_thread.start_blocking_portal() as portal:
+        yield portal
+
+
+@pytest.fixture
+def hold(portal: anyio.from_thread.BlockingPortal) -> Hold:
+    """Give a way to stop the server midway."""
+    return portal.call(Hold)
+
+
+@pytest.fixture
+def held_url(portal: anyio.from_thread.BlockingPortal, hold: Hold, storage: DiscardStorage) -> Iterator[str]:
+    """Give a server that holds the second request."""
+    with portal.wrap_async_context_manager(serving(Origin(storage, fault=hold))) as url:
+        yield url
+        portal.call(hold.let_go)
+
+
+def midway(url: str) -> tuple[str, ...]:
+    """Return the command of a run with a request for each instance, one after the other."""
+    pace = ("--concurrency", "1", "--batch-instances", "1", "--progress", "log")
+    return ("upload", "archive", "--url", url, "--summary", "figures.json", *pace)
+
+
+def read_until(process: subprocess.Popen[bytes], word: bytes) -> None:
+    """Wait until a process says a word on standard error."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if word in line:
+            return
+    raise AssertionError(f"it never said {word.decode()}")
+
+
+def stored_in(ledger: Path) -> set[str]:
+    """Return the SOP Instance UIDs that a ledger calls stored; it has to be whole."""
+    connection = sqlite3.connect(ledger)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    headers = [entry.outcome.header for entry in read_entries(ledger, [Fate.STORED])]
+    return {header.sop_instance_uid for header in headers if header is not None}
+
+
+@pytest.mark.usefixtures("archive")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_drains_the_run(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    portal: anyio.from_thread.BlockingPortal,
+    hold: Hold,
+    held_url: str,
+    storage: DiscardStorage,
+    number: signal.Signals,
+) -> None:
+    """What is under way is finished and recorded, nothing more is begun; the next run sends the rest, and only that."""
+    with running(*midway(held_url)) as process:
+        assert hold.held.wait(PATIENCE_S)
+        process.send_signal(number)
+        read_until(process, b"stopping: what is under way is finished and recorded; once more stops at once")
+        portal.call(hold.let_go)
+        ended = end(process)
+    assert ended.status == 130
+    assert ended.out.endswith("not complete: run the same command again to go on where it stopped\n")
+    assert "Traceback" not in ended.says
+    assert stored_in(tmp_path / "bulkstow.db") == storage.digests().keys()
+    assert storage.received == 2
+    assert not json.loads(Path("figures.json").read_text())["complete"]
+
+    again = call(capsys, *midway(held_url))
+    assert again.status == 0
+    assert storage.received == INSTANCES
+    assert stored_in(tmp_path / "bulkstow.db") == storage.digests().keys()
+
+
+@pytest.mark.usefixtures("archive")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_second_signal_ends_the_run_at_once(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    portal: anyio.from_thread.BlockingPortal,
+    hold: Hold,
+    held_url: str,
+    storage: DiscardStorage,
+    number: signal.Signals,
+) -> None:
+    """It ends though the server answers nothing; the ledger is whole and claims no more than is there."""
+    with running(*midway(held_url)) as process:
+        assert hold.held.wait(PATIENCE_S)
+        process.send_signal(number)
+        read_until(process, b"stopping")
+        process.send_signal(number)
+        ended = end(process)
+    assert ended.status == 130
+    assert "Traceback" not in ended.says
+    assert "run the same command again" in ended.out
+    assert len(stored_in(tmp_path / "bulkstow.db")) == 1
+
+    portal.call(hold.let_go)
+    again = call(capsys, *midway(held_url))
+    assert again.status == 0
+    assert len(stored_in(tmp_path / "bulkstow.db")) == len(storage.digests()) == INSTANCES
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_signal_ends_the_wait_for_a_list(hold: Hold, held_url: str) -> None:
+    """A run that waits for more names on standard input ends with the first signal, however long the pipe is open."""
+    with running("upload", "--files-from", "-", "--url", held_url, "--batch-instances", "1") as process:
+        assert process.stdin is not None
+        process.stdin.write(LIST_LENGTH * b"archive/IM001000001\n")
+        process.stdin.flush()
+        assert hold.begun.wait(PATIENCE_S)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 130
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_wrong_url_ends_the_wait_for_a_list(url: str) -> None:
+    """A run that cannot go on ends, though more names may come."""
+    with running("upload", "--files-from", "-", "--url", f"{url}/wrong", "--batch-instances", "1") as process:
+        assert process.stdin is not None
+        process.stdin.write(LIST_LENGTH * b"archive/IM001000001\n")
+        process.stdin.flush()
+        assert process.wait(PATIENCE_S) == 3
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_report_beside_a_run(
+    capsys: pytest.CaptureFixture[str], portal: anyio.from_thread.BlockingPortal, hold: Hold, held_url: str
+) -> None:
+    """While a run goes on its ledger can be read, and a second run is turned away."""
+    with running(*midway(held_url)) as process:
+        assert hold.held.wait(PATIENCE_S)
+        report = call(capsys, "report", "bulkstow.db", "--format", "jsonl")
+        second = call(capsys, *midway(held_url))
+        portal.call(hold.let_go)
+        assert end(process).status == 0
+    assert report.status == 0
+    assert [json.loads(line)["outcome"] for line in report.out.splitlines()] == ["stored"]
+    assert (second.status, second.out) == (3, "")
+    assert "bulkstow.db is in use by another run" in second.err
+
+
+# Secrets ----------------------------------------------------------------------------------------------------------
+
+SECRET = "s3cret"
+LOGINS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "password": (("--user", "ada"), {"BULKSTOW_PASSWORD": SECRET}),
+    "password file": (("--user", "ada", "--password-file", "secret"), {}),
+    "bearer": ((), {"BULKSTOW_BEARER": SECRET}),
+    "bearer file": (("--bearer-file", "secret"), {}),
+    "bearer command": (("--bearer-command", "cat secret"), {}),
+    "header": (("--header", f"Authorization: Bearer {SECRET}"), {}),
+    "header variable": ((), {"BULKSTOW_HEADER": f"Authorization: Bearer {SECRET}"}),
+}
+
+
+@pytest.fixture(scope="module")
+def answers() -> Iterator[dict[str, str]]:
+    """Give servers that turn a run away, each in its own manner."""
+    with (
+        served(login=Login(token="another")) as locked,
+        served(fault=Says(401)) as refused,
+        served(fault=Says(403)) as forbidden,
+        served(fault=Says(500)) as broken,
+        nobody() as gone,
+    ):
+        yield {"401 at once": locked, "401": refused, "403": forbidden, "500": broken, "refused connection": gone}
+
+
+@pytest.fixture
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs in this process not wait between attempts."""
+    monkeypatch.setattr("bulkstow.engine.local.Run", functools.partial(Run, backoff=Backoff(base_s=0.001, cap_s=0.005)))
+
+
+@pytest.mark.usefixtures("archive", "_in_a_hurry")
+@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize(
+    ("answer", "exit_status"), [("401 at once", 3), ("401", 3), ("403", 3), ("500", 1), ("refused connection", 3)]
+)
+def test_no_secret_is_shown(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answers: dict[str, str],
+    login: str,
+    answer: str,
+    exit_status: int,
+) -> None:
+    """Whatever the server answers, a secret is in no output, summary, report or ledger."""
+    words, environment = LOGINS[login]
+    Path("secret").write_text(f"{SECRET}\n")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    one = Path("archive") / "IM001000001"
+    figures = ("--summary", "figures.json", "--retries", "0", "--progress", "log")
+    ended = call(capsys, "upload", str(one), "--url", answers[answer], *figures, *words)
+    assert ended.status == exit_status, ended.err
+    report = call(capsys, "report", "bulkstow.db", "--format", "jsonl")
+    assert report.status == 0
+    written = b"".join(path.read_bytes() for path in Path().iterdir() if path.is_file() and path.name != "secret")
+    for secret in (SECRET, base64.b64encode(f"ada:{SECRET}".encode()).decode()):
+        assert secret not in ended.says
+        assert secret not in report.says
+        assert secret.encode() not in written
+
+
+def test_the_login_is_used(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, archive: Path) -> None:
+    """Each way to give a login opens the door."""
+    with served(login=Login(users={"ada": SECRET}, token=SECRET)) as url:
+        Path("secret").write_text(f"{SECRET}\n")
+        for number, (words, environment) in enumerate(LOGINS.values()):
+            with monkeypatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                ended = call(capsys, "upload", "archive", "--url", url, "--ledger", f"{number}.db", *words)
+            assert ended.status == 0, ended.says
+
+
+def test_uvloop_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the run goes on with the loop of asyncio."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert not has_uvloop()

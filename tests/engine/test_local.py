@@ -1,0 +1,263 @@
+"""A job carried out in this process: what it opens it closes, and what it hands on travels."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+from aiohttp import web
+
+from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.engine.local import Job, _distinct, run, summary_of
+from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
+from bulkstow.ledger import Ledger, read_entries
+from bulkstow.model import Candidate, Fate, Outcome, StoreResponse
+from bulkstow.progress.events import Known, Recorded, Taken
+from bulkstow.progress.tally import Tally
+from bulkstow.server.login import Login
+from bulkstow.server.origin import Origin, serving
+from bulkstow.server.storage import DiscardStorage
+from tests.archives import write_instance
+
+pytestmark = pytest.mark.anyio
+
+URL = "http://pacs.example/dicom-web"
+
+
+class Watching:
+    """A display that keeps what it is told."""
+
+    interval_s = 0.001
+
+    def __init__(self) -> None:
+        self.seen = anyio.Event()
+        self.said: list[str] = []
+        self.closed: list[int] = []
+
+    def show(self, tally: Tally) -> None:
+        """Keep that there was something to see."""
+        self.seen.set()
+
+    def say(self, text: str) -> None:
+        """Keep a line."""
+        self.said.append(text)
+
+    def close(self, tally: Tally) -> None:
+        """Keep how many files were done at the end."""
+        self.closed.append(tally.settled_files)
+
+
+class Wait:
+    """A fault that holds store requests until an event."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = anyio.Event(), anyio.Event()
+
+    async def before(self, request: web.Request, number: int) -> None:
+        """Wait."""
+        self.begun.set()
+        await self.go_on.wait()
+
+    async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
+        """Go on."""
+        return response
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Give four instances."""
+    for number in range(4):
+        write_instance(tmp_path / "archive", number)
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def storage() -> DiscardStorage:
+    """Give a server's memory."""
+    return DiscardStorage(remember=True)
+
+
+@pytest.fixture
+async def url(storage: DiscardStorage) -> AsyncIterator[str]:
+    """Give a server."""
+    async with serving(Origin(storage)) as url:
+        yield url
+
+
+def job(url: str, *sources: Path, ledger: Path, files_from: str | None = None, **changes: object) -> Job:
+    """Return a job."""
+    settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
+    return Job(tuple(map(str, sources)), DestinationSettings(url=url), settings, files_from)
+
+
+async def test_a_job_is_carried_out(archive: Path, tmp_path: Path, url: str, storage: DiscardStorage) -> None:
+    """All is stored, the summary has the figures, and the display is closed with the last ones."""
+    tally, display = Tally(), Watching()
+    summary = await run(job(url, archive, ledger=tmp_path / "l.db"), tally, display)
+    assert len(storage.digests()) == 4
+    assert summary.outcomes == dict.fromkeys(Fate, 0) | {Fate.STORED: 4}
+    assert (summary.destination, summary.complete, summary.retries) == (url, True, 0)
+    assert summary.bytes_sent == tally.sent_bytes > 4 * 256
+    assert summary.elapsed_s > 0
+    assert display.closed == [4]
+
+
+async def test_the_display_is_shown_while_it_goes_on(archive: Path, tmp_path: Path) -> None:
+    """Every so often, though the server answers nothing."""
+    wait, display = Wait(), Watching()
+    async with serving(Origin(DiscardStorage(), fault=wait)) as url, anyio.create_task_group() as tasks:
+        tasks.start_soon(run, job(url, archive, ledger=tmp_path / "l.db"), Tally(), display)
+        await wait.begun.wait()
+        display.seen = anyio.Event()
+        await display.seen.wait()
+        assert display.closed == []
+        wait.go_on.set()
+    assert display.closed == [4]
+
+
+def test_a_job_travels() -> None:
+    """It is made of plain values only."""
+    sent = job(URL, Path("/archive"), ledger=Path("l.db"), files_from="-")
+    assert pickle.loads(pickle.dumps(sent)) == sent
+
+
+async def test_signals_are_left_alone_unless_asked(archive: Path, tmp_path: Path) -> None:
+    """A library does not take its caller's signals."""
+    wait = Wait()
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    async with serving(Origin(DiscardStorage(), fault=wait)) as url, anyio.create_task_group() as tasks:
+
+        async def carry_out() -> None:
+            await run(job(url, archive, ledger=tmp_path / "l.db"), Tally(), Watching(), heed_signals=False)
+
+        tasks.start_soon(carry_out)
+        await wait.begun.wait()
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+        wait.go_on.set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_is_heeded(archive: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """It drains: the request that is under way is finished, the run is not complete, and signals are given back."""
+    wait, display, tally = Wait(), Watching(), Tally()
+    before = signal.getsignal(number)
+    async with serving(Origin(DiscardStorage(), fault=wait)) as url, anyio.create_task_group() as tasks:
+
+        async def carry_out() -> None:
+            what = job(url, archive, ledger=tmp_path / "l.db", concurrency=1, batch_instances=1)
+            assert not (await run(what, tally, display)).complete
+
+        tasks.start_soon(carry_out)
+        await wait.begun.wait()
+        signal.raise_signal(number)
+        while not display.said:
+            await anyio.lowlevel.checkpoint()
+        wait.go_on.set()
+    assert display.said == ["stopping: what is under way is finished and recorded; once more stops at once"]
+    assert tally.outcomes == {Fate.STORED: 1}
+    assert signal.getsignal(number) == before
+
+
+async def test_a_cancelled_run_gives_everything_back(archive: Path, tmp_path: Path) -> None:
+    """Cancelled by its caller, it closes the display and the ledger; what was sent stays for the next run."""
+    wait, display = Wait(), Watching()
+    async with serving(Origin(DiscardStorage(), fault=wait)) as url:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, job(url, archive, ledger=tmp_path / "l.db"), Tally(), display)
+            await wait.begun.wait()
+            tasks.cancel_scope.cancel()
+        wait.go_on.set()
+    assert display.closed == [0]
+    with Ledger(tmp_path / "l.db", URL):
+        pass
+
+
+async def test_what_stops_a_run_is_raised_bare(archive: Path, tmp_path: Path, url: str) -> None:
+    """A wrong URL is DestinationRefused and no group; the display is closed, the tally filled, the ledger free."""
+    tally, display = Tally(), Watching()
+    with pytest.raises(DestinationRefused, match="404"):
+        await run(job(f"{url}/wrong", archive, ledger=tmp_path / "l.db"), tally, display)
+    assert display.closed == [0]
+    assert tally.found_files == 4
+    with Ledger(tmp_path / "l.db", URL):
+        pass
+
+
+async def test_a_login_is_tried_before_a_file_is_read(archive: Path, tmp_path: Path, storage: DiscardStorage) -> None:
+    """Nothing was looked for when the door stays closed."""
+    tally = Tally()
+    async with serving(Origin(storage, login=Login(token="x"))) as url:
+        with pytest.raises(LoginRefused):
+            await run(job(url, archive, ledger=tmp_path / "l.db"), tally, Watching())
+    assert tally.found_files == 0
+
+
+@pytest.mark.parametrize(
+    ("sources", "files_from", "expected"),
+    [(["gone"], None, ConfigurationError), ([], "gone", ConfigurationError), ([], None, RunStopped)],
+    ids=["source", "list", "ledger"],
+)
+async def test_what_is_wrong_from_the_start(
+    archive: Path, tmp_path: Path, url: str, sources: list[str], files_from: str | None, expected: type[Exception]
+) -> None:
+    """It is raised before anything is shown or sent."""
+    display = Watching()
+    ledger = tmp_path / "l.db" if expected is ConfigurationError else archive
+    with pytest.raises(expected):
+        await run(job(url, archive, *map(Path, sources), ledger=ledger, files_from=files_from), Tally(), display)
+    assert display.closed == []
+
+
+async def test_the_ledger_is_no_part_of_the_archive(archive: Path, url: str) -> None:
+    """Kept among the files that are sent, neither it nor its companions are looked at."""
+    summary = await run(job(url, archive, ledger=archive / "l.db"), Tally(), Watching())
+    assert sum(summary.outcomes.values()) == 4
+    assert {Path(e.outcome.candidate.location).suffix for e in read_entries(archive / "l.db")} == {""}
+
+
+async def test_a_list_adds_to_the_sources(archive: Path, tmp_path: Path, url: str, storage: DiscardStorage) -> None:
+    """What is named in both is sent once."""
+    write_instance(tmp_path / "more", 9)
+    (tmp_path / "list").write_text(f"{tmp_path / 'more'}\n{archive / 'IM001000001'}\n")
+    what = job(url, archive, ledger=tmp_path / "l.db", files_from=str(tmp_path / "list"))
+    summary = await run(what, Tally(), Watching())
+    assert summary.outcomes[Fate.STORED] == 5 == sum(summary.outcomes.values())
+    assert storage.received == 5
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ((), []),
+        (("a", "b"), ["a", "b"]),
+        (("a", "a"), ["a"]),
+        (("a", "./a", "b/../a"), ["b/../a"]),
+        (("a", "a/b", "a/b/c"), ["a"]),
+        (("a/b/c", "a/b", "a"), ["a"]),
+        (("a/b", "ab", "a/bc"), ["a/b", "ab", "a/bc"]),
+        (("/", "a"), ["/"]),
+        ((".", "a", ".."), [".."]),
+        (("a/", "a"), ["a"]),
+    ],
+    ids=["none", "apart", "twice", "spelled otherwise", "below", "above", "alike", "root", "dots", "slash"],
+)
+def test_sources_in_each_other(sources: tuple[str, ...], expected: list[str]) -> None:
+    """A source that is the same as another, or below it, is left out: its files are found there."""
+    assert _distinct(sources) == expected
+
+
+def test_a_summary_has_every_word() -> None:
+    """Each outcome has its count, also where it is 0; figures are the tally's."""
+    tally = Tally()
+    tally.tell(Known({Fate.STORED: 2}))
+    tally.tell(Taken(100))
+    tally.tell(Recorded((Outcome(Candidate("/a", 1, 0), None, Fate.REFUSED, "no"),)))
+    summary = summary_of(job(f"{URL}/", ledger=Path("l.db")), tally, 1.5, complete=False)
+    assert summary.outcomes == dict.fromkeys(Fate, 0) | {Fate.STORED: 2, Fate.REFUSED: 1}
+    assert (summary.destination, summary.settled_before, summary.bytes_sent) == (URL, 2, 100)
+    assert (summary.elapsed_s, summary.complete, summary.failures) == (1.5, False, 1)

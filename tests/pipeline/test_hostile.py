@@ -1,0 +1,273 @@
+"""Claims about whole runs against an origin that does what servers do, planned: nothing is lost, nothing is claimed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+
+from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.destination.auth import Auth, Bearer, NoLogin, Secret
+from bulkstow.destination.stow import StowDestination
+from bulkstow.errors import DestinationRefused
+from bulkstow.ledger import Ledger, read_entries
+from bulkstow.model import Cause, Fate, Interruption, Outcome, Reply
+from bulkstow.pipeline.run import Run
+from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
+from bulkstow.progress.events import Reporter
+from bulkstow.progress.tally import Tally
+from bulkstow.server.fault_plan import plan_of
+from bulkstow.server.faults import Kind
+from bulkstow.server.mishaps import Mishaps
+from bulkstow.server.origin import Origin, serving
+from bulkstow.server.storage import DirectoryStorage, DiscardStorage
+from bulkstow.source.walk import walk
+from tests.archives import header, write_instance
+
+pytestmark = pytest.mark.anyio
+
+QUICK = Backoff(base_s=0.001, cap_s=0.01)
+"""Waits that order nothing: what is tested does not hang on how long they are."""
+
+RETRIES = 12
+"""At 30 % a request fails so often in a row once in 6 million."""
+
+
+class Archive:
+    """Files, and what they hold."""
+
+    def __init__(self, root: Path, *, studies: int, instances: int) -> None:
+        self.root = root
+        self.digests: dict[str, str] = {}
+        """SHA-256 by SOP Instance UID."""
+        for study in range(1, studies + 1):
+            for number in range(1, instances + 1):
+                instance = write_instance(root / f"s{study:03}", number, study=study)
+                content = Path(instance.candidate.location).read_bytes()
+                self.digests[instance.header.sop_instance_uid] = sha256(content).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Give 20 studies of 100 instances."""
+    return Archive(tmp_path_factory.mktemp("large"), studies=20, instances=100)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Give 3 studies of 20 instances."""
+    return Archive(tmp_path_factory.mktemp("small"), studies=3, instances=20)
+
+
+async def upload(
+    archive: Archive, url: str, ledger: Path, *, auth: Auth | None = None, chunked: bool = False
+) -> list[Outcome]:
+    """Send an archive; return the outcome of each of its files."""
+    stow = StowDestination(DestinationSettings(url=url, chunked=chunked), auth or NoLogin())
+    await carry_out(archive, stow, url, ledger, Tally())
+    return [entry.outcome for entry in read_entries(ledger)]
+
+
+async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: Path, reporter: Reporter) -> None:
+    """Run an upload that waits for nothing longer than it must."""
+    settings = UploadSettings(ledger=ledger, retries=RETRIES, batch_instances=5)
+    breaker, budget = Breaker(first_probe_s=0.001, cap_s=0.01), RetryBudget(minimum_per_s=100_000)
+    with Ledger(ledger, url) as opened:
+        async with stow:
+            run = Run(settings, stow, opened, reporter, backoff=QUICK, breaker=breaker, budget=budget)
+            await run.carry_out(walk([str(archive.root)]))
+
+
+def check(archive: Archive, held: dict[str, str], outcomes: list[Outcome]) -> dict[str, Fate]:
+    """Hold the ledger against the origin, and return the fates by SOP Instance UID."""
+    fates = {o.header.sop_instance_uid: o.fate for o in outcomes if o.header is not None}
+    assert fates.keys() == archive.digests.keys()
+    assert len(outcomes) == len({o.candidate.location for o in outcomes}) == len(archive.digests)
+    claimed = {uid for uid, fate in fates.items() if fate.is_success}
+    assert claimed <= held.keys()
+    assert all(held[uid] == archive.digests[uid] for uid in held)
+    return fates
+
+
+def planned(*faults: dict[str, Any], seed: int = 1) -> Mishaps:
+    """Return what carries out a plan, given in the keys of its file."""
+    return Mishaps(plan_of({"seed": seed, "fault": list(faults)}))
+
+
+PASSING: list[dict[str, Any]] = [
+    {"kind": "unavailable", "retry-after": "0s"},
+    {"kind": "unavailable", "retry-after": "0s", "as-date": True},
+    {"kind": "too-many"},
+    {"kind": "bad-gateway"},
+    {"kind": "half-stored"},
+    {"kind": "reset"},
+    {"kind": "silent"},
+    {"kind": "truncated"},
+    {"kind": "not-json"},
+    {"kind": "xml"},
+    {"kind": "text-plain"},
+    {"kind": "lower-case"},
+    {"kind": "left-out"},
+    {"kind": "nameless", "times": 1},
+    {"kind": "made-up", "times": 1},
+    {"kind": "out-of-resources", "times": 2},
+    {"kind": "out-of-resources", "times": 2, "everyone": True},
+    {"kind": "slow-reading", "bytes-per-second": "1MiB"},
+    {"kind": "slow-thinking", "delay": "1ms"},
+    {"kind": "frozen", "delay": "2ms"},
+    {"kind": "closed-keep-alive"},
+    {"kind": "trickle", "delay": 0},
+]
+"""Each passes by itself. What looks like a word for good passes before it must be taken for one: a code that may mean
+the content or the moment is believed when an instance has got it alone three times."""
+
+SHARE = 1 - 0.7 ** (1 / len(PASSING))
+"""The first that strikes is the one: together these make 30 %."""
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, large: Archive, seed: int) -> None:
+    """At 30 % faulty requests of every kind that passes, all is stored with equal bytes, within the attempts."""
+    mishaps = planned(*({**fault, "probability": SHARE} for fault in PASSING), seed=seed)
+    storage = DirectoryStorage(tmp_path / "origin")
+    async with serving(Origin(storage, fault=mishaps)) as url:
+        outcomes = await upload(large, url, tmp_path / "l.db")
+    fates = check(large, storage.digests(), outcomes)
+    assert Counter(fates.values()) == Counter({Fate.STORED: 2000})
+    assert storage.digests() == large.digests
+    assert max(outcome.attempts for outcome in outcomes) <= RETRIES + 1
+    assert mishaps.struck.keys() == {Kind(fault["kind"]) for fault in PASSING}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *({**fault, "every": 2} for fault in PASSING),
+        {"kind": "too-many", "retry-after": "0s", "every": 2},
+        {"kind": "unauthorised", "requests": [7]},
+        {"kind": "too-large", "above-bytes": 3000},
+        {"kind": "left-out", "everyone": True, "every": 2},
+        {"kind": "left-out", "everyone": True},
+        {"kind": "left-out", "stored": False, "first": 1},
+        {"kind": "nameless", "times": 1, "everyone": True},
+        {"kind": "nameless", "reason": 0xA700, "times": 3},
+        {"kind": "made-up", "times": 1, "everyone": True},
+        {"kind": "out-of-resources", "times": 3, "everyone": True},
+        {"kind": "not-json"},
+        {"kind": "length-required"},
+        *({"kind": kind, "first": 20} for kind in ("unavailable", "bad-gateway", "silent", "reset", "truncated")),
+        *({"kind": kind, "instances": ["2.25.2.1.7"], "times": 3} for kind in ("bad-gateway", "reset", "half-stored")),
+    ],
+    ids=lambda fault: " ".join(str(value) for value in fault.values()),
+)
+async def test_what_passes_is_waited_for(tmp_path: Path, small: Archive, fault: dict[str, Any]) -> None:
+    """Under one kind of fault alone, however often it strikes, everything is stored and proved."""
+    mishaps, storage = planned(fault), DirectoryStorage(tmp_path / "origin")
+    async with serving(Origin(storage, fault=mishaps)) as url:
+        outcomes = await upload(small, url, tmp_path / "l.db", auth=Bearer(Tokens().read))
+    fates = check(small, storage.digests(), outcomes)
+    assert Counter(fates.values()) == Counter({Fate.STORED: 60})
+    assert mishaps.struck[Kind(fault["kind"])] > 0 or fault["kind"] == "length-required"
+
+
+class Tokens:
+    """A new token at each reading."""
+
+    def __init__(self) -> None:
+        self._read = 0
+
+    def read(self) -> Secret:
+        """Return the next."""
+        self._read += 1
+        return Secret(f"token{self._read}")
+
+
+async def test_what_is_invalid_is_refused(tmp_path: Path, small: Archive) -> None:
+    """An instance that fails for good is refused, and just that one: its companions are stored, also after halving."""
+    bad = {header(3, study=1).sop_instance_uid, header(20, study=3).sop_instance_uid}
+    mishaps = planned({"kind": "invalid", "instances": sorted(bad)}, {"kind": "reset", "every": 3})
+    storage = DirectoryStorage(tmp_path / "origin")
+    async with serving(Origin(storage, fault=mishaps)) as url:
+        outcomes = await upload(small, url, tmp_path / "l.db")
+    fates = check(small, storage.digests(), outcomes)
+    assert (
+        {uid for uid, fate in fates.items() if fate is Fate.REFUSED} == bad == small.digests.keys() - storage.digests()
+    )
+    assert Counter(fates.values()) == Counter({Fate.STORED: 58, Fate.REFUSED: 2})
+
+
+async def test_what_is_held_is_a_duplicate(tmp_path: Path, small: Archive) -> None:
+    """Azure's 45070 to a first request is a duplicate, one after a request without an answer is our own doing."""
+    first, again = ({"kind": "duplicate", "instances": sorted(small.digests)} for _ in range(2))
+    storage = DirectoryStorage(tmp_path / "origin")
+    async with serving(Origin(storage, fault=planned(first))) as url:
+        outcomes = await upload(small, url, tmp_path / "l.db")
+    assert set(check(small, storage.digests(), outcomes).values()) == {Fate.DUPLICATE}
+    async with serving(Origin(storage, fault=planned({"kind": "silent", "every": 2}, again))) as url:
+        outcomes = await upload(small, url, tmp_path / "again.db")
+    fates = Counter(check(small, storage.digests(), outcomes).values())
+    assert fates.keys() == {Fate.DUPLICATE, Fate.STORED}
+    assert storage.digests() == small.digests
+
+
+async def test_larger_than_the_limit_when_alone(tmp_path: Path, small: Archive) -> None:
+    """A 413 for each batch halves it down to single instances, and one that is too large by itself is refused."""
+    storage = DirectoryStorage(tmp_path / "origin")
+    async with serving(Origin(storage, fault=planned({"kind": "too-large", "above-bytes": 10}))) as url:
+        outcomes = await upload(small, url, tmp_path / "l.db")
+    assert set(check(small, storage.digests(), outcomes).values()) == {Fate.REFUSED}
+    assert storage.digests() == {}
+
+
+async def test_chunked_where_a_length_is_required(tmp_path: Path, small: Archive) -> None:
+    """411 stops the run with the word what to do."""
+    async with serving(Origin(DiscardStorage(), fault=planned({"kind": "length-required"}))) as url:
+        with pytest.raises(DestinationRefused, match=r"\(411\): leave out --chunked"):
+            await upload(small, url, tmp_path / "l.db", chunked=True)
+
+
+class Watched(StowDestination):
+    """Tells when the server gives no word, and when there is none."""
+
+    def __init__(self, settings: DestinationSettings) -> None:
+        super().__init__(settings, NoLogin())
+        self.met = {Cause.UNANSWERED: anyio.Event(), Cause.UNREACHABLE: anyio.Event()}
+
+    async def probe(self) -> Reply | Interruption:
+        """Ask, and look at what came of it."""
+        result = await super().probe()
+        if isinstance(result, Interruption) and result.cause in self.met:
+            self.met[result.cause].set()
+        return result
+
+
+async def test_frozen_then_gone_then_back(tmp_path: Path, small: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that freezes in the middle of a run, ends, and comes back at its port, costs no instance its proof."""
+    monkeypatch.setattr("bulkstow.server.origin._SHUTDOWN_S", 0.01)  # nobody thaws for the sake of the end
+    storage, tally, ledger = DirectoryStorage(tmp_path / "origin"), Tally(), tmp_path / "l.db"
+    freezing = planned({"kind": "frozen", "delay": "1h", "requests": [6]})
+    async with anyio.create_task_group() as tasks:
+        async with serving(Origin(storage, fault=freezing)) as url:
+            settings = DestinationSettings(url=url, connect_timeout_s=1, stall_timeout_s=0.2, thinking_timeout_s=0.2)
+            stow = Watched(settings)
+            tasks.start_soon(finish, partial(carry_out, small, stow, url, ledger, tally), done := anyio.Event())
+            await stow.met[Cause.UNANSWERED].wait()
+        await stow.met[Cause.UNREACHABLE].wait()
+        async with serving(Origin(storage), port=urlsplit(url).port or 0):
+            await done.wait()
+    fates = check(small, storage.digests(), [entry.outcome for entry in read_entries(ledger)])
+    assert Counter(fates.values()) == Counter({Fate.STORED: 60})
+    assert not tally.outage
+
+
+async def finish(work: Callable[[], Awaitable[None]], done: anyio.Event) -> None:
+    """Do something and say when it is done."""
+    await work()
+    done.set()

@@ -1,0 +1,138 @@
+"""The last words of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bulkstow.model import Candidate, Fate, Outcome, Summary
+from bulkstow.progress.closing import closing, shown
+from bulkstow.progress.events import Event, Found, Known, Recorded
+from bulkstow.progress.tally import Tally
+
+LEDGER = Path("bulkstow.db")
+
+
+def outcomes(fate: Fate, count: int, reason: str = "", path: str = "/archive/IM") -> Recorded:
+    """Return the event that tells of so many."""
+    return Recorded(tuple(Outcome(Candidate(f"{path}{n}", 100, 0), None, fate, reason) for n in range(count)))
+
+
+def words(*events: Event, ledger: Path = LEDGER, elapsed_s: float = 10.0, complete: bool = True) -> list[str]:
+    """Return the lines after these events; two requests, one of them again, took 4 MiB."""
+    tally = Tally()
+    for event in events:
+        tally.tell(event)
+    summary = Summary(
+        destination="http://pacs.example",
+        outcomes={fate: tally.outcomes[fate] for fate in Fate},
+        settled_before=tally.settled_before,
+        bytes_sent=4 * 2**20,
+        requests=2,
+        retries=1,
+        elapsed_s=elapsed_s,
+        complete=complete,
+    )
+    return closing(summary, tally, ledger).splitlines()
+
+
+def test_all_is_well() -> None:
+    """A table, the figures, and where every file is told of."""
+    assert words(Found(1234, 0), outcomes(Fate.STORED, 1234)) == [
+        "outcome            files",
+        "stored             1,234",
+        "4MiB in 2 requests (1 of them again), 10s, 123 instances/s, 419kB/s",
+        "every file: bulkstow report bulkstow.db",
+    ]
+
+
+def test_failures_are_shown_and_the_way_to_the_rest() -> None:
+    """The first five with their reasons, and a command that lists the failures of just these kinds."""
+    lines = words(outcomes(Fate.UNREADABLE, 1, "cut off"), outcomes(Fate.REFUSED, 7, "no"), outcomes(Fate.STORED, 2))
+    assert lines[:4] == [
+        "outcome            files",
+        "stored                 2",
+        "refused                7",
+        "unreadable             1",
+    ]
+    assert lines[5:] == [
+        "first failures:",
+        "  unreadable /archive/IM0: cut off",
+        *(f"  refused /archive/IM{number}: no" for number in range(4)),
+        "all failures: bulkstow report bulkstow.db --outcome refused,unreadable",
+    ]
+
+
+def test_failures_of_an_earlier_run_are_not_forgotten() -> None:
+    """This run saw none of them, and still says how to list them."""
+    lines = words(Known({Fate.STORED: 5, Fate.REFUSED: 1}))
+    assert "  6 of them settled by an earlier run: nothing was sent for them" in lines
+    assert "first failures:" not in lines
+    assert lines[-1] == "all failures: bulkstow report bulkstow.db --outcome refused"
+
+
+def test_skips_have_their_reasons() -> None:
+    """Each reason once, the most frequent first."""
+    skips = (outcomes(Fate.SKIPPED, 2, "empty"), outcomes(Fate.SKIPPED, 3, "a second copy, same bytes: see /a"))
+    lines = words(*skips)
+    assert lines[1:4] == [
+        "skipped                5",
+        "  skipped 3: a second copy, same bytes",
+        "  skipped 2: empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [((), "no files found"), ((Found(3, 30),), "no file has its outcome yet")],
+    ids=["nothing there", "stopped before"],
+)
+def test_nothing_was_done(events: tuple[Event, ...], expected: str) -> None:
+    """An empty table is a sentence instead."""
+    assert words(*events)[0] == expected
+
+
+def test_an_incomplete_run_says_how_to_go_on() -> None:
+    """That comes last, and nothing says that every file is told of."""
+    lines = words(outcomes(Fate.STORED, 1), outcomes(Fate.REFUSED, 1, "no"), complete=False)
+    assert lines[-2].startswith("all failures: ")
+    assert lines[-1] == "not complete: run the same command again to go on where it stopped"
+    assert "every file: bulkstow report bulkstow.db" not in words(outcomes(Fate.STORED, 1), complete=False)
+
+
+def test_no_time_is_no_division_by_zero() -> None:
+    """A run can be over before the clock has moved."""
+    assert "4MiB in 2 requests (1 of them again), 0ms, 0 instances/s, 0B/s" in words(elapsed_s=0.0)
+
+
+def test_the_command_can_be_pasted() -> None:
+    """A ledger with spaces in its name is quoted."""
+    assert words(ledger=Path("my ledger.db"))[-1] == "every file: bulkstow report 'my ledger.db'"
+
+
+def test_no_name_steers_the_terminal() -> None:
+    """Paths, reasons (they may hold a link's target) and the ledger's name are escaped; all can be encoded."""
+    odd = "\x1b[2J\udcff\n"
+    text = "\n".join(words(outcomes(Fate.UNREADABLE, 1, f"a link to nothing: {odd}", path=odd), ledger=Path(odd)))
+    assert "\x1b" not in text
+    assert r"  unreadable \x1b[2J\udcff\n0: a link to nothing: \x1b[2J\udcff\n" in text
+    text.encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/archive/study 1/Übung/画像", "/archive/study 1/Übung/画像"),
+        ("a\tb\nc\rd\x00e\x7f", r"a\tb\nc\rd\x00e\x7f"),
+        ("\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("caf\udce9", r"caf\udce9"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        ("", ""),
+    ],
+    ids=["letters", "controls", "title", "C1", "bytes", "right to left", "empty"],
+)
+def test_paths_are_shown(path: str, expected: str) -> None:
+    """Letters of all scripts stay; what a terminal would act on is escaped."""
+    assert shown(path) == expected

@@ -1,0 +1,119 @@
+"""Counting: each event, and what it does to the figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from bulkstow.model import Batch, Candidate, Fate, Instance, Outcome
+from bulkstow.progress.events import (
+    Ended,
+    Event,
+    Found,
+    Known,
+    Outage,
+    Recorded,
+    Reopened,
+    ScanEnded,
+    Started,
+    Taken,
+)
+from bulkstow.progress.tally import SHOWN_FAILURES, Tally
+from tests.archives import header
+
+BATCH = Batch(1, (Instance(Candidate("/1", 100, 0), header(1)), Instance(Candidate("/2", 200, 0), header(2))))
+
+
+def outcome(fate: Fate, reason: str = "", *, size_bytes: int = 100) -> Outcome:
+    """Return an outcome."""
+    return Outcome(Candidate(f"/{fate}", size_bytes, 0), None, fate, reason)
+
+
+COPY = outcome(Fate.SKIPPED, "a copy: see /a")
+
+
+def figures(tally: Tally) -> dict[str, object]:
+    """Return the figures that are not as they begin."""
+    begun = vars(Tally())
+    return {name: value for name, value in vars(tally).items() if value != begun[name]}
+
+
+CASES: list[tuple[str, list[Event], dict[str, object]]] = [
+    ("found", [Found(3, 600), Found(2, 50)], {"found_files": 5, "found_bytes": 650}),
+    ("found twice", [Found(3, 600), Found(-1, -100)], {"found_files": 2, "found_bytes": 500}),
+    (
+        "known",
+        [Known({Fate.STORED: 3, Fate.SKIPPED: 1}), Known({Fate.STORED: 1})],
+        {"outcomes": Counter({Fate.STORED: 4, Fate.SKIPPED: 1}), "settled_before": 5},
+    ),
+    ("scan ended", [ScanEnded()], {"scan_ended": True}),
+    ("started", [Started(BATCH)], {"requests": 1, "requests_in_flight": 1}),
+    ("started again", [Started(replace(BATCH, requests=2))], {"requests": 1, "retries": 1, "requests_in_flight": 1}),
+    ("ended", [Started(BATCH), Started(BATCH), Ended(BATCH)], {"requests": 2, "requests_in_flight": 1}),
+    ("taken", [Taken(1000), Taken(24)], {"sent_bytes": 1024}),
+    (
+        "recorded",
+        [Recorded((outcome(Fate.STORED), outcome(Fate.WARNED), outcome(Fate.DUPLICATE)))],
+        {"outcomes": Counter({Fate.STORED: 1, Fate.WARNED: 1, Fate.DUPLICATE: 1}), "delivered": 3},
+    ),
+    (
+        "recorded failures",
+        [Recorded((outcome(Fate.REFUSED, "no"), outcome(Fate.UNCONFIRMED), outcome(Fate.UNREADABLE)))],
+        {
+            "outcomes": Counter({Fate.REFUSED: 1, Fate.UNCONFIRMED: 1, Fate.UNREADABLE: 1}),
+            "failures": [outcome(Fate.REFUSED, "no"), outcome(Fate.UNCONFIRMED), outcome(Fate.UNREADABLE)],
+        },
+    ),
+    (
+        "recorded skips",
+        [Recorded((outcome(Fate.SKIPPED, "empty"), COPY, outcome(Fate.SKIPPED, "a copy: see /b")))],
+        {"outcomes": Counter({Fate.SKIPPED: 3}), "skip_reasons": Counter({"a copy": 2, "empty": 1})},
+    ),
+    (
+        "reopened",
+        [Found(2, 200), Recorded((COPY, outcome(Fate.STORED))), Reopened((COPY,))],
+        {
+            "found_files": 1,
+            "found_bytes": 100,
+            "outcomes": Counter({Fate.STORED: 1, Fate.SKIPPED: 0}),
+            "delivered": 1,
+        },
+    ),
+    ("gone", [Outage(is_over=False)], {"outage": True}),
+    ("back", [Outage(is_over=False), Outage(is_over=True)], {}),
+]
+
+
+@pytest.mark.parametrize(("events", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_each_event_changes_its_figures(events: list[Event], expected: dict[str, object]) -> None:
+    """And no others."""
+    tally = Tally()
+    for event in events:
+        tally.tell(event)
+    assert figures(tally) == expected
+
+
+def test_every_event_is_in_the_table() -> None:
+    """Whoever adds an event adds a row for it."""
+    assert {type(event) for _, events, _ in CASES for event in events} == set(get_args(Event))
+
+
+def test_only_the_first_failures_are_kept() -> None:
+    """A run in which everything fails keeps a handful."""
+    tally = Tally()
+    for number in range(3 * SHOWN_FAILURES):
+        tally.tell(Recorded((outcome(Fate.REFUSED, str(number)),)))
+    assert [failure.reason for failure in tally.failures] == [str(number) for number in range(SHOWN_FAILURES)]
+    assert tally.failed == 3 * SHOWN_FAILURES
+
+
+def test_what_an_earlier_run_settled_is_settled_but_not_delivered() -> None:
+    """It counts as done and as failed, and not for the speed of this run."""
+    tally = Tally()
+    tally.tell(Known({Fate.STORED: 3, Fate.REFUSED: 2}))
+    tally.tell(Recorded((outcome(Fate.STORED),)))
+    assert (tally.settled_files, tally.failed, tally.delivered, tally.settled_before) == (6, 2, 1, 5)
+    assert tally.failures == []
