@@ -79,7 +79,7 @@ class Delivery:
                 return settle(Attempt(batch, result), self.rules, outage=watch.is_outage, admitted=self.admitted)
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
-                return settle_asked(errand, answer, outage=watch.is_outage)
+                return settle_asked(errand, answer, self.rules, outage=watch.is_outage)
 
     def stop(self, stop: RunStopped) -> None:
         """End the run early, in good order."""

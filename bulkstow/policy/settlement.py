@@ -141,9 +141,13 @@ def is_absence(result: Reply | Interruption) -> bool:
 _OUT_OF_SERVICE = (502, 503, 504)
 
 
-def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, outage: bool = False) -> Settlement:
+def settle_asked(
+    ask: Ask, answer: frozenset[str] | Reply | Interruption, rules: Rules, *, outage: bool = False
+) -> Settlement:
     """Decide what a QIDO-RS query settles: the SOP Instance UIDs that are there, or how the query failed.
 
+    What the server neither named nor has was not stored: it is sent again, as often as a failure without a clear
+    reason.
     A server that stores for us may not let us ask, or have nobody to ask: that says nothing of its health.
     """
     batch = ask.batch
@@ -169,6 +173,10 @@ def settle_asked(ask: Ask, answer: frozenset[str] | Reply | Interruption, *, out
         again = replace(ask, batch=replace(batch, instances=missing), asked=asked_once_more)
         return Settlement(outcomes, (Later(again, Delay.BACKOFF, at_least_s),), pressure)
     reason = f"{ask.reason}; QIDO-RS {answered}"
+    doubted = replace(batch, instances=missing, doubts=batch.doubts + 1)
+    is_lost = bool(missing) and answered == _NOT_FOUND and ask.otherwise is Fate.UNCONFIRMED
+    if is_lost and batch.faults < rules.attempts and doubted.doubts < min(AMBIGUOUS_TRIES, rules.attempts):
+        return Settlement(outcomes, (Later(Send(doubted), Delay.BACKOFF),), pressure)
     fate = ask.otherwise if answered == _NOT_FOUND else Fate.UNCONFIRMED
     return Settlement(outcomes + _outcomes(batch, missing, fate, reason), pressure=pressure)
 

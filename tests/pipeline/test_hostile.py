@@ -102,6 +102,7 @@ def planned(*faults: dict[str, Any], seed: int = 1) -> Mishaps:
 
 
 PASSING: list[dict[str, Any]] = [
+    {"kind": "left-out", "stored": False},
     {"kind": "unavailable", "retry-after": "0s"},
     {"kind": "unavailable", "retry-after": "0s", "as-date": True},
     {"kind": "too-many"},
