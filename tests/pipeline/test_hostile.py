@@ -150,7 +150,8 @@ async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, large: Arc
 @pytest.mark.parametrize(
     "fault",
     [
-        *({**fault, "every": 2} for fault in PASSING),
+        # What is swallowed is sent three times alone, and may meet every second request each time: not here.
+        *({**fault, "every": 2} for fault in PASSING if "stored" not in fault),
         {"kind": "too-many", "retry-after": "0s", "every": 2},
         {"kind": "unauthorised", "requests": [7]},
         {"kind": "too-large", "above-bytes": 3000},
