@@ -345,4 +345,13 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise LedgerError(f"the ledger {path} cannot be used: {error}") from error
+        hint = next((hint for word, hint in _HINTS.items() if word in str(error)), "")
+        raise LedgerError(f"the ledger {path} cannot be used: {error}{hint}") from error
+
+
+_HINTS = {
+    "full": "; make room there and run again",
+    "locked": "; end what else has it open and run again",
+    "readonly": "; it must be writable",
+    "unable to open": "; is its directory there, and writable?",
+}

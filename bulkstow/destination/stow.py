@@ -68,6 +68,7 @@ class StowDestination:
         self._settings = settings
         self._auth = auth
         self._on_taken = on_taken
+        self._chunked = settings.chunked
         self._http = HttpClient(settings)
         self._readers = ThreadPoolExecutor(read_threads, thread_name_prefix="read")
 
@@ -82,11 +83,18 @@ class StowDestination:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, batch: Batch) -> Result:
-        """Post a batch once (PS3.18 §10.5); after a 401 once more with a fresh login.
+        """Post a batch once (PS3.18 §10.5).
+
+        Once more with a fresh login after a 401; and with a Content-Length, from then on, after a 411.
 
         Raises DestinationRefused when the server's certificate is not trusted.
         """
-        return await self._logged_in(lambda login: self._post(batch, login))
+        was_chunked = self._chunked
+        result = await self._logged_in(lambda login: self._post(batch, login))
+        if was_chunked and isinstance(result, Reply) and result.status == 411:
+            self._chunked = False
+            return await self._logged_in(lambda login: self._post(batch, login))
+        return result
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
@@ -145,7 +153,7 @@ class StowDestination:
                 "Accept": ACCEPT,
                 "Content-Type": content_type(boundary, quoted=settings.quote_boundary),
             }
-            if not settings.chunked:
+            if not self._chunked:
                 headers["Content-Length"] = str(body.length_bytes)
             scope.deadline = anyio.current_time() + settings.connect_timeout_s + settings.stall_timeout_s
             result: Result = await self._http.exchange(Request("POST", "/studies", headers, body=body.chunks))

@@ -245,7 +245,7 @@ def _stop_if_hopeless(reply: Reply) -> None:
             )
         case 411:
             raise DestinationRefused(
-                "the server wants a Content-Length (411): leave out --chunked, or look for a proxy that takes it away"
+                "the server misses a Content-Length that we send (411): look for a proxy that takes it away"
             )
         case status if 300 <= status < 400:
             where = f" to {_printable(reply.location)}" if reply.location else ""

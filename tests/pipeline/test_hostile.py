@@ -16,7 +16,6 @@ import pytest
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import Auth, Bearer, NoLogin, Secret
 from bulkstow.destination.stow import StowDestination
-from bulkstow.errors import DestinationRefused
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Cause, Fate, Interruption, Outcome, Reply
 from bulkstow.pipeline.run import Run
@@ -27,7 +26,7 @@ from bulkstow.server.fault_plan import plan_of
 from bulkstow.server.faults import Kind
 from bulkstow.server.mishaps import Mishaps
 from bulkstow.server.origin import Origin, serving
-from bulkstow.server.storage import DirectoryStorage, DiscardStorage
+from bulkstow.server.storage import DirectoryStorage
 from bulkstow.source.walk import walk
 from tests.archives import header, write_instance
 
@@ -229,10 +228,12 @@ async def test_larger_than_the_limit_when_alone(tmp_path: Path, small: Archive) 
 
 
 async def test_chunked_where_a_length_is_required(tmp_path: Path, small: Archive) -> None:
-    """411 stops the run with the word what to do."""
-    async with serving(Origin(DiscardStorage(), fault=planned({"kind": "length-required"}))) as url:
-        with pytest.raises(DestinationRefused, match=r"\(411\): leave out --chunked"):
-            await upload(small, url, tmp_path / "l.db", chunked=True)
+    """After a 411 bodies are sent with their length, and nobody is the worse for it."""
+    storage, mishaps = DirectoryStorage(tmp_path / "origin"), planned({"kind": "length-required"})
+    async with serving(Origin(storage, fault=mishaps)) as url:
+        outcomes = await upload(small, url, tmp_path / "l.db", chunked=True)
+    assert set(check(small, storage.digests(), outcomes).values()) == {Fate.STORED}
+    assert mishaps.struck[Kind.LENGTH_REQUIRED] > 0
 
 
 class Watched(StowDestination):

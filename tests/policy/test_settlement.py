@@ -677,7 +677,7 @@ def test_an_exchange_settles(case: Case) -> None:
         (Reply(405, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 405\)"),
         (Reply(406, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 406\)"),
         (Reply(501, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 501\)"),
-        (Reply(411, b""), DestinationRefused, r"\(411\): leave out --chunked"),
+        (Reply(411, b""), DestinationRefused, r"\(411\): look for a proxy"),
         (
             Reply(302, b"", location="https://sso/login"),
             DestinationRefused,
