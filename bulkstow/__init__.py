@@ -33,7 +33,7 @@ async def upload(
     url: str,
     headers: Mapping[str, str] | None = None,
     ledger: str | os.PathLike[str] = "bulkstow.db",
-    concurrency: int = 4,
+    concurrency: int | str = "auto",
     batch_bytes: int | None = 16 * 2**20,
     batch_instances: int | None = 200,
     retries: int = 4,
@@ -46,16 +46,20 @@ async def upload(
     """Send files and directories to a DICOMweb server and return the figures of the run.
 
     What became of each file is in `ledger` (`bulkstow report`); run again with it, only what has no final success is
-    sent. `batch_bytes` and `batch_instances` bound a request, None is unlimited. Nothing is printed and no signal is
-    handled. An instance that fails is counted, not raised. Raises ConfigurationError for an argument that cannot be
-    used or a source that is not there, and RunStopped (LoginRefused, DestinationRefused, LedgerError) for what no retry
-    mends. Protocol: PS3.18 §10.5.
+    sent. `concurrency` is 'auto', a number, or bounds such as '2-32'; `batch_bytes` and `batch_instances` bound a
+    request, None is unlimited. Nothing is printed and no signal is handled. An instance that fails is counted, not
+    raised. Raises ConfigurationError for an argument that cannot be used or a source that is not there, and RunStopped
+    (LoginRefused, DestinationRefused, LedgerError) for what no retry mends. Protocol: PS3.18 §10.5.
     """
-    from bulkstow.config import DestinationSettings, UploadSettings
+    from bulkstow.config import DestinationSettings, UploadSettings, parse_span
     from bulkstow.engine.local import Job, run
     from bulkstow.progress.display import display
     from bulkstow.progress.tally import Tally
 
+    try:
+        span = parse_span(str(concurrency))
+    except ValueError as error:
+        raise ConfigurationError(f"concurrency: {error}") from None
     listed = [sources] if isinstance(sources, str | os.PathLike) else sources
     job = Job(
         sources=tuple(os.fspath(source) for source in listed),
@@ -68,7 +72,7 @@ async def upload(
         ),
         settings=UploadSettings(
             ledger=Path(ledger),
-            concurrency=concurrency,
+            concurrency=span,
             batch_bytes=batch_bytes,
             batch_instances=batch_instances,
             retries=retries,

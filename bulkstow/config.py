@@ -104,6 +104,52 @@ def _patience_token(_type: object, tokens: Sequence[Token]) -> float | None:
     return None if tokens[0].value == "never" else parse_duration_s(tokens[0].value)
 
 
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"{name} {value:g}: expected more than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `lowest` to `highest` at once; where they differ, bulkstow finds the number that serves best.
+
+    Raises ConfigurationError for a span with nothing in it.
+    """
+
+    lowest: int
+    highest: int
+
+    def __post_init__(self) -> None:
+        _positive("--concurrency", self.lowest)
+        if self.highest < self.lowest:
+            raise ConfigurationError(f"--concurrency {self}: expected the smaller number first")
+
+    def __str__(self) -> str:
+        if self == AUTO:
+            return "auto"
+        return str(self.lowest) if self.lowest == self.highest else f"{self.lowest}-{self.highest}"
+
+
+AUTO = Span(1, 32)
+"""Orthanc's knee is at 4 on 2 cores. The bound keeps memory (two reads of 1 MiB for each request) and descriptors few;
+who has a server that takes more says so."""
+
+
+def parse_span(text: str) -> Span:
+    """Return a span: `auto`, `8` (just that) or `2-32`. Raises ValueError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?\s*", text)
+    if text.strip() == "auto":
+        return AUTO
+    if match is None:
+        raise ValueError(f"{text!r} is not 'auto', a whole number, or a span such as 2-32")
+    return Span(int(match[1]), int(match[2] or match[1]))
+
+
+def _span_token(_type: object, tokens: Sequence[Token]) -> Span:
+    return parse_span(tokens[0].value)
+
+
+Concurrency = Annotated[Span, Parameter(converter=_span_token, show_default=str, n_tokens=1, metavar="SPAN")]
 Size = Annotated[int, Parameter(converter=_size_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
 SizeLimit = Annotated[int | None, Parameter(converter=_limit_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
 Count = Annotated[int, Parameter(converter=_whole_token, n_tokens=1, metavar="INT")]
@@ -232,8 +278,8 @@ class UploadSettings:
 
     ledger: Path = Path("bulkstow.db")
     """The journal of what became of every file; the same one again goes on where it stopped."""
-    concurrency: Annotated[Count, Parameter(group=BATCHES)] = 4
-    """Requests under way at once."""
+    concurrency: Annotated[Concurrency, Parameter(group=BATCHES)] = AUTO
+    """Requests under way at once: 'auto', a number, or bounds such as 2-32 within which the best is found."""
     per_study: Annotated[Count, Parameter(group=BATCHES)] = 4
     """Requests of one study under way at once; the first of a study always goes by itself."""
     batch_bytes: Annotated[SizeLimit, Parameter(group=BATCHES)] = 16 * 2**20
@@ -258,7 +304,6 @@ class UploadSettings:
     """Write the run's figures as one JSON object to this file, or '-' for standard output."""
 
     def __post_init__(self) -> None:
-        _positive("--concurrency", self.concurrency)
         _positive("--per-study", self.per_study)
         _positive("--read-threads", self.read_threads)
         _positive("--batch-bytes", math.inf if self.batch_bytes is None else self.batch_bytes)
@@ -266,8 +311,3 @@ class UploadSettings:
         _positive("--give-up-after", math.inf if self.give_up_after_s is None else self.give_up_after_s)
         if self.retries < 0:
             raise ConfigurationError(f"--retries {self.retries}: expected 0 or more")
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ConfigurationError(f"{name} {value:g}: expected more than 0")

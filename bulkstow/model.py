@@ -198,6 +198,8 @@ class Summary:
     requests: int
     retries: int
     elapsed_s: float
+    concurrency: int
+    """Requests at once that the run came to; 0 where it did not come so far."""
     complete: bool
     """False when the run was interrupted or stopped: what is not counted was not looked at."""
 

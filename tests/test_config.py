@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.config import (
+    AUTO,
     DestinationSettings,
+    Span,
     UploadSettings,
     parse_duration_s,
     parse_size_bytes,
+    parse_span,
     show_duration,
     show_size,
 )
@@ -175,7 +178,6 @@ def test_a_destination_that_cannot_be_used_is_refused(values: dict[str, Any], me
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"concurrency": 0}, "--concurrency 0: expected more than 0"),
         ({"per_study": -1}, "--per-study -1: expected more than 0"),
         ({"read_threads": 0}, "--read-threads 0: expected more than 0"),
         ({"batch_bytes": 0}, "--batch-bytes 0: expected more than 0"),
@@ -193,7 +195,7 @@ def test_an_upload_out_of_range_is_refused(values: dict[str, Any], message: str)
 
 def test_the_least_that_may_be_set() -> None:
     """One of each, no retries, no limits."""
-    UploadSettings(concurrency=1, per_study=1, read_threads=1, batch_bytes=1, batch_instances=1, retries=0)
+    UploadSettings(concurrency=Span(1, 1), per_study=1, read_threads=1, batch_bytes=1, batch_instances=1, retries=0)
     UploadSettings(batch_bytes=None, batch_instances=None)
 
 
@@ -239,3 +241,35 @@ def test_the_root_is_where_studies_is_added(url: str, root: str) -> None:
 def test_headers_are_read(lines: tuple[str, ...], expected: dict[str, str]) -> None:
     """A name up to the first colon, and a value without spaces around it."""
     assert DestinationSettings(url=URL, header=lines).headers == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "shown"),
+    [
+        ("auto", AUTO, "auto"),
+        ("8", Span(8, 8), "8"),
+        ("2-32", Span(2, 32), "2-32"),
+        (" 2 - 4 ", Span(2, 4), "2-4"),
+        ("5-5", Span(5, 5), "5"),
+    ],
+)
+def test_spans(text: str, span: Span, shown: str) -> None:
+    """'auto', just one number, or from one to another; shown as it is given."""
+    assert parse_span(text) == span
+    assert str(span) == shown
+
+
+@pytest.mark.parametrize("text", ["", "many", "2-", "-2", "1.5", "2-4-8", "99999"])
+def test_what_is_no_span(text: str) -> None:
+    """Anything else is told with what was expected."""
+    with pytest.raises(ValueError, match="is not 'auto', a whole number, or a span such as 2-32"):
+        parse_span(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("0", "--concurrency 0: expected more than 0"), ("8-2", "smaller number first")]
+)
+def test_spans_with_nothing_in_them(text: str, words: str) -> None:
+    """A span begins at one and ends no lower than it begins."""
+    with pytest.raises(ConfigurationError, match=words):
+        parse_span(text)

@@ -104,7 +104,7 @@ def test_its_defaults_are_those_of_the_settings() -> None:
             continue
         owner = settings if hasattr(settings, name) else destination
         expected = getattr(owner, name, None)
-        assert parameter.default == (str(expected) if name == "ledger" else expected), name
+        assert parameter.default == (str(expected) if name in ("ledger", "concurrency") else expected), name
 
 
 async def test_paths_with_headers(

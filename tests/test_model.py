@@ -40,5 +40,5 @@ def test_the_size_of_a_batch_is_its_files() -> None:
 def test_a_summary_counts_failures() -> None:
     """Refused, unconfirmed and unreadable make a run fail; skipped does not."""
     outcomes = {fate: 10**place for place, fate in enumerate(Fate)}
-    summary = Summary("http://pacs", outcomes, 0, 0, 0, 0, 0.0, complete=True)
+    summary = Summary("http://pacs", outcomes, 0, 0, 0, 0, 0.0, concurrency=4, complete=True)
     assert summary.failures == 111_000

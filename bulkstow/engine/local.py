@@ -19,7 +19,7 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
-from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.config import DestinationSettings, Span, UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
 from bulkstow.engine.descriptors import make_room
@@ -87,15 +87,17 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
                     display.close(tally)
             if stopped_by is not None:
                 raise stopped_by
+    tally.concurrency = upload.concurrency.settled
     return summary_of(job, tally, time.monotonic() - started_s, complete=not upload.is_draining)
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:
-    room = make_room(senders=settings.concurrency, readers=settings.read_threads)
-    if room == settings.concurrency:
+    span = settings.concurrency
+    room = make_room(senders=span.highest, readers=settings.read_threads)
+    if room == span.highest:
         return settings
-    display.say(f"the limit of open files has room for {room} requests at once, not {settings.concurrency}: ulimit -n")
-    return replace(settings, concurrency=room)
+    display.say(f"the limit of open files has room for {room} requests at once, not {span.highest}: ulimit -n")
+    return replace(settings, concurrency=Span(min(span.lowest, room), room))
 
 
 def summary_of(job: Job, tally: Tally, elapsed_s: float, *, complete: bool) -> Summary:
@@ -108,6 +110,7 @@ def summary_of(job: Job, tally: Tally, elapsed_s: float, *, complete: bool) -> S
         requests=tally.requests,
         retries=tally.retries,
         elapsed_s=elapsed_s,
+        concurrency=tally.concurrency,
         complete=complete,
     )
 

@@ -17,11 +17,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import RunStopped
 from bulkstow.ledger import Ledger
-from bulkstow.model import Attempt, Outcome
+from bulkstow.model import Attempt, Batch, Cause, Interruption, Outcome, Reply, Result, Spoiled
 from bulkstow.pipeline.claims import Claims
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
 from bulkstow.policy.batching import Batcher
+from bulkstow.policy.concurrency import Concurrency, Sample
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import Ask, Errand, Later, Pressure, Rules, Send, Settlement, settle, settle_asked
 from bulkstow.progress.events import Ended, Recorded, Reporter, Started
@@ -44,29 +45,33 @@ class Delivery:
     rules: Rules
     ledger: Ledger
     reporter: Reporter
+    concurrency: Concurrency
     admitted: bool = False
     """The destination has stored something for us."""
     stopped_by: RunStopped | None = None
     """What ended the run early: the other senders finish what they have, then it is raised."""
 
     async def send(self, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
-        """Carry out errands until there are no more."""
-        async with outcomes:
+        """Carry out errands, as many at once as the outbox gives, until there are no more."""
+        async with outcomes, anyio.create_task_group() as under_way:
             while (errand := await self.outbox.take()) is not None:
-                try:
-                    settlement = await self._carry_out(errand, watch)
-                except RunStopped as stop:
-                    self.stop(stop)
-                    self.outbox.done(errand, ())
-                    return
-                if settlement.too_large_bytes is not None:
-                    await self._lower_ceiling(settlement.too_large_bytes)
-                if settlement.outcomes:
-                    self.admitted = self.admitted or any(outcome.fate.is_success for outcome in settlement.outcomes)
-                    await outcomes.send(list(settlement.outcomes))
-                watch.feel(errand, settlement.pressure)
-                answered = settlement.pressure not in (Pressure.GONE, Pressure.NONE)
-                self.outbox.done(errand, self._times(settlement.again), answered=answered)
+                under_way.start_soon(self._see_through, errand, watch, outcomes)
+
+    async def _see_through(self, errand: Errand, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
+        try:
+            settlement = await self._carry_out(errand, watch)
+        except RunStopped as stop:
+            self.stop(stop)
+            self.outbox.done(errand, ())
+            return
+        if settlement.too_large_bytes is not None:
+            await self._lower_ceiling(settlement.too_large_bytes)
+        if settlement.outcomes:
+            self.admitted = self.admitted or any(outcome.fate.is_success for outcome in settlement.outcomes)
+            await outcomes.send(list(settlement.outcomes))
+        watch.feel(errand, settlement.pressure)
+        answered = settlement.pressure not in (Pressure.GONE, Pressure.NONE)
+        self.outbox.done(errand, self._times(settlement.again), answered=answered)
 
     async def _carry_out(self, errand: Errand, watch: Watch) -> Settlement:
         match errand:
@@ -76,10 +81,30 @@ class Delivery:
                     result = await self.destination.send(batch)
                 finally:
                     self.reporter.tell(Ended(batch))
+                self._measure(batch, result)
                 return settle(Attempt(batch, result), self.rules, outage=watch.is_outage, admitted=self.admitted)
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
                 return settle_asked(errand, answer, self.rules, outage=watch.is_outage)
+
+    def _measure(self, batch: Batch, result: Result) -> None:
+        """Tell the controller how a request ended; one that we broke off ourselves says nothing."""
+        match result:
+            case Spoiled() | Interruption(cause=Cause.UNREACHABLE | Cause.DISCONNECTED):
+                return
+            case Reply(status=status):
+                is_rejected = status in (429, 503)
+            case Interruption():
+                is_rejected = True
+        self.concurrency.ended(
+            Sample(
+                anyio.current_time(),
+                batch.size_bytes,
+                len(batch.instances),
+                is_rejected=is_rejected,
+                is_wanted=self.outbox.is_wanting,
+            )
+        )
 
     def stop(self, stop: RunStopped) -> None:
         """End the run early, in good order."""

@@ -17,16 +17,17 @@ from itertools import count
 import anyio
 
 from bulkstow.model import Batch
+from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.retry import Breaker, RetryBudget
 from bulkstow.policy.settlement import Errand, Send
 
 WINDOW_PER_SENDER = 4
-"""Fresh batches that wait for each sender. While the first request of a study is under way its others have to wait:
-some batches of other studies must be in sight to keep the senders busy."""
+"""Fresh batches that wait for each request that may be under way. While the first request of a study is under way its
+others have to wait: some batches of other studies must be in sight to keep the senders busy."""
 
 WAITING_PER_SENDER = 16
-"""Errands that wait for a retry for each sender, until nothing fresh is taken: what waits does not grow with the
+"""Errands that wait for a retry, likewise, until nothing fresh is taken: what waits does not grow with the
 archive."""
 
 
@@ -36,9 +37,8 @@ class Outbox:
     All its methods belong to one event loop. Times are those of `anyio.current_time`.
     """
 
-    def __init__(self, *, senders: int, lanes: Lanes, breaker: Breaker, budget: RetryBudget) -> None:
-        self._window = senders * WINDOW_PER_SENDER
-        self._waiting_limit = senders * WAITING_PER_SENDER
+    def __init__(self, *, concurrency: Concurrency, lanes: Lanes, breaker: Breaker, budget: RetryBudget) -> None:
+        self._concurrency = concurrency
         self._lanes = lanes
         self._breaker = breaker
         self._budget = budget
@@ -58,6 +58,11 @@ class Outbox:
         if not self.is_abandoned:
             self._fresh.append(Send(batch))
             self._notify()
+
+    @property
+    def is_wanting(self) -> bool:
+        """Something waits that could be under way, if more were allowed at once."""
+        return any(self._lanes.allow(errand.batch) for waiting in (self._due, self._fresh) for errand in waiting)
 
     @property
     def is_ending(self) -> bool:
@@ -104,13 +109,15 @@ class Outbox:
         self._notify()
 
     def _is_full(self) -> bool:
-        return len(self._fresh) >= self._window or len(self._parked) + len(self._due) >= self._waiting_limit
+        limit = self._concurrency.limit
+        waiting = len(self._parked) + len(self._due)
+        return len(self._fresh) >= limit * WINDOW_PER_SENDER or waiting >= limit * WAITING_PER_SENDER
 
     def _next(self, now_s: float) -> Errand | None:
         """Take out the next errand that may start: what was sent before comes first, as its study waits for it."""
         while self._parked and self._parked[0][0] <= now_s:
             self._due.append(heapq.heappop(self._parked)[2])
-        if not self._breaker.allow(now_s):
+        if self._in_flight >= self._concurrency.limit or not self._breaker.allow(now_s):
             return None
         retries_allowed = self._budget.wait_s(now_s) <= 0
         for waiting in (self._due, self._fresh):
@@ -132,6 +139,8 @@ class Outbox:
 
     def _wait_s(self, now_s: float) -> float | None:
         """Return how long nothing can change by itself; None if only an event can change it."""
+        if self._in_flight >= self._concurrency.limit:
+            return None
         if not self._breaker.allow(now_s):
             probe_s = self._breaker.wait_s(now_s)
             return probe_s if self._breaker.is_full and probe_s > 0 else None

@@ -21,6 +21,7 @@ from bulkstow.pipeline.intake import Inspection, assemble, inspect, scan
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
 from bulkstow.policy.batching import Batcher, BatchLimits
+from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.policy.settlement import Rules
@@ -28,6 +29,9 @@ from bulkstow.progress.events import Reopened, Reporter
 
 ORPHANS_PER_PASS = 10_000
 """Bounds memory; an archive with more copies of failed files than that takes several passes."""
+
+OUTCOMES_AHEAD = 16
+"""Answers that wait for the ledger: a commit of 2,000 rows takes 15 ms, in which few requests end."""
 
 LISTS_AHEAD = 4
 """Lists between two stages: enough that a slow directory or a slow commit does not stop the stage after it."""
@@ -56,6 +60,7 @@ class Run:
         self._backoff = backoff or Backoff()
         self._breaker = breaker or Breaker()
         self._budget = budget or RetryBudget()
+        self.concurrency = Concurrency(lowest=settings.concurrency.lowest, highest=settings.concurrency.highest)
         self._outbox: Outbox | None = None
         self.is_draining = False
 
@@ -88,14 +93,26 @@ class Run:
         settings, reporter = self._settings, self._reporter
         batcher = Batcher(self._limits(), keep_studies=settings.affinity == "study")
         outbox = self._outbox = Outbox(
-            senders=settings.concurrency, lanes=Lanes(settings.per_study), breaker=self._breaker, budget=self._budget
+            concurrency=self.concurrency,
+            lanes=Lanes(settings.per_study),
+            breaker=self._breaker,
+            budget=self._budget,
         )
         claims = Claims(self._ledger)
         inspection = Inspection(settings.retry_failed, settings.accept_missing_preamble)
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
-        outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](LISTS_AHEAD * settings.concurrency)
-        delivery = Delivery(self._destination, outbox, batcher, self._backoff, self._rules, self._ledger, reporter)
+        outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](OUTCOMES_AHEAD)
+        delivery = Delivery(
+            self._destination,
+            outbox,
+            batcher,
+            self._backoff,
+            self._rules,
+            self._ledger,
+            reporter,
+            self.concurrency,
+        )
         if self.is_draining:
             outbox.abandon()
         try:
@@ -114,8 +131,7 @@ class Run:
                 )
                 stages.start_soon(inspect, found, inspection, claims, instances_in, outcomes_in.clone(), reporter)
                 stages.start_soon(assemble, instances, batcher, outbox)
-                for _ in range(settings.concurrency):
-                    stages.start_soon(delivery.send, watch, outcomes_in.clone())
+                stages.start_soon(delivery.send, watch, outcomes_in.clone())
                 stages.start_soon(record, outcomes, self._ledger, claims, reporter)
                 outcomes_in.close()
         except BaseExceptionGroup as group:

@@ -72,7 +72,13 @@ class _Epoch:
     began_s: float | None = None
     requests: int = 0
     work: float = 0.0
+    work_squared: float = 0.0
     wanted: int = 0
+
+    @property
+    def effective_requests(self) -> float:
+        """As how many requests of one size these count: one large among many small says little of the many."""
+        return self.work**2 / self.work_squared if self.work_squared else 0.0
 
 
 @dataclass(slots=True)
@@ -125,10 +131,12 @@ class Concurrency:
             return
         epoch.requests += 1
         epoch.wanted += sample.is_wanted
-        epoch.work += sample.size_bytes + INSTANCE_BYTES * sample.instances
+        work = sample.size_bytes + INSTANCE_BYTES * sample.instances
+        epoch.work += work
+        epoch.work_squared += work * work
         elapsed_s = sample.now_s - epoch.began_s
         enough = max(EPOCH_REQUESTS, EPOCH_REQUESTS_PER_SENDER * self.limit)
-        if epoch.requests >= enough and elapsed_s >= EPOCH_S:
+        if epoch.effective_requests >= enough and elapsed_s >= EPOCH_S:
             self._judge(sample.now_s, epoch.work / elapsed_s, is_used=epoch.wanted * 2 >= epoch.requests)
 
     def _judge(self, now_s: float, goodput: float, *, is_used: bool) -> None:

@@ -29,9 +29,12 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
             yield f"  skipped {count:,}: {reason}"
     if summary.settled_before:
         yield f"  {summary.settled_before:,} of them settled by an earlier run: nothing was sent for them"
+    again = f"({summary.retries:,} of them again)"
+    if summary.requests and summary.concurrency:
+        again += f", {summary.concurrency} at once"
     per_s = tally.delivered / summary.elapsed_s if summary.elapsed_s else 0.0
     yield (
-        f"{show_size(summary.bytes_sent)} in {summary.requests:,} requests ({summary.retries:,} of them again), "
+        f"{show_size(summary.bytes_sent)} in {summary.requests:,} requests {again}, "
         f"{show_duration(summary.elapsed_s)}, {per_s:,.0f} instances/s, "
         f"{show_size(summary.bytes_sent / summary.elapsed_s if summary.elapsed_s else 0)}/s"
     )

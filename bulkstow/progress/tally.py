@@ -42,6 +42,8 @@ class Tally:
         self.retries = 0
         self.requests_in_flight = 0
         self.outage = False
+        self.concurrency = 0
+        """Requests at once that the run came to."""
 
     @property
     def settled_files(self) -> int:

@@ -22,7 +22,7 @@ from bulkstow.cli.demo import demo
 from bulkstow.cli.report import report
 from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
-from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.config import DestinationSettings, Span, UploadSettings
 from bulkstow.engine.local import Job
 from bulkstow.ledger import Ledger
 from bulkstow.server.login import Login
@@ -78,8 +78,18 @@ WRONG_USES = [
     (f"{UPLOAD} --concurency 3", "", 2, "Unknown option: --concurency. Did you mean --concurrency?"),
     (f"{UPLOAD} --concurrency", "", 2, "--concurrency requires an argument"),
     (f"{UPLOAD} --concurrency 0", "", 2, "--concurrency 0: expected more than 0"),
-    (f"{UPLOAD} --concurrency two", "", 2, "Invalid value for --concurrency: 'two' is not a whole number"),
-    (f"{UPLOAD} --concurrency 1.5", "", 2, "Invalid value for --concurrency: '1.5' is not a whole number"),
+    (
+        f"{UPLOAD} --concurrency two",
+        "",
+        2,
+        "Invalid value for --concurrency: 'two' is not 'auto', a whole number, or a span such as 2-32",
+    ),
+    (
+        f"{UPLOAD} --concurrency 1.5",
+        "",
+        2,
+        "Invalid value for --concurrency: '1.5' is not 'auto', a whole number, or a span such as 2-32",
+    ),
     (f"{UPLOAD} --batch-instances all", "", 2, "Invalid value for --batch-instances: 'all' is not a whole number"),
     (f"{UPLOAD} --retries -1", "", 2, "--retries -1: expected 0 or more"),
     (f"{UPLOAD} --batch-bytes 16M", "", 2, "'16M' is not a size such as 16MiB, 500MB or 4096"),
@@ -194,7 +204,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "thinking-timeout": ("2h", 7200.0),
     "trust-status": ("true", True),
     "ledger": ("other.db", Path("other.db")),
-    "concurrency": ("17", 17),
+    "concurrency": ("2-17", Span(2, 17)),
     "per-study": ("2", 2),
     "batch-bytes": ("64MiB", 64 * 2**20),
     "batch-instances": ("unlimited", None),

@@ -119,6 +119,7 @@ def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str)
         "requests",
         "retries",
         "elapsed_s",
+        "concurrency",
         "destination",
         "settled_before",
         "complete",

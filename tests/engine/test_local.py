@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 from aiohttp import web
 
-from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.config import DestinationSettings, Span, UploadSettings
 from bulkstow.engine.local import Job, _distinct, run, summary_of
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
 from bulkstow.ledger import Ledger, read_entries
@@ -149,7 +149,7 @@ async def test_a_signal_is_heeded(archive: Path, tmp_path: Path, number: signal.
     async with serving(Origin(DiscardStorage(), fault=wait)) as url, anyio.create_task_group() as tasks:
 
         async def carry_out() -> None:
-            what = job(url, archive, ledger=tmp_path / "l.db", concurrency=1, batch_instances=1)
+            what = job(url, archive, ledger=tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=1)
             assert not (await run(what, tally, display)).complete
 
         tasks.start_soon(carry_out)

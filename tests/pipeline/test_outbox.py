@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from bulkstow.model import Batch, Candidate, Instance
 from bulkstow.pipeline.outbox import WAITING_PER_SENDER, WINDOW_PER_SENDER, Outbox
+from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.retry import Breaker, RetryBudget
 from bulkstow.policy.settlement import Errand, Send
@@ -25,10 +26,15 @@ def batch(number: int, *, study: int | None = None) -> Batch:
 
 
 def outbox(
-    *, senders: int = 2, per_study: int = 4, breaker: Breaker | None = None, budget: RetryBudget | None = None
+    *, senders: int = 8, per_study: int = 4, breaker: Breaker | None = None, budget: RetryBudget | None = None
 ) -> Outbox:
     """Return an outbox."""
-    return Outbox(senders=senders, lanes=Lanes(per_study), breaker=breaker or Breaker(), budget=budget or RetryBudget())
+    return Outbox(
+        concurrency=Concurrency(lowest=senders, highest=senders),
+        lanes=Lanes(per_study),
+        breaker=breaker or Breaker(),
+        budget=budget or RetryBudget(),
+    )
 
 
 async def take(box: Outbox) -> Errand:
@@ -66,10 +72,10 @@ async def test_offer_waits_while_the_window_is_full() -> None:
         tasks.start_soon(assemble)
         await wait_all_tasks_blocked()
         assert len(offered) == WINDOW_PER_SENDER
-        await take(box)
+        box.done(await take(box), ())
         await wait_all_tasks_blocked()
         assert len(offered) == WINDOW_PER_SENDER + 1
-        await take(box)
+        box.done(await take(box), ())
 
 
 async def test_offer_waits_while_too_much_waits_for_its_retry() -> None:
@@ -179,6 +185,27 @@ async def test_retries_without_budget_let_what_is_fresh_go_first() -> None:
         order.append((errand.batch.number, errand.batch.requests, errand.batch.faults))
         box.done(errand, ())
     assert order == [(1, 1, 1), (1, 1, 0), (2, 0, 0), (1, 1, 1)]
+
+
+async def test_no_more_are_under_way_than_the_limit() -> None:
+    """Whoever takes waits until something under way has ended, though more is waiting."""
+    box = outbox(senders=2)
+    for number in range(3):
+        await box.offer(batch(number + 1))
+    first, _ = await take(box), await take(box)
+    assert box.is_wanting
+    taken: list[Errand] = []
+
+    async def take_third() -> None:
+        taken.append(await take(box))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take_third)
+        await wait_all_tasks_blocked()
+        assert taken == []
+        box.done(first, ())
+    assert [errand.batch.number for errand in taken] == [3]
+    assert not box.is_wanting
 
 
 async def test_rest_ends_with_the_run() -> None:

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkstow.config import UploadSettings
+from bulkstow.config import Span, UploadSettings
 from bulkstow.errors import DestinationRefused, LedgerError, RunStopped
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Batch, Cause, Fate, Instance, Interruption, Referenced, Reply, Result, Spoiled, StoreResponse
@@ -98,7 +98,9 @@ def archive(tmp_path: Path) -> Path:
 async def test_everything_arrives_once(archive: Path, tmp_path: Path, concurrency: int) -> None:
     """Every instance is sent once and recorded, however many senders there are, and never more at once."""
     server = Server()
-    tally = await upload(archive, server, tmp_path / "l.db", concurrency=concurrency, batch_instances=3)
+    tally = await upload(
+        archive, server, tmp_path / "l.db", concurrency=Span(concurrency, concurrency), batch_instances=3
+    )
     sent = Counter(i.header.sop_instance_uid for b in server.batches for i in b.instances)
     assert len(sent) == 60
     assert set(sent.values()) == {1}
@@ -201,7 +203,7 @@ async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: P
     """If the file that stood for an instance now holds another one, its copy is not settled, but sent."""
     first, copy = archive / "first", archive / "study1" / "IM001000001"
     first.write_bytes(copy.read_bytes())
-    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=1, batch_instances=1)
+    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=1)
     with Ledger(tmp_path / "l.db", URL) as ledger:
         run = Run(settings, Server(), ledger, Tally())
 
@@ -412,7 +414,7 @@ async def test_hopeless_answer_stops_the_run(archive: Path, tmp_path: Path) -> N
         return stored(batch) if number <= 2 else Reply(404, b"")
 
     with pytest.raises(DestinationRefused, match="no STOW-RS service at this URL"):
-        await upload(archive, Server(move_away), tmp_path / "l.db", concurrency=1, batch_instances=5)
+        await upload(archive, Server(move_away), tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=5)
     assert Counter(fates(tmp_path / "l.db").values()) == Counter({Fate.STORED: 10})
 
 
@@ -433,7 +435,7 @@ async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Pat
     """A drain finishes and records what is under way, starts nothing more, and the next run sends just the rest."""
     server = Server()
     tally = Tally()
-    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=2, batch_instances=2)
+    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(2, 2), batch_instances=2)
     with Ledger(tmp_path / "l.db", URL) as ledger:
         run = Run(settings, server, ledger, tally)
 
@@ -461,7 +463,7 @@ async def test_cancelled_run_keeps_what_the_server_said(archive: Path, tmp_path:
     """Ended at once, the run still writes every outcome that had arrived."""
     answered = 0
     tally = Tally()
-    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=1, batch_instances=2)
+    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=2)
     with Ledger(tmp_path / "l.db", URL) as ledger:
         with anyio.CancelScope() as scope:
 
@@ -487,7 +489,7 @@ async def test_413_lowers_the_ceiling_for_this_run_and_the_next(archive: Path, t
     def nginx(batch: Batch, _number: int) -> Result:
         return stored(batch) if batch.size_bytes <= limit_bytes else Reply(413, b"<html>")
 
-    tally = await upload(archive, Server(nginx), tmp_path / "l.db", concurrency=1)
+    tally = await upload(archive, Server(nginx), tmp_path / "l.db", concurrency=Span(1, 1))
     assert tally.outcomes == Counter({Fate.STORED: 66})
     with Ledger(tmp_path / "l.db", URL) as ledger:
         assert ledger.ceiling_bytes is not None
@@ -495,7 +497,7 @@ async def test_413_lowers_the_ceiling_for_this_run_and_the_next(archive: Path, t
     for number in range(6, 12):
         write_instance(archive / "study4", number, study=4, rows=1024, columns=1024)
     server = Server(nginx)
-    await upload(archive, server, tmp_path / "l.db", concurrency=1)
+    await upload(archive, server, tmp_path / "l.db", concurrency=Span(1, 1))
     assert max(b.size_bytes for b in server.batches) <= 3_200_000
 
 
@@ -516,5 +518,5 @@ async def test_first_request_of_each_study_is_alone(archive: Path, tmp_path: Pat
             ended.add(study)
             return result
 
-    await upload(archive, Watching(), tmp_path / "l.db", concurrency=8, batch_instances=2)
+    await upload(archive, Watching(), tmp_path / "l.db", concurrency=Span(8, 8), batch_instances=2)
     assert overlaps == []

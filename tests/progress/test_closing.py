@@ -32,6 +32,7 @@ def words(*events: Event, ledger: Path = LEDGER, elapsed_s: float = 10.0, comple
         requests=2,
         retries=1,
         elapsed_s=elapsed_s,
+        concurrency=4,
         complete=complete,
     )
     return closing(summary, tally, ledger).splitlines()
@@ -42,7 +43,7 @@ def test_all_is_well() -> None:
     assert words(Found(1234, 0), outcomes(Fate.STORED, 1234)) == [
         "outcome            files",
         "stored             1,234",
-        "4MiB in 2 requests (1 of them again), 10s, 123 instances/s, 419kB/s",
+        "4MiB in 2 requests (1 of them again), 4 at once, 10s, 123 instances/s, 419kB/s",
         "every file: bulkstow report bulkstow.db",
     ]
 
@@ -103,7 +104,7 @@ def test_an_incomplete_run_says_how_to_go_on() -> None:
 
 def test_no_time_is_no_division_by_zero() -> None:
     """A run can be over before the clock has moved."""
-    assert "4MiB in 2 requests (1 of them again), 0ms, 0 instances/s, 0B/s" in words(elapsed_s=0.0)
+    assert "4MiB in 2 requests (1 of them again), 4 at once, 0ms, 0 instances/s, 0B/s" in words(elapsed_s=0.0)
 
 
 def test_the_command_can_be_pasted() -> None:
