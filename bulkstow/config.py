@@ -1,8 +1,9 @@
 """Settings as frozen, validated values with units.
 
 Each setting is defined once, here: its name, type, unit, default, help and the evidence for the default. The command
-line, the environment (`BULKSTOW_…`) and the TOML file all read this definition. A secret is never a setting: settings
-name where a secret comes from, so they can be printed, recorded and compared.
+line, the environment (`BULKSTOW_…`) and the TOML file all read this definition. A secret is no setting: settings
+name where a secret comes from, so they can be printed, recorded and compared. What a user puts into --header all the
+same is left out when they are printed.
 
 This module opens no file and makes no connection.
 """

@@ -69,7 +69,7 @@ class Instance:
 class Batch:
     """Instances that travel in one request, and what they have been through together.
 
-    Batches split and never merge, so every instance in one has the same past.
+    Batches split; only parts of one batch with the same past are joined again. So all in it have the same past.
     """
 
     number: int

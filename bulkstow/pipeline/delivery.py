@@ -1,7 +1,7 @@
 """Sending and recording: what a sender does with an errand, and where outcomes come to rest.
 
-A sender never sleeps on a slot: what has to wait goes back to the outbox with its time. An outcome is told to no one
-before the ledger has it.
+Nothing sleeps on a slot: what has to wait goes back to the outbox with its time. An outcome is told to no one before
+the ledger has it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
 from bulkstow.policy.batching import Batcher
 from bulkstow.policy.concurrency import Concurrency, Sample
+from bulkstow.policy.errands import Ask, Errand, Later, Pressure, Rules, Send, Settlement
 from bulkstow.policy.retry import Backoff
-from bulkstow.policy.settlement import Ask, Errand, Later, Pressure, Rules, Send, Settlement, settle, settle_asked
+from bulkstow.policy.settlement import settle, settle_asked
 from bulkstow.progress.events import Ended, Recorded, Reporter, Started
 
 ROWS_PER_COMMIT = 2000

@@ -18,9 +18,9 @@ import anyio
 
 from bulkstow.model import Batch
 from bulkstow.policy.concurrency import Concurrency
+from bulkstow.policy.errands import Errand, Send
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.retry import Breaker, RetryBudget
-from bulkstow.policy.settlement import Errand, Send
 
 WINDOW_PER_SENDER = 4
 """Fresh batches that wait for each request that may be under way. While the first request of a study is under way its

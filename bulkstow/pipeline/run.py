@@ -22,9 +22,9 @@ from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
 from bulkstow.policy.batching import Batcher, BatchLimits
 from bulkstow.policy.concurrency import Concurrency
+from bulkstow.policy.errands import Rules
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
-from bulkstow.policy.settlement import Rules
 from bulkstow.progress.events import Reopened, Reporter
 
 ORPHANS_PER_PASS = 10_000

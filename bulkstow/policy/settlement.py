@@ -11,9 +11,8 @@ This is the heart. `settle` and `settle_asked` are pure functions; together they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from enum import Enum
+from collections.abc import Iterable
+from dataclasses import replace
 
 from bulkstow.errors import DestinationRefused, LoginRefused, StoreResponseError
 from bulkstow.model import (
@@ -29,6 +28,18 @@ from bulkstow.model import (
     Spoiled,
     StoreResponse,
 )
+from bulkstow.policy.errands import (
+    Ask,
+    Later,
+    Pressure,
+    Rules,
+    Send,
+    Settlement,
+    after_fault,
+    gather,
+    halves,
+    singly,
+)
 from bulkstow.policy.retry import Delay
 from bulkstow.wire import store_response
 from bulkstow.wire.dialects import FailureClass, classify, meaning
@@ -41,73 +52,6 @@ LONGEST_WORD_BYTES = 200
 
 ASKS = 3
 """Servers index late; what QIDO-RS does not find at once it is asked for again, with growing pauses."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The user's choices that settlement depends on."""
-
-    attempts: int = 5
-    """Requests that may end without the server's word before an instance is given up."""
-    trust_status: bool = False
-    """A 2xx that lists nothing counts as stored, for servers that answer with an empty body."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """To do: send this batch."""
-
-    batch: Batch
-    is_piece: bool = False
-    """It is part of a batch that was taken apart to find a culprit; that is no retry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `otherwise`, for `reason`."""
-
-    batch: Batch
-    reason: str
-    asked: int = 0
-    otherwise: Fate = Fate.UNCONFIRMED
-
-
-Errand = Send | Ask
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """An errand, and how long it has to wait."""
-
-    errand: Errand
-    delay: Delay = Delay.NONE
-    at_least_s: float | None = None
-    """The server's own word (Retry-After)."""
-
-
-class Pressure(Enum):
-    """What an exchange says of the destination's health."""
-
-    NONE = "none"
-    """Nothing: we broke it off ourselves."""
-    EASED = "eased"
-    BUSY = "busy"
-    """It answered, and asked for less."""
-    GONE = "gone"
-    """No answer, or a proxy's in its stead: several in a row open the circuit breaker."""
-    FULL = "full"
-    """It has no room, and that for every instance: likewise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What is settled, what is left to do, and what the exchange says of the destination."""
-
-    outcomes: tuple[Outcome, ...] = ()
-    again: tuple[Later, ...] = ()
-    pressure: Pressure = Pressure.EASED
-    too_large_bytes: int | None = None
-    """Size of a body that the destination called too large (413)."""
 
 
 def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, admitted: bool = False) -> Settlement:
@@ -197,7 +141,7 @@ def _settle_interruption(batch: Batch, interruption: Interruption, rules: Rules,
     if _is_excused(interruption, outage=outage):
         return Settlement(again=(Later(Send(batch), Delay.BACKOFF),), pressure=Pressure.GONE)
     reason = f"{interruption.cause}{f' ({interruption.detail})' if interruption.detail else ''}"
-    return Settlement(again=_after_fault(batch, rules, reason, halve_from=2), pressure=_felt(interruption))
+    return Settlement(again=after_fault(batch, rules, reason, halve_from=2), pressure=_felt(interruption))
 
 
 def _is_excused(result: Reply | Interruption, *, outage: bool) -> bool:
@@ -267,19 +211,19 @@ def _settle_unnamed(
             if alone:
                 reason = f"{reason}: {batch.size_bytes} bytes are more than the server takes"
                 return replace(larger, outcomes=_outcomes(batch, batch.instances, Fate.REFUSED, reason))
-            return replace(larger, again=_singly(batch) if lists_any else _halves(batch))
+            return replace(larger, again=singly(batch) if lists_any else halves(batch))
         case 507 if outage:
             return Settlement(again=(Later(Send(batch), Delay.LONG, reply.retry_after_s),), pressure=Pressure.FULL)
         case 425 | 429 | 503 | 507:
             # Too much, not too large: in pieces it would only be more.
-            again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s)
+            again = after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s)
             felt = {503: Pressure.GONE, 507: Pressure.FULL}
             return Settlement(again=again, pressure=felt.get(reply.status, Pressure.BUSY))
         case 408 | 424 | 502 | 504:
-            again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=2)
+            again = after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=2)
             return Settlement(again=again, pressure=Pressure.GONE if is_absence(reply) else Pressure.BUSY)
         case status if status >= 500:
-            again = _after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=1)
+            again = after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=1)
             return Settlement(again=again)
         case 409 if alone and batch.may_be_stored:
             # A bare 409 is not 'duplicate', but after a request without an answer it may mean just that.
@@ -287,9 +231,9 @@ def _settle_unnamed(
         case _ if alone:
             return Settlement(_outcomes(batch, batch.instances, Fate.REFUSED, reason))
         case _ if lists_any:
-            return Settlement(again=_singly(batch))
+            return Settlement(again=singly(batch))
         case _:
-            return Settlement(again=_halves(batch))
+            return Settlement(again=halves(batch))
 
 
 def _settle_unlisted(batch: Batch, reply: Reply, rules: Rules, *, alone: bool, lists_any: bool) -> Settlement:
@@ -298,7 +242,7 @@ def _settle_unlisted(batch: Batch, reply: Reply, rules: Rules, *, alone: bool, l
         return Settlement(_outcomes(batch, batch.instances, Fate.STORED, f"HTTP {reply.status}, trusted"))
     if alone:
         return Settlement(again=(Later(Ask(batch, f"HTTP {reply.status} without naming it")),))
-    return Settlement(again=_singly(replace(batch, may_be_stored=True)))
+    return Settlement(again=singly(replace(batch, may_be_stored=True)))
 
 
 def _settle_named(
@@ -334,7 +278,7 @@ def _settle_named(
             outcomes += _outcomes(batch, [instance], Fate.STORED, "")
     full = bool(failed) and all(classify(i.code) is FailureClass.BUSY for i in failed.values())
     pressure = Pressure.FULL if full and len(failed) == len(batch.instances) else Pressure.EASED
-    return tuple(outcomes), _gather(again), unnamed, pressure
+    return tuple(outcomes), gather(again), unnamed, pressure
 
 
 def _stop_if_not_authorised(batch: Batch, failed: dict[str, Referenced]) -> None:
@@ -373,56 +317,6 @@ def _settle_failed(
             if one.faults >= rules.attempts:
                 return give_up(Fate.UNCONFIRMED)
             return (), (Later(Send(one), Delay.BACKOFF if failure is FailureClass.RETRY else Delay.LONG),)
-
-
-def _gather(again: Iterable[Later]) -> tuple[Later, ...]:
-    """Put instances that wait for the same reason back into one request; what is to go alone (no delay) stays alone."""
-    alone: list[Later] = []
-    together: dict[tuple[Delay, int], list[Batch]] = {}
-    for later in again:
-        if later.delay is Delay.NONE:
-            alone.append(later)
-        else:
-            together.setdefault((later.delay, later.errand.batch.faults), []).append(later.errand.batch)
-    return tuple(alone) + tuple(
-        Later(Send(replace(batches[0], instances=tuple(i for b in batches for i in b.instances))), delay)
-        for (delay, _), batches in together.items()
-    )
-
-
-def _after_fault(
-    batch: Batch, rules: Rules, reason: str, at_least_s: float | None = None, *, halve_from: int | None = None
-) -> tuple[Later, ...]:
-    """Send again after a request that ended without the server's word, while attempts are left; then ask.
-
-    From the fault `halve_from` on a batch is halved, so that one instance that the server chokes on does not take its
-    companions with it; the last attempt each instance then has alone.
-    """
-    batch = replace(batch, faults=batch.faults + 1)
-
-    def later(part: Batch) -> Later:
-        return Later(Send(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
-
-    if batch.faults >= rules.attempts:
-        return (Later(Ask(batch, f"{batch.faults} attempts, the last: {reason}"), Delay.BACKOFF, at_least_s),)
-    if len(batch.instances) == 1 or halve_from is None:
-        return (later(batch),)
-    if batch.faults == rules.attempts - 1:
-        return _singly(batch, later)
-    return _halves(batch, later) if batch.faults >= halve_from else (later(batch),)
-
-
-def _at_once(batch: Batch) -> Later:
-    return Later(Send(batch, is_piece=True))
-
-
-def _halves(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
-    middle = len(batch.instances) // 2
-    return tuple(later(replace(batch, instances=half)) for half in (batch.instances[:middle], batch.instances[middle:]))
-
-
-def _singly(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
-    return tuple(later(replace(batch, instances=(instance,))) for instance in batch.instances)
 
 
 def _outcomes(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: str) -> tuple[Outcome, ...]:

@@ -1,6 +1,6 @@
 """What a run tells of itself while it goes on: one union of events, one method to take them.
 
-Counting (`tally`) and printing (`bar`, `log`) are two things; this module is neither.
+Counting (`tally`) and printing (`display`, `closing`) are two things; this module is neither.
 """
 
 from __future__ import annotations

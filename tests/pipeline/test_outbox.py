@@ -12,9 +12,9 @@ from anyio.lowlevel import checkpoint
 from bulkstow.model import Batch, Candidate, Instance
 from bulkstow.pipeline.outbox import WAITING_PER_SENDER, WINDOW_PER_SENDER, Outbox
 from bulkstow.policy.concurrency import Concurrency
+from bulkstow.policy.errands import Errand, Send
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.retry import Breaker, RetryBudget
-from bulkstow.policy.settlement import Errand, Send
 from tests.archives import header
 
 pytestmark = pytest.mark.anyio

@@ -27,19 +27,9 @@ from bulkstow.model import (
     Spoiled,
     StoreResponse,
 )
+from bulkstow.policy.errands import Ask, Pressure, Rules, Send, Settlement
 from bulkstow.policy.retry import Delay
-from bulkstow.policy.settlement import (
-    AMBIGUOUS_TRIES,
-    ASKS,
-    Ask,
-    Pressure,
-    Rules,
-    Send,
-    Settlement,
-    is_absence,
-    settle,
-    settle_asked,
-)
+from bulkstow.policy.settlement import AMBIGUOUS_TRIES, ASKS, is_absence, settle, settle_asked
 from bulkstow.wire import store_response
 from bulkstow.wire.synthetic import SECONDARY_CAPTURE
 from tests.archives import header

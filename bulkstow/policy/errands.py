@@ -1,0 +1,133 @@
+"""What is left to do after an exchange: errands, and the ways in which a batch is sent again.
+
+Owns what an errand is, how a batch is taken apart and put together again, and how many attempts there are. Reads no
+answer and decides no fate: that is `settlement`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from bulkstow.model import Batch, Fate, Outcome
+from bulkstow.policy.retry import Delay
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The user's choices that settlement depends on."""
+
+    attempts: int = 5
+    """Requests that may end without the server's word before an instance is given up."""
+    trust_status: bool = False
+    """A 2xx that lists nothing counts as stored, for servers that answer with an empty body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To do: send this batch."""
+
+    batch: Batch
+    is_piece: bool = False
+    """It is part of a batch that was taken apart to find a culprit; that is no retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `otherwise`, for `reason`."""
+
+    batch: Batch
+    reason: str
+    asked: int = 0
+    otherwise: Fate = Fate.UNCONFIRMED
+
+
+Errand = Send | Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An errand, and how long it has to wait."""
+
+    errand: Errand
+    delay: Delay = Delay.NONE
+    at_least_s: float | None = None
+    """The server's own word (Retry-After)."""
+
+
+class Pressure(Enum):
+    """What an exchange says of the destination's health."""
+
+    NONE = "none"
+    """Nothing: we broke it off ourselves."""
+    EASED = "eased"
+    BUSY = "busy"
+    """It answered, and asked for less."""
+    GONE = "gone"
+    """No answer, or a proxy's in its stead: several in a row open the circuit breaker."""
+    FULL = "full"
+    """It has no room, and that for every instance: likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is settled, what is left to do, and what the exchange says of the destination."""
+
+    outcomes: tuple[Outcome, ...] = ()
+    again: tuple[Later, ...] = ()
+    pressure: Pressure = Pressure.EASED
+    too_large_bytes: int | None = None
+    """Size of a body that the destination called too large (413)."""
+
+
+def gather(again: Iterable[Later]) -> tuple[Later, ...]:
+    """Put instances that wait for the same reason back into one request; what is to go alone (no delay) stays alone."""
+    alone: list[Later] = []
+    together: dict[tuple[Delay, int], list[Batch]] = {}
+    for later in again:
+        if later.delay is Delay.NONE:
+            alone.append(later)
+        else:
+            together.setdefault((later.delay, later.errand.batch.faults), []).append(later.errand.batch)
+    return tuple(alone) + tuple(
+        Later(Send(replace(batches[0], instances=tuple(i for b in batches for i in b.instances))), delay)
+        for (delay, _), batches in together.items()
+    )
+
+
+def after_fault(
+    batch: Batch, rules: Rules, reason: str, at_least_s: float | None = None, *, halve_from: int | None = None
+) -> tuple[Later, ...]:
+    """Send again after a request that ended without the server's word, while attempts are left; then ask.
+
+    From the fault `halve_from` on a batch is halved, so that one instance that the server chokes on does not take its
+    companions with it; the last attempt each instance then has alone.
+    """
+    batch = replace(batch, faults=batch.faults + 1)
+
+    def later(part: Batch) -> Later:
+        return Later(Send(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
+
+    if batch.faults >= rules.attempts:
+        return (Later(Ask(batch, f"{batch.faults} attempts, the last: {reason}"), Delay.BACKOFF, at_least_s),)
+    if len(batch.instances) == 1 or halve_from is None:
+        return (later(batch),)
+    if batch.faults == rules.attempts - 1:
+        return singly(batch, later)
+    return halves(batch, later) if batch.faults >= halve_from else (later(batch),)
+
+
+def _at_once(batch: Batch) -> Later:
+    return Later(Send(batch, is_piece=True))
+
+
+def halves(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
+    """Send a batch again in two parts, to find out which of them is refused."""
+    middle = len(batch.instances) // 2
+    return tuple(later(replace(batch, instances=half)) for half in (batch.instances[:middle], batch.instances[middle:]))
+
+
+def singly(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
+    """Send each instance of a batch again, alone."""
+    return tuple(later(replace(batch, instances=(instance,))) for instance in batch.instances)
