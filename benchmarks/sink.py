@@ -1,0 +1,288 @@
+"""The acknowledging sink: a STOW-RS server that stores nothing and answers for every instance.
+
+    python -m benchmarks.sink --port 8080 [--slots 8 --service-ms 50 --limit 24]
+
+Owns HTTP/1.1 as far as the peers speak it (keep-alive, Expect, chunked, TLS), and queues that make it a simulated
+server. It runs in a process of its own, on loopback, says `PORT n` when it listens, and ends when its standard input
+does. GET .../counts tells what it has taken so far; any other GET is answered 204, as by an empty archive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import resource
+import ssl
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import cast
+
+from benchmarks.parts import Malformed, Parts
+
+BUFFER_BYTES = 2**20
+"""A read of the socket: at 256 KiB to 4 MiB the ceiling is the same, below it falls (50 % at 16 KiB)."""
+
+_LINE_END = b"\r\n"
+_LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\nTransfer-Encoding:[ \t]*chunked", re.IGNORECASE)
+_EXPECT = re.compile(rb"\r\nExpect:[ \t]*100-continue", re.IGNORECASE)
+_CLOSE = re.compile(rb"\r\nConnection:[ \t]*close", re.IGNORECASE)
+_BOUNDARY = re.compile(rb'\r\nContent-Type:[^\r]*;[ \t]*boundary="?([^"\r;]+)', re.IGNORECASE)
+_CHUNK = re.compile(rb"(?:\r\n)?([0-9A-Fa-f]+)[^\r\n]*\r\n")
+_LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the sink has taken since it started."""
+
+    instances: int = 0
+    body_bytes: int = 0
+    requests: int = 0
+    rejected: int = 0
+    """Requests answered 503, or 400 for a body that cannot be read."""
+
+    def as_json(self) -> bytes:
+        """Return them, and the processor time used, as one JSON object."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        counts = {
+            "instances": self.instances,
+            "body_bytes": self.body_bytes,
+            "requests": self.requests,
+            "rejected": self.rejected,
+            "cpu_s": used.ru_utime + used.ru_stime,
+        }
+        return json.dumps(counts).encode()
+
+
+@dataclass(slots=True)
+class Service:
+    """A simulated server's insides: `slots` requests are served at once, others queue, and beyond `limit` it says 503.
+
+    With `service_s` and no slots it is a server that thinks before it answers.
+    """
+
+    slots: int = 0
+    """0: as many as come."""
+    limit: int = 0
+    """Requests within, queued ones included; 0: no limit."""
+    service_s: float = 0.0
+    instance_s: float = 0.0
+    """Added for each instance of the request."""
+    _within: int = 0
+    _busy: int = 0
+    _queue: deque[tuple[float, Callable[[], None]]] = field(default_factory=deque)
+
+    def admit(self) -> bool:
+        """Let a request in, to be served or to `leave`; False where there is no room."""
+        if self.limit and self._within >= self.limit:
+            return False
+        self._within += 1
+        return True
+
+    def leave(self) -> None:
+        """A request that was let in has gone without being served."""
+        self._within -= 1
+
+    def serve(self, instances: int, answer: Callable[[], None]) -> None:
+        """Call `answer` when the request is through."""
+        self._queue.append((self.service_s + self.instance_s * instances, answer))
+        self._next()
+
+    def _next(self) -> None:
+        while self._queue and not (self.slots and self._busy >= self.slots):
+            duration_s, answer = self._queue.popleft()
+            self._busy += 1
+            if duration_s:
+                asyncio.get_running_loop().call_later(duration_s, self._end, answer)
+            else:
+                self._end(answer)
+
+    def _end(self, answer: Callable[[], None]) -> None:
+        self._busy -= 1
+        self._within -= 1
+        answer()
+        self._next()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client: requests one after the other, each read into the same buffer."""
+
+    def __init__(self, service: Service, counts: Counts) -> None:
+        self._service = service
+        self._counts = counts
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        self._step: Callable[[int, int], int] = self._head
+        self._left_bytes = 0
+        self._parts: Parts | None = None
+        self._is_admitted = False
+        self._closes = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where answers go."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Give back the place of a request that never came to its end."""
+        if self._is_admitted:
+            self._service.leave()
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Return the room behind what is not yet understood."""
+        return self._view[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Understand what has come; each step returns where to go on, or the same place where it needs more."""
+        at, end = 0, self._filled + nbytes
+        try:
+            while at < end and (next_at := self._step(at, end)) != at:
+                at = next_at
+        except Malformed as error:
+            self._counts.rejected += 1
+            self._closes = True
+            self._answer(HTTPStatus.BAD_REQUEST, str(error).encode(), "text/plain")
+            at = end
+        self._filled = end - at
+        if at and self._filled:
+            self._view[: self._filled] = bytes(self._view[at:end])
+
+    def _head(self, at: int, end: int) -> int:
+        head_end = self._buffer.find(b"\r\n\r\n", at, end)
+        if head_end < 0:
+            return at
+        # With its last line break, so that every header line has one before and behind it.
+        head = bytes(self._buffer[at : head_end + 2])
+        self._closes = _CLOSE.search(head) is not None
+        method, path, _ = head.split(b" ", 2)
+        if method == b"GET":
+            self._get(path)
+        else:
+            self._begin(head)
+        return head_end + 4
+
+    def _get(self, path: bytes) -> None:
+        if path.endswith(b"/counts"):
+            self._answer(HTTPStatus.OK, self._counts.as_json(), "application/json")
+        else:
+            self._answer(HTTPStatus.NO_CONTENT)
+
+    def _begin(self, head: bytes) -> None:
+        boundary = _BOUNDARY.search(head)
+        if boundary is None:
+            raise Malformed("no multipart/related with a boundary")
+        self._is_admitted = self._service.admit()
+        self._parts = Parts(boundary[1].strip()) if self._is_admitted else None
+        self._counts.requests += 1
+        if _EXPECT.search(head):
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        length = _LENGTH.search(head)
+        if _CHUNKED.search(head) or length is None:
+            self._left_bytes, self._step = 0, self._chunk
+        else:
+            self._left_bytes, self._step = int(length[1]), self._sized
+
+    def _sized(self, at: int, end: int) -> int:
+        at = self._take(at, end)
+        if not self._left_bytes:
+            self._finish()
+        return at
+
+    def _chunk(self, at: int, end: int) -> int:
+        if self._left_bytes:
+            return self._take(at, end)
+        if last := _LAST_CHUNK.match(self._buffer, at, end):
+            self._finish()
+            return last.end()
+        size = _CHUNK.match(self._buffer, at, end)
+        if size is None or not (left_bytes := int(size[1], 16)):
+            return at
+        self._left_bytes = left_bytes
+        return size.end()
+
+    def _take(self, at: int, end: int) -> int:
+        taken_bytes = min(self._left_bytes, end - at)
+        self._left_bytes -= taken_bytes
+        self._counts.body_bytes += taken_bytes
+        if self._parts is not None:
+            self._parts.feed(self._buffer, at, at + taken_bytes)
+        return at + taken_bytes
+
+    def _finish(self) -> None:
+        self._step = self._head
+        parts, self._parts = self._parts, None
+        if parts is None:
+            self._counts.rejected += 1
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        if not parts.has_ended:
+            raise Malformed("the body ends without its closing delimiter")
+        self._is_admitted = False
+        self._counts.instances += len(parts.named)
+        body = store_response(parts.named)
+        self._service.serve(len(parts.named), lambda: self._answer(HTTPStatus.OK, body, "application/dicom+json"))
+
+    def _answer(self, status: HTTPStatus, body: bytes = b"", content_type: str = "") -> None:
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+        if status is not HTTPStatus.NO_CONTENT:
+            lines.append(f"Content-Length: {len(body)}")
+        if content_type:
+            lines.append(f"Content-Type: {content_type}")
+        if self._closes:
+            lines.append("Connection: close")
+        if not self._transport.is_closing():
+            self._transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+            if self._closes:
+                self._transport.close()
+
+
+def store_response(named: list[tuple[bytes, bytes]]) -> bytes:
+    """Return a Store Instances Response that names each instance as stored (PS3.18 Table I.1-1), in DICOM JSON."""
+    items = b",".join(
+        b'{"00081150":{"vr":"UI","Value":["%b"]},"00081155":{"vr":"UI","Value":["%b"]},"00081190":{"vr":"UR"}}' % uids
+        for uids in named
+    )
+    return b'{"00081190":{"vr":"UR"},"00081199":{"vr":"SQ","Value":[%b]}}' % items
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    tls = None
+    if options.tls_cert:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(options.tls_cert)
+    service = Service(options.slots, options.limit, options.service_ms / 1000, options.instance_ms / 1000)
+    counts = Counts()
+    server = await loop.create_server(lambda: Connection(service, counts), "127.0.0.1", options.port, ssl=tls)
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    print(f"PORT {server.sockets[0].getsockname()[1]}", flush=True)
+    await ended.wait()
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description=__doc__.partition("\n")[0])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--tls-cert", help="certificate chain and key (PEM)")
+    parser.add_argument("--slots", type=int, default=0, help="requests served at once; 0 is no bound")
+    parser.add_argument("--service-ms", type=float, default=0.0, help="time that a request is served")
+    parser.add_argument("--instance-ms", type=float, default=0.0, help="and for each of its instances")
+    parser.add_argument("--limit", type=int, default=0, help="requests within before it answers 503; 0 is no bound")
+    options = parser.parse_args()
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_serve(options))
+    else:
+        uvloop.run(_serve(options))
+
+
+if __name__ == "__main__":
+    main()

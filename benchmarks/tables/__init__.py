@@ -1,0 +1,24 @@
+"""The tables, each a function from a `Bench` to a `Table`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.bench import Bench
+from benchmarks.measure import Table
+from benchmarks.tables.endless import link, soak
+from benchmarks.tables.servers import orthanc
+from benchmarks.tables.stages import stages
+from benchmarks.tables.whole import ct, memory, mr, resume, tls
+
+TABLES: dict[str, Callable[[Bench], Table]] = {
+    "ct": ct,
+    "tls": tls,
+    "mr": mr,
+    "resume": resume,
+    "memory": memory,
+    "orthanc": orthanc,
+    "link": link,
+    "soak": soak,
+    "stages": stages,  # last: it imports what would show in the peers' memory
+}
