@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -112,6 +111,8 @@ def _complain(text: str, exit_status: int) -> int:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
