@@ -25,7 +25,7 @@ from typing import cast
 from benchmarks.parts import Malformed, Parts
 
 BUFFER_BYTES = 2**20
-"""A read of the socket: at 256 KiB to 4 MiB the ceiling is the same, below it falls (50 % at 16 KiB)."""
+"""A read of the socket: from 64 KiB to 4 MiB the ceiling is the same (1.05 GB in 0.30 to 0.33 s), 16 KiB takes 0.40."""
 
 _LINE_END = b"\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)", re.IGNORECASE)

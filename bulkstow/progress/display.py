@@ -148,7 +148,8 @@ class Figures:
             show_duration(now_s - self._started_s),
         ]
         if tally.outage:
-            words.append("THE SERVER DOES NOT ANSWER: asking now and then whether it is back")
+            # First, as a narrow terminal cuts the line at its end.
+            words.insert(0, "THE SERVER DOES NOT ANSWER, asking whether it is back")
         return ", ".join(words)
 
 
