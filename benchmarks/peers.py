@@ -33,6 +33,15 @@ def bulkstow_without_uvloop(corpus: Corpus, server: Server, scratch: Path) -> li
     return [sys.executable, "-c", _WITHOUT_UVLOOP, *_upload(corpus, server, scratch)]
 
 
+def on_one_core(peer: Peer) -> Peer:
+    """Return a peer that is kept to one core; the server has the others."""
+
+    def command(corpus: Corpus, server: Server, scratch: Path) -> list[str]:
+        return ["taskset", "--cpu-list", "0", *peer(corpus, server, scratch)]
+
+    return command
+
+
 def _upload(corpus: Corpus, server: Server, scratch: Path) -> list[str]:
     trust = ["--ca-file", str(server.ca_file)] if server.ca_file else []
     return ["upload", str(corpus.directory), "--url", server.url, "--ledger", str(scratch / "ledger.db"), *trust]

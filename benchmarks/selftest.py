@@ -14,6 +14,7 @@ from benchmarks.processes import make_certificates, sink
 PLAIN: dict[str, Peer] = {
     "bulkstow": peers.bulkstow(),
     "bulkstow without uvloop": peers.bulkstow_without_uvloop,
+    "bulkstow on one core": peers.on_one_core(peers.bulkstow()),
     "bulkstow --chunked": peers.bulkstow("--chunked"),
     "bulkstow --quote-boundary": peers.bulkstow("--quote-boundary"),
     "curl -T": peers.curl_upload,

@@ -14,6 +14,7 @@ from benchmarks.peers import Peer
 from benchmarks.processes import Sample, make_certificates, measured, sink
 
 BULKSTOW = "bulkstow"
+ONE_CORE = "bulkstow on one core"
 CEILING = "(sink's ceiling: sendfile of a ready body)"
 
 CURL_MEMORY_BYTES = 2**30
@@ -67,6 +68,7 @@ def mr(bench: Bench) -> Table:
     compared: dict[str, Peer] = {
         BULKSTOW: peers.bulkstow(),
         "bulkstow without uvloop": peers.bulkstow_without_uvloop,
+        ONE_CORE: peers.on_one_core(peers.bulkstow()),
         "dicomweb-client": peers.dicomweb_client,
         "shell script": peers.shell_script,
         "curl -T": peers.curl_upload,
@@ -74,10 +76,10 @@ def mr(bench: Bench) -> Table:
     }
     with sink() as server:
         figures = bench.compare(compared, archive, server)
-    per_core = archive.files / figures[BULKSTOW].cpu_s
+    per_core = archive.files / figures[ONE_CORE].wall_s
     times = 1 / ratio(figures[BULKSTOW], figures["dicomweb-client"])
     goals = [
-        Goal(">= 12,000 instances/s on one core (user + system)", f"{per_core:,.0f}", per_core >= 12_000),
+        Goal(">= 12,000 instances/s, kept to one core", f"{per_core:,.0f}", per_core >= 12_000),
         Goal(">= 15 x dicomweb-client", f"{times:.1f} x", times >= 15),
     ]
     return _table(f"MR: {_sized(archive)}, plain HTTP", figures, "dicomweb-client", archive, goals)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -19,7 +20,7 @@ import anyio
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
-from bulkstow.destination.auth import Auth
+from bulkstow.destination.auth import Auth, secrets_of
 from bulkstow.destination.body import Body
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import DestinationRefused, LoginRefused
@@ -132,8 +133,18 @@ class StowDestination:
         login = self._auth.headers()
         result = await exchange(login)
         if isinstance(result, Reply) and result.status == 401 and await self._auth.refresh(login):
-            return await exchange(self._auth.headers())
-        return result
+            login = self._auth.headers()
+            result = await exchange(login)
+        return self._without_secrets(result, login)
+
+    def _without_secrets(self, result: R, login: Mapping[str, str]) -> R:
+        """Take our credentials out of an error's text: some servers repeat the request that they refuse."""
+        if not isinstance(result, Reply) or result.status < 400:
+            return result
+        body, warning = result.body, result.warning
+        for secret in secrets_of({**self._settings.headers, **login}):
+            body, warning = body.replace(secret.encode(), b"***"), warning.replace(secret, "***")
+        return replace(result, body=body, warning=warning)
 
     async def _post(self, batch: Batch, login: Mapping[str, str]) -> Result:
         settings = self._settings

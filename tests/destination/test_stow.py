@@ -330,6 +330,22 @@ async def test_401_without_another_token(batch: Batch) -> None:
     assert "hunter2" not in str(error.value)
 
 
+async def test_a_server_that_repeats_our_secrets(batch: Batch) -> None:
+    """What a server says of the request that it refuses is kept, but for the credentials in it."""
+
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        headers = (await read_request(reader)).headers
+        told = f"bad request: {headers['Authorization']} {headers['X-Api-Key']} {headers['x-tenant']}"
+        answer(writer, "400 Bad Request", told.encode(), f"Warning: 299 - {headers['X-Api-Key']}")
+
+    given = ("X-Api-Key: k3y-of-mine", "x-tenant: 42")
+    async with peer(repeat) as url, destination(url, {"BULKSTOW_BEARER": "t0k3n"}, header=given) as stow:
+        result = await stow.send(batch)
+    assert isinstance(result, Reply)
+    assert result.body == b"bad request: *** *** 42"
+    assert result.warning == "299 - ***"
+
+
 async def test_changed_file_breaks_the_request_off(batch: Batch) -> None:
     """A file that is not what the scan found ends the connection before the request is complete."""
     complete: list[bool] = []
