@@ -16,7 +16,7 @@ from bulkstow.errors import ConfigurationError, HeadError
 from bulkstow.model import Candidate, Instance
 from bulkstow.source.heads import read_header
 from bulkstow.source.walk import check_sources, walk
-from bulkstow.wire.multipart import BOUNDARY_ALPHABET, BOUNDARY_LENGTH, content_type
+from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 
 def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://localhost:8042/dicom-web") -> int:
@@ -38,7 +38,7 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
     instances = tuple(_instances(sources, output))
     if not instances:
         raise ConfigurationError("no DICOM instance found in " + " ".join(sources))
-    boundary = "".join(secrets.choice(BOUNDARY_ALPHABET) for _ in range(BOUNDARY_LENGTH))
+    boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
     try:
         size_bytes = anyio.run(write_body, instances, boundary, output)
     except SourceChanged as error:

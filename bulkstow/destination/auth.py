@@ -111,11 +111,11 @@ class Bearer:
             return True
 
 
-def secrets_of(headers: Mapping[str, str]) -> set[str]:
-    """Return what must not be seen of these headers: the values that log in, with and without their scheme."""
+def secrets_of(headers: Mapping[str, str]) -> list[str]:
+    """Return what must not be seen of these headers, the longest first: values that log in, with and without scheme."""
     values = [value for name, value in headers.items() if _TELLING.search(name)]
     parts = {part for value in values for part in (value, value.rpartition(" ")[2])}
-    return {part for part in parts if len(part) >= SHORTEST_SECRET}
+    return sorted((part for part in parts if len(part) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def login(settings: DestinationSettings, environment: Mapping[str, str]) -> Auth:

@@ -25,7 +25,7 @@ from bulkstow.destination.body import Body
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spoiled
-from bulkstow.wire.multipart import BOUNDARY_ALPHABET, BOUNDARY_LENGTH, content_type
+from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 THINKING_S_PER_MIB = 1.0
 THINKING_S_PER_INSTANCE = 0.1
@@ -148,7 +148,7 @@ class StowDestination:
 
     async def _post(self, batch: Batch, login: Mapping[str, str]) -> Result:
         settings = self._settings
-        boundary = "".join(secrets.choice(BOUNDARY_ALPHABET) for _ in range(BOUNDARY_LENGTH))
+        boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
         thinking_s = settings.thinking_timeout_s
         thinking_s += THINKING_S_PER_MIB * batch.size_bytes / 2**20 + THINKING_S_PER_INSTANCE * len(batch.instances)
         with anyio.CancelScope() as scope:

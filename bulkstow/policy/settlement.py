@@ -156,7 +156,6 @@ def _felt(result: Reply | Interruption) -> Pressure:
 
 def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, admitted: bool) -> Settlement:
     _stop_if_hopeless(reply)
-    reason = _status_reason(reply)
     try:
         response = store_response.read(reply.body)
     except StoreResponseError:
@@ -171,6 +170,7 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
     if _is_excused(reply, outage=outage):
         later = Later(Send(replace(rest, may_be_stored=True)), Delay.BACKOFF, reply.retry_after_s)
         return Settlement(named, (*again, later), Pressure.GONE)
+    reason = _status_reason(reply)
     lists_any = bool(response.stored or response.warned or response.failed or response.other_failures)
     left = _settle_unnamed(rest, reply, rules, reason, sent=batch, lists_any=lists_any, outage=outage)
     return Settlement(named + left.outcomes, again + left.again, left.pressure, left.too_large_bytes)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-BOUNDARY_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-"""Letters and digits need no quotes in a Content-Type; Orthanc before 1.4 stored nothing where there were quotes."""
-
 BOUNDARY_LENGTH = 40
-"""238 bits: that pixel data holds it is out of the question. RFC 2046 allows 70."""
+"""Hexadecimal digits, 160 bits: that pixel data holds it is out of the question. RFC 2046 allows 70 characters. Letters
+and digits need no quotes in a Content-Type; Orthanc before 1.4 stored nothing where there were quotes."""
 
 
 PART_OVERHEAD_BYTES = 128
