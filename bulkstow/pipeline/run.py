@@ -126,6 +126,7 @@ class Run:
                     delivery.stop,
                     settings.give_up_after_s,
                 )
+                watch.begin()
                 stages.start_soon(
                     scan, lists, self._ledger, inspection, outbox, found_in, outcomes_in.clone(), reporter
                 )

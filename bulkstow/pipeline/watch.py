@@ -62,7 +62,11 @@ class Watch:
             case Pressure.NONE:
                 breaker.unclear()
         self._tell(was_open=was_open)
-        if breaker.is_open and not breaker.is_full and not self._is_asking:
+        self.begin()
+
+    def begin(self) -> None:
+        """Ask for the destination if it counts as gone; at the start of a pass it may have been so since the last."""
+        if self.breaker.is_open and not self.breaker.is_full and not self._is_asking:
             self._is_asking = True
             self.tasks.start_soon(self._await_return)
 

@@ -365,7 +365,7 @@ async def test_changed_file_breaks_the_request_off(batch: Batch) -> None:
 
     reason = f"changed while it was sent: {bad.candidate.size_bytes} bytes at the scan, now 10"
     assert result == Spoiled(bad, reason)
-    assert True not in complete
+    assert not any(complete)
 
 
 async def test_proxy_of_the_environment(batch: Batch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

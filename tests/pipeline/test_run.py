@@ -278,6 +278,27 @@ async def test_a_proxy_that_answers_questions_with_503_for_ever(archive: Path, t
     assert tally.outcomes == Counter({Fate.STORED: 60})
 
 
+async def test_a_pass_may_begin_in_an_outage(tmp_path: Path) -> None:
+    """When the last of a pass is given up while the server counts as gone, its copy still has its turn."""
+    archive = tmp_path / "archive"
+    write_instance(archive, 1)
+    write_instance(archive / "copy", 1)
+    lost: list[str] = []
+
+    def lose_the_first(batch: Batch, _number: int) -> Result:
+        lost.append(batch.instances[0].candidate.location)
+        return Interruption(Cause.DISCONNECTED, body_started=True) if lost[-1] == lost[0] else stored(batch)
+
+    class Mute(Server):
+        async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+            return Interruption(Cause.UNANSWERED, body_started=False)
+
+    server = Mute(lose_the_first)
+    with anyio.fail_after(10):
+        tally = await run_through(archive, server, tmp_path / "l.db", retries=2)
+    assert tally.outcomes == Counter({Fate.STORED: 1, Fate.UNCONFIRMED: 1, Fate.SKIPPED: 0})
+
+
 async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> None:
     """A file that is named twice is sent once and not called a copy of itself."""
     settings = UploadSettings(ledger=tmp_path / "l.db")
