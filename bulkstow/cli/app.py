@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -67,9 +69,18 @@ def _with_config(
     return app(tokens, exit_on_error=False, print_error=False)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its status: 0 done, 1 some failed, 2 usage, 3 stopped, 130 interrupted."""
-    sys.exit(status(sys.argv[1:] if arguments is None else arguments))
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process: 0 done, 1 some failed, 2 usage, 3 stopped, 130 interrupted."""
+    exit_status = INTERRUPTED
+    with suppress(KeyboardInterrupt):
+        exit_status = status(sys.argv[1:] if arguments is None else arguments)
+    # All is recorded and said. While Python cleans up, a last Ctrl-C would kill it with another status than the one
+    # that is true, and a thread that hangs on a dead file system would keep it for ever.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            print(end="", file=stream, flush=True)
+    os._exit(exit_status)
 
 
 def status(arguments: Sequence[str]) -> int:

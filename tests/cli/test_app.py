@@ -7,6 +7,8 @@ import inspect
 import re
 import socket
 import sqlite3
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +29,7 @@ from bulkstow.engine.local import Job
 from bulkstow.ledger import Ledger
 from bulkstow.server.login import Login
 from tests.archives import write_instance
-from tests.cli.command import call, names_in, nobody, served
+from tests.cli.command import PATIENCE_S, call, names_in, nobody, served
 
 URL = "http://pacs.example/dicom-web"
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -475,3 +477,21 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ended = call(capsys, "--version")
     assert ended.status == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", ended.out)
+
+
+ENDINGS = {
+    "hanging": "import threading; threading.Thread(target=threading.Event().wait).start()",
+    "interrupted": "import os, signal; leave = os._exit; ctrl_c = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+    "os._exit = lambda status: (ctrl_c(), leave(status))",
+}
+
+
+@pytest.mark.parametrize("before", ENDINGS.values(), ids=ENDINGS)
+@pytest.mark.parametrize(("words", "exit_status"), [(["--version"], 0), (["uplaod"], 2)], ids=["done", "failed"])
+def test_the_end_has_its_status_whatever_hangs_or_comes(before: str, words: list[str], exit_status: int) -> None:
+    """Neither a thread that never ends nor a Ctrl-C at the very end changes what was said, or keeps the process."""
+    program = f"{before}\nfrom bulkstow.cli import main; main({words})"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE_S, check=False)
+    assert ended.returncode == exit_status
+    assert ended.stdout or ended.stderr
+    assert b"Traceback" not in ended.stderr
