@@ -44,7 +44,14 @@ class Kind:
 
 CT = Kind("ct", files=8_000, rows=512, columns=1024, per_study=200)
 MR = Kind("mr", files=20_000, rows=128, columns=272, per_study=400)
+STUDIES = Kind("studies", files=20_000, rows=128, columns=272, per_study=100)
+"""MR slices again: 3.6 MB a study, less than what a request may hold."""
 TINY = Kind("tiny", files=200_000, rows=16, columns=16, per_study=1_000)
+FAR = Kind("far", files=5_760, rows=512, columns=1024, per_study=60)
+"""For long links: 3 GB of slices. A study is two requests, with those of 63 others between them, so that none waits for
+another of its study."""
+SMALL = Kind("small", files=24_000, rows=16, columns=16, per_study=10)
+"""For simulated servers: a study is one request, for the same reason."""
 GIANT = Kind("giant", files=1, rows=49_152, columns=62_500, per_study=1)
 """3.07 GB: rows and columns are numbers of 16 bits."""
 

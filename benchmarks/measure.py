@@ -10,9 +10,11 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.processes import Sample
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +39,31 @@ class Table:
 
     def shown(self) -> str:
         """Return the table as lines of Markdown, which line up on a terminal too."""
-        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
-        lines = [f"## {self.title}", "", _line(self.columns, widths), _line(["-" * width for width in widths], widths)]
-        lines += [_line(row, widths) for row in self.rows]
+        lines = [f"## {self.title}", "", *lined_up(self.columns, self.rows)]
         lines += ["", *self.notes] if self.notes else []
         lines += [""] if self.goals else []
         lines += [f"{'holds' if goal.holds else 'MISSED'}: {goal.text}: {goal.found}" for goal in self.goals]
         return "\n".join(lines)
 
 
-def _line(cells: list[str] | tuple[str, ...], widths: list[int]) -> str:
+def lined_up(columns: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> list[str]:
+    """Return a table of Markdown, line by line; the first `words` columns are words, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    lines = [columns, ["-" * width for width in widths], *rows]
+    return [_line(cells, widths, words) for cells in lines]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
     sized = list(zip(cells, widths, strict=True))
-    padded = [f"{cell:<{width}}" for cell, width in sized[:1]] + [f"{cell:>{width}}" for cell, width in sized[1:]]
+    padded = [f"{cell:<{width}}" for cell, width in sized[:words]] + [
+        f"{cell:>{width}}" for cell, width in sized[words:]
+    ]
     return f"| {' | '.join(padded)} |"
 
 
-def take_turns(peers: Mapping[str, Callable[[], Sample]], repeats: int) -> dict[str, list[Sample]]:
+def take_turns(peers: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
     """Run every peer `repeats` times: A B C, C B A, A B C, and return their samples."""
-    samples: dict[str, list[Sample]] = {name: [] for name in peers}
+    samples: dict[str, list[T]] = {name: [] for name in peers}
     for repeat in range(repeats):
         for name in list(peers)[:: 1 if repeat % 2 == 0 else -1]:
             print(f"\r\033[K{repeat + 1}/{repeats} {name}", end="", file=sys.stderr, flush=True)

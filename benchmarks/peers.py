@@ -16,7 +16,7 @@ from benchmarks.processes import Server
 Peer = Callable[[Corpus, Server, Path], list[str]]
 """From what to send, where to and a directory of one's own to a command."""
 
-_WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from bulkstow.cli import main; main()"
+_WITH_UVLOOP = "import uvloop; uvloop.install(); from bulkstow.cli import main; main()"
 
 
 def bulkstow(*options: str) -> Peer:
@@ -28,9 +28,19 @@ def bulkstow(*options: str) -> Peer:
     return command
 
 
-def bulkstow_without_uvloop(corpus: Corpus, server: Server, scratch: Path) -> list[str]:
-    """Return bulkstow as it is where the extra `fast` is not installed."""
-    return [sys.executable, "-c", _WITHOUT_UVLOOP, *_upload(corpus, server, scratch)]
+def bulkstow_with_uvloop(corpus: Corpus, server: Server, scratch: Path) -> list[str]:
+    """Return bulkstow on another event loop: is it time to use that?"""
+    return [sys.executable, "-c", _WITH_UVLOOP, *_upload(corpus, server, scratch)]
+
+
+def feeling(peer: Peer, late: Path) -> Peer:
+    """Return bulkstow as `peer` has it, with what its event loop was late written to `late`."""
+
+    def command(corpus: Corpus, server: Server, scratch: Path) -> list[str]:
+        python, _, _, *words = peer(corpus, server, scratch)
+        return [python, "-m", "benchmarks.pulse", str(late), *words]
+
+    return command
 
 
 def on_one_core(peer: Peer) -> Peer:

@@ -20,7 +20,8 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,17 @@ class PeerFailed(Exception):
     """A peer did not do its work: its time says nothing."""
 
 
+def environment() -> dict[str, str]:
+    """Return ours without settings of bulkstow: what is measured are the defaults."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("BULKSTOW_")}
+
+
 def measured(command: Sequence[str]) -> Sample:
     """Run a command and return what it took; PeerFailed with its last words where its status is not 0."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BULKSTOW_")}
     with tempfile.TemporaryFile() as words:
         started_s = time.perf_counter()
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment, cwd=CHECKOUT
+            command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment(), cwd=CHECKOUT
         )
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - started_s
@@ -93,7 +98,7 @@ class Server:
 @contextmanager
 def sink(*options: str, tls: Path | None = None) -> Iterator[Server]:
     """Give an acknowledging sink; with a certificate, over TLS."""
-    command = [sys.executable, "-m", "benchmarks.sink", *options]
+    command = [sys.executable, "-m", "bulkstow.server.sink", *options]
     if tls:
         command += ["--tls-cert", str(tls / "server.pem")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as server:
@@ -105,6 +110,34 @@ def sink(*options: str, tls: Path | None = None) -> Iterator[Server]:
             yield Server(url, f"{url}/counts", "instances", tls / "ca.pem" if tls else None)
         finally:
             server.stdin.close()
+
+
+@dataclass(slots=True)
+class View:
+    """A slowed view of a directory; `asked` is filled when it is gone."""
+
+    directory: Path
+    asked: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def slowed(directory: Path, mount: Path, *options: str) -> Iterator[View]:
+    """Give a directory as slow storage would; PeerFailed where no such view can be mounted."""
+    if not Path("/dev/fuse").exists() or shutil.which("fusermount3") is None or find_spec("mfusepy") is None:
+        raise PeerFailed(
+            "a slowed view wants /dev/fuse, fuse3 (apt-get install fuse3) and mfusepy (pip install mfusepy)"
+        )
+    command = [sys.executable, "-m", "benchmarks.slowed", str(directory), str(mount), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != "MOUNTED\n":
+            raise PeerFailed(f"{' '.join(command)}\nis not mounted: its words are above")
+        view = View(mount)
+        try:
+            yield view
+        finally:
+            subprocess.run(["fusermount3", "-u", str(mount)], check=True)
+            view.asked.update(json.loads(process.stdout.readline()))
 
 
 def make_certificates(directory: Path) -> Path:
@@ -123,7 +156,7 @@ def orthanc(directory: Path) -> Iterator[Server]:
     program = shutil.which("Orthanc")
     plugin = next((path for place in ORTHANC_PLUGIN_PLACES if (path := Path(place) / ORTHANC_PLUGIN).exists()), None)
     if program is None or plugin is None:
-        sys.exit("Orthanc with its DICOMweb plugin is not installed: apt-get install orthanc orthanc-dicomweb")
+        raise PeerFailed("Orthanc with its DICOMweb plugin is not installed: apt-get install orthanc orthanc-dicomweb")
     http_port, dicom_port = _free_port(), _free_port()
     storage = directory / "orthanc"
     storage.mkdir()
@@ -160,7 +193,7 @@ def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
             server.counts()
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline_s:
-                sys.exit("Orthanc does not come up")
+                raise PeerFailed("Orthanc does not come up") from None
             time.sleep(0.02)
         else:
             return

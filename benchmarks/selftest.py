@@ -13,7 +13,7 @@ from benchmarks.processes import make_certificates, sink
 
 PLAIN: dict[str, Peer] = {
     "bulkstow": peers.bulkstow(),
-    "bulkstow without uvloop": peers.bulkstow_without_uvloop,
+    "bulkstow with uvloop": peers.bulkstow_with_uvloop,
     "bulkstow on one core": peers.on_one_core(peers.bulkstow()),
     "bulkstow --chunked": peers.bulkstow("--chunked"),
     "bulkstow --quote-boundary": peers.bulkstow("--quote-boundary"),
@@ -23,7 +23,7 @@ PLAIN: dict[str, Peer] = {
     "dicomweb-client": peers.dicomweb_client,
     "sendfile": peers.sendfile,
 }
-TLS = ("bulkstow", "bulkstow without uvloop", "curl -T")
+TLS = ("bulkstow", "bulkstow with uvloop", "curl -T")
 ORTHANC: dict[str, Peer] = {"dcmsend": peers.dcmsend, "dicomweb-client": peers.dicomweb_client}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from bulkstow.errors import BulkstowError, ConfigurationError, DestinationRefused, LedgerError, LoginRefused, RunStopped
 from bulkstow.model import Fate, Summary
@@ -34,8 +35,8 @@ async def upload(
     headers: Mapping[str, str] | None = None,
     ledger: str | os.PathLike[str] = "bulkstow.db",
     concurrency: int | str = "auto",
-    batch_bytes: int | None = 16 * 2**20,
-    batch_instances: int | None = 200,
+    batch_bytes: int | Literal["auto"] | None = "auto",
+    batch_instances: int | Literal["auto"] | None = "auto",
     retries: int = 4,
     retry_failed: bool = False,
     accept_missing_preamble: bool = False,
@@ -47,8 +48,9 @@ async def upload(
 
     What became of each file is in `ledger` (`bulkstow report`); run again with it, only what has no final success is
     sent. `concurrency` is 'auto', a number, or bounds such as '2-32'; `batch_bytes` and `batch_instances` bound a
-    request, None is unlimited. Nothing is printed and no signal is handled. An instance that fails is counted, not
-    raised. Raises ConfigurationError for an argument that cannot be used or a source that is not there, and RunStopped
+    request: 'auto' finds what takes some seconds at most, None is unlimited. Nothing is printed and no signal is
+    handled. An instance that fails is counted, not raised. Raises ConfigurationError for an argument that cannot be
+    used or a source that is not there, and RunStopped
     (LoginRefused, DestinationRefused, LedgerError) for what no retry mends. Protocol: PS3.18 §10.5.
     """
     from bulkstow.config import DestinationSettings, UploadSettings, parse_span

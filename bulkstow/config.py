@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -24,8 +25,11 @@ from bulkstow.errors import ConfigurationError
 
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_BIT_UNITS = {"BIT": 1 / 8, "KBIT": 10**3 / 8, "MBIT": 10**6 / 8, "GBIT": 10**9 / 8}
 _TIME_UNITS = {"": 1.0, "MS": 0.001, "S": 1.0, "M": 60.0, "MIN": 60.0, "H": 3600.0, "D": 86400.0}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_HOURS = re.compile(r"\s*([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})\s*")
+_DAY_S = 24 * 3600
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token (RFC 9110 §5.6.2)."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -40,6 +44,20 @@ def parse_size_bytes(text: str) -> int:
 def parse_duration_s(text: str) -> float:
     """Return seconds: `30s`, `500ms`, `5m`, `2h`, `90`. Raises ValueError for anything else."""
     return _quantity(text, _TIME_UNITS, "a time such as 30s, 5m or 500ms")
+
+
+def parse_rate_bytes_per_s(text: str) -> float | None:
+    """Return bytes a second: `50MiB/s`, `400Mbit/s`; None for `unlimited`.
+
+    Raises ValueError for anything else, and for `Mb/s`: with a small b some mean bits and some bytes.
+    """
+    expected = "a rate such as 50MiB/s, 400Mbit/s or unlimited"
+    if text.strip() == "unlimited":
+        return None
+    amount, _, unit = text.strip().rpartition("/")
+    if unit.upper() != "S" or re.search(r"[0-9 b]$", amount):
+        raise ValueError(f"{text!r} is not {expected}")
+    return _quantity(amount, _SIZE_UNITS | _BIT_UNITS, expected)
 
 
 def show_size(size_bytes: float | None) -> str:
@@ -86,6 +104,10 @@ def _limit_token(_type: object, tokens: Sequence[Token]) -> int | None:
     return None if tokens[0].value == "unlimited" else parse_size_bytes(tokens[0].value)
 
 
+def _batch_bytes_token(_type: object, tokens: Sequence[Token]) -> int | Found | None:
+    return "auto" if tokens[0].value == "auto" else _limit_token(_type, tokens)
+
+
 def _whole_token(_type: object, tokens: Sequence[Token]) -> int:
     try:
         return int(tokens[0].value)
@@ -95,6 +117,10 @@ def _whole_token(_type: object, tokens: Sequence[Token]) -> int:
 
 def _count_token(_type: object, tokens: Sequence[Token]) -> int | None:
     return None if tokens[0].value == "unlimited" else _whole_token(_type, tokens)
+
+
+def _batch_instances_token(_type: object, tokens: Sequence[Token]) -> int | Found | None:
+    return "auto" if tokens[0].value == "auto" else _count_token(_type, tokens)
 
 
 def _duration_token(_type: object, tokens: Sequence[Token]) -> float:
@@ -150,8 +176,130 @@ def _span_token(_type: object, tokens: Sequence[Token]) -> Span:
     return parse_span(tokens[0].value)
 
 
-Concurrency = Annotated[Span, Parameter(converter=_span_token, show_default=str, n_tokens=1, metavar="SPAN")]
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A time of every day, in seconds since midnight, and what may be sent in it; over midnight where it ends first.
+
+    Raises ConfigurationError for one without length.
+    """
+
+    from_s: int
+    until_s: int
+    bytes_per_s: float | None
+
+    def __post_init__(self) -> None:
+        if self.from_s == self.until_s:
+            raise ConfigurationError(
+                "--bandwidth: a time of day ends as it begins; give a rate alone for the whole day"
+            )
+
+    def __contains__(self, time_of_day_s: float) -> bool:
+        if self.from_s < self.until_s:
+            return self.from_s <= time_of_day_s < self.until_s
+        return time_of_day_s >= self.from_s or time_of_day_s < self.until_s
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """Bytes that may be sent a second, by the local time of day; None is unlimited.
+
+    Raises ConfigurationError for hours that overlap and rates that let nothing through.
+    """
+
+    hours: tuple[Hours, ...] = ()
+    otherwise_bytes_per_s: float | None = None
+    written: str = field(default="", compare=False)
+    """As the user gave it."""
+
+    def __post_init__(self) -> None:
+        for rate in (self.otherwise_bytes_per_s, *(hours.bytes_per_s for hours in self.hours)):
+            _positive("--bandwidth", math.inf if rate is None else rate)
+        for one, other in combinations(self.hours, 2):
+            if one.from_s in other or other.from_s in one:
+                raise ConfigurationError(f"--bandwidth {self}: two of its times overlap; give each hour one rate")
+
+    def rate_at(self, time_of_day_s: float) -> float | None:
+        """Return bytes a second at a time of the day, in seconds since midnight; None is unlimited."""
+        for hours in self.hours:
+            if time_of_day_s in hours:
+                return hours.bytes_per_s
+        return self.otherwise_bytes_per_s
+
+    def __str__(self) -> str:
+        return self.written
+
+
+def parse_timetable(text: str) -> Timetable | None:
+    """Return what `50MiB/s`, `08:00-18:00=10MiB/s` or `08:00-18:00=10MiB/s,100MiB/s` say; None for `unlimited`.
+
+    Times are local, and may go over midnight; a rate without them is that of all other times. Raises ValueError for
+    anything else.
+    """
+    if text.strip() == "unlimited":
+        return None
+    hours: list[Hours] = []
+    otherwise: list[float | None] = []
+    for entry in text.split(","):
+        when, equals, rate = entry.rpartition("=")
+        if equals:
+            hours.append(Hours(*_parse_hours(when), parse_rate_bytes_per_s(rate)))
+        else:
+            otherwise.append(parse_rate_bytes_per_s(rate))
+    if len(otherwise) > 1:
+        raise ValueError(f"{text!r} has {len(otherwise)} rates without a time: expected one at most")
+    return Timetable(tuple(hours), otherwise[0] if otherwise else None, text.strip())
+
+
+def _parse_hours(text: str) -> tuple[int, int]:
+    match = _HOURS.fullmatch(text)
+    from_s, until_s = (int(match[n]) * 3600 + int(match[n + 1]) * 60 for n in (1, 3)) if match else (0, 2 * _DAY_S)
+    if match is None or max(int(match[2]), int(match[4])) > 59 or from_s >= _DAY_S or until_s > _DAY_S:
+        raise ValueError(f"{text!r} is not a time of day such as 08:00-18:00 or 22:00-06:00")
+    return from_s, until_s
+
+
+def _timetable_token(_type: object, tokens: Sequence[Token]) -> Timetable | None:
+    return parse_timetable(tokens[0].value)
+
+
+def _requests_token(_type: object, tokens: Sequence[Token]) -> float | None:
+    text = tokens[0].value.strip()
+    return None if text == "unlimited" else _quantity(text, {"": 1.0}, "a number such as 20 or 0.5, or unlimited")
+
+
+def _show_limit(limit: object) -> str:
+    return "unlimited" if limit is None else str(limit)
+
+
+Bandwidth = Annotated[
+    Timetable | None,
+    Parameter(converter=_timetable_token, show_default=_show_limit, n_tokens=1, accepts_keys=False, metavar="RATE"),
+]
+RequestRate = Annotated[
+    float | None, Parameter(converter=_requests_token, show_default=_show_limit, n_tokens=1, metavar="NUMBER")
+]
+Concurrency = Annotated[
+    Span, Parameter(converter=_span_token, show_default=str, n_tokens=1, accepts_keys=False, metavar="SPAN")
+]
 Size = Annotated[int, Parameter(converter=_size_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
+Found = Literal["auto"]
+"""bulkstow finds the value that serves best."""
+BatchBytes = Annotated[
+    int | Found | None,
+    Parameter(
+        converter=_batch_bytes_token,
+        show_default=lambda limit: limit if limit == "auto" else show_size(limit),
+        show_choices=False,
+        n_tokens=1,
+        metavar="SIZE",
+    ),
+]
+BatchInstances = Annotated[
+    int | Found | None,
+    Parameter(
+        converter=_batch_instances_token, show_default=_show_limit, show_choices=False, n_tokens=1, metavar="INT"
+    ),
+]
 SizeLimit = Annotated[int | None, Parameter(converter=_limit_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
 Count = Annotated[int, Parameter(converter=_whole_token, n_tokens=1, metavar="INT")]
 CountLimit = Annotated[int | None, Parameter(converter=_count_token, n_tokens=1, metavar="INT")]
@@ -283,14 +431,18 @@ class UploadSettings:
     """Requests under way at once: 'auto', a number, or bounds such as 2-32 within which the best is found."""
     per_study: Annotated[Count, Parameter(group=BATCHES)] = 4
     """Requests of one study under way at once; the first of a study always goes by itself."""
-    batch_bytes: Annotated[SizeLimit, Parameter(group=BATCHES)] = 16 * 2**20
-    """Size of a request, or 'unlimited'; a larger file goes alone."""
-    batch_instances: Annotated[CountLimit, Parameter(group=BATCHES)] = 200
-    """Instances in a request, or 'unlimited'."""
+    batch_bytes: Annotated[BatchBytes, Parameter(group=BATCHES)] = "auto"
+    """Size of a request, 'unlimited', or 'auto': so that it takes some 3 s at most; a larger file goes alone."""
+    batch_instances: Annotated[BatchInstances, Parameter(group=BATCHES)] = "auto"
+    """Instances in a request, 'unlimited', or 'auto', likewise."""
     affinity: Annotated[Literal["study", "none"], Parameter(group=BATCHES)] = "study"
     """Keep a study's instances together in requests, or take them as they come."""
-    read_threads: Annotated[Count, Parameter(group=BATCHES)] = 8
+    read_concurrency: Annotated[Count, Parameter(group=BATCHES)] = 8
     """Files read at once."""
+    bandwidth: Annotated[Bandwidth, Parameter(group=BATCHES)] = None
+    """Bytes of bodies a second, such as 50MiB/s or 400Mbit/s; by local time: 08:00-18:00=10MiB/s,100MiB/s."""
+    requests_per_s: Annotated[RequestRate, Parameter(name="--requests-per-second", group=BATCHES)] = None
+    """Requests begun a second, questions included, such as 20 or 0.5."""
     retries: Count = 4
     """Times that an instance is sent again after a request without an answer."""
     give_up_after_s: Annotated[Patience, Parameter(name="--give-up-after")] = None
@@ -306,9 +458,14 @@ class UploadSettings:
 
     def __post_init__(self) -> None:
         _positive("--per-study", self.per_study)
-        _positive("--read-threads", self.read_threads)
-        _positive("--batch-bytes", math.inf if self.batch_bytes is None else self.batch_bytes)
-        _positive("--batch-instances", math.inf if self.batch_instances is None else self.batch_instances)
-        _positive("--give-up-after", math.inf if self.give_up_after_s is None else self.give_up_after_s)
+        _positive("--read-concurrency", self.read_concurrency)
+        for name, limit in (
+            ("--batch-bytes", self.batch_bytes),
+            ("--batch-instances", self.batch_instances),
+            ("--requests-per-second", self.requests_per_s),
+            ("--give-up-after", self.give_up_after_s),
+        ):
+            if limit is not None and limit != "auto":
+                _positive(name, limit)
         if self.retries < 0:
             raise ConfigurationError(f"--retries {self.retries}: expected 0 or more")

@@ -7,7 +7,8 @@ surrogates, and goes back to its bytes by `os.fsencode`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -103,6 +104,11 @@ class Reply:
     """Where a redirect points."""
     is_replayed: bool = False
     """The body had left once before, on a pooled connection that was lost without an answer."""
+    is_whole: bool = True
+    """It came after the whole body had left; False where the server did not hear us out."""
+    changed: Mapping[str, str] = field(default_factory=dict)
+    """Files that were written to while their bytes left, by SOP Instance UID, with the reason: what the server stored
+    of them may be neither the old file nor the new one."""
 
 
 class Cause(StrEnum):
@@ -134,6 +140,25 @@ class Spoiled:
 
 
 Result = Reply | Interruption | Spoiled
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Where one request's time went; what is left of `elapsed_s` was spent waiting for a turn."""
+
+    elapsed_s: float
+    connecting_s: float
+    """Until the connection stood; next to nothing where it stood already."""
+    reading_s: float
+    """Waiting for the disk, and for a processor."""
+    sending_s: float
+    """Waiting for the network, or the server, to take bytes."""
+    thinking_s: float
+    """From the last byte that left to the answer; 0 where it did not come so far."""
+    held_s: float = 0.0
+    """Waiting because of a limit that the user set."""
+    shut_s: float = 0.0
+    """That part of `sending_s` in which the server had no room for what the network would have brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +227,13 @@ class Summary:
     """Requests at once that the run came to; 0 where it did not come so far."""
     complete: bool
     """False when the run was interrupted or stopped: what is not counted was not looked at."""
+    batch_bytes: int | None = 0
+    batch_instances: int | None = 0
+    """What a request might hold in the end; None is unlimited, 0 where it did not come so far."""
+    bottleneck: str = "unknown"
+    """What the run waited for most."""
+    spent_s: Mapping[str, float] = field(default_factory=dict)
+    """Where the time of all requests together went, how long none began though it might, and the processor's time."""
 
     @property
     def failures(self) -> int:

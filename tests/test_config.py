@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from bulkstow.config import (
     AUTO,
     DestinationSettings,
+    Hours,
     Span,
+    Timetable,
     UploadSettings,
     parse_duration_s,
+    parse_rate_bytes_per_s,
     parse_size_bytes,
     parse_span,
+    parse_timetable,
     show_duration,
     show_size,
 )
@@ -179,7 +183,8 @@ def test_a_destination_that_cannot_be_used_is_refused(values: dict[str, Any], me
     ("values", "message"),
     [
         ({"per_study": -1}, "--per-study -1: expected more than 0"),
-        ({"read_threads": 0}, "--read-threads 0: expected more than 0"),
+        ({"read_concurrency": 0}, "--read-concurrency 0: expected more than 0"),
+        ({"requests_per_s": 0.0}, "--requests-per-second 0: expected more than 0"),
         ({"batch_bytes": 0}, "--batch-bytes 0: expected more than 0"),
         ({"batch_instances": 0}, "--batch-instances 0: expected more than 0"),
         ({"retries": -1}, "--retries -1: expected 0 or more"),
@@ -195,8 +200,8 @@ def test_an_upload_out_of_range_is_refused(values: dict[str, Any], message: str)
 
 def test_the_least_that_may_be_set() -> None:
     """One of each, no retries, no limits."""
-    UploadSettings(concurrency=Span(1, 1), per_study=1, read_threads=1, batch_bytes=1, batch_instances=1, retries=0)
-    UploadSettings(batch_bytes=None, batch_instances=None)
+    UploadSettings(concurrency=Span(1, 1), per_study=1, read_concurrency=1, batch_bytes=1, batch_instances=1, retries=0)
+    UploadSettings(batch_bytes=None, batch_instances=None, requests_per_s=0.001)
 
 
 @pytest.mark.parametrize(
@@ -273,3 +278,107 @@ def test_spans_with_nothing_in_them(text: str, words: str) -> None:
     """A span begins at one and ends no lower than it begins."""
     with pytest.raises(ConfigurationError, match=words):
         parse_span(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("50MiB/s", 50 * 2**20),
+        ("50 MiB/S", 50 * 2**20),
+        ("1.5GB/s", 1_500_000_000),
+        ("100B/s", 100),
+        ("400Mbit/s", 50_000_000),
+        ("400mbit/s", 50_000_000),
+        ("1 Gbit/s", 125_000_000),
+        ("8kbit/s", 1000),
+        (" unlimited ", None),
+    ],
+)
+def test_rates_are_read(text: str, expected: float | None) -> None:
+    """Sizes a second and bits a second; unlimited is none."""
+    assert parse_rate_bytes_per_s(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "50", "50/s", "50MiB", "400Mb/s", "400mb/s", "8b/s", "50MiB/m", "-1MB/s", "/s"])
+def test_what_is_no_rate(text: str) -> None:
+    """Anything else is refused, and so is a b that may be bits or bytes."""
+    with pytest.raises(ValueError, match="a rate such as 50MiB/s, 400Mbit/s or unlimited"):
+        parse_rate_bytes_per_s(text)
+
+
+HOUR_S = 3600
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        ("1MB/s", {0: 10**6, 12: 10**6, 23.99: 10**6}),
+        ("08:00-18:00=1MB/s", {7.99: None, 8: 10**6, 17.99: 10**6, 18: None}),
+        ("8:00 - 18:30=1MB/s , 2MB/s", {0: 2 * 10**6, 18.49: 10**6, 18.5: 2 * 10**6}),
+        ("2MB/s,08:00-18:00=unlimited", {7: 2 * 10**6, 8: None, 18: 2 * 10**6}),
+        ("22:00-06:00=1MB/s", {21.99: None, 22: 10**6, 0: 10**6, 5.99: 10**6, 6: None}),
+        ("18:00-24:00=1MB/s", {17: None, 18: 10**6, 23.99: 10**6, 0: None}),
+        ("00:00-24:00=1MB/s", {0: 10**6, 23.99: 10**6}),
+        ("06:00-12:00=1MB/s,12:00-18:00=2MB/s", {5: None, 11.99: 10**6, 12: 2 * 10**6, 18: None}),
+    ],
+)
+def test_timetables(text: str, rates: dict[float, float | None]) -> None:
+    """Each hour has its rate, from its beginning to just before its end; all others have the one without a time."""
+    timetable = parse_timetable(text)
+    assert timetable is not None
+    assert {hour: timetable.rate_at(hour * HOUR_S) for hour in rates} == rates
+    assert str(timetable) == text
+    assert parse_timetable(str(timetable)) == timetable
+
+
+def test_unlimited_is_no_timetable() -> None:
+    """Who asks for no limit has none to ask."""
+    assert parse_timetable(" unlimited ") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "a rate such as"),
+        ("08:00-18:00", "a rate such as"),
+        ("08:00-18:00=", "a rate such as"),
+        ("08:00-18:00=1MB/s,", "a rate such as"),
+        ("=1MB/s", "is not a time of day such as 08:00-18:00 or 22:00-06:00"),
+        ("8-18=1MB/s", "is not a time of day"),
+        ("08:00-18:60=1MB/s", "is not a time of day"),
+        ("24:00-06:00=1MB/s", "is not a time of day"),
+        ("08:00-24:01=1MB/s", "is not a time of day"),
+        ("1MB/s,2MB/s", "has 2 rates without a time: expected one at most"),
+    ],
+)
+def test_what_is_no_timetable(text: str, words: str) -> None:
+    """What is wrong is told, and what was expected."""
+    with pytest.raises(ValueError, match=words):
+        parse_timetable(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0MB/s", "--bandwidth 0: expected more than 0"),
+        ("08:00-18:00=0B/s", "--bandwidth 0: expected more than 0"),
+        ("08:00-08:00=1MB/s", "a time of day ends as it begins"),
+        ("08:00-18:00=1MB/s,17:00-19:00=2MB/s", "two of its times overlap"),
+        ("22:00-06:00=1MB/s,05:00-07:00=2MB/s", "two of its times overlap"),
+        ("08:00-18:00=1MB/s,08:00-18:00=2MB/s", "two of its times overlap"),
+    ],
+)
+def test_timetables_that_cannot_be_kept(text: str, words: str) -> None:
+    """No rate lets nothing through, no time is empty, and no hour has two rates."""
+    with pytest.raises(ConfigurationError, match=words):
+        parse_timetable(text)
+
+
+@given(st.integers(0, 24 * 60 - 1), st.integers(0, 24 * 60), st.floats(0, 24 * HOUR_S, exclude_max=True))
+def test_a_time_and_what_is_left_of_the_day(begin: int, end: int, now_s: float) -> None:
+    """Every moment is in a stretch of the day or in the one from its end to its beginning, never in both."""
+    if begin in (end, end % (24 * 60)):
+        return
+    one, other = Hours(begin * 60, end * 60, 1.0), Hours(end % (24 * 60) * 60, begin * 60, 2.0)
+    assert Timetable((one, other)).rate_at(now_s) == (1.0 if now_s in one else 2.0)
+    assert (now_s in one) != (now_s in other)

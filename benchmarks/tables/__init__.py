@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Table
-from benchmarks.tables.endless import link, soak
+from benchmarks.tables.cold import cold
+from benchmarks.tables.link import link
 from benchmarks.tables.servers import orthanc
+from benchmarks.tables.simulated import simulated
+from benchmarks.tables.soak import soak
 from benchmarks.tables.stages import stages
 from benchmarks.tables.whole import ct, memory, mr, resume, tls
 
@@ -18,7 +21,9 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "resume": resume,
     "memory": memory,
     "orthanc": orthanc,
+    "simulated": simulated,
     "link": link,
+    "cold": cold,
     "soak": soak,
     "stages": stages,  # last: it imports what would show in the peers' memory
 }

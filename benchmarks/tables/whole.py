@@ -32,7 +32,8 @@ def ct(bench: Bench) -> Table:
     compared: dict[str, Peer] = {
         "curl -T": peers.curl_upload,
         BULKSTOW: peers.bulkstow(),
-        "bulkstow without uvloop": peers.bulkstow_without_uvloop,
+        ONE_CORE: peers.on_one_core(peers.bulkstow()),
+        "bulkstow with uvloop": peers.bulkstow_with_uvloop,
         "curl --data-binary": peers.curl_data,
         "shell script": peers.shell_script,
         "dicomweb-client": peers.dicomweb_client,
@@ -53,7 +54,7 @@ def tls(bench: Bench) -> Table:
     compared: dict[str, Peer] = {
         "curl -T": peers.curl_upload,
         BULKSTOW: peers.bulkstow(),
-        "bulkstow without uvloop": peers.bulkstow_without_uvloop,
+        "bulkstow with uvloop": peers.bulkstow_with_uvloop,
     }
     with sink(tls=make_certificates(bench.scratch)) as server:
         figures = bench.compare(compared, archive, server)
@@ -67,7 +68,7 @@ def mr(bench: Bench) -> Table:
     archive = bench.corpus(MR, 0.25)
     compared: dict[str, Peer] = {
         BULKSTOW: peers.bulkstow(),
-        "bulkstow without uvloop": peers.bulkstow_without_uvloop,
+        "bulkstow with uvloop": peers.bulkstow_with_uvloop,
         ONE_CORE: peers.on_one_core(peers.bulkstow()),
         "dicomweb-client": peers.dicomweb_client,
         "shell script": peers.shell_script,

@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -29,10 +28,16 @@ def _split(hint: object, text: str, **_: object) -> list[str]:
     return [value for value in cyclopts.env_var_split(hint, text, delimiter="\n") if value]
 
 
+def _version() -> str:
+    from importlib.metadata import version  # 20 ms, which nobody needs to upload
+
+    return version("bulkstow")
+
+
 app = App(
     name="bulkstow",
     help="Bulk uploads of DICOM files to DICOMweb servers (STOW-RS).",
-    version=lambda: version("bulkstow"),
+    version=_version,
     default_parameter=Parameter(show_env_var=False, env_var_split=_split),
     result_action="return_value",
 )

@@ -11,7 +11,8 @@ from pathlib import Path
 import anyio
 
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.body import SourceChanged, write_body
+from bulkstow.destination.body import write_body
+from bulkstow.destination.contents import SourceChanged
 from bulkstow.errors import ConfigurationError, HeadError
 from bulkstow.model import Candidate, Instance
 from bulkstow.source.heads import read_header

@@ -59,7 +59,7 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
     shown = display(job.settings.progress)
     started_s = time.monotonic()
     try:
-        summary = anyio.run(functools.partial(run, job, tally, shown), backend_options={"use_uvloop": has_uvloop()})
+        summary = anyio.run(functools.partial(run, job, tally, shown))
     except RunStopped:
         if tally.found_files:
             _conclude(job, tally, summary_of(job, tally, time.monotonic() - started_s, complete=False), out)
@@ -68,15 +68,6 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
     if not summary.complete:
         return INTERRUPTED
     return 1 if summary.failures else 0
-
-
-def has_uvloop() -> bool:
-    """Say whether the extra `fast` is installed."""
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def _check_summary(where: str | None) -> None:
@@ -104,4 +95,5 @@ def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> N
 
 def as_json(summary: Summary) -> str:
     """Return a summary as one JSON object."""
-    return json.dumps({**dataclasses.asdict(summary), "elapsed_s": round(summary.elapsed_s, 3)})
+    spent_s = {name: round(duration_s, 3) for name, duration_s in summary.spent_s.items()}
+    return json.dumps({**dataclasses.asdict(summary), "elapsed_s": round(summary.elapsed_s, 3), "spent_s": spent_s})

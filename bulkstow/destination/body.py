@@ -1,231 +1,298 @@
-"""The body of a request, streamed from disk with its exact length.
+"""The body of a request, on its way from disk to socket with its exact length.
 
-Small files are read whole, many to one hop into a thread, straight into the buffer that is sent; large ones stream in
-pieces. The next read is under way while the last one is sent, and nothing is read that the socket has not asked for: a
-body holds at most two reads in memory. A file that is not what the scan found ends the body with `SourceChanged`: it is
-never padded and never finished (a request that looks complete would be stored).
+Over a plain connection files go from the page cache straight into the socket (see `courier`); over TLS, and in chunks,
+they pass through this process, the next read being under way while the last is sent. Either way the event loop never
+waits for the disk, and nothing is read that the socket has not asked for: a body holds at most two reads in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, suppress
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, Protocol
 
 import aiofiles
-from aiofiles.threadpool.binary import AsyncFileIO
+import anyio
+import anyio.to_thread
 
-from bulkstow.errors import BulkstowError
-from bulkstow.model import Candidate, Instance
-from bulkstow.wire.multipart import body_length, closing, part_head
+from bulkstow.config import show_duration
+from bulkstow.destination.ahead import ReadAhead
+from bulkstow.destination.contents import BodyReader, Contents, Files, Place, SourceChanged, segments
+from bulkstow.destination.courier import TURN_BYTES, Courier, Halt
+from bulkstow.destination.outlet import Outlet
+from bulkstow.model import Instance, Spent
+from bulkstow.wire.multipart import body_length
 
-HOP_BYTES = 2**20
+READ_BYTES = 2**20
 """A thread hop costs about 60 µs and a MiB takes about 150 µs to read from the page cache: at 1 MiB a hop costs little,
 and two of them for each request under way are no memory."""
 
 WRITE_BYTES = 256 * 2**10
-"""A piece given to the socket at once: the clock that calls a peer stalled is set back with every piece, so with the
-default of 60 s a link of 5 kB/s is still alive; four pieces a MiB cost 20 µs."""
+"""A piece given to the socket at once: the clock that calls a peer stalled is set back with every piece; four pieces a
+MiB cost 20 µs. Linux calls a full socket writable when a third of its buffer is free, 1.4 MB of the usual 4 MiB: on
+either way a link that has been fast may fall to 23 kB/s before the default of 60 s takes it for dead."""
+
+LAST_TURN_S = 0.1
+"""How long a turn that is under way is heard out: it is over after 54 ms, where the disk does not hang."""
+
+LOOKING_S = 120.0
+"""A disk that takes longer to tell a file's time has gone."""
+
+Whom = Literal["server", "disk"]
+"""For whom a body waits: to take bytes, or to give them."""
 
 
-class SourceChanged(BulkstowError):
-    """A file could not be read as the scan had found it; stays inside this room."""
+class Throttle(Protocol):
+    """Who says how fast bytes may leave."""
 
-    def __init__(self, instance: Instance, reason: str) -> None:
-        super().__init__(reason)
-        self.instance = instance
-        self.reason = reason
+    def piece_bytes(self, wanted_bytes: int) -> int:
+        """Return how many may be asked for at once."""
+
+    async def admit(self, size_bytes: int) -> None:
+        """Wait until so many may leave."""
+
+    def give_back(self, size_bytes: int) -> None:
+        """Take back what was admitted and did not leave."""
 
 
 class Body:
-    """One request's body; every call of `chunks` begins it anew.
+    """One request's body; every `write` begins it anew.
 
-    `length_bytes` is exact. `chunks` yields it in pieces and calls `on_taken(n)` when the socket has taken the last
-    piece of n bytes; `is_taken` is true when that was the last of all.
+    `length_bytes` is exact. `on_taken(n)` hears of every n bytes that the socket has taken; `is_taken` is true before
+    it hears of the last. `on_waiting` hears for whom it waits now.
     """
 
     def __init__(
         self,
         instances: Sequence[Instance],
         boundary: str,
+        contents: Contents,
         readers: Executor,
+        throttle: Throttle | None = None,
         on_taken: Callable[[int], None] = lambda _: None,
+        ahead: ReadAhead | None = None,
+        on_waiting: Callable[[Whom], None] = lambda _: None,
     ) -> None:
-        self._boundary = boundary
-        self._readers = readers
-        self._on_taken = on_taken
         self._instances = instances
+        self._boundary = boundary
+        self._contents = contents
+        self._readers = readers
+        self._throttle = throttle
+        self._on_taken = on_taken
+        self._ahead = ahead
+        self._on_waiting = on_waiting
         self.length_bytes = body_length(boundary, (i.candidate.size_bytes for i in instances))
-        self.is_started = False
-        self.is_taken = False
         self.fault: SourceChanged | None = None
+        self._begin()
 
-    async def chunks(self) -> AsyncGenerator[memoryview]:
-        """Yield the body in pieces of at most WRITE_BYTES.
+    def _begin(self) -> None:
+        self._began_s: float | None = None
+        self._taken_s: float | None = None
+        self._reading_s = self._sending_s = self._held_s = 0.0
+        self._shut = 0.0
+        self._left_bytes = self.length_bytes
+        self._is_uncopied = False
+        self._place = Place()
+        self._lookout = None if self._ahead is None else self._ahead.begin(self._instances)
+        self.is_started = False
 
-        Raises SourceChanged, and keeps it in `fault`, as soon as a file is not what the scan found.
+    @property
+    def is_taken(self) -> bool:
+        """All of it has left."""
+        return self._left_bytes == 0
+
+    def spent(self, started_s: float, ended_s: float) -> Spent:
+        """Return where the time of a request went that took from `started_s` to `ended_s` (`time.perf_counter`)."""
+        began_s = ended_s if self._began_s is None else self._began_s
+        taken_s = ended_s if self._taken_s is None else self._taken_s
+        return Spent(
+            elapsed_s=ended_s - started_s,
+            connecting_s=began_s - started_s,
+            reading_s=self._reading_s,
+            sending_s=self._sending_s,
+            thinking_s=ended_s - taken_s,
+            held_s=self._held_s,
+            shut_s=self._sending_s * self._shut,
+        )
+
+    async def write(self, outlet: Outlet) -> None:
+        """Send the whole body.
+
+        Raises SourceChanged, and keeps it in `fault`, as soon as a file is not what the scan found; OSError when the
+        connection is lost.
         """
-        left_bytes = self.length_bytes
-        self.is_started = self.is_taken = False
+        self._begin()
+        self._began_s = time.perf_counter()
+        drawn = segments(self._instances, self._boundary, self._contents, self._place)
+        before = outlet.congestion()
+        self._on_waiting("disk")
         try:
-            async with aclosing(self._blocks()) as blocks:
-                async for block in blocks:
-                    view = memoryview(block)
-                    for start in range(0, len(view), WRITE_BYTES):
-                        piece = view[start : start + WRITE_BYTES]
-                        self.is_started = True
-                        yield piece
-                        left_bytes -= len(piece)
-                        self.is_taken = left_bytes == 0
-                        self._on_taken(len(piece))
+            handle = await outlet.handle()
+            if handle is None:
+                await self._pass(BodyReader(drawn), outlet)
+            else:
+                self._is_uncopied = True
+                await self._carry(Courier(drawn, self.length_bytes, handle), outlet)
         except SourceChanged as changed:
             self.fault = changed
             raise
-
-    async def _blocks(self) -> AsyncGenerator[bytes | bytearray]:
-        """Yield what one read gives, the next read being under way meanwhile."""
-        loop = asyncio.get_running_loop()
-        reads: deque[asyncio.Future[bytearray]] = deque()
-        first = True
-        try:
-            for group in _hops(self._instances):
-                large = group[0].candidate.size_bytes > HOP_BYTES
-                if not large:
-                    reads.append(loop.run_in_executor(self._readers, read_parts, group, self._boundary, first))
-                while len(reads) > (0 if large else 1):
-                    yield await reads[0]
-                    reads.popleft()
-                if large:
-                    yield part_head(self._boundary, group[0].candidate.size_bytes, first=first)
-                    async with aclosing(self._stream(group[0])) as pieces:
-                        async for piece in pieces:
-                            yield piece
-                first = False
-            while reads:
-                yield await reads[0]
-                reads.popleft()
-            yield closing(self._boundary)
         finally:
-            for read in reads:
-                read.cancel()
+            if self._lookout is not None:
+                self._lookout.end()
+            if before is not None and (after := outlet.congestion()) is not None:
+                self._shut = after.shut_since(before)
 
-    async def _stream(self, instance: Instance) -> AsyncGenerator[bytes]:
-        candidate = instance.candidate
-        left_bytes = candidate.size_bytes
+    @property
+    def under_way(self) -> Instance:
+        """The instance that is being read."""
+        return self._instances[self._place.number]
+
+    async def changed(self) -> dict[str, str]:
+        """Return, by SOP Instance UID, why what the server took of an instance may not be what the scan found."""
+        changed: dict[str, str] = {}
+        if self._is_uncopied:
+            looking = self._readers.submit(self._contents.changed, self._instances)
+            with anyio.move_on_after(LOOKING_S) as looked:
+                changed = await asyncio.wrap_future(looking)
+            if looked.cancelled_caught:
+                words = f"cannot be looked at again: the disk has not answered for {show_duration(LOOKING_S)}"
+                changed = {instance.header.sop_instance_uid: words for instance in self._instances}
+        if self.fault is not None:
+            changed[self.fault.instance.header.sop_instance_uid] = self.fault.reason
+        return changed
+
+    async def _carry(self, courier: Courier, outlet: Outlet) -> None:
+        """Let the courier take its turns in threads, and wait for the socket in between."""
+        turn: Future[Halt] | None = None
+        halt = Halt.TURN
         try:
-            async with _opened(candidate.location, self._readers) as file:
-                await self._compare_in_thread(instance, file.fileno())
-                async with aclosing(_read_ahead(lambda: file.read(HOP_BYTES))) as pieces:
-                    async for piece in pieces:
-                        left_bytes -= len(piece)
-                        if left_bytes <= 0:
-                            # Before the last bytes leave: a request that is not finished is not stored.
-                            await self._compare_in_thread(instance, file.fileno())
-                        yield piece
-        except OSError as error:
-            raise SourceChanged(instance, _unreadable(error)) from error
-        if left_bytes:
-            raise SourceChanged(instance, _changed_size(candidate, candidate.size_bytes - left_bytes))
+            while halt is not Halt.SENT:
+                if halt is Halt.FULL:
+                    await self._sending(outlet.free(courier))
+                turn_bytes = await self._admitted(TURN_BYTES)
+                before_bytes = courier.sent_bytes
+                self.is_started = True  # before it is so: the connection may end before we hear of the first byte
+                with self._reading(courier):
+                    turn = self._readers.submit(courier.carry, turn_bytes)
+                    self._look_ahead()  # behind the turn, not before it
+                    try:
+                        halt = await _ended(turn)
+                    finally:
+                        self._took(courier.sent_bytes - before_bytes, turn_bytes)
+        except ConnectionError:
+            await outlet.hear_out()
+            raise
+        finally:
+            courier.give_up()
+            if turn is None:
+                courier.close()
+            else:
+                if not turn.done():
+                    courier.hang_up()
+                # A turn that hangs on a disk is not waited for: what it holds is closed when it ends.
+                turn.add_done_callback(lambda _: courier.close())
 
-    async def _compare_in_thread(self, instance: Instance, fd: int) -> None:
-        # A file system over the network may take its time for this too.
-        _compare(instance, await asyncio.get_running_loop().run_in_executor(self._readers, os.fstat, fd))
+    async def _pass(self, reader: BodyReader, outlet: Outlet) -> None:
+        """Read blocks in threads, and write each while the next is read."""
+        free, filled = (memoryview(bytearray(min(READ_BYTES, self.length_bytes))) for _ in range(2))
+        reading = self._readers.submit(reader.read_into, free)
+        self._look_ahead()
+        try:
+            while True:
+                with self._reading():
+                    count = await asyncio.wrap_future(reading)
+                if not count:
+                    return
+                # The other buffer is free: the outlet keeps nothing of what it has taken.
+                free, filled = filled, free
+                reading = self._readers.submit(reader.read_into, free)
+                self._look_ahead()
+                await self._write_block(filled[:count], outlet)
+        finally:
+            reading.add_done_callback(lambda _: reader.close())
+
+    async def _write_block(self, block: memoryview, outlet: Outlet) -> None:
+        start = 0
+        while start < len(block):
+            admitted_bytes = await self._admitted(min(WRITE_BYTES, len(block) - start))
+            self.is_started = True
+            await self._sending(outlet.write(block[start : start + admitted_bytes]))
+            self._took(admitted_bytes, admitted_bytes)
+            start += admitted_bytes
+
+    async def _admitted(self, wanted_bytes: int) -> int:
+        """Return how many bytes may leave now."""
+        if self._throttle is None:
+            return wanted_bytes
+        size_bytes = self._throttle.piece_bytes(min(wanted_bytes, self._left_bytes))
+        started_s = time.perf_counter()
+        await self._throttle.admit(size_bytes)
+        self._held_s += time.perf_counter() - started_s
+        return size_bytes
+
+    def _took(self, sent_bytes: int, admitted_bytes: int) -> None:
+        """The socket has taken so many of the bytes that it was let have."""
+        if self._throttle is not None and sent_bytes < admitted_bytes:
+            self._throttle.give_back(admitted_bytes - sent_bytes)
+        if sent_bytes:
+            self._left_bytes -= sent_bytes
+            if self.is_taken:
+                self._taken_s = time.perf_counter()
+            self._on_taken(sent_bytes)
+
+    async def _sending(self, wait: Awaitable[None]) -> None:
+        started_s = time.perf_counter()
+        self._on_waiting("server")
+        try:
+            await wait
+        finally:
+            self._sending_s += time.perf_counter() - started_s
+        self._on_waiting("disk")
+
+    def _look_ahead(self) -> None:
+        if self._lookout is not None:
+            self._lookout.keep_ahead(self._place.number)
+
+    @contextmanager
+    def _reading(self, courier: Courier | None = None) -> Iterator[None]:
+        """Count a wait for a thread as reading, but for what a courier waited for the socket."""
+        number, started_s = self._place.number, time.perf_counter()
+        before_s, before_bytes = (0.0, 0) if courier is None else (courier.waited_s, courier.sent_bytes)
+        try:
+            yield
+        finally:
+            waited_s, read_bytes = 0.0, READ_BYTES
+            if courier is not None:
+                waited_s, read_bytes = courier.waited_s - before_s, courier.sent_bytes - before_bytes
+            reading_s = time.perf_counter() - started_s - waited_s
+            self._sending_s += waited_s
+            self._reading_s += reading_s
+            if self._ahead is not None:
+                self._ahead.learn(self._place.number - number, read_bytes, reading_s)
 
 
-@asynccontextmanager
-async def _opened(location: str, readers: Executor) -> AsyncGenerator[AsyncFileIO]:
-    """Open a file and close it, also when the opening itself is given up midway."""
+async def _ended(turn: Future[Halt]) -> Halt:
+    """Wait for a turn. That it sent the last byte stands, even if we are cancelled before we hear of it.
 
-    async def open_unbuffered() -> AsyncFileIO:
-        return await aiofiles.open(location, "rb", buffering=0, executor=readers)
-
-    opening = asyncio.ensure_future(open_unbuffered())
-    try:
-        yield await asyncio.shield(opening)
-    finally:
-        with suppress(OSError):
-            await (await opening).close()
-
-
-async def _read_ahead(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[bytes]:
-    """Yield what `read` gives until it gives nothing, with one call of it under way ahead."""
-    pending = asyncio.ensure_future(read())
-    try:
-        while piece := await asyncio.shield(pending):
-            pending = asyncio.ensure_future(read())
-            yield piece
-    finally:
-        # The file is closed after us: a read still under way in its thread would then read from whatever file or
-        # socket has got the number next.
-        with suppress(OSError):
-            await pending
-
-
-def read_parts(instances: Sequence[Instance], boundary: str, first: bool) -> bytearray:
-    """Return small instances framed one after the other, each file read straight into its place.
-
-    Blocks. Raises SourceChanged.
+    aiohttp cancels who still writes when the answer is there, and gives up the connection; and an answer can be faster
+    than the thread that has just sent the last byte.
     """
-    heads = [part_head(boundary, i.candidate.size_bytes, first=first and n == 0) for n, i in enumerate(instances)]
-    parts = zip(heads, instances, strict=True)
-    block = bytearray(sum(len(head) + instance.candidate.size_bytes for head, instance in parts))
-    view = memoryview(block)
-    start = 0
-    for head, instance in zip(heads, instances, strict=True):
-        end = start + len(head)
-        view[start:end] = head
-        start = end + instance.candidate.size_bytes
-        try:
-            _read_into(view[end:start], instance)
-        except OSError as error:
-            raise SourceChanged(instance, _unreadable(error)) from error
-    return block
-
-
-def _read_into(view: memoryview, instance: Instance) -> None:
-    fd = os.open(instance.candidate.location, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        filled = 0
-        while filled < len(view) and (count := os.readv(fd, [view[filled:]])):
-            filled += count
-        # Once, and after reading: what is still as the scan found it was so all the while.
-        _compare(instance, os.fstat(fd))
-    finally:
-        os.close(fd)
-    if filled < len(view):
-        raise SourceChanged(instance, _changed_size(instance.candidate, filled))
-
-
-def _hops(instances: Sequence[Instance]) -> Iterator[Sequence[Instance]]:
-    """Group neighbours that are read in one hop; a large file is a group of its own."""
-    start = 0
-    size_bytes = 0
-    for end, instance in enumerate(instances):
-        if end > start and size_bytes + instance.candidate.size_bytes > HOP_BYTES:
-            yield instances[start:end]
-            start, size_bytes = end, 0
-        size_bytes += instance.candidate.size_bytes
-    yield instances[start:]
-
-
-def _compare(instance: Instance, found: os.stat_result) -> None:
-    candidate = instance.candidate
-    if found.st_size != candidate.size_bytes:
-        raise SourceChanged(instance, _changed_size(candidate, found.st_size))
-    if found.st_mtime_ns != candidate.modified_ns:
-        raise SourceChanged(instance, "changed while it was sent: its modification time is new")
-
-
-def _changed_size(candidate: Candidate, found_bytes: int) -> str:
-    return f"changed while it was sent: {candidate.size_bytes} bytes at the scan, now {found_bytes}"
-
-
-def _unreadable(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or error}"
+        return await asyncio.wrap_future(turn)
+    except asyncio.CancelledError:
+        if not turn.cancelled():
+            ending = asyncio.wrap_future(turn)
+            ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else will ask
+            await asyncio.wait([ending], timeout=LAST_TURN_S)
+        task = asyncio.current_task()
+        if turn.cancelled() or not turn.done() or turn.exception() or turn.result() is not Halt.SENT or task is None:
+            raise
+        task.uncancel()
+        return Halt.SENT
 
 
 async def write_body(instances: Sequence[Instance], boundary: str, path: Path) -> int:
@@ -233,9 +300,10 @@ async def write_body(instances: Sequence[Instance], boundary: str, path: Path) -
 
     Raises SourceChanged, and OSError where the file cannot be written.
     """
-    with ThreadPoolExecutor(1) as readers:
-        body = Body(instances, boundary, readers)
-        async with aiofiles.open(path, "wb") as file:
-            async for piece in body.chunks():
-                await file.write(piece)
-    return body.length_bytes
+    view = memoryview(bytearray(READ_BYTES))
+    size_bytes = 0
+    reader = BodyReader(segments(instances, boundary, Files()))
+    async with aiofiles.open(path, "wb", buffering=0) as file:
+        while count := await anyio.to_thread.run_sync(reader.read_into, view):
+            size_bytes += await file.write(view[:count])
+    return size_bytes

@@ -9,42 +9,62 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace, TracebackType
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import aiohttp.abc
 import anyio
 
 from bulkstow.config import DestinationSettings
+from bulkstow.destination.outlet import Outlet
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.model import Cause, Interruption, Reply
 
 ANSWER_LIMIT_BYTES = 64 * 2**20
 """An item of an answer is 300 to 600 bytes in JSON and twice that in XML: room for 50,000 instances."""
 
-READ_PATIENCE_S = 5.0
-"""A read from a disk that works ends sooner; one that hangs must not hold up who has given up on it."""
+HEARING_S = 0.2
+"""A body that is being ended ends within 0.1 s, where the disk does not hang."""
+
+ENDING_S = 5.0
+"""A body that is ended ends within one turn of the loop; one that did not must not hold up the run."""
 
 RETRY_AFTER_LIMIT_S = 24 * 3600.0
 """Nobody means more than a day; a clock that is wrong may say so."""
 
 
+class Upload(Protocol):
+    """A request's body."""
+
+    @property
+    def is_started(self) -> bool:
+        """Some of it has left."""
+
+    @property
+    def is_taken(self) -> bool:
+        """All of it has left."""
+
+    async def write(self, outlet: Outlet) -> None:
+        """Send it; raises OSError, or whatever else ends the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask. `body` starts a new body at each call: every attempt has its own."""
+    """What to ask."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
-    body: Callable[[], AsyncGenerator[memoryview]] | None = None
+    body: Upload | None = None
 
 
 class HttpClient:
@@ -81,8 +101,8 @@ class HttpClient:
         again = await self._exchange(request, self._fresh, _Trail())
         # What left the first time may have been stored, whatever becomes of the second.
         if isinstance(again, Interruption):
-            return replace(again, body_started=again.body_started or trail.body_started)
-        return replace(again, is_replayed=trail.body_started)
+            return replace(again, body_started=again.body_started or result.body_started)
+        return replace(again, is_replayed=result.body_started)
 
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
@@ -98,20 +118,25 @@ class HttpClient:
         )
 
     async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Reply | Interruption:
-        body = None if request.body is None else trail.follow(request.body())
+        body = request.body
+
+        def has_started() -> bool:
+            return body is not None and body.is_started
+
+        payload = None if body is None else _Payload(body, chunked="Content-Length" not in request.headers)
         try:
             async with session.request(
                 request.method,
                 self._settings.root + request.path,
                 params=request.query,
                 headers=request.headers,
-                data=body,
+                data=payload,
                 proxy=self._proxy,
                 allow_redirects=False,
                 trace_request_ctx=trail,
             ) as response:
                 answer = await _read_answer(response)
-                if trail.body_started and not trail.body_ended:
+                if payload is not None and not await payload.is_heard_out():
                     response.close()  # it answered before it had heard us out: neither go on, nor keep the connection
                 return answer
         except aiohttp.ClientConnectorCertificateError as error:
@@ -127,46 +152,54 @@ class HttpClient:
         except _UNREACHABLE as error:
             return Interruption(Cause.UNREACHABLE, body_started=False, detail=_words(error))
         except _Overlong as error:
-            return Interruption(Cause.OVERLONG, body_started=trail.body_started, detail=str(error))
+            return Interruption(Cause.OVERLONG, body_started=has_started(), detail=str(error))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Interruption(Cause.DISCONNECTED, body_started=trail.body_started, detail=_words(error))
+            return Interruption(Cause.DISCONNECTED, body_started=has_started(), detail=_words(error))
         finally:
-            if body is not None:
-                await trail.give_up(body)
+            if payload is not None:
+                await payload.ended()
+
+
+class _Payload(aiohttp.Payload):
+    """A body, as aiohttp takes it."""
+
+    def __init__(self, body: Upload, *, chunked: bool) -> None:
+        super().__init__(body)
+        self._body = body
+        self._chunked = chunked
+        self._under_way: anyio.Event | None = None
+
+    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
+        self._under_way = anyio.Event()
+        try:
+            await self._body.write(Outlet(writer, chunked=self._chunked))
+        finally:
+            self._under_way.set()
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
+        raise TypeError("a body that is streamed has no text")
+
+    async def is_heard_out(self) -> bool:
+        """Say whether the server took the whole body before it answered."""
+        await self._ended(HEARING_S)  # an answer can be faster than the thread that has just sent the last byte
+        return self._body.is_taken
+
+    async def ended(self) -> None:
+        """Wait until nothing writes any more; aiohttp ends a body that is midway, and does not wait for its end."""
+        with anyio.CancelScope(shield=True):
+            await self._ended(ENDING_S)
+
+    async def _ended(self, patience_s: float) -> None:
+        if self._under_way is not None and not self._under_way.is_set():
+            with anyio.move_on_after(patience_s):
+                await self._under_way.wait()
 
 
 @dataclass(slots=True)
 class _Trail:
-    """How far one request got."""
+    """What is known of one request's connection."""
 
     reused: bool = False
-    body_started: bool = False
-    body_ended: bool = False
-
-    given_up: bool = False
-    closed: anyio.Event = field(default_factory=anyio.Event)
-
-    async def follow(self, body: AsyncGenerator[memoryview]) -> AsyncGenerator[memoryview]:
-        try:
-            async with aclosing(body):
-                async for piece in body:
-                    if self.given_up:
-                        return
-                    self.body_started = True
-                    yield piece
-            self.body_ended = True
-        finally:
-            self.closed.set()
-
-    async def give_up(self, followed: AsyncGenerator[memoryview]) -> None:
-        """Close a body that may be midway, and with it its file: aiohttp would leave that to the garbage collector."""
-        self.given_up = True
-        with anyio.move_on_after(READ_PATIENCE_S, shield=True):
-            try:
-                await followed.aclose()
-            except RuntimeError:
-                # aiohttp's writer is waiting for a read inside it, and it ends when that read does.
-                await self.closed.wait()
 
 
 _UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError, aiohttp.ConnectionTimeoutError)

@@ -3,34 +3,45 @@
 `StowDestination.send` posts a batch once and tells how that ended, as a value; it decides nothing about the instances
 and retries nothing but a login. `find` asks what is there.
 
-The clock is here: a connection has its time, then the server must take some bytes every now and then, then it has time
-to think, the longer the larger the batch. There is no deadline over the whole: slow is not dead.
+The clock is here: a connection has its time, then the server must take some bytes every now and then (while there are
+any: a slow disk is not its fault), then it has time to think, the longer the larger the batch. There is no deadline
+over the whole: slow is not dead.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar, cast
 
 import anyio
 
-from bulkstow.config import DestinationSettings
+from bulkstow.config import DestinationSettings, show_duration
 from bulkstow.destination import qido
+from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.auth import Auth, secrets_of
-from bulkstow.destination.body import Body
+from bulkstow.destination.body import Body, Throttle, Whom
+from bulkstow.destination.contents import Contents, Files
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import DestinationRefused, LoginRefused
-from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spoiled
+from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 THINKING_S_PER_MIB = 1.0
 THINKING_S_PER_INSTANCE = 0.1
 """Added to the thinking timeout: servers that parse and index after the last byte take some ms an instance (Orthanc on
 a spinning disk up to 50), and a spooled body is read once more at disk speed."""
+
+READING_S = 600.0
+"""A disk that gives nothing for so long has gone; a tape library that fetches a file may take minutes. The server's
+clock stands still meanwhile: what the disk keeps back no server can take."""
+
+READERS = 8
+"""Threads where the caller brings none."""
 
 ACCEPT = "application/dicom+json"
 """Every server answers this; Google gives XML unless asked, Azure nothing but this."""
@@ -54,8 +65,9 @@ class Destination(Protocol):
 class StowDestination:
     """A STOW-RS server; use it as an asynchronous context.
 
-    `on_taken(n)` hears of every n bytes that the server has taken. Raises ConfigurationError for certificates that
-    cannot be loaded.
+    `on_taken(n)` hears of every n bytes that the server has taken, `on_spent` of where each request's time went.
+    `contents` says where instances' bytes come from (from files, if nothing else is said), and `readers` who fetches
+    them. Raises ConfigurationError for certificates that cannot be loaded.
     """
 
     def __init__(
@@ -63,15 +75,23 @@ class StowDestination:
         settings: DestinationSettings,
         auth: Auth,
         *,
-        read_threads: int = 8,
+        readers: Executor | None = None,
+        throttle: Throttle | None = None,
+        contents: Contents | None = None,
         on_taken: Callable[[int], None] = lambda _: None,
+        on_spent: Callable[[Batch, Spent], None] = lambda _batch, _spent: None,
     ) -> None:
         self._settings = settings
         self._auth = auth
         self._on_taken = on_taken
+        self._on_spent = on_spent
+        self._throttle = throttle
+        self._contents = contents or Files()
         self._chunked = settings.chunked
         self._http = HttpClient(settings)
-        self._readers = ThreadPoolExecutor(read_threads, thread_name_prefix="read")
+        self._own_readers = ThreadPoolExecutor(READERS, thread_name_prefix="read") if readers is None else None
+        self._readers: Executor = readers or cast("Executor", self._own_readers)
+        self._ahead = ReadAhead(self._readers) if contents is None else None
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -81,7 +101,8 @@ class StowDestination:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._http.__aexit__(exc_type, exc, traceback)
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        if self._own_readers is not None:
+            self._own_readers.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, batch: Batch) -> Result:
         """Post a batch once (PS3.18 §10.5).
@@ -151,14 +172,24 @@ class StowDestination:
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
         thinking_s = settings.thinking_timeout_s
         thinking_s += THINKING_S_PER_MIB * batch.size_bytes / 2**20 + THINKING_S_PER_INSTANCE * len(batch.instances)
+        started_s = time.perf_counter()
+        waits_for: Whom = "server"
         with anyio.CancelScope() as scope:
 
             def taken(count_bytes: int) -> None:
                 self._on_taken(count_bytes)
-                allowed_s = thinking_s if body.is_taken else settings.stall_timeout_s
+                if body.is_taken:
+                    scope.deadline = anyio.current_time() + thinking_s
+
+            def waiting(whom: Whom) -> None:
+                nonlocal waits_for
+                waits_for = whom
+                allowed_s = settings.stall_timeout_s if whom == "server" else READING_S
                 scope.deadline = anyio.current_time() + allowed_s
 
-            body = Body(batch.instances, boundary, self._readers, taken)
+            body = Body(
+                batch.instances, boundary, self._contents, self._readers, self._throttle, taken, self._ahead, waiting
+            )
             headers = {
                 **login,
                 "Accept": ACCEPT,
@@ -167,10 +198,16 @@ class StowDestination:
             if not self._chunked:
                 headers["Content-Length"] = str(body.length_bytes)
             scope.deadline = anyio.current_time() + settings.connect_timeout_s + settings.stall_timeout_s
-            result: Result = await self._http.exchange(Request("POST", "/studies", headers, body=body.chunks))
-        if scope.cancelled_caught:
+            result: Result = await self._http.exchange(Request("POST", "/studies", headers, body=body))
+        if scope.cancelled_caught and waits_for == "disk" and not body.is_taken:
+            words = f"cannot be read: the disk has not answered for {show_duration(READING_S)}"
+            result = Spoiled(body.under_way, words)
+        elif scope.cancelled_caught:
             cause = Cause.UNANSWERED if body.is_taken else Cause.STALLED
             result = Interruption(cause, body_started=body.is_started)
-        if body.fault is not None and not isinstance(result, Reply):
+        self._on_spent(batch, body.spent(started_s, time.perf_counter()))
+        if isinstance(result, Reply):
+            return replace(result, is_whole=body.is_taken, changed=await body.changed())
+        if body.fault is not None:
             return Spoiled(body.fault.instance, body.fault.reason)
         return result

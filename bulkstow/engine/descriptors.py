@@ -11,8 +11,9 @@ import resource
 SPARE = 64
 """The interpreter, the ledger with its files, the walk's open directories, standard streams."""
 
-PER_SENDER = 4
-"""A socket, one more while the server closes the last, a large file, a replay on a fresh connection."""
+PER_SENDER = 5
+"""A socket and a second handle on it, one more while the server closes the last, a file, a replay on a fresh
+connection."""
 
 
 def make_room(*, senders: int, readers: int) -> int:

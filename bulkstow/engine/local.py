@@ -22,13 +22,16 @@ import anyio.abc
 from bulkstow.config import DestinationSettings, Span, UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
+from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import make_room
 from bulkstow.errors import BulkstowError, ConfigurationError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Fate, Summary
+from bulkstow.pipeline.crew import Crew
 from bulkstow.pipeline.run import Run
+from bulkstow.policy.bottleneck import bottleneck
 from bulkstow.progress.display import Display
-from bulkstow.progress.events import Taken
+from bulkstow.progress.events import Taken, Timed
 from bulkstow.progress.tally import Tally
 from bulkstow.source.listing import PatientStream, read_list
 from bulkstow.source.walk import check_sources, walk
@@ -64,18 +67,22 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
 
         names = chain(_distinct(job.sources), _listed(job, stack, is_given_up))
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
+        crew = Crew(settings.read_concurrency)
+        stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
         async with StowDestination(
             job.destination,
             login(job.destination, os.environ),
-            read_threads=job.settings.read_threads,
+            readers=crew,
+            throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
             on_taken=lambda size_bytes: tally.tell(Taken(size_bytes)),
+            on_spent=lambda _, spent: tally.tell(Timed(spent)),
         ) as destination:
             await destination.reach()
-            upload = Run(settings, destination, ledger, tally, trust_status=job.destination.trust_status)
+            upload = Run(settings, destination, ledger, tally, trust_status=job.destination.trust_status, crew=crew)
             lists = walk(names, exclude=ledger.files)
             stopped_by: BulkstowError | None = None
             async with anyio.create_task_group() as beside:
-                beside.start_soon(_watch, display, tally, given_up)
+                beside.start_soon(_watch, display, tally, upload, given_up)
                 if heed_signals:
                     beside.start_soon(_heed_signals, upload, display, given_up, beside.cancel_scope)
                 try:
@@ -83,17 +90,18 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
                 except BulkstowError as stop:
                     stopped_by = stop  # raised outside: the task group would wrap it in a group of one
                 finally:
+                    tally.concurrency = upload.concurrency.settled
+                    tally.batch_limits = upload.batch_size.limits
                     beside.cancel_scope.cancel()
                     display.close(tally)
             if stopped_by is not None:
                 raise stopped_by
-    tally.concurrency = upload.concurrency.settled
     return summary_of(job, tally, time.monotonic() - started_s, complete=not upload.is_draining)
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:
     span = settings.concurrency
-    room = make_room(senders=span.highest, readers=settings.read_threads)
+    room = make_room(senders=span.highest, readers=settings.read_concurrency)
     if room == span.highest:
         return settings
     display.say(f"the limit of open files has room for {room} requests at once, not {span.highest}: ulimit -n")
@@ -111,15 +119,20 @@ def summary_of(job: Job, tally: Tally, elapsed_s: float, *, complete: bool) -> S
         retries=tally.retries,
         elapsed_s=elapsed_s,
         concurrency=tally.concurrency,
+        batch_bytes=tally.batch_limits.size_bytes,
+        batch_instances=tally.batch_limits.instances,
+        bottleneck=bottleneck(tally.usage),
+        spent_s=tally.usage.by_name_s,
         complete=complete,
     )
 
 
-async def _watch(display: Display, tally: Tally, given_up: threading.Event) -> None:
+async def _watch(display: Display, tally: Tally, run: Run, given_up: threading.Event) -> None:
     """Show the figures until the run ends; however it ends, who waits for names is let go."""
     try:
         while True:
             await anyio.sleep(display.interval_s)
+            tally.concurrency = run.concurrency.settled
             display.show(tally)
     finally:
         given_up.set()

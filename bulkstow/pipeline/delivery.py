@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
@@ -21,8 +21,10 @@ from bulkstow.model import Attempt, Batch, Cause, Interruption, Outcome, Reply, 
 from bulkstow.pipeline.claims import Claims
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
+from bulkstow.policy import batch_size, concurrency
+from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
-from bulkstow.policy.concurrency import Concurrency, Sample
+from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Ask, Errand, Later, Pressure, Rules, Send, Settlement
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle, settle_asked
@@ -42,6 +44,7 @@ class Delivery:
     destination: Destination
     outbox: Outbox
     batcher: Batcher
+    batch_size: BatchSize
     backoff: Backoff
     rules: Rules
     ledger: Ledger
@@ -78,18 +81,20 @@ class Delivery:
         match errand:
             case Send(batch):
                 self.reporter.tell(Started(batch))
+                started_s = anyio.current_time()
                 try:
                     result = await self.destination.send(batch)
                 finally:
                     self.reporter.tell(Ended(batch))
-                self._measure(batch, result)
+                self._measure(batch, result, anyio.current_time() - started_s)
                 return settle(Attempt(batch, result), self.rules, outage=watch.is_outage, admitted=self.admitted)
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
                 return settle_asked(errand, answer, self.rules, outage=watch.is_outage)
 
-    def _measure(self, batch: Batch, result: Result) -> None:
-        """Tell the controller how a request ended; one that we broke off ourselves says nothing."""
+    def _measure(self, batch: Batch, result: Result, elapsed_s: float) -> None:
+        """Tell the controllers how a request ended; one that we broke off ourselves says nothing."""
+        self._size(batch, result, elapsed_s)
         match result:
             case Spoiled() | Interruption(cause=Cause.UNREACHABLE | Cause.DISCONNECTED):
                 return
@@ -98,7 +103,7 @@ class Delivery:
             case Interruption():
                 is_rejected = True
         self.concurrency.ended(
-            Sample(
+            concurrency.Sample(
                 anyio.current_time(),
                 batch.size_bytes,
                 len(batch.instances),
@@ -106,6 +111,23 @@ class Delivery:
                 is_wanted=self.outbox.is_wanting,
             )
         )
+
+    def _size(self, batch: Batch, result: Result, elapsed_s: float) -> None:
+        """Let what a request took bound the next ones."""
+        # A body that left twice took the time of two.
+        is_answered = isinstance(result, Reply) and 200 <= result.status < 300 and not result.is_replayed
+        is_settled = self.concurrency.limit == self.concurrency.settled
+        self.batch_size.ended(
+            batch_size.Sample(
+                batch.size_bytes,
+                len(batch.instances),
+                elapsed_s,
+                is_answered=is_answered,
+                is_plenty=self.outbox.is_plentiful,
+                is_settled=is_settled,
+            )
+        )
+        self.batcher.limits = self.batch_size.limits
 
     def stop(self, stop: RunStopped) -> None:
         """End the run early, in good order."""
@@ -124,15 +146,17 @@ class Delivery:
 
     async def _lower_ceiling(self, refused_bytes: int) -> None:
         """Send no more bodies of a size that was refused, in this run and the next (413)."""
-        limits = self.batcher.limits
         ceiling_bytes = max(refused_bytes // 2, SMALLEST_CEILING_BYTES)
-        if limits.size_bytes is None or ceiling_bytes < limits.size_bytes:
-            self.batcher.limits = replace(limits, size_bytes=ceiling_bytes)
+        if self.batch_size.learn_ceiling(ceiling_bytes):
+            self.batcher.limits = self.batch_size.limits
             await anyio.to_thread.run_sync(self.ledger.learn_ceiling, ceiling_bytes)
 
 
 async def record(
-    outcomes: MemoryObjectReceiveStream[list[Outcome]], ledger: Ledger, claims: Claims, reporter: Reporter
+    outcomes: MemoryObjectReceiveStream[list[Outcome]],
+    ledger: Ledger,
+    claims: Claims,
+    reporter: Reporter,
 ) -> None:
     """Write outcomes to the ledger, many to a commit, then tell of them.
 

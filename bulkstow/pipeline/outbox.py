@@ -4,22 +4,26 @@ Between the assembler and the senders: fresh batches (a short window, so that se
 errands that wait for their next try outside any slot. A free sender takes; when the window is full, or too much waits
 for its retry, the assembler waits, and with it the whole pipeline up to the scan: that is the backpressure.
 
-Decides by `policy` (lanes, breaker); sends nothing itself.
+Decides by `policy` (lanes, breaker, budget, pacer); sends nothing itself. With a pacer, every errand is one request,
+and who is too early waits here, not on a slot.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import count
 
 import anyio
 
 from bulkstow.model import Batch
+from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.errands import Errand, Send
+from bulkstow.policy.errands import Ask, Errand, Send
 from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.pacing import Pacer
 from bulkstow.policy.retry import Breaker, RetryBudget
 
 WINDOW_PER_SENDER = 4
@@ -37,11 +41,22 @@ class Outbox:
     All its methods belong to one event loop. Times are those of `anyio.current_time`.
     """
 
-    def __init__(self, *, concurrency: Concurrency, lanes: Lanes, breaker: Breaker, budget: RetryBudget) -> None:
+    def __init__(
+        self,
+        *,
+        concurrency: Concurrency,
+        lanes: Lanes,
+        breaker: Breaker,
+        budget: RetryBudget,
+        pacer: Pacer | None = None,
+        on_wait: Callable[[Wait, float], None] = lambda _wait, _duration_s: None,
+    ) -> None:
         self._concurrency = concurrency
         self._lanes = lanes
         self._breaker = breaker
         self._budget = budget
+        self._pacer = pacer
+        self._on_wait = on_wait
         self._fresh: deque[Errand] = deque()
         self._due: deque[Errand] = deque()
         self._parked: list[tuple[float, int, Errand]] = []
@@ -63,6 +78,16 @@ class Outbox:
     def is_wanting(self) -> bool:
         """Something waits that could be under way, if more were allowed at once."""
         return any(self._lanes.allow(errand.batch) for waiting in (self._due, self._fresh) for errand in waiting)
+
+    @property
+    def is_plentiful(self) -> bool:
+        """Half as many batches would still keep all senders busy: twice as many wait as may be under way."""
+        return len(self._fresh) >= 2 * self._concurrency.limit
+
+    @property
+    def is_starving(self) -> bool:
+        """A request might begin, and nothing is there."""
+        return not (self._fresh or self._due or self._ended) and self._in_flight < self._concurrency.limit
 
     @property
     def is_ending(self) -> bool:
@@ -91,13 +116,28 @@ class Outbox:
         while True:
             now_s = anyio.current_time()
             if (errand := self._next(now_s)) is not None:
-                self._start(errand)
+                self._start(errand, now_s)
                 return errand
             if self.is_over:
                 return None
             changed = self._changed
-            with anyio.move_on_after(self._wait_s(now_s)):
-                await changed.wait()
+            wait = self._kind_of_wait(now_s)
+            try:
+                with anyio.move_on_after(self._wait_s(now_s)):
+                    await changed.wait()
+            finally:
+                if wait is not None:
+                    self._on_wait(wait, anyio.current_time() - now_s)
+
+    def _kind_of_wait(self, now_s: float) -> Wait | None:
+        """Say why a request that might begin does not; None where none might, or what is left waits for its time."""
+        if self._in_flight >= self._concurrency.limit or not self._breaker.allow(now_s):
+            return None
+        if self._pacer is not None and self._pacer.wait_s(now_s) > 0:
+            return Wait.PACE
+        if self._fresh or self._due:
+            return Wait.STUDY
+        return None if self._ended else Wait.NOTHING
 
     def done(self, errand: Errand, again: Iterable[tuple[float, Errand]], *, answered: bool = True) -> None:
         """Take back an errand that ended, answered or not, and park what is left of it until the times given."""
@@ -117,20 +157,24 @@ class Outbox:
         """Take out the next errand that may start: what was sent before comes first, as its study waits for it."""
         while self._parked and self._parked[0][0] <= now_s:
             self._due.append(heapq.heappop(self._parked)[2])
-        if self._in_flight >= self._concurrency.limit or not self._breaker.allow(now_s):
+        if self._in_flight >= self._concurrency.limit or not self._breaker.allow(now_s) or self._early_s(now_s) > 0:
             return None
         retries_allowed = self._budget.wait_s(now_s) <= 0
         for waiting in (self._due, self._fresh):
             for place, errand in enumerate(waiting):
                 if self._lanes.allow(errand.batch) and (retries_allowed or not is_retry(errand)):
                     del waiting[place]
+                    if self._pacer is not None and isinstance(errand, Ask) and len(errand.batch.instances) > 1:
+                        errand, others = _one_question(errand)
+                        waiting.insert(place, others)
                     return errand
         return None
 
-    def _start(self, errand: Errand) -> None:
+    def _start(self, errand: Errand, now_s: float) -> None:
         self._in_flight += 1
         self._lanes.start(errand.batch)
         self._breaker.started()
+        self._count_request(now_s)
         if is_retry(errand):
             self._budget.retry()
         elif errand.batch.requests == 0:
@@ -144,26 +188,48 @@ class Outbox:
         if not self._breaker.allow(now_s):
             probe_s = self._breaker.wait_s(now_s)
             return probe_s if self._breaker.is_full and probe_s > 0 else None
+        if (early_s := self._early_s(now_s)) > 0:
+            return early_s
         waits_s = [self._parked[0][0] - now_s] if self._parked else []
         if any(is_retry(errand) for errand in self._due) and (budget_s := self._budget.wait_s(now_s)) > 0:
             waits_s.append(budget_s)
         return min(waits_s, default=None)
+
+    def _early_s(self, now_s: float) -> float:
+        """Return how long no request may begin, by the rate that the user allows."""
+        return 0.0 if self._pacer is None else self._pacer.wait_s(now_s)
+
+    def _count_request(self, now_s: float) -> None:
+        if self._pacer is not None:
+            self._pacer.take(now_s, 1)
 
     def look_again(self) -> None:
         """Let those who wait look again: the breaker has closed."""
         self._notify()
 
     async def rest(self, duration_s: float) -> None:
-        """Wait so long, or until nothing is left to do, or the breaker has closed."""
-        until_s = anyio.current_time() + duration_s
+        """Wait so long, or until nothing is left to do, or the breaker has closed.
+
+        The question that is asked after it counts as a request, and waits for its turn as one.
+        """
+        until_s = anyio.current_time() + max(duration_s, self._early_s(anyio.current_time()))
         while self._breaker.is_open and not self.is_over and (left_s := until_s - anyio.current_time()) > 0:
             changed = self._changed
             with anyio.move_on_after(left_s):
                 await changed.wait()
+        if self._breaker.is_open and not self.is_over:
+            self._count_request(anyio.current_time())
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+def _one_question(errand: Ask) -> tuple[Ask, Ask]:
+    """Part the first instance from the others: asking for one is one request, for several it may be as many."""
+    first, *others = errand.batch.instances
+    one, rest = (replace(errand.batch, instances=tuple(instances)) for instances in ([first], others))
+    return replace(errand, batch=one), replace(errand, batch=rest)
 
 
 def is_retry(errand: Errand) -> bool:

@@ -6,6 +6,7 @@ The end of input closes the streams one after the other, and that ends everythin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -16,16 +17,19 @@ from bulkstow.errors import BulkstowError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Instance, Outcome
 from bulkstow.pipeline.claims import Claims
+from bulkstow.pipeline.crew import Crew
 from bulkstow.pipeline.delivery import Delivery, record
 from bulkstow.pipeline.intake import Inspection, assemble, inspect, scan
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
-from bulkstow.policy.batching import Batcher, BatchLimits
+from bulkstow.policy.batch_size import BatchSize
+from bulkstow.policy.batching import Batcher
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Rules
 from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.pacing import Pacer
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
-from bulkstow.progress.events import Reopened, Reporter
+from bulkstow.progress.events import Reopened, Reporter, Waited
 
 ORPHANS_PER_PASS = 10_000
 """Bounds memory; an archive with more copies of failed files than that takes several passes."""
@@ -51,16 +55,22 @@ class Run:
         backoff: Backoff | None = None,
         breaker: Breaker | None = None,
         budget: RetryBudget | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self._settings = settings
         self._destination = destination
         self._ledger = ledger
         self._reporter = reporter
+        self._crew = crew or Crew(settings.read_concurrency)
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status)
         self._backoff = backoff or Backoff()
         self._breaker = breaker or Breaker()
         self._budget = budget or RetryBudget()
         self.concurrency = Concurrency(lowest=settings.concurrency.lowest, highest=settings.concurrency.highest)
+        self.batch_size = BatchSize(settings.batch_bytes, settings.batch_instances)
+        if (ceiling_bytes := ledger.ceiling_bytes) is not None:
+            self.batch_size.learn_ceiling(ceiling_bytes)
+        self._pacer = None if settings.requests_per_s is None else Pacer(settings.requests_per_s)
         self._outbox: Outbox | None = None
         self.is_draining = False
 
@@ -91,15 +101,19 @@ class Run:
 
     async def _pass(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
         settings, reporter = self._settings, self._reporter
-        batcher = Batcher(self._limits(), keep_studies=settings.affinity == "study")
+        batcher = Batcher(self.batch_size.limits, keep_studies=settings.affinity == "study")
+        # Who says how much a request holds means it.
+        is_left_to_us = settings.batch_bytes == "auto" and settings.batch_instances == "auto"
         outbox = self._outbox = Outbox(
             concurrency=self.concurrency,
             lanes=Lanes(settings.per_study),
             breaker=self._breaker,
             budget=self._budget,
+            pacer=self._pacer,
+            on_wait=lambda wait, duration_s: reporter.tell(Waited(wait, duration_s)),
         )
         claims = Claims(self._ledger)
-        inspection = Inspection(settings.retry_failed, settings.accept_missing_preamble)
+        inspection = Inspection(settings.retry_failed, settings.accept_missing_preamble, settings.read_concurrency)
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](OUTCOMES_AHEAD)
@@ -107,6 +121,7 @@ class Run:
             self._destination,
             outbox,
             batcher,
+            self.batch_size,
             self._backoff,
             self._rules,
             self._ledger,
@@ -130,8 +145,10 @@ class Run:
                 stages.start_soon(
                     scan, lists, self._ledger, inspection, outbox, found_in, outcomes_in.clone(), reporter
                 )
-                stages.start_soon(inspect, found, inspection, claims, instances_in, outcomes_in.clone(), reporter)
-                stages.start_soon(assemble, instances, batcher, outbox)
+                stages.start_soon(
+                    inspect, found, self._crew, inspection, claims, instances_in, outcomes_in.clone(), reporter
+                )
+                stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, outbox)
                 stages.start_soon(delivery.send, watch, outcomes_in.clone())
                 stages.start_soon(record, outcomes, self._ledger, claims, reporter)
                 outcomes_in.close()
@@ -141,13 +158,6 @@ class Run:
             raise group if ours is None else _first(ours) from None
         if delivery.stopped_by is not None:
             raise delivery.stopped_by
-
-    def _limits(self) -> BatchLimits:
-        limit_bytes = self._settings.batch_bytes
-        learned_bytes = self._ledger.ceiling_bytes
-        if learned_bytes is not None and (limit_bytes is None or learned_bytes < limit_bytes):
-            limit_bytes = learned_bytes
-        return BatchLimits(limit_bytes, self._settings.batch_instances)
 
 
 def _first(group: BaseExceptionGroup[BulkstowError]) -> BaseException:

@@ -67,6 +67,10 @@ class Batcher:
             if self._full(lane):
                 yield self._close(study)
 
+    def close_oldest(self) -> Batch | None:
+        """Close the batch that has been open for longest; None where none is."""
+        return self._close(next(iter(self._open))) if self._open else None
+
     def flush(self) -> Iterator[Batch]:
         """Close and yield every open batch, the oldest first."""
         while self._open:

@@ -11,7 +11,7 @@ This is the heart. `settle` and `settle_asked` are pure functions; together they
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bulkstow.errors import DestinationRefused, LoginRefused, StoreResponseError
@@ -70,7 +70,8 @@ def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, admitted: bo
             return _settle_interruption(batch, interruption, rules, outage=outage)
         case Reply() as reply:
             batch = replace(batch, may_be_stored=batch.may_be_stored or reply.is_replayed)
-            return _settle_reply(batch, reply, rules, outage=outage, admitted=admitted)
+            settlement = _settle_reply(batch, reply, rules, outage=outage, admitted=admitted)
+            return _without_changed(settlement, reply.changed) if reply.changed else settlement
 
 
 def is_absence(result: Reply | Interruption) -> bool:
@@ -134,6 +135,31 @@ def _settle_spoiled(batch: Batch, spoiled: Spoiled) -> Settlement:
     again = (Later(Send(replace(batch, instances=rest, may_be_stored=True))),) if rest else ()
     outcomes = _outcomes(batch, [spoiled.instance], Fate.UNREADABLE, spoiled.reason)
     return Settlement(outcomes, again, Pressure.NONE)
+
+
+def _without_changed(settlement: Settlement, changed: Mapping[str, str]) -> Settlement:
+    """Claim nothing for files that were written to while their bytes left; the next run sends them as they are then."""
+
+    def is_changed(of: Instance | Outcome) -> bool:
+        return of.header is not None and of.header.sop_instance_uid in changed
+
+    def spoilt(outcome: Outcome) -> Outcome:
+        if not outcome.fate.is_success or outcome.header is None or not is_changed(outcome):
+            return outcome
+        reason = f"{changed[outcome.header.sop_instance_uid]}; what the server has may be a mixture"
+        return replace(outcome, fate=Fate.UNREADABLE, reason=reason)
+
+    outcomes, again = settlement.outcomes, []
+    for later in settlement.again:
+        batch = later.errand.batch
+        if isinstance(later.errand, Ask) and any(map(is_changed, batch.instances)):
+            # That the server has it would prove nothing.
+            outcomes += _outcomes(batch, filter(is_changed, batch.instances), Fate.STORED, "")
+            rest = tuple(i for i in batch.instances if not is_changed(i))
+            later = replace(later, errand=replace(later.errand, batch=replace(batch, instances=rest)))
+        if later.errand.batch.instances:
+            again.append(later)
+    return replace(settlement, outcomes=tuple(map(spoilt, outcomes)), again=tuple(again))
 
 
 def _settle_interruption(batch: Batch, interruption: Interruption, rules: Rules, *, outage: bool) -> Settlement:
@@ -238,7 +264,7 @@ def _settle_unnamed(
 
 def _settle_unlisted(batch: Batch, reply: Reply, rules: Rules, *, alone: bool, lists_any: bool) -> Settlement:
     """Settle instances that a 2xx does not name: alone first, then by QIDO-RS; the status proves nothing."""
-    if rules.trust_status and not lists_any and _is_plain(reply.body):
+    if rules.trust_status and reply.is_whole and not lists_any and _is_plain(reply.body):
         return Settlement(_outcomes(batch, batch.instances, Fate.STORED, f"HTTP {reply.status}, trusted"))
     if alone:
         return Settlement(again=(Later(Ask(batch, f"HTTP {reply.status} without naming it")),))

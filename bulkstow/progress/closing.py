@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bulkstow.config import show_duration, show_size
 from bulkstow.model import Fate, Summary
+from bulkstow.policy.bottleneck import Bottleneck
 from bulkstow.progress.tally import Tally
 
 
@@ -29,15 +30,7 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
             yield f"  skipped {count:,}: {reason}"
     if summary.settled_before:
         yield f"  {summary.settled_before:,} of them settled by an earlier run: nothing was sent for them"
-    again = f"({summary.retries:,} of them again)"
-    if summary.requests and summary.concurrency:
-        again += f", {summary.concurrency} at once"
-    per_s = tally.delivered / summary.elapsed_s if summary.elapsed_s else 0.0
-    yield (
-        f"{show_size(summary.bytes_sent)} in {summary.requests:,} requests {again}, "
-        f"{show_duration(summary.elapsed_s)}, {per_s:,.0f} instances/s, "
-        f"{show_size(summary.bytes_sent / summary.elapsed_s if summary.elapsed_s else 0)}/s"
-    )
+    yield from _speed(summary, tally)
     report = f"bulkstow report {shown(shlex.quote(str(ledger)))}"
     failed = [fate.value for fate in Fate if fate.is_failure and summary.outcomes.get(fate)]
     if tally.failures:
@@ -52,6 +45,21 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         yield "not complete: run the same command again to go on where it stopped"
     elif not failed:
         yield f"every file: {report}"
+
+
+def _speed(summary: Summary, tally: Tally) -> Iterator[str]:
+    again = f"({summary.retries:,} of them again)"
+    if summary.requests and summary.concurrency:
+        again += f", {summary.concurrency} at once"
+        again += f", up to {show_size(summary.batch_bytes)} each" if summary.batch_bytes else ""
+    per_s = tally.delivered / summary.elapsed_s if summary.elapsed_s else 0.0
+    yield (
+        f"{show_size(summary.bytes_sent)} in {summary.requests:,} requests {again}, "
+        f"{show_duration(summary.elapsed_s)}, {per_s:,.0f} instances/s, "
+        f"{show_size(summary.bytes_sent / summary.elapsed_s if summary.elapsed_s else 0)}/s"
+    )
+    if summary.bottleneck != Bottleneck.UNKNOWN:
+        yield f"bottleneck: {Bottleneck(summary.bottleneck).meaning}"
 
 
 def shown(path: str) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from datetime import datetime
 from typing import Literal, Protocol, TextIO
 
 from tqdm import tqdm
 
 from bulkstow.config import show_duration, show_size
-from bulkstow.progress.pace import Pace
+from bulkstow.policy.bottleneck import Bottleneck, Usage, bottleneck
+from bulkstow.progress.pace import WINDOW_S, Pace
 from bulkstow.progress.tally import Tally
 
 BAR_INTERVAL_S = 0.2
@@ -127,6 +129,7 @@ class Figures:
     def __init__(self) -> None:
         self._bytes = Pace()
         self._instances = Pace()
+        self._usages: deque[Usage] = deque()
         self._started_s = time.monotonic()
         self._bytes.rate(self._started_s, 0)
         self._instances.rate(self._started_s, 0)
@@ -142,15 +145,26 @@ class Figures:
             f"{show_size(tally.sent_bytes)} sent",
             f"{show_size(self._bytes.rate(now_s, tally.sent_bytes))}/s",
             f"{self._instances.rate(now_s, tally.delivered):,.0f} instances/s",
-            f"{tally.requests_in_flight} in flight",
+            f"{tally.requests_in_flight}{f' of {tally.concurrency}' if tally.concurrency else ''} in flight",
             f"{tally.retries:,} retried",
             f"{tally.failed:,} failed",
             show_duration(now_s - self._started_s),
         ]
+        waits_for = self._bottleneck(tally)
+        if waits_for is not Bottleneck.UNKNOWN:
+            words.insert(3, f"waits for {waits_for}")
         if tally.outage:
             # First, as a narrow terminal cuts the line at its end.
             words.insert(0, "THE SERVER DOES NOT ANSWER, asking whether it is back")
         return ", ".join(words)
+
+    def _bottleneck(self, tally: Tally) -> Bottleneck:
+        """Return what the last seconds waited for."""
+        usage = tally.usage
+        self._usages.append(usage)
+        while len(self._usages) > 2 and usage.since(self._usages[0]).elapsed_s > WINDOW_S:
+            self._usages.popleft()
+        return bottleneck(usage.since(self._usages[0]))
 
 
 def far(tally: Tally) -> str:

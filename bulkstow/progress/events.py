@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from bulkstow.model import Batch, Fate, Outcome
+from bulkstow.model import Batch, Fate, Outcome, Spent
+from bulkstow.policy.bottleneck import Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,21 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """Where the time of a request went."""
+
+    spent: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """So long no request began though one more was allowed."""
+
+    wait: Wait
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """Outcomes are in the ledger."""
 
@@ -74,7 +90,7 @@ class Outage:
     is_over: bool
 
 
-Event = Found | Known | ScanEnded | Started | Taken | Ended | Recorded | Reopened | Outage
+Event = Found | Known | ScanEnded | Started | Taken | Ended | Timed | Waited | Recorded | Reopened | Outage
 
 
 class Reporter(Protocol):

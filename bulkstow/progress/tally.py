@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from dataclasses import replace
 
 from bulkstow.model import Fate, Outcome
+from bulkstow.policy.batching import BatchLimits
+from bulkstow.policy.bottleneck import Usage
 from bulkstow.progress.events import (
     Ended,
     Event,
@@ -16,6 +20,8 @@ from bulkstow.progress.events import (
     ScanEnded,
     Started,
     Taken,
+    Timed,
+    Waited,
 )
 
 SHOWN_FAILURES = 5
@@ -44,6 +50,11 @@ class Tally:
         self.outage = False
         self.concurrency = 0
         """Requests at once that the run came to."""
+        self.batch_limits = BatchLimits(0, 0)
+        """What a request held in the end at most."""
+        self._started_s = time.monotonic()
+        self._started_cpu_s = time.process_time()
+        self._usage = Usage()
 
     @property
     def settled_files(self) -> int:
@@ -54,6 +65,12 @@ class Tally:
     def failed(self) -> int:
         """Files that are refused, unconfirmed or unreadable."""
         return sum(count for fate, count in self.outcomes.items() if fate.is_failure)
+
+    @property
+    def usage(self) -> Usage:
+        """What the time was spent on, from the tally's beginning until now."""
+        elapsed_s = time.monotonic() - self._started_s
+        return replace(self._usage, elapsed_s=elapsed_s, cpu_s=time.process_time() - self._started_cpu_s)
 
     def tell(self, event: Event) -> None:
         """Count an event."""
@@ -76,6 +93,10 @@ class Tally:
                 self.requests_in_flight += 1
             case Ended():
                 self.requests_in_flight -= 1
+            case Timed(spent):
+                self._usage = self._usage.with_request(spent)
+            case Waited(wait, duration_s):
+                self._usage = self._usage.with_wait(wait, duration_s)
             case Reopened(outcomes):
                 self._take_back(outcomes)
             case Outage(is_over):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ from bulkstow.model import Candidate, Fate, Outcome
 LIST_LENGTH = 256
 """Files in a list: a hop between threads was measured at 50 µs, a file of the walk at 4 µs, so that a hop costs a
 twentieth of the list it brings; and the first files are on their way after a millisecond."""
+
+LIST_S = 0.1
+"""A list is handed on after so long, whatever is in it: where every file costs a round trip to a file server, 256 of
+them would keep the senders waiting for a second and more."""
 
 SORT_WINDOW = 65_536
 """Entries of a directory that are sorted together: some 16 MB, however many millions the directory holds. Beyond it,
@@ -78,7 +83,8 @@ def walk(
     list_length: int = LIST_LENGTH,
     sort_window: int = SORT_WINDOW,
 ) -> Iterator[list[Found]]:
-    """Yield all that is found at and below `sources`, in lists of `list_length`; the last may be shorter.
+    """Yield all that is found at and below `sources`, in lists of `list_length`; shorter ones at the end, and while it
+    takes long to find more.
 
     Sources are taken one by one as they are needed, in their order. Paths are absolute, links in them unresolved.
     Within a directory, files come first and then what is in its sub-directories, both by name in the order of code
@@ -89,8 +95,19 @@ def walk(
     end and a tree of links to each other stays finite. `exclude` holds absolute paths of files or directories.
     """
     found = _find(sources, exclude, sort_window)
-    while gathered := list(islice(found, list_length)):
+    while gathered := _gather(found, list_length):
         yield gathered
+
+
+def _gather(found: Iterator[Found], list_length: int) -> list[Found]:
+    """Return so many, or those that came in LIST_S."""
+    until_s = time.monotonic() + LIST_S
+    gathered = []
+    for item in found:
+        gathered.append(item)
+        if len(gathered) == list_length or time.monotonic() > until_s:
+            break
+    return gathered
 
 
 def _find(sources: Iterable[str], exclude: frozenset[str], sort_window: int) -> Iterator[Found]:

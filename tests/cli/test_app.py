@@ -24,7 +24,7 @@ from bulkstow.cli.demo import demo
 from bulkstow.cli.report import report
 from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
-from bulkstow.config import DestinationSettings, Span, UploadSettings
+from bulkstow.config import DestinationSettings, Hours, Span, Timetable, UploadSettings
 from bulkstow.engine.local import Job
 from bulkstow.ledger import Ledger
 from bulkstow.server.login import Login
@@ -93,6 +93,16 @@ WRONG_USES = [
         "Invalid value for --concurrency: '1.5' is not 'auto', a whole number, or a span such as 2-32",
     ),
     (f"{UPLOAD} --batch-instances all", "", 2, "Invalid value for --batch-instances: 'all' is not a whole number"),
+    (f"{UPLOAD} --bandwidth 50", "", 2, "'50' is not a rate such as 50MiB/s, 400Mbit/s or unlimited"),
+    (f"{UPLOAD} --bandwidth 8-18=1MB/s", "", 2, "'8-18' is not a time of day such as 08:00-18:00 or 22:00-06:00"),
+    (
+        f"{UPLOAD} --bandwidth 08:00-18:00=1MB/s,17:00-19:00=2MB/s",
+        "",
+        2,
+        "two of its times overlap; give each hour one",
+    ),
+    (f"{UPLOAD} --requests-per-second 0", "", 2, "--requests-per-second 0: expected more than 0"),
+    (f"{UPLOAD} --requests-per-second many", "", 2, "'many' is not a number such as 20 or 0.5, or unlimited"),
     (f"{UPLOAD} --retries -1", "", 2, "--retries -1: expected 0 or more"),
     (f"{UPLOAD} --batch-bytes 16M", "", 2, "'16M' is not a size such as 16MiB, 500MB or 4096"),
     (f"{UPLOAD} --stall-timeout soon", "", 2, "'soon' is not a time such as 30s, 5m or 500ms"),
@@ -211,7 +221,12 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "batch-bytes": ("64MiB", 64 * 2**20),
     "batch-instances": ("unlimited", None),
     "affinity": ("none", "none"),
-    "read-threads": ("3", 3),
+    "read-concurrency": ("3", 3),
+    "bandwidth": (
+        "08:00-18:00=10MiB/s,400Mbit/s",
+        Timetable((Hours(8 * 3600, 18 * 3600, 10 * 2**20),), 50_000_000),
+    ),
+    "requests-per-second": ("0.5", 0.5),
     "retries": ("0", 0),
     "give-up-after": ("30s", 30.0),
     "retry-failed": ("true", True),
@@ -221,7 +236,13 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "files-from": ("list", "list"),
     "null": ("true", True),
 }
-OTHERS = {"url": "https://third.example/", "header": "X-Three: 3", "affinity": "study", "progress": "bar"}
+OTHERS = {
+    "url": "https://third.example/",
+    "header": "X-Three: 3",
+    "affinity": "study",
+    "progress": "bar",
+    "bandwidth": "5MB/s",
+}
 """A second value where the sample has no neighbour."""
 IN_COMPANY = {"client-key": ("--client-cert", "me.pem")}
 """What a setting cannot do without."""
@@ -236,22 +257,32 @@ def flag_of(name: str, hint: object) -> str:
     return name.replace("_", "-")
 
 
-def upload_defaults() -> dict[str, object]:
-    """Return every flag of `upload` with its default."""
+def defaults_of(*all_settings: type) -> dict[str, object]:
+    """Return every flag of some settings with its default."""
     defaults: dict[str, object] = {}
-    for settings in (DestinationSettings, UploadSettings):
+    for settings in all_settings:
         hints = get_type_hints(settings, include_extras=True)
         defaults |= {flag_of(field.name, hints[field.name]): field.default for field in dataclasses.fields(settings)}
-    return defaults | {"files-from": None, "null": False}
+    return defaults
+
+
+def values_of(*all_settings: object) -> dict[str, object]:
+    """Return every flag of some settings with the value that it came to."""
+    values: dict[str, object] = {}
+    for settings in all_settings:
+        hints = get_type_hints(type(settings), include_extras=True)
+        values |= {flag_of(name, hints[name]): getattr(settings, name) for name in hints}
+    return values
+
+
+def upload_defaults() -> dict[str, object]:
+    """Return every flag of `upload` with its default."""
+    return defaults_of(DestinationSettings, UploadSettings) | {"files-from": None, "null": False}
 
 
 def upload_values(job: Job) -> dict[str, object]:
     """Return every flag of `upload` with the value that it came to."""
-    values: dict[str, object] = {"files-from": job.files_from, "null": job.null_separated}
-    for settings in (job.destination, job.settings):
-        hints = get_type_hints(type(settings), include_extras=True)
-        values |= {flag_of(name, hints[name]): getattr(settings, name) for name in hints}
-    return values
+    return values_of(job.destination, job.settings) | {"files-from": job.files_from, "null": job.null_separated}
 
 
 class Wanted:
@@ -398,16 +429,19 @@ def serve_defaults() -> dict[str, object]:
     return {parameter.name.replace("_", "-"): parameter.default for parameter in parameters}
 
 
-@pytest.mark.parametrize(("table", "defaults"), [("upload", upload_defaults()), ("serve", serve_defaults())])
+TABLES = [("upload", upload_defaults()), ("serve", serve_defaults())]
+
+
+@pytest.mark.parametrize(("table", "defaults"), TABLES)
 def test_the_example_shows_every_setting(
     example: dict[str, dict[str, Any]], table: str, defaults: dict[str, object]
 ) -> None:
     """Each flag is a key of its command's table, and there is no other key."""
     assert example[table].keys() == defaults.keys()
-    assert example.keys() == {"upload", "serve"}
+    assert example.keys() == {table for table, _ in TABLES}
 
 
-@pytest.mark.parametrize(("table", "defaults"), [("upload", upload_defaults()), ("serve", serve_defaults())])
+@pytest.mark.parametrize(("table", "defaults"), TABLES)
 def test_the_example_shows_defaults(
     example: dict[str, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -419,14 +453,15 @@ def test_the_example_shows_defaults(
     assert {defaults[key] for key in empty} <= {None, ""}
     settings = {key: value for key, value in example[table].items() if key not in empty}
     monkeypatch.setattr(app, "config", [cyclopts.config.Dict({table: settings}, source="config.example.toml")])
-    words = [table, "archive", "--url", URL] if table == "upload" else [table]
-    _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    if table == "upload":
-        job = Job(("archive",), bound.arguments["destination"], bound.arguments.get("settings", UploadSettings()))
-        found = upload_values(job) | {"url": ""}
-        found["null"] = bound.arguments["null"]
-    else:
-        found = {name.replace("_", "-"): value for name, value in bound.arguments.items()}
+    words = {"upload": ["upload", "archive", "--url", URL], "serve": ["serve"]}
+    _, bound, _ = app.parse_args(words[table], exit_on_error=False, print_error=False)
+    given = bound.arguments
+    match table:
+        case "upload":
+            found = upload_values(Job(("archive",), given["destination"], given.get("settings", UploadSettings())))
+            found |= {"url": "", "null": given["null"]}
+        case _:
+            found = {name.replace("_", "-"): value for name, value in given.items()}
     assert defaults | found == defaults
     assert settings.keys() <= found.keys()
 

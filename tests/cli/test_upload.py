@@ -9,7 +9,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ import anyio.from_thread
 import pytest
 from aiohttp import web
 
-from bulkstow.cli.upload import has_uvloop
 from bulkstow.ledger import read_entries
 from bulkstow.model import Fate, Header, StoreResponse
 from bulkstow.pipeline.run import Run
@@ -123,6 +121,10 @@ def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str)
         "destination",
         "settled_before",
         "complete",
+        "batch_bytes",
+        "batch_instances",
+        "bottleneck",
+        "spent_s",
     }
     assert figures.keys() == expected
     assert figures["outcomes"] == {fate.value: 0 for fate in Fate} | {"stored": INSTANCES, "skipped": 1}
@@ -484,9 +486,3 @@ def test_the_login_is_used(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
                     patch.setenv(name, value)
                 ended = call(capsys, "upload", "archive", "--url", url, "--ledger", f"{number}.db", *words)
             assert ended.status == 0, ended.says
-
-
-def test_uvloop_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra the run goes on with the loop of asyncio."""
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert not has_uvloop()

@@ -1,21 +1,30 @@
-"""Claims about the streamed body."""
+"""Claims about the streamed body, and about the two ways it leaves."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
+import anyio
 import pytest
 
-from bulkstow.destination.body import HOP_BYTES, WRITE_BYTES, Body, SourceChanged, write_body
+from bulkstow.destination.body import WRITE_BYTES, Body, write_body
+from bulkstow.destination.contents import Files, SourceChanged
+from bulkstow.destination.courier import Courier
+from bulkstow.destination.outlet import Outlet
 from bulkstow.model import Instance
 from bulkstow.wire.multipart import closing, part_head
 from tests.archives import write_batch, write_instance
 
 pytestmark = pytest.mark.anyio
+
+PATIENCE_S = 20.0
 
 
 @pytest.fixture
@@ -25,13 +34,90 @@ async def readers(anyio_backend: str) -> AsyncIterator[ThreadPoolExecutor]:
         yield pool
 
 
-async def count_bytes(chunks: AsyncIterator[memoryview]) -> int:
-    """Take chunks until the body ends or is ended, and return how many bytes there were."""
-    count = 0
-    with suppress(SourceChanged):
-        async for piece in chunks:
-            count += len(piece)
-    return count
+class Server:
+    """The other end: takes bytes when it is told to."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.pieces_bytes: list[int] = []
+
+    def outlet(self) -> Outlet:
+        """Return a way to it."""
+        return cast("Outlet", self)
+
+    def congestion(self) -> None:
+        """No kernel counts here."""
+
+    async def take_all(self) -> None:
+        """Take whatever is still on its way, to the end."""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+
+class Through(Server):
+    """Reached through aiohttp's writer, as over TLS: every piece passes by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_open = asyncio.Event()
+        self.wanted = 10**9
+
+    async def handle(self) -> None:
+        """There is no socket to be had."""
+
+    async def write(self, piece: memoryview) -> None:
+        """Take a piece, as long as pieces are wanted."""
+        if len(self.pieces_bytes) >= self.wanted:
+            await self.is_open.wait()
+        self.pieces_bytes.append(len(piece))
+        self.received += piece
+
+
+class Straight(Server):
+    """Reached by its socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here, self.there = socket.socketpair()
+        self.here.settimeout(0)
+        self.there.settimeout(0)
+
+    async def handle(self) -> socket.socket:
+        """Return a handle of the body's own."""
+        return socket.socket(fileno=os.dup(self.here.fileno()))
+
+    async def free(self, courier: Courier) -> None:
+        """Wait as the real one does."""
+        await Outlet.free(self.outlet(), courier)
+
+    async def hear_out(self) -> None:
+        """There is nothing to hear."""
+
+    async def take_all(self) -> None:
+        """Read until the body's end is closed."""
+        while piece := await asyncio.get_running_loop().sock_recv(self.there, 2**20):
+            self.received += piece
+
+    async def close(self) -> None:
+        """Close both ends."""
+        self.here.close()
+        self.there.close()
+
+
+WAYS = pytest.mark.parametrize("way", [Through, Straight], ids=["through aiohttp", "straight into the socket"])
+
+
+async def send(body: Body, server: Server) -> None:
+    """Send a body, and have the server take all of it; what spoils the body is kept in it."""
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.take_all)
+            with suppress(SourceChanged):
+                await body.write(server.outlet())
+            if isinstance(server, Straight):
+                server.here.close()
+    await server.close()
 
 
 def remove(instances: Sequence[Instance]) -> None:
@@ -54,47 +140,87 @@ def framed(instances: Sequence[Instance], boundary: str = "B") -> bytes:
     return parts + closing(boundary)
 
 
+@WAYS
 @pytest.mark.parametrize(
     "sides",
-    [[16], [16, 16, 16], [1100], [16, 1100, 16], [1100, 1100], [700, 700, 700], [16, 1024, 1100, 16, 16]],
-    ids=str,
+    [[16], [16, 16, 16], [1100], [16, 1100, 16], [1100, 1100], [120, 130, 120], [16] * 800, [16, 1024, 1100, 16, 16]],
+    ids=lambda sides: f"{len(sides)} of {max(sides)}",
 )
-async def test_body_is_exact(tmp_path: Path, readers: ThreadPoolExecutor, sides: list[int]) -> None:
-    """Whatever mix of small and large files: the bytes are those of the framing, and as many as declared."""
+async def test_body_is_exact(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server], sides: list[int]) -> None:
+    """Whatever mix of small and large files, whatever the way: the bytes are the framing's, and as many as declared."""
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate(sides)]
     taken: list[int] = []
-    body = Body(instances, "B", readers, taken.append)
+    body, server = Body(instances, "B", Files(), readers, None, taken.append), way()
 
-    produced = b"".join([bytes(piece) async for piece in body.chunks()])
+    await send(body, server)
 
-    assert produced == framed(instances)
-    assert len(produced) == body.length_bytes == sum(taken)
-    assert max(taken) <= WRITE_BYTES
+    assert server.received == framed(instances)
+    assert len(server.received) == body.length_bytes == sum(taken)
+    assert max(server.pieces_bytes, default=0) <= WRITE_BYTES
     assert body.is_started
     assert body.is_taken
 
 
-async def test_body_begins_anew(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
-    """A second call of chunks gives the whole body again: a retry never sends what is left of the first."""
-    body = Body(write_batch(tmp_path, 3).instances, "B", readers)
-    first = b"".join([bytes(piece) async for piece in body.chunks()])
-    second = b"".join([bytes(piece) async for piece in body.chunks()])
-    assert first == second
+@WAYS
+async def test_body_begins_anew(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
+    """A second write gives the whole body again: a retry never sends what is left of the first."""
+    body, first, second = Body(write_batch(tmp_path, 3).instances, "B", Files(), readers), way(), way()
+    await send(body, first)
+    await send(body, second)
+    assert first.received == second.received
+    assert body.is_taken
 
 
 async def test_reads_only_ahead_of_what_is_taken(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
     """A body that nobody takes further is not read further: at most two reads are in memory."""
     instances = [write_instance(tmp_path, n, rows=1024, columns=1023) for n in range(6)]
-    body = Body(instances, "B", readers)
-    chunks = body.chunks()
-    await anext(chunks)
-    remove(instances[2:])
-
-    taken_bytes = WRITE_BYTES + await count_bytes(chunks)
+    body, server = Body(instances, "B", Files(), readers), Through()
+    server.wanted = 1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send, body, server)
+        while not server.pieces_bytes:
+            await anyio.lowlevel.checkpoint()
+        remove(instances[3:])
+        server.is_open.set()
 
     assert body.fault is not None
-    assert body.fault.instance in instances[2:4]
-    assert taken_bytes > HOP_BYTES
+    assert body.fault.instance is instances[3]
+    assert not body.is_taken
+
+
+class Meter:
+    """A throttle that lets pass what is asked for, in small pieces, and keeps account."""
+
+    def __init__(self) -> None:
+        self.admitted_bytes: list[int] = []
+        self.returned_bytes = 0
+
+    def piece_bytes(self, wanted_bytes: int) -> int:
+        """Allow 10 kB at once."""
+        return min(wanted_bytes, 10_000)
+
+    async def admit(self, size_bytes: int) -> None:
+        """Count, and let other tasks run."""
+        self.admitted_bytes.append(size_bytes)
+        await anyio.lowlevel.checkpoint()
+
+    def give_back(self, size_bytes: int) -> None:
+        """Count what comes back."""
+        self.returned_bytes += size_bytes
+
+
+@WAYS
+async def test_throttle_is_asked_for_every_byte(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
+    """No byte leaves that the throttle has not admitted, and what it admitted and did not leave comes back to it."""
+    instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 300, 16])]
+    meter, server = Meter(), way()
+    body = Body(instances, "B", Files(), readers, meter)
+
+    await send(body, server)
+
+    assert server.received == framed(instances)
+    assert max(meter.admitted_bytes) <= 10_000
+    assert sum(meter.admitted_bytes) - meter.returned_bytes == body.length_bytes
 
 
 def grow(path: Path) -> None:
@@ -114,8 +240,7 @@ def touch(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
 
 
-@pytest.mark.parametrize("side", [16, 1100], ids=["small", "large"])
-@pytest.mark.parametrize(
+CHANGES = pytest.mark.parametrize(
     ("change", "words"),
     [
         (grow, "bytes at the scan, now"),
@@ -125,49 +250,113 @@ def touch(path: Path) -> None:
     ],
     ids=["grown", "shrunk", "touched", "gone"],
 )
+
+
+@WAYS
+@pytest.mark.parametrize("side", [16, 1100], ids=["small", "large"])
+@CHANGES
 async def test_changed_file_ends_the_body(
-    tmp_path: Path, readers: ThreadPoolExecutor, side: int, change: object, words: str
+    tmp_path: Path,
+    readers: ThreadPoolExecutor,
+    way: type[Server],
+    side: int,
+    change: Callable[[Path], None],
+    words: str,
 ) -> None:
     """A file that is not what the scan found ends the body before its last byte; it is neither padded nor finished."""
     good, bad = (write_instance(tmp_path, n, rows=side, columns=side) for n in (1, 2))
-    assert callable(change)
     change(Path(bad.candidate.location))
-    body = Body([good, bad], "B", readers)
+    body, server = Body([good, bad], "B", Files(), readers), way()
 
-    produced_bytes = await count_bytes(body.chunks())
+    await send(body, server)
 
     assert body.fault is not None
     assert body.fault.instance is bad
     assert words in body.fault.reason
     assert not body.is_taken
-    assert produced_bytes <= body.length_bytes - len(closing("B")) - 1
+    assert len(server.received) <= body.length_bytes - len(closing("B"))
 
 
-async def test_file_changed_while_it_streams(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
+@WAYS
+async def test_file_changed_while_it_streams(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
     """A large file that grows after its first bytes have left is not finished either."""
     instance = write_instance(tmp_path, 1, rows=3000, columns=1100)
-    body = Body([instance], "B", readers)
-    chunks = body.chunks()
-    await anext(chunks)
-    await anext(chunks)
-    grow(Path(instance.candidate.location))
+    path, server = Path(instance.candidate.location), way()
+    body = Body([instance], "B", Files(), readers, Meter(), lambda _: grow(path))
 
-    with pytest.raises(SourceChanged):
-        async for _ in chunks:
-            pass
+    await send(body, server)
 
+    assert body.fault is not None
     assert not body.is_taken
 
 
-async def test_abandoned_body_leaves_no_file_open(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
+@pytest.mark.parametrize(("change", "is_seen"), [(grow, True), (touch, True), (shrink, True), (Path.unlink, True)])
+async def test_file_changed_after_its_bytes_left(
+    tmp_path: Path, readers: ThreadPoolExecutor, change: Callable[[Path], None], is_seen: bool
+) -> None:
+    """Bytes that left uncopied are the file's until the server has them: what changes before the answer is told."""
+    good, bad = (write_instance(tmp_path, n, rows=300, columns=300) for n in (1, 2))
+    body, server = Body([good, bad], "B", Files(), readers), Straight()
+    await send(body, server)
+    assert await body.changed() == {}
+    change(Path(bad.candidate.location))
+    assert set(await body.changed()) == ({bad.header.sop_instance_uid} if is_seen else set())
+
+
+async def test_copied_bytes_need_no_second_look(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
+    """What was read into memory was compared when it was read; what happens to the file later is not its affair."""
+    instance = write_instance(tmp_path, 1, rows=300, columns=300)
+    body = Body([instance], "B", Files(), readers)
+    await send(body, Through())
+    grow(Path(instance.candidate.location))
+    assert await body.changed() == {}
+
+
+@WAYS
+async def test_abandoned_body_leaves_no_file_open(
+    tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]
+) -> None:
     """A body that is given up midway closes its file, and not before the read under way has ended."""
-    instance = write_instance(tmp_path, 1, rows=4000, columns=1100)
-    chunks = Body([instance], "B", readers).chunks()
-    await anext(chunks)
-    await anext(chunks)
-    assert instance.candidate.location in open_files()
-    await chunks.aclose()
+    instance = write_instance(tmp_path, 1, rows=8000, columns=1100)
+    has_left, server = asyncio.Event(), way()
+    if isinstance(server, Through):
+        server.wanted = 1
+    body = Body([instance], "B", Files(), readers, None, lambda _: has_left.set())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(body.write, server.outlet())
+        await has_left.wait()
+        assert instance.candidate.location in open_files()
+        tasks.cancel_scope.cancel()
+    readers.shutdown(wait=True)
+    await server.close()
     assert instance.candidate.location not in open_files()
+
+
+async def test_lost_connection_ends_the_body(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
+    """A peer that goes away ends the body with the system's error, and nothing of it stays open."""
+    instance = write_instance(tmp_path, 1, rows=8000, columns=1100)
+    server = Straight()
+    server.there.close()
+    with pytest.raises(ConnectionError):
+        await Body([instance], "B", Files(), readers).write(server.outlet())
+    readers.shutdown(wait=True)
+    await server.close()
+    assert instance.candidate.location not in open_files()
+
+
+async def test_file_system_without_sendfile(
+    tmp_path: Path, readers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file system knows no sendfile, the bytes are copied, and are the same."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "sendfile", refuse)
+    instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 1100, 16, 300])]
+    server = Straight()
+    await send(Body(instances, "B", Files(), readers), server)
+    assert server.received == framed(instances)
 
 
 async def test_written_body_is_the_sent_one(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import anyio
 import pytest
 import trustme
 
@@ -20,11 +22,13 @@ from bulkstow.destination.auth import Bearer, Secret, login
 from bulkstow.destination.http import RETRY_AFTER_LIMIT_S, retry_after_s
 from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
-from bulkstow.model import Batch, Cause, Interruption, Reply, Spoiled
+from bulkstow.model import Batch, Cause, Interruption, Reply, Spent, Spoiled
 from tests.archives import write_batch
 from tests.destination.peers import STORED, Request, answer, peer, read_head, read_request
 
 pytestmark = pytest.mark.anyio
+
+PATIENCE_S = 20.0
 
 
 @pytest.fixture
@@ -121,12 +125,14 @@ async def test_early_answer_is_heard(large: Batch) -> None:
     async with peer(refuse) as url, destination(url) as stow:
         result = await stow.send(large)
 
-    assert result == Reply(413, b"<html>")
+    assert isinstance(result, Reply)
+    assert (result.status, result.body, result.is_whole) == (413, b"<html>", False)
     assert left_bytes == [] or left_bytes[0] < large.size_bytes
 
 
-async def test_connection_closed_while_idle_is_replayed(batch: Batch) -> None:
-    """A pooled connection that the server has closed meanwhile costs nothing: the request goes again on a new one."""
+@pytest.mark.parametrize("hears_out", [False, True], ids=["closed at the first byte", "closed after the last"])
+async def test_connection_closed_while_idle_is_replayed(batch: Batch, hears_out: bool) -> None:
+    """A pooled connection that the server gives up costs nothing: the request goes again on a new one, and says so."""
     requests = 0
 
     async def store_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -134,14 +140,18 @@ async def test_connection_closed_while_idle_is_replayed(batch: Batch) -> None:
         await read_request(reader)
         requests += 1
         answer(writer)  # keep-alive by HTTP/1.1, and then closed without a word
-        await reader.read(1)
+        await (read_request(reader) if hears_out else reader.read(1))
 
     async with peer(store_once) as url, destination(url) as stow:
         results = [await stow.send(batch) for _ in range(3)]
 
+    replies = [result for result in results if isinstance(result, Reply)]
+    assert len(replies) == requests == 3
     # The replay is on a connection that is not kept, so the third request has a new one from the start.
-    assert [isinstance(result, Reply) and result.is_replayed for result in results] == [False, True, False]
-    assert requests == 3
+    assert not replies[0].is_replayed
+    assert not replies[2].is_replayed
+    if hears_out:
+        assert replies[1].is_replayed
 
 
 async def test_stalled_peer_is_left(large: Batch) -> None:
@@ -511,3 +521,145 @@ async def test_certificates_that_cannot_be_loaded(changes: dict[str, object]) ->
 def test_retry_after(value: str, expected_s: float | None) -> None:
     """Retry-After is seconds or a date (RFC 9110 §10.2.3); nonsense is none, and nobody means more than a day."""
     assert retry_after_s(value, datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)) == expected_s
+
+
+async def test_large_body_over_tls(large: Batch, tmp_path: Path) -> None:
+    """Over TLS a body larger than all buffers arrives whole: nothing waits for a transport that counts as full."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server)
+    received_bytes: list[int] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received_bytes.append(len((await read_request(reader)).body))
+        answer(writer)
+
+    with anyio.fail_after(PATIENCE_S):
+        async with peer(take, server) as url, destination(url, ca_file=tmp_path / "ca.pem") as stow:
+            result = await stow.send(large)
+
+    assert isinstance(result, Reply)
+    assert received_bytes[0] > large.size_bytes
+
+
+async def test_answer_that_is_faster_than_our_thread_keeps_the_connection(batch: Batch) -> None:
+    """A server that answers at once, request after request, is spoken to on one connection."""
+    connections = 0
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            answer(writer)
+
+    async with peer(take) as url, destination(url) as stow:
+        results = [await stow.send(batch) for _ in range(50)]
+
+    assert all(isinstance(result, Reply) and not result.is_replayed for result in results)
+    assert connections == 1
+
+
+async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
+    """Where the time went is told once a request: its parts are no more than the whole, and a slow server is seen."""
+    spent: list[Spent] = []
+    may_read, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def dawdle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await may_read.wait()
+        await read_request(reader)
+        await may_answer.wait()
+        answer(writer)
+
+    taken = asyncio.Event()
+    async with peer(dawdle) as url:
+        settings = DestinationSettings(url=url)
+        async with (
+            StowDestination(
+                settings,
+                login(settings, {}),
+                on_taken=lambda _: taken.set(),
+                on_spent=lambda _, one: spent.append(one),
+            ) as stow,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(stow.send, large)
+            await taken.wait()
+            may_read.set()
+            may_answer.set()
+
+    (one,) = spent
+    parts_s = one.connecting_s + one.reading_s + one.sending_s + one.thinking_s
+    assert min(one.connecting_s, one.reading_s, one.sending_s, one.thinking_s) >= 0
+    assert 0 <= one.shut_s <= one.sending_s
+    assert one.sending_s > 0
+    assert parts_s <= one.elapsed_s
+
+
+async def test_slow_disk_is_not_a_stalled_server(large: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes longer than the server may is not held against the server."""
+    send = os.sendfile
+    may_read = threading.Event()
+
+    def wait_for_disk(*arguments: int) -> int:
+        may_read.wait()
+        return send(*arguments)
+
+    monkeypatch.setattr(os, "sendfile", wait_for_disk)
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        answer(writer)
+
+    async with (
+        peer(take) as url,
+        destination(url, stall_timeout_s=0.4, connect_timeout_s=0.4) as stow,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def have_patience() -> None:
+            await anyio.sleep(1.0)  # the disk's slowness is what is tested
+            may_read.set()
+
+        tasks.start_soon(have_patience)
+        result = await stow.send(large)
+    assert isinstance(result, Reply)
+    assert result.status == 200
+
+
+async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that hangs for ever ends the request in the end, and the file under way is named, not the server."""
+    monkeypatch.setattr("bulkstow.destination.stow.READING_S", 0.2)
+    may_end = threading.Event()
+    monkeypatch.setattr(os, "sendfile", lambda *_: may_end.wait() and 0)
+
+    async def take(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    async with peer(take) as url, destination(url) as stow:
+        result = await stow.send(large)
+        may_end.set()
+    assert isinstance(result, Spoiled)
+    assert result.instance == large.instances[0]
+    assert "the disk has not answered" in result.reason
+
+
+def spoil(path: Path) -> None:
+    """Put a directory in a file's place: it can be opened, and reading it fails, as that of a bad sector does."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("side", [16, 1100], ids=["small", "large"])
+async def test_disk_that_fails_spoils_its_file(tmp_path: Path, side: int) -> None:
+    """An error of the disk is the file's, not the connection's: it is not held against the server."""
+    batch = write_batch(tmp_path / "archive", 3, rows=side, columns=side)
+    spoil(Path(batch.instances[1].candidate.location))
+
+    async def take(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    async with peer(take) as url, destination(url) as stow:
+        result = await stow.send(batch)
+    assert result == Spoiled(batch.instances[1], "cannot be read: Is a directory")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
@@ -11,22 +12,38 @@ from anyio.lowlevel import checkpoint
 
 from bulkstow.model import Batch, Candidate, Instance
 from bulkstow.pipeline.outbox import WAITING_PER_SENDER, WINDOW_PER_SENDER, Outbox
+from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.errands import Errand, Send
+from bulkstow.policy.errands import Ask, Errand, Send
 from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.pacing import BURST_S, Pacer
 from bulkstow.policy.retry import Breaker, RetryBudget
 from tests.archives import header
+from tests.virtual_time import BACKEND
 
 pytestmark = pytest.mark.anyio
 
 
-def batch(number: int, *, study: int | None = None) -> Batch:
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    """Let time jump."""
+    return BACKEND
+
+
+def batch(number: int, *, study: int | None = None, instances: int = 1) -> Batch:
     """Return a batch with one instance, of a study of its own unless one is named."""
-    return Batch(number, (Instance(Candidate(f"/{number}", 1, 1), header(number, study=study or number)),))
+    one = Instance(Candidate(f"/{number}", 1, 1), header(number, study=study or number))
+    return Batch(number, (one, *(replace(one, header=header(100 * number + n)) for n in range(1, instances))))
 
 
 def outbox(
-    *, senders: int = 8, per_study: int = 4, breaker: Breaker | None = None, budget: RetryBudget | None = None
+    *,
+    senders: int = 8,
+    per_study: int = 4,
+    breaker: Breaker | None = None,
+    budget: RetryBudget | None = None,
+    requests_per_s: float | None = None,
+    on_wait: Callable[[Wait, float], None] = lambda _wait, _duration_s: None,
 ) -> Outbox:
     """Return an outbox."""
     return Outbox(
@@ -34,6 +51,8 @@ def outbox(
         lanes=Lanes(per_study),
         breaker=breaker or Breaker(),
         budget=budget or RetryBudget(),
+        pacer=None if requests_per_s is None else Pacer(requests_per_s),
+        on_wait=on_wait,
     )
 
 
@@ -238,3 +257,137 @@ async def test_abandoned_outbox_ends_everyone() -> None:
     await box.offer(batch(3))
     box.done(errand, [(anyio.current_time(), errand)])
     assert await box.take() is None
+
+
+async def test_there_is_plenty_while_twice_as_many_wait_as_may_be_under_way() -> None:
+    """Half as many batches would then still keep everybody busy."""
+    box = outbox(senders=2)
+    for number in range(4):
+        assert not box.is_plentiful
+        await box.offer(batch(number + 1))
+    assert box.is_plentiful
+    await take(box)
+    assert not box.is_plentiful
+
+
+@pytest.mark.parametrize("senders", [1, 8])
+@pytest.mark.parametrize("requests_per_s", [0.5, 3.0, 50.0])
+async def test_requests_are_handed_out_at_their_rate(requests_per_s: float, senders: int) -> None:
+    """Sixty take as long as they should to 1 %, however many could be sent at once."""
+    box = outbox(senders=senders, requests_per_s=requests_per_s)
+    times_s: list[float] = []
+
+    async def assemble() -> None:
+        for number in range(60):
+            await box.offer(batch(number + 1))
+        box.end()
+
+    async def send() -> None:
+        while (errand := await box.take()) is not None:
+            times_s.append(anyio.current_time())
+            box.done(errand, ())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(assemble)
+        for _ in range(senders):
+            tasks.start_soon(send)
+    expected_s = 59 / requests_per_s - BURST_S
+    assert times_s[-1] - times_s[0] == pytest.approx(expected_s, rel=0.01)
+
+
+async def test_retries_and_questions_count_as_requests() -> None:
+    """What is sent again and what is asked for have their turns with the rest."""
+    box = outbox(requests_per_s=1.0)
+    await box.offer(batch(1))
+    first = await take(box)
+    began_s = anyio.current_time()
+    box.done(first, [(began_s, again(first)), (began_s, Ask(first.batch, "no answer"))])
+    await box.offer(batch(2))
+    for _ in range(3):
+        box.done(await take(box), ())
+    assert anyio.current_time() - began_s == pytest.approx(3 - BURST_S)
+
+
+@pytest.mark.parametrize(("requests_per_s", "expected"), [(1.0, [1, 1, 1]), (None, [3])])
+async def test_with_a_rate_an_errand_is_one_request(requests_per_s: float | None, expected: list[int]) -> None:
+    """A question after several instances is asked for one at a time; without a rate it stays one errand."""
+    box = outbox(requests_per_s=requests_per_s)
+    await box.offer(batch(1, instances=3))
+    first = await take(box)
+    began_s = anyio.current_time()
+    box.done(first, [(began_s, Ask(first.batch, "no answer", asked=2))])
+    box.end()
+    asked: list[Errand] = []
+    while (errand := await box.take()) is not None:
+        asked.append(errand)
+        box.done(errand, ())
+    assert [len(errand.batch.instances) for errand in asked] == expected
+    assert tuple(i for errand in asked for i in errand.batch.instances) == first.batch.instances
+    assert {(errand.asked, errand.reason) for errand in asked if isinstance(errand, Ask)} == {(2, "no answer")}
+    assert anyio.current_time() - began_s == pytest.approx(len(expected) - BURST_S if requests_per_s else 0)
+
+
+async def test_a_question_whether_the_server_is_back_counts_too() -> None:
+    """Who rests before it rests for its turn, and what follows it has the next."""
+    breaker = Breaker(trip_after=1)
+    box = outbox(breaker=breaker, requests_per_s=0.1)
+    await box.offer(batch(1))
+    box.done(await take(box), ())
+    began_s = anyio.current_time()
+    breaker.gone(began_s)
+    await box.offer(batch(2))
+    await box.rest(1.0)
+    assert anyio.current_time() - began_s == pytest.approx(10 - BURST_S)
+    breaker.alive()
+    await take(box)
+    assert anyio.current_time() - began_s == pytest.approx(20 - BURST_S, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("senders", "requests_per_s", "offered", "expected"),
+    [
+        (1, None, (), {Wait.NOTHING: 5.0}),
+        (1, None, (1,), {}),
+        (2, None, (1,), {Wait.NOTHING: 5.0}),
+        (2, None, (1, 1), {Wait.STUDY: 5.0}),
+        (2, None, (1, 1, 2), {}),
+        (2, 0.1, (1, 2), {Wait.PACE: 5.0}),
+    ],
+    ids=["nothing there", "all busy", "nothing more there", "its study is busy", "another study", "the pace"],
+)
+async def test_why_no_request_begins_is_told(
+    senders: int, requests_per_s: float | None, offered: tuple[int, ...], expected: dict[Wait, float]
+) -> None:
+    """While one more request is allowed and none begins, it is known why, and for how long."""
+    waited_s: dict[Wait, float] = {}
+
+    def count(wait: Wait, duration_s: float) -> None:
+        waited_s[wait] = waited_s.get(wait, 0.0) + duration_s
+
+    box = outbox(senders=senders, requests_per_s=requests_per_s, on_wait=count)
+    for number, study in enumerate(offered):
+        await box.offer(batch(number + 1, study=study))
+
+    async def send() -> None:
+        while await box.take() is not None:
+            pass
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        await anyio.sleep(5.0)
+        tasks.cancel_scope.cancel()
+    assert waited_s == pytest.approx(expected)
+
+
+async def test_it_starves_while_a_request_might_begin_and_nothing_is_there() -> None:
+    """Not with something fresh, nor with all requests under way, nor at the end."""
+    box = outbox(senders=1)
+    seen = [box.is_starving]
+    await box.offer(batch(1))
+    seen.append(box.is_starving)
+    errand = await take(box)
+    seen.append(box.is_starving)
+    box.done(errand, ())
+    seen.append(box.is_starving)
+    box.end()
+    assert [*seen, box.is_starving] == [True, False, False, True, False]

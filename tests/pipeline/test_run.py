@@ -16,6 +16,8 @@ from bulkstow.errors import DestinationRefused, LedgerError, RunStopped
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Batch, Cause, Fate, Instance, Interruption, Referenced, Reply, Result, Spoiled, StoreResponse
 from bulkstow.pipeline.run import Run
+from bulkstow.policy.batch_size import BatchSize, Sample
+from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.source.walk import walk
@@ -520,6 +522,60 @@ async def test_413_lowers_the_ceiling_for_this_run_and_the_next(archive: Path, t
     server = Server(nginx)
     await upload(archive, server, tmp_path / "l.db", concurrency=Span(1, 1))
     assert max(b.size_bytes for b in server.batches) <= 3_200_000
+
+
+async def test_a_ceiling_is_kept_when_the_bound_is_found(archive: Path, tmp_path: Path) -> None:
+    """What an earlier run learned from a 413 bounds the first request of this one, whatever is given."""
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        ledger.learn_ceiling(2**18)
+        for settings in (UploadSettings(), UploadSettings(batch_bytes=None), UploadSettings(batch_bytes=2**30)):
+            assert Run(settings, Server(), ledger, Tally()).batch_size.limits.size_bytes == 2**18
+        assert Run(UploadSettings(batch_bytes=99), Server(), ledger, Tally()).batch_size.limits.size_bytes == 99
+
+
+class Told(BatchSize):
+    """Bounds of requests that keep what they are told: ten instances, and three from the first answer on."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None)
+        self.samples: list[Sample] = []
+
+    @property
+    def limits(self) -> BatchLimits:
+        """What a request may hold."""
+        return BatchLimits(None, 3 if any(sample.is_answered for sample in self.samples) else 10)
+
+    def ended(self, sample: Sample) -> None:
+        """Keep it."""
+        self.samples.append(sample)
+
+
+async def test_what_requests_took_bounds_those_to_come(archive: Path, tmp_path: Path) -> None:
+    """Every request is told with its size and time, answered or not, and batches made after it keep the new bounds."""
+
+    class Slow(Server):
+        async def send(self, batch: Batch) -> Result:
+            await anyio.sleep(0.002)
+            return await super().send(batch)
+
+    def fail_once(batch: Batch, number: int) -> Result:
+        return Reply(503, b"") if number == 2 else stored(batch)
+
+    for number in range(240):
+        write_instance(archive / "study4", number, study=4)
+    server, told = Slow(fail_once), Told()
+    settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(1, 1))
+    with Ledger(tmp_path / "l.db", URL) as ledger:
+        run = Run(settings, server, ledger, Tally(), backoff=QUICK, budget=RetryBudget(minimum_per_s=1000))
+        run.batch_size = told
+        await run.carry_out(walk([str(archive)], list_length=20))
+    assert [(s.size_bytes, s.instances) for s in told.samples] == [
+        (b.size_bytes, len(b.instances)) for b in server.batches
+    ]
+    assert [number for number, sample in enumerate(told.samples, start=1) if not sample.is_answered] == [2]
+    assert all(sample.elapsed_s >= 0.002 for sample in told.samples)
+    assert len(server.batches[0].instances) == 10
+    assert len(server.batches[-1].instances) <= 3
 
 
 async def test_first_request_of_each_study_is_alone(archive: Path, tmp_path: Path) -> None:

@@ -112,6 +112,15 @@ def test_one_study_too_many_closes_the_oldest() -> None:
     assert len(list(batcher.flush())) == OPEN_STUDIES
 
 
+def test_the_oldest_may_be_closed_early() -> None:
+    """What has been open for longest comes first, as it is; when nothing is open there is nothing."""
+    batcher = Batcher(BatchLimits(None, 3))
+    assert not batched(batcher, [])
+    assert list(batcher.add([instance(1, study=1), instance(2, study=2), instance(3, study=2)])) == []
+    closed = [batcher.close_oldest(), batcher.close_oldest(), batcher.close_oldest()]
+    assert [batch and len(batch.instances) for batch in closed] == [1, 2, None]
+
+
 def test_a_limit_that_is_lowered_counts_from_the_next_instance() -> None:
     """What a 413 taught holds for batches that are being filled."""
     batcher = Batcher(BatchLimits(10, None), overhead_bytes=0)

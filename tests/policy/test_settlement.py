@@ -1128,3 +1128,34 @@ def test_spoiled_files_leave_the_others_unharmed(spoilt: list[int], rules: Rules
 
     course = carry_out(batch(8), server, rules, find_nothing)
     assert course.fates() == {n: Fate.UNREADABLE if n in spoilt else Fate.STORED for n in range(1, 9)}
+
+
+_CHANGED = "changed on its way"
+_MIXED = f"2 unreadable: {_CHANGED}; what the server has may be a mixture"
+
+
+@pytest.mark.parametrize(
+    ("sent", "body", "expected"),
+    [
+        (batch(3), answer(stored=[1, 2, 3]), ["1 stored", _MIXED, "3 stored"]),
+        (batch(3), answer(stored=[1, 3], failed=[(2, 0xC000)]), None),
+        (replace(batch(2), instances=(instance(2),)), b"", [_MIXED]),
+    ],
+    ids=["named", "refused", "not named"],
+)
+def test_files_that_changed_on_their_way_are_not_claimed(sent: Batch, body: bytes, expected: list[str] | None) -> None:
+    """No word of the server makes a success of a file that was written to while it left; the others stay."""
+    reply = Reply(200, body, "application/dicom+json")
+    changed = replace(reply, changed={header(2).sop_instance_uid: _CHANGED})
+
+    lines = shown(settle(Attempt(sent, changed), Rules()))
+
+    assert lines == (shown(settle(Attempt(sent, reply), Rules())) if expected is None else expected)
+
+
+def test_a_status_that_came_too_early_is_not_trusted() -> None:
+    """Who trusts a 2xx trusts one to a body that was sent; before its end it speaks of nothing."""
+    rules = Rules(trust_status=True)
+    whole, early = (settle(Attempt(batch(1), Reply(200, b"", is_whole=is_whole)), rules) for is_whole in (True, False))
+    assert [o.fate for o in whole.outcomes] == [Fate.STORED]
+    assert not early.outcomes

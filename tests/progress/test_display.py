@@ -9,9 +9,9 @@ from typing import Literal
 
 import pytest
 
-from bulkstow.model import Batch, Candidate, Fate, Outcome
-from bulkstow.progress.display import Bar, Display, Lines, Nothing, display, far
-from bulkstow.progress.events import Event, Found, Known, Outage, Recorded, ScanEnded, Started, Taken
+from bulkstow.model import Batch, Candidate, Fate, Outcome, Spent
+from bulkstow.progress.display import Bar, Display, Figures, Lines, Nothing, display, far
+from bulkstow.progress.events import Event, Found, Known, Outage, Recorded, ScanEnded, Started, Taken, Timed
 from bulkstow.progress.tally import Tally
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
@@ -199,3 +199,21 @@ def test_rates_are_of_the_last_seconds(clock: Clock) -> None:
     clock.now_s += 8
     lines.show(tally(stored(1040), Taken(2**30 + 8 * 2**20)))
     assert stream.getvalue().splitlines()[-1].endswith(" 0B/s, 0 instances/s, 0 in flight, 0 retried, 0 failed, 1m52s")
+
+
+def test_how_many_requests_it_has_come_to_is_told() -> None:
+    """As soon as it is known, beside how many are under way."""
+    figures, told = Figures(), tally(Started(Batch(1, ())))
+    assert "1 in flight" in figures.line(told)
+    told.concurrency = 8
+    assert "1 of 8 in flight" in figures.line(told)
+
+
+def test_what_it_waits_for_is_told(clock: Clock) -> None:
+    """As soon as requests have ended, the line says what they spent their time on."""
+    spent = Spent(elapsed_s=1e6, connecting_s=0, reading_s=0, sending_s=1e5, thinking_s=9e5)
+    figures, told = Figures(), tally()
+    assert "waits for" not in figures.line(told)
+    told.tell(Timed(spent))
+    clock.now_s += 1000.0
+    assert "waits for server" in figures.line(told)

@@ -8,7 +8,8 @@ from typing import get_args
 
 import pytest
 
-from bulkstow.model import Batch, Candidate, Fate, Instance, Outcome
+from bulkstow.model import Batch, Candidate, Fate, Instance, Outcome, Spent
+from bulkstow.policy.bottleneck import Wait
 from bulkstow.progress.events import (
     Ended,
     Event,
@@ -20,6 +21,8 @@ from bulkstow.progress.events import (
     ScanEnded,
     Started,
     Taken,
+    Timed,
+    Waited,
 )
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
 from tests.archives import header
@@ -38,7 +41,7 @@ COPY = outcome(Fate.SKIPPED, "a copy: see /a")
 def figures(tally: Tally) -> dict[str, object]:
     """Return the figures that are not as they begin."""
     begun = vars(Tally())
-    return {name: value for name, value in vars(tally).items() if value != begun[name]}
+    return {name: value for name, value in vars(tally).items() if name[0] != "_" and value != begun[name]}
 
 
 CASES: list[tuple[str, list[Event], dict[str, object]]] = [
@@ -98,7 +101,8 @@ def test_each_event_changes_its_figures(events: list[Event], expected: dict[str,
 
 def test_every_event_is_in_the_table() -> None:
     """Whoever adds an event adds a row for it."""
-    assert {type(event) for _, events, _ in CASES for event in events} == set(get_args(Event))
+    timed = {Timed, Waited}  # these are told by the clock, in a test of their own
+    assert {type(event) for _, events, _ in CASES for event in events} == set(get_args(Event)) - timed
 
 
 def test_only_the_first_failures_are_kept() -> None:
@@ -117,3 +121,15 @@ def test_what_an_earlier_run_settled_is_settled_but_not_delivered() -> None:
     tally.tell(Recorded((outcome(Fate.STORED),)))
     assert (tally.settled_files, tally.failed, tally.delivered, tally.settled_before) == (6, 2, 1, 5)
     assert tally.failures == []
+
+
+def test_usage_is_what_was_told_and_the_clocks() -> None:
+    """Requests' times and waits add up; the clock and the processor's time run from the tally's beginning."""
+    tally = Tally()
+    spent = Spent(elapsed_s=3, connecting_s=0, reading_s=1, sending_s=1, thinking_s=1)
+    for event in (Timed(spent), Timed(spent), Waited(Wait.STUDY, 2.0)):
+        tally.tell(event)
+    usage = tally.usage
+    assert (usage.requests_s, usage.thinking_s, usage.queued_s, usage.starved_s) == (6, 2, 2, 0)
+    assert 0 <= usage.elapsed_s <= tally.usage.elapsed_s
+    assert 0 <= usage.cpu_s <= tally.usage.cpu_s

@@ -267,3 +267,11 @@ def test_a_source_that_is_not_there_is_told_before_the_run(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=repr(name)):
         check_sources([".", name])
+
+
+def test_slow_finds_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it takes long to find files, a list is handed on with what there is."""
+    for number in range(5):
+        (tmp_path / f"{number}").touch()
+    monkeypatch.setattr("bulkstow.source.walk.LIST_S", -1.0)
+    assert [len(gathered) for gathered in walk([str(tmp_path)])] == [1] * 5

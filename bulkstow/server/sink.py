@@ -1,10 +1,11 @@
 """The acknowledging sink: a STOW-RS server that stores nothing and answers for every instance.
 
-    python -m benchmarks.sink --port 8080 [--slots 8 --service-ms 50 --limit 24]
+    python -m bulkstow.server.sink --port 8080 [--slots 8 --service-ms 50 --spread 0.3 --limit 24]
 
-Owns HTTP/1.1 as far as the peers speak it (keep-alive, Expect, chunked, TLS), and queues that make it a simulated
-server. It runs in a process of its own, on loopback, says `PORT n` when it listens, and ends when its standard input
-does. GET .../counts tells what it has taken so far; any other GET is answered 204, as by an empty archive.
+What a client is measured against: how fast it is by itself, and whether its figures are true where the truth is known.
+Owns HTTP/1.1 as far as clients speak it (keep-alive, Expect, chunked, TLS), and queues and a freeze that make it a
+simulated server. It runs in a process of its own, on loopback, says `PORT n` when it listens, and ends when its
+standard input does. GET .../counts tells what it has taken; any other GET is answered 204, as by an empty archive.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ import re
 import resource
 import ssl
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
-from benchmarks.parts import Malformed, Parts
+from bulkstow.server.parts import Malformed, Parts
 
 BUFFER_BYTES = 2**20
 """A read of the socket: from 64 KiB to 4 MiB the ceiling is the same (1.05 GB in 0.30 to 0.33 s), 16 KiB takes 0.40."""
+
+GOLDEN = 0.6180339887
+"""Multiples of the golden section, less their whole parts, are spread evenly, and neighbours lie far apart (Weyl)."""
 
 _LINE_END = b"\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)", re.IGNORECASE)
@@ -60,6 +66,10 @@ class Counts:
         return json.dumps(counts).encode()
 
 
+def _later(delay_s: float, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(delay_s, call)
+
+
 @dataclass(slots=True)
 class Service:
     """A simulated server's insides: `slots` requests are served at once, others queue, and beyond `limit` it says 503.
@@ -74,12 +84,27 @@ class Service:
     service_s: float = 0.0
     instance_s: float = 0.0
     """Added for each instance of the request."""
+    spread: float = 0.0
+    """By how much of it a service is shorter or longer than that, in a fixed sequence."""
+    freeze_at_s: float = 0.0
+    """After the first request, it stands still: nothing is read or answered, as in a garbage collector's pause."""
+    freeze_for_s: float = 0.0
+    later: Callable[[float, Callable[[], None]], object] = _later
+    """Calls after so many seconds: the loop's."""
+    sleep: Callable[[float], None] = time.sleep
+    """Holds up the whole loop."""
+    _is_awaited: bool = True
     _within: int = 0
+    _served: int = 0
     _busy: int = 0
     _queue: deque[tuple[float, Callable[[], None]]] = field(default_factory=deque)
 
     def admit(self) -> bool:
         """Let a request in, to be served or to `leave`; False where there is no room."""
+        if self._is_awaited:
+            self._is_awaited = False
+            if self.freeze_for_s:
+                self.later(self.freeze_at_s, partial(self.sleep, self.freeze_for_s))
         if self.limit and self._within >= self.limit:
             return False
         self._within += 1
@@ -91,7 +116,9 @@ class Service:
 
     def serve(self, instances: int, answer: Callable[[], None]) -> None:
         """Call `answer` when the request is through."""
-        self._queue.append((self.service_s + self.instance_s * instances, answer))
+        self._served += 1
+        duration_s = self.service_s + self.instance_s * instances
+        self._queue.append((duration_s * (1 + self.spread * (2 * (self._served * GOLDEN % 1) - 1)), answer))
         self._next()
 
     def _next(self) -> None:
@@ -99,7 +126,7 @@ class Service:
             duration_s, answer = self._queue.popleft()
             self._busy += 1
             if duration_s:
-                asyncio.get_running_loop().call_later(duration_s, self._end, answer)
+                self.later(duration_s, partial(self._end, answer))
             else:
                 self._end(answer)
 
@@ -224,9 +251,12 @@ class Connection(asyncio.BufferedProtocol):
         if not parts.has_ended:
             raise Malformed("the body ends without its closing delimiter")
         self._is_admitted = False
-        self._counts.instances += len(parts.named)
-        body = store_response(parts.named)
-        self._service.serve(len(parts.named), lambda: self._answer(HTTPStatus.OK, body, "application/dicom+json"))
+        self._service.serve(len(parts.named), partial(self._acknowledge, parts.named))
+
+    def _acknowledge(self, named: list[tuple[bytes, bytes]]) -> None:
+        # Counted when they are answered for: those that still queue are not taken yet.
+        self._counts.instances += len(named)
+        self._answer(HTTPStatus.OK, store_response(named), "application/dicom+json")
 
     def _answer(self, status: HTTPStatus, body: bytes = b"", content_type: str = "") -> None:
         lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
@@ -257,24 +287,30 @@ async def _serve(options: argparse.Namespace) -> None:
     if options.tls_cert:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(options.tls_cert)
-    service = Service(options.slots, options.limit, options.service_ms / 1000, options.instance_ms / 1000)
+    service_s, instance_s = options.service_ms / 1000, options.instance_ms / 1000
+    freeze = options.freeze_at, options.freeze_for
+    service = Service(options.slots, options.limit, service_s, instance_s, options.spread, *freeze)
     counts = Counts()
     server = await loop.create_server(lambda: Connection(service, counts), "127.0.0.1", options.port, ssl=tls)
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)
-    print(f"PORT {server.sockets[0].getsockname()[1]}", flush=True)
+    sys.stdout.write(f"PORT {server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     await ended.wait()
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bulkstow.server.sink", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--tls-cert", help="certificate chain and key (PEM)")
     parser.add_argument("--slots", type=int, default=0, help="requests served at once; 0 is no bound")
     parser.add_argument("--service-ms", type=float, default=0.0, help="time that a request is served")
     parser.add_argument("--instance-ms", type=float, default=0.0, help="and for each of its instances")
+    parser.add_argument("--spread", type=float, default=0.0, help="share of it that a service is shorter or longer")
     parser.add_argument("--limit", type=int, default=0, help="requests within before it answers 503; 0 is no bound")
+    parser.add_argument("--freeze-at", type=float, default=0.0, help="seconds from the first request to a freeze")
+    parser.add_argument("--freeze-for", type=float, default=0.0, help="seconds that it lasts; 0 is no freeze")
     options = parser.parse_args()
     try:
         import uvloop

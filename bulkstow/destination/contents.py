@@ -1,0 +1,214 @@
+"""Where the bytes of an instance come from, and the body that they make, segment by segment.
+
+Owns opening, comparing with what the scan found, and the order of framing and files. A file that is not what the scan
+found ends the body with `SourceChanged`: it is never padded and never finished (a request that looks complete would be
+stored). Everything here blocks, and belongs into a thread; nothing here knows of sockets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bulkstow.errors import BulkstowError
+from bulkstow.model import Candidate, Instance
+from bulkstow.wire.multipart import closing, part_head
+
+GATHER_BYTES = 256 * 2**10
+"""Framing and small files are gathered in a buffer of this size, once for each body: a send of 256 KiB costs 40 µs, of
+which the call itself is a thirtieth."""
+
+SMALL_BYTES = 16 * 2**10
+"""A file up to this size is read into that buffer. Whole runs of one thread: 1.3 KB files 10 µs each, against 13 µs
+straight from the page cache; at 35 KB it is 17 against 15 µs, at 0.5 MB 150 against 90."""
+
+
+class SourceChanged(BulkstowError):
+    """A file could not be read as the scan had found it; stays inside this room."""
+
+    def __init__(self, instance: Instance, reason: str) -> None:
+        super().__init__(reason)
+        self.instance = instance
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """The first `size_bytes` of an open file; whose it is, for who has to say that it is shorter."""
+
+    descriptor: int
+    size_bytes: int
+    instance: Instance
+
+
+Segment = memoryview | FileRange
+"""A piece of a body. It is good until the next one is drawn."""
+
+
+class Contents(Protocol):
+    """What an instance consists of."""
+
+    def segments(self, instance: Instance) -> Generator[Segment]:
+        """Yield the instance's bytes. Raises SourceChanged."""
+
+    def changed(self, instances: Sequence[Instance]) -> dict[str, str]:
+        """Return, by SOP Instance UID, why what was sent of an instance cannot be vouched for."""
+
+
+class Files:
+    """Instances are files."""
+
+    def segments(self, instance: Instance) -> Generator[Segment]:
+        """Open the file, hand it on, and look whether it is still what it was.
+
+        Raises SourceChanged, once the file has been taken: what is still as the scan found it was so all the while.
+        """
+        try:
+            descriptor = os.open(instance.candidate.location, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                yield FileRange(descriptor, instance.candidate.size_bytes, instance)
+                _compare(instance, os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SourceChanged(instance, f"cannot be read: {error.strerror or error}") from error
+
+    def changed(self, instances: Sequence[Instance]) -> dict[str, str]:
+        """Look at the files again.
+
+        A file that goes straight from the page cache into a socket is not copied: what is written into it leaves with
+        it, until the last byte is at the server. So what the server has is only known once it has answered.
+        """
+        found: dict[str, str] = {}
+        for instance in instances:
+            try:
+                _compare(instance, os.stat(instance.candidate.location))  # noqa: PTH116 - a str that need not be UTF-8
+            except SourceChanged as changed:
+                found[instance.header.sop_instance_uid] = changed.reason
+            except OSError as error:
+                # Removed or moved: it may have been written to before that, with its bytes on their way.
+                found[instance.header.sop_instance_uid] = f"cannot be looked at again: {error.strerror or error}"
+        return found
+
+
+@dataclass(slots=True)
+class Place:
+    """How far a body has been drawn."""
+
+    number: int = 0
+    """Of the instance that is being read, from 0."""
+
+
+def segments(
+    instances: Sequence[Instance], boundary: str, contents: Contents, place: Place | None = None
+) -> Generator[Segment]:
+    """Yield a whole body: framing and small files gathered, large ones by themselves. Raises SourceChanged."""
+    place = place or Place()
+    gathered = memoryview(bytearray(GATHER_BYTES))
+    filled = 0
+    for number, instance in enumerate(instances):
+        place.number = number
+        head = part_head(boundary, instance.candidate.size_bytes, first=number == 0)
+        if filled + len(head) > GATHER_BYTES:
+            yield gathered[:filled]
+            filled = 0
+        gathered[filled : filled + len(head)] = head
+        filled += len(head)
+        for segment in contents.segments(instance):
+            size_bytes = size_of(segment)
+            if filled and (size_bytes > SMALL_BYTES or filled + size_bytes > GATHER_BYTES):
+                yield gathered[:filled]
+                filled = 0
+            if size_bytes > SMALL_BYTES:
+                yield segment
+            else:
+                _copy(segment, gathered[filled : filled + size_bytes])
+                filled += size_bytes
+    end = closing(boundary)
+    if filled + len(end) > GATHER_BYTES:
+        yield gathered[:filled]
+        filled = 0
+    gathered[filled : filled + len(end)] = end
+    yield gathered[: filled + len(end)]
+
+
+def size_of(segment: Segment) -> int:
+    """Return a segment's length in bytes."""
+    return segment.size_bytes if isinstance(segment, FileRange) else len(segment)
+
+
+def read_into(view: memoryview, source: FileRange, offset: int) -> int:
+    """Read from a file at an offset; return how many bytes, at least one.
+
+    Raises SourceChanged at its end, and where the disk fails.
+    """
+    try:
+        count = os.preadv(source.descriptor, [view], offset)
+    except OSError as error:
+        raise SourceChanged(source.instance, f"cannot be read: {error.strerror or error}") from error
+    if not count:
+        raise ended_early(source, offset)
+    return count
+
+
+def ended_early(source: FileRange, found_bytes: int) -> SourceChanged:
+    """Return what to raise for a file that ends before its size."""
+    return SourceChanged(source.instance, _changed_size(source.instance.candidate, found_bytes))
+
+
+def _copy(segment: Segment, view: memoryview) -> None:
+    if isinstance(segment, memoryview):
+        view[:] = segment
+        return
+    filled = 0
+    while filled < segment.size_bytes:
+        filled += read_into(view[filled:], segment, filled)
+
+
+def _compare(instance: Instance, found: os.stat_result) -> None:
+    candidate = instance.candidate
+    if found.st_size != candidate.size_bytes:
+        raise SourceChanged(instance, _changed_size(candidate, found.st_size))
+    if found.st_mtime_ns != candidate.modified_ns:
+        raise SourceChanged(instance, "changed while it was sent: its modification time is new")
+
+
+def _changed_size(candidate: Candidate, found_bytes: int) -> str:
+    return f"changed while it was sent: {candidate.size_bytes} bytes at the scan, now {found_bytes}"
+
+
+class BodyReader:
+    """A body as a stream of bytes to read from; for who cannot take files as they are."""
+
+    def __init__(self, drawn: Generator[Segment]) -> None:
+        self._drawn = drawn
+        self._segment: Segment = memoryview(b"")
+        self._offset = 0
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill the view as far as the body goes, and return how far. Raises SourceChanged."""
+        filled = 0
+        while filled < len(view):
+            segment, offset = self._segment, self._offset
+            left_bytes = size_of(segment) - offset
+            if not left_bytes:
+                drawn = next(self._drawn, None)
+                if drawn is None:
+                    break
+                self._segment, self._offset = drawn, 0
+                continue
+            room = view[filled : filled + left_bytes]
+            if isinstance(segment, memoryview):
+                count = len(room)
+                room[:] = segment[offset : offset + count]
+            else:
+                count = read_into(room, segment, offset)
+            filled += count
+            self._offset += count
+        return filled
+
+    def close(self) -> None:
+        """Close the file that is open; nothing may be reading."""
+        self._drawn.close()
