@@ -46,6 +46,7 @@ EVERYWHERE = cyclopts.Group("Everywhere", sort_key=99)
 _COMMANDS = {
     "upload": "Send an archive; run it again to go on where it stopped.",
     "report": "Say what became of every file.",
+    "bench": "Measure a DICOMweb server: its goodput, latencies and knee.",
     "demo": "Make a small archive, serve, upload, show the report.",
     "serve": "Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trying things out.",
     "body": "Write the exact body of one request, and print the curl command that sends it.",

@@ -18,7 +18,9 @@ import cyclopts
 import pytest
 from cyclopts import Parameter
 
+from bulkstow.bench.settings import BenchSettings
 from bulkstow.cli.app import app
+from bulkstow.cli.bench import measure
 from bulkstow.cli.body import body
 from bulkstow.cli.demo import demo
 from bulkstow.cli.report import report
@@ -36,6 +38,7 @@ EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 COMMANDS: dict[str, Callable[..., int]] = {
     "upload": upload,
     "report": report,
+    "bench": measure,
     "demo": demo,
     "serve": serve,
     "body": body,
@@ -148,6 +151,27 @@ WRONG_USES = [
     ("serve words", "", 2, "words: instances cannot be stored there (File exists)"),
     ("serve --discard --user ada", "", 2, "--user without a password: set BULKSTOW_PASSWORD"),
     ("serve --discard --tls-cert gone", "", 2, f"--tls-cert gone: cannot be loaded ({NOT_A_FILE})"),
+    ("bench", "", 2, "--url is missing: give the DICOMweb root"),
+    ("bench --url {url} --mode fast", "", 2, 'Invalid value "fast" for --mode. Choose from: "closed", "open", "sweep"'),
+    ("bench --url {url} --mode open", "", 2, "--mode open without --rate: give the instances a second"),
+    ("bench --url {url} --connections some", "", 2, "'some' is not 'auto', a whole number, or a list of them such as"),
+    (
+        "bench --url {url} --connections 1,2",
+        "",
+        2,
+        "--connections 1,2: a list is for --mode sweep; expected one number",
+    ),
+    ("bench --url {url} --workload xa", "", 2, "--workload 'xa': expected mr, ct, cr, mg, us, wsi, sr, mixed, or a"),
+    ("bench --url {url} --workload empty", "", 2, "--workload empty: expected DICOM files"),
+    ("bench --url {url} --compressibility 2", "", 2, "compressibility 2: expected a share from 0 to 1"),
+    ("bench --url {url} --threshold p99", "", 2, "--threshold 'p99': expected FIGURE<LIMIT or FIGURE>LIMIT"),
+    ("bench --url {url} --json gone/out", "", 2, "--json gone/out: cannot be written (no such directory)"),
+    ("bench --url {url} --report empty", "", 2, "--report empty: cannot be written (a directory)"),
+    ("bench --url {refused} --progress none", "", 3, "Connection refused; is the server running, is the URL right?"),
+    ("bench --url {locked} --user ada --progress none", "", 3, "refuses our login (401): check --user, --header or"),
+    ("bench compare words words", "", 2, "words: not JSON"),
+    ("bench compare words", "", 2, 'Command "bench compare" parameter --after requires an argument'),
+    ("bench delete a_b --url {url}", "", 2, "run ID 'a_b': expected 1 to 24 letters, digits and hyphens"),
     ("demo new --instances 0", "", 2, "--instances 0: expected 1 or more"),
     ("demo words", "", 2, "words: an archive cannot be made there (Not a directory)"),
     ("body", "", 2, "nothing to send: name directories or files"),
@@ -283,6 +307,11 @@ def upload_defaults() -> dict[str, object]:
 def upload_values(job: Job) -> dict[str, object]:
     """Return every flag of `upload` with the value that it came to."""
     return values_of(job.destination, job.settings) | {"files-from": job.files_from, "null": job.null_separated}
+
+
+def bench_defaults() -> dict[str, object]:
+    """Return every flag of `bench` with its default."""
+    return defaults_of(DestinationSettings, BenchSettings)
 
 
 class Wanted:
@@ -429,7 +458,7 @@ def serve_defaults() -> dict[str, object]:
     return {parameter.name.replace("_", "-"): parameter.default for parameter in parameters}
 
 
-TABLES = [("upload", upload_defaults()), ("serve", serve_defaults())]
+TABLES = [("upload", upload_defaults()), ("bench", bench_defaults()), ("serve", serve_defaults())]
 
 
 @pytest.mark.parametrize(("table", "defaults"), TABLES)
@@ -453,13 +482,15 @@ def test_the_example_shows_defaults(
     assert {defaults[key] for key in empty} <= {None, ""}
     settings = {key: value for key, value in example[table].items() if key not in empty}
     monkeypatch.setattr(app, "config", [cyclopts.config.Dict({table: settings}, source="config.example.toml")])
-    words = {"upload": ["upload", "archive", "--url", URL], "serve": ["serve"]}
+    words = {"upload": ["upload", "archive", "--url", URL], "bench": ["bench", "--url", URL], "serve": ["serve"]}
     _, bound, _ = app.parse_args(words[table], exit_on_error=False, print_error=False)
     given = bound.arguments
     match table:
         case "upload":
             found = upload_values(Job(("archive",), given["destination"], given.get("settings", UploadSettings())))
             found |= {"url": "", "null": given["null"]}
+        case "bench":
+            found = values_of(given["destination"], given["settings"]) | {"url": ""}
         case _:
             found = {name.replace("_", "-"): value for name, value in given.items()}
     assert defaults | found == defaults
@@ -471,8 +502,8 @@ def test_the_example_shows_defaults(
 
 def flags_of(command: str) -> set[str]:
     """Return the flags of a command."""
-    if command == "upload":
-        return {f"--{flag}" for flag in upload_defaults()}
+    if command in ("upload", "bench"):
+        return {f"--{flag}" for flag in (upload_defaults() if command == "upload" else bench_defaults())}
     parameters = inspect.signature(COMMANDS[command]).parameters.values()
     named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
     return {f"--{parameter.name.replace('_', '-')}" for parameter in named}

@@ -1,0 +1,44 @@
+"""Whether a long load ends as it began: goodput, latency, and the memory of this client.
+
+Compares the first tenth of the measured seconds with the last, so that what is slow shows and what is noise does not.
+Pure arithmetic on a series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, median
+
+from bulkstow.bench.result import Drift, Second
+
+PARTS = 10
+"""A tenth of an hour is six minutes: longer than checkpoints and collections of a server are apart, as a rule."""
+
+SECONDS_LEAST = 2 * PARTS
+"""Two seconds a part; of less nothing can be said."""
+
+
+def drift(series: Sequence[Second]) -> Drift | None:
+    """Return how the end of a load differs from its beginning; None where it was too short."""
+    measured = [second for second in series if not second.is_warmup and not second.is_drain]
+    if len(measured) < SECONDS_LEAST:
+        return None
+    length = len(measured) // PARTS
+    begun, ended = measured[:length], measured[-length:]
+    return Drift(
+        span_s=float(length),
+        instances_per_s=_goodput_per_s(begun),
+        instances_per_s_end=_goodput_per_s(ended),
+        p99_s=_p99_s(begun),
+        p99_s_end=_p99_s(ended),
+        rss_bytes=int(median(second.rss_bytes for second in begun)),
+        rss_bytes_end=int(median(second.rss_bytes for second in ended)),
+    )
+
+
+def _goodput_per_s(seconds: Sequence[Second]) -> float:
+    return fmean(second.instances for second in seconds)
+
+
+def _p99_s(seconds: Sequence[Second]) -> float:
+    return median([second.p99_s for second in seconds if second.p99_s > 0] or [0.0])

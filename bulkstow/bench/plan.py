@@ -1,0 +1,103 @@
+"""Which loads a run puts on, in which order, and for how long.
+
+Owns the meaning of `auto` in the settings, mode by mode. Pure but for the chance of Poisson arrivals, which comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from bulkstow.bench import schedule
+from bulkstow.bench.driver import Stint
+from bulkstow.bench.knee import BATCHES, CONNECTIONS, ladder, next_load
+from bulkstow.bench.result import Load
+from bulkstow.bench.settings import BenchSettings
+
+CLOSED_CONNECTIONS = 8
+"""Twice the knee of Orthanc on 2 cores: a load that a small server feels and a large one still answers at once."""
+
+OPEN_CONNECTIONS = 64
+"""Enough for 64 requests a second that take a second each. More would be what a server is seldom asked for; what finds
+none free waits, and its latency counts from when it was due."""
+
+DURATION_S = {"closed": 30.0, "open": 30.0, "sweep": 10.0, "soak": 3600.0}
+"""Half a minute holds the pauses that come every few seconds, and 300 requests of 0.1 s for a p99 that three of them
+make; a sweep has some twenty loads, each measured twice; a soak is to outlast caches and the server's housekeeping."""
+
+BATCH_BYTES = 16 * 2**20
+BATCH_INSTANCES = 200
+"""What `upload` begins with."""
+
+ROUNDS = 3
+"""Answers of each connection in a load of a sweep: one may be an exception, two may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run puts on."""
+
+    rows: tuple[tuple[Load, ...], ...]
+    """The loads, rows of rising connections; of all but a sweep a single one."""
+    stint: Callable[[Load], Stint]
+    repeats: int
+    warmup: Stint | None
+    """Before the first load, and kept out of everything."""
+
+    def next(self, visited: Sequence[tuple[Load, float]]) -> Stint | None:
+        """Return what to put on next, None at the end; `visited` has the loads so far, with their goodput."""
+        if len(self.rows) == len(self.rows[0]) == 1:
+            return self.stint(self.rows[0][0]) if len(visited) < self.repeats else None
+        load = next_load(self.rows, visited)
+        if load is None:
+            load = self._again([load for load, _ in visited])
+        return None if load is None else self.stint(load)
+
+    def _again(self, visited: Sequence[Load]) -> Load | None:
+        """Return the next load of a sweep that goes up and down once more, over the same loads."""
+        round_trip = 2 * len(set(visited))
+        return visited[len(visited) - round_trip] if len(visited) < self.repeats * round_trip else None
+
+
+def plan(settings: BenchSettings, mean_bytes: float, chance: Random) -> Plan:
+    """Return what the settings ask for, of instances of so many bytes on average."""
+    duration_s = DURATION_S[settings.mode] if settings.duration_s is None else settings.duration_s
+    if settings.mode == "sweep":
+        batches = [_within(settings, mean_bytes, count) for count in settings.batch_instances or BATCHES]
+        rows = ladder(mean_bytes, settings.connections or CONNECTIONS, batches)
+        middle = rows[len(rows) // 2][len(rows[0]) // 2]
+        return Plan(
+            rows,
+            lambda load: Stint(load, load.connections or 1, duration_s, None, rounds=ROUNDS),
+            settings.repeats,
+            None if settings.warmup_s == 0 else Stint(middle, middle.connections or 1, 0.0, settings.warmup_s),
+        )
+    auto = min(max(int(BATCH_BYTES // mean_bytes), 1), BATCH_INSTANCES)
+    batch = _within(settings, mean_bytes, settings.batch_instances[0] if settings.batch_instances else auto)
+    if settings.rate is not None:
+        slots = settings.connections[0] if settings.connections else OPEN_CONNECTIONS
+        starts = _starts(settings, settings.rate, batch, chance)
+        load = Load(batch, rate_per_s=settings.rate)
+        return _constant(Stint(load, slots, duration_s, settings.warmup_s, starts), settings.repeats)
+    connections = settings.connections[0] if settings.connections else CLOSED_CONNECTIONS
+    load = Load(batch, connections=connections)
+    return _constant(Stint(load, connections, duration_s, settings.warmup_s), settings.repeats)
+
+
+def _constant(stint: Stint, repeats: int) -> Plan:
+    return Plan(((stint.load,),), lambda _: stint, repeats, None)
+
+
+def _within(settings: BenchSettings, mean_bytes: float, count: int) -> int:
+    """Return how many instances a request has: so many, or what fits into --batch-bytes, at least one."""
+    if settings.batch_bytes is None:
+        return count
+    return max(min(count, int(settings.batch_bytes // mean_bytes)), 1)
+
+
+def _starts(settings: BenchSettings, rate_per_s: float, batch: int, chance: Random) -> Callable[[], Iterator[float]]:
+    if settings.arrivals == "poisson":
+        return partial(schedule.poisson, rate_per_s, batch, chance)
+    return partial(schedule.constant, rate_per_s, batch)

@@ -1,0 +1,232 @@
+"""What a measurement says: frozen values, and what follows from them. `document` has their JSON.
+
+Measures nothing and judges nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """A distribution of times, in seconds; all zero where nothing was counted."""
+
+    count: int = 0
+    mean_s: float = 0.0
+    p50_s: float = 0.0
+    p90_s: float = 0.0
+    p99_s: float = 0.0
+    p99_9_s: float = 0.0
+    max_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """One second of the time series.
+
+    `at_s` counts from the start of the load, warm-up included; a repeat goes on where the one before it ended.
+    """
+
+    at_s: float
+    instances: int
+    """Acknowledged in this second."""
+    size_bytes: int
+    requests: int
+    """That ended in this second."""
+    errors: int
+    dropped: int
+    in_flight: int
+    """At the end of this second."""
+    p50_s: float
+    p99_s: float
+    """Latencies of the requests that ended in this second; 0 where none did."""
+    is_warmup: bool = False
+    is_drain: bool = False
+    """The load ended before this second did: what was under way still came in."""
+    repeat: int = 0
+    """The repeat that it is of, from 0."""
+    rss_bytes: int = 0
+    """Memory of this client (resident set size) at its end; 0 where the system does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was put on the server."""
+
+    batch_instances: int
+    connections: int | None = None
+    """Requests at once of a closed load."""
+    rate_per_s: float | None = None
+    """Instances a second of an open load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One load, measured; repeats are merged, and `goodputs_per_s` has each one's own."""
+
+    load: Load
+    elapsed_s: float
+    """From the end of the warm-up to the end of the load; of repeats the sum."""
+    warmup_s: float
+    """Of repeats the longest."""
+    instances: int
+    """Acknowledged by name, in that time."""
+    size_bytes: int
+    """Of those: bytes of instances, framing not included."""
+    requests: int
+    latency: Percentiles
+    """A request's time from its intended start to its answer: of those that were due after the warm-up, and stored
+    something or got no answer (a quick refusal would flatter: see `failed`)."""
+    service_time: Percentiles
+    """From its actual start."""
+    connect: Percentiles
+    send: Percentiles
+    thinking: Percentiles
+    """From the last byte that the server took to the answer."""
+    searchable: Percentiles | None = None
+    """From the answer to the first QIDO-RS that finds it."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """Instances that were not stored, by HTTP status, interruption or failure reason."""
+    dropped: int = 0
+    """Instances of an open load that were due and could not be sent."""
+    client_bound: tuple[str, ...] = ()
+    """Why this says more of the client than of the server; empty where it does not."""
+    goodputs_per_s: tuple[float, ...] = ()
+    """Acknowledged instances a second, one figure a repeat."""
+    series: tuple[Second, ...] = ()
+    repeat_latencies: tuple[Percentiles, ...] = ()
+    """`latency`, one distribution a repeat."""
+    failed: Percentiles = Percentiles()
+    """Times of requests that stored nothing and were told so, or found no connection."""
+    slip: Percentiles = Percentiles()
+    """Of an open load: actual start less intended start, of requests that had a free slot when they were due."""
+    loop_lag: Percentiles = Percentiles()
+    """By how much this client's event loop woke late."""
+    warmup_instances: int = 0
+    """Acknowledged in the warm-up."""
+    warmup_latency: Percentiles = Percentiles()
+    drained_instances: int = 0
+    """Acknowledged after the end of the load."""
+    is_settled: bool = True
+    """Goodput had settled, or the warm-up was given; False where it was cut short."""
+
+    @property
+    def instances_per_s(self) -> float:
+        """Acknowledged instances a second."""
+        return self.instances / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def megabytes_per_s(self) -> float:
+        """Acknowledged megabytes (10^6 bytes) a second."""
+        return self.size_bytes / 1e6 / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def requests_per_s(self) -> float:
+        """Requests answered a second."""
+        return self.requests / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def error_share(self) -> float:
+        """Instances that failed, of all that were sent and answered for or given up."""
+        failed = sum(self.errors.values())
+        return failed / (failed + self.instances) if failed else 0.0
+
+    @property
+    def dropped_share(self) -> float:
+        """Instances of an open load that could not be sent, of all that were due."""
+        due = self.dropped + self.instances + sum(self.errors.values())
+        return self.dropped / due if self.dropped else 0.0
+
+    @property
+    def spread(self) -> float:
+        """How far the repeats' goodputs lie apart, as a share of their median; 0 for one repeat."""
+        middle = median(self.goodputs_per_s) if self.goodputs_per_s else 0.0
+        return (max(self.goodputs_per_s) - min(self.goodputs_per_s)) / middle if middle else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Knee:
+    """The smallest load with 95 % of the best goodput."""
+
+    load: Load
+    instances_per_s: float
+    best_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What this client does against a sink that only acknowledges: above 80 % of it a result is the client's own."""
+
+    instances_per_s: float
+    megabytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A threshold, and how it came out."""
+
+    threshold: str
+    found: float
+    """In seconds, a second, or as a share of 1."""
+    holds: bool
+    note: str = ""
+    """Why it does not hold where the figure does not say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How a long load ended beside how it began."""
+
+    span_s: float
+    """Of the beginning and of the end that are compared."""
+    instances_per_s: float
+    """In the beginning, after the warm-up."""
+    instances_per_s_end: float
+    p99_s: float
+    """The median of the seconds' p99."""
+    p99_s_end: float
+    rss_bytes: int
+    """Memory of this client: the median of the seconds'."""
+    rss_bytes_end: int
+
+    @property
+    def goodput_share(self) -> float:
+        """What goodput gained, or lost, as a share of what it was."""
+        return (self.instances_per_s_end - self.instances_per_s) / self.instances_per_s if self.instances_per_s else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A whole measurement: one point, or those of a sweep."""
+
+    mode: str
+    workload: str
+    url: str
+    run_id: str
+    started: str
+    """ISO 8601, with its zone."""
+    version: str
+    machine: str
+    points: tuple[Point, ...]
+    ceiling: Ceiling | None = None
+    knee: Knee | None = None
+    highest_rate_per_s: float | None = None
+    """The highest instances/s whose p99 and errors were below the limits."""
+    suggested_flags: tuple[str, ...] = ()
+    """For `bulkstow upload`."""
+    thresholds: tuple[Judged, ...] = ()
+    drift: Drift | None = None
+    """Of a soak."""
+    is_complete: bool = True
+    """False where it was interrupted or stopped, or is still going on."""
+
+    @property
+    def best(self) -> Point:
+        """The point that the figures at the top are of: the knee's, or the last (of a constant load the only one)."""
+        for point in self.points:
+            if self.knee is not None and point.load == self.knee.load:
+                return point
+        return self.points[-1]

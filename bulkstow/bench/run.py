@@ -1,0 +1,230 @@
+"""A whole measurement: look at the server, find the client's ceiling, put the loads on, conclude.
+
+Owns the order of things, what a signal does (the first ends the load and waits for what is under way, the second ends
+at once), and that whatever was measured until then is told. Decides no load (`plan`), counts nothing (`recorder`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import anyio
+import anyio.to_thread
+
+from bulkstow.bench import ceiling, machine
+from bulkstow.bench.conclusion import Facts, conclude
+from bulkstow.bench.driver import Driver, Stint
+from bulkstow.bench.live import Live
+from bulkstow.bench.plan import Plan
+from bulkstow.bench.recorder import Measured
+from bulkstow.bench.removal import Grounds, Removal, grounds
+from bulkstow.bench.report.words import load_words
+from bulkstow.bench.result import Ceiling, Load, Result, Second
+from bulkstow.bench.searchable import Probe
+from bulkstow.bench.sender import Sender, sending
+from bulkstow.bench.settings import BenchSettings
+from bulkstow.bench.workload import Workload, run_tag
+from bulkstow.config import DestinationSettings
+from bulkstow.destination.auth import login
+from bulkstow.destination.stow import StowDestination
+from bulkstow.errors import BulkstowError
+
+AS_IT_GOES_S = 60.0
+"""Between two results of a soak that goes on; what is lost with the machine is a minute."""
+
+AS_IT_GOES_SHARE = 0.005
+"""Writing a result holds up the load for as long as it takes: of a day's series a tenth of a second. The longer it
+takes, the rarer it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to measure."""
+
+    destination: DestinationSettings
+    settings: BenchSettings
+    workload: Workload
+    facts: Facts
+
+
+@dataclass(slots=True)
+class Finished:
+    """What a run came to, however it ended."""
+
+    result: Result | None = None
+    """None where nothing was measured."""
+    stopped_by: BulkstowError | None = None
+    is_complete: bool = True
+    removal: Removal | None = None
+
+
+@dataclass(slots=True)
+class Listeners:
+    """Who hears of a run as it goes."""
+
+    live: Live
+    on_second: Callable[[Load, Second, Sequence[float]], None] = lambda *_: None
+    """Each second that is over, with the latencies of the requests that ended in it."""
+    on_result: Callable[[Result], None] = lambda _: None
+    """In a thread: what a soak has come to so far."""
+
+
+class Bench:
+    """Carries out a job, once."""
+
+    def __init__(self, job: Job, plan: Plan, listeners: Listeners) -> None:
+        self._job = job
+        self._plan = plan
+        self._listeners = listeners
+        self._visits: list[tuple[Load, Measured]] = []
+        self._ceilings: dict[Load, Ceiling | None] = {}
+        self._driver: Driver | None = None
+        self._removal: Removal | None = None
+        self._is_ending = False
+
+    async def run(self, *, heed_signals: bool = True) -> Finished:
+        """Measure, and return what it came to, and what stopped it, if anything did."""
+        finished = Finished(is_complete=False)
+        try:
+            async with anyio.create_task_group() as beside:
+                if heed_signals:
+                    beside.start_soon(self._heed_signals, beside.cancel_scope)
+                try:
+                    await self._carry_out(finished)
+                except BulkstowError as stop:
+                    finished.stopped_by = stop  # told by a field: the task group would wrap it in a group of one
+                beside.cancel_scope.cancel()
+        finally:
+            self._listeners.live.close()
+        has_any = any(measured.instances for _, measured in self._visits)
+        if self._visits and (finished.stopped_by is None or has_any):
+            finished.result = self._concluded(self._visits, is_complete=finished.is_complete)
+        return finished
+
+    async def _carry_out(self, finished: Finished) -> None:
+        job = self._job
+        auth = login(job.destination, os.environ)
+        async with (
+            grounds(job.destination, auth) as place,
+            sending(job.destination, auth, job.workload) as (server, sender),
+        ):
+            await server.reach()
+            if not job.settings.yes_this_is_a_test_server:
+                await place.check_empty()
+            try:
+                await self._find_ceilings()
+                await self._put_loads_on(server, sender, place)
+                finished.is_complete = not self._is_ending
+            finally:
+                await self._clean_up(place)
+                finished.removal = self._removal
+
+    async def _find_ceilings(self) -> None:
+        """Measure what this client does against a sink, once for all loads that are the same to it."""
+        if self._job.settings.skip_ceiling:
+            return
+        if not ceiling.has_tls(self._job.destination):
+            self._listeners.live.say("this client is measured without TLS, which flatters it: openssl is not installed")
+        found: dict[Load, Ceiling | None] = {}
+        for load in (load for row in self._plan.rows for load in row):
+            alike = ceiling.alike(load)
+            if alike not in found and not self._is_ending:
+                self._listeners.live.stage(f"this client against a sink: {load_words(alike)}")
+                found[alike] = await ceiling.measure(self._job.destination, self._job.workload, alike)
+                if found[alike] is None:
+                    self._listeners.live.say("this client could not be measured against a sink of its own")
+            self._ceilings[load] = found.get(alike)
+
+    async def _clean_up(self, place: Grounds) -> None:
+        """Delete what was stored so far, if that is wanted and the server has let it be deleted so far."""
+        if self._job.settings.cleanup and not (self._removal and self._removal.why):
+            self._listeners.live.stage("deleting what was stored")
+            removal = await place.remove(run_tag(self._job.facts.run_id))
+            before = self._removal.removed if self._removal else 0
+            self._removal = replace(removal, removed=before + removal.removed)
+
+    async def _put_loads_on(self, server: StowDestination, sender: Sender, place: Grounds) -> None:
+        if self._plan.warmup is not None and not self._is_ending:
+            await self._put_on(self._plan.warmup, server, sender, "warm-up")
+        while not self._is_ending:
+            visited = [(load, one.instances / one.elapsed_s if one.elapsed_s else 0.0) for load, one in self._visits]
+            stint = self._plan.next(visited)
+            if stint is None:
+                return
+            # Each load meets the server as the first one did, and a sweep wants no more room than one load.
+            await self._clean_up(place)
+            words = f"{len(visited) + 1}. {load_words(stint.load)}"
+            measured = await self._put_on(stint, server, sender, words)
+            self._keep(stint.load, measured)
+
+    async def _put_on(self, stint: Stint, server: StowDestination, sender: Sender, words: str) -> Measured:
+        """Put one load on. Raises RunStopped, when what was measured until then is kept."""
+        listeners = self._listeners
+        listeners.live.stage(words)
+
+        def on_second(second: Second, latencies_s: Sequence[float]) -> None:
+            listeners.live.second(second)
+            listeners.on_second(stint.load, second, latencies_s)
+
+        probe = Probe(server.find)
+        driver = self._driver = Driver(
+            stint, sender, on_second=on_second, on_answered=probe.heard, rss_bytes=machine.rss_bytes
+        )
+        try:
+            async with anyio.create_task_group() as beside:
+                if self._job.settings.searchable:
+                    beside.start_soon(probe.run, driver.recorder.searchable)
+                if self._job.settings.mode == "soak":
+                    beside.start_soon(self._tell_as_it_goes, stint.load, driver)
+                measured = await driver.carry_out()
+                beside.cancel_scope.cancel()
+        except anyio.get_cancelled_exc_class():
+            self._is_ending = True
+            self._keep(stint.load, driver.recorder.finish(sender.now()))
+            raise
+        finally:
+            self._driver = None
+        if driver.stopped_by is not None:
+            self._is_ending = True
+            self._keep(stint.load, measured)
+            raise driver.stopped_by
+        return measured
+
+    def _keep(self, load: Load, measured: Measured) -> None:
+        """Keep what was measured; a load that was cut short only where there is nothing else."""
+        if not self._is_ending or not self._visits:
+            self._visits.append((load, measured))
+
+    async def _tell_as_it_goes(self, load: Load, driver: Driver) -> None:
+        pause_s = AS_IT_GOES_S
+        while True:
+            await anyio.sleep(pause_s)
+            began_s = time.perf_counter()
+            so_far = driver.recorder.so_far(began_s)
+            result = self._concluded([*self._visits, (load, so_far)], is_complete=False)
+            try:
+                await anyio.to_thread.run_sync(self._listeners.on_result, result)
+            except BulkstowError as error:  # a disk that is full now may have room when the hours are over
+                self._listeners.live.say(str(error))
+            pause_s = max(AS_IT_GOES_S, (time.perf_counter() - began_s) / AS_IT_GOES_SHARE)
+
+    def _concluded(self, visits: Sequence[tuple[Load, Measured]], *, is_complete: bool) -> Result:
+        ceilings = {load: found for load, found in self._ceilings.items() if found is not None}
+        return conclude(self._job.facts, visits, ceilings, is_complete=is_complete)
+
+    async def _heed_signals(self, scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                if self._is_ending:
+                    scope.cancel()
+                    return
+                self._is_ending = True
+                if self._driver is None:
+                    scope.cancel()
+                    return
+                self._listeners.live.say("stopping: what is under way is waited for; once more stops at once")
+                self._driver.end()

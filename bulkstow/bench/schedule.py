@@ -1,0 +1,126 @@
+"""When an open load's requests are due, whatever the server answers.
+
+Owns the intended starts, and what becomes of a request that no slot was free for: it waits, its latency counting from
+when it was due, and is dropped and counted once it is overdue by more than a bound. The schedule never slows, so a
+server that stands still for three seconds has three seconds of requests waiting for it, as it would have in a hospital.
+A closed load would send nothing in these seconds, and call it one slow request.
+
+Starts nothing and has no clock; chance comes in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+
+OVERDUE_MOST_S = 10.0
+"""A request that no slot was free for in so long shows that the rate is not sustained; more of them waiting shows it no
+better. Shorter would hide pauses: those of garbage collectors, checkpoints and fail-overs take seconds."""
+
+
+def constant(rate_per_s: float, batch_instances: int) -> Iterator[float]:
+    """Yield the starts of requests of `batch_instances`, evenly at `rate_per_s` instances a second, for ever; from 0 s.
+
+    By multiplication: a sum of intervals would drift.
+    """
+    _check(rate_per_s, batch_instances)
+    return (number * batch_instances / rate_per_s for number in count())
+
+
+def poisson(rate_per_s: float, batch_instances: int, chance: Random) -> Iterator[float]:
+    """Yield the starts of requests that come independently of each other, for ever: intervals are exponential.
+
+    It is the requests that come at random, each with its `batch_instances`: senders do not wait for one another.
+    """
+    _check(rate_per_s, batch_instances)
+    return _poisson(rate_per_s / batch_instances, chance)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A request to start now."""
+
+    number: int
+    """From 0, in the order in which they were due."""
+    intended_s: float
+    had_slot: bool
+    """It need not have waited: a slot was free when it was due, as far as anybody looked."""
+
+
+class OpenLoad:
+    """Hands out requests as they fall due, for `duration_s` from `began_s`.
+
+    `take` is to be called when the next is due (`next_s`) and whenever a slot gets free.
+    """
+
+    def __init__(
+        self, starts_s: Iterable[float], began_s: float, duration_s: float, *, overdue_most_s: float = OVERDUE_MOST_S
+    ) -> None:
+        self._starts_s = iter(starts_s)
+        self._began_s = began_s
+        self._duration_s = duration_s
+        self._overdue_most_s = overdue_most_s
+        self._number = 0
+        self._waiting: deque[Due] = deque()
+        self.next_s: float | None = None
+        """When the next request is due; None when there is none."""
+        self._advance()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are due and have no slot."""
+        return len(self._waiting)
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is waiting, nothing will be due."""
+        return self.next_s is None and not self._waiting
+
+    def take(self, now_s: float, free_slots: int) -> tuple[list[Due], list[Due]]:
+        """Return the requests to start now, the longest due first, and those that are dropped."""
+        dropped: list[Due] = []
+        while self._waiting and now_s - self._waiting[0].intended_s > self._overdue_most_s:
+            dropped.append(self._waiting.popleft())
+        begun: list[Due] = []
+        while self._waiting and len(begun) < free_slots:
+            begun.append(self._waiting.popleft())
+        while self.next_s is not None and self.next_s <= now_s:
+            has_slot = len(begun) < free_slots
+            due = Due(self._number, self.next_s, has_slot)
+            # A slot is free: if it is late nevertheless that is this client's doing, which `slip` shows.
+            if has_slot:
+                begun.append(due)
+            elif now_s - due.intended_s > self._overdue_most_s:
+                dropped.append(due)
+            else:
+                self._waiting.append(due)
+            self._number += 1
+            self._advance()
+        return begun, dropped
+
+    def end(self) -> list[Due]:
+        """End the load, and return what was due and did not start."""
+        self.next_s = None
+        left = list(self._waiting)
+        self._waiting.clear()
+        return left
+
+    def _advance(self) -> None:
+        start_s = next(self._starts_s, None)
+        is_within = start_s is not None and start_s < self._duration_s
+        self.next_s = self._began_s + start_s if start_s is not None and is_within else None
+
+
+def _poisson(requests_per_s: float, chance: Random) -> Iterator[float]:
+    at_s = 0.0
+    while True:
+        at_s += chance.expovariate(requests_per_s)
+        yield at_s
+
+
+def _check(rate_per_s: float, batch_instances: int) -> None:
+    if not rate_per_s > 0 or batch_instances < 1:
+        raise ValueError(f"{rate_per_s} instances/s in batches of {batch_instances}: expected more than 0 of both")

@@ -1,0 +1,47 @@
+"""The instances of a run, handed out batch by batch, and their bytes while they are under way.
+
+Owns the count of each worker, which goes on from load to load: whoever began again would send duplicates. It is what a
+destination's bodies are made of (`Contents`), so that a load takes the same way as files do. Holds nothing of what has
+been answered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+
+from bulkstow.bench.workload import Generated, Workload
+from bulkstow.destination.contents import Segment
+from bulkstow.model import Instance
+
+
+class Supply:
+    """Makes each instance of a workload once; threads may draw segments of what was taken and not given back."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._taken: Counter[int] = Counter()
+        self._under_way: dict[str, Generated] = {}
+
+    def take(self, worker: int, count: int) -> tuple[Instance, ...]:
+        """Return a worker's next instances."""
+        first = self._taken[worker]
+        self._taken[worker] += count
+        made = [self._workload.instance(worker, number) for number in range(first, first + count)]
+        self._under_way.update((one.instance.header.sop_instance_uid, one) for one in made)
+        return tuple(one.instance for one in made)
+
+    def give_back(self, instances: Sequence[Instance]) -> None:
+        """Forget instances: nobody sends them any more."""
+        for instance in instances:
+            del self._under_way[instance.header.sop_instance_uid]
+
+    def segments(self, instance: Instance) -> Generator[Segment]:
+        """Yield an instance's bytes."""
+        # A thread that was given up may come late, and finds nothing.
+        if (made := self._under_way.get(instance.header.sop_instance_uid)) is not None:
+            yield from made.pieces()
+
+    def changed(self, instances: Sequence[Instance]) -> dict[str, str]:  # noqa: ARG002 - of `Contents`
+        """Return nothing: what is made does not change."""
+        return {}

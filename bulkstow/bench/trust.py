@@ -1,0 +1,51 @@
+"""Whether a measurement is of the server, or of this client.
+
+Owns the three signs of a client at its limit: goodput near what it does against a sink, an event loop that wakes late,
+and requests that start late though nothing but the client was in their way. Each comes as a sentence with its figures.
+Changes no figure.
+"""
+
+from __future__ import annotations
+
+from bulkstow.bench.result import Ceiling, Percentiles, Point
+
+CEILING_SHARE = 0.8
+"""Above this share of the ceiling a faster server would hardly show. At 80 % utilisation four requests are with the
+client on average (M/M/1: rho / (1 - rho)), so that most of a latency is the client's."""
+
+LATE_LEAST_S = 0.005
+"""Lateness below this is no sign: on a machine of 2 cores that had other work too, an idle asyncio loop woke 0.5 ms
+late at p99, and one of uvloop, whose timers count whole milliseconds, 3 ms."""
+
+LATE_SHARE = 0.1
+"""Lateness counts from this share of the median latency: it then adds a tenth to what is measured."""
+
+
+def client_bound(point: Point, ceiling: Ceiling | None = None) -> tuple[str, ...]:
+    """Return why a point says more of the client than of the server; nothing where it does not."""
+    reasons = [_near_ceiling(point, ceiling)] if ceiling is not None else []
+    reasons.append(_late(point.loop_lag, point, "the event loop woke", "of its wake-ups"))
+    reasons.append(_late(point.slip, point, "requests started", "of those with a free slot"))
+    return tuple(reason for reason in reasons if reason)
+
+
+def _near_ceiling(point: Point, ceiling: Ceiling) -> str:
+    figures = (
+        (point.instances_per_s, ceiling.instances_per_s, "instances/s"),
+        (point.megabytes_per_s, ceiling.megabytes_per_s, "MB/s"),
+    )
+    shares = [(found / most, found, most, unit) for found, most, unit in figures if most > 0]
+    share, found, most, unit = max(shares, default=(0.0, 0.0, 0.0, ""))
+    if share <= CEILING_SHARE:
+        return ""
+    return (
+        f"{found:.4g} {unit} are {share:.0%} of the {most:.4g} {unit} that this client reaches against a sink"
+        f" (limit {CEILING_SHARE:.0%})"
+    )
+
+
+def _late(times: Percentiles, point: Point, what: str, of_what: str) -> str:
+    limit_s = max(LATE_LEAST_S, LATE_SHARE * point.latency.p50_s)
+    if times.p99_s <= limit_s:
+        return ""
+    return f"{what} more than {times.p99_s * 1e3:.3g} ms late in 1 % {of_what} (limit {limit_s * 1e3:.3g} ms)"

@@ -1,0 +1,208 @@
+"""What a load is made of: instances by worker and number, out of nothing, in constant memory.
+
+Owns the presets and how their instances fall into series and studies. The same run, load, worker and number give the
+same instance; any other has other UIDs, and in a preset other pixels, so that no server can take it for one that it
+has. A worker's numbers go on through warm-up, repeats and the loads of a sweep: who begins again sends duplicates.
+
+Nothing is read from disk here; `directory` has loads made of files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+from bulkstow.bench.templates import NUMBER_FORMAT, PATIENT_FORMAT, Pool, Template
+from bulkstow.bench.uids import Level, Uids
+from bulkstow.errors import ConfigurationError
+from bulkstow.model import Candidate, Header, Instance
+
+RUN_TAG = "bulkstow-bench-"
+"""In front of the run ID in Study Description and Patient ID. Without a space: asked by QIDO-RS for a value with one,
+%20 or +, Orthanc 1.10 finds nothing."""
+
+_RUN_ID = re.compile(r"[0-9A-Za-z-]{1,24}")
+"""No wildcard of QIDO-RS, no backslash; a Patient ID has 64 characters (PS3.5 §6.2), 34 of them are ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """How a preset's instances belong together."""
+
+    per_series: int
+    series_per_study: int
+
+
+SORTS: Mapping[str, Sort] = {
+    "mr": Sort(40, 8),
+    "ct": Sort(250, 2),
+    "cr": Sort(1, 2),
+    "mg": Sort(1, 4),
+    "us": Sort(10, 1),
+    "wsi": Sort(1, 2),
+    "sr": Sort(1, 1),
+}
+"""A head scan of eight sequences, a chest scan in two kernels, two and four views, ten loops, two slides, one report:
+the right order of magnitude, and what depends on it is no more than a server's bookkeeping of studies and series."""
+
+MIX: Mapping[str, int] = {"ct": 720, "mr": 245, "cr": 16, "sr": 10, "us": 5, "mg": 4}
+"""Of 1000 instances. Assumed, not measured: of 100 examinations 50 x-ray, 23 ultrasound, 16 CT, 9 MR and 2 mammography,
+times the instances of a study in SORTS, an ultrasound having one loop of that size, and a report for every second. No
+slide: a single one would outweigh 1000 others, and pathology has its own archive."""
+
+MIXED = "mixed"
+
+PRESETS = (*SORTS, MIXED)
+
+_MIX_ORDER_SEED = 1
+
+_COUNTED = 1000
+"""Of so many instances a worker's studies are counted: a round of the mix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instance belongs; numbers count from 0 within a worker."""
+
+    template: Template
+    study: int
+    series: int
+    position: int
+    """Within its series."""
+
+
+class Plan(Protocol):
+    """Which instance a number is."""
+
+    @property
+    def templates(self) -> Sequence[Template]:
+        """All there are, each as often as it comes up in turn."""
+
+    def place(self, number: int) -> Place:
+        """Return where instance `number` belongs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """An instance that is nowhere but in memory, and only its head there twice."""
+
+    instance: Instance
+    head: bytes
+    template: Template
+    pool: Pool
+    worker: int
+    number: int
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield the file, `size_bytes` of the instance's candidate in all; each call begins it anew."""
+        yield memoryview(self.head)
+        if self.template.rest:
+            yield self.template.rest
+        yield from self.pool.pieces(self.worker, self.number, self.template.pixel_bytes)
+
+
+class Workload:
+    """Makes the instances of a run; `mean_bytes`, `largest_bytes` and `study_instances` are of what it makes."""
+
+    def __init__(self, name: str, uids: Uids, plan: Plan, pool: Pool) -> None:
+        self.name = name
+        self._uids = uids
+        self._plan = plan
+        self._pool = pool
+        sizes = [template.size_bytes for template in plan.templates]
+        self.mean_bytes = sum(sizes) / len(sizes)
+        self.largest_bytes = max(sizes)
+        self.study_instances = _COUNTED / len({plan.place(number).study for number in range(_COUNTED)})
+
+    def instance(self, worker: int, number: int) -> Generated:
+        """Return a worker's instance `number`, both from 0; ValueError for a worker beyond 65,535."""
+        place = self._plan.place(number)
+        template, uids = place.template, self._uids
+        stamp = uids.number(Level.INSTANCE, worker, number)
+        sop_instance_uid = f"2.25.{stamp}"
+        series_uid = uids.uid(Level.SERIES, worker, place.series)
+        study_uid = uids.uid(Level.STUDY, worker, place.study)
+        # In the order of `Gap`.
+        head = template.filled(
+            (
+                sop_instance_uid.encode(),
+                series_uid.encode(),
+                study_uid.encode(),
+                (PATIENT_FORMAT % (worker, place.study)).encode(),
+                (NUMBER_FORMAT % (place.position + 1)).encode(),
+                stamp.to_bytes(16, "big"),
+            )
+        )
+        header = Header(study_uid, series_uid, sop_instance_uid, template.sop_class_uid, template.transfer_syntax_uid)
+        candidate = Candidate(f"generated:{self.name}/{worker}/{number}", template.size_bytes, 0)
+        return Generated(Instance(candidate, header), head, template, self._pool, worker, number)
+
+
+class Mix:
+    """Presets by weight, interleaved.
+
+    Spread over the whole rather than study by study, so that every second of a measurement holds the same mix; within
+    a modality instances fill series after series.
+    """
+
+    def __init__(self, weights: Mapping[str, int], templates: Mapping[str, Template]) -> None:
+        self._sorts = [(templates[name], SORTS[name], weight) for name, weight in weights.items()]
+        kinds = [kind for kind, weight in enumerate(weights.values()) for _ in range(weight)]
+        Random(_MIX_ORDER_SEED).shuffle(kinds)
+        counts = [0] * len(self._sorts)
+        self._round: list[tuple[int, int]] = []
+        for kind in kinds:
+            self._round.append((kind, counts[kind]))
+            counts[kind] += 1
+
+    @property
+    def templates(self) -> Sequence[Template]:
+        """Each template as often as its weight."""
+        return [self._sorts[kind][0] for kind, _ in self._round]
+
+    def place(self, number: int) -> Place:
+        """Return where an instance belongs; no series or study has two modalities."""
+        turn, at = divmod(number, len(self._round))
+        kind, rank = self._round[at]
+        template, sort, weight = self._sorts[kind]
+        series, position = divmod(turn * weight + rank, sort.per_series)
+        study = series // sort.series_per_study
+        return Place(template, study * len(self._sorts) + kind, series * len(self._sorts) + kind, position)
+
+
+def workload(name: str, run_id: str, *, compressibility: float = 0.0) -> Workload:
+    """Return the load that `--workload` names: a preset, or a directory of files.
+
+    `compressibility` is the share of constant bytes, from 0 to 1, in the pixels of a preset.
+
+    Raises ConfigurationError for a name that is neither, a directory without instances, a share or run ID that is none.
+    """
+    tag, uids = run_tag(run_id), Uids(f"{run_id} {name}")
+    if not 0 <= compressibility <= 1:
+        raise ConfigurationError(f"compressibility {compressibility:g}: expected a share from 0 to 1")
+    pool = Pool(Random(run_id), compressibility)
+    if name in PRESETS:
+        from bulkstow.bench.modalities import template
+
+        weights = MIX if name == MIXED else {name: 1}
+        return Workload(name, uids, Mix(weights, {modality: template(modality, tag) for modality in weights}), pool)
+    if Path(name).is_dir():
+        from bulkstow.bench.directory import copies
+
+        plan = copies(Path(name), tag)
+        return Workload(f"{len(plan.templates)} files of {name}", uids, plan, pool)
+    raise ConfigurationError(f"--workload {name!r}: expected {', '.join(PRESETS)}, or a directory of DICOM files")
+
+
+def run_tag(run_id: str) -> str:
+    """Return what Study Description is, and Patient ID begins with, in all that a run stores.
+
+    Raises ConfigurationError for a run ID that cannot stand there.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise ConfigurationError(f"run ID {run_id!r}: expected 1 to 24 letters, digits and hyphens")
+    return f"{RUN_TAG}{run_id}"

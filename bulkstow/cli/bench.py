@@ -1,0 +1,265 @@
+"""`bulkstow bench`: measure a server; compare two measurements; delete what one left behind."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, TextIO
+
+import anyio
+from cyclopts import App
+
+from bulkstow.bench.result import Load, Result, Second
+from bulkstow.bench.settings import BenchSettings
+from bulkstow.cli.app import INTERRUPTED
+from bulkstow.config import DestinationSettings
+from bulkstow.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from bulkstow.bench.removal import Removal
+    from bulkstow.bench.run import Finished, Job
+
+OnSecondOfLoad = Callable[[Load, Second, Sequence[float]], None]
+
+bench = App(name="bench")
+
+
+@bench.default
+def measure(*, destination: DestinationSettings | None = None, settings: BenchSettings | None = None) -> int:
+    """Measure a DICOMweb server: its goodput, latencies and knee.
+
+    What is sent is made on the fly, tagged with the run's ID, and acknowledged instance by instance. The server must be
+    one for testing. Exit status: 0 measured, 1 a threshold is missed, 2 wrong usage, 3 stopped by what no retry mends,
+    130 interrupted.
+    """
+    _want_histograms()
+    settings = settings or BenchSettings()
+    for flag, path in (("--json", settings.json), ("--report", settings.report), ("--hdr-log", settings.hdr_log)):
+        _check_writable(flag, path)
+    return carry_out(_job(destination or DestinationSettings(), settings))
+
+
+@bench.command
+def compare(before: Path, after: Path) -> int:
+    """Say what changed between two measurements, and whether it is more than the noise.
+
+    Parameters
+    ----------
+    before
+        What `bulkstow bench --json` wrote.
+    after
+        Likewise, later, or of another server.
+    """
+    from bulkstow.bench.compare import compare as compared
+    from bulkstow.bench.compare import shown
+
+    print(shown(compared(_read(before), _read(after))))
+    return 0
+
+
+@bench.command
+def delete(run_id: str, *, destination: DestinationSettings | None = None) -> int:
+    """Delete what a measurement stored, where the server lets it be deleted.
+
+    Exit status: 0 nothing of it is left, 1 some is, 2 wrong usage, 3 no server, or it refuses our login.
+
+    Parameters
+    ----------
+    run_id
+        The measurement's ID, as its table, its JSON and its report have it.
+    """
+    removal = anyio.run(_delete, run_id, destination or DestinationSettings())
+    print(_of_removal(removal, run_id))
+    return 1 if removal.why else 0
+
+
+def carry_out(job: Job, out: TextIO | None = None) -> int:
+    """Measure, write what is to be written, and return the exit status."""
+    from bulkstow.bench.live import live
+    from bulkstow.bench.plan import plan
+    from bulkstow.bench.run import Bench, Listeners
+
+    settings = job.settings
+    with _hdr_log(settings.hdr_log, job.facts.run_id) as on_second:
+        listeners = Listeners(live(settings.progress), on_second, functools.partial(_write_json, settings.json))
+        planned = plan(settings, job.workload.mean_bytes, Random(job.facts.run_id))
+        running = Bench(job, planned, listeners)
+        finished = anyio.run(running.run)
+    _conclude(job, finished, out)
+    if finished.stopped_by is not None:
+        raise finished.stopped_by
+    if not finished.is_complete:
+        return INTERRUPTED
+    result = finished.result
+    return 1 if result is not None and not all(judged.holds for judged in result.thresholds) else 0
+
+
+def _job(destination: DestinationSettings, settings: BenchSettings) -> Job:
+    from bulkstow.bench import machine, threshold
+    from bulkstow.bench.conclusion import Facts
+    from bulkstow.bench.run import Job
+    from bulkstow.bench.workload import workload
+
+    now = datetime.now().astimezone()
+    run_id = f"{now:%Y%m%d}-{secrets.token_hex(3)}"
+    load = workload(settings.workload, run_id, compressibility=settings.compressibility)
+    facts = Facts(
+        mode=settings.mode,
+        workload=load.name,
+        mean_bytes=load.mean_bytes,
+        study_instances=load.study_instances,
+        url=destination.root,
+        run_id=run_id,
+        started=now.isoformat(timespec="seconds"),
+        version=version("bulkstow"),
+        machine=machine.described(),
+        thresholds=tuple(map(threshold.parse, settings.threshold)),
+    )
+    return Job(destination, settings, load, facts)
+
+
+def _conclude(job: Job, finished: Finished, out: TextIO | None) -> None:
+    from bulkstow.bench.closing import closing
+
+    settings, result = job.settings, finished.result
+    if result is not None:
+        words = closing(result)
+        if settings.json == "-":
+            print(words, file=sys.stderr)
+        with suppress(BrokenPipeError):  # whoever stops reading must not change the exit status
+            print(_as_json(result) if settings.json == "-" else words, file=out)
+        _write_json(settings.json, result)
+        if settings.report is not None:
+            from bulkstow.bench.report import html
+
+            _write("--report", settings.report, html(result))
+    if finished.removal is not None:
+        print(_of_removal(finished.removal, job.facts.run_id), file=sys.stderr)
+    elif result is not None:
+        command = f"bulkstow bench delete {job.facts.run_id} --url {job.facts.url}"
+        print(f"what was stored is still there; delete it with: {command}", file=sys.stderr)
+
+
+def _of_removal(removal: Removal, run_id: str) -> str:
+    if not removal.removed and not removal.left and not removal.why:
+        return f"run {run_id}: the server lists no study of it"
+    words = f"run {run_id}: {removal.removed:,} studies deleted"
+    if not removal.why:
+        return words
+    from bulkstow.bench.workload import run_tag
+
+    left = "an unknown number" if removal.left is None else f"{removal.left:,}"
+    return f"{words}, {left} left ({removal.why}); their Patient IDs begin with {run_tag(run_id)}."
+
+
+async def _delete(run_id: str, destination: DestinationSettings) -> Removal:
+    from bulkstow.bench.removal import grounds
+    from bulkstow.bench.workload import run_tag
+    from bulkstow.destination.auth import login
+    from bulkstow.destination.stow import StowDestination
+
+    tag, auth = run_tag(run_id), login(destination, os.environ)
+    async with StowDestination(destination, auth) as server, grounds(destination, auth) as place:
+        await server.reach()
+        return await place.remove(tag)
+
+
+def _want_histograms() -> None:
+    try:
+        import hdrh.histogram  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "bulkstow bench needs the library hdrhistogram: pip install 'bulkstow[bench]'"
+        ) from error
+
+
+def _read(path: Path) -> Result:
+    from bulkstow.bench.document import from_json
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    return from_json(text, name=str(path))
+
+
+def _as_json(result: Result) -> str:
+    from bulkstow.bench.document import to_json
+
+    return to_json(result)
+
+
+def _write_json(where: str | None, result: Result) -> None:
+    """Write a result to its file, if it has one; whole or not at all, as somebody may read it while a soak goes on."""
+    if where is None or where == "-":
+        return
+    path = Path(where)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    _write("--json", beside, _as_json(result) + "\n")
+    beside.replace(path)
+
+
+def _write(flag: str, path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{flag} {path}: cannot be written ({error.strerror})") from error
+
+
+def _check_writable(flag: str, where: str | Path | None) -> None:
+    """Look whether a result can be written before hours are spent on it."""
+    if where is None or where == "-":
+        return
+    path = Path(where)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        why = "a directory" if path.is_dir() else "no such directory"
+        raise ConfigurationError(f"{flag} {path}: cannot be written ({why})")
+
+
+@contextmanager
+def _hdr_log(path: Path | None, title: str) -> Iterator[OnSecondOfLoad]:
+    """Give who writes each second's latencies into a HdrHistogram log; the warm-up's are not in it."""
+    from bulkstow.bench.histogram import log_head, log_line
+
+    if path is None:
+        yield lambda *_: None
+        return
+    began_epoch_s = time.time()
+    try:
+        file = path.open("w", encoding="ascii")
+    except OSError as error:
+        raise ConfigurationError(f"--hdr-log {path}: cannot be written ({error.strerror})") from error
+    failures: list[OSError] = []
+
+    def write(lines: str) -> None:
+        # A disk that is full ends the log, not the measurement.
+        try:
+            if not failures:
+                file.write(lines)
+                file.flush()
+        except OSError as error:
+            failures.append(error)
+
+    def on_second(load: Load, second: Second, latencies_s: Sequence[float]) -> None:
+        if latencies_s and not second.is_warmup:
+            amount = f"{load.connections}c" if load.connections is not None else f"{load.rate_per_s:g}s"
+            at_s = time.time() - began_epoch_s - 1.0
+            write(log_line(f"{amount}x{load.batch_instances}", at_s, 1.0, latencies_s))
+
+    write(log_head(began_epoch_s, title))
+    try:
+        yield on_second
+    finally:
+        with suppress(OSError):
+            file.close()
+        for failure in failures:
+            print(f"--hdr-log {path}: ends early, cannot be written ({failure.strerror})", file=sys.stderr)

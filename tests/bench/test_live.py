@@ -1,0 +1,72 @@
+"""What is shown while it goes on."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+
+import pytest
+
+from bulkstow.bench.live import LINE_S, Bar, Lines, in_words, live
+from bulkstow.bench.result import Second
+from tests.bench.measurements import second
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (second(11, 500, size_bytes=262_144_000), "12s, 500 instances/s, 262 MB/s, 4 in flight, p50 100ms, p99 200ms"),
+        (second(0, 0, requests=0, in_flight=8), "1s, 0 instances/s, 0 MB/s, 8 in flight"),
+        (
+            second(0, 5, is_warmup=True),
+            "1s (warm-up), 5.00 instances/s, 0.00500 MB/s, 4 in flight, p50 100ms, p99 200ms",
+        ),
+        (second(0, 0, requests=0, errors=1, dropped=3), "1s, 0 instances/s, 0 MB/s, 4 in flight, 1 error, 3 dropped"),
+    ],
+)
+def test_a_second_in_words(of: Second, words: str) -> None:
+    """What was stored, what it took, and only what went wrong."""
+    assert in_words(of) == words
+
+
+def test_a_log_has_a_line_now_and_then() -> None:
+    """A line when a load begins, one every few seconds, and what is to be said, each with the time."""
+    stream = io.StringIO()
+    shown = Lines(stream, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    shown.stage("a load")
+    for at in range(2 * LINE_S):
+        shown.second(second(at))
+    shown.say("a word")
+    shown.close()
+    lines = stream.getvalue().splitlines()
+    assert all(line.startswith("2026-01-01T00:00:00+00:00 ") for line in lines)
+    words = [line.partition(" ")[2] for line in lines]
+    assert words[0] == "a load"
+    assert [line[:12] for line in words[1:3]] == ["a load: 10s,", "a load: 20s,"]
+    assert words[3:] == ["a word"]
+
+
+def test_a_bar_is_one_line_that_changes() -> None:
+    """Drawn anew for each second; what is said stays above it."""
+    stream = io.StringIO()
+    shown = Bar(stream)
+    shown.stage("a load")
+    shown.second(second(4))
+    shown.say("a word")
+    shown.close()
+    drawn = stream.getvalue()
+    assert "a load: 5s, 100 instances/s" in drawn
+    assert "a word\n" in drawn
+    assert drawn.count("\n") == 1
+
+
+def test_without_a_terminal_there_are_lines() -> None:
+    """And nothing at all where nothing is wanted."""
+    stream = io.StringIO()
+    assert isinstance(live("auto", stream), Lines)
+    quiet = live("none", stream)
+    quiet.stage("a load")
+    quiet.second(second(9))
+    quiet.say("a word")
+    quiet.close()
+    assert stream.getvalue() == ""

@@ -1,0 +1,105 @@
+"""Which loads are put on, and for how long."""
+
+from __future__ import annotations
+
+from itertools import islice
+from random import Random
+from typing import Any
+
+import pytest
+
+from bulkstow.bench.driver import Stint
+from bulkstow.bench.knee import BATCHES, CONNECTIONS
+from bulkstow.bench.plan import OPEN_CONNECTIONS, ROUNDS, Plan, plan
+from bulkstow.bench.result import Load
+from bulkstow.bench.settings import BenchSettings
+
+CT_BYTES = 525_520.0
+
+
+def planned(mean_bytes: float = CT_BYTES, **settings: Any) -> Plan:
+    """Return the plan of these settings."""
+    return plan(BenchSettings(**settings), mean_bytes, Random(1))
+
+
+def put_on(found: Plan, goodput_per_s: float = 100.0) -> list[Stint]:
+    """Return all stints of a plan on a server with this goodput at any load."""
+    stints: list[Stint] = []
+    while (stint := found.next([(stint.load, goodput_per_s) for stint in stints])) is not None:
+        stints.append(stint)
+        assert len(stints) < 1000
+    return stints
+
+
+@pytest.mark.parametrize(
+    ("mean_bytes", "settings", "load", "connections", "duration_s"),
+    [
+        (CT_BYTES, {}, Load(31, connections=8), 8, 30),
+        (10_180, {}, Load(200, connections=8), 8, 30),
+        (55e6, {}, Load(1, connections=8), 8, 30),
+        (CT_BYTES, {"connections": (3,), "batch_instances": (7,)}, Load(7, connections=3), 3, 30),
+        (CT_BYTES, {"batch_instances": (7,), "batch_bytes": 2**20}, Load(1, connections=8), 8, 30),
+        (CT_BYTES, {"batch_instances": (7,), "batch_bytes": 2 * 2**20}, Load(3, connections=8), 8, 30),
+        (CT_BYTES, {"batch_bytes": 1000}, Load(1, connections=8), 8, 30),
+        (CT_BYTES, {"mode": "soak"}, Load(31, connections=8), 8, 3600),
+        (CT_BYTES, {"mode": "open", "rate": 50.0}, Load(31, rate_per_s=50), OPEN_CONNECTIONS, 30),
+        (CT_BYTES, {"mode": "open", "rate": 50.0, "connections": (9,), "duration_s": 5.0}, None, 9, 5),
+    ],
+)
+def test_auto_by_mode_and_size(
+    mean_bytes: float, settings: dict[str, Any], load: Load | None, connections: int, duration_s: float
+) -> None:
+    """A request holds what `upload` begins with, or what is asked for; a single load is put on once."""
+    (stint,) = put_on(planned(mean_bytes, **settings))
+    assert (load or stint.load, connections, duration_s) == (stint.load, stint.connections, stint.duration_s)
+    assert stint.warmup_s is None
+    assert stint.rounds == 0
+
+
+def test_repeats_are_the_same_load_again() -> None:
+    """Three times means three times, each with its warm-up."""
+    stints = put_on(planned(repeats=3, warmup_s=2.0))
+    assert len(stints) == 3
+    assert {stint.load for stint in stints} == {Load(31, connections=8)}
+    assert {stint.warmup_s for stint in stints} == {2.0}
+
+
+@pytest.mark.parametrize("arrivals", ["constant", "poisson"])
+def test_an_open_load_comes_at_its_rate(arrivals: str) -> None:
+    """Requests are due as often as instances by batch say, however they come."""
+    (stint,) = put_on(planned(mode="open", rate=50.0, batch_instances=(5,), arrivals=arrivals))
+    assert stint.starts is not None
+    starts_s = list(islice(stint.starts(), 1001))
+    assert starts_s[1000] == pytest.approx(100, rel=0.1)
+    assert (starts_s[1] == pytest.approx(0.1)) is (arrivals == "constant")
+
+
+def test_a_sweep_goes_up_and_down_over_its_lists() -> None:
+    """Its loads wait for rounds, not for a warm-up; that comes once before, and may be left out."""
+    found = planned(mode="sweep", connections=(1, 2), batch_instances=(1, 10), duration_s=3.0)
+    up = [Load(batch, connections=number) for batch in (1, 10) for number in (1, 2)]
+    stints = put_on(found)
+    assert [stint.load for stint in stints] == up + up[::-1]
+    assert {(stint.rounds, stint.warmup_s, stint.duration_s) for stint in stints} == {(ROUNDS, None, 3.0)}
+    assert all(stint.connections == stint.load.connections for stint in stints)
+    assert found.warmup is not None
+    assert found.warmup.load in up
+    assert planned(mode="sweep", warmup_s=0.0).warmup is None
+
+
+def test_a_sweep_has_its_ladder_where_nothing_is_said() -> None:
+    """The knee's own steps, less the batches that are too large."""
+    rows = planned(mode="sweep").rows
+    assert [row[0].batch_instances for row in rows] == list(BATCHES)
+    assert [load.connections for load in rows[0]] == list(CONNECTIONS)
+    assert len(planned(55e6, mode="sweep").rows) == 1
+
+
+def test_a_sweep_is_repeated_as_a_whole() -> None:
+    """Up and down, and once more up and down, over the loads that the first climb came to."""
+    stints = put_on(planned(mode="sweep", batch_instances=(1,), repeats=2))
+    loads = [stint.load for stint in stints]
+    once = loads[: len(loads) // 2]
+    assert loads == once + once
+    assert once == once[::-1]
+    assert [load.connections for load in once[:3]] == [1, 2, 4]
