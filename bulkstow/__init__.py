@@ -53,10 +53,11 @@ async def upload(
     used or a source that is not there, and RunStopped
     (LoginRefused, DestinationRefused, LedgerError) for what no retry mends. Protocol: PS3.18 §10.5.
     """
-    from bulkstow.config import DestinationSettings, UploadSettings, parse_span
+    from bulkstow.config import DestinationSettings, UploadSettings
     from bulkstow.engine.local import Job, run
     from bulkstow.progress.display import display
     from bulkstow.progress.tally import Tally
+    from bulkstow.quantities import parse_span
 
     try:
         span = parse_span(str(concurrency))

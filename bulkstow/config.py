@@ -10,11 +10,9 @@ This module opens no file and makes no connection.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -22,78 +20,24 @@ from urllib.parse import urlsplit
 from cyclopts import Group, Parameter, Token
 
 from bulkstow.errors import ConfigurationError
+from bulkstow.quantities import (
+    AUTO,
+    Span,
+    Timetable,
+    parse_duration_s,
+    parse_per_second,
+    parse_size_bytes,
+    parse_span,
+    parse_timetable,
+    require_positive,
+    show_duration,
+    show_size,
+)
 
-_SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-_BIT_UNITS = {"BIT": 1 / 8, "KBIT": 10**3 / 8, "MBIT": 10**6 / 8, "GBIT": 10**9 / 8}
-_TIME_UNITS = {"": 1.0, "MS": 0.001, "S": 1.0, "M": 60.0, "MIN": 60.0, "H": 3600.0, "D": 86400.0}
-_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
-_HOURS = re.compile(r"\s*([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})\s*")
-_DAY_S = 24 * 3600
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token (RFC 9110 §5.6.2)."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What a field's value must not hold (RFC 9110 §5.5); a tab it may."""
-
-
-def parse_size_bytes(text: str) -> int:
-    """Return bytes: `16MiB`, `1.5 GB`, `4096`. Raises ValueError for anything else."""
-    return int(_quantity(text, _SIZE_UNITS, "a size such as 16MiB, 500MB or 4096"))
-
-
-def parse_duration_s(text: str) -> float:
-    """Return seconds: `30s`, `500ms`, `5m`, `2h`, `90`. Raises ValueError for anything else."""
-    return _quantity(text, _TIME_UNITS, "a time such as 30s, 5m or 500ms")
-
-
-def parse_rate_bytes_per_s(text: str) -> float | None:
-    """Return bytes a second: `50MiB/s`, `400Mbit/s`; None for `unlimited`.
-
-    Raises ValueError for anything else, and for `Mb/s`: with a small b some mean bits and some bytes.
-    """
-    expected = "a rate such as 50MiB/s, 400Mbit/s or unlimited"
-    if text.strip() == "unlimited":
-        return None
-    amount, _, unit = text.strip().rpartition("/")
-    if unit.upper() != "S" or re.search(r"[0-9 b]$", amount):
-        raise ValueError(f"{text!r} is not {expected}")
-    return _quantity(amount, _SIZE_UNITS | _BIT_UNITS, expected)
-
-
-def show_size(size_bytes: float | None) -> str:
-    """Return a size as a person reads it: `16MiB`, `1.05GB` where no power of two fits."""
-    if size_bytes is None:
-        return "unlimited"
-    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if factor <= size_bytes < 1024 * factor and size_bytes % factor == 0:
-            return f"{int(size_bytes) // factor}{unit}"
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size_bytes >= factor:
-            count = size_bytes / factor
-            return f"{count:.3g}{unit}" if count < 999.5 else f"{count:.0f}{unit}"  # .3g would make it 1e+03
-    return f"{size_bytes:.0f}B"
-
-
-def show_duration(duration_s: float) -> str:
-    """Return a time as a person reads it: `850ms`, `12.3s`, `4m05s`, `3h20m`."""
-    if duration_s < 1:
-        return f"{duration_s * 1000:.0f}ms"
-    if duration_s < 60:
-        return f"{duration_s:.3g}s"
-    minutes, seconds = divmod(round(duration_s), 60)
-    if minutes < 60:
-        return f"{minutes}m{seconds:02d}s" if seconds else f"{minutes}m"
-    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes % 60 else f"{minutes // 60}h"
-
-
-def _quantity(text: str, units: dict[str, float] | dict[str, int], expected: str) -> float:
-    match = _QUANTITY.fullmatch(text)
-    if match is None or match[2].upper() not in units:
-        raise ValueError(f"{text!r} is not {expected}")
-    quantity = float(match[1]) * units[match[2].upper()]
-    if not math.isfinite(quantity):
-        raise ValueError(f"{match[1][:20]}… is too large: expected {expected}")
-    return quantity
 
 
 def _size_token(_type: object, tokens: Sequence[Token]) -> int:
@@ -131,131 +75,8 @@ def _patience_token(_type: object, tokens: Sequence[Token]) -> float | None:
     return None if tokens[0].value == "never" else parse_duration_s(tokens[0].value)
 
 
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ConfigurationError(f"{name} {value:g}: expected more than 0")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From `lowest` to `highest` at once; where they differ, bulkstow finds the number that serves best.
-
-    Raises ConfigurationError for a span with nothing in it.
-    """
-
-    lowest: int
-    highest: int
-
-    def __post_init__(self) -> None:
-        _positive("--concurrency", self.lowest)
-        if self.highest < self.lowest:
-            raise ConfigurationError(f"--concurrency {self}: expected the smaller number first")
-
-    def __str__(self) -> str:
-        if self == AUTO:
-            return "auto"
-        return str(self.lowest) if self.lowest == self.highest else f"{self.lowest}-{self.highest}"
-
-
-AUTO = Span(1, 32)
-"""Orthanc's knee is at 4 on 2 cores. The bound keeps memory (two reads of 1 MiB for each request) and descriptors few;
-who has a server that takes more says so."""
-
-
-def parse_span(text: str) -> Span:
-    """Return a span: `auto`, `8` (just that) or `2-32`. Raises ValueError for anything else."""
-    match = re.fullmatch(r"\s*([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?\s*", text)
-    if text.strip() == "auto":
-        return AUTO
-    if match is None:
-        raise ValueError(f"{text!r} is not 'auto', a whole number, or a span such as 2-32")
-    return Span(int(match[1]), int(match[2] or match[1]))
-
-
 def _span_token(_type: object, tokens: Sequence[Token]) -> Span:
     return parse_span(tokens[0].value)
-
-
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """A time of every day, in seconds since midnight, and what may be sent in it; over midnight where it ends first.
-
-    Raises ConfigurationError for one without length.
-    """
-
-    from_s: int
-    until_s: int
-    bytes_per_s: float | None
-
-    def __post_init__(self) -> None:
-        if self.from_s == self.until_s:
-            raise ConfigurationError(
-                "--bandwidth: a time of day ends as it begins; give a rate alone for the whole day"
-            )
-
-    def __contains__(self, time_of_day_s: float) -> bool:
-        if self.from_s < self.until_s:
-            return self.from_s <= time_of_day_s < self.until_s
-        return time_of_day_s >= self.from_s or time_of_day_s < self.until_s
-
-
-@dataclass(frozen=True, slots=True)
-class Timetable:
-    """Bytes that may be sent a second, by the local time of day; None is unlimited.
-
-    Raises ConfigurationError for hours that overlap and rates that let nothing through.
-    """
-
-    hours: tuple[Hours, ...] = ()
-    otherwise_bytes_per_s: float | None = None
-    written: str = field(default="", compare=False)
-    """As the user gave it."""
-
-    def __post_init__(self) -> None:
-        for rate in (self.otherwise_bytes_per_s, *(hours.bytes_per_s for hours in self.hours)):
-            _positive("--bandwidth", math.inf if rate is None else rate)
-        for one, other in combinations(self.hours, 2):
-            if one.from_s in other or other.from_s in one:
-                raise ConfigurationError(f"--bandwidth {self}: two of its times overlap; give each hour one rate")
-
-    def rate_at(self, time_of_day_s: float) -> float | None:
-        """Return bytes a second at a time of the day, in seconds since midnight; None is unlimited."""
-        for hours in self.hours:
-            if time_of_day_s in hours:
-                return hours.bytes_per_s
-        return self.otherwise_bytes_per_s
-
-    def __str__(self) -> str:
-        return self.written
-
-
-def parse_timetable(text: str) -> Timetable | None:
-    """Return what `50MiB/s`, `08:00-18:00=10MiB/s` or `08:00-18:00=10MiB/s,100MiB/s` say; None for `unlimited`.
-
-    Times are local, and may go over midnight; a rate without them is that of all other times. Raises ValueError for
-    anything else.
-    """
-    if text.strip() == "unlimited":
-        return None
-    hours: list[Hours] = []
-    otherwise: list[float | None] = []
-    for entry in text.split(","):
-        when, equals, rate = entry.rpartition("=")
-        if equals:
-            hours.append(Hours(*_parse_hours(when), parse_rate_bytes_per_s(rate)))
-        else:
-            otherwise.append(parse_rate_bytes_per_s(rate))
-    if len(otherwise) > 1:
-        raise ValueError(f"{text!r} has {len(otherwise)} rates without a time: expected one at most")
-    return Timetable(tuple(hours), otherwise[0] if otherwise else None, text.strip())
-
-
-def _parse_hours(text: str) -> tuple[int, int]:
-    match = _HOURS.fullmatch(text)
-    from_s, until_s = (int(match[n]) * 3600 + int(match[n + 1]) * 60 for n in (1, 3)) if match else (0, 2 * _DAY_S)
-    if match is None or max(int(match[2]), int(match[4])) > 59 or from_s >= _DAY_S or until_s > _DAY_S:
-        raise ValueError(f"{text!r} is not a time of day such as 08:00-18:00 or 22:00-06:00")
-    return from_s, until_s
 
 
 def _timetable_token(_type: object, tokens: Sequence[Token]) -> Timetable | None:
@@ -263,8 +84,7 @@ def _timetable_token(_type: object, tokens: Sequence[Token]) -> Timetable | None
 
 
 def _requests_token(_type: object, tokens: Sequence[Token]) -> float | None:
-    text = tokens[0].value.strip()
-    return None if text == "unlimited" else _quantity(text, {"": 1.0}, "a number such as 20 or 0.5, or unlimited")
+    return parse_per_second(tokens[0].value)
 
 
 def _show_limit(limit: object) -> str:
@@ -392,9 +212,9 @@ class DestinationSettings:
             raise ConfigurationError("--user, --bearer-file and --bearer-command: one login at a time")
         if self.client_key and not self.client_cert:
             raise ConfigurationError("--client-key without --client-cert")
-        _positive("--connect-timeout", self.connect_timeout_s)
-        _positive("--stall-timeout", self.stall_timeout_s)
-        _positive("--thinking-timeout", self.thinking_timeout_s)
+        require_positive("--connect-timeout", self.connect_timeout_s)
+        require_positive("--stall-timeout", self.stall_timeout_s)
+        require_positive("--thinking-timeout", self.thinking_timeout_s)
 
     def _check_header_names(self) -> None:
         names = [line.partition(":")[0].strip().lower() for line in self.header]
@@ -457,8 +277,8 @@ class UploadSettings:
     """Write the run's figures as one JSON object to this file, or '-' for standard output."""
 
     def __post_init__(self) -> None:
-        _positive("--per-study", self.per_study)
-        _positive("--read-concurrency", self.read_concurrency)
+        require_positive("--per-study", self.per_study)
+        require_positive("--read-concurrency", self.read_concurrency)
         for name, limit in (
             ("--batch-bytes", self.batch_bytes),
             ("--batch-instances", self.batch_instances),
@@ -466,6 +286,6 @@ class UploadSettings:
             ("--give-up-after", self.give_up_after_s),
         ):
             if limit is not None and limit != "auto":
-                _positive(name, limit)
+                require_positive(name, limit)
         if self.retries < 0:
             raise ConfigurationError(f"--retries {self.retries}: expected 0 or more")

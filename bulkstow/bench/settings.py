@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter, Token
 
-from bulkstow.config import Count, SizeLimit, Switch, parse_duration_s, show_duration
+from bulkstow.config import Count, SizeLimit, Switch
 from bulkstow.errors import ConfigurationError
+from bulkstow.quantities import parse_duration_s, show_duration
 
 
 def parse_counts(text: str) -> tuple[int, ...] | None:

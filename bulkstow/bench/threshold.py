@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bulkstow.bench.result import Judged, Percentiles, Point, Result
-from bulkstow.config import parse_duration_s
 from bulkstow.errors import ConfigurationError
+from bulkstow.quantities import parse_duration_s
 
 _FORM = re.compile(r"\s*([a-z_0-9.]+)\s*(<=|>=|<|>)\s*(\S(?:.*\S)?)\s*")
 

@@ -19,12 +19,12 @@ import aiofiles
 import anyio
 import anyio.to_thread
 
-from bulkstow.config import show_duration
 from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.contents import BodyReader, Contents, Files, Place, SourceChanged, segments
 from bulkstow.destination.courier import TURN_BYTES, Courier, Halt
 from bulkstow.destination.outlet import Outlet
 from bulkstow.model import Instance, Spent
+from bulkstow.quantities import show_duration
 from bulkstow.wire.multipart import body_length
 
 READ_BYTES = 2**20

@@ -20,7 +20,7 @@ from typing import Protocol, Self, TypeVar, cast
 
 import anyio
 
-from bulkstow.config import DestinationSettings, show_duration
+from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.auth import Auth, secrets_of
@@ -29,6 +29,7 @@ from bulkstow.destination.contents import Contents, Files
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
+from bulkstow.quantities import show_duration
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 THINKING_S_PER_MIB = 1.0

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import anyio
 
-from bulkstow.config import Timetable
 from bulkstow.policy.pacing import Pacer
+from bulkstow.quantities import Timetable
 
 SMALLEST_PIECE_BYTES = 512
 """Below 25 kB/s a fiftieth of a second would be a packet that is mostly head; every IPv4 link takes a packet with so

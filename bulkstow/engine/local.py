@@ -19,7 +19,7 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
-from bulkstow.config import DestinationSettings, Span, UploadSettings
+from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
@@ -33,6 +33,7 @@ from bulkstow.policy.bottleneck import bottleneck
 from bulkstow.progress.display import Display
 from bulkstow.progress.events import Taken, Timed
 from bulkstow.progress.tally import Tally
+from bulkstow.quantities import Span
 from bulkstow.source.listing import PatientStream, read_list
 from bulkstow.source.walk import check_sources, walk
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from bulkstow.config import show_duration
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import DestinationRefused, RunStopped
 from bulkstow.model import Reply
@@ -21,6 +20,7 @@ from bulkstow.policy.errands import Ask, Errand, Pressure
 from bulkstow.policy.retry import Breaker
 from bulkstow.policy.settlement import is_absence
 from bulkstow.progress.events import Outage, Reporter
+from bulkstow.quantities import show_duration
 
 
 @dataclass(slots=True)

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from bulkstow.config import show_duration, show_size
 from bulkstow.model import Fate, Summary
 from bulkstow.policy.bottleneck import Bottleneck
 from bulkstow.progress.tally import Tally
+from bulkstow.quantities import show_duration, show_size
 
 
 def closing(summary: Summary, tally: Tally, ledger: Path) -> str:

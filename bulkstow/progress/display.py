@@ -14,10 +14,10 @@ from typing import Literal, Protocol, TextIO
 
 from tqdm import tqdm
 
-from bulkstow.config import show_duration, show_size
 from bulkstow.policy.bottleneck import Bottleneck, Usage, bottleneck
 from bulkstow.progress.pace import WINDOW_S, Pace
 from bulkstow.progress.tally import Tally
+from bulkstow.quantities import show_duration, show_size
 
 BAR_INTERVAL_S = 0.2
 LINE_INTERVAL_S = 30.0

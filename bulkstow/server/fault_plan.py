@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from bulkstow.config import parse_duration_s, parse_size_bytes, show_size
 from bulkstow.errors import ConfigurationError
+from bulkstow.quantities import parse_duration_s, parse_size_bytes, show_size
 from bulkstow.server.catalogue import is_uid
 from bulkstow.server.faults import OF_INSTANCES, Kind, Plan, PlannedFault
 

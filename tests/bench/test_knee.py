@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from bulkstow.bench.knee import LAST_RUNGS, highest_rate, knee, ladder, next_load, upload_flags
 from bulkstow.bench.result import Load, Percentiles, Point
-from bulkstow.config import UploadSettings, parse_size_bytes, parse_span
+from bulkstow.config import UploadSettings
+from bulkstow.quantities import parse_size_bytes, parse_span
 from tests.bench.measurements import point, times
 
 CT_BYTES = 525_544

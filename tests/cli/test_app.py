@@ -26,9 +26,10 @@ from bulkstow.cli.demo import demo
 from bulkstow.cli.report import report
 from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
-from bulkstow.config import DestinationSettings, Hours, Span, Timetable, UploadSettings
+from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.engine.local import Job
 from bulkstow.ledger import Ledger
+from bulkstow.quantities import Hours, Span, Timetable
 from bulkstow.server.login import Login
 from tests.archives import write_instance
 from tests.cli.command import PATIENCE_S, call, names_in, nobody, served

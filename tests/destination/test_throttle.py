@@ -6,9 +6,9 @@ import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from bulkstow.config import Timetable, parse_timetable
 from bulkstow.destination.throttle import SMALLEST_PIECE_BYTES, Throttle, local_time_of_day_s
 from bulkstow.policy.pacing import BURST_S
+from bulkstow.quantities import Timetable, parse_timetable
 from tests.virtual_time import BACKEND
 
 pytestmark = pytest.mark.anyio

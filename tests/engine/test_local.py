@@ -12,13 +12,14 @@ import anyio.lowlevel
 import pytest
 from aiohttp import web
 
-from bulkstow.config import DestinationSettings, Span, UploadSettings
+from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.engine.local import Job, _distinct, run, summary_of
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Candidate, Fate, Outcome, StoreResponse
 from bulkstow.progress.events import Known, Recorded, Taken
 from bulkstow.progress.tally import Tally
+from bulkstow.quantities import Span
 from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage

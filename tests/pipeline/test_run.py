@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkstow.config import Span, UploadSettings
+from bulkstow.config import UploadSettings
 from bulkstow.errors import DestinationRefused, LedgerError, RunStopped
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Batch, Cause, Fate, Instance, Interruption, Referenced, Reply, Result, Spoiled, StoreResponse
@@ -20,6 +20,7 @@ from bulkstow.policy.batch_size import BatchSize, Sample
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.progress.tally import Tally
+from bulkstow.quantities import Span
 from bulkstow.source.walk import walk
 from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import SECONDARY_CAPTURE, part10

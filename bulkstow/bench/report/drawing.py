@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from html import escape
 
 from bulkstow.bench.report.words import duration
-from bulkstow.config import show_duration
 from bulkstow.progress.closing import shown
+from bulkstow.quantities import show_duration
 
 CHARACTER_PX = 7.3
 """A character of 12 px text, to leave out labels that would touch: the mean of the labels of our sample reports in

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bulkstow.bench.report.drawing import tag, text
 from bulkstow.bench.report.words import counted, drift_words, duration, figure, load_words, share, time_of
 from bulkstow.bench.result import Ceiling, Point, Result
-from bulkstow.config import show_size
+from bulkstow.quantities import show_size
 
 
 def headline(result: Result) -> str:

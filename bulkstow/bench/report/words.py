@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulkstow.bench.result import Drift, Load, Percentiles
-from bulkstow.config import show_duration, show_size
+from bulkstow.quantities import show_duration, show_size
 
 NONE = "—"
 """What stands where nothing was measured: a zero would be a claim."""
