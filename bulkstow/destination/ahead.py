@@ -22,6 +22,10 @@ SLOW_BYTES_PER_S = 200e6
 0.5 MB takes 0.1 ms, one of 55 MB 20 ms. Who is asked for much at 200 MB/s is busy, and asking ahead makes it no faster.
 """
 
+SLOW_TURNS = 4
+"""So many in a row, of whatever bodies: a thread may have waited for the interpreter, 5 ms each time; on a slow disk
+every turn is slow."""
+
 QUICK_S = 0.0005
 QUICK_BYTES_PER_S = 1e9
 """A fetch that takes less than both together found its file in memory: 4 MiB take 1 ms there, 256 KiB 0.05 ms."""
@@ -49,12 +53,17 @@ class ReadAhead:
     def __init__(self, readers: Executor) -> None:
         self._readers = readers
         self._is_slow = False
+        self._slow_turns = 0
         self._quick_fetches = 0
         self._fetches: set[Future[None]] = set()
 
     def learn(self, files: int, size_bytes: int, reading_s: float) -> None:
-        """Take that a body had to wait so long for so many files, and so many bytes of them."""
-        if files and reading_s > files * SLOW_S + size_bytes / SLOW_BYTES_PER_S and not self._is_slow:
+        """Take that so many files of a body, and so many bytes of them, took so long to read."""
+        if not files:
+            return  # a part of a large file says nothing of the next one
+        was_slow = reading_s > files * SLOW_S + size_bytes / SLOW_BYTES_PER_S
+        self._slow_turns = self._slow_turns + 1 if was_slow else 0
+        if self._slow_turns >= SLOW_TURNS and not self._is_slow:
             self._is_slow = True
             self._quick_fetches = 0
 
@@ -66,7 +75,8 @@ class ReadAhead:
         """Have a file fetched, if that is worth it and not too much is being fetched."""
         if not self._is_slow:
             return None
-        self._fetches = {fetch for fetch in self._fetches if not fetch.done()}
+        if len(self._fetches) >= FETCHES_AT_ONCE:
+            self._fetches = {fetch for fetch in self._fetches if not fetch.done()}
         if len(self._fetches) >= FETCHES_AT_ONCE:
             return None
         fetch = self._readers.submit(self._fetch, instance.candidate.location)
@@ -91,6 +101,13 @@ class Lookout:
         self._instances = instances
         self._fetches: list[Future[None]] = []
         self._asked_for = 0
+        self._seen = (0, 0, 0.0)
+
+    def see(self, place: int, read_bytes: int, reading_s: float) -> None:
+        """Take how far the body has come, and what reading so far took."""
+        place_before, bytes_before, before_s = self._seen
+        self._seen = place, read_bytes, reading_s
+        self._ahead.learn(place - place_before, read_bytes - bytes_before, reading_s - before_s)
 
     def keep_ahead(self, place: int) -> None:
         """Ask for what comes after the file at `place`."""

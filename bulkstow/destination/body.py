@@ -59,6 +59,22 @@ class Throttle(Protocol):
         """Take back what was admitted and did not leave."""
 
 
+class Source(Protocol):
+    """Who reads a body in threads."""
+
+    @property
+    def read_bytes(self) -> int:
+        """How many so far."""
+
+    @property
+    def reading_s(self) -> float:
+        """What that took, once a thread was at it."""
+
+    @property
+    def waited_s(self) -> float:
+        """What a thread waited meanwhile, for the socket."""
+
+
 class Body:
     """One request's body; every `write` begins it anew.
 
@@ -203,7 +219,7 @@ class Body:
         self._look_ahead()
         try:
             while True:
-                with self._reading():
+                with self._reading(reader):
                     count = await asyncio.wrap_future(reading)
                 if not count:
                     return
@@ -258,21 +274,16 @@ class Body:
             self._lookout.keep_ahead(self._place.number)
 
     @contextmanager
-    def _reading(self, courier: Courier | None = None) -> Iterator[None]:
-        """Count a wait for a thread as reading, but for what a courier waited for the socket."""
-        number, started_s = self._place.number, time.perf_counter()
-        before_s, before_bytes = (0.0, 0) if courier is None else (courier.waited_s, courier.sent_bytes)
+    def _reading(self, source: Source) -> Iterator[None]:
+        """Count what a wait for a thread is spent on; that others had it first is not the disk's fault."""
+        started_s, read_before_s, waited_before_s = time.perf_counter(), source.reading_s, source.waited_s
         try:
             yield
         finally:
-            waited_s, read_bytes = 0.0, READ_BYTES
-            if courier is not None:
-                waited_s, read_bytes = courier.waited_s - before_s, courier.sent_bytes - before_bytes
-            reading_s = time.perf_counter() - started_s - waited_s
-            self._sending_s += waited_s
-            self._reading_s += reading_s
-            if self._ahead is not None:
-                self._ahead.learn(self._place.number - number, read_bytes, reading_s)
+            self._sending_s += source.waited_s - waited_before_s
+            self._reading_s += min(source.reading_s - read_before_s, time.perf_counter() - started_s)
+            if self._lookout is not None:
+                self._lookout.see(self._place.number, source.read_bytes, source.reading_s)
 
 
 async def _ended(turn: Future[Halt]) -> Halt:

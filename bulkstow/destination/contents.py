@@ -8,6 +8,7 @@ stored). Everything here blocks, and belongs into a thread; nothing here knows o
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -186,9 +187,22 @@ class BodyReader:
         self._drawn = drawn
         self._segment: Segment = memoryview(b"")
         self._offset = 0
+        self.read_bytes = 0
+        self.reading_s = 0.0
+        self.waited_s = 0.0
+        """Nothing else is waited for in here."""
 
     def read_into(self, view: memoryview) -> int:
         """Fill the view as far as the body goes, and return how far. Raises SourceChanged."""
+        started_s = time.perf_counter()
+        try:
+            filled = self._read_into(view)
+        finally:
+            self.reading_s += time.perf_counter() - started_s
+        self.read_bytes += filled
+        return filled
+
+    def _read_into(self, view: memoryview) -> int:
         filled = 0
         while filled < len(view):
             segment, offset = self._segment, self._offset

@@ -58,6 +58,17 @@ class Courier:
         self.sent_bytes = 0
         self.waited_s = 0.0
         """For the socket, within turns."""
+        self._carried_s = 0.0
+
+    @property
+    def read_bytes(self) -> int:
+        """What has been read, as all of it has been sent."""
+        return self.sent_bytes
+
+    @property
+    def reading_s(self) -> float:
+        """The time of all turns, but for what they waited for the socket."""
+        return self._carried_s - self.waited_s
 
     def fileno(self) -> int:
         """Return the socket's number, to wait for it."""
@@ -68,8 +79,13 @@ class Courier:
 
         Blocks on the disk. Raises SourceChanged, and OSError when the connection is lost.
         """
-        end_bytes = self.sent_bytes + turn_bytes
-        end_s = time.perf_counter() + TURN_S
+        started_s = time.perf_counter()
+        try:
+            return self._carry(self.sent_bytes + turn_bytes, started_s + TURN_S)
+        finally:
+            self._carried_s += time.perf_counter() - started_s
+
+    def _carry(self, end_bytes: int, end_s: float) -> Halt:
         while not self._given_up and time.perf_counter() < end_s:
             if self._segment is None:
                 self._segment, self._offset = next(self._drawn, None), 0

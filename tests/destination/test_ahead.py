@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from bulkstow.destination import ahead
-from bulkstow.destination.ahead import AHEAD_FILES, QUICK_FETCHES, SLOW_S, ReadAhead
+from bulkstow.destination.ahead import AHEAD_FILES, QUICK_FETCHES, SLOW_S, SLOW_TURNS, ReadAhead
 from bulkstow.model import Candidate, Instance
 from tests.archives import header
 
@@ -38,15 +38,25 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return locations
 
 
+def find_slow(reading: ReadAhead) -> None:
+    """Have it learn that the storage is slow."""
+    for _ in range(SLOW_TURNS):
+        reading.learn(1, 1000, SLOW_S * 2)
+
+
 INSTANCES = [Instance(Candidate(f"/archive/{n}", 1000, 0), header(n)) for n in range(100)]
 
 
 def test_nothing_is_fetched_from_fast_storage(readers: ThreadPoolExecutor, fetched: list[str]) -> None:
     """As long as files come quickly nobody reads them twice."""
     reading = ReadAhead(readers)
-    reading.learn(10, 5_000_000, 10 * SLOW_S / 2)
-    reading.learn(0, 16_000_000, 60.0)  # a part of one large file says nothing of the next
-    reading.learn(2, 16_000_000, 0.05)  # large ones take their time, from memory too
+    for _ in range(SLOW_TURNS):
+        reading.learn(10, 5_000_000, 10 * SLOW_S / 2)
+        reading.learn(0, 16_000_000, 60.0)  # a part of one large file says nothing of the next
+        reading.learn(2, 16_000_000, 0.05)  # large ones take their time, from memory too
+    for _ in range(SLOW_TURNS):
+        for turn_s in [SLOW_S * 2] * (SLOW_TURNS - 1) + [0.0]:
+            reading.learn(1, 1000, turn_s)  # one that was slow now and then
     reading.begin(INSTANCES).keep_ahead(0)
     readers.shutdown()
     assert fetched == []
@@ -55,7 +65,7 @@ def test_nothing_is_fetched_from_fast_storage(readers: ThreadPoolExecutor, fetch
 def test_the_next_files_are_fetched_from_slow_storage(readers: ThreadPoolExecutor, fetched: list[str]) -> None:
     """Each file behind the body's place is asked for once, in order, and no more than so many ahead of it."""
     reading = ReadAhead(readers)
-    reading.learn(10, 10_000, 10 * SLOW_S * 2)
+    find_slow(reading)
     lookout = reading.begin(INSTANCES)
     for place in (0, 0, 5, 3, 80):
         lookout.keep_ahead(place)
@@ -71,7 +81,7 @@ def test_what_was_not_begun_is_not_fetched_for_a_body_that_ended(
     disk = threading.Event()
     readers.submit(disk.wait)
     reading = ReadAhead(readers)
-    reading.learn(1, 1000, SLOW_S * 2)
+    find_slow(reading)
     lookout = reading.begin(INSTANCES)
     lookout.keep_ahead(0)
     lookout.end()
@@ -86,13 +96,13 @@ def test_storage_that_has_become_fast_is_left_alone(
     """When what is fetched is there already, time after time, fetching ends; until the storage is slow again."""
     monkeypatch.setattr(ahead, "QUICK_S", 60.0)
     reading = ReadAhead(readers)
-    reading.learn(1, 1000, SLOW_S * 2)
+    find_slow(reading)
     for _ in range(QUICK_FETCHES):
         fetch = reading.fetch(INSTANCES[0])
         assert fetch is not None
         fetch.result()
     assert reading.fetch(INSTANCES[0]) is None
-    reading.learn(1, 1000, SLOW_S * 2)
+    find_slow(reading)
     assert reading.fetch(INSTANCES[0]) is not None
 
 
@@ -106,7 +116,7 @@ def test_a_fetch_is_quick_for_its_bytes(
     clock = itertools.count(0.0, fetching_s)  # looked at before and after each fetch
     monkeypatch.setattr(ahead, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     reading = ReadAhead(readers)
-    reading.learn(1, 1000, SLOW_S * 2)
+    find_slow(reading)
     for _ in range(QUICK_FETCHES):
         fetch = reading.fetch(Instance(large, header(1)))
         assert fetch is not None
@@ -119,7 +129,7 @@ def test_files_that_cannot_be_read_are_not_our_affair(readers: ThreadPoolExecuto
     (tmp_path / "0").touch()
     (tmp_path / "1").write_bytes(bytes(ahead.FETCH_BYTES + 1))
     reading = ReadAhead(readers)
-    reading.learn(1, 1000, SLOW_S * 2)
+    find_slow(reading)
     for name in ("0", "1", "2"):
         fetch = reading.fetch(Instance(Candidate(str(tmp_path / name), 1, 0), header(1)))
         assert fetch is not None
