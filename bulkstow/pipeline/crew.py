@@ -3,7 +3,8 @@
 Owns how many. Python runs one thread at a time; each that has work takes the interpreter from the others whenever they
 read or send, and that costs more than the work: 8,000 CT slices with eight threads at once cost 67,000 switches and
 half of the processor's time. But a thread that waits for a disk takes nothing from anybody, and the next must not wait
-with it. So one hand takes job after job, and when it has been at the same job for a while the next hand lends it help.
+with it. So one hand takes job after job, and when it has been at the same job for a while without using the processor,
+the next hand lends it help.
 """
 
 from __future__ import annotations
@@ -14,47 +15,113 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 HELD_UP_S = 0.003
-"""About the longest that a job takes on warm files: 32 heads take 0.5 ms, 16 MiB into a socket of this machine 3 ms;
-shorter than a disk's seek, or a round trip to a file server that is busy. A turn that waits for a slow network counts
-as held up, too: it leaves the interpreter to others."""
+"""Shorter than a disk's seek, or a round trip to a file server that is busy; 32 warm heads take 0.5 ms."""
+
+AT_WORK_SHARE = 0.25
+"""Of a job's time: who uses the processor for so much of it is at work, however long it takes. 16 MiB into a socket
+take 3 to 12 ms and nearly all of them the processor, and a second hand made 4.2 GB a quarter slower; 5 ms for a disk
+use 0.2 ms of it. A turn that waits for a slow network uses none, and counts as held up: it leaves the interpreter to
+others."""
+
+ERRANDS_AT_ONCE = 4
+"""The walk, claims, outcomes for the ledger, the size that a server refused: of each one at a time."""
+
+_TELLS = hasattr(time, "pthread_getcpuclockid")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Crew(Executor):
-    """Up to `hands` threads; `submit` belongs to the event loop that is running."""
+class AtJob:
+    """A hand from when it took its job; belongs to the hand, and others may look."""
 
-    def __init__(self, hands: int) -> None:
-        self._most = hands
-        self._threads = ThreadPoolExecutor(hands, thread_name_prefix="hand")
+    def __init__(self) -> None:
+        # Not every system tells a thread's time to others (macOS); there, whoever takes long is held up.
+        self._clock = time.pthread_getcpuclockid(threading.get_ident()) if _TELLS else None
+        self._began_s, self._used_before_s = time.perf_counter(), self._used_s
+
+    @property
+    def _used_s(self) -> float:
+        """Of the processor, since the thread began."""
+        return 0.0 if self._clock is None else time.clock_gettime(self._clock)
+
+    @property
+    def is_held_up(self) -> bool:
+        """It has been at the job for a while, and mostly waited."""
+        elapsed_s = time.perf_counter() - self._began_s
+        return elapsed_s > HELD_UP_S and self._used_s - self._used_before_s < AT_WORK_SHARE * elapsed_s
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done, and whether it counts among those that read."""
+
+    run: Callable[[], None]
+    future: Future[Any]
+    reads: bool
+
+
+class Crew(Executor):
+    """Threads for everything that blocks in a run; belongs to the event loop that is running.
+
+    `submit` is for what reads the files' contents: so many of these jobs as there are `readers` are under way at once,
+    at most. What else blocks goes to `errands`, and waits for no reader: a disk that hangs does not keep an answer from
+    being recorded.
+    """
+
+    def __init__(self, readers: int) -> None:
+        self._most_reading = readers
+        self._threads = ThreadPoolExecutor(readers + ERRANDS_AT_ONCE, thread_name_prefix="hand")
         self._lock = threading.Lock()
-        self._jobs: deque[tuple[Future[Any], Callable[[], None]]] = deque()
+        self._reads: deque[Job] = deque()
+        self._errands: deque[Job] = deque()
+        self._reading = 0
         self._hands = 0
-        self._began_s: dict[int, float] = {}
-        """When each hand took its job, by thread."""
+        self._at_jobs: dict[int, AtJob] = {}
+        """By thread; none of them ends while it is in here."""
         self._is_watching = False
+        self.errands = Errands(self)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a job done when a hand is free."""
+        """Have something read when a hand is free."""
+        return self._add(self._reads, partial(fn, *args, **kwargs))
+
+    def run_errand(self, errand: Callable[[], T]) -> Future[T]:
+        """Have an errand done when a hand is free, before what is to be read: whole lists and batches wait for it."""
+        return self._add(self._errands, errand)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs."""
+        if cancel_futures:
+            with self._lock:
+                waiting = [*self._errands, *self._reads]
+                self._errands.clear()
+                self._reads.clear()
+            for job in waiting:
+                job.future.cancel()
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def _add(self, jobs: deque[Job], do: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
 
-        def job() -> None:
+        def run() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(fn(*args, **kwargs))
+                future.set_result(do())
             except BaseException as error:  # noqa: BLE001 - it is the caller's to see
                 future.set_exception(error)
 
         with self._lock:
-            self._jobs.append((future, job))
+            jobs.append(Job(run, future, reads=jobs is self._reads))
             is_idle = self._hands == 0
             self._hands += is_idle
         if is_idle:
@@ -64,30 +131,26 @@ class Crew(Executor):
             asyncio.get_running_loop().call_later(HELD_UP_S, self._watch)
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs."""
-        if cancel_futures:
-            with self._lock:
-                waiting, self._jobs = self._jobs, deque()
-            for future, _ in waiting:
-                future.cancel()
-        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
-
     def _watch(self) -> None:
         """Lend a hand where jobs wait and all hands are held up; look again as long as jobs wait."""
         with self._lock:
-            self._is_watching = bool(self._jobs)
-            is_short = self._is_watching and self._hands < self._most and not self._is_any_at_work()
+            self._is_watching = bool(self._errands or self._reads)
+            is_short = self._next_jobs() is not None and not self._is_any_at_work()
             self._hands += is_short
         if is_short:
             self._threads.submit(self._work)
         if self._is_watching:
             asyncio.get_running_loop().call_later(HELD_UP_S, self._watch)
 
+    def _next_jobs(self) -> deque[Job] | None:
+        """Return where the next job is to be taken from; None where none may be begun."""
+        if self._errands:
+            return self._errands
+        return self._reads if self._reads and self._reading < self._most_reading else None
+
     def _is_any_at_work(self) -> bool:
-        """Some hand took its job a moment ago; the others wait for their disks."""
-        since_s = time.perf_counter() - HELD_UP_S
-        return any(began_s > since_s for began_s in self._began_s.values())
+        """Some hand is at work; the others wait for their disks."""
+        return not all(hand.is_held_up for hand in self._at_jobs.values())
 
     def _work(self) -> None:
         """Take job after job, until none is left, or they are quick and another hand is at work.
@@ -95,16 +158,31 @@ class Crew(Executor):
         Who was held up stays: the next job will be, too.
         """
         me = threading.get_ident()
+        job: Job | None = None
         while True:
             with self._lock:
-                began_s = self._began_s.pop(me, None)
-                was_held_up = began_s is not None and time.perf_counter() - began_s > HELD_UP_S
-                if not self._jobs or (not was_held_up and self._is_any_at_work()):
+                last = self._at_jobs.pop(me, None)
+                self._reading -= job is not None and job.reads
+                was_held_up = last is not None and last.is_held_up
+                jobs = self._next_jobs()
+                if jobs is None or (not was_held_up and self._is_any_at_work()):
                     self._hands -= 1
                     return
-                _, job = self._jobs.popleft()
-                self._began_s[me] = time.perf_counter()
-            job()
+                job = jobs.popleft()
+                self._reading += job.reads
+                self._at_jobs[me] = AtJob()
+            job.run()
+
+
+class Errands(Executor):
+    """The errands of a crew, as an executor."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have an errand done."""
+        return self._crew.run_errand(partial(fn, *args, **kwargs))
 
 
 async def by(crew: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import anyio
-import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkstow.destination.stow import Destination
@@ -19,6 +18,7 @@ from bulkstow.errors import RunStopped
 from bulkstow.ledger import Ledger
 from bulkstow.model import Attempt, Batch, Cause, Interruption, Outcome, Reply, Result, Spoiled
 from bulkstow.pipeline.claims import Claims
+from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
 from bulkstow.policy import batch_size, concurrency
@@ -47,6 +47,7 @@ class Delivery:
     batch_size: BatchSize
     backoff: Backoff
     rules: Rules
+    crew: Crew
     ledger: Ledger
     reporter: Reporter
     concurrency: Concurrency
@@ -149,11 +150,12 @@ class Delivery:
         ceiling_bytes = max(refused_bytes // 2, SMALLEST_CEILING_BYTES)
         if self.batch_size.learn_ceiling(ceiling_bytes):
             self.batcher.limits = self.batch_size.limits
-            await anyio.to_thread.run_sync(self.ledger.learn_ceiling, ceiling_bytes)
+            await by(self.crew.errands, self.ledger.learn_ceiling, ceiling_bytes)
 
 
 async def record(
     outcomes: MemoryObjectReceiveStream[list[Outcome]],
+    crew: Crew,
     ledger: Ledger,
     claims: Claims,
     reporter: Reporter,
@@ -166,11 +168,11 @@ async def record(
     async with outcomes:
         try:
             async for arrived in outcomes:
-                await _write(_gather(arrived, outcomes.receive_nowait), ledger, claims, reporter)
+                await _write(_gather(arrived, outcomes.receive_nowait), crew, ledger, claims, reporter)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 while left := _gather([], outcomes.receive_nowait):
-                    await _write(left, ledger, claims, reporter)
+                    await _write(left, crew, ledger, claims, reporter)
             raise
 
 
@@ -185,8 +187,8 @@ def _gather(gathered: list[Outcome], receive_nowait: Callable[[], list[Outcome]]
     return gathered
 
 
-async def _write(outcomes: list[Outcome], ledger: Ledger, claims: Claims, reporter: Reporter) -> None:
+async def _write(outcomes: list[Outcome], crew: Crew, ledger: Ledger, claims: Claims, reporter: Reporter) -> None:
     with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(ledger.record, outcomes)
+        await by(crew.errands, ledger.record, outcomes)
     claims.release(outcomes)
     reporter.tell(Recorded(tuple(outcomes)))

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import anyio
-import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Fate, Instance, Outcome
 from bulkstow.pipeline.claims import Claims
-from bulkstow.pipeline.crew import by
+from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.batching import Batcher
 from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
@@ -54,6 +52,7 @@ class _Sighting:
 
 async def scan(
     lists: Iterator[Sequence[Candidate | Outcome]],
+    crew: Crew,
     ledger: Ledger,
     inspection: Inspection,
     outbox: Outbox,
@@ -68,7 +67,7 @@ async def scan(
         return None if sight is None else _sift(sight, ledger, inspection)
 
     async with found, outcomes:
-        while (sighting := await anyio.to_thread.run_sync(look)) is not None and not outbox.is_abandoned:
+        while (sighting := await by(crew.errands, look)) is not None and not outbox.is_abandoned:
             for event in sighting.events:
                 reporter.tell(event)
             if sighting.outcomes:
@@ -96,7 +95,7 @@ def _sift(sight: Sequence[Candidate | Outcome], ledger: Ledger, inspection: Insp
 
 async def inspect(
     found: MemoryObjectReceiveStream[list[Candidate]],
-    crew: Executor,
+    crew: Crew,
     inspection: Inspection,
     claims: Claims,
     instances: MemoryObjectSendStream[list[Instance]],
@@ -108,7 +107,7 @@ async def inspect(
         async for candidates in found:
             looked_at = await _read_heads(candidates, crew, inspection)
             storable = [item for item in looked_at if isinstance(item, Instance)]
-            fresh, copies, again = await anyio.to_thread.run_sync(claims.sort_out, storable)
+            fresh, copies, again = await by(crew.errands, claims.sort_out, storable)
             if again:
                 reporter.tell(Found(-len(again), -sum(c.size_bytes for c in again)))
             if settled := [item for item in looked_at if isinstance(item, Outcome)] + copies:
@@ -117,9 +116,7 @@ async def inspect(
                 await instances.send(fresh)
 
 
-async def _read_heads(
-    candidates: Sequence[Candidate], crew: Executor, inspection: Inspection
-) -> list[Instance | Outcome]:
+async def _read_heads(candidates: Sequence[Candidate], crew: Crew, inspection: Inspection) -> list[Instance | Outcome]:
     each = max(FEWEST_HEADS, math.ceil(len(candidates) / inspection.hands))
     parts = [candidates[start : start + each] for start in range(0, len(candidates), each)]
     read: list[list[Instance | Outcome]] = [[] for _ in parts]

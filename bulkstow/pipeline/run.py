@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import anyio
-import anyio.to_thread
 
 from bulkstow.config import UploadSettings
 from bulkstow.destination.stow import Destination
@@ -17,7 +16,7 @@ from bulkstow.errors import BulkstowError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Instance, Outcome
 from bulkstow.pipeline.claims import Claims
-from bulkstow.pipeline.crew import Crew
+from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.delivery import Delivery, record
 from bulkstow.pipeline.intake import Inspection, assemble, inspect, scan
 from bulkstow.pipeline.outbox import Outbox
@@ -97,7 +96,7 @@ class Run:
             await self._pass(iter([[orphan.candidate for orphan in orphans]]))
 
     async def _orphans(self) -> list[Outcome]:
-        return await anyio.to_thread.run_sync(lambda: self._ledger.orphaned_copies(limit=ORPHANS_PER_PASS))
+        return await by(self._crew.errands, partial(self._ledger.orphaned_copies, limit=ORPHANS_PER_PASS))
 
     async def _pass(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
         settings, reporter = self._settings, self._reporter
@@ -124,6 +123,7 @@ class Run:
             self.batch_size,
             self._backoff,
             self._rules,
+            self._crew,
             self._ledger,
             reporter,
             self.concurrency,
@@ -143,14 +143,14 @@ class Run:
                 )
                 watch.begin()
                 stages.start_soon(
-                    scan, lists, self._ledger, inspection, outbox, found_in, outcomes_in.clone(), reporter
+                    scan, lists, self._crew, self._ledger, inspection, outbox, found_in, outcomes_in.clone(), reporter
                 )
                 stages.start_soon(
                     inspect, found, self._crew, inspection, claims, instances_in, outcomes_in.clone(), reporter
                 )
                 stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, outbox)
                 stages.start_soon(delivery.send, watch, outcomes_in.clone())
-                stages.start_soon(record, outcomes, self._ledger, claims, reporter)
+                stages.start_soon(record, outcomes, self._crew, self._ledger, claims, reporter)
                 outcomes_in.close()
         except BaseExceptionGroup as group:
             # When one stage stops the run, the streams that it leaves break the others: only the first tells anything.

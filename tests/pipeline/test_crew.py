@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
-from bulkstow.pipeline.crew import Crew, by
+from bulkstow.pipeline.crew import AtJob, Crew, by
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +87,71 @@ async def test_waiting_hands_are_as_many_as_there_may_be(crew: Crew) -> None:
             assert waiting == 4
             disk.release(6)
     assert waiting == 6
+
+
+async def test_errands_wait_for_no_reader(crew: Crew) -> None:
+    """With every reader held up by a disk that hangs, what else blocks is done nevertheless."""
+    disk = threading.Event()
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(by, crew, disk.wait)
+            for _ in range(3):
+                assert await by(crew.errands, int, "1") == 1
+            disk.set()
+
+
+async def test_errands_come_first(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for an errand is a whole list, or a batch; what waits for a read is a part of one."""
+    monkeypatch.setattr("bulkstow.pipeline.crew.HELD_UP_S", 10.0)
+    may_go_on, done = threading.Event(), list[str]()
+    crew.submit(may_go_on.wait)
+    reads = [crew.submit(done.append, "read") for _ in range(3)]
+    errand = crew.errands.submit(done.append, "errand")
+    may_go_on.set()
+    with anyio.fail_after(PATIENCE_S):
+        for job in (*reads, errand):
+            await asyncio.wrap_future(job)
+    assert done == ["errand", "read", "read", "read"]
+
+
+async def test_what_waits_is_given_up(crew: Crew) -> None:
+    """At the end nothing is begun any more, neither reads nor errands, and nobody waits for what hangs."""
+    disk = threading.Event()
+    begun = crew.submit(disk.wait)
+    waiting = [crew.submit(int), crew.errands.submit(int)]
+    crew.shutdown(wait=False, cancel_futures=True)
+    assert all(future.cancelled() for future in waiting)
+    disk.set()
+    with anyio.fail_after(PATIENCE_S):
+        await asyncio.wrap_future(begun)
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="this system does not tell a thread's time")
+@pytest.mark.parametrize(
+    ("elapsed_s", "used_s", "is_held_up"),
+    [(0.002, 0.0, False), (0.01, 0.0, True), (0.01, 0.001, True), (0.01, 0.009, False), (5.0, 0.2, True)],
+)
+def test_held_up_is_who_waits(
+    monkeypatch: pytest.MonkeyPatch, elapsed_s: float, used_s: float, is_held_up: bool
+) -> None:
+    """A hand that uses the processor is at work however long it takes; one that waits for a while is held up."""
+    clocks = iter([(7.0, 3.0), (7.0 + elapsed_s, 3.0 + used_s)])
+    now = SimpleNamespace(perf_counter=0.0, clock_gettime=0.0)
+
+    def pass_time() -> None:
+        now.perf_counter, now.clock_gettime = next(clocks)
+
+    clock = SimpleNamespace(
+        pthread_getcpuclockid=time.pthread_getcpuclockid,
+        perf_counter=lambda: now.perf_counter,
+        clock_gettime=lambda _: now.clock_gettime,
+    )
+    monkeypatch.setattr("bulkstow.pipeline.crew.time", clock)
+    pass_time()
+    hand = AtJob()
+    pass_time()
+    assert hand.is_held_up is is_held_up
 
 
 async def test_a_jobs_error_is_its_callers(crew: Crew) -> None:
