@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.measure import Table
 from benchmarks.tables.cold import cold
+from benchmarks.tables.honesty import honesty
 from benchmarks.tables.link import link
 from benchmarks.tables.servers import orthanc
 from benchmarks.tables.simulated import simulated
@@ -25,5 +26,6 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "link": link,
     "cold": cold,
     "soak": soak,
+    "honesty": honesty,
     "stages": stages,  # last: it imports what would show in the peers' memory
 }
