@@ -7,16 +7,17 @@ tried: now and then that takes hold of a tuple that is not finished, and whoever
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 
-from bulkstow.cli import main
+from bulkstow.cli.app import status
 
 
-def main_with(inside: Callable[[asyncio.AbstractEventLoop], None]) -> None:
-    """Run the command of `sys.argv`; `inside` is called in its loop, before anything else is."""
+def status_with(inside: Callable[[asyncio.AbstractEventLoop], None]) -> int:
+    """Run the command of `sys.argv` and return its status; `inside` is called in its loop, before anything else is."""
     run = anyio.run
 
     def run_with(function: Callable[..., Awaitable[Any]], *words: object, **options: Any) -> object:  # noqa: ANN401
@@ -27,4 +28,4 @@ def main_with(inside: Callable[[asyncio.AbstractEventLoop], None]) -> None:
         return run(with_company, **options)
 
     anyio.run = run_with  # type: ignore[assignment]
-    main()
+    return status(sys.argv[1:])

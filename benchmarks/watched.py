@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 
-from benchmarks.inside import main_with
+from benchmarks.inside import status_with
 
 INTERVAL_S = 1.0
 
@@ -26,4 +26,4 @@ def _look(loop: asyncio.AbstractEventLoop) -> None:
 
 
 if __name__ == "__main__":
-    main_with(_look)
+    sys.exit(status_with(_look))
