@@ -41,6 +41,8 @@ app = App(
     default_parameter=Parameter(show_env_var=False, env_var_split=_split),
     result_action="return_value",
 )
+for _app in (app, app.meta):
+    _app.suppress_keyboard_interrupt = False  # it would end the process by itself, and wait for every thread
 EVERYWHERE = cyclopts.Group("Everywhere", sort_key=99)
 
 _COMMANDS = {

@@ -281,7 +281,8 @@ class Body:
             yield
         finally:
             self._sending_s += source.waited_s - waited_before_s
-            self._reading_s += min(source.reading_s - read_before_s, time.perf_counter() - started_s)
+            reading_s = source.reading_s - read_before_s
+            self._reading_s += max(0.0, min(reading_s, time.perf_counter() - started_s))
             if self._lookout is not None:
                 self._lookout.see(self._place.number, source.read_bytes, source.reading_s)
 

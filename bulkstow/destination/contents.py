@@ -180,6 +180,27 @@ def _changed_size(candidate: Candidate, found_bytes: int) -> str:
     return f"changed while it was sent: {candidate.size_bytes} bytes at the scan, now {found_bytes}"
 
 
+class Stopwatch:
+    """The time that a thread spends at something, turn by turn; others may look while it is under way."""
+
+    def __init__(self) -> None:
+        self._over_s = 0.0
+        self._began_s: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Of all turns, the one under way included."""
+        began_s = self._began_s
+        return self._over_s + (0.0 if began_s is None else time.perf_counter() - began_s)
+
+    def __enter__(self) -> None:
+        self._began_s = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        over_s, self._began_s = self.elapsed_s, None
+        self._over_s = over_s
+
+
 class BodyReader:
     """A body as a stream of bytes to read from; for who cannot take files as they are."""
 
@@ -188,17 +209,19 @@ class BodyReader:
         self._segment: Segment = memoryview(b"")
         self._offset = 0
         self.read_bytes = 0
-        self.reading_s = 0.0
+        self._reading = Stopwatch()
         self.waited_s = 0.0
         """Nothing else is waited for in here."""
 
+    @property
+    def reading_s(self) -> float:
+        """The time of all reads."""
+        return self._reading.elapsed_s
+
     def read_into(self, view: memoryview) -> int:
         """Fill the view as far as the body goes, and return how far. Raises SourceChanged."""
-        started_s = time.perf_counter()
-        try:
+        with self._reading:
             filled = self._read_into(view)
-        finally:
-            self.reading_s += time.perf_counter() - started_s
         self.read_bytes += filled
         return filled
 

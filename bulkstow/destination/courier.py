@@ -17,7 +17,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from enum import Enum
 
-from bulkstow.destination.contents import FileRange, Segment, ended_early, read_into, size_of
+from bulkstow.destination.contents import FileRange, Segment, Stopwatch, ended_early, read_into, size_of
 
 TURN_BYTES = 16 * 2**20
 TURN_S = 0.05
@@ -58,7 +58,7 @@ class Courier:
         self.sent_bytes = 0
         self.waited_s = 0.0
         """For the socket, within turns."""
-        self._carried_s = 0.0
+        self._carrying = Stopwatch()
 
     @property
     def read_bytes(self) -> int:
@@ -68,7 +68,7 @@ class Courier:
     @property
     def reading_s(self) -> float:
         """The time of all turns, but for what they waited for the socket."""
-        return self._carried_s - self.waited_s
+        return self._carrying.elapsed_s - self.waited_s
 
     def fileno(self) -> int:
         """Return the socket's number, to wait for it."""
@@ -79,11 +79,8 @@ class Courier:
 
         Blocks on the disk. Raises SourceChanged, and OSError when the connection is lost.
         """
-        started_s = time.perf_counter()
-        try:
-            return self._carry(self.sent_bytes + turn_bytes, started_s + TURN_S)
-        finally:
-            self._carried_s += time.perf_counter() - started_s
+        with self._carrying:
+            return self._carry(self.sent_bytes + turn_bytes, time.perf_counter() + TURN_S)
 
     def _carry(self, end_bytes: int, end_s: float) -> Halt:
         while not self._given_up and time.perf_counter() < end_s:

@@ -31,6 +31,10 @@ take 3 to 12 ms and nearly all of them the processor, and a second hand made 4.2
 use 0.2 ms of it. A turn that waits for a slow network uses none, and counts as held up: it leaves the interpreter to
 others."""
 
+AT_WORK_S = 0.06
+"""However busy it is: a body's turn is over by then, and what takes longer (a walk, the comparison of two large copies)
+has others beside it."""
+
 ERRANDS_AT_ONCE = 4
 """The walk, claims, outcomes for the ledger, the size that a server refused: of each one at a time."""
 
@@ -55,9 +59,11 @@ class AtJob:
 
     @property
     def is_held_up(self) -> bool:
-        """It has been at the job for a while, and mostly waited."""
+        """It has been at the job for a while, and mostly waited; or for long."""
         elapsed_s = time.perf_counter() - self._began_s
-        return elapsed_s > HELD_UP_S and self._used_s - self._used_before_s < AT_WORK_SHARE * elapsed_s
+        if elapsed_s <= HELD_UP_S:
+            return False
+        return elapsed_s > AT_WORK_S or self._used_s - self._used_before_s < AT_WORK_SHARE * elapsed_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,8 @@ class Crew(Executor):
     """Threads for everything that blocks in a run; belongs to the event loop that is running.
 
     `submit` is for what reads the files' contents: so many of these jobs as there are `readers` are under way at once,
-    at most. What else blocks goes to `errands`, and waits for no reader: a disk that hangs does not keep an answer from
-    being recorded.
+    at most. What else blocks goes to `errands`, and waits for no reader: a disk that hangs does not keep an outcome
+    from being recorded.
     """
 
     def __init__(self, readers: int) -> None:
@@ -87,7 +93,8 @@ class Crew(Executor):
         self._hands = 0
         self._at_jobs: dict[int, AtJob] = {}
         """By thread; none of them ends while it is in here."""
-        self._is_watching = False
+        self._watched_by: asyncio.AbstractEventLoop | None = None
+        self._is_shut = False
         self.errands = Errands(self)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -100,6 +107,7 @@ class Crew(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs."""
+        self._is_shut = True
         if cancel_futures:
             with self._lock:
                 waiting = [*self._errands, *self._reads]
@@ -120,27 +128,38 @@ class Crew(Executor):
             except BaseException as error:  # noqa: BLE001 - it is the caller's to see
                 future.set_exception(error)
 
+        if self._is_shut:
+            raise RuntimeError("nothing is begun any more")
+        loop = asyncio.get_running_loop()
         with self._lock:
             jobs.append(Job(run, future, reads=jobs is self._reads))
-            is_idle = self._hands == 0
-            self._hands += is_idle
-        if is_idle:
-            self._threads.submit(self._work)
-        elif not self._is_watching:
-            self._is_watching = True
-            asyncio.get_running_loop().call_later(HELD_UP_S, self._watch)
+        self._lend_hand()
+        if self._watched_by is not loop:
+            loop.call_later(HELD_UP_S, self._watch, loop)
+            self._watched_by = loop
         return future
 
-    def _watch(self) -> None:
-        """Lend a hand where jobs wait and all hands are held up; look again as long as jobs wait."""
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look again and again, as long as jobs wait, whether a hand is missing."""
+        if self._errands or self._reads:
+            loop.call_later(HELD_UP_S, self._watch, loop)
+        else:
+            self._watched_by = None
+        self._lend_hand()
+
+    def _lend_hand(self) -> None:
+        """Have one more hand at work where a job waits and all hands are held up; a hand on its way is enough."""
         with self._lock:
-            self._is_watching = bool(self._errands or self._reads)
-            is_short = self._next_jobs() is not None and not self._is_any_at_work()
-            self._hands += is_short
-        if is_short:
+            is_one_coming = self._hands > len(self._at_jobs)
+            if is_one_coming or self._next_jobs() is None or self._is_any_at_work():
+                return
+            self._hands += 1
+        try:
             self._threads.submit(self._work)
-        if self._is_watching:
-            asyncio.get_running_loop().call_later(HELD_UP_S, self._watch)
+        except RuntimeError:  # the system has no more threads, or it is the end
+            with self._lock:
+                self._hands -= 1
+            raise
 
     def _next_jobs(self) -> deque[Job] | None:
         """Return where the next job is to be taken from; None where none may be begun."""
@@ -168,9 +187,9 @@ class Crew(Executor):
                 if jobs is None or (not was_held_up and self._is_any_at_work()):
                     self._hands -= 1
                     return
+                self._at_jobs[me] = AtJob()
                 job = jobs.popleft()
                 self._reading += job.reads
-                self._at_jobs[me] = AtJob()
             job.run()
 
 
@@ -186,9 +205,21 @@ class Errands(Executor):
 
 
 async def by(crew: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Have a job done by a thread, and wait for it to the end even when cancelled: what it uses may be closed then."""
+    """Have a job done by a thread. Who is cancelled waits for the end of what has begun: what it uses may be closed."""
     await anyio.lowlevel.checkpoint()
-    done = asyncio.wrap_future(crew.submit(job, *args, **kwargs))
-    with anyio.CancelScope(shield=True):
+    future = crew.submit(job, *args, **kwargs)
+    done = asyncio.wrap_future(future)
+    try:
         await asyncio.wait([done])
+    except asyncio.CancelledError:
+        if not future.cancel():
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([done])
+        raise
     return done.result()
+
+
+async def read_by(crew: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Have something read by a thread. Who is cancelled lets go of it, as it may hang and uses nothing of ours."""
+    await anyio.lowlevel.checkpoint()
+    return await asyncio.wrap_future(crew.submit(job, *args, **kwargs))

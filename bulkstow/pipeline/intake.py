@@ -18,7 +18,7 @@ from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Fate, Instance, Outcome
 from bulkstow.pipeline.claims import Claims
-from bulkstow.pipeline.crew import Crew, by
+from bulkstow.pipeline.crew import Crew, by, read_by
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.batching import Batcher
 from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
@@ -122,7 +122,7 @@ async def _read_heads(candidates: Sequence[Candidate], crew: Crew, inspection: I
     read: list[list[Instance | Outcome]] = [[] for _ in parts]
 
     async def read_part(number: int) -> None:
-        read[number] = await by(crew, _look_into, parts[number], inspection)
+        read[number] = await read_by(crew, _look_into, parts[number], inspection)
 
     async with anyio.create_task_group() as tasks:
         for number in range(len(parts)):

@@ -546,6 +546,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", ended.out)
 
 
+def test_an_interrupt_is_a_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C that reaches a command ends it with 130 in our hands, not in those of the library for flags."""
+
+    def interrupted(_: Job) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bulkstow.cli.upload.carry_out", interrupted)
+    assert call(capsys, "upload", "archive", "--url", URL).status == 130
+
+
 ENDINGS = {
     "hanging": "import threading; threading.Thread(target=threading.Event().wait).start()",
     "interrupted": "import os, signal; leave = os._exit; ctrl_c = lambda: os.kill(os.getpid(), signal.SIGINT)\n"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from bulkstow.pipeline.crew import AtJob, Crew, by
+from bulkstow.pipeline.crew import ERRANDS_AT_ONCE, AtJob, Crew, by, read_by
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +84,8 @@ async def test_waiting_hands_are_as_many_as_there_may_be(crew: Crew) -> None:
                 tasks.start_soon(by, crew, wait_for_disk)
             while waiting < 4:
                 await anyio.lowlevel.checkpoint()
+            for _ in range(20):  # each is done by a hand that would take a read next, if it might
+                await by(crew.errands, int)
             assert waiting == 4
             disk.release(6)
     assert waiting == 6
@@ -117,25 +119,48 @@ async def test_errands_come_first(crew: Crew, monkeypatch: pytest.MonkeyPatch) -
 
 async def test_what_waits_is_given_up(crew: Crew) -> None:
     """At the end nothing is begun any more, neither reads nor errands, and nobody waits for what hangs."""
-    disk = threading.Event()
-    begun = crew.submit(disk.wait)
+    disk, has_begun = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        has_begun.set()
+        disk.wait()
+
+    begun = crew.submit(hang)
+    while not has_begun.is_set():
+        await anyio.lowlevel.checkpoint()
     waiting = [crew.submit(int), crew.errands.submit(int)]
     crew.shutdown(wait=False, cancel_futures=True)
     assert all(future.cancelled() for future in waiting)
+    with pytest.raises(RuntimeError, match="nothing is begun any more"):
+        crew.submit(int)
     disk.set()
     with anyio.fail_after(PATIENCE_S):
         await asyncio.wrap_future(begun)
 
 
+async def test_hands_on_their_way_are_not_called_again(crew: Crew) -> None:
+    """However long everything hangs, hands are no more than can be at work."""
+    disk = threading.Event()
+    hanging = [crew.errands.submit(disk.wait) for _ in range(40)]
+    for _ in range(20 * ERRANDS_AT_ONCE):
+        crew._lend_hand()
+        await anyio.lowlevel.checkpoint()
+    assert crew._hands <= 4 + ERRANDS_AT_ONCE + 1
+    disk.set()
+    with anyio.fail_after(PATIENCE_S):
+        for job in hanging:
+            await asyncio.wrap_future(job)
+
+
 @pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="this system does not tell a thread's time")
 @pytest.mark.parametrize(
     ("elapsed_s", "used_s", "is_held_up"),
-    [(0.002, 0.0, False), (0.01, 0.0, True), (0.01, 0.001, True), (0.01, 0.009, False), (5.0, 0.2, True)],
+    [(0.002, 0.0, False), (0.01, 0.0, True), (0.01, 0.001, True), (0.05, 0.05, False), (0.07, 0.07, True)],
 )
 def test_held_up_is_who_waits(
     monkeypatch: pytest.MonkeyPatch, elapsed_s: float, used_s: float, is_held_up: bool
 ) -> None:
-    """A hand that uses the processor is at work however long it takes; one that waits for a while is held up."""
+    """A hand that uses the processor is at work, for as long as a turn may take; one that waits is held up."""
     clocks = iter([(7.0, 3.0), (7.0 + elapsed_s, 3.0 + used_s)])
     now = SimpleNamespace(perf_counter=0.0, clock_gettime=0.0)
 
@@ -159,6 +184,31 @@ async def test_a_jobs_error_is_its_callers(crew: Crew) -> None:
     with pytest.raises(ZeroDivisionError):
         await by(crew, divmod, 1, 0)
     assert await by(crew, divmod, 7, 2) == (3, 1)
+
+
+async def test_a_cancelled_reader_lets_go(crew: Crew) -> None:
+    """A head that is never read does not keep the run from ending; what has not begun is not begun."""
+    disk = threading.Event()
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(6):
+                tasks.start_soon(read_by, crew, disk.wait)
+            while crew._reading < 4:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    disk.set()
+
+
+async def test_a_cancelled_caller_waits_for_nothing_that_has_not_begun(crew: Crew) -> None:
+    """Behind hands that hang, a job is taken back."""
+    disk = threading.Event()
+    hanging = [crew.submit(disk.wait) for _ in range(4)]
+    with anyio.move_on_after(0.01) as gone, anyio.fail_after(PATIENCE_S):
+        await by(crew, disk.wait)
+    assert gone.cancelled_caught
+    disk.set()
+    for job in hanging:
+        await asyncio.wrap_future(job)
 
 
 async def test_a_cancelled_caller_waits_for_its_job(crew: Crew) -> None:
