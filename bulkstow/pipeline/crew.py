@@ -26,9 +26,9 @@ HELD_UP_S = 0.003
 """Shorter than a disk's seek, or a round trip to a file server that is busy; 32 warm heads take 0.5 ms."""
 
 AT_WORK_SHARE = 0.25
-"""Of a job's time: who uses the processor for so much of it is at work, however long it takes. 16 MiB into a socket
-take 3 to 12 ms and nearly all of them the processor, and a second hand made 4.2 GB a quarter slower; 5 ms for a disk
-use 0.2 ms of it. A turn that waits for a slow network uses none, and counts as held up: it leaves the interpreter to
+"""Of a job's time: who uses the processor for so much of it is at work. 16 MiB into a socket take 3 to 12 ms, most of
+them the processor's, and lending hands meanwhile made 4.2 GB a quarter slower; reading 64 MiB from a local disk used
+0.16 of its time. A turn that waits for a slow network uses none, and counts as held up: it leaves the interpreter to
 others."""
 
 AT_WORK_S = 0.06
@@ -36,7 +36,7 @@ AT_WORK_S = 0.06
 has others beside it."""
 
 ERRANDS_AT_ONCE = 4
-"""The walk, claims, outcomes for the ledger, the size that a server refused: of each one at a time."""
+"""The walk, claims, outcomes for the ledger: of each one at a time; and now and then a size that a server refused."""
 
 _TELLS = hasattr(time, "pthread_getcpuclockid")
 
