@@ -7,6 +7,7 @@ itself took. Times nothing but the processor: the other figures are the command'
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -113,14 +114,20 @@ def _row(figure: str, truth: float, found: float) -> Row:
     return figure, f"{truth:,.4g}", f"{found:,.4g}", f"{found / truth:.3f}"
 
 
+def _told(time_s: float | None) -> float:
+    """Return a percentile; one that too few requests could tell makes every goal miss."""
+    return math.nan if time_s is None else time_s
+
+
 def _freeze(found: Mapping[str, Result]) -> Iterator[Row | Goal]:
     opened, closed = found["open"].best.latency, found["closed"].best.latency
     for name, latency in (("open load of 60/s", opened), ("closed load, 4 connections", closed)):
-        yield _row(f"frozen for 3 s, {name}: p99 s", FROZEN_S, latency.p99_s)
+        yield _row(f"frozen for 3 s, {name}: p99 s", FROZEN_S, _told(latency.p99_s))
         yield _row(f"frozen for 3 s, {name}: longest s", FROZEN_S, latency.max_s)
-    holds = abs(opened.p99_s / FROZEN_S - 1) <= 0.1
-    yield Goal("a freeze of 3 s shows in an open load: p99 within 10 %", f"{opened.p99_s:.2f} s", holds)
-    yield Goal("a closed load hides it: p99 < 0.3 s", f"{closed.p99_s:.3f} s", closed.p99_s < 0.3)
+    opened_s, closed_s = _told(opened.p99_s), _told(closed.p99_s)
+    holds = abs(opened_s / FROZEN_S - 1) <= 0.1
+    yield Goal("a freeze of 3 s shows in an open load: p99 within 10 %", f"{opened_s:.2f} s", holds)
+    yield Goal("a closed load hides it: p99 < 0.3 s", f"{closed_s:.3f} s", closed_s < 0.3)
 
 
 def _queue(sweep: Result) -> Iterator[Row | Goal]:
@@ -129,7 +136,7 @@ def _queue(sweep: Result) -> Iterator[Row | Goal]:
         number = point.load.connections or 0
         for what, truth, found in (
             ("requests/s", min(number, SLOTS) / SERVICE_S, point.requests_per_s),
-            ("p50 s", max(number / SLOTS, 1) * SERVICE_S, point.latency.p50_s),
+            ("p50 s", max(number / SLOTS, 1) * SERVICE_S, _told(point.latency.p50_s)),
         ):
             yield _row(f"{SLOTS} slots of {SERVICE_S * 1000:g} ms, {number} at once: {what}", truth, found)
             shares[what].append(found / truth)

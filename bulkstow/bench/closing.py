@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from bulkstow.bench.report import tables
 from bulkstow.bench.report.drawing import Row, Table
-from bulkstow.bench.report.words import counted, drift_words, duration, figure, load_words, share
+from bulkstow.bench.report.words import counted, drift_words, duration, figure, load_name, load_words, share
 from bulkstow.bench.result import Point, Result
 
 
@@ -83,11 +83,13 @@ def _wrong(point: Point) -> Iterator[str]:
 
 
 def _bound(result: Result) -> Iterator[str]:
-    if result.best.client_bound:
+    best = result.best
+    if best.client_bound:
         yield "CLIENT-BOUND: this says more of this client than of the server, which may be able to do more"
-        yield from (f"  {reason}" for reason in result.best.client_bound)
-    elif others := [point for point in result.points if point.client_bound]:
-        yield f"{len(others)} of {counted(len(result.points), 'load')} client-bound, not the one above"
+        yield from (f"  {reason}" for reason in best.client_bound)
+    if others := [load_name(point.load) for point in result.points if point.client_bound and point is not best]:
+        which = "client-bound as well" if best.client_bound else "client-bound, not the one above"
+        yield f"{len(others)} of {counted(len(result.points), 'load')} {which}: {', '.join(others)}"
 
 
 def _sweep(result: Result) -> Iterator[str]:

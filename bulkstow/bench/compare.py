@@ -21,7 +21,8 @@ from enum import StrEnum
 from itertools import groupby
 from statistics import fmean, variance
 
-from bulkstow.bench.result import Load, Percentiles, Point, Result, Second
+from bulkstow.bench.report.words import NONE, load_name
+from bulkstow.bench.result import Percentiles, Point, Result, Second
 
 REPEATS_LEAST = 3
 """With two the interval is 12.7 standard errors of one degree of freedom wide: it could tell hardly anything."""
@@ -57,14 +58,15 @@ class Change:
     """One figure, before and after."""
 
     figure: str
-    before: float
-    after: float
+    before: float | None
+    """None where it was not measured, or is a percentile of too few samples."""
+    after: float | None
     verdict: Verdict
 
     @property
     def share(self) -> float | None:
-        """The change as a share of what was before; None where that was 0."""
-        return (self.after - self.before) / self.before if self.before else None
+        """The change as a share of what was before; None where that was 0, or one of both is missing."""
+        return (self.after - self.before) / self.before if self.before and self.after is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,9 @@ class Comparison:
 class _Figure:
     """Where a figure is found: as a whole, in the seconds, in a repeat; None where it is not there."""
 
-    of_point: Callable[[Point], float]
-    of_seconds: Callable[[Sequence[Second]], float] | None = None
-    of_repeats: Callable[[Point], Sequence[float]] | None = None
+    of_point: Callable[[Point], float | None]
+    of_seconds: Callable[[Sequence[Second]], float | None] | None = None
+    of_repeats: Callable[[Point], Sequence[float | None]] | None = None
 
 
 def compare(before: Result, after: Result) -> Comparison:
@@ -99,16 +101,10 @@ def compare(before: Result, after: Result) -> Comparison:
     pairs = [(then[point.load], point) for point in after.points if point.load in then]
     goodput = _FIGURES["instances/s"]
     loads = tuple(
-        _change(load_in_words(p.load), goodput, p, q, by_repeats=_have_repeats(p, q))
+        _change(load_name(p.load), goodput, p, q, by_repeats=_have_repeats(p, q))
         for p, q in (pairs if len(pairs) > 1 else [])
     )
     return Comparison(changes, loads, _basis(a, b), tuple(_cautions(before, after)))
-
-
-def load_in_words(load: Load) -> str:
-    """Return a load as a row's name: `8 connections x 50`, `120 instances/s x 1`."""
-    what = f"{load.connections} connections" if load.connections is not None else f"{load.rate_per_s:g} instances/s"
-    return f"{what} x {load.batch_instances}"
 
 
 def differs(before: Sequence[float], after: Sequence[float]) -> bool:
@@ -134,22 +130,28 @@ def blocks(seconds: Sequence[Second]) -> list[Sequence[Second]]:
 
 
 def _change(name: str, figure: _Figure, before: Point, after: Point, *, by_repeats: bool) -> Change:
+    values = figure.of_point(before), figure.of_point(after)
     samples = [_samples(figure, point, by_repeats=by_repeats) for point in (before, after)]
-    if all(len(sample) >= REPEATS_LEAST for sample in samples):
+    if None in values:
+        verdict = Verdict.UNTOLD
+    elif all(len(sample) >= REPEATS_LEAST for sample in samples):
         verdict = Verdict.CHANGED if differs(*samples) else Verdict.NOISE
     else:
         verdict = Verdict.UNTOLD
-    return Change(name, figure.of_point(before), figure.of_point(after), verdict)
+    return Change(name, *values, verdict)
 
 
 def _samples(figure: _Figure, point: Point, *, by_repeats: bool) -> Sequence[float]:
+    """Return a figure once for each repeat or block; nothing where one of them does not have it."""
+    found: Sequence[float | None] = ()
     if by_repeats and figure.of_repeats is not None:
-        return figure.of_repeats(point)
-    if figure.of_seconds is None:
-        return ()
-    seconds = _measured(point.series)
-    parts = [list(part) for _, part in groupby(seconds, key=lambda s: s.repeat)] if by_repeats else blocks(seconds)
-    return [figure.of_seconds(part) for part in parts]
+        found = figure.of_repeats(point)
+    elif figure.of_seconds is not None:
+        seconds = _measured(point.series)
+        parts = [list(part) for _, part in groupby(seconds, key=lambda s: s.repeat)] if by_repeats else blocks(seconds)
+        found = [figure.of_seconds(part) for part in parts]
+    told = [value for value in found if value is not None]
+    return told if len(told) == len(found) else ()
 
 
 def _have_repeats(*points: Point) -> bool:
@@ -181,7 +183,7 @@ def _cautions(before: Result, after: Result) -> list[str]:
         "mode": (before.mode, after.mode),
         "workload": (before.workload, after.workload),
         "machine": (before.machine, after.machine),
-        "load": (load_in_words(before.best.load), load_in_words(after.best.load)),
+        "load": (load_name(before.best.load), load_name(after.best.load)),
     }
     cautions = [f"another {name}: {a!r} then, {b!r} now" for name, (a, b) in compared.items() if a != b]
     for when, point in (("then", before.best), ("now", after.best)):
@@ -199,18 +201,18 @@ def _block_share(count: Callable[[Second], int]) -> Callable[[Sequence[Second]],
     return share
 
 
-def _typical(time_s: Callable[[Second], float]) -> Callable[[Sequence[Second]], float]:
-    """Return the mean of a block's seconds in which a request ended."""
+def _typical(time_s: Callable[[Second], float | None]) -> Callable[[Sequence[Second]], float | None]:
+    """Return the mean of a block's seconds that have it; None where none does."""
 
-    def mean_s(block: Sequence[Second]) -> float:
-        times_s = [time_s(second) for second in block if second.requests]
-        return fmean(times_s) if times_s else 0.0
+    def mean_s(block: Sequence[Second]) -> float | None:
+        times_s = [found for second in block if (found := time_s(second)) is not None]
+        return fmean(times_s) if times_s else None
 
     return mean_s
 
 
 def _latency(
-    of: Callable[[Percentiles], float], of_seconds: Callable[[Sequence[Second]], float] | None = None
+    of: Callable[[Percentiles], float | None], of_seconds: Callable[[Sequence[Second]], float | None] | None = None
 ) -> _Figure:
     return _Figure(
         lambda point: of(point.latency), of_seconds, lambda point: [of(times) for times in point.repeat_latencies]
@@ -247,8 +249,7 @@ def shown(comparison: Comparison) -> str:
     lines = [f"{'':{width}}  {'before':>10}  {'after':>10}  {'change':>8}"]
     for change in rows:
         share = "" if change.share is None else f"{change.share:+.1%}"
-        lines.append(
-            f"{change.figure:{width}}  {change.before:>10.4g}  {change.after:>10.4g}  {share:>8}  {change.verdict}"
-        )
+        before, after = (NONE if value is None else f"{value:.4g}" for value in (change.before, change.after))
+        lines.append(f"{change.figure:{width}}  {before:>10}  {after:>10}  {share:>8}  {change.verdict}")
     lines.append(f"Judged: {comparison.basis}")
     return "\n".join(lines + [f"Beware: {caution}" for caution in comparison.cautions])

@@ -1,7 +1,8 @@
 """A result as JSON, and back.
 
 The JSON is a contract (`SCHEMA`): scripts and `bulkstow bench compare` read it, years later. A key is added freely; one
-that changes its meaning, or goes, raises the number. What is read is checked against the types of `result`, key by key.
+that changes its meaning, or goes, raises the number. A percentile that its samples cannot tell is null. What is read is
+checked against the types of `result`, key by key.
 Opens no file.
 """
 

@@ -6,7 +6,7 @@ Pure arithmetic on a series.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 
 from bulkstow.bench.result import Drift, Second
@@ -29,10 +29,12 @@ def drift(series: Sequence[Second]) -> Drift | None:
         span_s=float(length),
         instances_per_s=_goodput_per_s(begun),
         instances_per_s_end=_goodput_per_s(ended),
-        p99_s=_p99_s(begun),
-        p99_s_end=_p99_s(ended),
+        p99_s=_middle_s(second.p99_s for second in begun),
+        p99_s_end=_middle_s(second.p99_s for second in ended),
         rss_bytes=int(median(second.rss_bytes for second in begun)),
         rss_bytes_end=int(median(second.rss_bytes for second in ended)),
+        p50_s=_middle_s(second.p50_s for second in begun),
+        p50_s_end=_middle_s(second.p50_s for second in ended),
     )
 
 
@@ -40,5 +42,6 @@ def _goodput_per_s(seconds: Sequence[Second]) -> float:
     return fmean(second.instances for second in seconds)
 
 
-def _p99_s(seconds: Sequence[Second]) -> float:
-    return median([second.p99_s for second in seconds if second.p99_s > 0] or [0.0])
+def _middle_s(times_s: Iterable[float | None]) -> float | None:
+    told = [time_s for time_s in times_s if time_s is not None]
+    return median(told) if told else None

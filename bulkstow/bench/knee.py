@@ -61,6 +61,19 @@ def next_load(rows: Sequence[Sequence[Load]], visited: Sequence[tuple[Load, floa
     return up[-1 - down] if down < len(up) else None
 
 
+def round_trip(rows: Sequence[Sequence[Load]], visited: Sequence[tuple[Load, float]]) -> tuple[int, bool]:
+    """Return how many loads `next_load` gives in all, at most, and whether it is exactly so many.
+
+    While the way up goes on, each row may still end early.
+    """
+    up = _way_up(rows, [goodput for _, goodput in visited])
+    if len(up) <= len(visited):
+        return 2 * len(up), True
+    row = next(number for number, row in enumerate(rows) if up[-1] in row)
+    rest = len(rows[row]) - rows[row].index(up[-1]) + sum(map(len, rows[row + 1 :]))
+    return 2 * (len(visited) + rest), False
+
+
 def _way_up(rows: Sequence[Sequence[Load]], goodputs: Sequence[float]) -> list[Load]:
     """Return the loads of the way up that have a goodput, and behind them the next one, if it goes on."""
     loads: list[Load] = []
@@ -104,12 +117,13 @@ def _size(load: Load) -> tuple[float, int, int]:
 def highest_rate(points: Iterable[Point], *, p99_most_s: float, errors_most: float) -> float | None:
     """Return the highest goodput, instances/s, of a point with p99 and errors (a share) within limits.
 
-    What was dropped counts as an error here. None where no point is within the limits.
+    What was dropped counts as an error here. None where no point is within the limits; one with too few requests for a
+    p99 is not known to be.
     """
     rates = [
         point.instances_per_s
         for point in points
-        if point.latency.count
+        if point.latency.p99_s is not None
         and point.latency.p99_s <= p99_most_s
         and point.error_share <= errors_most
         and point.dropped_share <= errors_most

@@ -5,6 +5,7 @@ Hears of each second when it is over; asks nothing and keeps nothing but the sec
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -22,11 +23,11 @@ LINE_S = 10
 class Live(Protocol):
     """Shows what goes on."""
 
-    def stage(self, words: str) -> None:
-        """Show what begins now."""
+    def stage(self, words: str, place: str = "") -> None:
+        """Show what begins now, and the how-manieth of how many it is."""
 
-    def second(self, second: Second) -> None:
-        """Show a second that is over."""
+    def second(self, second: Second, left_s: float | None = None) -> None:
+        """Show a second that is over, and what is left of the whole measurement."""
 
     def say(self, words: str) -> None:
         """Show a line that stays."""
@@ -52,10 +53,10 @@ def live(kind: Literal["auto", "bar", "log", "none"], stream: TextIO | None = No
 class Nothing:
     """Shows nothing."""
 
-    def stage(self, words: str) -> None:
+    def stage(self, words: str, place: str = "") -> None:
         """Show nothing."""
 
-    def second(self, second: Second) -> None:
+    def second(self, second: Second, left_s: float | None = None) -> None:
         """Show nothing."""
 
     def say(self, words: str) -> None:
@@ -71,17 +72,17 @@ class Lines:
     def __init__(self, stream: TextIO, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> None:
         self._stream = stream
         self._now = now
-        self._stage = ""
+        self._stage = self._place = ""
 
-    def stage(self, words: str) -> None:
+    def stage(self, words: str, place: str = "") -> None:
         """Write what begins."""
-        self._stage = words
-        self.say(words)
+        self._stage, self._place = words, place
+        self.say(headed(place, None, words))
 
-    def second(self, second: Second) -> None:
+    def second(self, second: Second, left_s: float | None = None) -> None:
         """Write every LINE_S seconds how it goes."""
         if (int(second.at_s) + 1) % LINE_S == 0:
-            self.say(f"{self._stage}: {in_words(second)}")
+            self.say(headed(self._place, left_s, f"{self._stage}: {in_words(second)}"))
 
     def say(self, words: str) -> None:
         """Write a line."""
@@ -97,18 +98,18 @@ class Bar:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._stage = ""
+        self._stage = self._place = ""
         tqdm.monitor_interval = 0  # it is drawn when a second is over: no thread of its own
         self._line = tqdm(bar_format="{desc}", file=stream, dynamic_ncols=True, leave=False)
 
-    def stage(self, words: str) -> None:
+    def stage(self, words: str, place: str = "") -> None:
         """Draw what begins."""
-        self._stage = words
-        self._line.set_description_str(words, refresh=True)
+        self._stage, self._place = words, place
+        self._line.set_description_str(headed(place, None, words), refresh=True)
 
-    def second(self, second: Second) -> None:
-        """Draw how it goes."""
-        self._line.set_description_str(f"{self._stage}: {in_words(second)}", refresh=True)
+    def second(self, second: Second, left_s: float | None = None) -> None:
+        """Draw how it goes; a narrow terminal cuts off the end, which is the load, drawn when it began."""
+        self._line.set_description_str(headed(self._place, left_s, f"{in_words(second)}; {self._stage}"), refresh=True)
 
     def say(self, words: str) -> None:
         """Write a line above."""
@@ -119,6 +120,12 @@ class Bar:
         self._line.close()
 
 
+def headed(place: str, left_s: float | None, words: str) -> str:
+    """Return words behind where the measurement is: `point 13 of 24, about 3m40s left: …`."""
+    left = "" if left_s is None else f"about {duration(math.ceil(left_s))} left"
+    return ": ".join(filter(None, (", ".join(filter(None, (place, left))), words)))
+
+
 def in_words(second: Second) -> str:
     """Return a second as a line: when it was, how much was stored, how long it took, what went wrong."""
     words = [
@@ -127,8 +134,10 @@ def in_words(second: Second) -> str:
         f"{figure(second.size_bytes / 1e6)} MB/s",
         f"{second.in_flight} in flight",
     ]
-    if second.requests:
-        words.append(f"p50 {duration(second.p50_s)}, p99 {duration(second.p99_s)}")
+    told = [(name, time_s) for name, time_s in (("p50", second.p50_s), ("p99", second.p99_s)) if time_s is not None]
+    if second.p99_s is None and second.max_s:
+        told.append(("max", second.max_s))
+    words += [f"{name} {duration(time_s)}" for name, time_s in told]
     if second.errors:
         words.append(counted(second.errors, "error"))
     if second.dropped:

@@ -12,7 +12,7 @@ from random import Random
 
 from bulkstow.bench import schedule
 from bulkstow.bench.driver import Stint
-from bulkstow.bench.knee import BATCHES, CONNECTIONS, ladder, next_load
+from bulkstow.bench.knee import BATCHES, CONNECTIONS, ladder, next_load, round_trip
 from bulkstow.bench.result import Load
 from bulkstow.bench.settings import BenchSettings
 
@@ -54,6 +54,13 @@ class Plan:
         if load is None:
             load = self._again([load for load, _ in visited])
         return None if load is None else self.stint(load)
+
+    def total(self, visited: Sequence[tuple[Load, float]]) -> tuple[int, bool]:
+        """Return how many loads `next` gives in all, at most, and whether it is exactly so many."""
+        if len(self.rows) == len(self.rows[0]) == 1:
+            return self.repeats, True
+        once, is_exact = round_trip(self.rows, visited)
+        return self.repeats * once, is_exact
 
     def _again(self, visited: Sequence[Load]) -> Load | None:
         """Return the next load of a sweep that goes up and down once more, over the same loads."""

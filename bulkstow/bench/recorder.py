@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bulkstow.bench.histogram import Distribution
-from bulkstow.bench.result import Load, Percentiles, Point, Second
+from bulkstow.bench.result import SAMPLES_LEAST, Load, Percentiles, Point, Second
 
 SETTLE_S = 5
 """Goodput of so many seconds is compared with that of as many before: requests of a second or two end in bursts, which
@@ -233,11 +233,12 @@ class Recorder:
             errors=now.errors,
             dropped=now.dropped,
             in_flight=now.in_flight,
-            p50_s=_ranked(latencies_s, 0.5),
-            p99_s=_ranked(latencies_s, 0.99),
+            p50_s=_ranked(latencies_s, "p50_s", 0.5),
+            p99_s=_ranked(latencies_s, "p99_s", 0.99),
             is_warmup=self._began_s + at_s < self._warm_at_s,
             is_drain=self._began_s + at_s + DRAINED_SHARE > self._stopped_at_s,
             rss_bytes=self._rss_bytes,
+            max_s=max(latencies_s, default=0.0),
         )
         self._measured.series.append(second)
         self._now = _Now(now.number + 1, now.in_flight)
@@ -326,6 +327,6 @@ class _Now:
         return bool(self.requests or self.dropped)
 
 
-def _ranked(ordered: Sequence[float], share: float) -> float:
-    """Return the value of the nearest rank, 0 where there is none."""
-    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else 0.0
+def _ranked(ordered: Sequence[float], name: str, share: float) -> float | None:
+    """Return the value of the nearest rank, None where there are too few."""
+    return ordered[math.ceil(share * len(ordered)) - 1] if len(ordered) >= SAMPLES_LEAST[name] else None

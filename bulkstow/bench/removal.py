@@ -8,7 +8,7 @@ servers answer a query that they do not understand with all that they have.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha1
@@ -21,6 +21,7 @@ from bulkstow.destination.auth import Auth
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Cause, Interruption, Reply
+from bulkstow.server.catalogue import is_uid
 
 PAGE_STUDIES = 200
 """Azure's maximum, the smallest of all."""
@@ -68,8 +69,8 @@ class Grounds:
         if listed:
             raise ConfigurationError(f"the server holds studies already, not to be mixed with made-up ones: {_WAY_OUT}")
 
-    async def remove(self, tag: str) -> Removal:
-        """Delete the studies of the run that has this tag."""
+    async def remove(self, tag: str, *, on_listed: Callable[[int], None] = lambda _: None) -> Removal:
+        """Delete the studies of the run that has this tag; before that `on_listed` hears how many they are."""
         tried: set[Study] = set()
         removed = 0
         while True:
@@ -79,6 +80,7 @@ class Grounds:
             if not listed - tried:
                 why = "the server lists them still, though it said that they are deleted" if listed else ""
                 return Removal(removed - len(listed), len(listed), why)
+            on_listed(len(listed - tried))
             for study in listed - tried:
                 tried.add(study)
                 if why := await self._delete(study):
@@ -116,6 +118,8 @@ class Grounds:
 
     async def _delete(self, study: Study) -> str:
         """Delete a study; return why it is not, or nothing."""
+        if not is_uid(study.study_uid):
+            return f"the server lists a study whose UID is none, {study.study_uid[:64]!r}"  # it would be a path's part
         said = ""
         if self._has_delete:
             answer = await self._ask(self._client, "DELETE", f"/studies/{study.study_uid}")

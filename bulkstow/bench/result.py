@@ -9,18 +9,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+SAMPLES_LEAST = {"p50_s": 2, "p90_s": 10, "p99_s": 100, "p99_9_s": 1000}
+"""Samples that a percentile needs: 1 / (1 - q), so that one sample at least lies above it. Of fewer samples the nearest
+rank is the maximum, which has a name of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """A distribution of times, in seconds; all zero where nothing was counted."""
+    """A distribution of times, in seconds; mean and maximum are zero where nothing was counted.
+
+    A percentile that needs more samples than were counted (SAMPLES_LEAST) is None, whatever it is given.
+    """
 
     count: int = 0
     mean_s: float = 0.0
-    p50_s: float = 0.0
-    p90_s: float = 0.0
-    p99_s: float = 0.0
-    p99_9_s: float = 0.0
+    p50_s: float | None = None
+    p90_s: float | None = None
+    p99_s: float | None = None
+    p99_9_s: float | None = None
     max_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, least in SAMPLES_LEAST.items():
+            if self.count < least:
+                object.__setattr__(self, name, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +52,10 @@ class Second:
     dropped: int
     in_flight: int
     """At the end of this second."""
-    p50_s: float
-    p99_s: float
-    """Latencies of the requests that ended in this second; 0 where none did."""
+    p50_s: float | None
+    p99_s: float | None
+    """Latencies of the requests that ended in this second; None where they are fewer than SAMPLES_LEAST, whatever is
+    given."""
     is_warmup: bool = False
     is_drain: bool = False
     """The load ended before this second did: what was under way still came in."""
@@ -50,6 +63,13 @@ class Second:
     """The repeat that it is of, from 0."""
     rss_bytes: int = 0
     """Memory of this client (resident set size) at its end; 0 where the system does not tell."""
+    max_s: float = 0.0
+    """The longest of these latencies; 0 where there is none."""
+
+    def __post_init__(self) -> None:
+        for name in ("p50_s", "p99_s"):
+            if self.requests < SAMPLES_LEAST[name]:
+                object.__setattr__(self, name, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +189,8 @@ class Judged:
     """A threshold, and how it came out."""
 
     threshold: str
-    found: float
-    """In seconds, a second, or as a share of 1."""
+    found: float | None
+    """In seconds, a second, or as a share of 1; None for a percentile of too few samples."""
     holds: bool
     note: str = ""
     """Why it does not hold where the figure does not say so."""
@@ -185,12 +205,15 @@ class Drift:
     instances_per_s: float
     """In the beginning, after the warm-up."""
     instances_per_s_end: float
-    p99_s: float
-    """The median of the seconds' p99."""
-    p99_s_end: float
+    p99_s: float | None
+    """The median of the seconds' p99; None where no second has one."""
+    p99_s_end: float | None
     rss_bytes: int
     """Memory of this client: the median of the seconds'."""
     rss_bytes_end: int
+    p50_s: float | None = None
+    """The median of the seconds' p50; None where no second has one."""
+    p50_s_end: float | None = None
 
     @property
     def goodput_share(self) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import anyio
 import anyio.to_thread
 
-from bulkstow.bench import ceiling, machine
+from bulkstow.bench import ceiling, machine, time_left
 from bulkstow.bench.conclusion import Facts, conclude
 from bulkstow.bench.driver import Driver, Stint
 from bulkstow.bench.live import Live
@@ -27,6 +27,7 @@ from bulkstow.bench.result import Ceiling, Load, Result, Second
 from bulkstow.bench.searchable import Probe
 from bulkstow.bench.sender import Sender, sending
 from bulkstow.bench.settings import BenchSettings
+from bulkstow.bench.time_left import TimeLeft
 from bulkstow.bench.workload import Workload, run_tag
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
@@ -84,6 +85,9 @@ class Bench:
         self._ceilings: dict[Load, Ceiling | None] = {}
         self._driver: Driver | None = None
         self._removal: Removal | None = None
+        self._has_sent = False
+        """Something was sent since the last deletion."""
+        self._time_left = TimeLeft(plan.stint(plan.rows[0][0]))
         self._is_ending = False
 
     async def run(self, *, heed_signals: bool = True) -> Finished:
@@ -129,27 +133,38 @@ class Bench:
             return
         if not ceiling.has_tls(self._job.destination):
             self._listeners.live.say("this client is measured without TLS, which flatters it: openssl is not installed")
+        loads = [load for row in self._plan.rows for load in row]
         found: dict[Load, Ceiling | None] = {}
-        for load in (load for row in self._plan.rows for load in row):
-            alike = ceiling.alike(load)
-            if alike not in found and not self._is_ending:
-                self._listeners.live.stage(f"this client against a sink: {load_words(alike)}")
-                found[alike] = await ceiling.measure(self._job.destination, self._job.workload, alike)
-                if found[alike] is None:
-                    self._listeners.live.say("this client could not be measured against a sink of its own")
-            self._ceilings[load] = found.get(alike)
+        distinct = list(dict.fromkeys(map(ceiling.alike, loads)))
+        for number, alike in enumerate(distinct, 1):
+            if self._is_ending:
+                break
+            words = f"this client against a sink: {load_words(alike)}"
+            self._listeners.live.stage(words, f"{number} of {len(distinct)}" if len(distinct) > 1 else "")
+            found[alike] = await ceiling.measure(self._job.destination, self._job.workload, alike)
+            if found[alike] is None:
+                self._listeners.live.say("this client could not be measured against a sink of its own")
+        self._ceilings = {load: found.get(ceiling.alike(load)) for load in loads}
 
     async def _clean_up(self, place: Grounds) -> None:
         """Delete what was stored so far, if that is wanted and the server has let it be deleted so far."""
-        if self._job.settings.cleanup and not (self._removal and self._removal.why):
-            self._listeners.live.stage("deleting what was stored")
-            removal = await place.remove(run_tag(self._job.facts.run_id))
-            before = self._removal.removed if self._removal else 0
-            self._removal = replace(removal, removed=before + removal.removed)
+        if not self._job.settings.cleanup or not self._has_sent or (self._removal and self._removal.why):
+            return
+
+        def on_listed(studies: int) -> None:
+            self._listeners.live.stage(f"deleting {studies:,} {'study' if studies == 1 else 'studies'}")
+
+        began_s = time.perf_counter()
+        removal = await place.remove(run_tag(self._job.facts.run_id), on_listed=on_listed)
+        self._time_left.cleanup_took(time.perf_counter() - began_s)
+        self._has_sent = False
+        before = self._removal.removed if self._removal else 0
+        self._removal = replace(removal, removed=before + removal.removed)
 
     async def _put_loads_on(self, server: StowDestination, sender: Sender, place: Grounds) -> None:
         if self._plan.warmup is not None and not self._is_ending:
-            await self._put_on(self._plan.warmup, server, sender, "warm-up")
+            loads, _ = self._plan.total([])
+            await self._put_on(self._plan.warmup, server, sender, "warm-up", loads)
         while not self._is_ending:
             visited = [(load, one.instances / one.elapsed_s if one.elapsed_s else 0.0) for load, one in self._visits]
             stint = self._plan.next(visited)
@@ -157,17 +172,26 @@ class Bench:
                 return
             # Each load meets the server as the first one did, and a sweep wants no more room than one load.
             await self._clean_up(place)
-            words = f"{len(visited) + 1}. {load_words(stint.load)}"
-            measured = await self._put_on(stint, server, sender, words)
+            total, is_exact = self._plan.total(visited)
+            number = len(visited) + 1
+            where = f"point {number} of {total}{'' if is_exact else ' at most'}" if total > 1 else ""
+            began_s = time.perf_counter()
+            measured = await self._put_on(stint, server, sender, where, total - number)
+            self._time_left.load_took(time.perf_counter() - began_s)
             self._keep(stint.load, measured)
 
-    async def _put_on(self, stint: Stint, server: StowDestination, sender: Sender, words: str) -> Measured:
+    async def _put_on(
+        self, stint: Stint, server: StowDestination, sender: Sender, where: str, loads_after: int
+    ) -> Measured:
         """Put one load on. Raises RunStopped, when what was measured until then is kept."""
         listeners = self._listeners
-        listeners.live.stage(words)
+        listeners.live.stage(load_words(stint.load), where)
+        self._has_sent = True
 
         def on_second(second: Second, latencies_s: Sequence[float]) -> None:
-            listeners.live.second(second)
+            of_load_s = time_left.of_load_s(stint, second.at_s + 1, driver.recorder.warmup_s)
+            left_s = self._time_left.of_run_s(of_load_s, loads_after)
+            listeners.live.second(second, None if second.is_drain else left_s)
             listeners.on_second(stint.load, second, latencies_s)
 
         probe = Probe(server.find)

@@ -1,7 +1,7 @@
 """Limits that decide the exit status: `p99<2s`, `errors<0.1%`, `instances_per_s>100`.
 
 Owns their grammar and their judgement on a point. A limit on something that was not measured does not hold: a server
-that answered nothing has no p99 below 2 s. Prints nothing.
+that answered nothing has no p99 below 2 s, and one that answered fifty times has no p99 at all. Prints nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from bulkstow.bench.result import Judged, Percentiles, Point, Result
+from bulkstow.bench.result import SAMPLES_LEAST, Judged, Percentiles, Point, Result
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import parse_duration_s
 
@@ -24,14 +24,15 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 
-_PERCENTILES: Mapping[str, Callable[[Percentiles], float]] = {
-    "mean": lambda times: times.mean_s,
-    "p50": lambda times: times.p50_s,
-    "p90": lambda times: times.p90_s,
-    "p99": lambda times: times.p99_s,
-    "p99.9": lambda times: times.p99_9_s,
-    "max": lambda times: times.max_s,
+_FIELDS: Mapping[str, str] = {
+    "mean": "mean_s",
+    "p50": "p50_s",
+    "p90": "p90_s",
+    "p99": "p99_s",
+    "p99.9": "p99_9_s",
+    "max": "max_s",
 }
+"""Fields of `Percentiles` by the figure's name."""
 
 _TIMES: Mapping[str, Callable[[Point], Percentiles]] = {
     "": lambda point: point.latency,
@@ -53,7 +54,7 @@ _RATES: Mapping[str, Callable[[Point], float]] = {
     "requests_per_s": lambda point: point.requests_per_s,
 }
 
-_NAMES = (*_PERCENTILES, "service_p99 (and so on)", *_SHARES, *_RATES)
+_NAMES = (*_FIELDS, "service_p99 (and so on)", *_SHARES, *_RATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +99,29 @@ def _judged(point: Point, threshold: Threshold) -> Judged:
     found, count = _found(point, threshold.figure)
     if not count:
         return Judged(threshold.text, found, holds=False, note="nothing was measured")
+    if found is None:
+        percentile = _split(threshold.figure)[1]
+        least = SAMPLES_LEAST[_FIELDS[percentile]]
+        note = f"not measurable: {percentile} needs {least:,} requests, found {count:,}; a longer --duration has more"
+        return Judged(threshold.text, None, holds=False, note=note)
     return Judged(threshold.text, found, holds=_OPERATORS[threshold.relation](found, threshold.limit))
 
 
-def _found(point: Point, figure: str) -> tuple[float, int]:
-    """Return a figure, and of how much it is."""
+def _found(point: Point, figure: str) -> tuple[float | None, int]:
+    """Return a figure, None for a percentile of too few samples, and of how much it is."""
     if figure in _RATES:
         return _RATES[figure](point), point.requests + point.latency.count + point.failed.count
     if figure in _SHARES:
         return _SHARES[figure](point), point.instances + sum(point.errors.values()) + point.dropped
     prefix, percentile = _split(figure)
     times = _TIMES[prefix](point)
-    return _PERCENTILES[percentile](times), times.count
+    return getattr(times, _FIELDS[percentile]), times.count
 
 
 def _split(figure: str) -> tuple[str, str]:
     """Return a time's kind and its percentile. Raises ValueError where there is no such time."""
     kind, underscore, percentile = figure.rpartition("_")
-    if kind + underscore not in _TIMES or percentile not in _PERCENTILES:
+    if kind + underscore not in _TIMES or percentile not in _FIELDS:
         raise ValueError(f"no figure is called {figure!r}; there are {', '.join(_NAMES)}")
     return kind + underscore, percentile
 

@@ -24,8 +24,8 @@ LATE_SHARE = 0.1
 def client_bound(point: Point, ceiling: Ceiling | None = None) -> tuple[str, ...]:
     """Return why a point says more of the client than of the server; nothing where it does not."""
     reasons = [_near_ceiling(point, ceiling)] if ceiling is not None else []
-    reasons.append(_late(point.loop_lag, point, "the event loop woke", "of its wake-ups"))
-    reasons.append(_late(point.slip, point, "requests started", "of those with a free slot"))
+    reasons.append(_late(point.loop_lag, point, "the event loop woke", "its wake-ups"))
+    reasons.append(_late(point.slip, point, "requests started", "those with a free slot"))
     return tuple(reason for reason in reasons if reason)
 
 
@@ -45,7 +45,10 @@ def _near_ceiling(point: Point, ceiling: Ceiling) -> str:
 
 
 def _late(times: Percentiles, point: Point, what: str, of_what: str) -> str:
-    limit_s = max(LATE_LEAST_S, LATE_SHARE * point.latency.p50_s)
-    if times.p99_s <= limit_s:
-        return ""
-    return f"{what} more than {times.p99_s * 1e3:.3g} ms late in 1 % {of_what} (limit {limit_s * 1e3:.3g} ms)"
+    latency = point.latency
+    limit_s = max(LATE_LEAST_S, LATE_SHARE * (latency.mean_s if latency.p50_s is None else latency.p50_s))
+    if times.p99_s is None:
+        late_s, how = times.max_s, f"{times.max_s * 1e3:.3g} ms late in one of {times.count:,} of {of_what}"
+    else:
+        late_s, how = times.p99_s, f"more than {times.p99_s * 1e3:.3g} ms late in 1 % of {of_what}"
+    return f"{what} {how} (limit {limit_s * 1e3:.3g} ms)" if late_s > limit_s else ""

@@ -14,8 +14,8 @@ def times(p50_s: float = 0.1, p99_s: float = 0.2, count: int = 1000) -> Percenti
 
 
 def second(at_s: float, instances: int = 100, **fields: Any) -> Second:
-    """Return a second in which ten requests ended."""
-    plain = Second(at_s, instances, instances * 1000, 10, 0, 0, 4, 0.1, 0.2)
+    """Return a second in which a hundred requests ended, which is what a p99 needs."""
+    plain = Second(at_s, instances, instances * 1000, 100, 0, 0, 4, 0.1, 0.2)
     return replace(plain, **fields)
 
 

@@ -47,6 +47,16 @@ def test_doubts_are_told() -> None:
     assert words[bound + 1] == "  the event loop woke late"
 
 
+def test_loads_that_are_the_clients_are_named() -> None:
+    """Each by its connections, or its rate, and batch, also beside one that is the best and the client's, too."""
+    bound: tuple[str, ...] = ("slow",)
+    loads = [Load(10, connections=1), Load(10, connections=16), Load(50, rate_per_s=9.5), Load(1, connections=32)]
+    points = [point(100, load=load, client_bound=bound if load != loads[0] else ()) for load in loads]
+    lines = closing(result(*points, mode="sweep")).splitlines()
+    assert "2 of 4 loads client-bound as well: 16 connections x 10, 9.5 instances/s x 50" in lines
+    assert not any("1 connection x" in line for line in lines)
+
+
 def test_errors_are_told_by_kind() -> None:
     """The most frequent first; of an open load what was dropped, too."""
     failed = result(point(100, errors={"HTTP 503": 3, "no answer in time": 40}))
@@ -75,7 +85,7 @@ def test_a_sweep_ends_with_what_fits() -> None:
     assert "connections  a request  instances/s" in words
     assert lines_of(swept, "knee")[0].endswith("50.0 instances/s, 98% of the best, 51.0")
     assert lines_of(swept, "what fits") == [f"bulkstow upload DIRECTORY --url {swept.url} --concurrency 1"]
-    assert "1 of 2 loads client-bound, not the one above" in words
+    assert "1 of 2 loads client-bound, not the one above: 2 connections x 10" in words
     assert max(map(len, words.splitlines()[1:4])) <= 90
 
 

@@ -169,6 +169,21 @@ def test_sweeps_are_compared_load_by_load() -> None:
     )
 
 
+def test_a_percentile_that_one_could_not_measure_is_not_compared() -> None:
+    """A dash and no verdict, in repeats and in blocks of seconds; what both measured is compared."""
+    few = (times(count=99),) * 3
+    before, after = repeated(100, 101, 99), repeated(150, 151, 149)
+    found = compared(before, replace(after, latency=times(count=297), repeat_latencies=few))
+    assert verdict(found, "latency p99, s") is Verdict.UNTOLD
+    assert verdict(found, "latency p90, s") is Verdict.NOISE
+    assert next(line for line in shown(found).splitlines() if "p99.9" in line).split()[2:] == [
+        *("s", "0.2", "—", "cannot", "be", "told")
+    ]
+    slow = replace(single(3), series=tuple(replace(s, requests=30) for s in single(3).series))
+    assert verdict(compared(single(1), slow), "latency p99, s") is Verdict.UNTOLD
+    assert verdict(compared(single(1), slow), "latency p50, s") is Verdict.NOISE
+
+
 def test_it_is_shown_as_a_table() -> None:
     """Every figure has a line with before, after, change and verdict; then come the basis and what to beware of."""
     lines = shown(compare(result(repeated(100, 101, 99)), result(repeated(150, 151, 149), mode="open"))).splitlines()

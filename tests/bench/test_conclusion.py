@@ -50,13 +50,13 @@ def test_visits_of_a_load_are_one_point() -> None:
 
 def test_a_sweep_has_knee_and_flags() -> None:
     """The flags are those of the knee; the highest rate keeps to the thresholds, or to the limits of its own."""
-    visits = [(ONE, measured(50)), (TWO, measured(100)), (FOUR, measured(103, latency_s=1.9))]
+    visits = [(ONE, measured(50)), (TWO, measured(110)), (FOUR, measured(113, latency_s=0.5))]
     result = conclude(facts(), visits, {})
     assert result.knee is not None
     assert result.knee.load == TWO
     assert result.suggested_flags[:4] == ("--concurrency", "2", "--batch-instances", "10")
-    assert result.highest_rate_per_s == 103
-    assert conclude(facts("sweep", "p99<1s"), visits, {}).highest_rate_per_s == 100
+    assert result.highest_rate_per_s == 113
+    assert conclude(facts("sweep", "p99<400ms"), visits, {}).highest_rate_per_s == 110
 
 
 @pytest.mark.parametrize("mode", ["closed", "open", "soak"])
@@ -77,7 +77,7 @@ def test_each_point_is_held_against_its_own_ceiling() -> None:
 def test_thresholds_are_judged_on_the_best_point() -> None:
     """They come out as they were written."""
     result = conclude(
-        facts("closed", "p99<200ms", "errors<0.1%"), [(ONE, measured(10, errors=Counter({"HTTP 503": 5})))], {}
+        facts("closed", "p99<200ms", "errors<0.1%"), [(ONE, measured(200, errors=Counter({"HTTP 503": 5})))], {}
     )
     assert [(judged.threshold, judged.holds) for judged in result.thresholds] == [
         ("p99<200ms", True),

@@ -56,7 +56,7 @@ def test_the_top_has_the_figures_of_the_best_point() -> None:
     """A script finds them by the names that are promised."""
     best = point(
         100,
-        latency=Percentiles(7, 0.2, 0.1, 0.3, 0.4, 0.5, 0.6),
+        latency=Percentiles(99, 0.2, 0.1, 0.3, 0.4, 0.5, 0.6),
         errors={"503": 2},
         dropped=3,
         series=(second(0.0),),
@@ -66,7 +66,7 @@ def test_the_top_has_the_figures_of_the_best_point() -> None:
     assert (document["schema"], document["mode"]) == (SCHEMA, "closed")
     assert (document["instances_per_s"], document["megabytes_per_s"]) == (100, 100)
     assert document["latency_s"] == dict(
-        zip(("count", "mean", "p50", "p90", "p99", "p99.9", "max"), (7, 0.2, 0.1, 0.3, 0.4, 0.5, 0.6), strict=True)
+        zip(("count", "mean", "p50", "p90", "p99", "p99.9", "max"), (99, 0.2, 0.1, 0.3, None, None, 0.6), strict=True)
     )
     assert set(document["service_time_s"]) == set(document["latency_s"])
     assert (document["errors"], document["dropped"]) == ({"503": 2}, 3)
@@ -90,8 +90,21 @@ def test_what_later_versions_add_is_passed_over_and_what_they_may_leave_out_is_n
     document["colour"] = document["points"][0]["colour"] = "blue"
     del document["ceiling"], document["points"][0]["slip_s"], document["points"][0]["latency_s"]["p99.9"]
     assert from_json(json.dumps(document)) == result(
-        point(latency=Percentiles(1000, 0.1, 0.1, 0.2, 0.2, 0.0, 0.2)),
+        point(latency=Percentiles(1000, 0.1, 0.1, 0.2, 0.2, None, 0.2)),
     )
+
+
+def test_percentiles_that_an_earlier_version_wrote_are_left_out_where_they_cannot_be_told() -> None:
+    """It wrote a p99 of whatever was there, and zeros for seconds without a request."""
+    document = json.loads(to_json(result(point(series=(second(0.0),)))))
+    latency, one = document["points"][0]["latency_s"], document["points"][0]["series"][0]
+    latency["count"] = 30
+    latency["p99"] = latency["p99.9"] = 0.2
+    one["requests"] = one["p50_s"] = one["p99_s"] = 0
+    del one["max_s"]
+    (read,) = from_json(json.dumps(document)).points
+    assert (read.latency.p90_s, read.latency.p99_s, read.latency.p99_9_s) == (0.2, None, None)
+    assert (read.series[0].p50_s, read.series[0].p99_s, read.series[0].max_s) == (None, None, 0)
 
 
 def changed(**keys: Any) -> str:

@@ -16,6 +16,7 @@ def test_the_ends_are_compared() -> None:
     assert (found.span_s, found.instances_per_s, found.instances_per_s_end) == (3, 100, 90)
     assert round(found.goodput_share, 6) == -0.1
     assert (found.p99_s, found.p99_s_end) == (0.2, 0.3)
+    assert (found.p50_s, found.p50_s_end) == (0.1, 0.1)
     assert (found.rss_bytes, found.rss_bytes_end) == (80, 81)
 
 
@@ -35,6 +36,13 @@ def test_a_short_load_has_none() -> None:
 
 def test_nothing_stored_is_no_drift() -> None:
     """A server that took nothing lost nothing; a second without an answer has no p99."""
-    found = drift([second(at, 0, p99_s=0.0) for at in range(20)])
+    found = drift([second(at, 0, requests=0) for at in range(20)])
     assert found is not None
-    assert (found.goodput_share, found.p99_s) == (0, 0)
+    assert (found.goodput_share, found.p99_s, found.p50_s) == (0, None, None)
+
+
+def test_seconds_of_few_requests_have_a_median() -> None:
+    """Of ten requests a second there is no p99, nor a drift of it."""
+    found = drift([second(at, requests=10) for at in range(20)])
+    assert found is not None
+    assert (found.p99_s, found.p99_s_end, found.p50_s, found.p50_s_end) == (None, None, 0.1, 0.1)

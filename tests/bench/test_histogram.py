@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkstow.bench.histogram import HIGHEST_NS, Distribution, log_head, log_line
-from bulkstow.bench.result import Percentiles
+from bulkstow.bench.result import SAMPLES_LEAST, Percentiles
 
 some_times_s = st.lists(st.floats(0, 1e5), min_size=1, max_size=300)
 
@@ -37,6 +37,8 @@ def test_percentiles_keep_three_digits(times_s: list[float]) -> None:
     """Within 0.1 % and a microsecond of the exact ones, for what is no longer than a day; the maximum is exact."""
     found = filled(times_s).percentiles()
     for percent, value_s in ((50, found.p50_s), (90, found.p90_s), (99, found.p99_s), (99.9, found.p99_9_s)):
+        if value_s is None:
+            continue
         expected_s = min(exact(times_s, percent), HIGHEST_NS / 1e9)
         assert math.isclose(value_s, expected_s, rel_tol=0.001, abs_tol=1e-6)
     assert found.max_s == max(times_s)
@@ -49,7 +51,28 @@ def test_percentiles_keep_three_digits(times_s: list[float]) -> None:
 def test_percentiles_rise(times_s: list[float]) -> None:
     """No percentile is above a higher one, and none above the maximum."""
     found = filled(times_s).percentiles()
-    assert found.p50_s <= found.p90_s <= found.p99_s <= found.p99_9_s <= found.max_s
+    told = [time_s for time_s in (found.p50_s, found.p90_s, found.p99_s, found.p99_9_s) if time_s is not None]
+    assert [*told, found.max_s] == sorted([*told, found.max_s])
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (1, []),
+        (2, ["p50_s"]),
+        (9, ["p50_s"]),
+        (10, ["p50_s", "p90_s"]),
+        (99, ["p50_s", "p90_s"]),
+        (100, ["p50_s", "p90_s", "p99_s"]),
+        (999, ["p50_s", "p90_s", "p99_s"]),
+        (1000, ["p50_s", "p90_s", "p99_s", "p99_9_s"]),
+    ],
+)
+def test_a_percentile_needs_samples(count: int, told: list[str]) -> None:
+    """1 / (1 - q) of them: a p99.9 of fewer than a thousand would be the longest time under another name."""
+    found = filled([0.001 * n for n in range(count)]).percentiles()
+    assert [name for name in SAMPLES_LEAST if getattr(found, name) is not None] == told
+    assert (found.count, found.max_s) == (count, 0.001 * (count - 1))
 
 
 @given(st.lists(st.lists(st.floats(0, 100), max_size=30), max_size=5))

@@ -81,6 +81,7 @@ def test_a_freeze_hides_in_a_closed_load(measured: Mapping[str, Result]) -> None
     """Each connection has one slow request of some hundred, which no p99 shows: this is what an open load is for."""
     best = measured["closed"].best
     assert best.latency.max_s == pytest.approx(FROZEN_S, rel=0.1)
+    assert best.latency.p99_s is not None
     assert best.latency.p99_s < 0.1 * FROZEN_S
 
 
@@ -92,6 +93,7 @@ def test_throughput_and_knee_are_those_of_queueing_theory(measured: Mapping[str,
         assert 0.6 < point.requests_per_s / (busy / SERVICE_S) < 1.05, point.load
         assert point.instances_per_s == pytest.approx(5 * point.requests_per_s), point.load
         waited_s = max((point.load.connections or 0) / SLOTS, 1) * SERVICE_S
+        assert point.latency.p50_s is not None
         assert 0.95 < point.latency.p50_s / waited_s < 1.6, point.load
     assert result.knee is not None
     # With twice the slots' number something always waits, which a client that is late profits from.

@@ -54,9 +54,10 @@ def test_no_goodput_has_no_knee() -> None:
         ([point(100), point(200, dropped=21)], 100),
         ([point(100, errors={"503": 1})], 100),
         ([point(100, latency=Percentiles())], None),
+        ([point(100), point(200, latency=times(p99_s=0.1, count=99))], 100),
         ([], None),
     ],
-    ids=["p99", "errors", "dropped", "errors within", "no latency", "none"],
+    ids=["p99", "errors", "dropped", "errors within", "no latency", "no p99", "none"],
 )
 def test_the_highest_rate_keeps_the_limits(points: list[Point], expected: float | None) -> None:
     """p99 of 2 s and 1 % of errors, dropped ones included, are what a rate must keep to."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bulkstow.bench.live import LINE_S, Bar, Lines, in_words, live
+from bulkstow.bench.live import LINE_S, Bar, Lines, headed, in_words, live
 from bulkstow.bench.result import Second
 from tests.bench.measurements import second
 
@@ -16,6 +16,8 @@ from tests.bench.measurements import second
     ("of", "words"),
     [
         (second(11, 500, size_bytes=262_144_000), "12s, 500 instances/s, 262 MB/s, 4 in flight, p50 100ms, p99 200ms"),
+        (second(0, 0, requests=99, max_s=0.3), "1s, 0 instances/s, 0 MB/s, 4 in flight, p50 100ms, max 300ms"),
+        (second(0, 0, requests=1, max_s=0.3), "1s, 0 instances/s, 0 MB/s, 4 in flight, max 300ms"),
         (second(0, 0, requests=0, in_flight=8), "1s, 0 instances/s, 0 MB/s, 8 in flight"),
         (
             second(0, 5, is_warmup=True),
@@ -29,20 +31,35 @@ def test_a_second_in_words(of: Second, words: str) -> None:
     assert in_words(of) == words
 
 
+@pytest.mark.parametrize(
+    ("place", "left_s", "shown"),
+    [
+        ("", None, "words"),
+        ("point 13 of 24", None, "point 13 of 24: words"),
+        ("point 13 of 24", 219.2, "point 13 of 24, about 3m40s left: words"),
+        ("", 0.0, "about 0ms left: words"),
+    ],
+)
+def test_where_a_measurement_is_comes_first(place: str, left_s: float | None, shown: str) -> None:
+    """A narrow terminal cuts the end of the line off."""
+    assert headed(place, left_s, "words") == shown
+
+
 def test_a_log_has_a_line_now_and_then() -> None:
     """A line when a load begins, one every few seconds, and what is to be said, each with the time."""
     stream = io.StringIO()
     shown = Lines(stream, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    shown.stage("a load")
+    shown.stage("a load", "point 2 of 3")
     for at in range(2 * LINE_S):
-        shown.second(second(at))
+        shown.second(second(at), 60.0)
     shown.say("a word")
     shown.close()
     lines = stream.getvalue().splitlines()
     assert all(line.startswith("2026-01-01T00:00:00+00:00 ") for line in lines)
     words = [line.partition(" ")[2] for line in lines]
-    assert words[0] == "a load"
-    assert [line[:12] for line in words[1:3]] == ["a load: 10s,", "a load: 20s,"]
+    assert words[0] == "point 2 of 3: a load"
+    heads = [line.partition(", 100")[0] for line in words[1:3]]
+    assert heads == [f"point 2 of 3, about 1m left: a load: {at_s}s" for at_s in (10, 20)]
     assert words[3:] == ["a word"]
 
 
@@ -55,7 +72,8 @@ def test_a_bar_is_one_line_that_changes() -> None:
     shown.say("a word")
     shown.close()
     drawn = stream.getvalue()
-    assert "a load: 5s, 100 instances/s" in drawn
+    assert "5s, 100 instances/s" in drawn
+    assert drawn.index("5s, 100 instances/s") > drawn.index("a load")
     assert "a word\n" in drawn
     assert drawn.count("\n") == 1
 

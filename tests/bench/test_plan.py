@@ -22,6 +22,16 @@ def planned(mean_bytes: float = CT_BYTES, **settings: Any) -> Plan:
     return plan(BenchSettings(**settings), mean_bytes, Random(1))
 
 
+def totals(found: Plan, goodput_per_s: float = 100.0) -> list[tuple[int, bool]]:
+    """Return what the plan says of its length before each of its loads."""
+    visited: list[tuple[Load, float]] = []
+    said = [found.total(visited)]
+    while (stint := found.next(visited)) is not None:
+        visited.append((stint.load, goodput_per_s))
+        said.append(found.total(visited))
+    return said
+
+
 def put_on(found: Plan, goodput_per_s: float = 100.0) -> list[Stint]:
     """Return all stints of a plan on a server with this goodput at any load."""
     stints: list[Stint] = []
@@ -62,6 +72,20 @@ def test_repeats_are_the_same_load_again() -> None:
     assert len(stints) == 3
     assert {stint.load for stint in stints} == {Load(31, connections=8)}
     assert {stint.warmup_s for stint in stints} == {2.0}
+
+
+def test_how_many_loads_there_are_is_known() -> None:
+    """Of a load all repeats; of a sweep at most both ways over every row, less what an early end of a row saves."""
+    assert totals(planned(repeats=3)) == [(3, True)] * 4
+    assert totals(planned(mode="sweep", connections=(1, 2), batch_instances=(1, 10)))[:5] == [
+        *[(8, False)] * 4,
+        (8, True),
+    ]
+    # Nothing is gained after 1 connection: each row ends at the third of its four loads.
+    flat = totals(planned(mode="sweep", connections=(1, 2, 4, 8), batch_instances=(1, 10), repeats=2))
+    assert flat[:8] == [*[(32, False)] * 3, *[(28, False)] * 3, (24, True), (24, True)]
+    assert len(flat) == 24 + 1
+    assert {is_exact for _, is_exact in flat[6:]} == {True}
 
 
 @pytest.mark.parametrize("arrivals", ["constant", "poisson"])

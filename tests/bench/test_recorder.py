@@ -123,7 +123,22 @@ def test_the_series_has_every_second() -> None:
     assert [s.in_flight for s in series] == [1, 1, 1, 1, 0]
     assert [s.is_warmup for s in series] == [True, False, False, False, False]
     assert [s.is_drain for s in series] == [False, False, False, False, True]
-    assert [round(s.p99_s, 6) for s in series] == [0.5, 0, 0, 2.6, 0.6]
+    assert [round(s.max_s, 6) for s in series] == [0.5, 0, 0, 2.6, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("requests", "p50_s", "p99_s"), [(1, None, None), (2, 0.01, None), (99, 0.5, None), (100, 0.5, 0.99)]
+)
+def test_a_second_has_the_percentiles_that_its_requests_can_tell(
+    requests: int, p50_s: float | None, p99_s: float | None
+) -> None:
+    """Its p99 needs a hundred requests that ended in it; the longest is there from one on."""
+    recorder = Recorder(BEGAN_S, warmup_s=0)
+    for number in range(requests):
+        recorder.started(BEGAN_S)
+        recorder.ended(ended(0, (number + 1) / 100 - 1e-9))
+    (second,) = recorder.finish(BEGAN_S + 1).series
+    assert (second.p50_s, second.p99_s, second.max_s) == pytest.approx((p50_s, p99_s, requests / 100))
 
 
 def test_whoever_listens_hears_of_each_second_once() -> None:

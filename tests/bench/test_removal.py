@@ -99,9 +99,11 @@ BY_ORTHANC = "/pacs/studies/"
 async def test_a_run_is_deleted_and_nothing_else(deletes: str, page: int, ignores_keys: bool) -> None:
     """Whatever way the server has, page by page; a server that lists all that it has loses nothing of others'."""
     archive = Archive(OURS | OTHERS, deletes=deletes, page=page, ignores_keys=ignores_keys)
+    heard: list[int] = []
     async with place(archive) as found:
-        assert await found.remove(TAG) == Removal(5, 0)
-        assert await found.remove(TAG) == Removal(0, 0)
+        assert await found.remove(TAG, on_listed=heard.append) == Removal(5, 0)
+        assert await found.remove(TAG, on_listed=heard.append) == Removal(0, 0)
+    assert heard == [5]
     assert archive.studies == {Study(patient, study) for patient, study in OTHERS.items()}
     deleted = {asked for asked in archive.asked if asked.startswith("DELETE")}
     assert not any(uid in asked for asked in deleted for uid in ("1.2.3", "1.2.4", "2.25.77"))
@@ -128,6 +130,17 @@ async def test_a_server_that_only_says_that_it_deletes() -> None:
         removal = await found.remove(TAG)
     assert (removal.removed, removal.left) == (0, 5)
     assert "lists them still" in removal.why
+
+
+@pytest.mark.parametrize("uid", ["../../modalities", "..", "2.25.1/series/2", "2.25.1?force", "2.25.1#", "", "%2e%2e"])
+async def test_what_is_no_uid_is_put_into_no_url(uid: str) -> None:
+    """A server's listing does not decide which paths are deleted."""
+    archive = Archive({f"{TAG}.00001": uid}, deletes="/")
+    async with place(archive) as found:
+        removal = await found.remove(TAG)
+    assert (removal.removed, removal.left) == (0, 1)
+    assert removal.why.startswith("the server lists a study whose UID is none")
+    assert not any(asked.startswith("DELETE") for asked in archive.asked)
 
 
 async def test_a_server_that_lists_nothing_is_told() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from random import Random
 from typing import Any
 
@@ -52,9 +52,9 @@ class Words(Nothing):
     def __init__(self) -> None:
         self.shown: list[str] = []
 
-    def stage(self, words: str) -> None:
+    def stage(self, words: str, place: str = "") -> None:
         """Keep it."""
-        self.shown.append(words)
+        self.shown.append(f"{place}: {words}" if place else words)
 
     def say(self, words: str) -> None:
         """Keep it."""
@@ -133,7 +133,7 @@ async def test_a_login_that_ends_midway_ends_the_run() -> None:
 async def test_a_sweep_is_cleaned_up_between_its_loads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each load meets the server as the first did; what was deleted adds up."""
 
-    async def remove(_place: Grounds, tag: str) -> Removal:
+    async def remove(_place: Grounds, tag: str, **_listener: Any) -> Removal:
         assert tag == "bulkstow-bench-run"
         return Removal(5, 0)
 
@@ -142,14 +142,14 @@ async def test_a_sweep_is_cleaned_up_between_its_loads(url: str, monkeypatch: py
     finished = await measured(url, mode="sweep", connections=(1, 2), duration_s=0.1, warmup_s=0.0, cleanup=True)
     assert finished.result is not None
     assert len(finished.result.points) == 2
-    assert finished.removal == Removal(5 * (4 + 1), 0)
+    assert finished.removal == Removal(5 * 4, 0)
 
 
 async def test_a_server_that_deletes_nothing_is_asked_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would not let the next studies go either."""
     asked: list[str] = []
 
-    async def remove(_place: Grounds, tag: str) -> Removal:
+    async def remove(_place: Grounds, tag: str, **_listener: Any) -> Removal:
         asked.append(tag)
         return Removal(0, 7, "HTTP 405")
 
@@ -157,6 +157,41 @@ async def test_a_server_that_deletes_nothing_is_asked_once(url: str, monkeypatch
     finished = await measured(url, repeats=2, cleanup=True)
     assert finished.removal == Removal(0, 7, "HTTP 405")
     assert len(asked) == 1
+
+
+async def test_it_is_said_where_a_sweep_is_and_what_is_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The how-manieth load of how many, and for each second the time left; deleting is named when there is anything."""
+    deleted = iter((3, 0, 1, 2))
+
+    async def remove(_place: Grounds, _tag: str, *, on_listed: Callable[[int], None]) -> Removal:
+        if studies := next(deleted):
+            on_listed(studies)
+        return Removal(studies, 0)
+
+    monkeypatch.setattr(Grounds, "remove", remove)
+    monkeypatch.setattr("bulkstow.bench.driver.FILL_S", 0.05)
+    words = Words()
+    sweep: dict[str, Any] = {"mode": "sweep", "connections": (1,), "batch_instances": (1, 2), "cleanup": True}
+    await bench(url, Listeners(words), **sweep, duration_s=0.1, warmup_s=0.0, repeats=1).run(heed_signals=False)
+    one, two = "1 connection, 1 instance a request", "1 connection, 2 instances a request"
+    assert words.shown == [
+        f"point 1 of 4 at most: {one}",
+        "deleting 3 studies",
+        f"point 2 of 4 at most: {two}",
+        f"point 3 of 4: {two}",
+        "deleting 1 study",
+        f"point 4 of 4: {one}",
+        "deleting 2 studies",
+    ]
+
+
+async def test_nothing_is_deleted_before_anything_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses the first request's login was given nothing to delete."""
+    words = Words()
+    async with serving(Origin(DiscardStorage(), fault=Fails(401, 0))) as url:
+        finished = await bench(url, Listeners(words), cleanup=True).run(heed_signals=False)
+    assert isinstance(finished.stopped_by, LoginRefused)
+    assert not any("deleting" in line for line in words.shown)
 
 
 async def test_a_client_is_measured_before_its_loads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +208,10 @@ async def test_a_client_is_measured_before_its_loads(url: str, monkeypatch: pyte
         "skip_ceiling": False,
     }
     finished = await bench(url, Listeners(words), **sweep).run(heed_signals=False)
-    assert len([line for line in words.shown if line.startswith("this client against a sink")]) == 2
+    assert [line for line in words.shown if "this client against a sink" in line] == [
+        "1 of 2: this client against a sink: 1 connection, 3 instances a request",
+        "2 of 2: this client against a sink: 4 connections, 3 instances a request",
+    ]
     assert finished.result is not None
     assert finished.result.ceiling is not None
 

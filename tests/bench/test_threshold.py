@@ -59,6 +59,28 @@ def test_what_was_not_measured_holds_no_limit(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "count", "note"),
+    [
+        ("p99<2s", 99, "not measurable: p99 needs 100 requests, found 99; a longer --duration has more"),
+        ("p99>1ms", 99, "not measurable: p99 needs 100 requests, found 99; a longer --duration has more"),
+        ("p99.9<2s", 999, "not measurable: p99.9 needs 1,000 requests, found 999; a longer --duration has more"),
+        ("p50<2s", 1, "not measurable: p50 needs 2 requests, found 1; a longer --duration has more"),
+    ],
+)
+def test_a_percentile_of_too_few_requests_holds_no_limit(text: str, count: int, note: str) -> None:
+    """Whichever way the limit goes: nothing is known of the percentile, and how many requests it needs is said."""
+    (judged,) = judge(result(point(latency=times(count=count))), (parse(text),))
+    assert (judged.holds, judged.found, judged.note) == (False, None, note)
+
+
+@pytest.mark.parametrize("text", ["max<2s", "mean<2s"])
+def test_maximum_and_mean_need_one_request(text: str) -> None:
+    """They are what they are, of however few."""
+    (judged,) = judge(result(point(latency=times(count=1))), (parse(text),))
+    assert judged.holds
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("", "expected FIGURE<LIMIT or FIGURE>LIMIT, such as 'p99<2s'"),

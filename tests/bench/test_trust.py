@@ -25,6 +25,12 @@ CEILING = Ceiling(instances_per_s=1000, megabytes_per_s=1000)
         (point(10, latency=times(p50_s=0.001), slip=times(p99_s=0.004)), CEILING, []),
         (point(10, latency=times(p50_s=0.001), slip=times(p99_s=0.006)), CEILING, ["requests started more than 6 ms"]),
         (
+            point(10, slip=times(p99_s=0.2, count=30)),
+            CEILING,
+            ["requests started 200 ms late in one of 30 of those with a free slot (limit 10 ms)"],
+        ),
+        (point(10, latency=times(p50_s=0.001, count=1), slip=times(p99_s=0.004, count=1)), CEILING, []),
+        (
             point(900, slip=times(p99_s=1), loop_lag=times(p99_s=1)),
             CEILING,
             ["900 instances/s", "the event loop", "requests started more than 1e+03 ms late in 1 % of those with"],
@@ -41,6 +47,8 @@ CEILING = Ceiling(instances_per_s=1000, megabytes_per_s=1000)
         "slow server, some lag",
         "quick server, some slip",
         "slip",
+        "slip of too few for a p99",
+        "one request",
         "everything",
     ],
 )

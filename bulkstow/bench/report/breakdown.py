@@ -41,20 +41,24 @@ STAGES = {
 
 def percentiles(point: Point) -> Plot:
     """Return latency and service time by percentile, on HdrHistogram's axis: 1/(1-p), logarithmic."""
-    curves = (("latency", point.latency), ("service", point.service_time))
+    curves = (("latency", "latency", point.latency), ("service", "service time", point.service_time))
+    rows = [(class_, name, *found) for class_, name, times in curves for found in _ranks(times)]
 
     def draw(width_px: float) -> Drawn:
-        right = max(100.0, *(float(times.count) for _, times in curves))
+        right = max(100.0, *(float(times.count) for *_, times in curves))
         scale = Scale(2.0, right, LEFT_PX, width_px - 24, is_log=True)
-        values = [time_s for _, times in curves for _, _, time_s in _ranks(times)]
-        value_scale, ticks = scale_of(values, 196, 26, may_be_log=True)
+        value_scale, ticks = scale_of([row[-1] for row in rows], 196, 26, may_be_log=True)
         title = "time, logarithmic" if value_scale.is_log else "time"
         parts = [y_axis(value_scale, time_ticks(ticks), LEFT_PX, scale.end_px), label(LEFT_PX, 14, title, "axis-title")]
-        for row, (class_, times) in enumerate(curves):
-            places = [(scale(rank), value_scale(time_s)) for rank, _, time_s in _ranks(times)]
-            parts.append(tag("path", d=line([places]), class_=f"line {class_}"))
-            for column, (x, y) in enumerate(places):
-                parts.append(_dot(x, y, class_, row * 5 + column))
+        for class_, _, times in curves:
+            # The maximum stands at the rank of the count: a percentile there would be drawn over it.
+            drawn = [
+                (number, (scale(rank), value_scale(time_s)))
+                for number, (of, _, rank, percentile, time_s) in enumerate(rows)
+                if of == class_ and (rank < times.count or percentile == "max")
+            ]
+            parts.append(tag("path", d=line([[place for _, place in drawn]]), class_=f"line {class_}"))
+            parts += [_dot(*place, class_, number) for number, place in drawn]
         parts.append(x_axis(scale, _nines(right), 204, width_px))
         return Drawn(228, "".join(parts))
 
@@ -66,11 +70,7 @@ def percentiles(point: Point) -> Plot:
         draw,
         Table(
             ("percentile", "time"),
-            tuple(
-                Row((f"{words}, {name}", duration(time_s)))
-                for name, times in (("latency", point.latency), ("service time", point.service_time))
-                for words, time_s in _five(times)
-            ),
+            tuple(Row((f"{percentile}, {name}", duration(time_s))) for _, name, _, percentile, time_s in rows),
         ),
         (
             line_key("line latency", "latency, from the intended start (round marks)"),
@@ -173,17 +173,18 @@ def errors(counts: Mapping[str, int]) -> Plot:
     )
 
 
-def _five(times: Percentiles) -> tuple[tuple[str, float], ...]:
-    if not times.count:
-        return ()
-    found = (("p50", times.p50_s), ("p90", times.p90_s), ("p99", times.p99_s), ("p99.9", times.p99_9_s))
-    return (*found, ("max", times.max_s))
-
-
 def _ranks(times: Percentiles) -> list[tuple[float, str, float]]:
-    """Return 1/(1-p), name and time of each percentile that so many requests can tell from the maximum, and of that."""
-    inner = [(1 / (1 - share), *found) for share, found in zip((0.5, 0.9, 0.99, 0.999), _five(times), strict=False)]
-    return [*(rank for rank in inner if rank[0] < times.count), *((float(times.count), *f) for f in _five(times)[-1:])]
+    """Return 1/(1-p), name and time of each percentile that there are enough requests for, and of the maximum."""
+    if not times.count:
+        return []
+    found = (
+        (2.0, "p50", times.p50_s),
+        (10.0, "p90", times.p90_s),
+        (100.0, "p99", times.p99_s),
+        (1000.0, "p99.9", times.p99_9_s),
+        (float(times.count), "max", times.max_s),
+    )
+    return [(rank, name, time_s) for rank, name, time_s in found if time_s is not None]
 
 
 def _nines(right: float) -> list[Tick]:
@@ -197,7 +198,7 @@ def _nines(right: float) -> list[Tick]:
 
 
 def _percentile_words(times: Percentiles) -> str:
-    return ", ".join(f"{name} {duration(time_s)}" for name, time_s in _five(times)) or "nothing measured"
+    return ", ".join(f"{name} {duration(time_s)}" for _, name, time_s in _ranks(times)) or "nothing measured"
 
 
 def _dot(x: float, y: float, class_: str, row: int) -> str:

@@ -50,7 +50,7 @@ def doubts(result: Result) -> str:
         words = "It was interrupted or stopped, or is still going on. This is what was measured until then."
         banners.append(_banner("This result is incomplete", words))
     if bound := [point for point in result.points if point.client_bound]:
-        reasons = dict.fromkeys(reason for point in bound for reason in point.client_bound)
+        reasons = [f"{load_words(point.load)}: {reason}" for point in bound for reason in point.client_bound]
         banners.append(
             _banner(
                 f"{_whose(bound, result)} client-bound",
@@ -60,7 +60,8 @@ def doubts(result: Result) -> str:
         )
     if unsettled := [point for point in result.points if not point.is_settled]:
         words = "The warm-up was cut short while goodput still changed. A longer --warmup would tell more."
-        banners.append(_banner(f"{_whose(unsettled, result)} not settled", words))
+        loads = [load_words(point.load) for point in unsettled]
+        banners.append(_banner(f"{_whose(unsettled, result)} not settled", words, loads))
     return "".join(banners)
 
 

@@ -161,7 +161,8 @@ class Measure:
     name: str
     title: str
     axis_title: str
-    value: Callable[[Point], float]
+    value: Callable[[Point], float | None]
+    """None where it was not measured: there is no mark."""
     is_time: bool
 
 
@@ -212,7 +213,7 @@ class _Curves:
         is_log = loads[0] > 0 and loads[-1] / loads[0] >= LOG_LOADS_FROM_RATIO
         scale = Scale(loads[0], loads[-1], LEFT_PX + 14, right_px, is_log=is_log)
         is_time = self.measure.is_time
-        value_scale, ticks = scale_of(map(self.measure.value, self.points), BASE_PX - 6, 40, may_be_log=is_time)
+        value_scale, ticks = scale_of(self._values(), BASE_PX - 6, 40, may_be_log=is_time)
         title = f"{self.measure.axis_title}, logarithmic" if value_scale.is_log else self.measure.axis_title
         labels = time_ticks(ticks) if is_time else [(tick, short(tick)) for tick in ticks]
         parts = [y_axis(value_scale, labels, LEFT_PX, right_px), label(0, 14, title, "axis-title")]
@@ -227,6 +228,9 @@ class _Curves:
         parts.append(label((scale.start_px + right_px) / 2, BASE_PX + 36, self.axis.title, "axis-title", "middle"))
         return Drawn(BASE_PX + 42, "".join(parts))
 
+    def _values(self) -> list[float]:
+        return [value for value in map(self.measure.value, self.points) if value is not None]
+
     def _class(self, batch: int) -> str:
         return "front" if batch == self.front else "back"
 
@@ -237,9 +241,10 @@ class _Curves:
         """
         marks, places_of = [], dict[float, list[float]]()
         for row, point in enumerate(self.points):
-            if point.load.batch_instances != batch or (self.measure.is_time and not point.latency.count):
+            value = self.measure.value(point)
+            if point.load.batch_instances != batch or value is None:
                 continue
-            x, y = scale(_cell(self.axis, point.load)[0]), value_scale(self.measure.value(point))
+            x, y = scale(_cell(self.axis, point.load)[0]), value_scale(value)
             places_of.setdefault(x, []).append(y)
             hollow = " hollow" if point.client_bound else ""
             marks.append(tag("circle", cx=x, cy=y, r=4, class_=f"dot {self._class(batch)}{hollow}", data_row=row))

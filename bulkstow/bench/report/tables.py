@@ -20,6 +20,8 @@ def thresholds(result: Result) -> Table:
 
 def _found(judged: Judged) -> str:
     """Return what was found in the unit of the limit."""
+    if judged.found is None:
+        return NONE
     if judged.threshold.rstrip().endswith("%"):
         return share(judged.found)
     return duration(judged.found) if re.search(r"\d\s*(us|µs|ms|s|m|h)\s*$", judged.threshold) else figure(judged.found)

@@ -6,7 +6,7 @@ for a phone; its table has the same figures. Styles are classes of `page.css`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -72,10 +72,12 @@ class Span:
     dropped: int
     in_flight: int
     """The highest."""
-    p50_s: float
-    """The median of those of the seconds."""
-    p99_s: float
+    p50_s: float | None
+    """The median of those of the seconds that have one."""
+    p99_s: float | None
     """The highest: what is slow in one second is not averaged away."""
+    max_s: float | None
+    """The longest latency; None where no request ended."""
     repeat: int
     phase: Phase
 
@@ -107,11 +109,17 @@ def _span(seconds: Sequence[Second]) -> Span:
         errors=sum(second.errors for second in seconds),
         dropped=sum(second.dropped for second in seconds),
         in_flight=max(second.in_flight for second in seconds),
-        p50_s=median([second.p50_s for second in seconds if second.p99_s > 0] or [0.0]),
-        p99_s=max(second.p99_s for second in seconds),
+        p50_s=_of_told(median, [second.p50_s for second in seconds]),
+        p99_s=_of_told(max, [second.p99_s for second in seconds]),
+        max_s=max(second.max_s for second in seconds) or None,
         repeat=seconds[0].repeat,
         phase=_phase(seconds[0]),
     )
+
+
+def _of_told(statistic: Callable[[Sequence[float]], float], times_s: Iterable[float | None]) -> float | None:
+    told = [time_s for time_s in times_s if time_s is not None]
+    return statistic(told) if told else None
 
 
 LANES: Mapping[str, tuple[Callable[[Span], int], str]] = {
@@ -167,37 +175,41 @@ def _throughput_table(spans: Sequence[Span]) -> Table:
     return Table(("time", "instances/s", "MB/s", "errors", "dropped", "in flight"), tuple(rows))
 
 
-PERCENTILES: Mapping[str, Callable[[Span], float | None]] = {
-    "p50": lambda span: span.p50_s if span.p99_s > 0 else None,
-    "p99": lambda span: span.p99_s or None,
+LATENCIES: Mapping[str, Callable[[Span], float | None]] = {
+    "p50": lambda span: span.p50_s,
+    "p99": lambda span: span.p99_s,
+    "max": lambda span: span.max_s,
 }
-"""The curves of the latency; None where no request ended."""
+"""The curves of the latency; None where too few requests ended."""
 
 
 def latency(spans: Sequence[Span]) -> Plot:
-    """Return p50 and p99 over time; a second in which no request ended is a gap."""
+    """Return p50, p99 and maximum over time; a second in which too few requests ended is a gap."""
+    curves = {name: value for name, value in LATENCIES.items() if any(value(span) is not None for span in spans)}
 
     def draw(width_px: float) -> Drawn:
         scale = _time_scale(spans, LEFT_PX, width_px - 34)
-        values = [value(span) or 0.0 for span in spans for value in PERCENTILES.values()]
+        values = [found for span in spans for value in curves.values() if (found := value(span)) is not None]
         value_scale, ticks = scale_of(values, 196, 26, may_be_log=True)
         parts = [_shades(spans, scale, 26, 196), y_axis(value_scale, time_ticks(ticks), LEFT_PX, scale.end_px)]
         parts.append(label(LEFT_PX, 14, "latency, logarithmic" if value_scale.is_log else "latency", "axis-title"))
-        for name, value in PERCENTILES.items():
+        for name, value in curves.items():
             parts.append(tag("path", d=line(_runs(spans, scale, value_scale, value)), class_=f"line {name}"))
-        parts.append(_names(spans, scale, value_scale))
+        parts.append(_names(spans, curves, scale, value_scale))
         parts.append(_clock(scale, 204, width_px))
         return Drawn(228, "".join(parts), (scale.start_px, scale.end_px))
 
-    highest_s = max((span.p99_s for span in spans if span.phase is Phase.LOAD), default=0.0)
+    under_load = [span for span in spans if span.phase is Phase.LOAD]
+    highest = {name: _of_told(max, map(value, under_load)) for name, value in curves.items() if name != "p50"}
+    words = [f" The highest {name} of a second under load is {duration(s)}." for name, s in highest.items() if s]
     return Plot(
         "latency",
         "Latency over time",
-        "Median and 99th percentile of the requests that ended in each second. "
-        f"The highest p99 of a second under load is {duration(highest_s)}.",
+        "Latency of the requests that ended in each second: the median, the 99th percentile where they were a hundred, "
+        "the longest." + "".join(words),
         draw,
         _latency_table(spans),
-        (line_key("line p50", "p50"), line_key("line p99", "p99"), *_shade_keys(spans)),
+        (*(line_key(f"line {name}", name) for name in curves), *_shade_keys(spans)),
         _put_together(spans),
     )
 
@@ -206,20 +218,22 @@ def _latency_table(spans: Sequence[Span]) -> Table:
     scale = _time_scale(spans, 0, 1)
     rows = []
     for span in spans:
-        times = (value(span) for value in PERCENTILES.values())
+        times = (value(span) for value in LATENCIES.values())
         cells = (NONE if time_s is None else duration(time_s) for time_s in times)
         rows.append(Row((_when(span), *cells), scale.share(span.middle_s)))
-    return Table(("time", *PERCENTILES), tuple(rows))
+    return Table(("time", *LATENCIES), tuple(rows))
 
 
-def _names(spans: Sequence[Span], scale: Scale, value_scale: Scale) -> str:
+def _names(
+    spans: Sequence[Span], curves: Mapping[str, Callable[[Span], float | None]], scale: Scale, value_scale: Scale
+) -> str:
     """Return the curves' names, each at its end."""
-    last = next((span for span in reversed(spans) if span.p99_s > 0), None)
-    if last is None:
-        return ""
-    ends_px = apart([value_scale(value(last) or 0.0) for value in PERCENTILES.values()], 13, 30, 192)
-    x = scale(last.middle_s) + 5
-    return "".join(label(x, y + 4, name, f"end {name}") for name, y in zip(PERCENTILES, ends_px, strict=True))
+    ends: list[tuple[str, Place]] = []
+    for name, value in curves.items():
+        middle_s, time_s = [(span.middle_s, found) for span in spans if (found := value(span)) is not None][-1]
+        ends.append((name, (scale(middle_s) + 5, value_scale(time_s))))
+    heights_px = apart([y for _, (_, y) in ends], 13, 30, 192)
+    return "".join(label(x, y + 4, name, f"end {name}") for (name, (x, _)), y in zip(ends, heights_px, strict=True))
 
 
 def _time_scale(spans: Sequence[Span], start_px: float, end_px: float) -> Scale:

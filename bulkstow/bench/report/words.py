@@ -36,9 +36,9 @@ def duration(elapsed_s: float) -> str:
     return f"{elapsed_s * 1e6:.3g}µs"
 
 
-def time_of(times: Percentiles, time_s: float) -> str:
-    """Return one of the times of a distribution, if there is any."""
-    return duration(time_s) if times.count else NONE
+def time_of(times: Percentiles, time_s: float | None) -> str:
+    """Return one of the times of a distribution, if there is any, and enough of them for it."""
+    return NONE if time_s is None or not times.count else duration(time_s)
 
 
 def share(part: float) -> str:
@@ -66,10 +66,19 @@ def load_words(load: Load) -> str:
     return ", ".join(words)
 
 
+def load_name(load: Load) -> str:
+    """Return a load where there is little room: `8 connections x 50`, `120 instances/s x 1`."""
+    what = (
+        counted(load.connections, "connection") if load.connections is not None else f"{load.rate_per_s:g} instances/s"
+    )
+    return f"{what} x {load.batch_instances}"
+
+
 def drift_words(drift: Drift) -> str:
     """Return how a long load ended beside how it began."""
-    memory = f"{show_size(drift.rss_bytes)} to {show_size(drift.rss_bytes_end)}"
-    return (
-        f"from the first {duration(drift.span_s)} to the last: goodput {drift.goodput_share:+.1%}, "
-        f"p99 {duration(drift.p99_s)} to {duration(drift.p99_s_end)}, memory of this client {memory}"
-    )
+    words = [f"from the first {duration(drift.span_s)} to the last: goodput {drift.goodput_share:+.1%}"]
+    percentiles = (("p99", drift.p99_s, drift.p99_s_end), ("p50", drift.p50_s, drift.p50_s_end))
+    told = [f"{name} {duration(a)} to {duration(b)}" for name, a, b in percentiles if a is not None and b is not None]
+    words += told[:1]  # the p99 where seconds have enough requests for one
+    words.append(f"memory of this client {show_size(drift.rss_bytes)} to {show_size(drift.rss_bytes_end)}")
+    return ", ".join(words)

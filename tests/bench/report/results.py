@@ -32,12 +32,13 @@ def series(
                 at_s=float(at_s),
                 instances=instances,
                 size_bytes=instances * 500_000,
-                requests=instances // 8,
+                requests=instances,
                 errors=3 if at_s % 17 == 16 else 0,
                 dropped=round(instances_per_s / 4) if is_frozen else 0,
                 in_flight=8,
-                p50_s=0.0 if is_frozen else p50_s * (1 + 0.1 * math.sin(at_s)),
-                p99_s=0.0 if is_frozen else p50_s * 4 * slow * (1 + 0.3 * math.sin(at_s * 2.3)),
+                p50_s=None if is_frozen else p50_s * (1 + 0.1 * math.sin(at_s)),
+                p99_s=None if is_frozen else p50_s * 4 * slow * (1 + 0.3 * math.sin(at_s * 2.3)),
+                max_s=0.0 if is_frozen else p50_s * 6 * slow,
                 is_warmup=at_s < warmup_s,
             )
         )

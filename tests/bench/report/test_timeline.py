@@ -56,10 +56,21 @@ def test_putting_seconds_together_loses_none(repeats: list[tuple[int, int, int]]
 
 def test_the_slowest_second_of_a_span_is_kept() -> None:
     """A p99 of 3 s among a hundred of 10 ms is what their span shows; an empty second does not lower the p50."""
-    quick = replace(results.series(1, 10, 0.1, warmup_s=0)[0], p50_s=0.005, p99_s=0.01)
-    empty, slow = replace(quick, p50_s=0.0, p99_s=0.0), replace(quick, p50_s=0.005, p99_s=3.0)
+    quick = replace(results.series(1, 400, 0.1, warmup_s=0)[0], p50_s=0.005, p99_s=0.01, max_s=0.02)
+    empty, slow = replace(quick, requests=0, max_s=0.0), replace(quick, p50_s=0.005, p99_s=3.0, max_s=4.0)
     (span,) = spans_of([quick] * 98 + [empty, slow], most=1)
-    assert (span.p50_s, span.p99_s) == (0.005, 3.0)
+    assert (span.p50_s, span.p99_s, span.max_s) == (0.005, 3.0, 4.0)
+
+
+def test_seconds_of_few_requests_have_no_p99_curve() -> None:
+    """With thirty requests a second there is a median and a longest one; with one request only the longest."""
+    thirty = [replace(second, requests=30) for second in results.series(5, 400, 0.1)]
+    plot = latency(spans_of(thirty))
+    assert [key.words for key in plot.keys[:2]] == ["p50", "max"]
+    assert {row.cells[2] for row in plot.table.rows} == {"—"}
+    assert "p99" not in plot.draw(820).markup
+    (second,) = results.series(1, 1, 0.1, warmup_s=0)
+    assert latency(spans_of([second])).table.rows[0].cells[1:] == ("—", "—", "600ms")
 
 
 def strokes(plot_markup: str, class_: str) -> int:
@@ -75,7 +86,7 @@ def test_a_frozen_server_leaves_a_gap_in_latency_and_a_zero_in_throughput() -> N
     assert strokes(latency(spans).draw(820).markup, "p99") == 2
     assert strokes(throughput(spans).draw(820).markup, "goodput") == 1
     cells = [row.cells[1:] for row in latency(spans).table.rows[30:33]]
-    assert cells == [("—", "—")] * 3
+    assert cells == [("—", "—", "—")] * 3
 
 
 def test_repeats_are_not_joined() -> None:

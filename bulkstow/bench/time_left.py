@@ -1,0 +1,52 @@
+"""How long a measurement still takes, estimated from what is planned and from how long its loads took so far.
+
+Has no clock: it is told how long each load and each deletion took.
+"""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from bulkstow.bench.driver import FILL_S, Stint
+from bulkstow.bench.recorder import SETTLE_S
+
+
+class TimeLeft:
+    """Estimates the rest of a run whose loads are all planned like `stint`.
+
+    A load takes longer than planned: connections open, requests under way are waited for, rounds are completed. What is
+    still to come is expected to take as much longer as what is over did on average, and likewise to be deleted.
+    """
+
+    def __init__(self, stint: Stint) -> None:
+        self._load_s = warmup_s(stint) + stint.duration_s
+        self._loads_s: list[float] = []
+        self._cleanups_s: list[float] = []
+
+    def load_took(self, elapsed_s: float) -> None:
+        """Take how long a load took, from its first request to its last answer."""
+        self._loads_s.append(elapsed_s)
+
+    def cleanup_took(self, elapsed_s: float) -> None:
+        """Take how long it took to delete what a load had stored."""
+        self._cleanups_s.append(elapsed_s)
+
+    def of_run_s(self, of_load_s: float, loads_after: int) -> float:
+        """Return what is left when a load has `of_load_s` left, and so many come after it; each is deleted, too."""
+        load_s = max(fmean(self._loads_s), self._load_s) if self._loads_s else self._load_s
+        cleanup_s = fmean(self._cleanups_s) if self._cleanups_s else 0.0
+        return of_load_s + loads_after * load_s + (loads_after + 1) * cleanup_s
+
+
+def of_load_s(stint: Stint, elapsed_s: float, warmup_took_s: float | None) -> float:
+    """Return what is left of a load after `elapsed_s`; how long its warm-up took is None while that goes on."""
+    if warmup_took_s is None:
+        return max(warmup_s(stint) - elapsed_s, 0.0) + stint.duration_s
+    return max(warmup_took_s + stint.duration_s - elapsed_s, 0.0)
+
+
+def warmup_s(stint: Stint) -> float:
+    """Return how long a load's warm-up takes, at least where it ends when goodput has settled."""
+    if stint.warmup_s is not None:
+        return stint.warmup_s
+    return FILL_S if stint.rounds else 2.0 * SETTLE_S
