@@ -178,6 +178,8 @@ class Referenced:
     """Empty where the server did not name one."""
     code: int | None = None
     """FailureReason or WarningReason; None where absent."""
+    comment: str = ""
+    """The server's own words beside the code, printable and of bounded length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +191,11 @@ class StoreResponse:
     warned: tuple[Referenced, ...] = ()
     """Items of ReferencedSOPSequence with one: stored all the same."""
     failed: tuple[Referenced, ...] = ()
-    other_failures: tuple[int | None, ...] = ()
-    """FailureReasons of OtherFailuresSequence, tied to no instance."""
+    other_failures: tuple[Referenced, ...] = ()
+    """Items of OtherFailuresSequence, tied to no instance: their UIDs are empty as a rule."""
     retrieve_url: str = ""
+    comment: str = ""
+    """The server's own words beside the sequences."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ This is the heart. `settle` and `settle_asked` are pure functions; together they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bulkstow.errors import DestinationRefused, LoginRefused, StoreResponseError
@@ -43,6 +43,7 @@ from bulkstow.policy.errands import (
 from bulkstow.policy.retry import Delay
 from bulkstow.wire import store_response
 from bulkstow.wire.dialects import FailureClass, classify, meaning
+from bulkstow.wire.server_text import error_text, is_html, printable, text_of
 
 AMBIGUOUS_TRIES = 3
 """Code 272 is bad content at one server and a lost race for a database row at another; a race is won by the third."""
@@ -196,39 +197,40 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
     if _is_excused(reply, outage=outage):
         later = Later(Send(replace(rest, may_be_stored=True)), Delay.BACKOFF, reply.retry_after_s)
         return Settlement(named, (*again, later), Pressure.GONE)
-    reason = _status_reason(reply)
     lists_any = bool(response.stored or response.warned or response.failed or response.other_failures)
-    left = _settle_unnamed(rest, reply, rules, reason, sent=batch, lists_any=lists_any, outage=outage)
+    left = _settle_unnamed(rest, reply, rules, response.comment, sent=batch, lists_any=lists_any, outage=outage)
     return Settlement(named + left.outcomes, again + left.again, left.pressure, left.too_large_bytes)
 
 
 def _stop_if_hopeless(reply: Reply) -> None:
+    said = _said(reply)
     match reply.status:
         case 401:
-            raise LoginRefused("the server refuses our login (401): check --user, --header or the bearer token")
+            raise LoginRefused(f"the server refuses our login (401): check --user, --header or the bearer token{said}")
         case 403:
-            raise LoginRefused("the server forbids this user to store (403): ask for the right to STOW-RS there")
+            raise LoginRefused(f"the server forbids this user to store (403): ask for the right to STOW-RS there{said}")
         case 404 | 405 | 406 | 501:
             raise DestinationRefused(
                 f"no STOW-RS service at this URL (HTTP {reply.status}): --url is the DICOMweb root, "
-                "to which /studies is added"
+                f"to which /studies is added{said}"
             )
         case 411:
             raise DestinationRefused(
-                "the server misses a Content-Length that we send (411): look for a proxy that takes it away"
+                f"the server misses a Content-Length that we send (411): look for a proxy that takes it away{said}"
             )
         case status if 300 <= status < 400:
-            where = f" to {_printable(reply.location)}" if reply.location else ""
+            where = f" to {printable(reply.location)}" if reply.location else ""
             raise DestinationRefused(f"the server redirects{where} (HTTP {status}): give that URL's root as --url")
         case _:
             return
 
 
 def _settle_unnamed(
-    batch: Batch, reply: Reply, rules: Rules, reason: str, *, sent: Batch, lists_any: bool, outage: bool
+    batch: Batch, reply: Reply, rules: Rules, comment: str, *, sent: Batch, lists_any: bool, outage: bool
 ) -> Settlement:
     """Settle instances of the batch `sent` that the answer does not name, though it may list others."""
     alone = len(sent.instances) == 1
+    reason = _status_reason(reply, comment)
     if 200 <= reply.status < 300:
         return _settle_unlisted(batch, reply, rules, alone=alone, lists_any=lists_any)
     match reply.status:
@@ -251,6 +253,9 @@ def _settle_unnamed(
         case status if status >= 500:
             again = after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=1)
             return Settlement(again=again)
+        case 409 if alone and (told := classify(None, _words(reply, comment))) is not FailureClass.AMBIGUOUS:
+            done, again = _settle_failed(batch, batch.instances[0], told, reason, rules, outage=outage)
+            return Settlement(done, again)
         case 409 if alone and batch.may_be_stored:
             # A bare 409 is not 'duplicate', but after a request without an answer it may mean just that.
             return Settlement(again=(Later(Ask(batch, reason, otherwise=Fate.REFUSED)),))
@@ -280,13 +285,14 @@ def _settle_named(
     warned = {item.sop_instance_uid: item for item in response.warned}
     stored = {item.sop_instance_uid for item in response.stored} | warned.keys()
     unnamed = [i for uid, i in by_uid.items() if uid not in failed and uid not in stored]
-    anonymous = [i.code for i in response.failed if i.sop_instance_uid not in by_uid] + list(response.other_failures)
+    anonymous = [i for i in response.failed if i.sop_instance_uid not in by_uid] + list(response.other_failures)
     if len(unnamed) == 1 and anonymous:
         # By elimination: dcm4chee makes a UID up for what it cannot read, Azure leaves it out. Never by position:
         # of several that do not agree, none is known to be its own.
-        header = unnamed.pop().header
-        code = anonymous[0] if len(set(anonymous)) == 1 else None
-        failed[header.sop_instance_uid] = Referenced(header.sop_class_uid, header.sop_instance_uid, code)
+        failed[unnamed.pop().header.sop_instance_uid] = _agreed(anonymous)
+    if response.comment and len(failed) == 1 and len(response.failed) + len(response.other_failures) == 1:
+        # Beside the sequences it can only speak of the one failure.
+        failed = {uid: replace(item, comment=item.comment or response.comment) for uid, item in failed.items()}
 
     if not admitted:
         _stop_if_not_authorised(batch, failed)
@@ -294,41 +300,54 @@ def _settle_named(
     again: list[Later] = []
     for uid, instance in by_uid.items():
         if uid in failed:
-            done, later = _settle_failed(batch, instance, failed[uid].code, rules, outage=outage)
+            item = failed[uid]
+            reason = meaning(item.code, item.comment or response.comment)
+            done, later = _settle_failed(batch, instance, _class_of(item), reason, rules, outage=outage)
             outcomes += done
             again += later
         elif uid in warned:
-            told = f" ({_printable(warning)})" if warning else ""
-            outcomes += _outcomes(batch, [instance], Fate.WARNED, meaning(warned[uid].code) + told)
+            told = f" ({printable(warning)})" if warning else ""
+            reason = meaning(warned[uid].code, warned[uid].comment) + told
+            outcomes += _outcomes(batch, [instance], Fate.WARNED, reason)
         elif uid in stored:
             outcomes += _outcomes(batch, [instance], Fate.STORED, "")
-    full = bool(failed) and all(classify(i.code) is FailureClass.BUSY for i in failed.values())
+    full = bool(failed) and all(_class_of(i) is FailureClass.BUSY for i in failed.values())
     pressure = Pressure.FULL if full and len(failed) == len(batch.instances) else Pressure.EASED
     return tuple(outcomes), gather(again), unnamed, pressure
 
 
+def _agreed(failures: Sequence[Referenced]) -> Referenced:
+    """Return the code and the words that several failures have in common."""
+    codes = {failure.code for failure in failures}
+    comments = {failure.comment for failure in failures} if len(codes) == 1 else set()
+    return Referenced("", "", codes.pop() if len(codes) == 1 else None, comments.pop() if len(comments) == 1 else "")
+
+
+def _class_of(failure: Referenced) -> FailureClass:
+    return classify(failure.code, failure.comment)
+
+
 def _stop_if_not_authorised(batch: Batch, failed: dict[str, Referenced]) -> None:
     everyone = len(failed) == len(batch.instances)
-    if everyone and all(classify(item.code) is FailureClass.NOT_AUTHORISED for item in failed.values()):
+    if everyone and all(_class_of(item) is FailureClass.NOT_AUTHORISED for item in failed.values()):
         raise LoginRefused("the server says of every instance that we may not store it (0124): ask for that right")
 
 
 def _settle_failed(
-    batch: Batch, instance: Instance, code: int | None, rules: Rules, *, outage: bool
+    batch: Batch, instance: Instance, failure: FailureClass, reason: str, rules: Rules, *, outage: bool
 ) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
     """Settle one instance that the server named as failed."""
     one = replace(batch, instances=(instance,), faults=batch.faults + 1)
-    reason = meaning(code)
 
     def give_up(fate: Fate) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
         return _outcomes(one, [instance], fate, reason), ()
 
-    match classify(code):
+    match failure:
         case FailureClass.DUPLICATE if batch.may_be_stored:
             return _outcomes(one, [instance], Fate.STORED, f"{reason}, by an earlier request of ours"), ()
         case FailureClass.DUPLICATE:
             return give_up(Fate.DUPLICATE)
-        case FailureClass.PERMANENT | FailureClass.NOT_AUTHORISED:
+        case FailureClass.PERMANENT | FailureClass.NOT_AUTHORISED | FailureClass.OTHER_CONTENT:
             return give_up(Fate.REFUSED)
         case FailureClass.AMBIGUOUS:
             if len(batch.instances) > 1:
@@ -339,7 +358,7 @@ def _settle_failed(
             return (), (Later(Send(doubted), Delay.BACKOFF),)
         case FailureClass.BUSY if outage:
             return (), (Later(Send(replace(batch, instances=(instance,))), Delay.LONG),)
-        case FailureClass.RETRY | FailureClass.RETRY_SLOWLY | FailureClass.BUSY as failure:
+        case FailureClass.RETRY | FailureClass.RETRY_SLOWLY | FailureClass.BUSY:
             if one.faults >= rules.attempts:
                 return give_up(Fate.UNCONFIRMED)
             return (), (Later(Send(one), Delay.BACKOFF if failure is FailureClass.RETRY else Delay.LONG),)
@@ -349,14 +368,19 @@ def _outcomes(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: s
     return tuple(Outcome(i.candidate, i.header, fate, reason, batch.requests) for i in instances)
 
 
-def _status_reason(reply: Reply) -> str:
-    told = _printable(reply.warning) or store_response.error_text(reply.body)
-    return f"HTTP {reply.status} ({told or 'no reason given'})"
+def _status_reason(reply: Reply, comment: str = "") -> str:
+    return f"HTTP {reply.status} ({_words(reply, comment) or 'no reason given'})"
 
 
-def _printable(text: str) -> str:
-    """Return what a header says, cut and cleaned as an error's text is: it is the server's, and goes to a terminal."""
-    return store_response.error_text(text.encode("utf-8", "replace"))
+def _words(reply: Reply, comment: str) -> str:
+    """Return what the server says of a whole request."""
+    return printable(reply.warning) or comment or error_text(reply.body)
+
+
+def _said(reply: Reply) -> str:
+    """Return the server's words for the end of a message; a page in HTML was not written for this request."""
+    words = printable(reply.warning) or ("" if is_html(text_of(reply.body)) else error_text(reply.body))
+    return f"; the server says: {words}" if words else ""
 
 
 def _is_plain(body: bytes) -> bool:

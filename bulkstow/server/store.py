@@ -104,7 +104,7 @@ def response_to(verdicts: Sequence[Verdict], studies_url: str) -> StoreResponse:
     """Return the verdicts as a Store Instances Response (PS3.18 Table I.1-1); a RetrieveURL where it is one study's."""
     stored: list[Referenced] = []
     failed: list[Referenced] = []
-    other_failures: list[int | None] = []
+    other_failures: list[Referenced] = []
     studies: set[str] = set()
     for header, refusal in ((verdict.header, verdict.refusal) for verdict in verdicts):
         if header and refusal is None:
@@ -113,7 +113,7 @@ def response_to(verdicts: Sequence[Verdict], studies_url: str) -> StoreResponse:
         elif header and _is_nameable(header):
             failed.append(Referenced(header.sop_class_uid, header.sop_instance_uid, refusal))
         else:
-            other_failures.append(refusal)
+            other_failures.append(Referenced("", "", refusal))
     return StoreResponse(
         stored=tuple(stored),
         failed=tuple(failed),

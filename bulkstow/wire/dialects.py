@@ -1,11 +1,13 @@
 """What differs between servers, as data: what a FailureReason or WarningReason means, and to whom.
 
-Owns one table of codes, and what each class of failure asks of the sender. Refuses to decide: when and how often to
-send again is `policy`'s, and so is what a class does to an instance. A new server is a row here, never a branch there.
+Owns a table of codes, a table of words that servers say beside a vague code, and the classes of failures. Refuses to
+decide: when and how often to send again is `policy`'s, and so is what a class does to an instance. A new server is a
+row here, never a branch there.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,8 +27,18 @@ class FailureClass(StrEnum):
     """The same bytes fail again."""
     DUPLICATE = "duplicate"
     """The server has the instance."""
+    OTHER_CONTENT = "other content"
+    """The server has another instance of this UID, and keeps it: permanent, and QIDO-RS would find the other one."""
     NOT_AUTHORISED = "not authorised"
     """Permanent; where every instance gets it, the login is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureWords:
+    """A pattern of the server's own words, and what they mean."""
+
+    pattern: re.Pattern[str]
+    failure: FailureClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +98,56 @@ WARNING_REASONS = {
 }
 
 
-def classify(code: int | None) -> FailureClass:
+_EXISTS = r"(?:\binstance(?: UID)?(?: [0-9.]+)?(?: has)? already (?:exists|stored|been stored)|^already[ _]exists)"
+
+FAILURE_WORDS = (
+    # Google, FailureDetail beside 0110: "An instance already exists in this DICOM Store with the same
+    # Study/Series/SOPInstance UID, but the DICOM files differ (checksum mismatch)."
+    FailureWords(
+        re.compile(rf"{_EXISTS}.*\b(?:differ\w*|(?:checksum|content|hash) mismatch)\b", re.IGNORECASE),
+        FailureClass.OTHER_CONTENT,
+    ),
+    # Google, and error.status of its APIs: ALREADY_EXISTS.
+    FailureWords(
+        re.compile(
+            rf"{_EXISTS}(?: in (?:this|the) (?:DICOM )?(?:store|server|archive|database|system))?"
+            r"(?: with the same [\w/ ]{1,40} UIDs?)?\W*$",
+            re.IGNORECASE,
+        ),
+        FailureClass.DUPLICATE,
+    ),
+)
+"""Only an instance that exists is a duplicate: a study or a patient that exists says nothing of the instance, and words
+that go on in an unknown way are not understood. The first row that matches counts."""
+
+_VAGUE_CODE = 0xC000
+"""Cannot understand: beside the codes without a class of their own, the one that servers give for anything."""
+
+
+def classify(code: int | None, comment: str = "") -> FailureClass:
     """Return what a FailureReason (0008,1197) says of sending again; None and 0 are AMBIGUOUS: nothing was told.
 
     A code that is in no table is AMBIGUOUS too. To call it permanent could refuse for good what the next second would
-    have stored; to ask again costs three small requests at most.
+    have stored; to ask again costs three small requests at most. `comment`, the server's own words, decides where the
+    code does not.
     """
     row = _row(code)
-    return row.failure if row else FailureClass.AMBIGUOUS
+    failure = row.failure if row else FailureClass.AMBIGUOUS
+    if comment and (failure is FailureClass.AMBIGUOUS or code == _VAGUE_CODE):
+        return next((words.failure for words in FAILURE_WORDS if words.pattern.search(comment)), failure)
+    return failure
 
 
-def meaning(code: int | None) -> str:
-    """Return a reason as four hexadecimal digits, as the standard prints it, and in short English.
+def meaning(code: int | None, comment: str = "") -> str:
+    """Return a reason as four hexadecimal digits, as the standard prints it, in short English, and the server's words.
 
-    Warnings and failures alike: "B000 coerced", "A700 out of resources"; "no reason given" for None and 0.
+    Warnings and failures alike: "B000 coerced", "A700 out of resources: disk full"; "no reason given" for None and 0.
     """
     if not code:
-        return "no reason given"
+        return comment or "no reason given"
     row = _row(code)
-    return f"{code:04X} {row.meaning if row else WARNING_REASONS.get(code, 'unknown reason')}"
+    short = f"{code:04X} {row.meaning if row else WARNING_REASONS.get(code, 'unknown reason')}"
+    return f"{short}: {comment}" if comment else short
 
 
 def _row(code: int | None) -> FailureReason | None:

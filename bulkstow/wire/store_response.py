@@ -1,11 +1,11 @@
-"""The body of a STOW-RS answer: a Store Instances Response, in JSON or XML, or the text of an error.
+"""The body of a STOW-RS answer: a Store Instances Response, in JSON or XML.
 
 Owns both notations of the module (PS3.18 Annex I): DICOM JSON (PS3.18 Annex F) and the Native DICOM Model (PS3.19
 §A.1). XML is turned into the shape of DICOM JSON first, so there is one reader; the other way it is the same.
 
 Refuses to judge: an instance that is listed both as stored and as failed comes out in both lists, a code is not
-explained (`dialects` does), and no UID is compared with what was sent. Never believes a Content-Type: Orthanc sends
-errors without one, and JSON as `text/plain`.
+explained (`dialects` does), and no UID is compared with what was sent. The text of an error is `server_text`'s. Never
+believes a Content-Type: Orthanc sends errors without one, and JSON as `text/plain`.
 
 What is malformed can make an instance unacknowledged, never stored:
 
@@ -29,9 +29,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from bulkstow.errors import StoreResponseError
 from bulkstow.model import Referenced, StoreResponse
-
-ERROR_TEXT_LENGTH = 160
-"""Characters: an error fits beside a path on one line of a report."""
+from bulkstow.wire.server_text import PADDING, is_html, printable, text_of
 
 _RETRIEVE_URL = "00081190"
 _REFERENCED_SOP_SEQUENCE = "00081199"
@@ -41,6 +39,10 @@ _SOP_CLASS_UID = "00081150"
 _SOP_INSTANCE_UID = "00081155"
 _WARNING_REASON = "00081196"
 _FAILURE_REASON = "00081197"
+_ERROR_COMMENT = "00000902"
+_FAILED_ATTRIBUTES_SEQUENCE = "00741048"
+_FAILURE_DETAIL = "00090097"
+"""Private, of Google; its private creator, GOOGLE, may have reserved a block for it (PS3.5 §7.8.1): 00091097."""
 
 _KEYWORDS = {
     _RETRIEVE_URL: "RetrieveURL",
@@ -51,27 +53,22 @@ _KEYWORDS = {
     _SOP_INSTANCE_UID: "ReferencedSOPInstanceUID",
     _WARNING_REASON: "WarningReason",
     _FAILURE_REASON: "FailureReason",
+    _ERROR_COMMENT: "ErrorComment",
+    _FAILED_ATTRIBUTES_SEQUENCE: "FailedAttributesSequence",
 }
 """PS3.6, for the `keyword` that the Native DICOM Model asks for beside a tag."""
 
-_NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
-_PADDING = " \t\r\n\0"
-"""PS3.5 §6.2 pads a UID by NUL; XML that was indented adds white space."""
+_WORDLESS = frozenset({_RETRIEVE_URL, _SOP_CLASS_UID, _SOP_INSTANCE_UID, _WARNING_REASON, _FAILURE_REASON})
+"""An item of nothing else, as nearly all are, has no text to look for."""
 
+MOST_COMMENTS = 8
+"""Texts of one item that are looked at: each has some 100 characters, and the report shows 160."""
+
+_NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _DECIMAL = re.compile(r"[0-9]{1,5}")
 _HEX = re.compile(r"0[xX][0-9A-Fa-f]{1,4}|(?=0|[0-9]*[A-Fa-f])[0-9A-Fa-f]{4}")
 """0xA700, A700, and 0110 as early Orthanc plugins wrote it: a decimal number has no zero in front."""
-
-_HTML = re.compile(r"<!doctype\s+html|<html\b", re.IGNORECASE)
-_TITLE = re.compile(r"<(?:\w+:)?(?:title|message)\b[^<>]{0,200}>([^<]{1,2000})", re.IGNORECASE)
-"""The page's title, or the Message of an XML error as object stores send it; bounded, so that no body is slow."""
-
-_HEADLINES = ("message", "errormessage", "error", "title", "httperror")
-"""Orthanc, AWS: Message. dcm4chee: errorMessage. OAuth 2, Google: error. RFC 9457: title. Orthanc always: HttpError."""
-
-_DETAILS = ("details", "detail", "error_description")
-"""Orthanc: Details. RFC 9457: detail. OAuth 2 (RFC 6749 §5.2): error_description."""
 
 _Dataset = Mapping[str, object]
 """A data set in the shape of DICOM JSON, from a tag to `{"vr": …, "Value": […]}`; as it is read, nothing is sure."""
@@ -88,14 +85,15 @@ def read(body: bytes) -> StoreResponse:
     any tag, XML of another root), broken or nested too deeply, or has a DTD or a sequence that is no list of items.
     PS3.18 §10.5.3 and Table I.1-1.
     """
-    datasets = _datasets(_text(body))
+    datasets = _datasets(text_of(body))
     referenced = [_referenced(item, _WARNING_REASON) for item in _items(datasets, _REFERENCED_SOP_SEQUENCE)]
     return StoreResponse(
         stored=tuple(item for item in referenced if item.code is None),
         warned=tuple(item for item in referenced if item.code is not None),
         failed=tuple(_referenced(item, _FAILURE_REASON) for item in _items(datasets, _FAILED_SOP_SEQUENCE)),
-        other_failures=tuple(_code(item, _FAILURE_REASON) for item in _items(datasets, _OTHER_FAILURES_SEQUENCE)),
+        other_failures=tuple(_referenced(item, _FAILURE_REASON) for item in _items(datasets, _OTHER_FAILURES_SEQUENCE)),
         retrieve_url=next((url for dataset in datasets if (url := _string(dataset, _RETRIEVE_URL))), ""),
+        comment=next((comment for dataset in datasets if (comment := _comment(dataset))), ""),
     )
 
 
@@ -111,27 +109,6 @@ def to_xml(response: StoreResponse) -> bytes:
     return f'{declaration}<NativeDicomModel xmlns="{_NAMESPACE}">{attributes}</NativeDicomModel>'.encode()
 
 
-def error_text(body: bytes) -> str:
-    """Return what an error body says to a person, in at most 160 printable characters, or "" where it says nothing.
-
-    The message and the details of a JSON object, the title of an HTML page, the first line of plain text. Takes any
-    bytes and raises nothing.
-    """
-    text = _text(body)
-    if text.startswith("<"):
-        found = _TITLE.search(text)
-        return _printable(html.unescape(found[1])) if found else ""
-    try:
-        return _printable(_complaint(_parsed(text)))
-    except StoreResponseError:
-        return _printable(text.partition("\n")[0])
-
-
-def _text(body: bytes) -> str:
-    # UIDs and codes are ASCII, so a stray byte in some other text need not cost us the answer.
-    return body.decode("utf-8-sig", "replace").strip(_PADDING)
-
-
 def _refusal(found: str) -> StoreResponseError:
     return StoreResponseError(f"expected a Store Instances Response, found {found}")
 
@@ -144,7 +121,7 @@ def _datasets(text: str) -> list[_Dataset]:
         return [_tagged(part) for part in (document if isinstance(document, list) else [document])]
     if text[0] != "<":
         raise _refusal("plain text")
-    if _HTML.search(text, 0, 1000):
+    if is_html(text):
         raise _refusal("an HTML page")
     return [_parsed_native(text)]
 
@@ -156,7 +133,7 @@ def _parsed(text: str) -> object:
     except RecursionError:
         raise _refusal("JSON nested too deeply") from None
     except ValueError as error:
-        raise _refusal(f"broken JSON: {_printable(str(error))}") from None
+        raise _refusal(f"broken JSON: {printable(str(error))}") from None
 
 
 def _tagged(part: object) -> _Dataset:
@@ -176,7 +153,7 @@ def _parsed_native(text: str) -> _Dataset:
     except RecursionError:
         raise _refusal("XML nested too deeply") from None
     except (ParseError, ValueError) as error:
-        raise _refusal(f"broken or forbidden XML: {_printable(str(error))}") from None
+        raise _refusal(f"broken or forbidden XML: {printable(str(error))}") from None
 
 
 def _from_native(parent: Element) -> _Dataset:
@@ -213,7 +190,26 @@ def _items(datasets: Iterable[_Dataset], tag: str) -> Iterator[_Dataset]:
 
 
 def _referenced(item: _Dataset, reason: str) -> Referenced:
-    return Referenced(_string(item, _SOP_CLASS_UID), _string(item, _SOP_INSTANCE_UID), _code(item, reason))
+    uids = _string(item, _SOP_CLASS_UID), _string(item, _SOP_INSTANCE_UID)
+    return Referenced(*uids, _code(item, reason), _comment(item))
+
+
+def _comment(dataset: _Dataset) -> str:
+    """Return what the server says in words: ErrorComment, Google's FailureDetail, and one text per failed attribute."""
+    if dataset.keys() <= _WORDLESS:
+        return ""
+    details = [tag for tag in dataset if tag == _FAILURE_DETAIL or _is_google(tag, dataset)]
+    texts = [_string(dataset, tag) for tag in (_ERROR_COMMENT, *details)]
+    if isinstance(element := dataset.get(_FAILED_ATTRIBUTES_SEQUENCE), dict):
+        attributes = element.get("Value")
+        for attribute in attributes[:MOST_COMMENTS] if isinstance(attributes, list) else ():
+            texts += [_string(attribute, _ERROR_COMMENT)] if isinstance(attribute, dict) else []
+    return printable("; ".join(dict.fromkeys(filter(None, texts))))
+
+
+def _is_google(tag: str, dataset: _Dataset) -> bool:
+    """Say whether a tag is (0009,xx97) in a block that GOOGLE has reserved by (0009,00xx)."""
+    return tag.startswith("0009") and tag.endswith("97") and _string(dataset, f"000900{tag[4:6]}") == "GOOGLE"
 
 
 def _value(dataset: _Dataset, tag: str) -> object:
@@ -226,7 +222,7 @@ def _value(dataset: _Dataset, tag: str) -> object:
 
 def _string(dataset: _Dataset, tag: str) -> str:
     value = _value(dataset, tag)
-    return value.strip(_PADDING) if isinstance(value, str) else ""
+    return value.strip(PADDING) if isinstance(value, str) else ""
 
 
 def _code(dataset: _Dataset, tag: str) -> int | None:
@@ -236,7 +232,7 @@ def _code(dataset: _Dataset, tag: str) -> int | None:
     """
     value = _value(dataset, tag)
     if isinstance(value, str):
-        text = value.strip(_PADDING)
+        text = value.strip(PADDING)
         value = int(text, 16) if _HEX.fullmatch(text) else int(text) if _DECIMAL.fullmatch(text) else None
     if isinstance(value, bool) or not isinstance(value, int):
         return None
@@ -249,45 +245,29 @@ def _module(response: StoreResponse) -> _Attributes:
     url = {_RETRIEVE_URL: {"vr": "UR", "Value": [response.retrieve_url]}} if response.retrieve_url else unknown_url
     # Tags ascend at every level (PS3.18 §F.2.2).
     sequences = {
-        _FAILED_SOP_SEQUENCE: [_named(item) | _reason(item.code, _FAILURE_REASON) for item in response.failed],
+        _FAILED_SOP_SEQUENCE: list(map(_failed, response.failed)),
         _REFERENCED_SOP_SEQUENCE: [
             _named(item) | unknown_url | _reason(item.code, _WARNING_REASON)
             for item in (*response.stored, *response.warned)
         ],
-        _OTHER_FAILURES_SEQUENCE: [_reason(code, _FAILURE_REASON) for code in response.other_failures],
+        _OTHER_FAILURES_SEQUENCE: list(map(_failed, response.other_failures)),
     }
-    return url | {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
+    filled = {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
+    return _commented(response.comment) | url | filled
+
+
+def _failed(item: Referenced) -> _Attributes:
+    return _named(item) | _reason(item.code, _FAILURE_REASON)
 
 
 def _named(item: Referenced) -> _Attributes:
     uids = {_SOP_CLASS_UID: item.sop_class_uid, _SOP_INSTANCE_UID: item.sop_instance_uid}
-    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids.items() if uid}
+    return _commented(item.comment) | {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids.items() if uid}
+
+
+def _commented(comment: str) -> _Attributes:
+    return {_ERROR_COMMENT: {"vr": "LO", "Value": [comment]}} if comment else {}
 
 
 def _reason(code: int | None, tag: str) -> _Attributes:
     return {} if code is None else {tag: {"vr": "US", "Value": [code]}}
-
-
-def _complaint(document: object) -> str:
-    if isinstance(document, list) and document:
-        document = document[0]
-    if isinstance(document, str):
-        return document
-    if not isinstance(document, dict):
-        return ""
-    fields = {key.lower(): value for key, value in document.items()}
-    if isinstance(nested := fields.get("error"), dict):
-        fields |= {key.lower(): value for key, value in nested.items()}
-    headline = _first_text(fields, _HEADLINES)
-    detail = _first_text(fields, _DETAILS)
-    return ": ".join(dict.fromkeys(filter(None, (headline, detail))))
-
-
-def _first_text(fields: Mapping[str, object], names: Iterable[str]) -> str:
-    return next((value for name in names if isinstance(value := fields.get(name), str) and value.strip()), "")
-
-
-def _printable(text: str) -> str:
-    # The slice keeps an endless line from being looked at whole.
-    shown = "".join(character if character.isprintable() else " " for character in text[: 10 * ERROR_TEXT_LENGTH])
-    return " ".join(shown.split())[:ERROR_TEXT_LENGTH].rstrip()

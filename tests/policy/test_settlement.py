@@ -66,7 +66,7 @@ def answer(
             tuple(referenced(n) for n in stored),
             tuple(referenced(n, code) for n, code in warned),
             tuple(referenced(n, code) for n, code in failed),
-            tuple(others),
+            tuple(Referenced("", "", code) for code in others),
         )
     )
 
@@ -644,7 +644,89 @@ INTERRUPTIONS = [
     Case("spoiled, alone", batch(1), Spoiled(instance(1), "it is gone"), ["1 unreadable: it is gone", "none"]),
 ]
 
-CASES = [*LISTED, *UNACKNOWLEDGED, *ELIMINATION, *DUPLICATES, *FAILURE_CODES, *STATUSES, *INTERRUPTIONS]
+GOOGLE_DIFFERS = (
+    b'<NativeDicomModel><DicomAttribute tag="00081198" vr="SQ" keyword="FailedSOPSequence"><Item number="1">'
+    b'<DicomAttribute tag="00081197" vr="US" keyword="FailureReason"><Value number="1">272</Value></DicomAttribute>'
+    b'<DicomAttribute tag="00090097" vr="LT" keyword="FailureDetail" privateCreator="GOOGLE"><Value number="1">'
+    b"An instance already exists in this DICOM Store with the same Study/Series/SOPInstance UID, but the DICOM files "
+    b"differ (checksum mismatch).</Value></DicomAttribute></Item></DicomAttribute></NativeDicomModel>"
+)
+GOOGLE_WORDS = (
+    "An instance already exists in this DICOM Store with the same Study/Series/SOPInstance UID, but the DICOM files "
+    "differ (checksum mismatch)."
+)
+GOOGLE_EXISTS = (
+    b'{"00081198":{"vr":"SQ","Value":[{"00081155":{"vr":"UI","Value":["2.25.1.1.1"]},"00081197":{"vr":"US","Value":[272]},'
+    b'"00090097":{"vr":"LT","Value":["instance already exists"]}}]}}'
+)
+BESIDE = (
+    b'{"00000902":{"vr":"LO","Value":["quota of the tenant"]},"00081198":{"vr":"SQ","Value":['
+    b'{"00081155":{"vr":"UI","Value":["2.25.1.1.1"]},"00081197":{"vr":"US","Value":[49152]}}]}}'
+)
+
+SERVERS_WORDS = [
+    Case(
+        "Google: it exists",
+        batch(1),
+        Reply(409, GOOGLE_EXISTS),
+        ["1 duplicate: 0110 processing failure: instance already exists"],
+    ),
+    Case(
+        "Google: it exists, after an unanswered request",
+        batch(1, may_be_stored=True),
+        Reply(409, GOOGLE_EXISTS),
+        ["1 stored: 0110 processing failure: instance already exists, by an earlier request of ours"],
+    ),
+    Case(
+        "Google: it exists with other bytes, which are not ours, whatever was sent before",
+        batch(1, may_be_stored=True),
+        Reply(409, GOOGLE_DIFFERS),
+        [f"1 refused: 0110 processing failure: {GOOGLE_WORDS}"],
+    ),
+    Case(
+        "409 alone, in words: it exists",
+        batch(1),
+        Reply(409, b'{"error":{"code":409,"message":"instance already exists","status":"ALREADY_EXISTS"}}'),
+        ["1 duplicate: HTTP 409 (instance already exists)"],
+    ),
+    Case(
+        "words beside the sequences",
+        batch(1),
+        Reply(409, BESIDE),
+        ["1 refused: C000 cannot understand: quota of the tenant"],
+    ),
+    Case(
+        "strangers that agree, in words too",
+        batch(1),
+        Reply(409, store_response.to_json(StoreResponse(other_failures=(Referenced("", "", 0xC000, "no DICM"),) * 2))),
+        ["1 refused: C000 cannot understand: no DICM"],
+    ),
+    Case(
+        "strangers with different words",
+        batch(1),
+        Reply(
+            409,
+            store_response.to_json(
+                StoreResponse(other_failures=(Referenced("", "", 0xC000, "a"), Referenced("", "", 0xC000, "b")))
+            ),
+        ),
+        ["1 refused: C000 cannot understand"],
+    ),
+    Case(
+        "a warning's words",
+        batch(1),
+        Reply(202, store_response.to_json(StoreResponse(warned=(replace(referenced(1, 0xB007), comment="no date"),)))),
+        ["1 warned: B007 data set does not match SOP class: no date"],
+    ),
+    Case(
+        "only a module's words, and nobody named",
+        batch(1),
+        Reply(400, b'{"00000902":{"vr":"LO","Value":["no boundary"]}}'),
+        ["1 refused: HTTP 400 (no boundary)"],
+    ),
+]
+
+CASES = [*SERVERS_WORDS, *LISTED, *UNACKNOWLEDGED, *ELIMINATION, *DUPLICATES, *FAILURE_CODES, *STATUSES, *INTERRUPTIONS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -682,6 +764,28 @@ def test_what_no_retry_mends_stops_the_run(reply: Reply, expected: type[RunStopp
     """Login, address and method are not the instances' doing, and the message says what to look at."""
     with pytest.raises(expected, match=message):
         settle(Attempt(batch(2), reply), Rules())
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 406, 411, 501])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            b'{"error":{"code":403,"message":"dicomWebWrite denied","status":"PERMISSION_DENIED"}}',
+            "dicomWebWrite denied",
+        ),
+        (b"the tenant is unknown\nat line 7", "the tenant is unknown"),
+        (b"<html><head><title>404 Not Found</title></head></html>", None),
+        (b"", None),
+    ],
+    ids=["JSON", "plain text", "HTML", "nothing"],
+)
+def test_what_stops_the_run_ends_with_the_servers_words(status: int, body: bytes, words: str | None) -> None:
+    """JSON and plain text are repeated behind our message; a page in HTML was not written for us."""
+    with pytest.raises(RunStopped) as stopped:
+        settle(Attempt(batch(2), Reply(status, body)), Rules())
+    said = str(stopped.value).partition("; the server says: ")
+    assert said[1:] == (("; the server says: ", words) if words else ("", ""))
 
 
 def test_outcomes_count_the_requests_that_carried_them() -> None:

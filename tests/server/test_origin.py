@@ -87,7 +87,7 @@ async def test_the_answer_is_of_the_type_liked_best(
         body = await response.read()
     assert body.startswith(b"<" if expected.endswith("xml") else b"{")
     assert read(body).stored == (Referenced(CT, INSTANCE),)
-    assert read(body).other_failures == (0xC000,)
+    assert read(body).other_failures == (Referenced("", "", 0xC000),)
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/dicom+json;q=0", "application/json;q=none"])

@@ -10,6 +10,55 @@ from hypothesis import strategies as st
 
 from bulkstow.wire.dialects import FAILURE_REASONS, WARNING_REASONS, FailureClass, FailureReason, classify, meaning
 
+EXISTS_AND_DIFFERS = (
+    "An instance already exists in this DICOM Store with the same Study/Series/SOPInstance UID, but the DICOM files "
+    "differ (checksum mismatch)."
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "expected"),
+    [
+        (272, "already exists", FailureClass.DUPLICATE),
+        (272, "instance already exists", FailureClass.DUPLICATE),
+        (None, "ALREADY_EXISTS", FailureClass.DUPLICATE),
+        (0xC000, "DICOM instance 1.2.3 already exists.", FailureClass.DUPLICATE),
+        (0xD000, "SOP Instance has already been stored", FailureClass.DUPLICATE),
+        (
+            272,
+            "An instance already exists in this DICOM Store with the same Study/Series/SOPInstance UID.",
+            FailureClass.DUPLICATE,
+        ),
+        (272, EXISTS_AND_DIFFERS, FailureClass.OTHER_CONTENT),
+        (272, "instance already exists with different content", FailureClass.OTHER_CONTENT),
+        (272, "study already exists", FailureClass.AMBIGUOUS),
+        (272, "patient of this instance already exists elsewhere", FailureClass.AMBIGUOUS),
+        (272, "instance already exists in another study", FailureClass.AMBIGUOUS),
+        (272, "no instance exists", FailureClass.AMBIGUOUS),
+        (272, "the pixel data is cut off", FailureClass.AMBIGUOUS),
+        (0xC000, "the pixel data is cut off", FailureClass.PERMANENT),
+        (0xC122, "instance already exists", FailureClass.PERMANENT),
+        (0xA700, "instance already exists", FailureClass.BUSY),
+    ],
+)
+def test_known_words_decide_where_the_code_does_not(code: int | None, words: str, expected: FailureClass) -> None:
+    """An instance that exists is a duplicate unless its content differs; unknown words change nothing."""
+    assert classify(code, words) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "expected"),
+    [
+        (0xC122, "JPEG XL", "C122 transfer syntax not supported: JPEG XL"),
+        (0xB007, "no StudyDate", "B007 data set does not match SOP class: no StudyDate"),
+        (None, "disk full", "disk full"),
+        (None, "", "no reason given"),
+    ],
+)
+def test_a_reason_ends_with_the_servers_words(code: int | None, words: str, expected: str) -> None:
+    """The code, our words for it, and the server's."""
+    assert meaning(code, words) == expected
+
 
 @pytest.mark.parametrize(
     ("code", "expected"),

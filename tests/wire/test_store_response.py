@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bulkstow.errors import StoreResponseError
 from bulkstow.model import Referenced, StoreResponse
-from bulkstow.wire.store_response import ERROR_TEXT_LENGTH, error_text, read, to_json, to_xml
+from bulkstow.wire.store_response import read, to_json, to_xml
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -149,6 +149,97 @@ def test_answers_of_servers_are_read(body: bytes, expected: StoreResponse) -> No
     assert read(body) == expected
 
 
+GOOGLE_409 = (
+    b'<NativeDicomModel><DicomAttribute tag="00081190" vr="UR" keyword="RetrieveURL"><Value number="1">'
+    b"https://healthcare.googleapis.com/v1/projects/p/locations/l/datasets/d/dicomStores/s/dicomWeb/studies/1.2.3"
+    b'</Value></DicomAttribute><DicomAttribute tag="00081198" vr="SQ" keyword="FailedSOPSequence"><Item number="1">'
+    b'<DicomAttribute tag="00081155" vr="UI"><Value number="1">1.2.3.1</Value></DicomAttribute>'
+    b'<DicomAttribute tag="00081197" vr="US" keyword="FailureReason"><Value number="1">272</Value></DicomAttribute>'
+    b'<DicomAttribute tag="00090097" vr="LT" keyword="FailureDetail" privateCreator="GOOGLE"><Value number="1">'
+    b"An instance already exists in this DICOM Store with the same Study/Series/SOPInstance UID, but the DICOM files "
+    b"differ (checksum mismatch).</Value></DicomAttribute></Item></DicomAttribute></NativeDicomModel>"
+)
+GOOGLE_WORDS = (
+    "An instance already exists in this DICOM Store with the same Study/Series/SOPInstance UID, but the DICOM files "
+    "differ (checksum mismatch)."
+)
+
+AZURE_VALIDATION = (
+    b'{"00081198":{"vr":"SQ","Value":[{"00081150":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.2"]},'
+    b'"00081155":{"vr":"UI","Value":["1.2.3.1"]},"00081197":{"vr":"US","Value":[43264]},'
+    b'"00741048":{"vr":"SQ","Value":['
+    b'{"00000902":{"vr":"LO","Value":["DICOM100: (0008,0020) - \'StudyDate\' failed validation for VR \'DA\'"]}},'
+    b'{"00000902":{"vr":"LO","Value":["DICOM114: (0010,0020) - empty"]}},'
+    b"{}]}}]}}"
+)
+AZURE_WORDS = "DICOM100: (0008,0020) - 'StudyDate' failed validation for VR 'DA'; DICOM114: (0010,0020) - empty"
+
+
+def comments(body: bytes) -> list[str]:
+    """Return what an answer says beside its codes."""
+    response = read(body)
+    return [item.comment for item in (*response.warned, *response.failed, *response.other_failures)]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(GOOGLE_409, [GOOGLE_WORDS], id="Google, FailureDetail in XML"),
+        pytest.param(
+            b'{"00081198":{"vr":"SQ","Value":[{"00081197":{"vr":"US","Value":[272]},'
+            b'"00090097":{"vr":"LT","Value":["bad\\npixel data"]}}]}}',
+            ["bad pixel data"],
+            id="Google, FailureDetail in JSON",
+        ),
+        pytest.param(
+            b'{"00081198":{"vr":"SQ","Value":[{"00090010":{"vr":"LO","Value":["ACME"]},"00091097":{"Value":["no"]},'
+            b'"00090011":{"vr":"LO","Value":["GOOGLE"]},"00091197":{"vr":"LT","Value":["yes"]}}]}}',
+            ["yes"],
+            id="FailureDetail in its block, a stranger's in another",
+        ),
+        pytest.param(
+            AZURE_VALIDATION,
+            [AZURE_WORDS],
+            id="Azure, one ErrorComment per failed attribute",
+        ),
+        pytest.param(
+            b'{"00081199":{"vr":"SQ","Value":[{"00081155":{"vr":"UI","Value":["1.2.3"]},'
+            b'"00081196":{"vr":"US","Value":[45063]},"00741048":{"vr":"SQ","Value":[{"00000902":{"Value":["why"]}}]}}]}}',
+            ["why"],
+            id="Azure, a warning's",
+        ),
+        pytest.param(
+            b'{"00081198":{"vr":"SQ","Value":[{"00081155":{"vr":"UI","Value":["1.2.3"]},'
+            b'"00081197":{"vr":"US","Value":[49442]},"00000902":{"Value":["JPEG XL\\u0007 is \\u001b[31mnew"]}}]}}',
+            ["JPEG XL is [31mnew"],
+            id="ErrorComment beside the code, cleaned",
+        ),
+        pytest.param(
+            b'<NativeDicomModel><DicomAttribute tag="0008119A" vr="SQ"><Item number="1">'
+            b'<DicomAttribute tag="00081197" vr="US"><Value number="1">49152</Value></DicomAttribute>'
+            b'<DicomAttribute tag="00000902" vr="LO"><Value number="1">part 3 is no DICOM</Value></DicomAttribute>'
+            b"</Item></DicomAttribute></NativeDicomModel>",
+            ["part 3 is no DICOM"],
+            id="another failure's, in XML",
+        ),
+        pytest.param(DCM4CHEE_202, ["", ""], id="none"),
+        pytest.param(
+            references({"00000902": {"Value": ["x" * 5000]}, "00741048": {"Value": "odd"}}, tag="00081198"),
+            ["x" * 160],
+            id="endless, and a sequence that is none",
+        ),
+    ],
+)
+def test_a_servers_words_are_kept_beside_its_code(body: bytes, expected: list[str]) -> None:
+    """Each vendor's text of a failure or warning is read, from either notation, short and printable."""
+    assert comments(body) == expected
+
+
+def test_words_beside_the_sequences_are_kept() -> None:
+    """An ErrorComment of the module itself belongs to the answer."""
+    assert read(b'{"00000902":{"vr":"LO","Value":["quota"]},"00081198":{"Value":[{}]}}').comment == "quota"
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -180,8 +271,8 @@ def test_a_list_of_modules_is_their_sum() -> None:
 def test_tags_are_read_in_either_case(tag: str) -> None:
     """OtherFailuresSequence, the one tag with a letter, is found in upper and lower case, in both notations."""
     attribute = f'<DicomAttribute tag="{tag}" vr="SQ"><Item number="1"/></DicomAttribute>'
-    assert read(references({}, tag=tag)).other_failures == (None,)
-    assert read(f"<NativeDicomModel>{attribute}</NativeDicomModel>".encode()).other_failures == (None,)
+    assert read(references({}, tag=tag)).other_failures == (Referenced("", ""),)
+    assert read(f"<NativeDicomModel>{attribute}</NativeDicomModel>".encode()).other_failures == (Referenced("", ""),)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +332,7 @@ def test_a_malformed_item_names_nobody(item: object) -> None:
     nameless = (Referenced("", ""),)
     assert read(references(item)).stored == nameless
     assert read(references(item, tag="00081198")).failed == nameless
-    assert read(references(item, tag="0008119A")).other_failures == (None,)
+    assert read(references(item, tag="0008119A")).other_failures == (Referenced("", ""),)
 
 
 def test_a_stray_byte_in_a_text_does_not_cost_the_answer() -> None:
@@ -311,13 +402,15 @@ def test_xml_bombs_are_refused(declaration: bytes) -> None:
 
 UIDS = st.lists(st.integers(0, 10**9), min_size=1, max_size=5).map(lambda arcs: "1." + ".".join(map(str, arcs)))
 CODES = st.integers(1, 0xFFFF)
+WORDS = st.from_regex(r"([a-z<>&\u00e9]{1,9}( [a-z\"]{1,9}){0,3})?", fullmatch=True)
 RESPONSES = st.builds(
     StoreResponse,
     stored=st.lists(st.builds(Referenced, UIDS, UIDS)).map(tuple),
-    warned=st.lists(st.builds(Referenced, UIDS, UIDS, CODES)).map(tuple),
-    failed=st.lists(st.builds(Referenced, UIDS, UIDS | st.just(""), CODES | st.none())).map(tuple),
-    other_failures=st.lists(CODES | st.none()).map(tuple),
+    warned=st.lists(st.builds(Referenced, UIDS, UIDS, CODES, WORDS)).map(tuple),
+    failed=st.lists(st.builds(Referenced, UIDS, UIDS | st.just(""), CODES | st.none(), WORDS)).map(tuple),
+    other_failures=st.lists(st.builds(Referenced, st.just(""), st.just(""), CODES | st.none(), WORDS)).map(tuple),
     retrieve_url=st.from_regex(r"(https?://[a-z0-9.]+/[a-z&<>\"'%=?\u00e9-]*)?", fullmatch=True),
+    comment=WORDS,
 )
 
 
@@ -335,7 +428,7 @@ def test_xml_comes_back_as_it_was(response: StoreResponse) -> None:
 
 def test_json_is_written_as_the_standard_has_it() -> None:
     """Tags in upper case and ascending, no empty sequence, RetrieveURL (Type 2) even when it is empty."""
-    response = StoreResponse(failed=(Referenced(CT, "1.2.3", 272),), other_failures=(0xA700,))
+    response = StoreResponse(failed=(Referenced(CT, "1.2.3", 272),), other_failures=(Referenced("", "", 0xA700),))
     assert to_json(response).decode() == (
         '{"00081190":{"vr":"UR"},'
         '"00081198":{"vr":"SQ","Value":[{"00081150":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.2"]},'
@@ -394,48 +487,3 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     except StoreResponseError as error:
         refusal = str(error)
     assert refusal.isprintable()
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b"", ""),
-        (b"{}", ""),
-        (b"null", ""),
-        (b"[]", ""),
-        (DCM4CHEE_202, ""),
-        (ORTHANC_XML, ""),
-        (ORTHANC_400, "Bad file format: Cannot parse an invalid DICOM file (size: 0 bytes)"),
-        (b'{"HttpError":"Bad Request"}', "Bad Request"),
-        (b'{"errorMessage":"Missing boundary"}', "Missing boundary"),
-        (b'{"error":"invalid_token","error_description":"expired"}', "invalid_token: expired"),
-        (b'{"title":"Bad Request","detail":"Bad Request","status":400}', "Bad Request"),
-        (b'[{"error":{"code":429,"message":"Quota exceeded","status":"X"}}]', "Quota exceeded"),
-        (b'{"message":{"text":1},"title":"","detail":"only this"}', "only this"),
-        (b'"success"', "success"),
-        (b"success", "success"),
-        (NGINX_413, "413 Request Entity Too Large"),
-        (b"<html><head><TITLE lang='en'>\n Bad &amp;\tgone&#7; </TITLE>", "Bad & gone"),
-        (b"<html><body>no title</body></html>", ""),
-        (b"<?xml version='1.0'?><Error><Code>X</Code><Message>Access Denied</Message></Error>", "Access Denied"),
-        (STACK_TRACE, "java.lang.IllegalStateException: transaction rolled back"),
-        (b"\r\n\x1b[31mred\x07 alert\r\nsecond line", "[31mred alert"),
-        (b"x" * 1000, "x" * ERROR_TEXT_LENGTH),
-        ("\u202eevil".encode(), "evil"),
-        (b'{"half":', '{"half":'),
-    ],
-)
-def test_errors_are_told_in_the_servers_words(body: bytes, expected: str) -> None:
-    """The one line that a person can use is found in JSON, HTML, XML and plain text."""
-    assert error_text(body) == expected
-
-
-@given(st.binary() | mutated() | MISSHAPEN | st.text().map(lambda text: json.dumps({"Message": text}).encode()))
-@example(b"[" * 100_000)
-@example(b'{"error":' * 100_000)
-@example(b"<title>" * 10_000)
-def test_any_error_is_one_short_line(body: bytes) -> None:
-    """Whatever the body, the text is printable, of bounded length, and nothing is raised."""
-    text = error_text(body)
-    assert text.isprintable()
-    assert len(text) <= ERROR_TEXT_LENGTH

@@ -1,0 +1,106 @@
+"""Text that a server wrote, made fit for a report: one short printable line.
+
+`error_text` finds the sentence that helps a person in the body of an error: JSON, HTML, XML or plain text. `printable`
+cleans and cuts any other text of a server. Credentials are masked before a body comes here (`destination`).
+
+A server may quote the patient in its text ("PatientID 12345 …"), and reports and ledgers must not name patients. Values
+behind the words patient ID, name and birth date, and words with a caret (a DICOM person name or an ID with its issuer,
+PS3.5 §6.2), are replaced by ***. Other quotations cannot be told from technical terms, and stay.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+ERROR_TEXT_LENGTH = 160
+"""Characters: an error fits beside a path on one line of a report."""
+
+PADDING = " \t\r\n\0"
+"""PS3.5 §6.2 pads a UID by NUL; XML that was indented adds white space."""
+
+_MASK = "***"
+
+_WORD = re.compile(r"[^\s'\"=,;:()\[\]<>]+")
+_PATIENT_VALUE = re.compile(
+    r"(?P<name>\bpatient[\s_-]?(?:'s[\s_-])?(?:id|name|birth[\s_-]?date)\b['\")\]]*+\s*(?:(?:is|of|value|[=:])\s*)?)"
+    r"(?:'[^']*'|\"[^\"]*\"|[\w.-]*\d[\w.-]*)",
+    re.IGNORECASE,
+)
+"""A value is quoted, or has a digit: in "PatientID is missing" nothing is masked."""
+
+_TITLE = re.compile(r"<(?:\w+:)?(?:title|message)\b[^<>]{0,200}>([^<]{1,2000})", re.IGNORECASE)
+"""The page's title, or the Message of an XML error as object stores send it; bounded, so that no body is slow."""
+
+_HTML = re.compile(r"<!doctype\s+html|<html\b", re.IGNORECASE)
+
+_HEADLINES = ("message", "errormessage", "error", "title", "httperror", "msg")
+"""Orthanc, AWS: Message. dcm4chee: errorMessage. OAuth 2, Google: error. RFC 9457: title. Orthanc always: HttpError."""
+
+_DETAILS = ("details", "detail", "error_description")
+"""Orthanc: Details. RFC 9457: detail. OAuth 2 (RFC 6749 §5.2): error_description."""
+
+_NESTED = ("error", "errors")
+"""Google, Azure: {"error": {"message": …}}. JSON:API: {"errors": [{"title": …}]}."""
+
+
+def text_of(body: bytes) -> str:
+    """Return a body as text without its padding; a stray byte in some text need not cost the whole answer."""
+    return body.decode("utf-8-sig", "replace").strip(PADDING)
+
+
+def is_html(text: str) -> bool:
+    """Say whether a text is an HTML page, by its beginning."""
+    return text.startswith("<") and _HTML.search(text, 0, 1000) is not None
+
+
+def error_text(body: bytes) -> str:
+    """Return what an error body says to a person, in at most 160 printable characters, or "" where it says nothing.
+
+    The message and the details of a JSON object, the title of an HTML page, the first line of plain text. Takes any
+    bytes and raises nothing.
+    """
+    text = text_of(body)
+    if text.startswith("<"):
+        found = _TITLE.search(text)
+        return printable(html.unescape(found[1])) if found else ""
+    try:
+        # Messages of servers hold raw line feeds, which RFC 8259 §7 forbids.
+        return printable(_complaint(json.loads(text, strict=False)))
+    except (ValueError, RecursionError):
+        return printable(text.partition("\n")[0])
+
+
+def printable(text: str) -> str:
+    """Return a text as one line of at most 160 printable characters, without what names a patient."""
+    # The slice keeps an endless line from being looked at whole.
+    shown = "".join(character if character.isprintable() else " " for character in text[: 10 * ERROR_TEXT_LENGTH])
+    without_names = _WORD.sub(lambda word: _MASK if "^" in word[0] else word[0], " ".join(shown.split()))
+    return _PATIENT_VALUE.sub(rf"\g<name>{_MASK}", without_names)[:ERROR_TEXT_LENGTH].rstrip()
+
+
+def _complaint(document: object) -> str:
+    if isinstance(document, list) and document:
+        document = document[0]
+    if isinstance(document, str):
+        return document
+    if not isinstance(document, dict):
+        return ""
+    fields = {key.lower(): value for key, value in document.items()}
+    for name in _NESTED:
+        nested = fields.get(name)
+        if isinstance(nested, list) and nested:
+            nested = nested[0]
+        if isinstance(nested, dict):
+            fields |= {key.lower(): value for key, value in nested.items()}
+        elif isinstance(nested, str):
+            fields.setdefault("error", nested)
+    headline = _first_text(fields, _HEADLINES)
+    detail = _first_text(fields, _DETAILS)
+    return ": ".join(dict.fromkeys(filter(None, (headline, detail))))
+
+
+def _first_text(fields: Mapping[str, object], names: Iterable[str]) -> str:
+    return next((value for name in names if isinstance(value := fields.get(name), str) and value.strip()), "")
