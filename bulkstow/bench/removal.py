@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha1
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -22,6 +22,7 @@ from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Cause, Interruption, Reply
 from bulkstow.server.catalogue import is_uid
+from bulkstow.wire.resource_path import resource_path
 
 PAGE_STUDIES = 200
 """Azure's maximum, the smallest of all."""
@@ -122,19 +123,17 @@ class Grounds:
             return f"the server lists a study whose UID is none, {study.study_uid[:64]!r}"  # it would be a path's part
         said = ""
         if self._has_delete:
-            answer = await self._ask(self._client, "DELETE", f"/studies/{study.study_uid}")
+            path = resource_path("studies", study.study_uid)
+            answer = await self._ask(self._client, "DELETE", path)
             if _is_done(answer):
                 return ""
-            said = f"DELETE {self._path(study)}: {_words(answer)}"
+            said = f"DELETE {path}: {_words(answer)}"
         identifier = orthanc_id(study)
         answer = await self._ask(self._orthanc, "DELETE", f"/studies/{identifier}")
         if _is_done(answer):
             self._has_delete = False
             return ""
         return f"{said or 'DELETE'}; Orthanc's own DELETE /studies/{identifier}: {_words(answer)}"
-
-    def _path(self, study: Study) -> str:
-        return f"/studies/{quote(study.study_uid)}"
 
     async def _ask(
         self, client: HttpClient, method: str, path: str, query: Mapping[str, str] | None = None

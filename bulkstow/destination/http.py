@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace, TracebackType
 from typing import Protocol, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import aiohttp.abc
 import anyio
+from yarl import URL
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.outlet import Outlet
@@ -62,6 +63,7 @@ class Request:
 
     method: str
     path: str
+    """Below the DICOMweb root, percent-encoded (`wire.resource_path`); it is sent as it is."""
     headers: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
     body: Upload | None = None
@@ -75,6 +77,7 @@ class HttpClient:
 
     def __init__(self, settings: DestinationSettings) -> None:
         self._settings = settings
+        self._root = str(URL(settings.root)).rstrip("/")
         self._ssl = _ssl_context(settings)
         self._proxy = _proxy(settings.root)
         self._sessions = AsyncExitStack()
@@ -104,6 +107,11 @@ class HttpClient:
             return replace(again, body_started=again.body_started or result.body_started)
         return replace(again, is_replayed=result.body_started)
 
+    def _url(self, request: Request) -> URL:
+        """Return the URL of a request; `encoded` keeps yarl from decoding it or resolving `..` in it."""
+        query = urlencode(request.query, quote_via=quote, errors="replace")
+        return URL(f"{self._root}{request.path}{'?' if query else ''}{query}", encoded=True)
+
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_on_reused)
@@ -127,8 +135,7 @@ class HttpClient:
         try:
             async with session.request(
                 request.method,
-                self._settings.root + request.path,
-                params=request.query,
+                self._url(request),
                 headers=request.headers,
                 data=payload,
                 proxy=self._proxy,

@@ -2,7 +2,8 @@
 
 The proof that an instance arrived is its SOP Instance UID in a list of instances of its series. Counts prove nothing.
 Pages are asked for until one brings nothing new: servers cap a page silently (dcm4chee at 1000, Azure at 200), and
-some ignore `offset`. Knows no HTTP client: it is given a function that gets.
+some ignore `offset`. Knows no HTTP client: it is given a function that gets. An instance whose study has no path
+(`wire.resource_path`) is not asked for and not listed as found; `policy.settlement` gives it its outcome.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import groupby
 
-from bulkstow.model import Header, Instance, Interruption, Reply
+from bulkstow.model import Instance, Interruption, Reply
+from bulkstow.wire.resource_path import instances_path
 
 Get = Callable[[str, Mapping[str, str]], Awaitable[Reply | Interruption]]
 
@@ -28,33 +30,33 @@ async def find(get: Get, instances: Iterable[Instance]) -> frozenset[str] | Repl
     """Return the SOP Instance UIDs among `instances` that the server lists, or the exchange that failed."""
     found: set[str] = set()
     headers = sorted((i.header for i in instances), key=lambda h: (h.study_uid, h.series_uid))
-    for _, series in groupby(headers, key=lambda h: (h.study_uid, h.series_uid)):
-        wanted = list(series)
-        answer = await (_find_singly(get, wanted) if len(wanted) <= SINGLE_QUERIES else _find_paged(get, wanted))
+    for path, series in groupby(headers, key=instances_path):
+        if path is None:
+            continue
+        uids = {header.sop_instance_uid for header in series}
+        answer = await (_find_singly(get, path, uids) if len(uids) <= SINGLE_QUERIES else _find_paged(get, path, uids))
         if not isinstance(answer, set):
             return answer
         found |= answer
     return frozenset(found)
 
 
-async def _find_singly(get: Get, wanted: list[Header]) -> set[str] | Reply | Interruption:
+async def _find_singly(get: Get, path: str, uids: set[str]) -> set[str] | Reply | Interruption:
     found: set[str] = set()
-    for header in wanted:
-        uid = header.sop_instance_uid
-        page = _page(await get(_instances_of(header), {"SOPInstanceUID": uid}))
+    for uid in sorted(uids):
+        page = _page(await get(path, {"SOPInstanceUID": uid}))
         if not isinstance(page, set):
             return page
         found |= page & {uid}
     return found
 
 
-async def _find_paged(get: Get, wanted: list[Header]) -> set[str] | Reply | Interruption:
-    uids = {header.sop_instance_uid for header in wanted}
+async def _find_paged(get: Get, path: str, uids: set[str]) -> set[str] | Reply | Interruption:
     listed: set[str] = set()
     offset = 0
     while not uids <= listed:
         query = {"limit": str(PAGE_INSTANCES), "offset": str(offset)}
-        page = _page(await get(_instances_of(wanted[0]), query))
+        page = _page(await get(path, query))
         if not isinstance(page, set):
             return page
         if page <= listed:
@@ -62,11 +64,6 @@ async def _find_paged(get: Get, wanted: list[Header]) -> set[str] | Reply | Inte
         listed |= page
         offset += len(page)
     return listed & uids
-
-
-def _instances_of(header: Header) -> str:
-    series = f"/series/{header.series_uid}" if header.series_uid else ""
-    return f"/studies/{header.study_uid}{series}/instances"
 
 
 def _page(answer: Reply | Interruption) -> set[str] | Reply | Interruption:

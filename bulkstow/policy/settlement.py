@@ -43,6 +43,7 @@ from bulkstow.policy.errands import (
 from bulkstow.policy.retry import Delay
 from bulkstow.wire import store_response
 from bulkstow.wire.dialects import FailureClass, classify, meaning
+from bulkstow.wire.resource_path import instances_path
 from bulkstow.wire.server_text import error_text, is_html, printable, text_of
 
 AMBIGUOUS_TRIES = 3
@@ -95,7 +96,17 @@ def settle_asked(
     What the server neither named nor has was not stored: it is sent again, as often as a failure without a clear
     reason.
     A server that stores for us may not let us ask, or have nobody to ask: that says nothing of its health.
+    Instances that cannot be asked for are `unconfirmed`: no query was made for them.
     """
+    unasked = tuple(i for i in ask.batch.instances if instances_path(i.header) is None)
+    if unasked:
+        asked = tuple(i for i in ask.batch.instances if i not in unasked)
+        outcomes = _outcomes(ask.batch, unasked, Fate.UNCONFIRMED, f"{ask.reason}; {_UNASKED}")
+        if not asked:
+            return Settlement(outcomes, pressure=Pressure.NONE)
+        ask = replace(ask, batch=replace(ask.batch, instances=asked))
+        settlement = settle_asked(ask, answer, rules, outage=outage)
+        return replace(settlement, outcomes=outcomes + settlement.outcomes)
     batch = ask.batch
     asked_once_more = ask.asked + 1
     at_least_s = None
@@ -128,6 +139,7 @@ def settle_asked(
 
 
 _NOT_FOUND = "does not find it"
+_UNASKED = "QIDO-RS cannot be asked for it: its Study Instance UID is not a UID"
 
 
 def _settle_spoiled(batch: Batch, spoiled: Spoiled) -> Settlement:

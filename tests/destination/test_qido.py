@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 
 import pytest
 
+from bulkstow.config import DestinationSettings
+from bulkstow.destination.auth import NoLogin
 from bulkstow.destination.qido import PAGE_INSTANCES, SINGLE_QUERIES, find
-from bulkstow.model import Candidate, Cause, Instance, Interruption, Reply
+from bulkstow.destination.stow import StowDestination
+from bulkstow.model import Candidate, Cause, Header, Instance, Interruption, Reply
 from tests.archives import header
+from tests.destination.peers import answer, peer, read_head
 
 pytestmark = pytest.mark.anyio
 
@@ -124,3 +129,33 @@ async def test_no_match(reply: Reply) -> None:
         return reply
 
     assert await find(get, instances(1)) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "study_uid", ["../../admin", "..", "1/../../../x", "%2e%2e%2fx", "1\\..\\x", "1\r\nHost: y", "."]
+)
+async def test_study_uid_that_leaves_the_root_is_not_asked_for(study_uid: str) -> None:
+    """No question is sent for it, and it is not found; the others of the same question are asked for."""
+    odd = Instance(Candidate("/odd", 1, 1), Header(study_uid, "1.2", "2.25.9", "1", "1"))
+    wanted = instances(1)
+    server = Server([*uids(wanted), "2.25.9"])
+    assert await find(server.get, (odd, *wanted)) == frozenset(uids(wanted))
+    assert [path for path, _ in server.asked] == ["/studies/2.25.1/series/2.25.1.1/instances"]
+
+
+async def test_reserved_characters_stay_in_their_place() -> None:
+    """On the wire a UID with reserved characters is one segment of the path, or one value of the query."""
+    lines: list[str] = []
+
+    async def list_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            lines.append((await read_head(reader)).line)
+            answer(writer, "204 No Content", b"")
+
+    odd = Instance(Candidate("/odd", 1, 1), Header("1.2?x=#é", "3;4", "5&limit=9#\r\n é", "1", "1"))
+    async with peer(list_nothing) as url:
+        settings = DestinationSettings(url=url)
+        async with StowDestination(settings, NoLogin()) as stow:
+            assert await stow.find((odd,)) == frozenset()
+    path = "/dicom-web/studies/1.2%3Fx%3D%23%C3%A9/series/3%3B4/instances"
+    assert lines == [f"GET {path}?SOPInstanceUID=5%26limit%3D9%23%0D%0A%20%C3%A9 HTTP/1.1"]

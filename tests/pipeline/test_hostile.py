@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,7 +19,7 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import Auth, Bearer, NoLogin, Secret
 from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import Ledger, read_entries
-from bulkstow.model import Cause, Fate, Interruption, Outcome, Reply
+from bulkstow.model import Cause, Fate, Header, Interruption, Outcome, Reply
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.progress.events import Reporter
@@ -28,7 +30,9 @@ from bulkstow.server.mishaps import Mishaps
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.source.walk import walk
+from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
 from tests.archives import header, write_instance
+from tests.destination.peers import answer, peer, read_request
 
 pytestmark = pytest.mark.anyio
 
@@ -274,3 +278,28 @@ async def finish(work: Callable[[], Awaitable[None]], done: anyio.Event) -> None
     """Do something and say when it is done."""
     await work()
     done.set()
+
+
+async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Path) -> None:
+    """Instances of such studies are sent to /studies, asked for nowhere else, and claimed by nothing."""
+    odd = ["../../admin", "1.2/../../x", "..%2f..%2fx", "1.2.3"]
+    paths: list[str] = []
+    for number, study_uid in enumerate(odd, start=1):
+        uids = Header(study_uid, "1.2.3.4", f"1.2.3.4.{number}", SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN)
+        (tmp_path / f"{number}.dcm").write_bytes(part10(uids, rows=4, columns=4, number=number))
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request = await read_request(reader)
+            paths.append(request.line.split()[1].partition("?")[0])
+            answer(writer, "200 OK", b"" if request.line.startswith("POST") else b"[]")
+
+    ledger = tmp_path / "ledger.db"
+    settings = UploadSettings(ledger=ledger, retries=1, affinity="none")
+    async with peer(say_nothing) as url, StowDestination(DestinationSettings(url=url), NoLogin()) as stow:
+        with Ledger(ledger, url) as opened:
+            run = Run(settings, stow, opened, Tally(), backoff=QUICK)
+            await run.carry_out(walk([os.fspath(tmp_path)], exclude=opened.files))
+    outcomes = [entry.outcome for entry in read_entries(ledger) if entry.outcome.header is not None]
+    assert [outcome.fate for outcome in outcomes] == [Fate.UNCONFIRMED] * len(odd)
+    assert set(paths) == {"/dicom-web/studies", "/dicom-web/studies/1.2.3/series/1.2.3.4/instances"}

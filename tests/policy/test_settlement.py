@@ -906,6 +906,19 @@ def test_asking_settles(
     assert shown(settle_asked(Ask(batch(2), WHY, asked), answered, Rules(attempts=1), outage=outage)) == expected
 
 
+@pytest.mark.parametrize("otherwise", [Fate.UNCONFIRMED, Fate.REFUSED])
+@pytest.mark.parametrize("found", [frozenset(), frozenset({"2.25.1.1.1", "2.25.1.1.2"})])
+def test_what_cannot_be_asked_for_is_unconfirmed(found: frozenset[str], otherwise: Fate) -> None:
+    """An instance whose study has no path is neither proved nor disproved; the others are settled."""
+    sent = batch(2)
+    odd = replace(sent.instances[0], header=replace(sent.instances[0].header, study_uid="../../x"))
+    ask = Ask(replace(sent, instances=(odd, sent.instances[1])), WHY, asked=ASKS - 1, otherwise=otherwise)
+    first, second = settle_asked(ask, found, Rules(attempts=1)).outcomes
+    assert (first.candidate, first.fate) == (odd.candidate, Fate.UNCONFIRMED)
+    assert first.reason == f"{WHY}; QIDO-RS cannot be asked for it: its Study Instance UID is not a UID"
+    assert second.fate is (Fate.STORED if found else otherwise)
+
+
 def test_a_question_counts_its_turns() -> None:
     """Asking again is remembered in the errand, except where nobody was there to be asked."""
     ask = Ask(batch(1), WHY)

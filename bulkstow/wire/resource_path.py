@@ -1,0 +1,44 @@
+"""Paths of DICOMweb resources (PS3.18 §10.4 to §10.6).
+
+A UID from a file or from a server's answer is untrusted: it may hold `/`, `..`, `?` or `#`. Every UID that becomes part
+of a URL's path passes through here. Whether a UID is valid is left to the server.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from bulkstow.model import Header
+
+_SAFE_WHEN_ENCODED = re.compile(r"(?!\.{1,2}\Z)[^/\\%\x00-\x1f\x7f\ud800-\udfff]+")
+"""Percent-encoding does not protect the others: proxies and servers decode `%2F`, `%5C` and `%25` before they look for
+separators, and URL libraries read `%2E%2E` as `..` (WHATWG URL §4.4)."""
+
+
+def is_segment(text: str) -> bool:
+    """Return whether `text`, percent-encoded, is one segment of a path however often its receivers decode it."""
+    return _SAFE_WHEN_ENCODED.fullmatch(text) is not None
+
+
+def resource_path(*segments: str) -> str:
+    """Return the segments, each behind a `/` and percent-encoded (RFC 3986 §3.3).
+
+    Raises ValueError for a segment that `is_segment` rejects.
+    """
+    for segment in segments:
+        if not is_segment(segment):
+            raise ValueError(f"{segment!r} cannot be a segment of a URL's path")
+    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+
+
+def instances_path(header: Header) -> str | None:
+    """Return the path of the instances of a header's series (PS3.18 Table 10.6.1-1).
+
+    It is that of the study's instances where the Series Instance UID cannot be a segment, and None where the Study
+    Instance UID cannot be one.
+    """
+    if not is_segment(header.study_uid):
+        return None
+    series = ("series", header.series_uid) if is_segment(header.series_uid) else ()
+    return resource_path("studies", header.study_uid, *series, "instances")
