@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from bulkstow.errors import LedgerError
-from bulkstow.model import Candidate, Fate, Header, Outcome
+from bulkstow.model import Candidate, Fate, Header, Instance, Outcome
 
 APPLICATION_ID = 0x53544F57
 """`STOW`: how a ledger is told from any other SQLite file."""
@@ -121,7 +121,7 @@ class Ledger(AbstractContextManager["Ledger"]):
     ) -> list[Known | None]:
         """Return for each candidate what is known of it; None where it is new or has changed since.
 
-        A copy is final only while the file that stands for it is on the server.
+        A copy, or a file in conflict, is final only while the file that was sent in its place is on the server.
         """
         query = f"""
             SELECT f.path, f.size_bytes, f.modified_ns, f.outcome, f.copy_of IS NULL OR o.outcome IN ({_SUCCESSES}),
@@ -140,24 +140,29 @@ class Ledger(AbstractContextManager["Ledger"]):
             settled = (
                 fate.is_success
                 or (fate is Fate.REFUSED and not retry_failed)
+                or (fate is Fate.CONFLICT and not retry_failed and bool(row[3]))
                 or (fate is Fate.SKIPPED and not retry_skipped and bool(row[3]))
             )
             return Known(fate, settled, bool(row[4]))
 
         return [known(candidate, key) for candidate, key in zip(candidates, keys, strict=True)]
 
-    def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, Candidate]:
-        """Return, by SOP Instance UID, the file that was sent for it and is on the server."""
+    def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
+        """Return, by SOP Instance UID, the files that were sent for it and are on the server, in the order of paths."""
         if not sop_instance_uids:
             return {}
         # Without the hint SQLite takes the primary key, and reads the whole destination for every list of files.
         query = f"""
-            SELECT sop_instance_uid, path, size_bytes, modified_ns FROM file INDEXED BY file_by_instance
+            SELECT path, size_bytes, modified_ns, study_uid, series_uid, sop_instance_uid, sop_class_uid,
+                transfer_syntax_uid FROM file INDEXED BY file_by_instance
             WHERE destination = ? AND sop_instance_uid IS NOT NULL
             AND sop_instance_uid IN ({_marks(len(sop_instance_uids))})
             AND outcome IN ({_SUCCESSES})"""  # noqa: S608 - only ? and constants
-        rows = self._read(query, (self._destination, *sop_instance_uids))
-        return {uid: Candidate(os.fsdecode(path), size, modified) for uid, path, size, modified in rows}
+        owners: dict[str, list[Instance]] = {}
+        for path, size, modified, *uids in sorted(self._read(query, (self._destination, *sop_instance_uids))):
+            owner = Instance(Candidate(os.fsdecode(path), size, modified), Header(*uids))
+            owners.setdefault(owner.header.sop_instance_uid, []).append(owner)
+        return owners
 
     def orphaned_copies(self, *, limit: int) -> list[Outcome]:
         """Return, in the order of paths, what this run passed over as copies of files that did not reach the server.

@@ -20,6 +20,7 @@ class Fate(StrEnum):
     DUPLICATE = "duplicate"
     REFUSED = "refused"
     UNCONFIRMED = "unconfirmed"
+    CONFLICT = "conflict"
     UNREADABLE = "unreadable"
     SKIPPED = "skipped"
 
@@ -34,7 +35,7 @@ class Fate(StrEnum):
         return self in _SUCCESSES
 
 
-_FAILURES = frozenset({Fate.REFUSED, Fate.UNCONFIRMED, Fate.UNREADABLE})
+_FAILURES = frozenset({Fate.REFUSED, Fate.UNCONFIRMED, Fate.CONFLICT, Fate.UNREADABLE})
 _SUCCESSES = frozenset({Fate.STORED, Fate.WARNED, Fate.DUPLICATE})
 
 
@@ -210,7 +211,7 @@ class Outcome:
     attempts: int = 0
     """Requests that carried it."""
     copy_of: str = ""
-    """Location of the file that holds the same SOP instance and stands for it."""
+    """Location of the file that was sent for the same SOP Instance UID: a copy, or one in conflict with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,5 +242,5 @@ class Summary:
 
     @property
     def failures(self) -> int:
-        """Files that are refused, unconfirmed or unreadable."""
+        """Files that are refused, unconfirmed, in conflict or unreadable."""
         return sum(count for fate, count in self.outcomes.items() if fate.is_failure)

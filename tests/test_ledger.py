@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bulkstow.errors import LedgerError
 from bulkstow.ledger import APPLICATION_ID, LOCK_SUFFIX, SCHEMA_VERSION, Entry, Known, Ledger, read_entries
-from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.model import Candidate, Fate, Instance, Outcome
 from tests.archives import header
 
 URL = "http://pacs/dicom-web"
@@ -63,7 +63,7 @@ def test_a_new_ledger_knows_nothing(ledger: Ledger) -> None:
 @pytest.mark.parametrize("again", ["as before", "retry failed", "retry skipped", "retry both"])
 @pytest.mark.parametrize("fate", Fate)
 def test_what_is_final(ledger: Ledger, fate: Fate, again: str) -> None:
-    """What the server has is final; refused and skipped are until the user asks; all else is tried again."""
+    """What the server has is final; refused, conflict and skipped are until the user asks; all else is tried again."""
     ledger.record([outcome(1, fate)])
     (known,) = ledger.look_up(
         [candidate(1)],
@@ -71,9 +71,9 @@ def test_what_is_final(ledger: Ledger, fate: Fate, again: str) -> None:
         retry_skipped=again in ("retry skipped", "retry both"),
     )
     final = {
-        "as before": SUCCESSES | {Fate.REFUSED, Fate.SKIPPED},
+        "as before": SUCCESSES | {Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED},
         "retry failed": SUCCESSES | {Fate.SKIPPED},
-        "retry skipped": SUCCESSES | {Fate.REFUSED},
+        "retry skipped": SUCCESSES | {Fate.REFUSED, Fate.CONFLICT},
         "retry both": SUCCESSES,
     }
     assert known == Known(fate, is_final=fate in final[again])
@@ -110,15 +110,33 @@ def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, fate: 
     """What failed or was skipped stands for nothing."""
     ledger.record([outcome(1, fate)])
     uid = header(1).sop_instance_uid
-    assert ledger.owners([uid, "2.25.9"]) == ({uid: candidate(1)} if fate in SUCCESSES else {})
+    owners = {uid: [Instance(candidate(1), header(1))]} if fate in SUCCESSES else {}
+    assert ledger.owners([uid, "2.25.9"]) == owners
 
 
+def test_each_file_that_was_sent_for_one_uid_is_an_owner(ledger: Ledger) -> None:
+    """In the order of paths, each with the study and series that it is in."""
+    elsewhere = replace(header(1), study_uid="2.25.7")
+    ledger.record([outcome(3), replace(outcome(2), header=elsewhere), replace(outcome(1), fate=Fate.REFUSED)])
+    ledger.record([replace(outcome(3), header=header(1))])
+    owners = [Instance(candidate(2), elsewhere), Instance(candidate(3), header(1))]
+    assert ledger.owners([header(1).sop_instance_uid]) == {header(1).sop_instance_uid: owners}
+
+
+@pytest.mark.parametrize("kind", [Fate.SKIPPED, Fate.CONFLICT])
 @pytest.mark.parametrize("fate", [None, *Fate])
-def test_a_copy_is_final_while_its_owner_is_on_the_server(ledger: Ledger, fate: Fate | None) -> None:
-    """A copy of what failed, or of what a crash left without a row, is not settled."""
-    ledger.record([outcome(2, Fate.SKIPPED, copy_of=1), *([] if fate is None else [outcome(1, fate)])])
-    assert ledger.look_up([candidate(2)]) == [Known(Fate.SKIPPED, is_final=fate in SUCCESSES)]
-    assert ledger.look_up([candidate(2)], retry_skipped=True) == [Known(Fate.SKIPPED, is_final=False)]
+def test_a_copy_is_final_while_its_owner_is_on_the_server(ledger: Ledger, fate: Fate | None, kind: Fate) -> None:
+    """A copy of what failed, or of what a crash left without a row, is not settled; nor is a file in conflict with it.
+
+    Each is looked at again when the user asks for its kind.
+    """
+    ledger.record([outcome(2, kind, copy_of=1), *([] if fate is None else [outcome(1, fate)])])
+    stands = fate in SUCCESSES
+    assert ledger.look_up([candidate(2)]) == [Known(kind, is_final=stands)]
+    for_skipped = Known(kind, is_final=stands and kind is Fate.CONFLICT)
+    assert ledger.look_up([candidate(2)], retry_skipped=True) == [for_skipped]
+    for_failed = Known(kind, is_final=stands and kind is Fate.SKIPPED)
+    assert ledger.look_up([candidate(2)], retry_failed=True) == [for_failed]
 
 
 def test_orphaned_copies_are_those_of_files_that_failed(ledger: Ledger) -> None:
@@ -383,12 +401,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.rows |= {o.candidate.location: o for o in outcomes}
         self.recorded_now |= {o.candidate.location for o in outcomes}
 
-    @rule(number=FILES, owner=FILES)
-    def pass_over_a_copy(self, number: int, owner: int) -> None:
+    @rule(number=FILES, owner=FILES, fate=st.sampled_from([Fate.SKIPPED, Fate.CONFLICT]))
+    def pass_over_a_copy(self, number: int, owner: int, fate: Fate) -> None:
         """A file stands aside for another."""
         if number != owner:
             location = self.on_disk[owner].location
-            copy = Outcome(self.on_disk[number], header(owner % 3), Fate.SKIPPED, "copy", 0, location)
+            copy = Outcome(self.on_disk[number], header(owner % 3), fate, "copy", 0, location)
             self.ledger.record([copy])
             self.rows[copy.candidate.location] = copy
             self.recorded_now.add(copy.candidate.location)
@@ -435,7 +453,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert known is None
             else:
                 stands = not row.copy_of or self.has(row.copy_of)
-                final = row.fate in SUCCESSES or row.fate is Fate.REFUSED or (row.fate is Fate.SKIPPED and stands)
+                aside = row.fate in (Fate.SKIPPED, Fate.CONFLICT)
+                final = row.fate in SUCCESSES or row.fate is Fate.REFUSED or (aside and stands)
                 assert known == Known(row.fate, final)
 
     @invariant()
@@ -445,7 +464,9 @@ class LedgerMachine(RuleBasedStateMachine):
         uids = [header(n).sop_instance_uid for n in range(3)]
         owners = self.ledger.owners(uids)
         assert set(owners) == {row.header.sop_instance_uid for row in stored if row.header}
-        assert all(owner in [row.candidate for row in stored] for owner in owners.values())
+        assert all(
+            owner.candidate in [row.candidate for row in stored] for several in owners.values() for owner in several
+        )
         orphans = [r for r in self.rows.values() if r.copy_of in self.rows and not self.has(r.copy_of)]
         of_this_run = [row for row in orphans if row.candidate.location in self.recorded_now]
         in_order = sorted(of_this_run, key=lambda row: row.candidate.location)

@@ -16,6 +16,7 @@ from tests.archives import header
         (Fate.DUPLICATE, True, False),
         (Fate.REFUSED, False, True),
         (Fate.UNCONFIRMED, False, True),
+        (Fate.CONFLICT, False, True),
         (Fate.UNREADABLE, False, True),
         (Fate.SKIPPED, False, False),
     ],
@@ -27,7 +28,7 @@ def test_fates(fate: Fate, is_success: bool, is_failure: bool) -> None:
 
 def test_there_is_no_other_fate() -> None:
     """The words of ledger, report, summary and exit status are these."""
-    words = ["stored", "warned", "duplicate", "refused", "unconfirmed", "unreadable", "skipped"]
+    words = ["stored", "warned", "duplicate", "refused", "unconfirmed", "conflict", "unreadable", "skipped"]
     assert [str(fate) for fate in Fate] == words
 
 
@@ -38,7 +39,7 @@ def test_the_size_of_a_batch_is_its_files() -> None:
 
 
 def test_a_summary_counts_failures() -> None:
-    """Refused, unconfirmed and unreadable make a run fail; skipped does not."""
+    """Refused, unconfirmed, conflict and unreadable make a run fail; skipped does not."""
     outcomes = {fate: 10**place for place, fate in enumerate(Fate)}
     summary = Summary("http://pacs", outcomes, 0, 0, 0, 0, 0.0, concurrency=4, complete=True)
-    assert summary.failures == 111_000
+    assert summary.failures == 1_111_000

@@ -48,7 +48,7 @@ def demo(directory: Path | None = None, *, instances: int = 300) -> int:
     print(f"1. An archive of {files:,} files, some of them junk: {archive}")
     first, again = anyio.run(functools.partial(_upload_twice, top, archive, ledger))
     print("\n4. What was not stored, and why:", flush=True)
-    report(ledger, outcome="refused,unconfirmed,unreadable,skipped")
+    report(ledger, outcome="refused,unconfirmed,conflict,unreadable,skipped")
     quoted = shlex.quote(str(top))
     print(
         f"\nThe first run sent {first.requests} requests and the second {again.requests}; "

@@ -36,7 +36,7 @@ def report(
     format
         A table for people, CSV, or one JSON object a line.
     outcome
-        Only these, separated by commas: stored, warned, duplicate, refused, unconfirmed, unreadable, skipped.
+        Only these, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict, unreadable, skipped.
     """
     entries = read_entries(ledger, _fates(outcome))
     try:

@@ -1,8 +1,9 @@
-"""One file for each SOP instance.
+"""Files that share a SOP Instance UID: which one is sent, and what becomes of the others.
 
-An archive holds copies: exports, backups, links. The first file of an instance claims it; another is passed over as its
-copy, with the word whether the bytes are the same, and only while the first one's way is open or it has reached the
-server. What is under way is known here, what is over the ledger knows: memory does not grow with the archive.
+An archive holds copies: exports, backups, links. The first file of an instance claims its UID. A later file is compared
+with the files that are under way or on the server for that UID: an equal one is skipped as a copy, and one in another
+study, in another series or with other bytes is a conflict, as only one of them can be on the server. What is under way
+is known here, what is over the ledger knows: memory does not grow with the archive.
 """
 
 from __future__ import annotations
@@ -16,42 +17,45 @@ from bulkstow.model import Candidate, Fate, Instance, Outcome
 
 
 class Claims:
-    """Who stands for each SOP instance that is under way.
+    """The file that is under way for each SOP Instance UID.
 
     `sort_out` blocks and is called in a thread, one call at a time; `release` may be called meanwhile.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._under_way: dict[str, Candidate] = {}
+        self._under_way: dict[str, Instance] = {}
 
     def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
-        """Return the instances to send, the outcomes of copies, and files that came twice by the same path."""
+        """Return the instances to send, the outcomes of copies and conflicts, and files that came twice by one path."""
         under_way = self._under_way
-        claims = [(i, under_way.setdefault(i.header.sop_instance_uid, i.candidate)) for i in instances]
+        claims = [(i, under_way.setdefault(i.header.sop_instance_uid, i)) for i in instances]
         # Only now: a claim is released after its outcome is in the ledger, so what is neither claimed nor there is new.
-        owners = self._ledger.owners([i.header.sop_instance_uid for i, claimant in claims if claimant is i.candidate])
+        owners = self._ledger.owners([i.header.sop_instance_uid for i, claimant in claims if claimant is i])
         fresh: list[Instance] = []
-        copies: list[Outcome] = []
+        settled: list[Outcome] = []
         again: list[Candidate] = []
+        let_go: set[str] = set()
         for instance, claimant in claims:
             uid, candidate = instance.header.sop_instance_uid, instance.candidate
-            is_ours = claimant is candidate
-            owner = owners.get(uid)
-            if owner == candidate or (not is_ours and claimant.location == candidate.location):
+            others = owners.get(uid, [])
+            if uid in let_go:
+                claimant = under_way.setdefault(uid, instance)
+            is_ours = claimant is instance
+            if any(other.candidate == candidate for other in others) or (
+                not is_ours and claimant.candidate.location == candidate.location
+            ):
                 # Named twice: it is under way, or has been recorded since the scan looked it up.
                 again.append(candidate)
-                if is_ours:
-                    del under_way[uid]
-            elif owner is not None and _stands_for(owner, candidate):
-                copies.append(_copy(instance, owner))
-                if is_ours:
-                    del under_way[uid]
-            elif is_ours:
-                fresh.append(instance)
+            elif (outcome := _compare(instance, others, None if is_ours else claimant)) is not None:
+                settled.append(outcome)
             else:
-                copies.append(_copy(instance, claimant))
-        return fresh, copies, again
+                fresh.append(instance)
+                continue
+            if is_ours:
+                del under_way[uid]
+                let_go.add(uid)
+        return fresh, settled, again
 
     def release(self, outcomes: Iterable[Outcome]) -> None:
         """Let go of what is settled, once the ledger has it."""
@@ -59,31 +63,69 @@ class Claims:
             if outcome.header is None:
                 continue
             claimant = self._under_way.get(outcome.header.sop_instance_uid)
-            if claimant is not None and claimant.location == outcome.candidate.location:
+            if claimant is not None and claimant.candidate.location == outcome.candidate.location:
                 del self._under_way[outcome.header.sop_instance_uid]
 
 
-def _stands_for(owner: Candidate, candidate: Candidate) -> bool:
-    """Say whether the file that was sent is another one, and still what it was: else nothing can be said of bytes."""
-    if owner.location == candidate.location:
-        return False
+def _compare(instance: Instance, others: Iterable[Instance], claimant: Instance | None) -> Outcome | None:
+    """Return the outcome of a file that is not sent because of others with its SOP Instance UID; None if it is sent.
+
+    `others` are on the server by an earlier request, `claimant` is under way.
+    One equal file makes it a copy, whatever the rest; else the first that differs is named.
+    """
+    conflict: Outcome | None = None
+    for other in others if claimant is None else (*others, claimant):
+        location = other.candidate.location
+        if location == instance.candidate.location:
+            continue  # the same file as it was before it changed
+        try:
+            difference = _difference(instance, other)
+        except OSError as error:
+            why = error.strerror or str(error)
+            return _not_compared(instance, other, why) if error.filename == location else _not_read(instance, why)
+        if difference == "":
+            reason = f"a second copy of the SOP instance, same bytes: see {location}"
+            return Outcome(instance.candidate, instance.header, Fate.SKIPPED, reason, copy_of=location)
+        if difference is None and other is claimant:
+            return _not_compared(instance, other, "that file is gone or has changed")
+        if difference is not None and conflict is None:
+            reason = f"the same SOP Instance UID as {location}, {difference}"
+            conflict = Outcome(instance.candidate, instance.header, Fate.CONFLICT, reason, copy_of=location)
+    return conflict
+
+
+def _not_read(instance: Instance, why: str) -> Outcome:
+    return Outcome(instance.candidate, instance.header, Fate.UNREADABLE, f"cannot be read: {why}")
+
+
+def _not_compared(instance: Instance, other: Instance, why: str) -> Outcome:
+    """Return a failure that names the other file: if that one does not reach the server, this one has its turn."""
+    location = other.candidate.location
+    reason = f"cannot be compared with {location}, which has the same SOP Instance UID: {why}"
+    return Outcome(instance.candidate, instance.header, Fate.UNREADABLE, reason, copy_of=location)
+
+
+def _difference(instance: Instance, other: Instance) -> str | None:
+    """Say in which respect a file differs from another one; empty if it does not, None if that cannot be known.
+
+    Raises OSError where one of them cannot be read.
+    """
+    if instance.header.study_uid != other.header.study_uid:
+        return f"in another study ({other.header.study_uid})"
+    if instance.header.series_uid != other.header.series_uid:
+        return f"in another series ({other.header.series_uid})"
+    if instance.candidate.size_bytes != other.candidate.size_bytes:
+        return "other bytes"
+    if not _is_unchanged(other.candidate):
+        return None
+    is_equal = filecmp.cmp(instance.candidate.location, other.candidate.location, shallow=False)
+    return "" if is_equal else "other bytes"
+
+
+def _is_unchanged(candidate: Candidate) -> bool:
+    """Say whether a file is still what was sent: else nothing can be said of those bytes."""
     try:
-        status = os.stat(owner.location)  # noqa: PTH116 - a str that need not be UTF-8
+        status = os.stat(candidate.location)  # noqa: PTH116 - a str that need not be UTF-8
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns) == (owner.size_bytes, owner.modified_ns)
-
-
-def _copy(instance: Instance, owner: Candidate) -> Outcome:
-    candidate = instance.candidate
-    try:
-        same = candidate.size_bytes == owner.size_bytes and filecmp.cmp(
-            candidate.location, owner.location, shallow=False
-        )
-        bytes_are = "same bytes" if same else "other bytes"
-    except OSError as error:
-        if error.filename != owner.location:
-            return Outcome(candidate, instance.header, Fate.UNREADABLE, f"cannot be read: {error.strerror}")
-        bytes_are = "bytes not compared"  # what becomes of the other file decides over this one
-    reason = f"a second copy of the SOP instance, {bytes_are}: see {owner.location}"
-    return Outcome(candidate, instance.header, Fate.SKIPPED, reason, copy_of=owner.location)
+    return (status.st_size, status.st_mtime_ns) == (candidate.size_bytes, candidate.modified_ns)

@@ -78,7 +78,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """Skipped files that are found once more: copies of a file that did not reach the server after all."""
+    """Files that are found once more: they were not sent because of another one with their SOP Instance UID."""
 
     outcomes: tuple[Outcome, ...]
 

@@ -40,7 +40,7 @@ class Tally:
         self.skip_reasons: Counter[str] = Counter()
         """Why files were skipped, up to the colon; what follows it may name a file, and would grow with the archive."""
         self.failures: list[Outcome] = []
-        """The first few."""
+        """The first few of each kind."""
         self.delivered = 0
         """Instances that the server has by this run's doing."""
         self.sent_bytes = 0
@@ -63,7 +63,7 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """Files that are refused, unconfirmed or unreadable."""
+        """Files that are refused, unconfirmed, in conflict or unreadable."""
         return sum(count for fate, count in self.outcomes.items() if fate.is_failure)
 
     @property
@@ -112,9 +112,12 @@ class Tally:
                 self.failures.append(outcome)
 
     def _take_back(self, outcomes: tuple[Outcome, ...]) -> None:
+        locations = {outcome.candidate.location for outcome in outcomes}
+        self.failures = [failure for failure in self.failures if failure.candidate.location not in locations]
         for outcome in outcomes:
             self.outcomes[outcome.fate] -= 1
-            self.skip_reasons[_kind(outcome)] -= 1
+            if outcome.fate is Fate.SKIPPED:
+                self.skip_reasons[_kind(outcome)] -= 1
             self.found_files -= 1
             self.found_bytes -= outcome.candidate.size_bytes
 

@@ -23,7 +23,7 @@ def test_it_shows_what_it_promises(capsys: pytest.CaptureFixture[str], instances
     assert "2. Uploading to a STOW-RS server in this process: http://127.0.0.1:" in out
     assert "3. The same command again: only what has no final word would be sent." in out
     assert f"\nstored {instances:>17}\n" in out
-    assert "requests and the second 0; the 2 files that failed would make `bulkstow upload` end with status 1." in out
+    assert "requests and the second 0; the 3 files that failed would make `bulkstow upload` end with status 1." in out
     assert "bulkstow upload 'top dir'/archive --url http://127.0.0.1:8080/dicom-web --ledger 'top dir'/second.db" in out
     for reason in ("not DICOM", "a DICOMDIR", "empty", "same bytes", "other bytes", "cut off"):
         assert reason in out.partition("4. What was not stored, and why:")[2]

@@ -16,7 +16,6 @@ from bulkstow.pipeline.claims import Claims
 from tests.archives import candidate, write_instance
 
 SAME = "a second copy of the SOP instance, same bytes: see "
-OTHER = "a second copy of the SOP instance, other bytes: see "
 
 
 @pytest.fixture
@@ -53,10 +52,17 @@ def ended(instance: Instance, fate: Fate = Fate.STORED) -> Outcome:
     return Outcome(instance.candidate, instance.header, fate)
 
 
-def passed_over(copy: Instance, owner: Instance, reason: str) -> Outcome:
+def passed_over(copy: Instance, owner: Instance) -> Outcome:
     """Return the outcome of a copy."""
     location = owner.candidate.location
-    return Outcome(copy.candidate, copy.header, Fate.SKIPPED, reason + location, copy_of=location)
+    return Outcome(copy.candidate, copy.header, Fate.SKIPPED, SAME + location, copy_of=location)
+
+
+def in_conflict(rival: Instance, owner: Instance, difference: str) -> Outcome:
+    """Return the outcome of a file that differs from the one with its UID that is sent."""
+    location = owner.candidate.location
+    reason = f"the same SOP Instance UID as {location}, {difference}"
+    return Outcome(rival.candidate, rival.header, Fate.CONFLICT, reason, copy_of=location)
 
 
 def test_each_instance_is_sent(claims: Claims, tmp_path: Path) -> None:
@@ -66,33 +72,102 @@ def test_each_instance_is_sent(claims: Claims, tmp_path: Path) -> None:
     assert claims.sort_out([]) == ([], [], [])
 
 
-@pytest.mark.parametrize(("other_bytes", "reason"), [(False, SAME), (True, OTHER)], ids=["same", "other"])
+DIFFERENCES = ["none", "other bytes", "longer", "other study", "other series", "other study, same bytes"]
+
+
+def second(first: Instance, what: str) -> tuple[Instance, Outcome]:
+    """Return a second file with the UID of the first, which differs in a respect or not, and its outcome."""
+    path = Path(first.candidate.location)
+    elsewhere = replace(first.header, study_uid="2.25.7", series_uid="2.25.7.1")
+    series = replace(first.header, series_uid="2.25.1.2")
+    match what:
+        case "none":
+            copy = copied(first, "copy")
+            return copy, passed_over(copy, first)
+        case "other bytes":
+            rival, difference = copied(first, "rival", other_bytes=True), "other bytes"
+        case "longer":
+            path.with_name("rival").write_bytes(path.read_bytes() + b"\0\0")
+            rival, difference = Instance(candidate(path.with_name("rival")), first.header), "other bytes"
+        case "other series":
+            rival = replace(copied(first, "rival", other_bytes=True), header=series)
+            difference = f"in another series ({first.header.series_uid})"
+        case _:
+            rival = replace(copied(first, "rival", other_bytes="same" not in what), header=elsewhere)
+            difference = f"in another study ({first.header.study_uid})"
+    return rival, in_conflict(rival, first, difference)
+
+
+@pytest.mark.parametrize("what", DIFFERENCES)
 @pytest.mark.parametrize("at_once", [True, False], ids=["in one list", "in the next list"])
-def test_a_copy_of_what_is_under_way_is_passed_over(
-    claims: Claims, first: Instance, other_bytes: bool, reason: str, at_once: bool
-) -> None:
-    """It is told whether the bytes are the same, and which file stands for it."""
-    copy = copied(first, "copy", other_bytes=other_bytes)
+def test_a_second_file_of_what_is_under_way(claims: Claims, first: Instance, what: str, at_once: bool) -> None:
+    """An equal one is a copy, one that differs is a conflict; either way it is told which file is sent instead."""
+    rival, outcome = second(first, what)
     if at_once:
-        fresh, copies, again = claims.sort_out([first, copy])
-        assert fresh == [first]
+        assert claims.sort_out([first, rival]) == ([first], [outcome], [])
     else:
         claims.sort_out([first])
-        fresh, copies, again = claims.sort_out([copy])
-        assert fresh == []
-    assert copies == [passed_over(copy, first, reason)]
-    assert again == []
+        assert claims.sort_out([rival]) == ([], [outcome], [])
 
 
-@pytest.mark.parametrize(("other_bytes", "reason"), [(False, SAME), (True, OTHER)], ids=["same", "other"])
-def test_a_copy_of_what_is_stored_is_passed_over(
-    ledger: Ledger, claims: Claims, first: Instance, other_bytes: bool, reason: str
-) -> None:
-    """What the ledger has stands as well, and does not stay in memory as under way."""
+@pytest.mark.parametrize("what", DIFFERENCES)
+def test_a_second_file_of_what_is_stored(ledger: Ledger, claims: Claims, first: Instance, what: str) -> None:
+    """What the ledger has stands as well, and the second file does not stay in memory as under way."""
     ledger.record([ended(first)])
-    copy = copied(first, "copy", other_bytes=other_bytes)
-    for seen in (copy, replace(copy, candidate=replace(copy.candidate))):
-        assert claims.sort_out([seen]) == ([], [passed_over(copy, first, reason)], [])
+    rival, outcome = second(first, what)
+    again = Instance(replace(rival.candidate, location=rival.candidate.location), rival.header)
+    assert claims.sort_out([rival, again]) == ([], [outcome, outcome], [])
+    assert claims.sort_out([again]) == ([], [outcome], [])
+
+
+def test_a_file_equal_to_any_of_several_is_a_copy(ledger: Ledger, claims: Claims, first: Instance) -> None:
+    """Where several files were sent for one UID, one equal file decides; else the conflict names the first by path."""
+    sent = copied(first, "zz", other_bytes=True)
+    ledger.record([ended(first), ended(sent)])
+    copy, (third, outcome) = copied(sent, "zzz"), second(first, "longer")
+    assert claims.sort_out([third, copy]) == ([], [outcome, passed_over(copy, sent)], [])
+
+
+@pytest.mark.parametrize("what", ["other bytes", "longer", "other study"])
+def test_a_conflict_with_a_stored_file_that_is_gone(ledger: Ledger, claims: Claims, first: Instance, what: str) -> None:
+    """What the ledger says of it proves a difference in study, series or size; bytes that are gone prove nothing."""
+    ledger.record([ended(first)])
+    rival, outcome = second(first, what)
+    Path(first.candidate.location).unlink()
+    assert claims.sort_out([rival]) == (([rival], [], []) if what == "other bytes" else ([], [outcome], []))
+
+
+@pytest.mark.parametrize("what", ["gone", "touched", "other file gone"])
+def test_what_cannot_be_compared_is_a_failure(claims: Claims, first: Instance, what: str) -> None:
+    """It is neither sent beside the other file nor skipped as its copy; its turn comes if the other one fails."""
+    copy = copied(first, "copy")
+    claims.sort_out([first])
+    path, other = Path(first.candidate.location), f"cannot be compared with {first.candidate.location}, which has"
+    match what:
+        case "gone":
+            Path(copy.candidate.location).unlink()
+            expected = ("cannot be read: No such file or directory", "")
+        case "touched":
+            os.utime(path, ns=(0, 0))
+            why = "that file is gone or has changed"
+            expected = (f"{other} the same SOP Instance UID: {why}", os.fspath(path))
+        case _:
+            path.unlink()
+            why = "that file is gone or has changed"
+            expected = (f"{other} the same SOP Instance UID: {why}", os.fspath(path))
+    fresh, (outcome,), _ = claims.sort_out([copy])
+    assert (fresh, outcome.fate) == ([], Fate.UNREADABLE)
+    assert (outcome.reason, outcome.copy_of) == expected
+
+
+def test_what_follows_an_unreadable_copy_still_waits(ledger: Ledger, claims: Claims, first: Instance) -> None:
+    """A copy that cannot be read leaves its claim to the next file, which is compared with what is stored."""
+    ledger.record([ended(first)])
+    gone, copy = copied(first, "a"), copied(first, "b")
+    Path(gone.candidate.location).unlink()
+    fresh, (unreadable, skipped), again = claims.sort_out([gone, copy])
+    assert (fresh, again, unreadable.fate) == ([], [], Fate.UNREADABLE)
+    assert skipped == passed_over(copy, first)
 
 
 @pytest.mark.parametrize("fate", [Fate.REFUSED, Fate.UNCONFIRMED, Fate.UNREADABLE, Fate.SKIPPED])

@@ -163,32 +163,35 @@ async def test_unconfirmed_is_tried_by_the_next_run(archive: Path, tmp_path: Pat
     assert second.outcomes == Counter({Fate.STORED: 60})
 
 
-async def test_copies_are_told(archive: Path, tmp_path: Path) -> None:
-    """A second copy is skipped with the word whether its bytes are the same, in the same run and in a later one."""
+async def test_copies_and_conflicts_are_told(archive: Path, tmp_path: Path) -> None:
+    """A second copy is skipped, a file with other bytes is a conflict, in the same run and in a later one."""
     one = (archive / "study1" / "IM001000001").read_bytes()
     (archive / "zcopy").write_bytes(one)
     (archive / "study3" / "zother").write_bytes(one[:-1] + b"\0")
-    await upload(archive, Server(), tmp_path / "l.db")
+    first = await upload(archive, Server(), tmp_path / "l.db")
+    assert (first.outcomes[Fate.CONFLICT], first.failed) == (1, 1)
     (archive / "zlater").write_bytes(one)
-    again = await upload(archive, Server(), tmp_path / "l.db")
-    reasons = {
-        Path(e.outcome.candidate.location).name: e.outcome.reason
-        for e in read_entries(tmp_path / "l.db", [Fate.SKIPPED])
-    }
+    server = Server()
+    again = await upload(archive, server, tmp_path / "l.db")
+    assert server.batches == []
     # Files come before sub-directories: the copy at the top is found first, and stands for the instance.
-    assert {name: reason.partition(": see")[0] for name, reason in reasons.items()} == {
-        "IM001000001": "a second copy of the SOP instance, same bytes",
-        "zother": "a second copy of the SOP instance, other bytes",
-        "zlater": "a second copy of the SOP instance, same bytes",
+    same = f"a second copy of the SOP instance, same bytes: see {archive / 'zcopy'}"
+    reasons = {Path(e.outcome.candidate.location).name: e.outcome for e in read_entries(tmp_path / "l.db")}
+    assert {name: (o.fate, o.reason) for name, o in reasons.items() if o.copy_of} == {
+        "IM001000001": (Fate.SKIPPED, same),
+        "zother": (Fate.CONFLICT, f"the same SOP Instance UID as {archive / 'zcopy'}, other bytes"),
+        "zlater": (Fate.SKIPPED, same),
     }
-    assert again.outcomes == Counter({Fate.STORED: 60, Fate.SKIPPED: 3})
+    assert again.outcomes == Counter({Fate.STORED: 60, Fate.SKIPPED: 2, Fate.CONFLICT: 1})
+    assert (again.settled_before, again.failed) == (62, 1)
 
 
-async def test_copy_has_its_turn_when_the_first_fails(archive: Path, tmp_path: Path) -> None:
-    """If the file that stood for an instance cannot be read after all, its copy is sent in the same run."""
+@pytest.mark.parametrize("is_equal", [True, False], ids=["copy", "conflict"])
+async def test_copy_has_its_turn_when_the_first_fails(archive: Path, tmp_path: Path, is_equal: bool) -> None:
+    """If the file that was sent cannot be read after all, its copy, or a file in conflict, is sent in the same run."""
     good = archive / "study1" / "IM001000001"
     bad = archive / "first"
-    bad.write_bytes(good.read_bytes())
+    bad.write_bytes(good.read_bytes() + (b"" if is_equal else b"\0\0"))
 
     def spoil(batch: Batch, _number: int) -> Result:
         for instance in batch.instances:
@@ -197,7 +200,8 @@ async def test_copy_has_its_turn_when_the_first_fails(archive: Path, tmp_path: P
         return stored(batch)
 
     tally = await upload(archive, Server(spoil), tmp_path / "l.db")
-    assert tally.outcomes == Counter({Fate.STORED: 60, Fate.UNREADABLE: 1, Fate.SKIPPED: 0})
+    assert tally.outcomes == Counter({Fate.STORED: 60, Fate.UNREADABLE: 1})
+    assert [failure.candidate.location for failure in tally.failures] == [str(bad)]
     assert tally.found_files == 61
     assert fates(tmp_path / "l.db")["IM001000001"] is Fate.STORED
 

@@ -35,6 +35,7 @@ def outcome(fate: Fate, reason: str = "", *, size_bytes: int = 100) -> Outcome:
     return Outcome(Candidate(f"/{fate}", size_bytes, 0), None, fate, reason)
 
 
+CONFLICT = outcome(Fate.CONFLICT, "other bytes")
 COPY = outcome(Fate.SKIPPED, "a copy: see /a")
 
 
@@ -83,6 +84,16 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
             "found_bytes": 100,
             "outcomes": Counter({Fate.STORED: 1, Fate.SKIPPED: 0}),
             "delivered": 1,
+        },
+    ),
+    (
+        "reopened failure",
+        [Found(2, 200), Recorded((CONFLICT, outcome(Fate.REFUSED))), Reopened((replace(CONFLICT, reason="as read"),))],
+        {
+            "found_files": 1,
+            "found_bytes": 100,
+            "outcomes": Counter({Fate.CONFLICT: 0, Fate.REFUSED: 1}),
+            "failures": [outcome(Fate.REFUSED)],
         },
     ),
     ("gone", [Outage(is_over=False)], {"outage": True}),
