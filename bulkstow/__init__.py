@@ -7,13 +7,15 @@ The command line is `bulkstow`; see the README.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Literal
-
 from bulkstow.errors import BulkstowError, ConfigurationError, DestinationRefused, LedgerError, LoginRefused, RunStopped
-from bulkstow.model import Fate, Summary
+
+TYPE_CHECKING = False  # the command line imports this package first, and a Ctrl-C may come at once: see `cli`
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+    from typing import Literal
+
+    from bulkstow.model import Fate, Summary
 
 __all__ = [
     "BulkstowError",
@@ -26,6 +28,19 @@ __all__ = [
     "Summary",
     "upload",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the values of `model` when they are first asked for (PEP 562)."""
+    if name not in ("Fate", "Summary"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from bulkstow import model
+
+    return getattr(model, name)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 async def upload(
@@ -53,6 +68,9 @@ async def upload(
     used or a source that is not there, and RunStopped
     (LoginRefused, DestinationRefused, LedgerError) for what no retry mends. Protocol: PS3.18 §10.5.
     """
+    import os
+    from pathlib import Path
+
     from bulkstow.config import DestinationSettings, UploadSettings
     from bulkstow.engine.local import Job, run
     from bulkstow.progress.display import display

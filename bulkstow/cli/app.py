@@ -6,21 +6,19 @@ Precedence: a flag, then `BULKSTOW_…` in the environment, then the file of `--
 from __future__ import annotations
 
 import difflib
-import os
-import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
 
-from bulkstow.errors import BulkstowError, ConfigurationError
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+from bulkstow.cli import INTERRUPTED
+from bulkstow.cli.process import hand_over_interrupts
+from bulkstow.cli.streams import ReaderLeft
+from bulkstow.errors import BulkstowError, ConfigurationError, RunStopped
 
 
 def _split(hint: object, text: str, **_: object) -> list[str]:
@@ -74,54 +72,28 @@ def _with_config(
     if config is not None:
         sources.append(cyclopts.config.Dict(_read_config(config), source=str(config)))
     app.config = sources
-    return app(tokens, exit_on_error=False, print_error=False)
-
-
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and end the process: 0 done, 1 some failed, 2 usage, 3 stopped, 130 interrupted."""
-    exit_status = INTERRUPTED
-    with suppress(KeyboardInterrupt):
-        exit_status = status(sys.argv[1:] if arguments is None else arguments)
-    # All is recorded and said. While Python cleans up, a last Ctrl-C would kill it with another status than the one
-    # that is true, and a thread that hangs on a dead file system would keep it for ever.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            print(end="", file=stream, flush=True)
-    os._exit(exit_status)
+    command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    hand_over_interrupts()
+    return command(*bound.args, **bound.kwargs)
 
 
 def status(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status."""
     try:
         result = app.meta(list(arguments), exit_on_error=False, print_error=False)
-        return _flushed(result if isinstance(result, int) else 0)
+        print(end="", flush=True)  # at exit it could only fail with a traceback and another status
+        return result if isinstance(result, int) else 0
     except cyclopts.CycloptsError as error:
         return _complain(str(error).replace("\n", " "), ConfigurationError.exit_status)
+    except ReaderLeft as left:
+        return left.exit_status
     except BulkstowError as error:
         return _complain(str(error), error.exit_status)
-    except BrokenPipeError:
-        _say_no_more()  # the reader of a report has seen enough
-        return 0
     except KeyboardInterrupt:
         return INTERRUPTED
-
-
-def _flushed(exit_status: int) -> int:
-    """Write what is still buffered: at exit it could only fail with a traceback and another status."""
-    try:
-        print(end="", flush=True)
-    except BrokenPipeError:
-        _say_no_more()
-    except OSError as error:
-        _say_no_more()
-        text = f"standard output cannot be written ({error.strerror})"
-        return _complain(text, exit_status or ConfigurationError.exit_status)
-    return exit_status
-
-
-def _say_no_more() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001 - a fault of ours: with its traceback, and never the status of success
+        traceback.print_exc()
+        return _complain(f"internal error: {type(error).__name__}; please report it", RunStopped.exit_status)
 
 
 def _complain(text: str, exit_status: int) -> int:

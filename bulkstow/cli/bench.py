@@ -20,7 +20,8 @@ from cyclopts import App
 
 from bulkstow.bench.result import Load, Result, Second
 from bulkstow.bench.settings import BenchSettings
-from bulkstow.cli.app import INTERRUPTED
+from bulkstow.cli import INTERRUPTED
+from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import DestinationSettings
 from bulkstow.errors import ConfigurationError
 
@@ -135,8 +136,7 @@ def _conclude(job: Job, finished: Finished, out: TextIO | None) -> None:
         words = closing(result)
         if settings.json == "-":
             print(words, file=sys.stderr)
-        with suppress(BrokenPipeError):  # whoever stops reading must not change the exit status
-            print(_as_json(result) if settings.json == "-" else words, file=out)
+        print_in_passing(_as_json(result) if settings.json == "-" else words, out)
         _write_json(settings.json, result)
         if settings.report is not None:
             from bulkstow.bench.report import html

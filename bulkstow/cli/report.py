@@ -38,13 +38,7 @@ def report(
     outcome
         Only these, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict, unreadable, skipped.
     """
-    entries = read_entries(ledger, _fates(outcome))
-    try:
-        _write(entries, format, sys.stdout)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ConfigurationError(f"standard output cannot be written ({error.strerror})") from error
+    _write(read_entries(ledger, _fates(outcome)), format, sys.stdout)
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 
+from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import CountLimit, SizeLimit, Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.server.fault_plan import describe, read_plan
@@ -93,9 +94,8 @@ def serve(
 async def _serve(running: AbstractAsyncContextManager[str], where: str, plan: Plan) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with running as url:
-            print(f"serving {url} ({where}); Ctrl-C ends it", flush=True)
-            for fault in plan.faults:
-                print(f"  fault {fault.place}: {describe(fault)}", flush=True)
+            faults = [f"  fault {fault.place}: {describe(fault)}" for fault in plan.faults]
+            print_in_passing("\n".join([f"serving {url} ({where}); Ctrl-C ends it", *faults]))
             async for _ in signals:
                 return
 

@@ -7,14 +7,14 @@ import functools
 import json
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import anyio
 from cyclopts import Parameter
 
-from bulkstow.cli.app import INTERRUPTED
+from bulkstow.cli import INTERRUPTED
+from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import DestinationSettings, Switch, UploadSettings
 from bulkstow.engine.local import Job, run, summary_of
 from bulkstow.errors import ConfigurationError, RunStopped
@@ -84,8 +84,7 @@ def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> N
     where = job.settings.summary
     if where == "-":
         print(words, file=sys.stderr)
-    with suppress(BrokenPipeError):  # whoever stops reading must not change the exit status
-        print(as_json(summary) if where == "-" else words, file=out)
+    print_in_passing(as_json(summary) if where == "-" else words, out)
     if where not in (None, "-"):
         try:
             Path(where).write_text(as_json(summary) + "\n", encoding="utf-8")

@@ -166,6 +166,8 @@ def _listed(job: Job, stack: ExitStack, is_given_up: Callable[[], bool]) -> Iter
     name = job.files_from
     if name is None:
         return iter(())
+    if name == "-" and sys.stdin is None:
+        raise ConfigurationError("--files-from -: standard input is closed; pipe the list of files into it")
     try:
         descriptor = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

@@ -232,15 +232,6 @@ def test_a_reader_that_leaves_does_not_change_the_status(
     assert "Exception" not in ended.err
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_a_full_disk_under_standard_output_is_told(archive: Path, url: str) -> None:
-    """Words that cannot be written are an error in one line, not a traceback at exit."""
-    with Path("/dev/full").open("wb") as full:
-        ended = spawn("upload", "archive", "--url", url, "--progress", "none", stdout=full.fileno())
-    assert ended.status == 2
-    assert ended.err == "bulkstow: standard output cannot be written (No space left on device)\n"
-
-
 # Signals ----------------------------------------------------------------------------------------------------------
 
 
