@@ -84,6 +84,9 @@ class Batch:
     """An earlier request reached the server and was not answered: 'already stored' would be our own doing."""
     doubts: int = 0
     """How many of them, alone, the server failed for a reason that may pass or may not."""
+    was_ambiguous: bool = False
+    """An earlier request was answered, with a failure of each of these instances for such a reason: a server that lost
+    a race in its database may have the instance all the same."""
 
     @property
     def size_bytes(self) -> int:

@@ -22,12 +22,13 @@ from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
 from bulkstow.policy import batch_size, concurrency
+from bulkstow.policy.asking import settle_asked
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Ask, Errand, Later, Pressure, Rules, Send, Settlement
 from bulkstow.policy.retry import Backoff
-from bulkstow.policy.settlement import settle, settle_asked
+from bulkstow.policy.settlement import settle
 from bulkstow.progress.events import Ended, Recorded, Reporter, Started
 
 ROWS_PER_COMMIT = 2000

@@ -17,8 +17,8 @@ from bulkstow.errors import DestinationRefused, RunStopped
 from bulkstow.model import Reply
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.errands import Ask, Errand, Pressure
+from bulkstow.policy.exchange import is_absence
 from bulkstow.policy.retry import Breaker
-from bulkstow.policy.settlement import is_absence
 from bulkstow.progress.events import Outage, Reporter
 from bulkstow.quantities import show_duration
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from bulkstow.model import Batch, Fate, Outcome
+from bulkstow.model import Batch, Fate, Instance, Outcome
 from bulkstow.policy.retry import Delay
+
+AMBIGUOUS_TRIES = 3
+"""Code 272 is bad content at one server and a lost race for a database row at another; a race is won by the third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `otherwise`, for `reason`."""
+    """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `otherwise`, for `reason`.
+
+    `otherwise` is UNCONFIRMED where the server did not name them, and REFUSED where it did.
+    """
 
     batch: Batch
     reason: str
@@ -79,6 +85,11 @@ class Settlement:
     pressure: Pressure = Pressure.EASED
     too_large_bytes: int | None = None
     """Size of a body that the destination called too large (413)."""
+
+
+def outcomes_of(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: str) -> tuple[Outcome, ...]:
+    """Return the same outcome for some instances of a batch."""
+    return tuple(Outcome(i.candidate, i.header, fate, reason, batch.requests) for i in instances)
 
 
 def gather(again: Iterable[Later]) -> tuple[Later, ...]:

@@ -1,24 +1,25 @@
 """What an exchange proves: what became of each instance, and what has to be sent or asked again.
 
-This is the heart. `settle` and `settle_asked` are pure functions; together they keep these promises:
+This is the heart. `settle` and `settle_asked` (`asking`) are pure functions; together they keep these promises:
 
 - *Stored* is said only of an instance that the server named in ReferencedSOPSequence and not in FailedSOPSequence, that
   it called already stored after a request of ours without its word, that a QIDO-RS query found, or whose 2xx the user
   chose to trust. A status alone proves nothing: Orthanc answers 200 with nothing listed, and 400 with instances stored.
 - The outcomes and what is to be done again partition the batch: no instance is lost, none is counted twice.
+- *Refused* is said of an instance that the server may have, because an earlier request was not answered or ended with
+  an ambiguous failure, only after a QIDO-RS query; where nobody answers that, the server's last word counts.
 - An exception is raised only for what no repetition mends (login, wrong URL), and it ends the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bulkstow.errors import DestinationRefused, LoginRefused, StoreResponseError
+from bulkstow.errors import LoginRefused, StoreResponseError
 from bulkstow.model import (
     Attempt,
     Batch,
-    Cause,
     Fate,
     Instance,
     Interruption,
@@ -29,6 +30,7 @@ from bulkstow.model import (
     StoreResponse,
 )
 from bulkstow.policy.errands import (
+    AMBIGUOUS_TRIES,
     Ask,
     Later,
     Pressure,
@@ -38,22 +40,17 @@ from bulkstow.policy.errands import (
     after_fault,
     gather,
     halves,
+    outcomes_of,
     singly,
 )
+from bulkstow.policy.exchange import is_absence, is_excused, pressure_of, status_reason, stop_if_hopeless, words_of
 from bulkstow.policy.retry import Delay
 from bulkstow.wire import store_response
 from bulkstow.wire.dialects import FailureClass, classify, meaning
-from bulkstow.wire.resource_path import instances_path
-from bulkstow.wire.server_text import error_text, is_html, printable, text_of
-
-AMBIGUOUS_TRIES = 3
-"""Code 272 is bad content at one server and a lost race for a database row at another; a race is won by the third."""
+from bulkstow.wire.server_text import printable
 
 LONGEST_WORD_BYTES = 200
 """dcmjs answers `success`; what is longer, or HTML, was not written by a STOW-RS service."""
-
-ASKS = 3
-"""Servers index late; what QIDO-RS does not find at once it is asked for again, with growing pauses."""
 
 
 def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, admitted: bool = False) -> Settlement:
@@ -76,77 +73,11 @@ def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, admitted: bo
             return _without_changed(settlement, reply.changed) if reply.changed else settlement
 
 
-def is_absence(result: Reply | Interruption) -> bool:
-    """Say whether an exchange shows that the destination is gone: nobody answers, or a proxy answers in its stead."""
-    match result:
-        case Interruption(cause=cause):
-            return cause is not Cause.OVERLONG
-        case Reply(status=status):
-            return status in _OUT_OF_SERVICE
-
-
-_OUT_OF_SERVICE = (502, 503, 504)
-
-
-def settle_asked(
-    ask: Ask, answer: frozenset[str] | Reply | Interruption, rules: Rules, *, outage: bool = False
-) -> Settlement:
-    """Decide what a QIDO-RS query settles: the SOP Instance UIDs that are there, or how the query failed.
-
-    What the server neither named nor has was not stored: it is sent again, as often as a failure without a clear
-    reason.
-    A server that stores for us may not let us ask, or have nobody to ask: that says nothing of its health.
-    Instances that cannot be asked for are `unconfirmed`: no query was made for them.
-    """
-    unasked = tuple(i for i in ask.batch.instances if instances_path(i.header) is None)
-    if unasked:
-        asked = tuple(i for i in ask.batch.instances if i not in unasked)
-        outcomes = _outcomes(ask.batch, unasked, Fate.UNCONFIRMED, f"{ask.reason}; {_UNASKED}")
-        if not asked:
-            return Settlement(outcomes, pressure=Pressure.NONE)
-        ask = replace(ask, batch=replace(ask.batch, instances=asked))
-        settlement = settle_asked(ask, answer, rules, outage=outage)
-        return replace(settlement, outcomes=outcomes + settlement.outcomes)
-    batch = ask.batch
-    asked_once_more = ask.asked + 1
-    at_least_s = None
-    match answer:
-        case Interruption() as interruption if _is_excused(interruption, outage=outage):
-            return Settlement(again=(Later(ask, Delay.BACKOFF),), pressure=Pressure.GONE)
-        case Interruption() as interruption:
-            missing, answered = batch.instances, f"gave no answer ({interruption.cause})"
-            pressure = _felt(interruption)
-        case Reply() as reply:
-            missing, answered, pressure = batch.instances, f"answers {_status_reason(reply)}", Pressure.NONE
-            at_least_s = reply.retry_after_s
-            if reply.status < 500 and reply.status not in (408, 425, 429):
-                asked_once_more = ASKS  # a service that is not there will not be there next time
-        case found:
-            missing = tuple(i for i in batch.instances if i.header.sop_instance_uid not in found)
-            answered, pressure = _NOT_FOUND, Pressure.EASED
-    there = [i for i in batch.instances if i not in missing]
-    outcomes = _outcomes(batch, there, Fate.STORED, f"{ask.reason}; QIDO-RS finds it")
-    if missing and asked_once_more < ASKS:
-        again = replace(ask, batch=replace(batch, instances=missing), asked=asked_once_more)
-        return Settlement(outcomes, (Later(again, Delay.BACKOFF, at_least_s),), pressure)
-    reason = f"{ask.reason}; QIDO-RS {answered}"
-    doubted = replace(batch, instances=missing, doubts=batch.doubts + 1)
-    is_lost = bool(missing) and answered == _NOT_FOUND and ask.otherwise is Fate.UNCONFIRMED
-    if is_lost and batch.faults < rules.attempts and doubted.doubts < min(AMBIGUOUS_TRIES, rules.attempts):
-        return Settlement(outcomes, (Later(Send(doubted), Delay.BACKOFF),), pressure)
-    fate = ask.otherwise if answered == _NOT_FOUND else Fate.UNCONFIRMED
-    return Settlement(outcomes + _outcomes(batch, missing, fate, reason), pressure=pressure)
-
-
-_NOT_FOUND = "does not find it"
-_UNASKED = "QIDO-RS cannot be asked for it: its Study Instance UID is not a UID"
-
-
 def _settle_spoiled(batch: Batch, spoiled: Spoiled) -> Settlement:
     """One file was not what the scan had found: the others go again and pay no attempt for it."""
     rest = tuple(i for i in batch.instances if i != spoiled.instance)
     again = (Later(Send(replace(batch, instances=rest, may_be_stored=True))),) if rest else ()
-    outcomes = _outcomes(batch, [spoiled.instance], Fate.UNREADABLE, spoiled.reason)
+    outcomes = outcomes_of(batch, [spoiled.instance], Fate.UNREADABLE, spoiled.reason)
     return Settlement(outcomes, again, Pressure.NONE)
 
 
@@ -167,7 +98,7 @@ def _without_changed(settlement: Settlement, changed: Mapping[str, str]) -> Sett
         batch = later.errand.batch
         if isinstance(later.errand, Ask) and any(map(is_changed, batch.instances)):
             # That the server has it would prove nothing.
-            outcomes += _outcomes(batch, filter(is_changed, batch.instances), Fate.STORED, "")
+            outcomes += outcomes_of(batch, filter(is_changed, batch.instances), Fate.STORED, "")
             rest = tuple(i for i in batch.instances if not is_changed(i))
             later = replace(later, errand=replace(later.errand, batch=replace(batch, instances=rest)))
         if later.errand.batch.instances:
@@ -177,24 +108,14 @@ def _without_changed(settlement: Settlement, changed: Mapping[str, str]) -> Sett
 
 def _settle_interruption(batch: Batch, interruption: Interruption, rules: Rules, *, outage: bool) -> Settlement:
     batch = replace(batch, may_be_stored=batch.may_be_stored or interruption.body_started)
-    if _is_excused(interruption, outage=outage):
+    if is_excused(interruption, outage=outage):
         return Settlement(again=(Later(Send(batch), Delay.BACKOFF),), pressure=Pressure.GONE)
     reason = f"{interruption.cause}{f' ({interruption.detail})' if interruption.detail else ''}"
-    return Settlement(again=after_fault(batch, rules, reason, halve_from=2), pressure=_felt(interruption))
-
-
-def _is_excused(result: Reply | Interruption, *, outage: bool) -> bool:
-    """Say whether the destination's absence explains it, so that nobody pays an attempt."""
-    unreachable = isinstance(result, Interruption) and result.cause is Cause.UNREACHABLE
-    return unreachable or (outage and is_absence(result))
-
-
-def _felt(result: Reply | Interruption) -> Pressure:
-    return Pressure.GONE if is_absence(result) else Pressure.EASED
+    return Settlement(again=after_fault(batch, rules, reason, halve_from=2), pressure=pressure_of(interruption))
 
 
 def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, admitted: bool) -> Settlement:
-    _stop_if_hopeless(reply)
+    stop_if_hopeless(reply)
     try:
         response = store_response.read(reply.body)
     except StoreResponseError:
@@ -206,7 +127,7 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
     if not unnamed:
         return Settlement(named, again, pressure)
     rest = replace(batch, instances=tuple(unnamed))
-    if _is_excused(reply, outage=outage):
+    if is_excused(reply, outage=outage):
         later = Later(Send(replace(rest, may_be_stored=True)), Delay.BACKOFF, reply.retry_after_s)
         return Settlement(named, (*again, later), Pressure.GONE)
     lists_any = bool(response.stored or response.warned or response.failed or response.other_failures)
@@ -214,43 +135,20 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
     return Settlement(named + left.outcomes, again + left.again, left.pressure, left.too_large_bytes)
 
 
-def _stop_if_hopeless(reply: Reply) -> None:
-    said = _said(reply)
-    match reply.status:
-        case 401:
-            raise LoginRefused(f"the server refuses our login (401): check --user, --header or the bearer token{said}")
-        case 403:
-            raise LoginRefused(f"the server forbids this user to store (403): ask for the right to STOW-RS there{said}")
-        case 404 | 405 | 406 | 501:
-            raise DestinationRefused(
-                f"no STOW-RS service at this URL (HTTP {reply.status}): --url is the DICOMweb root, "
-                f"to which /studies is added{said}"
-            )
-        case 411:
-            raise DestinationRefused(
-                f"the server misses a Content-Length that we send (411): look for a proxy that takes it away{said}"
-            )
-        case status if 300 <= status < 400:
-            where = f" to {printable(reply.location)}" if reply.location else ""
-            raise DestinationRefused(f"the server redirects{where} (HTTP {status}): give that URL's root as --url")
-        case _:
-            return
-
-
 def _settle_unnamed(
     batch: Batch, reply: Reply, rules: Rules, comment: str, *, sent: Batch, lists_any: bool, outage: bool
 ) -> Settlement:
     """Settle instances of the batch `sent` that the answer does not name, though it may list others."""
     alone = len(sent.instances) == 1
-    reason = _status_reason(reply, comment)
+    reason = status_reason(reply, comment)
     if 200 <= reply.status < 300:
         return _settle_unlisted(batch, reply, rules, alone=alone, lists_any=lists_any)
     match reply.status:
         case 413:
             larger = Settlement(too_large_bytes=sent.size_bytes, pressure=Pressure.BUSY)
             if alone:
-                reason = f"{reason}: {batch.size_bytes} bytes are more than the server takes"
-                return replace(larger, outcomes=_outcomes(batch, batch.instances, Fate.REFUSED, reason))
+                done, again = _refuse(batch, f"{reason}: {batch.size_bytes} bytes are more than the server takes")
+                return replace(larger, outcomes=done, again=again)
             return replace(larger, again=singly(batch) if lists_any else halves(batch))
         case 507 if outage:
             return Settlement(again=(Later(Send(batch), Delay.LONG, reply.retry_after_s),), pressure=Pressure.FULL)
@@ -265,14 +163,12 @@ def _settle_unnamed(
         case status if status >= 500:
             again = after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=1)
             return Settlement(again=again)
-        case 409 if alone and (told := classify(None, _words(reply, comment))) is not FailureClass.AMBIGUOUS:
+        case 409 if alone and (told := classify(None, words_of(reply, comment))) is not FailureClass.AMBIGUOUS:
             done, again = _settle_failed(batch, batch.instances[0], told, reason, rules, outage=outage)
             return Settlement(done, again)
-        case 409 if alone and batch.may_be_stored:
-            # A bare 409 is not 'duplicate', but after a request without an answer it may mean just that.
-            return Settlement(again=(Later(Ask(batch, reason, otherwise=Fate.REFUSED)),))
         case _ if alone:
-            return Settlement(_outcomes(batch, batch.instances, Fate.REFUSED, reason))
+            # A bare 409 is not 'duplicate', but after a request without an answer it may mean just that.
+            return Settlement(*_refuse(batch, reason))
         case _ if lists_any:
             return Settlement(again=singly(batch))
         case _:
@@ -282,7 +178,7 @@ def _settle_unnamed(
 def _settle_unlisted(batch: Batch, reply: Reply, rules: Rules, *, alone: bool, lists_any: bool) -> Settlement:
     """Settle instances that a 2xx does not name: alone first, then by QIDO-RS; the status proves nothing."""
     if rules.trust_status and reply.is_whole and not lists_any and _is_plain(reply.body):
-        return Settlement(_outcomes(batch, batch.instances, Fate.STORED, f"HTTP {reply.status}, trusted"))
+        return Settlement(outcomes_of(batch, batch.instances, Fate.STORED, f"HTTP {reply.status}, trusted"))
     if alone:
         return Settlement(again=(Later(Ask(batch, f"HTTP {reply.status} without naming it")),))
     return Settlement(again=singly(replace(batch, may_be_stored=True)))
@@ -320,9 +216,9 @@ def _settle_named(
         elif uid in warned:
             told = f" ({printable(warning)})" if warning else ""
             reason = meaning(warned[uid].code, warned[uid].comment) + told
-            outcomes += _outcomes(batch, [instance], Fate.WARNED, reason)
+            outcomes += outcomes_of(batch, [instance], Fate.WARNED, reason)
         elif uid in stored:
-            outcomes += _outcomes(batch, [instance], Fate.STORED, "")
+            outcomes += outcomes_of(batch, [instance], Fate.STORED, "")
     full = bool(failed) and all(_class_of(i) is FailureClass.BUSY for i in failed.values())
     pressure = Pressure.FULL if full and len(failed) == len(batch.instances) else Pressure.EASED
     return tuple(outcomes), gather(again), unnamed, pressure
@@ -349,50 +245,42 @@ def _settle_failed(
     batch: Batch, instance: Instance, failure: FailureClass, reason: str, rules: Rules, *, outage: bool
 ) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
     """Settle one instance that the server named as failed."""
-    one = replace(batch, instances=(instance,), faults=batch.faults + 1)
-
-    def give_up(fate: Fate) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
-        return _outcomes(one, [instance], fate, reason), ()
-
+    one = replace(batch, instances=(instance,))
     match failure:
         case FailureClass.DUPLICATE if batch.may_be_stored:
-            return _outcomes(one, [instance], Fate.STORED, f"{reason}, by an earlier request of ours"), ()
+            return outcomes_of(one, [instance], Fate.STORED, f"{reason}, by an earlier request of ours"), ()
         case FailureClass.DUPLICATE:
-            return give_up(Fate.DUPLICATE)
-        case FailureClass.PERMANENT | FailureClass.NOT_AUTHORISED | FailureClass.OTHER_CONTENT:
-            return give_up(Fate.REFUSED)
+            return outcomes_of(one, [instance], Fate.DUPLICATE, reason), ()
+        case FailureClass.OTHER_CONTENT:
+            return outcomes_of(one, [instance], Fate.REFUSED, reason), ()
+        case FailureClass.PERMANENT | FailureClass.NOT_AUTHORISED:
+            return _refuse(one, reason)
         case FailureClass.AMBIGUOUS:
+            one = replace(one, was_ambiguous=True)
             if len(batch.instances) > 1:
-                return (), (Later(Send(replace(batch, instances=(instance,)))),)
-            doubted = replace(batch, doubts=batch.doubts + 1)
-            if doubted.doubts >= min(AMBIGUOUS_TRIES, rules.attempts):
-                return give_up(Fate.REFUSED)
-            return (), (Later(Send(doubted), Delay.BACKOFF),)
+                return (), (Later(Send(one)),)
+            one = replace(one, doubts=batch.doubts + 1)
+            if one.doubts >= min(AMBIGUOUS_TRIES, rules.attempts):
+                return _refuse(one, reason)
+            return (), (Later(Send(one), Delay.BACKOFF),)
         case FailureClass.BUSY if outage:
-            return (), (Later(Send(replace(batch, instances=(instance,))), Delay.LONG),)
+            return (), (Later(Send(one), Delay.LONG),)
         case FailureClass.RETRY | FailureClass.RETRY_SLOWLY | FailureClass.BUSY:
+            one = replace(one, faults=batch.faults + 1)
             if one.faults >= rules.attempts:
-                return give_up(Fate.UNCONFIRMED)
+                return _give_up(one, reason, Fate.UNCONFIRMED)
             return (), (Later(Send(one), Delay.BACKOFF if failure is FailureClass.RETRY else Delay.LONG),)
 
 
-def _outcomes(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: str) -> tuple[Outcome, ...]:
-    return tuple(Outcome(i.candidate, i.header, fate, reason, batch.requests) for i in instances)
+def _refuse(batch: Batch, reason: str) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
+    return _give_up(batch, reason, Fate.REFUSED)
 
 
-def _status_reason(reply: Reply, comment: str = "") -> str:
-    return f"HTTP {reply.status} ({_words(reply, comment) or 'no reason given'})"
-
-
-def _words(reply: Reply, comment: str) -> str:
-    """Return what the server says of a whole request."""
-    return printable(reply.warning) or comment or error_text(reply.body)
-
-
-def _said(reply: Reply) -> str:
-    """Return the server's words for the end of a message; a page in HTML was not written for this request."""
-    words = printable(reply.warning) or ("" if is_html(text_of(reply.body)) else error_text(reply.body))
-    return f"; the server says: {words}" if words else ""
+def _give_up(batch: Batch, reason: str, fate: Fate) -> tuple[tuple[Outcome, ...], tuple[Later, ...]]:
+    """Settle a batch as failed; ask first whether it is there, if an earlier request may have stored it."""
+    if batch.may_be_stored or batch.was_ambiguous:
+        return (), (Later(Ask(batch, reason, otherwise=fate)),)
+    return outcomes_of(batch, batch.instances, fate, reason), ()
 
 
 def _is_plain(body: bytes) -> bool:

@@ -18,6 +18,9 @@ from collections.abc import Iterable, Mapping
 ERROR_TEXT_LENGTH = 160
 """Characters: an error fits beside a path on one line of a report."""
 
+ERROR_BODY_BYTES = 64 * 2**10
+"""What is looked at of an error's body: errors of servers, stack traces included, have a few KiB."""
+
 PADDING = " \t\r\n\0"
 """PS3.5 §6.2 pads a UID by NUL; XML that was indented adds white space."""
 
@@ -62,7 +65,7 @@ def error_text(body: bytes) -> str:
     The message and the details of a JSON object, the title of an HTML page, the first line of plain text. Takes any
     bytes and raises nothing.
     """
-    text = text_of(body)
+    text = text_of(body[:ERROR_BODY_BYTES])
     if text.startswith("<"):
         found = _TITLE.search(text)
         return printable(html.unescape(found[1])) if found else ""
@@ -70,7 +73,8 @@ def error_text(body: bytes) -> str:
         # Messages of servers hold raw line feeds, which RFC 8259 §7 forbids.
         return printable(_complaint(json.loads(text, strict=False)))
     except (ValueError, RecursionError):
-        return printable(text.partition("\n")[0])
+        is_cut = len(body) > ERROR_BODY_BYTES and text.startswith(("{", "["))
+        return "" if is_cut else printable(text.partition("\n")[0])
 
 
 def printable(text: str) -> str:

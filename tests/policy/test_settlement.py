@@ -27,10 +27,13 @@ from bulkstow.model import (
     Spoiled,
     StoreResponse,
 )
-from bulkstow.policy.errands import Ask, Pressure, Rules, Send, Settlement
+from bulkstow.policy.asking import ASKS, settle_asked
+from bulkstow.policy.errands import AMBIGUOUS_TRIES, Ask, Pressure, Rules, Send, Settlement
+from bulkstow.policy.exchange import is_absence
 from bulkstow.policy.retry import Delay
-from bulkstow.policy.settlement import AMBIGUOUS_TRIES, ASKS, is_absence, settle, settle_asked
+from bulkstow.policy.settlement import settle
 from bulkstow.wire import store_response
+from bulkstow.wire.dialects import FailureClass, classify
 from bulkstow.wire.synthetic import SECONDARY_CAPTURE
 from tests.archives import header
 
@@ -42,10 +45,18 @@ def instance(number: int) -> Instance:
     return Instance(Candidate(f"/archive/{number}", BYTES_EACH, 0), header(number))
 
 
-def batch(count: int, *, requests: int = 0, faults: int = 0, doubts: int = 0, may_be_stored: bool = False) -> Batch:
+def batch(
+    count: int,
+    *,
+    requests: int = 0,
+    faults: int = 0,
+    doubts: int = 0,
+    may_be_stored: bool = False,
+    was_ambiguous: bool = False,
+) -> Batch:
     """Return instances 1 to `count`."""
     instances = tuple(instance(n) for n in range(1, count + 1))
-    return Batch(1, instances, requests=requests, faults=faults, doubts=doubts, may_be_stored=may_be_stored)
+    return Batch(1, instances, requests, faults, may_be_stored, doubts, was_ambiguous)
 
 
 def referenced(number: int, code: int | None = None) -> Referenced:
@@ -417,17 +428,20 @@ FAILURE_CODES = [
         "272 alone, the third time",
         batch(1, doubts=2),
         Reply(409, answer(failed=[(1, 272)])),
-        ["1 refused: 0110 processing failure"],
+        ["ask 1 (3 doubts) because: 0110 processing failure"],
     ),
     Case(
         "272 alone, when there is one attempt",
         batch(1),
         Reply(409, answer(failed=[(1, 272)])),
-        ["1 refused: 0110 processing failure"],
+        ["ask 1 (1 doubts) because: 0110 processing failure"],
         Rules(attempts=1),
     ),
     Case(
-        "no code is as 272", batch(1, doubts=2), Reply(409, answer(failed=[(1, None)])), ["1 refused: no reason given"]
+        "no code is as 272",
+        batch(1, doubts=2),
+        Reply(409, answer(failed=[(1, None)])),
+        ["ask 1 (3 doubts) because: no reason given"],
     ),
     Case("0106", batch(1), Reply(409, answer(failed=[(1, 262)])), ["1 refused: 0106 invalid attribute value"]),
     Case("0122", batch(1), Reply(409, answer(failed=[(1, 290)])), ["1 refused: 0122 SOP class not supported"]),
@@ -456,6 +470,46 @@ FAILURE_CODES = [
         batch(1),
         Reply(503, answer(failed=[(1, 0xA700)]), retry_after_s=30),
         ["send 1 after long not before 30 s (1 faults)", "full"],
+    ),
+]
+
+MAY_BE_THERE = [
+    *(
+        Case(
+            f"{name}, after {past}",
+            replace(sent, instances=(instance(1),)),
+            Reply(status, body),
+            [f"ask 1{' (may be stored)' if sent.may_be_stored else ''} because: {reason}", *pressure],
+        )
+        for past, sent in (
+            ("a request without an answer", batch(1, may_be_stored=True)),
+            ("an ambiguous failure", batch(1, was_ambiguous=True)),
+        )
+        for name, status, body, reason, pressure in (
+            ("C122", 409, answer(failed=[(1, 0xC122)]), "C122 transfer syntax not supported", []),
+            ("0122", 409, answer(failed=[(1, 290)]), "0122 SOP class not supported", []),
+            ("a bare 409", 409, b"", "HTTP 409 (no reason given)", []),
+            ("a bare 400", 400, b"bad", "HTTP 400 (bad)", []),
+            (
+                "a 413",
+                413,
+                b"",
+                "HTTP 413 (no reason given): 1000 bytes are more than the server takes",
+                ["busy", "too large: 1000"],
+            ),
+        )
+    ),
+    Case(
+        "out of attempts, after a request without an answer",
+        batch(1, faults=4, may_be_stored=True),
+        Reply(409, answer(failed=[(1, 531)])),
+        ["ask 1 (5 faults) (may be stored) because: 0213 resource limitation"],
+    ),
+    Case(
+        "C122 in a batch that was broken off: of each it is asked",
+        batch(2, may_be_stored=True),
+        Reply(409, answer(failed=[(1, 0xC122), (2, 0xC122)])),
+        [f"ask {n} (may be stored) because: C122 transfer syntax not supported" for n in (1, 2)],
     ),
 ]
 
@@ -726,7 +780,17 @@ SERVERS_WORDS = [
     ),
 ]
 
-CASES = [*SERVERS_WORDS, *LISTED, *UNACKNOWLEDGED, *ELIMINATION, *DUPLICATES, *FAILURE_CODES, *STATUSES, *INTERRUPTIONS]
+CASES = [
+    *SERVERS_WORDS,
+    *LISTED,
+    *UNACKNOWLEDGED,
+    *ELIMINATION,
+    *DUPLICATES,
+    *FAILURE_CODES,
+    *MAY_BE_THERE,
+    *STATUSES,
+    *INTERRUPTIONS,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -910,7 +974,7 @@ def test_asking_settles(
 @pytest.mark.parametrize("found", [frozenset(), frozenset({"2.25.1.1.1", "2.25.1.1.2"})])
 def test_what_cannot_be_asked_for_is_unconfirmed(found: frozenset[str], otherwise: Fate) -> None:
     """An instance whose study has no path is neither proved nor disproved; the others are settled."""
-    sent = batch(2)
+    sent = batch(2, may_be_stored=True)
     odd = replace(sent.instances[0], header=replace(sent.instances[0].header, study_uid="../../x"))
     ask = Ask(replace(sent, instances=(odd, sent.instances[1])), WHY, asked=ASKS - 1, otherwise=otherwise)
     first, second = settle_asked(ask, found, Rules(attempts=1)).outcomes
@@ -1002,6 +1066,45 @@ def test_a_status_is_trusted_only_where_nothing_else_is_said(body: bytes, truste
 
 
 Server = Callable[[Batch], Result]
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["there", "not there"])
+def test_a_lost_race_is_asked_about_before_it_is_refused(found: bool) -> None:
+    """0110 for an instance in a batch, 'conflict' when it is sent alone: it is stored if QIDO-RS finds it."""
+
+    def server(sent: Batch) -> Reply:
+        if len(sent.instances) > 1:
+            return Reply(202, answer(stored=[1], failed=[(2, 272)]))
+        return Reply(409, b"")
+
+    course = carry_out(batch(2), server, Rules(), (lambda _: frozenset({"2.25.1.1.2"})) if found else find_nothing)
+    assert course.fates() == {1: Fate.STORED, 2: Fate.STORED if found else Fate.REFUSED}
+    assert [outcome.reason for outcome in course.outcomes if number(outcome) == 2] == [
+        f"HTTP 409 (no reason given); QIDO-RS {'finds it' if found else 'does not find it'}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered", "expected"),
+    [
+        (batch(1, was_ambiguous=True), Reply(404, b""), Fate.REFUSED),
+        (batch(1, was_ambiguous=True), Interruption(Cause.UNANSWERED, body_started=False), Fate.REFUSED),
+        (batch(1, may_be_stored=True), Reply(404, b""), Fate.UNCONFIRMED),
+        (batch(1, may_be_stored=True, was_ambiguous=True), Reply(503, b""), Fate.UNCONFIRMED),
+    ],
+    ids=[
+        "its word stands",
+        "its word stands, no answer",
+        "an answer was lost",
+        "an answer was lost, busy",
+    ],
+)
+def test_where_nobody_can_be_asked_the_last_word_counts(
+    sent: Batch, answered: Reply | Interruption, expected: Fate
+) -> None:
+    """A failure that the server named is refused; where an answer was lost nothing is known."""
+    settlement = settle_asked(Ask(sent, "C122", ASKS - 1, Fate.REFUSED), answered, Rules())
+    assert [outcome.fate for outcome in settlement.outcomes] == [expected]
 
 
 @dataclass
@@ -1202,6 +1305,22 @@ def test_a_settlement_is_total_and_claims_nothing_unproved(
         assert outcome.attempts == sent.requests + 1
 
 
+def not_told(sent: Batch, result: Result) -> set[int]:
+    """Return what a server may have stored without saying so: its answer was lost, or a failure of it is ambiguous."""
+    match result:
+        case Interruption(body_started=True):
+            return {number(i) for i in sent.instances}
+        case Reply(body=body):
+            try:
+                failed = store_response.read(body).failed
+            except StoreResponseError:
+                return set()
+            vague = {item.sop_instance_uid for item in failed if classify(item.code) is FailureClass.AMBIGUOUS}
+            return {number(i) for i in sent.instances if i.header.sop_instance_uid in vague}
+        case _:
+            return set()
+
+
 @given(
     count=st.integers(1, 12),
     servers=st.lists(CHARACTERS | BREAKS.map(lambda broken: lambda _: broken), min_size=1, max_size=3),
@@ -1212,9 +1331,12 @@ def test_a_settlement_is_total_and_claims_nothing_unproved(
 def test_sending_ends_against_any_server(count: int, servers: list[Server], rules: Rules, found: set[int]) -> None:
     """Whatever a server does, in turns too, each instance has one outcome after a bounded number of requests."""
     turns = iter(range(10**6))
+    perhaps_there: set[int] = set()
 
     def server(sent: Batch) -> Result:
-        return servers[next(turns) % len(servers)](sent)
+        result = servers[next(turns) % len(servers)](sent)
+        perhaps_there.update(not_told(sent, result))
+        return result
 
     def find(about: Batch) -> frozenset[str]:
         return frozenset(i.header.sop_instance_uid for i in about.instances if number(i) in found)
@@ -1230,6 +1352,8 @@ def test_sending_ends_against_any_server(count: int, servers: list[Server], rule
     assert all(outcome.attempts == requests[number(outcome)] for outcome in course.outcomes)
     questions = Counter(number(i) for about in course.asked for i in about.instances)
     assert max(questions.values(), default=0) <= ASKS * AMBIGUOUS_TRIES
+    refused = {number(outcome) for outcome in course.outcomes if outcome.fate is Fate.REFUSED}
+    assert refused & perhaps_there <= questions.keys()
 
 
 @given(spoilt=st.lists(st.integers(1, 8), unique=True), rules=RULES)
