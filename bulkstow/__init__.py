@@ -55,6 +55,7 @@ async def upload(
     retries: int = 4,
     retry_failed: bool = False,
     accept_missing_preamble: bool = False,
+    follow_links: bool = False,
     trust_status: bool = False,
     ca_file: str | os.PathLike[str] | None = None,
     insecure: bool = False,
@@ -99,6 +100,7 @@ async def upload(
             retries=retries,
             retry_failed=retry_failed,
             accept_missing_preamble=accept_missing_preamble,
+            follow_links=follow_links,
         ),
     )
     return await run(job, Tally(), display("none"), heed_signals=False)

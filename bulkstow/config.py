@@ -271,6 +271,8 @@ class UploadSettings:
     """Send again what an earlier run found refused."""
     accept_missing_preamble: Switch = False
     """Send files without the 128-byte preamble and DICM too."""
+    follow_links: Switch = False
+    """Follow symbolic links to directories, and to files outside the sources, too."""
     progress: Literal["auto", "bar", "log", "none"] = "auto"
     """What to show on standard error: bars on a terminal, else a line every 30 s."""
     summary: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None

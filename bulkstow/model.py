@@ -46,6 +46,8 @@ class Candidate:
     location: str
     size_bytes: int
     modified_ns: int
+    by_link: bool = field(default=False, compare=False)
+    """The scan followed a link at `location`, so whoever opens it does; else a link there is one that came later."""
 
 
 @dataclass(frozen=True, slots=True)

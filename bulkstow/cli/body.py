@@ -16,7 +16,7 @@ from bulkstow.destination.contents import SourceChanged
 from bulkstow.errors import ConfigurationError, HeadError
 from bulkstow.model import Candidate, Instance
 from bulkstow.source.heads import read_header
-from bulkstow.source.walk import check_sources, walk
+from bulkstow.source.walk import Source, check_sources, walk
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 
@@ -34,9 +34,9 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
     """
     if not sources:
         raise ConfigurationError("nothing to send: name directories or files")
-    check_sources(sources)
+    named = check_sources(sources)
     destination = DestinationSettings(url=url)
-    instances = tuple(_instances(sources, output))
+    instances = tuple(_instances(named, output))
     if not instances:
         raise ConfigurationError("no DICOM instance found in " + " ".join(sources))
     boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
@@ -54,15 +54,15 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
     return 0
 
 
-def _instances(sources: tuple[str, ...], output: Path) -> Iterator[Instance]:
+def _instances(sources: list[Source], output: Path) -> Iterator[Instance]:
     """Yield each SOP instance once, in the order of the walk."""
     seen: set[str] = set()
-    for found in walk(sources, exclude=frozenset({str(output.absolute())})):
+    for found in walk((s.path for s in sources), within=sources, exclude=frozenset({str(output.absolute())})):
         for candidate in found:
             if not isinstance(candidate, Candidate):
                 continue
             with suppress(HeadError, OSError):
-                header = read_header(candidate.location, size_bytes=candidate.size_bytes)
+                header = read_header(candidate.location, size_bytes=candidate.size_bytes, by_link=candidate.by_link)
                 if header.sop_instance_uid not in seen:
                     seen.add(header.sop_instance_uid)
                     yield Instance(candidate, header)

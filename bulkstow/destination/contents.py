@@ -15,6 +15,7 @@ from typing import Protocol
 
 from bulkstow.errors import BulkstowError
 from bulkstow.model import Candidate, Instance
+from bulkstow.opening import open_file
 from bulkstow.wire.multipart import closing, part_head
 
 GATHER_BYTES = 256 * 2**10
@@ -67,7 +68,7 @@ class Files:
         Raises SourceChanged, once the file has been taken: what is still as the scan found it was so all the while.
         """
         try:
-            descriptor = os.open(instance.candidate.location, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_file(instance.candidate.location, by_link=instance.candidate.by_link)
             try:
                 yield FileRange(descriptor, instance.candidate.size_bytes, instance)
                 _compare(instance, os.fstat(descriptor))

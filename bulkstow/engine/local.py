@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -57,7 +57,7 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
     ConfigurationError before anything is sent, and RunStopped when the run cannot go on; what was recorded until then
     stays recorded, and `tally` has the figures.
     """
-    check_sources(job.sources)
+    sources = check_sources(job.sources)
     started_s = time.monotonic()
     settings = _within_limits(job.settings, display)
     with ExitStack() as stack:
@@ -66,7 +66,8 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
         def is_given_up() -> bool:
             return given_up.is_set() or upload.is_over
 
-        names = chain(_distinct(job.sources), _listed(job, stack, is_given_up))
+        real_paths = {name: source.real_path for name, source in zip(job.sources, sources, strict=True)}
+        names = chain(_distinct(job.sources, real_paths.__getitem__), _listed(job, stack, is_given_up))
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
         crew = Crew(settings.read_concurrency)
         stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
@@ -80,7 +81,7 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
         ) as destination:
             await destination.reach()
             upload = Run(settings, destination, ledger, tally, trust_status=job.destination.trust_status, crew=crew)
-            lists = walk(names, exclude=ledger.files)
+            lists = walk(names, within=sources, exclude=ledger.files, follow_links=settings.follow_links)
             stopped_by: BulkstowError | None = None
             async with anyio.create_task_group() as beside:
                 beside.start_soon(_watch, display, tally, upload, given_up)
@@ -150,15 +151,17 @@ async def _heed_signals(run: Run, display: Display, given_up: threading.Event, s
             given_up.set()
 
 
-def _distinct(sources: tuple[str, ...]) -> list[str]:
-    """Leave out a source that is the same as, or below, another: its files are found there."""
-    paths = {source: Path(os.path.abspath(source)) for source in sources}  # noqa: PTH100 - links are not resolved
-    distinct = dict.fromkeys(sources)
-    for source, path in paths.items():
-        if any(other in path.parents or (other == path and name != source) for name, other in paths.items()):
-            distinct.pop(source)
-            paths = {name: paths[name] for name in distinct}
-    return list(distinct)
+def _distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:
+    """Leave out a source that is the same as, or below, another: its files are found there.
+
+    By real paths: below another source, a link that was named for itself leads to files that are not found there.
+    """
+    by_real_path: dict[Path, str] = {}
+    for source in sources:
+        path = Path(real_path(source))
+        by_real_path.pop(path, None)
+        by_real_path[path] = source
+    return [source for path, source in by_real_path.items() if not any(above in by_real_path for above in path.parents)]
 
 
 def _listed(job: Job, stack: ExitStack, is_given_up: Callable[[], bool]) -> Iterator[str]:

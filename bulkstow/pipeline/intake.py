@@ -7,9 +7,10 @@ that cannot be sent goes straight to the record, with its reason.
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -39,6 +40,8 @@ class Inspection:
     accept_missing_preamble: bool = False
     hands: int = 8
     """Files that may be read at once."""
+    admits: Callable[[str], bool] | None = None
+    """Whether a link may be followed; set where the files do not come from the walk, which decides that itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,13 @@ def _look_into(candidates: Iterable[Candidate], inspection: Inspection) -> list[
     looked_at: list[Instance | Outcome] = []
     for candidate in candidates:
         try:
+            if inspection.admits is not None and os.path.islink(candidate.location):  # noqa: PTH114 - a str
+                candidate = replace(candidate, by_link=inspection.admits(candidate.location))
             header = read_header(
                 candidate.location,
                 size_bytes=candidate.size_bytes,
                 accept_missing_preamble=inspection.accept_missing_preamble,
+                by_link=candidate.by_link,
             )
             looked_at.append(Instance(candidate, header))
         except DamagedHead as error:

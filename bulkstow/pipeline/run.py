@@ -5,7 +5,7 @@ The end of input closes the streams one after the other, and that ends everythin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import anyio
@@ -29,6 +29,7 @@ from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.pacing import Pacer
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.progress.events import Reopened, Reporter, Waited
+from bulkstow.source.walk import Walk
 
 ORPHANS_PER_PASS = 10_000
 """Bounds memory; an archive with more copies of failed files than that takes several passes."""
@@ -91,14 +92,17 @@ class Run:
         Raises RunStopped for what no retry mends.
         """
         await self._pass(lists)
+        admits = lists.admits if isinstance(lists, Walk) else _no_link
         while not self.is_draining and (orphans := await self._orphans()):
             self._reporter.tell(Reopened(tuple(orphans)))
-            await self._pass(iter([[orphan.candidate for orphan in orphans]]))
+            await self._pass(iter([[orphan.candidate for orphan in orphans]]), admits)
 
     async def _orphans(self) -> list[Outcome]:
         return await by(self._crew.errands, partial(self._ledger.orphaned_copies, limit=ORPHANS_PER_PASS))
 
-    async def _pass(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
+    async def _pass(
+        self, lists: Iterator[Sequence[Candidate | Outcome]], admits: Callable[[str], bool] | None = None
+    ) -> None:
         settings, reporter = self._settings, self._reporter
         batcher = Batcher(self.batch_size.limits, keep_studies=settings.affinity == "study")
         # Who says how much a request holds means it.
@@ -112,7 +116,9 @@ class Run:
             on_wait=lambda wait, duration_s: reporter.tell(Waited(wait, duration_s)),
         )
         claims = Claims(self._ledger)
-        inspection = Inspection(settings.retry_failed, settings.accept_missing_preamble, settings.read_concurrency)
+        inspection = Inspection(
+            settings.retry_failed, settings.accept_missing_preamble, settings.read_concurrency, admits
+        )
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](OUTCOMES_AHEAD)
@@ -158,6 +164,10 @@ class Run:
             raise group if ours is None else _first(ours) from None
         if delivery.stopped_by is not None:
             raise delivery.stopped_by
+
+
+def _no_link(_location: str) -> bool:
+    return False
 
 
 def _first(group: BaseExceptionGroup[BulkstowError]) -> BaseException:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.model import Header
+from bulkstow.opening import open_file
 from bulkstow.wire.part10 import (
     DICOMDIR,
     MEDIA_STORAGE_DIRECTORY,
@@ -61,8 +62,8 @@ _PROPER_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 """PS3.5 §9.1, but for the leading zeros that it forbids and archives hold."""
 
 
-def read_header(path: str, *, size_bytes: int, accept_missing_preamble: bool = False) -> Header:
-    """Return the `Header` of the file at `path`, which the scan found to be of `size_bytes`.
+def read_header(path: str, *, size_bytes: int, accept_missing_preamble: bool = False, by_link: bool = True) -> Header:
+    """Return the `Header` of the file at `path`, which the scan found to be of `size_bytes`, perhaps `by_link`.
 
     With `accept_missing_preamble` a bare data set is taken, too, when pydicom finds proper SOP Class, SOP Instance and
     Study Instance UIDs in it. PS3.10 §7.1 demands the preamble; Orthanc does without.
@@ -75,7 +76,7 @@ def read_header(path: str, *, size_bytes: int, accept_missing_preamble: bool = F
     if size_bytes == 0:
         raise HeadError(EMPTY)
     # A file object would cost more than the read: it asks for the size, the position and a buffer first.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    descriptor = open_file(path, by_link=by_link)
     try:
         found = _read_quickly(descriptor, size_bytes, accept_missing_preamble=accept_missing_preamble)
     finally:

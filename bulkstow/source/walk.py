@@ -1,27 +1,28 @@
 """Every file below the given sources, each with its size, in an order that stays the same.
 
-Owns what counts as a file to look at: a regular one, under its own name or by a link. Whatever else it comes across
-it reports as an `Outcome`, so that nothing is passed over in silence, but for three things: directories themselves;
-the files that the caller excludes, its own ledger above all; and a directory that has been entered already, which is
-how links in circles end. It opens no file and judges no name: content decides, and others read that.
+Owns which files are looked at: regular files under the sources, by their own name or by a link that the rules admit.
+Everything else it meets becomes an `Outcome`, so that nothing is passed over in silence, except directories themselves
+and what the caller excludes, such as its own ledger. It opens no file and judges no name: content decides.
 
-Everything here blocks: it is meant for one thread, which hands on a list at a time.
+Everything here blocks and belongs into threads. Usually one thread walks; when a file system hangs, another one goes
+on with what is left (see `blocking`).
 """
 
 # A `Path` for each of a million files would cost as much as the system calls.
-# ruff: noqa: PTH100, PTH115, PTH116
+# ruff: noqa: PTH100, PTH114, PTH115, PTH116, PTH120
 
 from __future__ import annotations
 
 import os
 import stat
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import attrgetter
 
+from bulkstow.blocking import Turn, Work
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, Fate, Outcome
 
@@ -37,6 +38,13 @@ SORT_WINDOW = 65_536
 """Entries of a directory that are sorted together: some 16 MB, however many millions the directory holds. Beyond it,
 the order is that of the windows, as the file system gives them."""
 
+EMPTY_SOURCES_KEPT = 100
+"""A list may name any number of directories."""
+
+LINK_TO_DIRECTORY = "a link to a directory, not followed: --follow-links follows it"
+LINK_TO_OUTSIDE = "a link to a file outside the sources: --follow-links sends it"
+WALKED_ALREADY = "a directory that was reached before: its files are sent under their other names"
+
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -44,131 +52,333 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISBLK, "a block device"),
 )
 
+_Identity = tuple[int, int]
+"""Device and inode: the same for a directory by whatever path it is reached."""
+
+
 Found = Candidate | Outcome
 """What the walk hands on: a file to look into, or what became of something that cannot be looked into."""
 
-_Identity = tuple[int, int]
-"""Device and inode: the same for a directory by whatever path it is reached."""
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file or directory that the user named."""
+
+    path: str
+    """Absolute; links in it are not resolved."""
+    real_path: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
     path: str
     identity: _Identity
-    by_link: bool
+    by_link: bool = False
+    source_real_path: str = ""
+    """Of a directory that is a source itself."""
 
 
-def check_sources(sources: Iterable[str]) -> None:
-    """Look whether every source is there, before a run starts.
+@dataclass(slots=True, eq=False)
+class _Level:
+    """A directory that is being walked."""
+
+    directory: _Directory
+    source_real_path: str
+    parent: _Level | None
+    listing: Iterator[os.DirEntry[str]] | None = None
+    is_listed: bool = False
+    entries: list[os.DirEntry[str]] = field(default_factory=list)
+    """Of the present window, the next one last."""
+    directories: deque[_Directory] = field(default_factory=deque)
+    steps_under_way: int = 0
+    has_files: bool = False
+    """A file was found in or below it, or something that could not be read and is reported for itself."""
+
+
+@dataclass(slots=True, eq=False)
+class _List:
+    """Read a directory's next window."""
+
+    level: _Level
+    window: list[os.DirEntry[str]] = field(default_factory=list)
+    """What was read so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """Read the name of the next source."""
+
+
+_Look = tuple[_Level, os.DirEntry[str]]
+"""Look at an entry of a directory."""
+
+_Step = _Look | _List | _Name | str
+"""A `str` is a source to look at."""
+
+
+def find_source(source: str) -> Source:
+    """Look whether a source is there, before a run starts.
 
     Raises:
-        ConfigurationError: one is not there, or cannot be looked at; the text names it and the place looked at.
+        ConfigurationError: it is not there, or cannot be looked at; the text names it and the place looked at.
     """
-    for source in sources:
-        path = _absolute(source)
-        try:
-            os.stat(path)
-        except FileNotFoundError:
-            raise ConfigurationError(
-                f"no such file or directory: {source!r} (looked for {path}); correct the name, or mount what it is on"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"cannot look at {source!r} ({path}): {_told(error)}") from None
-
-
-def walk(
-    sources: Iterable[str],
-    *,
-    exclude: frozenset[str] = frozenset(),
-    list_length: int = LIST_LENGTH,
-    sort_window: int = SORT_WINDOW,
-) -> Iterator[list[Found]]:
-    """Yield all that is found at and below `sources`, in lists of `list_length`; shorter ones at the end, and while it
-    takes long to find more.
-
-    Sources are taken one by one as they are needed, in their order. Paths are absolute, links in them unresolved.
-    Within a directory, files come first and then what is in its sub-directories, both by name in the order of code
-    points, which for UTF-8 is that of bytes; in a directory of more than `sort_window` entries this holds for each
-    window of so many.
-
-    Links are followed. A directory is not entered below itself, and by links only once in a walk, so that circles
-    end and a tree of links to each other stays finite. `exclude` holds absolute paths of files or directories.
-    """
-    found = _find(sources, exclude, sort_window)
-    while gathered := _gather(found, list_length):
-        yield gathered
-
-
-def _gather(found: Iterator[Found], list_length: int) -> list[Found]:
-    """Return so many, or those that came in LIST_S."""
-    until_s = time.monotonic() + LIST_S
-    gathered = []
-    for item in found:
-        gathered.append(item)
-        if len(gathered) == list_length or time.monotonic() > until_s:
-            break
-    return gathered
-
-
-def _find(sources: Iterable[str], exclude: frozenset[str], sort_window: int) -> Iterator[Found]:
-    """Yield what is found, depth first; the stack is our own, as trees may be deeper than Python's."""
-    by_link: set[_Identity] = set()
-    above: set[_Identity] = set()
-    levels: list[tuple[_Identity, Iterator[Found | _Directory]]] = [((0, 0), _look_at(sources, exclude))]
-    while levels:
-        identity, entries = levels[-1]
-        for entry in entries:
-            if not isinstance(entry, _Directory):
-                yield entry
-                continue
-            if entry.identity in above or (entry.by_link and entry.identity in by_link):
-                continue
-            if entry.by_link:
-                by_link.add(entry.identity)
-            above.add(entry.identity)
-            levels.append((entry.identity, _look_into(entry.path, exclude, sort_window)))
-            break
-        else:
-            levels.pop()
-            above.discard(identity)
-
-
-def _look_at(sources: Iterable[str], exclude: frozenset[str]) -> Iterator[Found | _Directory]:
-    """Yield what each source is. A link named as a source counts as the directory itself: it was asked for."""
-    for source in sources:
-        path = _absolute(source)
-        if path in exclude:
-            continue
-        try:
-            yield _seen(path, os.stat(path), by_link=False)
-        except (OSError, ValueError) as error:
-            yield _unseen(path, error)
-
-
-def _look_into(directory: str, exclude: frozenset[str], sort_window: int) -> Iterator[Found | _Directory]:
-    """Yield the entries of a directory; of one that fits the window, no descriptor stays open meanwhile."""
+    path = _absolute(source)
     try:
-        with os.scandir(directory) as entries:
-            while window := sorted(islice(entries, sort_window), key=attrgetter("name"), reverse=True):
-                directories = []
-                # An entry keeps what it was asked: popped, it goes when it is done with.
-                while window:
-                    entry = window.pop()
-                    path = entry.path
-                    if path in exclude:
-                        continue
-                    try:
-                        found = _seen(path, entry.stat(), by_link=entry.is_symlink())
-                    except OSError as error:
-                        yield _unseen(path, error)
-                        continue
-                    if isinstance(found, _Directory):
-                        directories.append(found)
-                    else:
-                        yield found
-                yield from directories
-    except OSError as error:
-        yield _outcome(directory, Fate.UNREADABLE, f"a directory that cannot be listed: {_told(error)}")
+        os.stat(path)
+        return Source(path, os.path.realpath(path))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"no such file or directory: {source!r} (looked for {path}); correct the name, or mount what it is on"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot look at {source!r} ({path}): {_told(error)}") from None
+
+
+def check_sources(sources: Iterable[str]) -> list[Source]:
+    """Look whether every source is there, before a run starts. Raises ConfigurationError as `find_source` does."""
+    return [find_source(source) for source in sources]
+
+
+class Walk(Work[_Step, Found]):
+    """Everything at and below some sources; as an iterator, for one thread, or as work for several.
+
+    Lists hold `list_length` items; shorter ones come at the end, and while it takes long to find more. Sources are
+    taken one by one as they are needed, in their order. Paths are absolute, links in them unresolved. Within a
+    directory, files come first and then what is in its sub-directories, both by name in the order of code points,
+    which for UTF-8 is that of bytes; in a directory of more than `sort_window` entries this holds for each window of
+    so many.
+
+    A source that is a link counts as what it leads to: it was named. Below it, a link to a directory is not followed,
+    and a link to a file only where its real target lies in the same source, or in one of `within`. With `follow_links`
+    all are followed; a directory is not entered below itself, and by links only once in a walk, so that circles end and
+    a tree of links to each other stays finite.
+
+    `exclude` holds absolute paths of files or directories.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[str],
+        *,
+        within: Iterable[Source] = (),
+        exclude: frozenset[str] = frozenset(),
+        follow_links: bool = False,
+        list_length: int = LIST_LENGTH,
+        sort_window: int = SORT_WINDOW,
+    ) -> None:
+        super().__init__(results_per_turn=list_length, turn_s=LIST_S)
+        self._names = iter(sources)
+        self._names_left = True
+        self._namer: Turn[_Step, Found] | None = None
+        within = tuple(within)
+        self._roots = frozenset(source.real_path for source in within)
+        self._named = self._roots | {source.path for source in within}
+        self._exclude = exclude
+        self._follows = follow_links
+        self._sort_window = sort_window
+        self.empty_sources = 0
+        """Directories that were named, by the caller or in `within`, and below which no file was found."""
+        self.first_empty_sources: list[str] = []
+        self._sources: deque[str] = deque()
+        self._levels: list[_Level] = []
+        self._entered: set[_Identity] = set()
+        """Directories that are being walked."""
+        self._entered_by_link: set[_Identity] = set()
+
+    def __iter__(self) -> Iterator[list[Found]]:
+        return self
+
+    def __next__(self) -> list[Found]:
+        if gathered := self.go_on(Turn()):
+            return gathered
+        raise StopIteration
+
+    def admits(self, location: str) -> bool:
+        """Say whether a link that is now at `location` would be followed. Blocks."""
+        return self._follows or _is_within(os.path.realpath(location), self._roots)
+
+    def wait_for_name(self) -> None:
+        """Take that the list of names is waiting for its writer: it does not hang. Called by who reads it."""
+        if self._namer is not None:
+            self._namer.steps += 1
+
+    # --- what is next
+
+    def _take(self, turn: Turn[_Step, Found]) -> _Step | None:
+        while self._levels:
+            level = self._levels[-1]
+            if level.entries:
+                level.steps_under_way += 1
+                return level, level.entries.pop()
+            if level.directories:
+                self._enter(level.directories.popleft(), level, turn)
+            elif level.is_listed:
+                self._leave(self._levels.pop())
+            else:
+                # Until it is listed, another thread finds the directories above it.
+                self._levels.pop()
+                if level.parent is not None:
+                    level.parent.steps_under_way += 1
+                return _List(level)
+        if self._sources:
+            return self._sources.popleft()
+        if self._names_left and self._namer is None:
+            self._namer = turn
+            return _Name()
+        return None
+
+    def _enter(self, directory: _Directory, parent: _Level | None, turn: Turn[_Step, Found]) -> None:
+        identity = directory.identity
+        if identity in self._entered or (directory.by_link and identity in self._entered_by_link):
+            if parent is not None:
+                parent.has_files = True
+            turn.results.append(_outcome(directory.path, Fate.SKIPPED, WALKED_ALREADY))
+            return
+        if directory.by_link:
+            self._entered_by_link.add(identity)
+        self._entered.add(identity)
+        real_path = directory.source_real_path or (parent.source_real_path if parent is not None else "")
+        self._levels.append(_Level(directory, real_path, parent))
+
+    def _leave(self, level: _Level) -> None:
+        self._entered.discard(level.directory.identity)
+        # What still hangs may be a file.
+        has_files = level.has_files or level.steps_under_way > 0
+        if level.parent is not None:
+            level.parent.has_files |= has_files
+        is_named = bool(level.directory.source_real_path) or level.directory.path in self._named
+        if is_named and not has_files:
+            self.empty_sources += 1
+            if len(self.first_empty_sources) < EMPTY_SOURCES_KEPT:
+                self.first_empty_sources.append(level.directory.path)
+
+    # --- what blocks
+
+    def _do(self, step: _Step) -> object:
+        if isinstance(step, tuple):  # of all steps nearly every one
+            level, entry = step
+            return self._look(entry, level.source_real_path)
+        match step:
+            case _List(level, window):
+                return self._list(level, window)
+            case _Name():
+                return next(self._names, None)
+            case _:
+                return self._look_at_source(step)
+
+    def _look(self, entry: os.DirEntry[str], source_real_path: str) -> Found | _Directory | None:
+        path = entry.path
+        if path in self._exclude:
+            return None
+        try:
+            found = _seen(path, entry.stat())
+        except OSError as error:
+            return _unseen(path, error)
+        return self._through_link(found, path, source_real_path) if entry.is_symlink() else found
+
+    def _through_link(
+        self, found: Candidate | Outcome | _Directory, path: str, source_real_path: str
+    ) -> Found | _Directory | None:
+        """Return what stands for a link that leads to `found`."""
+        if isinstance(found, _Directory):
+            return replace(found, by_link=True) if self._follows else _outcome(path, Fate.SKIPPED, LINK_TO_DIRECTORY)
+        if isinstance(found, Outcome):
+            return found
+        real_path = os.path.realpath(path)
+        if real_path in self._exclude:
+            return None
+        if self._follows or _is_within(real_path, self._roots) or _is_within(real_path, {source_real_path}):
+            return replace(found, by_link=True)
+        return _outcome(path, Fate.SKIPPED, LINK_TO_OUTSIDE)
+
+    def _list(self, level: _Level, window: list[os.DirEntry[str]]) -> Outcome | bool:
+        """Read a directory's next entries; say whether there may be more. No descriptor stays open of one that fits."""
+        directory = level.directory
+        try:
+            if level.listing is None:
+                level.listing = os.scandir(directory.path)
+                # It was a directory when it was seen; a link put in its place may lead out of the source.
+                if not (directory.by_link or directory.source_real_path) and os.path.islink(directory.path):
+                    level.listing.close()
+                    return _outcome(directory.path, Fate.UNREADABLE, "a directory that was replaced by a link")
+            # An entry keeps what it was asked: popped, it goes when it is done with.
+            for entry in islice(level.listing, self._sort_window):
+                window.append(entry)  # noqa: PERF402 - where it hangs, what is there so far is looked at
+        except OSError as error:
+            return _not_listed(directory.path, _told(error))
+        return len(window) == self._sort_window
+
+    def _look_at_source(self, source: str) -> Found | _Directory | None:
+        """Return what a source is. A link named as a source counts as the directory itself: it was asked for."""
+        path = _absolute(source)
+        if path in self._exclude:
+            return None
+        try:
+            found = _seen(path, os.stat(path))
+            if isinstance(found, _Directory):
+                return replace(found, source_real_path=os.path.realpath(path))
+            return replace(found, by_link=True) if isinstance(found, Candidate) else found
+        except (OSError, ValueError) as error:
+            return _unseen(path, error)
+
+    # --- what came of it
+
+    def _put(self, step: _Step, brought: object, turn: Turn[_Step, Found]) -> None:
+        if isinstance(step, tuple):
+            level, _ = step
+            level.steps_under_way -= 1
+            self._took(brought, level, turn)
+            return
+        match step:
+            case _List(level, window):
+                self._listed(level, window, more=brought is True)
+                if isinstance(brought, Outcome):
+                    self._took(brought, level, turn)
+            case _Name():
+                self._namer = None
+                if isinstance(brought, str):
+                    self._sources.append(brought)
+                else:
+                    self._names_left = False
+            case _:
+                self._took(brought, None, turn)
+
+    def _took(self, brought: object, level: _Level | None, turn: Turn[_Step, Found]) -> None:
+        if isinstance(brought, Candidate):
+            turn.results.append(brought)
+            if level is not None:
+                level.has_files = True
+        elif isinstance(brought, Outcome):
+            turn.results.append(brought)
+            if level is not None and brought.fate is Fate.UNREADABLE:
+                level.has_files = True
+        elif isinstance(brought, _Directory):
+            if level is None:
+                self._enter(brought, None, turn)
+            else:
+                level.directories.append(brought)
+
+    def _listed(self, level: _Level, window: list[os.DirEntry[str]], *, more: bool) -> None:
+        if level.parent is not None:
+            level.parent.steps_under_way -= 1
+        level.is_listed = not more
+        level.entries = sorted(window, key=attrgetter("name"), reverse=True)
+        self._levels.append(level)
+
+    def _miss(self, step: _Step, why: str, turn: Turn[_Step, Found]) -> None:
+        match step:
+            case (level, entry):
+                self._put(step, _outcome(entry.path, Fate.UNREADABLE, f"cannot be looked at: {why}"), turn)
+            case _List(level, window):
+                self._put(_List(level, list(window)), _not_listed(level.directory.path, why), turn)
+            case _Name():
+                raise ConfigurationError(f"the list of files cannot be read: {why}")
+            case _:
+                self._put(step, _outcome(_absolute(step), Fate.UNREADABLE, f"cannot be looked at: {why}"), turn)
+
+
+walk = Walk
+"""The walk as a plain iterator of lists."""
 
 
 def _absolute(source: str) -> str:
@@ -176,12 +386,26 @@ def _absolute(source: str) -> str:
     return os.path.abspath(source) if source else ""
 
 
-def _seen(path: str, status: os.stat_result, *, by_link: bool) -> Found | _Directory:
+def _ancestors(path: str) -> Iterator[str]:
+    """Yield a path and all directories above it."""
+    while True:
+        yield path
+        above = os.path.dirname(path)
+        if above == path:
+            return
+        path = above
+
+
+def _is_within(real_path: str, roots: frozenset[str] | set[str]) -> bool:
+    return any(above in roots for above in _ancestors(real_path))
+
+
+def _seen(path: str, status: os.stat_result) -> Candidate | Outcome | _Directory:
     mode = status.st_mode
     if stat.S_ISREG(mode):
         return Candidate(path, status.st_size, status.st_mtime_ns)
     if stat.S_ISDIR(mode):
-        return _Directory(path, (status.st_dev, status.st_ino), by_link)
+        return _Directory(path, (status.st_dev, status.st_ino))
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "of an unknown kind")
     return _outcome(path, Fate.SKIPPED, f"{kind}, not a regular file")
 
@@ -195,6 +419,10 @@ def _unseen(path: str, error: OSError | ValueError) -> Outcome:
         with suppress(OSError, ValueError):
             reason = f"a link to nothing: {os.readlink(path)}"
     return _outcome(path, Fate.UNREADABLE, reason)
+
+
+def _not_listed(directory: str, why: str) -> Outcome:
+    return _outcome(directory, Fate.UNREADABLE, f"a directory that cannot be listed: {why}")
 
 
 def _outcome(path: str, fate: Fate, reason: str) -> Outcome:

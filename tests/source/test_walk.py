@@ -147,22 +147,129 @@ def test_a_tree_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
 # --- links
 
 
-def test_links_to_files_and_directories_are_followed(tmp_path: Path) -> None:
-    """What a link leads to is found under the link's own name."""
+NOT_FOLLOWED = (Fate.SKIPPED, "a link to a directory, not followed: --follow-links follows it")
+OUTSIDE = (Fate.SKIPPED, "a link to a file outside the sources: --follow-links sends it")
+WALKED_ALREADY = (Fate.SKIPPED, "a directory that was reached before: its files are sent under their other names")
+
+
+def candidates(found: Iterable[Found]) -> list[Candidate]:
+    """Return the files."""
+    return [one for one in found if isinstance(one, Candidate)]
+
+
+def test_no_link_leads_out_of_the_source(tmp_path: Path) -> None:
+    """Neither a link to a directory above or beside the source nor one to a foreign file is followed; each is told."""
+    plant(tmp_path, "foreign/x", "archive/a")
+    archive = tmp_path / "archive"
+    (archive / "loop").symlink_to("..")
+    (archive / "beside").symlink_to(tmp_path / "foreign")
+    (archive / "file").symlink_to("../foreign/x")
+    (archive / "chain").symlink_to(tmp_path / "through")
+    (tmp_path / "through").symlink_to("foreign/x")
+    (tmp_path / "archive2").mkdir()
+    (archive / "alike").symlink_to(tmp_path / "archive2/x")
+    (tmp_path / "archive2/x").touch()
+    found = everything(archive)
+    assert below(archive, candidates(found)) == ["a"]
+    assert outcomes(found) == {
+        "loop": NOT_FOLLOWED,
+        "beside": NOT_FOLLOWED,
+        "file": OUTSIDE,
+        "chain": OUTSIDE,
+        "alike": OUTSIDE,
+    }
+
+
+def test_a_link_to_a_file_of_the_source_is_followed(tmp_path: Path) -> None:
+    """Its real target counts: by a chain of links that leads out and back, through `..`, or relative."""
+    plant(tmp_path, "archive/d/x", "archive/d/y", "archive/d/z")
+    archive = tmp_path / "archive"
+    (archive / "a1").symlink_to("d/x")
+    (archive / "a2").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside").symlink_to(archive / "d/y")
+    (archive / "a3").symlink_to("d/../../archive/d/z")
+    found = everything(archive)
+    assert below(archive, found) == ["a1", "a2", "a3", "d/x", "d/y", "d/z"]
+    assert [one.by_link for one in candidates(found)] == [True] * 3 + [False] * 3
+
+
+def test_a_link_to_a_directory_of_the_source_is_not_followed(tmp_path: Path) -> None:
+    """Its files are found where they are."""
+    plant(tmp_path, "data/x")
+    (tmp_path / "link").symlink_to("data")
+    found = everything(tmp_path)
+    assert below(tmp_path, found) == ["link", "data/x"]
+    assert outcomes(found) == {"link": NOT_FOLLOWED}
+
+
+def test_a_link_into_another_source_is_followed(tmp_path: Path) -> None:
+    """What lies in any of the sources may be sent, in whatever order they come, and though they are links."""
+    plant(tmp_path, "one/a", "two/b")
+    (tmp_path / "one/link").symlink_to(tmp_path / "two/b")
+    (tmp_path / "second").symlink_to("two")
+    sources = [str(tmp_path / "one"), str(tmp_path / "second")]
+    found = everything(*sources, within=check_sources(sources))
+    assert below(tmp_path, found) == ["one/a", "one/link", "second/b"]
+    assert outcomes(everything(sources[0])) == {"link": OUTSIDE}
+
+
+def test_a_link_named_as_a_source_counts_as_what_it_leads_to(tmp_path: Path) -> None:
+    """A link to a directory or a file that the user named is followed, and links within it by its real place."""
+    plant(tmp_path, "data/x", "data/y", "f")
+    (tmp_path / "link").symlink_to("data")
+    (tmp_path / "data/z").symlink_to("y")
+    (tmp_path / "file").symlink_to("f")
+    found = everything(tmp_path / "link", tmp_path / "file")
+    assert below(tmp_path, found) == ["link/x", "link/y", "link/z", "file"]
+    assert all(isinstance(one, Candidate) for one in found)
+
+
+def test_a_link_to_what_is_excluded_is_passed_over(tmp_path: Path) -> None:
+    """The ledger is nobody's file by whatever name."""
+    plant(tmp_path, "a", "bulkstow.db")
+    (tmp_path / "journal").symlink_to("bulkstow.db")
+    found = everything(tmp_path, exclude=frozenset({str(tmp_path / "bulkstow.db")}))
+    assert below(tmp_path, found) == ["a"]
+
+
+def test_a_directory_that_was_replaced_by_a_link_is_not_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was a directory when its name was read may lead out of the source when it is listed."""
+    plant(tmp_path, "archive/d/x", "archive/e/y", "foreign/z")
+    scandir = os.scandir
+
+    def replace(path: str) -> Any:
+        if path.endswith("/d"):
+            Path(path).rename(tmp_path / "away")
+            Path(path).symlink_to(tmp_path / "foreign")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", replace)
+    found = everything(tmp_path / "archive")
+    assert below(tmp_path, candidates(found)) == ["archive/e/y"]
+    assert outcomes(found) == {"d": (Fate.UNREADABLE, "a directory that was replaced by a link")}
+
+
+def test_links_are_followed_on_demand(tmp_path: Path) -> None:
+    """With `follow_links`, what a link leads to is found under the link's own name."""
     plant(tmp_path, "elsewhere/d/x", "elsewhere/f", "tree/a")
     (tmp_path / "tree/file").symlink_to(tmp_path / "elsewhere/f")
     (tmp_path / "tree/directory").symlink_to(tmp_path / "elsewhere/d")
-    assert below(tmp_path, everything(tmp_path / "tree")) == ["tree/a", "tree/file", "tree/directory/x"]
+    found = everything(tmp_path / "tree", follow_links=True)
+    assert below(tmp_path, found) == ["tree/a", "tree/file", "tree/directory/x"]
 
 
 def test_circles_end(tmp_path: Path) -> None:
-    """A link to an ancestor, or two directories that link to each other, is walked once and ends."""
+    """A link to an ancestor, or two directories that link to each other, is walked once, ends, and is told."""
     plant(tmp_path, "a/x", "b/y")
     (tmp_path / "a/up").symlink_to(tmp_path)
     (tmp_path / "a/here").symlink_to(".")
     (tmp_path / "a/to_b").symlink_to(tmp_path / "b")
     (tmp_path / "b/to_a").symlink_to(tmp_path / "a")
-    assert below(tmp_path, everything(tmp_path)) == ["a/x", "a/to_b/y", "b/y", "b/to_a/x"]
+    found = everything(tmp_path, follow_links=True)
+    assert below(tmp_path, candidates(found)) == ["a/x", "a/to_b/y", "b/y", "b/to_a/x"]
+    assert outcomes(found) == {name: WALKED_ALREADY for name in ("up", "here", "to_a", "to_b")}
 
 
 def test_a_directory_is_entered_by_link_once(tmp_path: Path) -> None:
@@ -170,7 +277,9 @@ def test_a_directory_is_entered_by_link_once(tmp_path: Path) -> None:
     plant(tmp_path, "data/x")
     for name in ("link1", "link2", "link3"):
         (tmp_path / name).symlink_to("data")
-    assert below(tmp_path, everything(tmp_path)) == ["data/x", "link1/x"]
+    found = everything(tmp_path, follow_links=True)
+    assert below(tmp_path, candidates(found)) == ["data/x", "link1/x"]
+    assert outcomes(found) == {name: WALKED_ALREADY for name in ("link2", "link3")}
 
 
 def test_directories_that_all_link_to_each_other_stay_finite(tmp_path: Path) -> None:
@@ -179,7 +288,7 @@ def test_directories_that_all_link_to_each_other_stay_finite(tmp_path: Path) -> 
         plant(tmp_path, f"{here}/x")
         for there in range(20):
             (tmp_path / f"{here}/to{there}").symlink_to(tmp_path / str(there))
-    assert len(everything(tmp_path)) <= 40
+    assert len(candidates(everything(tmp_path, follow_links=True))) <= 40
 
 
 def test_a_link_named_as_a_source_is_always_entered(tmp_path: Path) -> None:
