@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bulkstow.destination.contents import Files
 from bulkstow.ledger import read_entries
 from bulkstow.model import Fate
 from bulkstow.server.storage import DiscardStorage
+from bulkstow.source.heads import read_header
 from tests.archives import header, write_instance
 from tests.cli.command import Ended, call, served
 
@@ -120,10 +122,7 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
         victim.unlink()
         victim.symlink_to(archive.parent / "foreign/IM002000000")
 
-    from bulkstow.destination.contents import Files
-    from bulkstow.pipeline import intake
-
-    read_header, segments = intake.read_header, Files.segments
+    segments = Files.segments
 
     def read_after(path: str, **options: object) -> object:
         if path == str(victims[0]):
@@ -135,7 +134,7 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
             replace(victims[1])
         return segments(self, instance)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(intake, "read_header", read_after)
+    monkeypatch.setattr("bulkstow.pipeline.intake.read_header", read_after)
     monkeypatch.setattr(Files, "segments", send_after)
     ended: Ended = call(capsys, "upload", "archive", "--url", url)
     assert ended.status == 1
