@@ -11,7 +11,7 @@ stops the run or stays inside the room that raised it:
     │   └── LedgerError          the ledger cannot be opened, is in use, is of another schema, the disk is full
     └── WireError                bytes that are not what they should be; never leaves the program
         ├── HeadError            not an instance that can be stored
-        │   └── DamagedHead      DICOM by its magic, but its head cannot be read
+        │   └── DamagedHead      it may be an instance, or hold some, and cannot be sent
         ├── MultipartError       a request body that is not multipart/related
         └── StoreResponseError   an answer that is not a Store Instances Response
 """
@@ -56,7 +56,7 @@ class HeadError(WireError):
 
 
 class DamagedHead(HeadError):
-    """The file says that it is DICOM, and yet its head cannot be read: something may be lost here."""
+    """The file may be an instance, or hold some, and cannot be sent: something may be lost here."""
 
 
 class MultipartError(WireError):

@@ -2,15 +2,15 @@
 
 Owns the quick way to the five UIDs by which an instance is batched, sent and recognised in the answer: PS3.10 §7.1
 for the file meta information, PS3.5 §7 for the data set behind it. It takes what conforming writers write, in
-little endian; whatever else it meets it declines, so that pydicom, twenty times slower and far more forgiving,
-has the last word. It never guesses: a `Header` from here is the one that pydicom reads, save where a file repeats a
-UID behind Series Instance UID; here the first counts, there the last. It opens no file, inflates nothing, and decodes
-no value but a UID.
+little endian; whatever else it meets it declines, and leaves to `tolerant_reader`, which is slower. It never guesses:
+a `Header` from here is the one that pydicom reads, save where a file repeats a UID behind Series Instance UID; here
+the first counts, there the last. It opens no file, inflates nothing, and decodes no value but a UID.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bulkstow.errors import HeadError
@@ -24,47 +24,47 @@ MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 
 _MAGIC_AT = 128
 _MAGIC = b"DICM"
-_META_AT = _MAGIC_AT + len(_MAGIC)
+META_AT = _MAGIC_AT + len(_MAGIC)
 
-_MEDIA_STORAGE_SOP_CLASS = 0x0002_0002
-_TRANSFER_SYNTAX = 0x0002_0010
+MEDIA_STORAGE_SOP_CLASS = 0x0002_0002
+TRANSFER_SYNTAX = 0x0002_0010
 _META_END = 0x0002_FFFF
 
-_SOP_CLASS = 0x0008_0016
-_SOP_INSTANCE = 0x0008_0018
-_STUDY = 0x0020_000D
-_SERIES = 0x0020_000E
+SOP_CLASS = 0x0008_0016
+SOP_INSTANCE = 0x0008_0018
+STUDY = 0x0020_000D
+SERIES = 0x0020_000E
 
-_UIDS = frozenset({_MEDIA_STORAGE_SOP_CLASS, _TRANSFER_SYNTAX, _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES})
+_UIDS = frozenset({MEDIA_STORAGE_SOP_CLASS, TRANSFER_SYNTAX, SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
 
-_ITEM = 0xFFFE_E000
-_ITEM_END = 0xFFFE_E00D
-_SEQUENCE_END = 0xFFFE_E0DD
-_UNDEFINED = 0xFFFF_FFFF
+ITEM = 0xFFFE_E000
+ITEM_END = 0xFFFE_E00D
+SEQUENCE_END = 0xFFFE_E0DD
+UNDEFINED = 0xFFFF_FFFF
+"""A length that is not known when it is written: a delimiter ends the value (PS3.5 §7.1.1)."""
 
-_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-_NOT_LITTLE_EXPLICIT = {
-    "1.2.840.10008.1.2.2": "big endian",
-    "1.2.840.10008.1.2.1.99": "deflated",
-    "1.2.840.10008.1.2.4.95": "deflated",
-    "1.2.840.10008.1.2.4.205": "deflated",
-}
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 """Every other transfer syntax, private ones included, is explicit little endian (PS3.5 Annex A)."""
 
 
-def _codes(*names: bytes) -> frozenset[int]:
-    """Return value representations as the numbers that `_EXPLICIT` unpacks: no object is made to compare them."""
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+"""Their length has 16 bits (PS3.5 Table 7.1-2)."""
+
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+"""Two reserved bytes, then a length of 32 bits (PS3.5 Table 7.1-1)."""
+
+
+def _codes(names: Iterable[bytes]) -> frozenset[int]:
+    """Return value representations as the numbers that `_explicit` unpacks: no object is made to compare them."""
     return frozenset(int.from_bytes(name, "little") for name in names)
 
 
-_SHORT = _codes(*b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-"""Their length has 16 bits (PS3.5 Table 7.1-2)."""
-
-_LONG = _codes(*b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""Two reserved bytes, then a length of 32 bits (PS3.5 Table 7.1-1)."""
-
-(_UI,) = _codes(b"UI")
-(_SQ,) = _codes(b"SQ")
+_SHORT = _codes(SHORT_VRS)
+_LONG = _codes(LONG_VRS)
+(_UI,) = _codes([b"UI"])
+(_SQ,) = _codes([b"SQ"])
 
 _explicit = struct.Struct("<HHHH").unpack_from
 _implicit = struct.Struct("<HHI").unpack_from
@@ -84,7 +84,7 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """Not for this reader, though it may well be DICOM; `why` is for a log, not for the report."""
+    """For `tolerant_reader`: it may well be DICOM; `why` is for a log, not for the report."""
 
     why: str
 
@@ -97,12 +97,20 @@ class _Ended(Exception):
 
 
 class _Odd(Exception):
-    """Something that no conforming writer writes, or that this reader leaves to pydicom."""
+    """Something that no conforming writer writes, or that this reader leaves to `tolerant_reader`."""
 
 
 def has_magic(data: bytes | memoryview) -> bool:
     """Return whether the file that begins with `data` calls itself DICOM: 'DICM' after 128 bytes (PS3.10 §7.1)."""
-    return data[_MAGIC_AT:_META_AT] == _MAGIC
+    return data[_MAGIC_AT:META_AT] == _MAGIC
+
+
+def bare_uid(value: bytes) -> bytes:
+    """Return a UID without its padding: one NUL (PS3.5 §9.1), in the wild also spaces.
+
+    The first NUL ends it, whatever follows: servers in C (DCMTK, and Orthanc with it) read it so.
+    """
+    return value.partition(b"\0")[0].rstrip(b" ")
 
 
 def read_head(data: bytes | memoryview, *, whole: bool) -> Header | Incomplete | Declined:
@@ -114,8 +122,8 @@ def read_head(data: bytes | memoryview, *, whole: bool) -> Header | Incomplete |
     Raises:
         HeadError: there is no 'DICM' after the preamble, or the file is a DICOMDIR.
     """
-    if len(data) < _META_AT and not whole:
-        return Incomplete(_META_AT)
+    if len(data) < META_AT and not whole:
+        return Incomplete(META_AT)
     if not has_magic(data):
         raise HeadError(NOT_DICOM)
     try:
@@ -130,23 +138,23 @@ def read_head(data: bytes | memoryview, *, whole: bool) -> Header | Incomplete |
 
 def _read(data: bytes | memoryview) -> Header:
     # (0002,0000) is not needed to find where group 0002 ends, and in many files it is wrong.
-    meta, at = _walk_explicit(data, _META_AT, after=0, last=_META_END)
-    if meta.get(_MEDIA_STORAGE_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY:
+    meta, at = _walk_explicit(data, META_AT, after=0, last=_META_END)
+    if meta.get(MEDIA_STORAGE_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY:
         raise HeadError(DICOMDIR)
-    transfer_syntax_uid = meta.get(_TRANSFER_SYNTAX)
+    transfer_syntax_uid = meta.get(TRANSFER_SYNTAX)
     if not transfer_syntax_uid:
         raise _Odd("no transfer syntax")
-    if transfer_syntax_uid in _NOT_LITTLE_EXPLICIT:
-        raise _Odd(_NOT_LITTLE_EXPLICIT[transfer_syntax_uid])
-    if transfer_syntax_uid == _IMPLICIT_LITTLE:
+    if transfer_syntax_uid == EXPLICIT_BIG or transfer_syntax_uid in DEFLATED:
+        raise _Odd("big endian or deflated")
+    if transfer_syntax_uid == IMPLICIT_LITTLE:
         found = _walk_implicit(data, at)
     else:
-        found, _ = _walk_explicit(data, at, after=_META_END, last=_SERIES)
+        found, _ = _walk_explicit(data, at, after=_META_END, last=SERIES)
     header = Header(
-        study_uid=found.get(_STUDY, ""),
-        series_uid=found.get(_SERIES, ""),
-        sop_instance_uid=found.get(_SOP_INSTANCE, ""),
-        sop_class_uid=found.get(_SOP_CLASS, ""),
+        study_uid=found.get(STUDY, ""),
+        series_uid=found.get(SERIES, ""),
+        sop_instance_uid=found.get(SOP_INSTANCE, ""),
+        sop_class_uid=found.get(SOP_CLASS, ""),
         transfer_syntax_uid=transfer_syntax_uid,
     )
     if not (header.study_uid and header.series_uid and header.sop_instance_uid and header.sop_class_uid):
@@ -175,7 +183,7 @@ def _walk_explicit(data: bytes | memoryview, at: int, *, after: int, last: int) 
                         return found, value_at + length
             else:
                 value_at, length = _long_value(data, at, vr)
-            at = value_at + length if length != _UNDEFINED else _past_sequence(data, value_at, explicit=True)
+            at = value_at + length if length != UNDEFINED else _past_sequence(data, value_at, explicit=True)
     except struct.error:
         raise _Ended(at) from None
 
@@ -189,10 +197,10 @@ def _walk_implicit(data: bytes | memoryview, at: int) -> dict[int, str]:
     found: dict[int, str] = {}
     previous = _META_END
     try:
-        while previous != _SERIES:
+        while previous != SERIES:
             group, element, length = _implicit(data, at)
             tag = group << 16 | element
-            if tag > _SERIES:
+            if tag > SERIES:
                 break
             if tag <= previous:
                 raise _Odd("tags are out of order")
@@ -200,7 +208,7 @@ def _walk_implicit(data: bytes | memoryview, at: int) -> dict[int, str]:
             if tag in _UIDS:
                 found[tag] = _uid(data, at + 8, length)
             # Without a VR only a sequence has no length: encapsulated pixel data is explicit (PS3.5 §A.4).
-            at = at + 8 + length if length != _UNDEFINED else _past_sequence(data, at + 8, explicit=False)
+            at = at + 8 + length if length != UNDEFINED else _past_sequence(data, at + 8, explicit=False)
     except struct.error:
         raise _Ended(at) from None
     return found
@@ -217,18 +225,18 @@ def _past_sequence(data: bytes | memoryview, at: int, *, explicit: bool) -> int:
         group, element, length = _implicit(data, at)
         tag = group << 16 | element
         value_at = at + 8
-        if tag == (_SEQUENCE_END if depth % 2 else _ITEM_END):
+        if tag == (SEQUENCE_END if depth % 2 else ITEM_END):
             depth -= 1
             at = value_at
             continue
         if depth % 2:
-            if tag != _ITEM:
+            if tag != ITEM:
                 raise _Odd("a sequence that holds something else than items")
         elif explicit:
             _, _, vr, length = _explicit(data, at)
             if vr not in _SHORT:
                 value_at, length = _long_value(data, at, vr)
-        if length == _UNDEFINED:
+        if length == UNDEFINED:
             depth += 1
             at = value_at
         else:
@@ -241,17 +249,17 @@ def _long_value(data: bytes | memoryview, at: int, vr: int) -> tuple[int, int]:
     if vr not in _LONG:
         raise _Odd("an unknown value representation")
     (length,) = _length32(data, at + 8)
-    if length == _UNDEFINED and vr != _SQ:
+    if length == UNDEFINED and vr != _SQ:
         raise _Odd("a value of undefined length that is no sequence")
     return at + 12, length
 
 
 def _uid(data: bytes | memoryview, at: int, length: int) -> str:
-    """Return the UID of `length` bytes at `at`, without its padding: one NUL (PS3.5 §9.1), in the wild spaces too."""
+    """Return the UID of `length` bytes at `at`."""
     value = bytes(data[at : at + length])
     if len(value) < length:
         raise _Ended(at + length)
-    uid = value.rstrip(b"\0 ")
+    uid = bare_uid(value)
     if uid.strip(b"0123456789."):
         raise _Odd("a UID of other characters than digits and dots")
     return uid.decode("ascii")

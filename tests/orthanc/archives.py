@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import shutil
+import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -14,6 +20,7 @@ import pydicom
 from bulkstow.model import Header
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, dicomdir, part10
 
+DEFLATED = "1.2.840.10008.1.2.1.99"
 ROOT_UID = "1.2.826.0.1.3680043.10.1447"
 
 HOSTILE = (
@@ -82,12 +89,58 @@ def _oddities() -> Iterator[tuple[bytes, bytes]]:
     yield b"caf\xe9 \xff\xfe/IM\x80 2", part10(header(94, 1))
     yield b"line\nfeed\t;$(x) '\"", part10(header(94, 2))
     yield b"not-utf8-\xe9.txt", b"Gr\xfc\xdfe"
+    for number, vr in enumerate((b"--", b"  ", b"??", b"\0\0"), start=1):
+        yield b"vr/%d.dcm" % number, _with_element(header(95, number), b"\x10\0\xb0\x21" + vr + b"\x54\0" + b"x" * 84)
+    yield b"vr/of-the-future.dcm", _with_element(header(95, 5), b"\x11\0\x10\x10ZZ\0\0\x54\0\0\0" + b"x" * 84)
+    yield b"vr/damaged.dcm", _with_element(header(95, 6), b"\x10\0\xb0\x21--\xff\xff" + b"x" * 84)
+    yield b"nul-in-uid.dcm", _with_nul_in_study_uid(header(96, 1))
+    yield b"export.tar", _tarred(part10(header(97, 1)))
+    yield b"export.gz", gzip.compress(part10(header(97, 2)))
+    yield b"export.xz", lzma.compress(part10(header(97, 3)))
+    yield b"export.bz2", bz2.compress(part10(header(97, 4)))
+    yield b"letter.docx", _zipped(b"<Types/>", "[Content_Types].xml")
+    yield b"preamble.dcm", b"\x1f\x8b\x08\0" + part10(header(98, 1))[4:]
+    yield b"head-cut.dcm", part10(header(98, 2))[:300]
+    yield b"bomb.dcm", _bomb(header(98, 3))
 
 
-def _zipped(content: bytes) -> bytes:
+def _with_element(uids: Header, element: bytes) -> bytes:
+    """Return an instance with an element in front of group 0020."""
+    content = part10(uids)
+    at = content.index(b"\x20\0\x0d\0UI")
+    return content[:at] + element + content[at:]
+
+
+def _with_nul_in_study_uid(uids: Header) -> bytes:
+    """Return an instance whose Study Instance UID goes on behind a NUL."""
+    content = part10(uids)
+    at = content.index(b"\x20\0\x0d\0UI")
+    length_bytes = int.from_bytes(content[at + 6 : at + 8], "little")
+    value = uids.study_uid.encode() + b"\0junk"
+    value += b"\0" * (len(value) % 2)
+    return content[: at + 6] + len(value).to_bytes(2, "little") + value + content[at + 8 + length_bytes :]
+
+
+def _bomb(uids: Header) -> bytes:
+    """Return a file of 100 KB whose deflated data set is one private value of 100 MB."""
+    content = part10(replace(uids, transfer_syntax_uid=DEFLATED))
+    private = b"\x11\0\x10\x10OB\0\0" + (100_000_000).to_bytes(4, "little") + bytes(100_000_000)
+    return content[: content.index(b"\x08\0\x16\0UI")] + zlib.compress(private, wbits=-15)
+
+
+def _tarred(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        entry = tarfile.TarInfo("IM000001")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _zipped(content: bytes, name: str = "IM000001") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("IM000001", content)
+        archive.writestr(name, content)
     return buffer.getvalue()
 
 

@@ -1,0 +1,132 @@
+"""Bytes of an open file at any offset, as they are or inflated, a window at a time.
+
+Answers what the readers of `wire` need, in bounded memory whatever the file holds. Reads on where the system returns
+fewer bytes than asked for, as FUSE and network file systems do. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import Protocol, TypeVar
+
+from bulkstow.errors import DamagedHead
+from bulkstow.wire.elements import MOST_BYTES, Steps
+
+_NEAR_BYTES = 2**16
+"""Read at once where the last read ended: neighbouring elements are asked for one by one."""
+
+_FAR_BYTES = 2**10
+"""Read at once elsewhere: behind a long value there is one element's head, and often another long value."""
+
+_DEFLATED_BYTES = 2**14
+_INFLATED_BYTES = 2**16
+"""Held at once of deflated data, and of what comes out of it; zlib itself holds 32 KiB."""
+
+_MOST_INFLATED_BYTES = 4 * MOST_BYTES
+"""Inflated for one head, beginning again included: 0.5 s. A look back is rare, it takes an element of unknown VR."""
+
+
+class Window(Protocol):
+    """Bytes at offsets."""
+
+    def read(self, at: int, size_bytes: int) -> bytes | None:
+        """Return so many bytes or more, fewer only where they end; None where they end before `at`."""
+
+
+_Result = TypeVar("_Result")
+
+
+def run(steps: Steps[_Result], window: Window) -> _Result:
+    """Give a reader what it needs, and return its result. Raises what the window raises."""
+    try:
+        need = next(steps)
+        while True:
+            need = steps.send(window.read(need.offset, need.size_bytes))
+    except StopIteration as stop:
+        result: _Result = stop.value
+        return result
+
+
+def read_up_to(descriptor: int, size_bytes: int, at: int) -> bytes:
+    """Read so many bytes from an offset on, fewer only where the file ends. Raises OSError."""
+    data = os.pread(descriptor, size_bytes, at)
+    if not data or len(data) == size_bytes:
+        return data
+    pieces = [data]
+    left_bytes = size_bytes - len(data)
+    while left_bytes and (piece := os.pread(descriptor, left_bytes, at + size_bytes - left_bytes)):
+        pieces.append(piece)
+        left_bytes -= len(piece)
+    return b"".join(pieces)
+
+
+class FileWindow:
+    """A file's bytes. Raises OSError."""
+
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._size_bytes = size_bytes
+        self._window_at = 0
+        self._end_at = 0
+
+    def read(self, at: int, size_bytes: int) -> bytes | None:
+        """Return bytes of the file (see `Window`)."""
+        if at > self._size_bytes:
+            return None
+        is_near = self._window_at <= at <= self._end_at
+        data = read_up_to(self._descriptor, max(size_bytes, _NEAR_BYTES if is_near else _FAR_BYTES), at)
+        self._window_at, self._end_at = at, at + len(data)
+        return data
+
+
+class InflatedWindow:
+    """What comes out of raw deflated data in a file (PS3.5 §A.5), as far as it is asked for.
+
+    Raises DamagedHead where the data are no such data, end too early, or more than _MOST_INFLATED_BYTES are inflated
+    for it; OSError.
+    """
+
+    def __init__(self, descriptor: int, deflated_at: int) -> None:
+        self._descriptor = descriptor
+        self._deflated_at = deflated_at
+        self._inflated_bytes = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._next_at = self._deflated_at
+        self._window_at = 0
+        self._window = b""
+
+    def read(self, at: int, size_bytes: int) -> bytes | None:
+        """Return bytes of the inflated data (see `Window`)."""
+        if at < self._window_at:
+            self._begin()
+        while at + size_bytes > self._window_at + len(self._window) and (piece := self._piece()):
+            passed_bytes = min(max(at - self._window_at, 0), len(self._window))
+            self._window_at += passed_bytes
+            self._window = self._window[passed_bytes:] + piece
+        begin = at - self._window_at
+        return self._window[begin:] if begin <= len(self._window) else None
+
+    def _piece(self) -> bytes:
+        while not self._inflate.eof:
+            deflated = self._inflate.unconsumed_tail or self._read_on()
+            try:
+                piece = self._inflate.decompress(deflated, _INFLATED_BYTES)
+            except zlib.error:
+                raise DamagedHead("damaged: its data set cannot be inflated") from None
+            self._inflated_bytes += len(piece)
+            if self._inflated_bytes > _MOST_INFLATED_BYTES:
+                raise DamagedHead("its head is too long: it inflates without end")
+            if piece:
+                return piece
+            if not deflated:
+                raise DamagedHead("cut off in its head")
+        return b""
+
+    def _read_on(self) -> bytes:
+        deflated = read_up_to(self._descriptor, _DEFLATED_BYTES, self._next_at)
+        self._next_at += len(deflated)
+        return deflated

@@ -1,0 +1,100 @@
+"""What a file is that is not DICOM, as far as it matters: an archive or a compressed file may hold instances.
+
+Tells by the first bytes, never by a name. A DICOM file may begin as anything (its preamble is free, PS3.10 §7.1), so
+whether a file is DICOM is asked first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TAR_HEADER_BYTES = 512
+
+_MAGIC_NUMBERS = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"PK\x05\x06", "a zip archive"),  # an empty one
+    (b"PK\x07\x08", "a zip archive"),  # one in several parts
+    (b"PK00PK\x03\x04", "a zip archive"),  # one that was meant to be in several
+    (b"\x1f\x8b", "a gzip file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+    (b"RE~^", "a rar archive"),  # before version 1.5
+    (b"\xfd7zXZ\0", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (b"\x04\x22\x4d\x18", "an lz4 file"),
+    (b"\x02\x21\x4c\x18", "an lz4 file"),  # in the format of the kernel
+    (b"\x1f\x9d", "a file compressed by compress (.Z)"),
+    (b"\x1f\xa0", "a file compressed by compress (.Z)"),  # by LZH
+    (b"LZIP", "an lzip file"),
+    (b"\x89LZO\0\r\n\x1a\n", "an lzop file"),
+    (b"070701", "a cpio archive"),
+    (b"070702", "a cpio archive"),
+    (b"070707", "a cpio archive"),
+    (b"\xc7\x71", "a cpio archive"),
+    (b"\x71\xc7", "a cpio archive"),
+    (b"!<arch>\n", "an ar archive"),
+    (b"MSCF\0\0\0\0", "a cab archive"),
+    (b"\x60\xea", "an arj archive"),
+)
+"""From each format's specification, or from file(1)'s magic where there is none."""
+
+_BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
+"""What follows 'BZh' and a digit: a block, or the end of an empty file."""
+
+_OFFICE_ENTRIES = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"mimetype", b"META-INF/")
+"""How a zip begins that is an office document, an electronic book or a program: its first entry's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a file is."""
+
+    name: str
+    """With its article, for a sentence."""
+    may_hold_instances: bool = True
+
+
+def recognise(data: bytes) -> Format | None:
+    """Return the format of a file that begins with `data`, None for anything that cannot hold instances.
+
+    A tar archive needs the first 512 bytes, the others fewer.
+    """
+    for magic, name in _MAGIC_NUMBERS:
+        if data.startswith(magic):
+            return _zip(data) if name == "a zip archive" else Format(name)
+    if data.startswith(b"BZh") and data[4:10] in _BZIP2_BLOCKS:
+        return Format("a bzip2 file")
+    if data[1:4] == b"\x2a\x4d\x18" and data[:1] and data[0] >> 4 == 5:
+        return Format("a zstd file")  # a skippable frame comes first (RFC 8878 §3.1.2); lz4 has the same
+    if _is_lzma(data):
+        return Format("an lzma file")
+    if data[2:5] == b"-lh" and data[6:7] == b"-":
+        return Format("an lha archive")
+    if data[257:262] == b"ustar" or _has_tar_checksum(data):
+        return Format("a tar archive")
+    return None
+
+
+def _zip(data: bytes) -> Format:
+    name_bytes = int.from_bytes(data[26:28], "little")
+    entry = data[30 : 30 + name_bytes]
+    if data.startswith(b"PK\x03\x04") and entry.startswith(_OFFICE_ENTRIES):
+        return Format("an office document or a program", may_hold_instances=False)
+    return Format("a zip archive")
+
+
+def _is_lzma(data: bytes) -> bool:
+    """Return whether the header of the old format fits: usual properties, a power of two, an unknown or sane size."""
+    return data[:3] == b"\x5d\0\0" and len(data) > 13 and (data[5:13] == b"\xff" * 8 or data[9:13] == bytes(4))
+
+
+def _has_tar_checksum(data: bytes) -> bool:
+    """Return whether the header of an old tar sums up to the octal number in it, which itself counts as spaces."""
+    header = data[:TAR_HEADER_BYTES]
+    if len(header) < TAR_HEADER_BYTES or not header[0]:
+        return False
+    try:
+        expected = int(header[148:156].strip(b"\0 "), 8)
+    except ValueError:
+        return False
+    return sum(header) - sum(header[148:156]) + 8 * ord(" ") == expected

@@ -1,0 +1,120 @@
+"""Heads that the quick reader declines: odd encodings, odd writers, and damage, in bounded memory.
+
+Finds the UIDs of an instance among the elements of a file, and says how far it came: only a data set that was read to
+its end is known not to hold one. Works step by step, as `elements` does. `source.heads` reads the bytes, inflates
+deflated data sets, and decides what the result means for the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bulkstow.wire.elements import (
+    EXPLICIT,
+    IMPLICIT,
+    CutOff,
+    ElementReader,
+    Ended,
+    Problem,
+    Steps,
+    Syntax,
+    makes_no_sense,
+)
+from bulkstow.wire.part10 import (
+    EXPLICIT_BIG,
+    IMPLICIT_LITTLE,
+    MEDIA_STORAGE_SOP_CLASS,
+    SERIES,
+    SOP_CLASS,
+    SOP_INSTANCE,
+    STUDY,
+    TRANSFER_SYNTAX,
+    UNDEFINED,
+)
+
+_META_UIDS = frozenset({MEDIA_STORAGE_SOP_CLASS, TRANSFER_SYNTAX})
+_UIDS = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
+_META_GROUP = b"\x02\0"
+_FIRST_PIXEL_DATA = 0x7FE0_0008
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the elements of a file held, as far as they were read."""
+
+    uids: Mapping[int, str] = field(default_factory=dict)
+    """The UIDs among them by tag; one that is absent or blank is left out. Of two with the same tag the first counts,
+    as with DCMTK."""
+    end_at: int = 0
+    """The offset up to which they were read."""
+    highest_tag: int = 0
+    problem: str = ""
+    """Why they could not be read further; empty where all was found, or the end was reached in good order."""
+    cut_off: CutOff | None = None
+    """The problem is that the data end."""
+
+
+def read_meta(at: int, size_bytes: int) -> Steps[Found]:
+    """Read the file meta information at `at`, if there is any, in a file of `size_bytes` (PS3.10 §7.1).
+
+    Group 0002 ends where another begins: (0002,0000) is wrong in many files.
+    """
+    reader = ElementReader(size_bytes)
+    return (yield from _read(reader, at, EXPLICIT, _META_UIDS, is_meta=True))
+
+
+def read_data_set(at: int, size_bytes: int | None, transfer_syntax_uid: str, *, to_end: bool = False) -> Steps[Found]:
+    """Read the data set at `at` until an instance's four UIDs are found, or, with `to_end`, in any case to its end.
+
+    `size_bytes` is the offset at which the data end, None where that is not known. The first element shows the
+    encoding; in doubt the `transfer_syntax_uid` decides, which is empty where the file names none.
+    """
+    reader = ElementReader(size_bytes)
+    try:
+        syntax = yield from reader.syntax_at(at, _announced(transfer_syntax_uid))
+    except Problem as problem:
+        return Found(end_at=at, problem=str(problem))
+    return (yield from _read(reader, at, syntax, _UIDS, to_end=to_end))
+
+
+def _announced(transfer_syntax_uid: str) -> Syntax | None:
+    if transfer_syntax_uid in ("", IMPLICIT_LITTLE):
+        return IMPLICIT if transfer_syntax_uid else None
+    return Syntax(is_explicit=True, is_big=transfer_syntax_uid == EXPLICIT_BIG)
+
+
+def _read(
+    reader: ElementReader,
+    at: int,
+    syntax: Syntax,
+    wanted: frozenset[int],
+    *,
+    is_meta: bool = False,
+    to_end: bool = False,
+) -> Steps[Found]:
+    uids: dict[int, str] = {}
+    highest_tag = 0
+    try:
+        while not is_meta or (yield from reader.bytes_at(at, 2)) == _META_GROUP:
+            if (element := (yield from reader.element(at, syntax))) is None:
+                break
+            if element.tag >> 16 == 0xFFFE or (element.tag == 0 and element.length_bytes == 0):
+                raise makes_no_sense(at)
+            if element.tag in wanted and element.tag not in uids and (uid := (yield from reader.uid(element))):
+                uids[element.tag] = uid
+                if len(uids) == len(wanted) and not (to_end or is_meta):
+                    break
+            highest_tag = max(highest_tag, element.tag)
+            if element.length_bytes == UNDEFINED:
+                at = yield from reader.past_undefined(element, syntax)
+            else:
+                at = reader.end_of(element)
+    except Ended as ended:
+        # Behind the pixel data some writers leave a byte or two.
+        if ended.cut_off.tag is None and highest_tag >= _FIRST_PIXEL_DATA:
+            return Found(uids, at, highest_tag)
+        return Found(uids, at, highest_tag, str(ended), ended.cut_off)
+    except Problem as problem:
+        return Found(uids, at, highest_tag, str(problem))
+    return Found(uids, at, highest_tag)
