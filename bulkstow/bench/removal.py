@@ -19,6 +19,7 @@ import anyio
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.http import HttpClient, Request
+from bulkstow.destination.qido import PAGE_LIMIT_BYTES
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Cause, Interruption, Reply
 from bulkstow.server.catalogue import is_uid
@@ -138,11 +139,14 @@ class Grounds:
     async def _ask(
         self, client: HttpClient, method: str, path: str, query: Mapping[str, str] | None = None
     ) -> Reply | Interruption:
+        def request(headers: Mapping[str, str]) -> Request:
+            headers = {**headers, "Accept": _ACCEPT}
+            return Request(method, path, headers, query or {}, answer_limit_bytes=PAGE_LIMIT_BYTES)
+
         headers = self._auth.headers()
-        answer = await self._exchange(client, Request(method, path, {**headers, "Accept": _ACCEPT}, query or {}))
+        answer = await self._exchange(client, request(headers))
         if isinstance(answer, Reply) and answer.status == 401 and await self._auth.refresh(headers):
-            headers = self._auth.headers()
-            answer = await self._exchange(client, Request(method, path, {**headers, "Accept": _ACCEPT}, query or {}))
+            answer = await self._exchange(client, request(self._auth.headers()))
         return answer
 
     async def _exchange(self, client: HttpClient, request: Request) -> Reply | Interruption:

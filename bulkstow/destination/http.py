@@ -29,8 +29,8 @@ from bulkstow.destination.outlet import Outlet
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.model import Cause, Interruption, Reply
 
-ANSWER_LIMIT_BYTES = 64 * 2**20
-"""An item of an answer is 300 to 600 bytes in JSON and twice that in XML: room for 50,000 instances."""
+ERROR_LIMIT_BYTES = 2**20
+"""The longest answer that tells of no instance: a stack trace has some 10 KiB, an error page with its pictures 500."""
 
 HEARING_S = 0.2
 """A body that is being ended ends within 0.1 s, where the disk does not hang."""
@@ -67,6 +67,8 @@ class Request:
     headers: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
     body: Upload | None = None
+    answer_limit_bytes: int = ERROR_LIMIT_BYTES
+    """What the answer may have at most: as much as the request can explain."""
 
 
 class HttpClient:
@@ -142,7 +144,7 @@ class HttpClient:
                 allow_redirects=False,
                 trace_request_ctx=trail,
             ) as response:
-                answer = await _read_answer(response)
+                answer = await _read_answer(response, request.answer_limit_bytes)
                 if payload is not None and not await payload.is_heard_out():
                     response.close()  # it answered before it had heard us out: neither go on, nor keep the connection
                 return answer
@@ -220,12 +222,12 @@ async def _on_reused(_session: aiohttp.ClientSession, context: SimpleNamespace, 
     context.trace_request_ctx.reused = True
 
 
-async def _read_answer(response: aiohttp.ClientResponse) -> Reply:
+async def _read_answer(response: aiohttp.ClientResponse, limit_bytes: int) -> Reply:
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
-        if len(body) > ANSWER_LIMIT_BYTES:
-            raise _Overlong(f"more than {ANSWER_LIMIT_BYTES} bytes")
+        if len(body) > limit_bytes:
+            raise _Overlong(f"more than {limit_bytes} bytes")
     headers = response.headers
     return Reply(
         status=response.status,

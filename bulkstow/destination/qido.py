@@ -8,17 +8,30 @@ some ignore `offset`. Knows no HTTP client: it is given a function that gets. An
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import groupby
 
-from bulkstow.model import Instance, Interruption, Reply
+import anyio.to_thread
+
+from bulkstow.model import Cause, Instance, Interruption, Reply
+from bulkstow.wire.bounded import parse_json
 from bulkstow.wire.resource_path import instances_path
+from bulkstow.wire.server_text import text_of
 
 Get = Callable[[str, Mapping[str, str]], Awaitable[Reply | Interruption]]
 
 PAGE_INSTANCES = 200
 """Azure's maximum, the smallest of all."""
+
+PAGE_LIMIT_BYTES = 8 * 2**20
+"""A page of 200 instances with 32 KiB each and room to spare: Orthanc lists an instance in 1 to 4 KiB. A server that
+ignores `limit` may list a series of 2,000 at once."""
+
+MOST_LISTED = 100_000
+"""Instances of one series that are looked through; the largest series of CT or whole slides have some 10,000."""
+
+LARGE_PAGE_BYTES = 100_000
+"""What is parsed in 2 ms; larger pages are parsed in a thread."""
 
 SINGLE_QUERIES = 10
 """Up to so many instances of a series are asked for one by one: cheaper than paging through what may be thousands."""
@@ -44,7 +57,7 @@ async def find(get: Get, instances: Iterable[Instance]) -> frozenset[str] | Repl
 async def _find_singly(get: Get, path: str, uids: set[str]) -> set[str] | Reply | Interruption:
     found: set[str] = set()
     for uid in sorted(uids):
-        page = _page(await get(path, {"SOPInstanceUID": uid}))
+        page = await _page(await get(path, {"SOPInstanceUID": uid}))
         if not isinstance(page, set):
             return page
         found |= page & {uid}
@@ -55,8 +68,10 @@ async def _find_paged(get: Get, path: str, uids: set[str]) -> set[str] | Reply |
     listed: set[str] = set()
     offset = 0
     while not uids <= listed:
+        if len(listed) > MOST_LISTED:
+            return Interruption(Cause.OVERLONG, body_started=False, detail=f"more than {MOST_LISTED} instances")
         query = {"limit": str(PAGE_INSTANCES), "offset": str(offset)}
-        page = _page(await get(path, query))
+        page = await _page(await get(path, query))
         if not isinstance(page, set):
             return page
         if page <= listed:
@@ -66,16 +81,23 @@ async def _find_paged(get: Get, path: str, uids: set[str]) -> set[str] | Reply |
     return listed & uids
 
 
-def _page(answer: Reply | Interruption) -> set[str] | Reply | Interruption:
+async def _page(answer: Reply | Interruption) -> set[str] | Reply | Interruption:
     """Return the UIDs of one page; 204 and an empty list are both 'no match'."""
     if isinstance(answer, Interruption) or answer.status not in (200, 204, 206):
         return answer
     if answer.status == 204 or not answer.body.strip():
         return set()
     try:
-        items = json.loads(answer.body)
-        if not isinstance(items, list):
-            raise TypeError("expected a list")
-        return {str(item[_SOP_INSTANCE_UID]["Value"][0]).rstrip("\0 ") for item in items if _SOP_INSTANCE_UID in item}
-    except (ValueError, LookupError, TypeError, RecursionError):
+        if len(answer.body) > LARGE_PAGE_BYTES:
+            return await anyio.to_thread.run_sync(_uids, answer.body)
+        return _uids(answer.body)
+    except (ValueError, LookupError, TypeError):
         return Reply(status=406, body=b"the answer to QIDO-RS is not DICOM JSON")
+
+
+def _uids(body: bytes) -> set[str]:
+    """Return the SOP Instance UIDs of a page; ValueError, LookupError or TypeError where it is not DICOM JSON."""
+    items = parse_json(text_of(body))
+    if not isinstance(items, list):
+        raise TypeError("expected a list")
+    return {str(item[_SOP_INSTANCE_UID]["Value"][0]).rstrip("\0 ") for item in items if _SOP_INSTANCE_UID in item}

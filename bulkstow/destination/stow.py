@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, cast
 
@@ -26,7 +27,7 @@ from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.auth import Auth, secrets_of
 from bulkstow.destination.body import Body, Throttle, Whom
 from bulkstow.destination.contents import Contents, Files
-from bulkstow.destination.http import HttpClient, Request
+from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.errors import DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
 from bulkstow.quantities import show_duration
@@ -40,6 +41,10 @@ a spinning disk up to 50), and a spooled body is read once more at disk speed.""
 READING_S = 600.0
 """A disk that gives nothing for so long has gone; a tape library that fetches a file may take minutes. The server's
 clock stands still meanwhile: what the disk keeps back no server can take."""
+
+ANSWER_BYTES_PER_INSTANCE = 4096
+"""An item of a Store Instances Response with UIDs of 64 characters and Google's RetrieveURL has 560 bytes in JSON and
+870 in XML; the rest is for some 15 comments of a server that explains a failure."""
 
 READERS = 8
 """Threads where the caller brings none."""
@@ -121,7 +126,7 @@ class StowDestination:
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
-        return await qido.find(self._get, instances)
+        return await qido.find(partial(self._get, answer_limit_bytes=qido.PAGE_LIMIT_BYTES), instances)
 
     async def probe(self) -> Reply | Interruption:
         """Ask for any study, to see whether anybody answers."""
@@ -141,9 +146,11 @@ class StowDestination:
             case _:
                 return
 
-    async def _get(self, path: str, query: Mapping[str, str]) -> Reply | Interruption:
+    async def _get(
+        self, path: str, query: Mapping[str, str], answer_limit_bytes: int = ERROR_LIMIT_BYTES
+    ) -> Reply | Interruption:
         async def get(login: Mapping[str, str]) -> Reply | Interruption:
-            request = Request("GET", path, {**login, "Accept": ACCEPT}, query)
+            request = Request("GET", path, {**login, "Accept": ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
             with anyio.move_on_after(self._settings.thinking_timeout_s):
                 return await self._http.exchange(request)
             return Interruption(Cause.UNANSWERED, body_started=False)
@@ -199,7 +206,9 @@ class StowDestination:
             if not self._chunked:
                 headers["Content-Length"] = str(body.length_bytes)
             scope.deadline = anyio.current_time() + settings.connect_timeout_s + settings.stall_timeout_s
-            result: Result = await self._http.exchange(Request("POST", "/studies", headers, body=body))
+            answer_limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
+            request = Request("POST", "/studies", headers, body=body, answer_limit_bytes=answer_limit_bytes)
+            result: Result = await self._http.exchange(request)
         if scope.cancelled_caught and waits_for == "disk" and not body.is_taken:
             words = f"cannot be read: the disk has not answered for {show_duration(READING_S)}"
             result = Spoiled(body.under_way, words)

@@ -20,6 +20,7 @@ from bulkstow.errors import LoginRefused, StoreResponseError
 from bulkstow.model import (
     Attempt,
     Batch,
+    Cause,
     Fate,
     Instance,
     Interruption,
@@ -111,7 +112,10 @@ def _settle_interruption(batch: Batch, interruption: Interruption, rules: Rules,
     if is_excused(interruption, outage=outage):
         return Settlement(again=(Later(Send(batch), Delay.BACKOFF),), pressure=Pressure.GONE)
     reason = f"{interruption.cause}{f' ({interruption.detail})' if interruption.detail else ''}"
-    return Settlement(again=after_fault(batch, rules, reason, halve_from=2), pressure=pressure_of(interruption))
+    # An answer may grow with the request: a half of it has nearly the same limit.
+    halve_from = 1 if interruption.cause is Cause.OVERLONG else 2
+    again = after_fault(batch, rules, reason, halve_from=halve_from)
+    return Settlement(again=again, pressure=pressure_of(interruption))
 
 
 def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, admitted: bool) -> Settlement:

@@ -11,9 +11,10 @@ PS3.5 §6.2), are replaced by ***. Other quotations cannot be told from technica
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Iterable, Mapping
+
+from bulkstow.wire.bounded import parse_json
 
 ERROR_TEXT_LENGTH = 160
 """Characters: an error fits beside a path on one line of a report."""
@@ -70,9 +71,8 @@ def error_text(body: bytes) -> str:
         found = _TITLE.search(text)
         return printable(html.unescape(found[1])) if found else ""
     try:
-        # Messages of servers hold raw line feeds, which RFC 8259 §7 forbids.
-        return printable(_complaint(json.loads(text, strict=False)))
-    except (ValueError, RecursionError):
+        return printable(_complaint(parse_json(text)))
+    except ValueError:
         is_cut = len(body) > ERROR_BODY_BYTES and text.startswith(("{", "["))
         return "" if is_cut else printable(text.partition("\n")[0])
 

@@ -25,10 +25,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from defusedxml.ElementTree import ParseError, fromstring
-
 from bulkstow.errors import StoreResponseError
 from bulkstow.model import Referenced, StoreResponse
+from bulkstow.wire.bounded import parse_json, parse_xml
 from bulkstow.wire.server_text import PADDING, is_html, printable, text_of
 
 _RETRIEVE_URL = "00081190"
@@ -82,8 +81,8 @@ def read(body: bytes) -> StoreResponse:
 
     `{}`, `[]` and a module with a RetrieveURL at most are empty answers; a list of modules is read as their sum.
     StoreResponseError: the body is empty, plain text, an HTML page, a JSON scalar, an error document (JSON without
-    any tag, XML of another root), broken or nested too deeply, or has a DTD or a sequence that is no list of items.
-    PS3.18 §10.5.3 and Table I.1-1.
+    any tag, XML of another root), broken, of too many brackets for its length, nested too deeply, or has a DTD or a
+    sequence that is no list of items. PS3.18 §10.5.3 and Table I.1-1.
     """
     datasets = _datasets(text_of(body))
     referenced = [_referenced(item, _WARNING_REASON) for item in _items(datasets, _REFERENCED_SOP_SEQUENCE)]
@@ -116,24 +115,17 @@ def _refusal(found: str) -> StoreResponseError:
 def _datasets(text: str) -> list[_Dataset]:
     if not text:
         raise _refusal("an empty body")
-    if text[0] in "{[":
-        document = _parsed(text)
-        return [_tagged(part) for part in (document if isinstance(document, list) else [document])]
-    if text[0] != "<":
-        raise _refusal("plain text")
-    if is_html(text):
-        raise _refusal("an HTML page")
-    return [_parsed_native(text)]
-
-
-def _parsed(text: str) -> object:
     try:
-        # Messages of servers hold raw line feeds, which RFC 8259 §7 forbids.
-        return json.loads(text, strict=False)
-    except RecursionError:
-        raise _refusal("JSON nested too deeply") from None
+        if text[0] in "{[":
+            document = parse_json(text)
+            return [_tagged(part) for part in (document if isinstance(document, list) else [document])]
+        if text[0] != "<":
+            raise _refusal("plain text")
+        if is_html(text):
+            raise _refusal("an HTML page")
+        return [_parsed_native(text)]
     except ValueError as error:
-        raise _refusal(f"broken JSON: {printable(str(error))}") from None
+        raise _refusal(printable(str(error))) from None
 
 
 def _tagged(part: object) -> _Dataset:
@@ -145,15 +137,13 @@ def _tagged(part: object) -> _Dataset:
 
 
 def _parsed_native(text: str) -> _Dataset:
+    root = parse_xml(text)
+    if not root.tag.endswith("NativeDicomModel"):
+        raise _refusal("XML that is no NativeDicomModel")
     try:
-        root = fromstring(text, forbid_dtd=True, forbid_entities=True, forbid_external=True)
-        if not root.tag.endswith("NativeDicomModel"):
-            raise _refusal("XML that is no NativeDicomModel")
         return _from_native(root)
     except RecursionError:
         raise _refusal("XML nested too deeply") from None
-    except (ParseError, ValueError) as error:
-        raise _refusal(f"broken or forbidden XML: {printable(str(error))}") from None
 
 
 def _from_native(parent: Element) -> _Dataset:

@@ -10,7 +10,7 @@ import pytest
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import NoLogin
-from bulkstow.destination.qido import PAGE_INSTANCES, SINGLE_QUERIES, find
+from bulkstow.destination.qido import LARGE_PAGE_BYTES, MOST_LISTED, PAGE_INSTANCES, SINGLE_QUERIES, find
 from bulkstow.destination.stow import StowDestination
 from bulkstow.model import Candidate, Cause, Header, Instance, Interruption, Reply
 from tests.archives import header
@@ -159,3 +159,39 @@ async def test_reserved_characters_stay_in_their_place() -> None:
             assert await stow.find((odd,)) == frozenset()
     path = "/dicom-web/studies/1.2%3Fx%3D%23%C3%A9/series/3%3B4/instances"
     assert lines == [f"GET {path}?SOPInstanceUID=5%26limit%3D9%23%0D%0A%20%C3%A9 HTTP/1.1"]
+
+
+async def test_a_large_page_is_read_like_a_small_one() -> None:
+    """A page of many attributes, parsed in a thread, proves the same."""
+    wanted = instances(1)
+    item = {
+        "00080018": {"vr": "UI", "Value": uids(wanted)},
+        "00081030": {"vr": "LO", "Value": ["x" * LARGE_PAGE_BYTES]},
+    }
+
+    async def get(path: str, query: Mapping[str, str]) -> Reply:
+        return Reply(200, json.dumps([item]).encode())
+
+    assert await find(get, wanted) == frozenset(uids(wanted))
+
+
+async def test_a_series_without_end_is_given_up() -> None:
+    """A server whose pages bring new UIDs for ever is asked for a bounded number of pages."""
+
+    async def get(path: str, query: Mapping[str, str]) -> Reply:
+        return listing([f"9.{int(query['offset']) + n}" for n in range(10_000)])
+
+    answered = await find(get, instances(SINGLE_QUERIES + 1))
+    assert answered == Interruption(Cause.OVERLONG, body_started=False, detail=f"more than {MOST_LISTED} instances")
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[" + b"{}," * 100_000 + b"{}]"], ids=["deep", "dense"])
+async def test_a_page_that_would_fill_the_memory_is_not_parsed(body: bytes) -> None:
+    """A page of brackets is no DICOM JSON."""
+
+    async def get(path: str, query: Mapping[str, str]) -> Reply:
+        return Reply(200, body)
+
+    answered = await find(get, instances(1))
+    assert isinstance(answered, Reply)
+    assert answered.status == 406

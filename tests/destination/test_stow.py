@@ -17,10 +17,10 @@ import pytest
 import trustme
 
 from bulkstow.config import DestinationSettings
-from bulkstow.destination import http
 from bulkstow.destination.auth import Bearer, Secret, login
-from bulkstow.destination.http import RETRY_AFTER_LIMIT_S, retry_after_s
-from bulkstow.destination.stow import StowDestination
+from bulkstow.destination.http import ERROR_LIMIT_BYTES, RETRY_AFTER_LIMIT_S, retry_after_s
+from bulkstow.destination.qido import PAGE_LIMIT_BYTES
+from bulkstow.destination.stow import ANSWER_BYTES_PER_INSTANCE, StowDestination
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Interruption, Reply, Spent, Spoiled
 from tests.archives import write_batch
@@ -208,17 +208,37 @@ async def test_slow_but_living_peer_is_not_ended(large: Batch) -> None:
         assert await stow.send(large) == Reply(200, STORED)
 
 
-async def test_endless_answer_is_ended(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer is read up to a limit."""
-    monkeypatch.setattr(http, "ANSWER_LIMIT_BYTES", 1000)
+async def test_an_answer_longer_than_its_batch_explains_is_ended(batch: Batch) -> None:
+    """What a request may be answered grows with its instances: to the limit it is read, beyond it is given up."""
+    limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
+    lengths = iter((limit_bytes, limit_bytes + 1))
 
     async def gush(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
-        answer(writer, body=b"x" * 2000)
+        answer(writer, body=b"x" * next(lengths))
 
     async with peer(gush) as url, destination(url) as stow:
-        result = await stow.send(batch)
-    assert result == Interruption(Cause.OVERLONG, body_started=True, detail="more than 1000 bytes")
+        whole, beyond = await stow.send(batch), await stow.send(batch)
+    assert isinstance(whole, Reply)
+    assert len(whole.body) == limit_bytes
+    assert beyond == Interruption(Cause.OVERLONG, body_started=True, detail=f"more than {limit_bytes} bytes")
+
+
+async def test_an_endless_answer_to_a_question_is_ended(batch: Batch) -> None:
+    """A probe is answered in few bytes, a page of QIDO-RS in as many as its instances have."""
+
+    limits = ERROR_LIMIT_BYTES, PAGE_LIMIT_BYTES
+    lengths = iter(limits)
+
+    async def gush(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        answer(writer, body=b"x" * (next(lengths) + 1))
+        await writer.drain()
+
+    async with peer(gush) as url, destination(url) as stow:
+        probed, found = await stow.probe(), await stow.find(batch.instances)
+    details = tuple(f"more than {limit} bytes" for limit in limits)
+    assert (probed, found) == tuple(Interruption(Cause.OVERLONG, body_started=False, detail=d) for d in details)
 
 
 async def test_reset_in_the_body(large: Batch) -> None:

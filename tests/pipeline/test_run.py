@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -15,6 +16,7 @@ from bulkstow.config import UploadSettings
 from bulkstow.errors import DestinationRefused, LedgerError, RunStopped
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Batch, Cause, Fate, Instance, Interruption, Referenced, Reply, Result, Spoiled, StoreResponse
+from bulkstow.pipeline.delivery import LARGE_ANSWER_BYTES
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.batch_size import BatchSize, Sample
 from bulkstow.policy.batching import BatchLimits
@@ -112,6 +114,16 @@ async def test_everything_arrives_once(archive: Path, tmp_path: Path, concurrenc
     assert tally.scan_ended
     assert server.most_in_flight <= concurrency
     assert len(fates(tmp_path / "l.db")) == 60
+
+
+async def test_large_answers_prove_what_small_ones_do(archive: Path, tmp_path: Path) -> None:
+    """An answer that is parsed in a thread stores what it names, and stops the run where it must."""
+    padding = b" " * LARGE_ANSWER_BYTES
+    server = Server(lambda batch, _: replace(stored(batch), body=stored(batch).body + padding))
+    tally = await upload(archive, server, tmp_path / "l.db")
+    assert tally.outcomes == Counter({Fate.STORED: 60})
+    with pytest.raises(DestinationRefused, match="no STOW-RS service"):
+        await upload(archive, Server(lambda _batch, _number: Reply(404, padding)), tmp_path / "other.db")
 
 
 async def test_second_run_sends_nothing(archive: Path, tmp_path: Path) -> None:

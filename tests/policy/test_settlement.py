@@ -690,6 +690,12 @@ INTERRUPTIONS = [
         outage=True,
     ),
     Case(
+        "an answer beyond its limit: in halves it may keep it",
+        batch(2),
+        Interruption(Cause.OVERLONG, body_started=True),
+        [f"send {n} after backoff (1 faults) (may be stored)" for n in (1, 2)],
+    ),
+    Case(
         "spoiled by one file: the others pay nothing",
         batch(3, faults=2),
         Spoiled(instance(2), "it grew"),

@@ -358,7 +358,10 @@ def test_a_stray_byte_in_a_text_does_not_cost_the_answer() -> None:
         (b'{"ReferencedSOPSequence":[]}', "a JSON object without any DICOM tag"),
         (b'["success"]', "a JSON list of something else than objects"),
         (b"[null]", "a JSON list of something else than objects"),
-        (b"[" * 100_000, "JSON nested too deeply"),
+        (b"[          " * 100_000, "JSON nested too deeply"),
+        (b"[" * 100_000, "JSON of too many brackets for its length"),
+        (b'{"00081199":{"Value":[' + b"{}," * 100_000 + b"{}]}}", "JSON of too many brackets for its length"),
+        (b"<NativeDicomModel>" + b"<a/>" * 100_000 + b"</NativeDicomModel>", "XML of too many brackets for its length"),
         (b'{"00081199":' * 100_000, "JSON nested too deeply"),
         (ORTHANC_JSON[:-20], "broken JSON"),
         (b'{"00081197":1' + b"0" * 5000 + b"}", "broken JSON"),
@@ -368,7 +371,10 @@ def test_a_stray_byte_in_a_text_does_not_cost_the_answer() -> None:
         (ORTHANC_XML[:-20], "broken or forbidden XML"),
         (b"<NativeDicomModel>&undefined;</NativeDicomModel>", "broken or forbidden XML"),
         (
-            b"<NativeDicomModel>" + b"<a><Item>" * 50_000 + b"</Item></a>" * 50_000 + b"</NativeDicomModel>",
+            b"<NativeDicomModel>"
+            + b"<a        ><Item      >" * 50_000
+            + b"</Item      ></a       >" * 50_000
+            + b"</NativeDicomModel>",
             "XML nested too deeply",
         ),
     ],

@@ -1,0 +1,46 @@
+"""Documents from a server, JSON and XML, parsed in memory that is bounded by their length.
+
+A parser makes an object of 60 to 230 bytes from three characters such as `{},`. So a document of far more brackets than
+any answer has is refused before it is parsed. How long a document may be is up to the caller.
+"""
+
+from __future__ import annotations
+
+import json
+from xml.etree.ElementTree import Element
+
+from defusedxml.ElementTree import ParseError, fromstring
+
+CHARACTERS_PER_BRACKET = 10
+"""At least, on average over a document. The densest element of DICOM JSON, `"00081197":{"vr":"US","Value":[272]},`, has
+18; of the Native DICOM Model 20. A document at the bound takes 25 bytes of memory a character."""
+
+FREE_BRACKETS = 1000
+"""A short document may be dense: this many objects are no burden."""
+
+
+def parse_json(text: str) -> object:
+    """Return a JSON document; ValueError with the reason where it is broken, too dense or nested too deeply."""
+    _refuse_dense(text, "JSON", "{", "[")
+    try:
+        # Messages of servers hold raw line feeds, which RFC 8259 §7 forbids.
+        return json.loads(text, strict=False)
+    except RecursionError:
+        raise ValueError("JSON nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"broken JSON: {error}") from None
+
+
+def parse_xml(text: str) -> Element:
+    """Return the root of an XML document; ValueError where it is broken, too dense, or has a DTD or an entity."""
+    _refuse_dense(text, "XML", "<")
+    try:
+        root: Element = fromstring(text, forbid_dtd=True, forbid_entities=True, forbid_external=True)
+    except (ParseError, ValueError) as error:
+        raise ValueError(f"broken or forbidden XML: {error}") from None
+    return root
+
+
+def _refuse_dense(text: str, notation: str, *brackets: str) -> None:
+    if sum(map(text.count, brackets)) > FREE_BRACKETS + len(text) // CHARACTERS_PER_BRACKET:
+        raise ValueError(f"{notation} of too many brackets for its length")
