@@ -1,19 +1,26 @@
-"""Media types of a store request and of its answer (PS3.18 §8.7, §10.5).
+"""Media types of requests and of their answers (PS3.18 §8.7, §10.4, §10.5).
 
-Owns what a request must call itself, and which notation is liked best. Refuses to answer: it returns words and names.
+Owns what a store request must call itself, which notation of its answer is liked best, and what an Accept header says
+of an answer that is offered. Refuses to answer: it returns words and names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from bulkstow.errors import MultipartError
 from bulkstow.model import StoreResponse
-from bulkstow.wire.multipart_reader import read_content_type
+from bulkstow.wire.multipart_reader import ContentType, read_content_type
 from bulkstow.wire.store_response import to_json, to_xml
 
 JSON = "application/dicom+json"
 XML = "application/dicom+xml"
+
+JSON_NAMES = (JSON, "application/json")
+"""What clients call DICOM JSON, the right name first."""
 
 NOTATIONS: Mapping[str, Callable[[StoreResponse], bytes]] = {JSON: to_json, "application/json": to_json, XML: to_xml}
 """How an answer is written, by its media type."""
@@ -44,6 +51,55 @@ def notation_for(accept: str) -> str | None:
         if weight > best_weight and media_type in _ACCEPTED:
             best, best_weight = _ACCEPTED[media_type], weight
     return best
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an Accept header says of one kind of answer."""
+
+    is_acceptable: bool
+    transfer_syntaxes: frozenset[str] | None
+    """UIDs in which it may come; None where any will do."""
+
+
+def accepted(accept: str, offered: str, part_type: str = "") -> Accepted:
+    """Return what an Accept header says of the media type `offered`, of a multipart one with the type of its parts.
+
+    The most specific range decides (RFC 9110 §12.5.1); a range that cannot be read is none. Without a header anything
+    is taken (PS3.18 §8.7.5). A range that names no transfer syntax takes the one in which the instance is kept.
+    """
+    matching = [(range_, _closeness(range_, offered, part_type)) for range_ in _ranges(accept)]
+    closest = max((closeness for _, closeness in matching), default=0)
+    taken = [
+        range_
+        for range_, closeness in matching
+        if closeness and closeness == closest and _weight(f"q={range_.parameters.get('q', '1')}") > 0
+    ]
+    named = [range_.parameters.get("transfer-syntax", "*") for range_ in taken]
+    return Accepted(bool(taken), None if "*" in named else frozenset(named))
+
+
+def _ranges(accept: str) -> Iterator[ContentType]:
+    for entry in _ENTRY.findall(accept) if accept.strip() else ["*/*"]:
+        with suppress(MultipartError):
+            yield read_content_type(entry)
+
+
+def _closeness(range_: ContentType, offered: str, part_type: str) -> int:
+    """Return how closely a range names what is offered, 0 where it does not."""
+    wanted_part = range_.parameters.get("type", "").lower()
+    by_type = _matches(range_.media_type, offered)
+    by_part = _matches(wanted_part, part_type) if part_type and wanted_part else 1
+    return 4 * by_type + by_part + bool(wanted_part) if by_type and by_part else 0
+
+
+def _matches(range_: str, media_type: str) -> int:
+    """Return 3 for the same type, 2 for its main type with any subtype, 1 for any type, 0 for another."""
+    return {media_type: 3, f"{media_type.partition('/')[0]}/*": 2, "*/*": 1}.get(range_, 0)
+
+
+_ENTRY = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+"""A range of an Accept header: a comma in quotes is part of it."""
 
 
 def _weight(parameter: str) -> float:

@@ -21,7 +21,7 @@ from yarl import URL
 
 from bulkstow.errors import MultipartError
 from bulkstow.model import Header, StoreResponse
-from bulkstow.server import media, query, retrieve, store
+from bulkstow.server import media, query, retrieve, store, urls
 from bulkstow.server.catalogue import is_uid
 from bulkstow.server.doorman import Doorman
 from bulkstow.server.login import Login
@@ -126,7 +126,7 @@ class Origin:
             f"{series}/instances",
         ):
             router.add_get(self.root + path, self._search)
-        router.add_get(f"{self.root}{series}/instances/{{instance}}", self._retrieve, allow_head=False)
+        router.add_routes(retrieve.routes(self.root, self.storage))
         router.add_delete(self.root + study, self._delete)
         return application
 
@@ -197,24 +197,13 @@ class Origin:
         headers = {"Content-Type": "application/dicom+json"} | (more if page.more else {})
         return web.Response(body=json.dumps(page.items, separators=(",", ":")).encode("ascii"), headers=headers)
 
-    async def _retrieve(self, request: web.Request) -> web.StreamResponse:
-        if not retrieve.is_acceptable(request.headers.get("Accept", "")):
-            return _complaint(406, 'an instance is sent as multipart/related; type="application/dicom"')
-        found = query.instance(self.storage.catalogue, request.match_info)
-        path = self.storage.path(found) if found else None
-        try:
-            return await retrieve.send_file(request, path) if path else _complaint(404, "no such instance")
-        except FileNotFoundError:
-            # Deleted since it was found.
-            return _complaint(404, "no such instance")
-
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         if await self.storage.remove_study(request.match_info["study"]):
             return web.Response(status=204)
         return _complaint(404, "no such study")
 
     def _studies_url(self, request: web.Request) -> str:
-        return str(request.url.with_path(f"{self.root}/studies"))
+        return urls.absolute(request, f"{self.root}/studies")
 
 
 ORIGIN = web.AppKey("ORIGIN", Origin)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bulkstow.model import Header
 from bulkstow.server.catalogue import Catalogue, Held
 
 PAGE_SIZE = 1000
@@ -56,12 +55,6 @@ def search(
     depth = _DEPTHS[level]
     rows = list(dict.fromkeys(_uids_of(held)[:depth] for held in _matching(catalogue, **wanted)))
     return Page([_item(catalogue, row, studies_url) for row in rows[first:last]], more=last < len(rows))
-
-
-def instance(catalogue: Catalogue, path: Mapping[str, str]) -> Header | None:
-    """Return the instance that a resource's `study`, `series` and `instance` name, None where they do not name one."""
-    held = catalogue.find(path["instance"])
-    return held.header if held and _uids_of(held) == (path["study"], path["series"], path["instance"]) else None
 
 
 def _matching(catalogue: Catalogue, study: _Uids, series: _Uids, instance: _Uids) -> Iterator[Held]:

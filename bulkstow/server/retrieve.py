@@ -1,47 +1,173 @@
-"""WADO-RS: an instance as it was stored, byte for byte.
+"""WADO-RS: studies, series and instances as they were stored, byte for byte; their metadata, frames and bulk data.
 
-Owns the streaming of one file as multipart/related (PS3.18 §10.4). Refuses to transcode: whatever transfer syntax is
-asked for, what is held is what is sent.
+Owns which instances a resource has, and the answers of HTTP (PS3.18 §10.4). Refuses to transcode: an instance is sent
+in the transfer syntax in which it is kept, and to a client that takes only others, it is not sent.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-import aiofiles
 from aiohttp import web
+from anyio import to_thread
 
-from bulkstow.wire.multipart import BOUNDARY_LENGTH, body_length, closing, content_type, part_head
+from bulkstow.errors import HeadError
+from bulkstow.model import Header
+from bulkstow.server import media, message, metadata, urls
+from bulkstow.server.frames import frames
+from bulkstow.server.message import FilePart, Part
+from bulkstow.server.storage import Storage
+from bulkstow.wire.multipart import DICOM
 
-_READ_BYTES = 1024 * 1024
-_ACCEPTABLE = ("multipart/related", "multipart/*", "*/*")
+T = TypeVar("T")
+
+MULTIPART = "multipart/related"
+OCTETS = "application/octet-stream"
+
+
+def routes(root: str, storage: Storage) -> list[web.RouteDef]:
+    """Return the routes of a storage's instances below the DICOMweb root."""
+    retrieval = _Retrieval(root, storage)
+    study = f"{root}/studies/{{study}}"
+    series = f"{study}/series/{{series}}"
+    instance = f"{series}/instances/{{instance}}"
+    return [
+        *(web.get(path, retrieval.files, allow_head=False) for path in (study, series, instance)),
+        *(web.get(f"{path}/metadata", retrieval.metadata, allow_head=False) for path in (study, series, instance)),
+        web.get(f"{instance}/frames/{{frames}}", retrieval.frames, allow_head=False),
+        web.get(f"{instance}/bulkdata/{{bulk:.+}}", retrieval.bulk_data, allow_head=False),
+    ]
 
 
 def is_acceptable(accept: str) -> bool:
     """Tell whether this Accept header, where there is one, leaves room for Part 10 files (PS3.18 §8.7.3)."""
-    ranges = accept.lower().split(",")
-    return not accept or any(
-        media.strip().startswith(_ACCEPTABLE) and ("type=" not in media or "application/dicom" in media)
-        for media in ranges
-    )
+    return media.accepted(accept, MULTIPART, DICOM).is_acceptable
 
 
-async def send_file(request: web.Request, path: Path) -> web.StreamResponse:
-    """Answer with the file, its exact length announced; FileNotFoundError where there is none.
+class _Retrieval:
+    def __init__(self, root: str, storage: Storage) -> None:
+        self._root = root
+        self._storage = storage
 
-    A file that falls short while it is sent breaks the connection: the length keeps the client from taking it as whole.
-    """
-    boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
-    async with aiofiles.open(path, "rb") as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        response = web.StreamResponse(headers={"Content-Type": content_type(boundary)})
-        response.content_length = body_length(boundary, [size_bytes])
+    async def files(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the files of all instances of the resource."""
+        accepted = media.accepted(_accept(request), MULTIPART, DICOM)
+        if not accepted.is_acceptable:
+            return _complaint(406, f'instances are sent as multipart/related; type="{DICOM}"')
+        found = self._found(request)
+        if not found:
+            return _nothing()
+        try:
+            parts = await to_thread.run_sync(_whole_files, [path for _, path in found])
+            kept = await to_thread.run_sync(_transfer_syntaxes, found) if accepted.transfer_syntaxes else set()
+        except FileNotFoundError:
+            return _nothing()  # deleted since it was found
+        except HeadError as error:
+            return _complaint(500, str(error))
+        if accepted.transfer_syntaxes and not kept <= accepted.transfer_syntaxes:
+            return _complaint(406, f"there are instances in {', '.join(sorted(kept))}, and none is transcoded")
+        return await message.send(request, DICOM, parts)
+
+    async def metadata(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the metadata of all instances of the resource, one after the other, as a JSON list."""
+        notation = next((name for name in media.JSON_NAMES if media.accepted(_accept(request), name).is_acceptable), "")
+        if not notation:
+            return _complaint(406, f"metadata is sent as {media.JSON}")
+        found = self._found(request)
+        if not found:
+            return _nothing()
+        documents = self._documents(request, found)
+        try:
+            first = await anext(documents)
+        except FileNotFoundError:
+            return _nothing()
+        except HeadError as error:
+            return _complaint(500, str(error))
+        response = web.StreamResponse(headers={"Content-Type": notation})
         await response.prepare(request)
-        await response.write(part_head(boundary, size_bytes, first=True))
-        while piece := await file.read(_READ_BYTES):
-            await response.write(piece)
-    await response.write(closing(boundary))
-    await response.write_eof()
-    return response
+        await response.write(b"[" + first)
+        try:
+            async for document in documents:
+                await response.write(b"," + document)
+        except (OSError, HeadError):
+            message.break_off(request)
+            return response
+        await response.write(b"]")
+        await response.write_eof()
+        return response
+
+    async def frames(self, request: web.Request) -> web.StreamResponse:
+        """Answer with frames of an instance, in the order in which they are asked for."""
+        if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", request.match_info["frames"]):
+            return _complaint(400, "frames are numbers from 1, with commas between them")
+        numbers = [int(number) for number in request.match_info["frames"].split(",")]
+        found = await self._read(request, lambda path: frames(path, numbers))
+        if isinstance(found, web.Response):
+            return found
+        part_type, parts = found
+        if not media.accepted(_accept(request), MULTIPART, part_type).is_acceptable:
+            return _complaint(406, f'its frames are sent as multipart/related; type="{part_type}"')
+        return await message.send(request, part_type, parts)
+
+    async def bulk_data(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the value to which a BulkDataURI of the metadata leads."""
+        place = request.match_info["bulk"]
+        if not metadata.BULK_PATH.fullmatch(place):
+            return _nothing()
+        if not media.accepted(_accept(request), MULTIPART, OCTETS).is_acceptable:
+            return _complaint(406, f'bulk data is sent as multipart/related; type="{OCTETS}"')
+        found: Part | web.Response = await self._read(request, lambda path: metadata.bulk_data(path, place))
+        if isinstance(found, web.Response):
+            return found
+        return await message.send(request, OCTETS, [found])
+
+    async def _read(self, request: web.Request, read: Callable[[Path], T | None]) -> T | web.Response:
+        """Return what is read from the file of the one instance, or the answer where there is nothing to read."""
+        found = self._found(request)
+        try:
+            value = await to_thread.run_sync(read, found[0][1]) if found else None
+        except FileNotFoundError:
+            return _nothing()
+        except HeadError as error:
+            return _complaint(500, str(error))
+        return _nothing() if value is None else value
+
+    def _found(self, request: web.Request) -> list[tuple[Header, Path]]:
+        """Return the instances of a resource with their files; a URL's UIDs are looked up, and never part of a path."""
+        named = request.match_info
+        catalogue = self._storage.catalogue
+        held = [catalogue.find(named["instance"])] if "instance" in named else catalogue.instances(named["study"])
+        headers = [one.header for one in held if one is not None and one.header.study_uid == named["study"]]
+        if "series" in named:
+            headers = [header for header in headers if header.series_uid == named["series"]]
+        return [(header, path) for header in headers if (path := self._storage.path(header)) is not None]
+
+    async def _documents(self, request: web.Request, found: Sequence[tuple[Header, Path]]) -> AsyncIterator[bytes]:
+        for header, path in found:
+            place = f"{header.study_uid}/series/{header.series_uid}/instances/{header.sop_instance_uid}"
+            url = urls.absolute(request, f"{self._root}/studies/{place}")
+            yield await to_thread.run_sync(metadata.document, path, url)
+
+
+def _whole_files(paths: Sequence[Path]) -> list[FilePart]:
+    return [FilePart(path, path.stat().st_size) for path in paths]
+
+
+def _transfer_syntaxes(found: Sequence[tuple[Header, Path]]) -> set[str]:
+    """Return the transfer syntaxes of instances; of those that an earlier process stored the file tells."""
+    return {header.transfer_syntax_uid or metadata.transfer_syntax(path) for header, path in found}
+
+
+def _accept(request: web.Request) -> str:
+    return ",".join(request.headers.getall("Accept", []))
+
+
+def _nothing() -> web.Response:
+    return _complaint(404, "nothing is kept here")
+
+
+def _complaint(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=f"{text}\n")

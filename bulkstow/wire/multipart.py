@@ -17,22 +17,24 @@ PART_OVERHEAD_BYTES = 128
 """The most that framing adds to an instance: delimiter, two headers and a length of 20 digits are 124 bytes."""
 
 
-def content_type(boundary: str, *, quoted: bool = False) -> str:
-    """Return the request's Content-Type; `type` is quoted as it holds a slash, the boundary only on demand."""
+DICOM = "application/dicom"
+"""Media type of a Part 10 file (PS3.18 §8.7.3)."""
+
+
+def content_type(boundary: str, *, quoted: bool = False, part_type: str = DICOM) -> str:
+    """Return the Content-Type of a body; `type` is quoted as it holds a slash, the boundary only on demand."""
     shown = f'"{boundary}"' if quoted else boundary
-    return f'multipart/related; type="application/dicom"; boundary={shown}'
+    return f'multipart/related; type="{part_type}"; boundary={shown}'
 
 
-def part_head(boundary: str, size_bytes: int, *, first: bool) -> bytes:
+def part_head(boundary: str, size_bytes: int, *, first: bool, part_type: str = DICOM) -> bytes:
     """Return what precedes an instance of `size_bytes`: delimiter, headers, empty line.
 
     The CRLF before a delimiter belongs to it (RFC 2046 §5.1.1); the first has no body before it, and needs none.
     The part's Content-Length is what keeps Orthanc from looking for the boundary inside pixel data.
     """
     lead = "" if first else "\r\n"
-    return (f"{lead}--{boundary}\r\nContent-Type: application/dicom\r\nContent-Length: {size_bytes}\r\n\r\n").encode(
-        "ascii"
-    )
+    return (f"{lead}--{boundary}\r\nContent-Type: {part_type}\r\nContent-Length: {size_bytes}\r\n\r\n").encode("ascii")
 
 
 def closing(boundary: str) -> bytes:
@@ -40,11 +42,11 @@ def closing(boundary: str) -> bytes:
     return f"\r\n--{boundary}--\r\n".encode("ascii")
 
 
-def body_length(boundary: str, sizes_bytes: Iterable[int]) -> int:
+def body_length(boundary: str, sizes_bytes: Iterable[int], *, part_type: str = DICOM) -> int:
     """Return the exact length in bytes of a body with instances of these sizes."""
     total = len(closing(boundary))
     first = True
     for size_bytes in sizes_bytes:
-        total += len(part_head(boundary, size_bytes, first=first)) + size_bytes
+        total += len(part_head(boundary, size_bytes, first=first, part_type=part_type)) + size_bytes
         first = False
     return total

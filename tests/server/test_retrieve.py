@@ -1,12 +1,17 @@
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientPayloadError, ClientResponse, ClientSession, ServerDisconnectedError
+from yarl import URL
 
+from bulkstow.server import message
+from bulkstow.server.message import FilePart
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.retrieve import is_acceptable
-from bulkstow.server.storage import DiscardStorage
-from tests.server.samples import INSTANCE, SERIES, STUDY, files_below, part10, single_part, store
+from bulkstow.server.storage import DirectoryStorage, DiscardStorage
+from bulkstow.wire.multipart_reader import MultipartReader, PartBegin, PartData, boundary_of
+from tests.server.samples import EXPLICIT_LITTLE, INSTANCE, SERIES, STUDY, files_below, part10, single_part, store
 
 pytestmark = pytest.mark.anyio
 
@@ -58,9 +63,149 @@ async def test_a_file_that_is_gone_is_404(session: ClientSession, url: str, tmp_
         assert response.status == 404
 
 
+SECOND = part10("1.2.10.1.2")
+OTHER_SERIES = part10("1.2.10.2.1", series="1.2.10.2", pixels=bytes(3 * 1024 * 1024))
+
+
+async def parts_of(response: ClientResponse) -> list[tuple[dict[str, str], bytes]]:
+    """Return the headers and the content of each part of a multipart answer."""
+    reader = MultipartReader(boundary_of(response.headers["Content-Type"]))
+    found: list[tuple[dict[str, str], bytes]] = []
+    for event in reader.feed(await response.read()):
+        match event:
+            case PartBegin(headers=headers):
+                found.append((dict(headers), b""))
+            case PartData(data=data):
+                found[-1] = (found[-1][0], found[-1][1] + data)
+            case _:
+                pass
+    reader.finish()
+    return found
+
+
+async def test_a_series_and_a_study_come_instance_by_instance(session: ClientSession, url: str) -> None:
+    """Each part is one file with its type and its length; the whole has the length that was announced."""
+    await store(session, url, part10(), SECOND, OTHER_SERIES)
+    for path, files in (
+        (f"studies/{STUDY}", [part10(), SECOND, OTHER_SERIES]),
+        (f"studies/{STUDY}/series/{SERIES}", [part10(), SECOND]),
+        (f"studies/{STUDY}/series/1.2.10.2", [OTHER_SERIES]),
+    ):
+        async with session.get(f"{url}/{path}") as response:
+            assert response.status == 200
+            assert response.headers["Content-Type"].startswith('multipart/related; type="application/dicom"; boundary=')
+            assert response.content_length == len(await response.read())
+            assert await parts_of(response) == [
+                ({"content-type": "application/dicom", "content-length": str(len(file))}, file) for file in files
+            ]
+
+
+@pytest.mark.parametrize("below", ["", "/metadata"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "studies/1.2.99",
+        f"studies/{STUDY}/series/1.2.99",
+        f"studies/1.2.99/series/{SERIES}",
+        f"studies/{STUDY}/series/{SERIES}/instances/1.2.99",
+        f"studies/{STUDY}/series/1.2.10.2/instances/{INSTANCE}",
+        "studies/..%2F..%2Fetc",
+        "studies/..",
+        "studies/%00",
+        f"studies/{STUDY}/series/..%2F..%2F..",
+        f"studies/{STUDY}/series/{SERIES}/instances/..%2F{INSTANCE}",
+    ],
+)
+async def test_what_is_not_there_is_404(session: ClientSession, url: str, path: str, below: str) -> None:
+    """No resource but those of instances that are held, whatever a URL spells."""
+    await store(session, url, part10())
+    async with session.get(URL(f"{url}/{path}{below}", encoded=True)) as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ('multipart/related; type="application/dicom"', 200),
+        ('multipart/related; type="application/dicom"; transfer-syntax=*', 200),
+        (f'multipart/related; type="application/dicom"; transfer-syntax={EXPLICIT_LITTLE}', 200),
+        ('multipart/related; type="application/dicom"; transfer-syntax="1.2.840.10008.1.2.4.50"', 406),
+        (
+            f"multipart/related; transfer-syntax=1.2.840.10008.1.2.4.50, */*; transfer-syntax={EXPLICIT_LITTLE}",
+            406,
+        ),
+        (
+            f"multipart/related; transfer-syntax=1.2.3, multipart/related; transfer-syntax={EXPLICIT_LITTLE}",
+            200,
+        ),
+        ("application/dicom+json", 406),
+    ],
+)
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_none_is_transcoded(
+    session: ClientSession, storage: DirectoryStorage, tmp_path: Path, accept: str, status: int, is_new: bool
+) -> None:
+    """Whoever takes only other transfer syntaxes gets 406, of what another process stored, too."""
+    async with serving(Origin(storage)) as url:
+        await store(session, url, part10(), SECOND)
+    later = Origin(storage if is_new else DirectoryStorage(tmp_path / "root"))
+    async with (
+        serving(later) as url,
+        session.get(f"{url}/studies/{STUDY}", headers={"Accept": accept}) as response,
+    ):
+        assert response.status == status
+
+
+async def test_a_file_that_falls_short_breaks_the_connection(
+    session: ClientSession, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was announced is not there: the client must not wait for it, nor take the next answer for it."""
+
+    async def begin(_part: object, _boundary: str, _type: str, *, first: bool) -> AsyncIterator[bytes]:
+        yield b"some of it"
+        raise EOFError
+
+    await store(session, url, part10())
+    monkeypatch.setattr(message, "_part", begin)
+    with pytest.raises((ClientPayloadError, ServerDisconnectedError)):
+        async with session.get(f"{url}/{RESOURCE}") as response:
+            await response.read()
+
+
+async def test_a_file_that_shrank_is_no_whole_part(tmp_path: Path) -> None:
+    """Its part ends with EOFError; one that grew ends where it ended when it was announced."""
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    with pytest.raises(EOFError):
+        [piece async for piece in message._part(FilePart(path, 6), "b", "t/t", first=True)]
+    pieces = [piece async for piece in message._part(FilePart(path, 2, offset_bytes=1), "b", "t/t", first=True)]
+    assert pieces == [b"--b\r\nContent-Type: t/t\r\nContent-Length: 2\r\n\r\n", b"23"]
+
+
+async def test_a_large_file_is_held_piece_by_piece(tmp_path: Path) -> None:
+    """However large the instance, no more than one piece is in memory."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(3 * message.READ_BYTES + 1))
+    pieces = [
+        piece async for piece in message._part(FilePart(path, 3 * message.READ_BYTES + 1), "b", "t/t", first=True)
+    ]
+    assert [len(piece) for piece in pieces[1:]] == [message.READ_BYTES] * 3 + [1]
+
+
 @pytest.mark.parametrize(
     ("accept", "acceptable"),
     [
+        ("*/*;q=0.1", True),
+        ("multipart/*", True),
+        ('multipart/related; type="*/*"', True),
+        ("multipart/related; type=application/*", True),
+        ("image/jpeg, */*", True),
+        ('multipart/related; type="application/dicom";q=0, */*', False),
+        ("*/*;q=0", False),
+        ('multipart/related; x="a,b"; type="application/dicom"', True),
+        ('multipart/related; type="application/dicom+json"', False),
+        ("multipart/form-data", False),
+        (";;;", False),
         ("", True),
         ("*/*", True),
         ("multipart/related", True),
