@@ -6,6 +6,7 @@ Precedence: a flag, then `BULKSTOW_…` in the environment, then the file of `--
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from bulkstow.cli import INTERRUPTED
+from bulkstow.cli.origins import PREFIX, Origins
 from bulkstow.cli.process import hand_over_interrupts
-from bulkstow.cli.streams import ReaderLeft
 from bulkstow.errors import BulkstowError, ConfigurationError, RunStopped
 
 
@@ -68,13 +69,19 @@ def _with_config(
     config
         TOML file with settings: a table for each command, keys as the flags; see config.example.toml.
     """
-    sources: list[Any] = [cyclopts.config.Env("BULKSTOW_", command=False)]
+    sources: list[Any] = [cyclopts.config.Env(PREFIX, command=False)]
     if config is not None:
         sources.append(cyclopts.config.Dict(_read_config(config), source=str(config)))
-    app.config = sources
-    command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
-    hand_over_interrupts()
-    return command(*bound.args, **bound.kwargs)
+    origins = Origins(app, os.environ)
+    app.config = [origins.enter, *sources, origins.leave]
+    try:
+        command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        hand_over_interrupts()
+        return command(*bound.args, **bound.kwargs)
+    except cyclopts.CycloptsError as error:
+        return _complain(origins.explained(error), ConfigurationError.exit_status)
+    except BulkstowError as error:
+        return _complain(origins.as_written(str(error)), error.exit_status)
 
 
 def status(arguments: Sequence[str]) -> int:
@@ -85,8 +92,6 @@ def status(arguments: Sequence[str]) -> int:
         return result if isinstance(result, int) else 0
     except cyclopts.CycloptsError as error:
         return _complain(str(error).replace("\n", " "), ConfigurationError.exit_status)
-    except ReaderLeft as left:
-        return left.exit_status
     except BulkstowError as error:
         return _complain(str(error), error.exit_status)
     except KeyboardInterrupt:
@@ -97,7 +102,8 @@ def status(arguments: Sequence[str]) -> int:
 
 
 def _complain(text: str, exit_status: int) -> int:
-    print(f"bulkstow: {text}", file=sys.stderr)
+    if exit_status:
+        print(f"bulkstow: {text}", file=sys.stderr)
     return exit_status
 
 

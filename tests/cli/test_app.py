@@ -32,7 +32,7 @@ from bulkstow.ledger import Ledger
 from bulkstow.quantities import Hours, Span, Timetable
 from bulkstow.server.login import Login
 from tests.archives import write_instance
-from tests.cli.command import PATIENCE_S, call, names_in, nobody, served
+from tests.cli.command import PATIENCE_S, Ended, call, names_in, nobody, served
 
 URL = "http://pacs.example/dicom-web"
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -137,11 +137,16 @@ WRONG_USES = [
     (f"{UPLOAD} --config c.toml", "[uplaod]", 2, "c.toml: no command is called 'uplaod'; did you mean [upload]?"),
     (f"{UPLOAD} --config c.toml", "url = 'x'", 2, "no command is called 'url'; expected a table of upload, report"),
     (f"{UPLOAD} --config c.toml", "upload = 3", 2, 'key [upload] in "c.toml" must be a mapping'),
-    (f"{UPLOAD} --config c.toml", "[upload]\nretris = 3", 2, '"[retris]" from c.toml. Did you mean --retries?'),
-    (f"{UPLOAD} --config c.toml", "[upload]\nretries = 'x'", 2, "[retries]: 'x' is not a whole number"),
-    (f"{UPLOAD} --config c.toml", "[upload]\nretries = 1.5", 2, "[retries]: '1.5' is not a whole number"),
+    (
+        f"{UPLOAD} --config c.toml",
+        "[upload]\nretris = 3",
+        2,
+        'c.toml: no setting "retris" in [upload]; did you mean "retries"?',
+    ),
+    (f"{UPLOAD} --config c.toml", "[upload]\nretries = 'x'", 2, "c.toml [upload] retries: 'x' is not a whole number"),
+    (f"{UPLOAD} --config c.toml", "[upload]\nretries = 1.5", 2, "c.toml [upload] retries: '1.5' is not a whole number"),
     (f"{UPLOAD} --config c.toml", "[upload]\nretries = [1, 2]", 2, 'unable to convert "[1, 2]" into int'),
-    (f"{UPLOAD} --config c.toml", "[upload]\ninsecure = 'so'", 2, '[insecure] from c.toml: unable to convert "so"'),
+    (f"{UPLOAD} --config c.toml", "[upload]\ninsecure = 'so'", 2, 'c.toml [upload] insecure: unable to convert "so"'),
     ("report", "", 2, "--ledger requires an argument"),
     ("report gone.db", "", 3, "no ledger at gone.db: give the file that `bulkstow upload --ledger` wrote"),
     ("report other.db", "", 3, "other.db is a database, but not bulkstow's ledger"),
@@ -406,6 +411,93 @@ def test_a_flag_before_the_environment_before_the_file(
     monkeypatch.setenv(variable, other)
     assert found() == from_file
     assert found(*as_flags(flag, text)) == value
+
+
+MISTAKES = [
+    # flag, what is written, what the message says of a flag, of a variable and of a key
+    ("per-study", "0", "{}: expected more than 0"),
+    ("retries", "-1", "{}: expected 0 or more"),
+    ("concurrency", "9-2", "{}: expected the smaller number first"),
+    ("summary", "gone/s", "{}: cannot be written (no such directory)"),
+    ("bearer-file", "gone", "{}: cannot be read (No such file or directory)"),
+    ("batch-bytes", "all", "Invalid value for {}: 'all' is not a size"),
+    ("stall-timeout", "soon", "Invalid value for {}: 'soon' is not a time"),
+]
+
+
+@pytest.mark.usefixtures("things")
+@pytest.mark.parametrize("place", ["flag", "environment", "file"])
+@pytest.mark.parametrize(("flag", "text", "says"), MISTAKES, ids=[flag for flag, *_ in MISTAKES])
+def test_a_mistake_is_named_as_it_was_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str, flag: str, text: str, says: str
+) -> None:
+    """A flag by its name, a variable with its value, a key with its file and table: whoever finds the mistake."""
+    words = ["upload", "archive", "--url", URL, "--progress", "none"]
+    is_converted = "Invalid" in says
+    match place:
+        case "flag":
+            words += [f"--{flag}", text]
+            name = f"--{flag}" if is_converted else f"--{flag} {text}"
+        case "environment":
+            monkeypatch.setenv(variable := f"BULKSTOW_{flag.upper().replace('-', '_')}", text)
+            name = f"{variable}={text}"
+        case _:
+            Path("c.toml").write_text(f"[upload]\n{flag} = '{text}'\n")
+            words += ["--config", "c.toml"]
+            name = f"c.toml [upload] {flag}" if is_converted else f"c.toml [upload] {flag} = {text}"
+    ended = call(capsys, *words)
+    assert ended.status == 2
+    assert ended.err.startswith(f"bulkstow: {says.format(name)}")
+
+
+@pytest.mark.usefixtures("things")
+def test_only_what_was_not_a_flag_is_renamed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several settings in a message each is named as it was written; no secret is shown, no command changed."""
+    words = ["upload", "archive", "--url", URL, "--bearer-file", "words"]
+    monkeypatch.setenv("BULKSTOW_USER", "ada")
+    assert "BULKSTOW_USER, --bearer-file and --bearer-command: one login" in call(capsys, *words).err
+    monkeypatch.setenv("BULKSTOW_HEADER", "s3cret")
+    ended = call(capsys, "upload", "archive", "--url", URL)
+    assert ended.err == "bulkstow: BULKSTOW_HEADER number 1: expected 'Name: value' on one line\n"
+    monkeypatch.setenv("BULKSTOW_LEDGER", "gone.db")
+    assert "give the file that `bulkstow upload --ledger` wrote" in call(capsys, "report").err
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("BULKSTOW_BANDWITH", "did you mean BULKSTOW_BANDWIDTH?"),
+        ("BULKSTOW_PASSWROD", "did you mean BULKSTOW_PASSWORD?"),
+        ("BULKSTOW_bandwidth", "did you mean BULKSTOW_BANDWIDTH?"),
+        ("BULKSTOW_NO_INSECURE", "did you mean BULKSTOW_INSECURE?"),
+        ("BULKSTOW_CONECTIONS", "did you mean BULKSTOW_CONNECTIONS?"),
+        ("BULKSTOW_XYZZY", "`bulkstow COMMAND --help` lists the settings"),
+    ],
+)
+@pytest.mark.parametrize("words", [("upload", "archive", "--url", URL), ("report", "l.db")], ids=["upload", "report"])
+def test_a_variable_that_is_no_setting_is_an_error(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    variable: str,
+    hint: str,
+) -> None:
+    """A mistyped limit would be none: status 2 with a suggestion, and nothing is done."""
+    monkeypatch.setenv(variable, "5MB/s")
+    ended = call(capsys, *words)
+    assert ended == Ended(2, "", f"bulkstow: the variable {variable} in the environment is no setting; {hint}\n")
+
+
+def test_a_variable_of_another_command_is_let_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: Wanted
+) -> None:
+    """One environment serves all commands."""
+    for name in ("PORT", "CONNECTIONS", "OUTCOME", "PASSWORD", "INSTANCES"):
+        monkeypatch.setenv(f"BULKSTOW_{name}", "1")
+    assert call(capsys, "upload", "archive", "--url", URL).err == ""
+    assert upload_values(wanted.job) == upload_defaults() | {"url": URL}
 
 
 def test_a_switch_can_be_turned_off_again(

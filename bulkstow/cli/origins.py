@@ -1,0 +1,140 @@
+"""Where each setting's value comes from, and messages that name it as the user wrote it.
+
+The settings' own messages name flags, as settings know nothing of variables and files. Here `--retries -1: …` becomes
+`BULKSTOW_RETRIES=-1: …` or `c.toml [upload] retries = -1: …` where the value was found there. A variable with our
+prefix that no command knows is an error, as a mistyped limit would otherwise be no limit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_origin
+
+from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Token, UnknownOptionError
+
+from bulkstow.errors import ConfigurationError
+
+PREFIX = "BULKSTOW_"
+"""Of every variable that is a setting."""
+
+NO_SETTINGS = frozenset({"BULKSTOW_CONFIG", "BULKSTOW_PASSWORD", "BULKSTOW_BEARER"})
+"""Variables that are read elsewhere: the settings' file, and secrets, which are no settings."""
+
+OF_THE_TESTS = "BULKSTOW_REQUIRE_"
+"""Prefix of what our tests insist on; they run commands in their own environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """How the user wrote a setting, and what stands between that and its value."""
+
+    name: str
+    equals: str
+
+
+class Origins:
+    """Remembers where values come from: `enter` and `leave` stand around the sources in `App.config`."""
+
+    def __init__(self, root: App, environment: Mapping[str, str]) -> None:
+        self._root = root
+        self._environment = environment
+        self._by_flag: dict[str, _Origin] = {}
+        self._table = ""
+
+    def enter(self, _app: App, commands: tuple[str, ...], _arguments: ArgumentCollection) -> None:
+        """Take the command, before any source is read: its name is that of its table in the file."""
+        self._table = ".".join(commands)
+
+    def leave(self, _app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        """Take the command's arguments, when all sources have been read.
+
+        Raises ConfigurationError for a variable that is no setting.
+        """
+        self._by_flag = dict(self._found(arguments))
+        self._check_variables(arguments)
+
+    def as_written(self, text: str) -> str:
+        """Return a message with each flag that was not given as one replaced by what the user wrote."""
+        parts = text.split("`")  # a command between backticks is to be typed as it stands
+        return "`".join(part if number % 2 else self._renamed(part) for number, part in enumerate(parts))
+
+    def explained(self, error: CycloptsError) -> str:
+        """Return what is wrong with the command line, a variable or the file, in one line."""
+        if isinstance(error, UnknownOptionError) and _is_of_file(error.token):
+            return self._unknown_key(error.token, _flags(error.argument_collection))
+        if isinstance(error, CoercionError) and error.token is not None and (origin := self._origin(error.token)):
+            has_value = origin.equals == "=" and get_origin(error.target_type) is not Literal
+            keyword = f"{origin.name}={error.token.value}" if has_value else origin.name
+            error.token = error.token.evolve(keyword=keyword, source="cli")
+        return str(error).replace("\n", " ")
+
+    def _renamed(self, text: str) -> str:
+        for flag, origin in self._by_flag.items():
+            with_value = re.split(rf"(?<![\w-]){flag} (?=\S+: )", text, maxsplit=1)
+            text = (origin.name + origin.equals).join(with_value)
+            text = origin.name.join(re.split(rf"(?<![\w-]){flag}(?![\w-])", text))
+        return text
+
+    def _found(self, arguments: ArgumentCollection) -> Iterator[tuple[str, _Origin]]:
+        for argument in arguments:
+            for token in argument.tokens:
+                if origin := self._origin(token):
+                    yield from ((name, origin) for name in argument.names if name.startswith("--"))
+
+    def _origin(self, token: Token) -> _Origin | None:
+        """Return how the user wrote it; None for a flag."""
+        if token.source == "env" and token.keyword:
+            return _Origin(token.keyword, "=")
+        if _is_of_file(token):
+            return _Origin(f"{token.source} [{self._table}] {_key(token)}", " = ")
+        return None
+
+    def _unknown_key(self, token: Token, flags: Iterable[str]) -> str:
+        key = _key(token)
+        keys = [flag.removeprefix("--") for flag in flags]
+        guess = difflib.get_close_matches(key, keys, n=1)
+        hint = f'; did you mean "{guess[0]}"?' if guess else f"; `bulkstow {self._table} --help` lists the settings"
+        return f'{token.source}: no setting "{key}" in [{self._table}]{hint}'
+
+    def _check_variables(self, arguments: ArgumentCollection) -> None:
+        variables = self._environment.items()
+        given = {name for name, value in variables if name.startswith(PREFIX) and value}
+        given -= {name for name in given if name.startswith(OF_THE_TESTS)}
+        unknown = given - NO_SETTINGS - _variables(arguments)
+        if not unknown:
+            return
+        known = set(NO_SETTINGS).union(*map(_variables, _collections(self._root)))  # imports every command
+        for name in sorted(unknown - known):
+            keys = [setting.removeprefix(PREFIX) for setting in known]
+            guess = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), keys, n=1)
+            hint = f"did you mean {PREFIX}{guess[0]}?" if guess else "`bulkstow COMMAND --help` lists the settings"
+            raise ConfigurationError(f"the variable {name} in the environment is no setting; {hint}")
+
+
+def _collections(app: App) -> Iterator[ArgumentCollection]:
+    """Yield the arguments of every command below this one, and its own."""
+    if app.default_command is not None:
+        yield app.assemble_argument_collection()
+    for name in app:
+        if not name.startswith("-"):
+            yield from _collections(app[name])
+
+
+def _flags(arguments: ArgumentCollection) -> list[str]:
+    return [name for argument in arguments if argument.parse for name in argument.names if name.startswith("--")]
+
+
+def _variables(arguments: ArgumentCollection) -> set[str]:
+    return {PREFIX + flag.removeprefix("--").upper().replace("-", "_") for flag in _flags(arguments)}
+
+
+def _is_of_file(token: Token) -> bool:
+    return token.source not in ("", "cli", "env")
+
+
+def _key(token: Token) -> str:
+    """Return a key as it stands in the file: cyclopts writes `[table][key]`."""
+    return ".".join(re.findall(r"\[([^]]*)\]", token.keyword or "")) or token.value
