@@ -125,6 +125,7 @@ class Cause(StrEnum):
     STALLED = "server took no bytes"
     UNANSWERED = "no answer in time"
     OVERLONG = "answer longer than the limit"
+    MALFORMED = "malformed answer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ headers, and on a 401 it says whether it has new ones.
 from __future__ import annotations
 
 import base64
-import re
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
@@ -23,11 +22,6 @@ from bulkstow.errors import ConfigurationError, LoginRefused
 
 PASSWORD_VARIABLE = "BULKSTOW_PASSWORD"  # noqa: S105 - a name, not a password
 BEARER_VARIABLE = "BULKSTOW_BEARER"
-
-_TELLING = re.compile(r"auth|cookie|key|token|secret|password", re.IGNORECASE)
-
-SHORTEST_SECRET = 4
-"""Shorter ones would be found in any text."""
 
 COMMAND_TIMEOUT_S = 60
 """A cloud's command line needs a second or two for a token; one that asks for input would wait for ever."""
@@ -109,13 +103,6 @@ class Bearer:
             except ConfigurationError as error:
                 raise LoginRefused(f"the server refuses our login (401), and there is no new one: {error}") from error
             return True
-
-
-def secrets_of(headers: Mapping[str, str]) -> list[str]:
-    """Return what must not be seen of these headers, the longest first: values that log in, with and without scheme."""
-    values = [value for name, value in headers.items() if _TELLING.search(name)]
-    parts = {part for value in values for part in (value, value.rpartition(" ")[2])}
-    return sorted((part for part in parts if len(part) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def login(settings: DestinationSettings, environment: Mapping[str, str]) -> Auth:

@@ -8,12 +8,12 @@ answer goes once more on a new one, as servers close idle connections without a 
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import SimpleNamespace, TracebackType
 from typing import Protocol, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -22,12 +22,16 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import aiohttp.abc
 import anyio
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from bulkstow.config import DestinationSettings
+from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
 from bulkstow.destination.outlet import Outlet
-from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
+from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, Interruption, Reply
+from bulkstow.wire.http_fields import field_text, retry_after_s
+from bulkstow.wire.server_text import printable
 
 ERROR_LIMIT_BYTES = 2**20
 """The longest answer that tells of no instance: a stack trace has some 10 KiB, an error page with its pictures 500."""
@@ -38,8 +42,11 @@ HEARING_S = 0.2
 ENDING_S = 5.0
 """A body that is ended ends within one turn of the loop; one that did not must not hold up the run."""
 
-RETRY_AFTER_LIMIT_S = 24 * 3600.0
-"""Nobody means more than a day; a clock that is wrong may say so."""
+FIELD_BYTES = 128 * 2**10
+"""One line of an answer's head. Sticky cookies and security policies come to 8 to 20 KiB; curl takes 100 KiB."""
+
+FIELDS = 256
+"""Lines in it; servers behind several proxies send some 40. Both limits together bound an answer's head to 32 MiB."""
 
 
 class Upload(Protocol):
@@ -82,6 +89,9 @@ class HttpClient:
         self._root = str(URL(settings.root)).rstrip("/")
         self._ssl = _ssl_context(settings)
         self._proxy = _proxy(settings.root)
+        self._lasting_secrets = secrets_of_headers(settings.headers) | secrets_of_url(self._proxy or "")
+        self._masked_secrets: set[str] = set()
+        self._current_mask = Mask(self._lasting_secrets)
         self._sessions = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -99,15 +109,31 @@ class HttpClient:
 
         Raises DestinationRefused when the server's certificate is not trusted.
         """
+        mask = self._mask(request.headers)
+        try:
+            return _masked(await self._exchange_or_replay(request), mask)
+        except RunStopped as stop:
+            raise type(stop)(mask.text(str(stop))) from None  # the cause would show what was masked
+
+    async def _exchange_or_replay(self, request: Request) -> Reply | Interruption:
         trail = _Trail()
         result = await self._exchange(request, self._pooled, trail)
-        if not (trail.reused and isinstance(result, Interruption) and result.cause is Cause.DISCONNECTED):
+        # Bytes that a server sent after its last answer are malformed as the next one.
+        if not (trail.reused and isinstance(result, Interruption) and result.cause in _STALE):
             return result
         again = await self._exchange(request, self._fresh, _Trail())
         # What left the first time may have been stored, whatever becomes of the second.
         if isinstance(again, Interruption):
             return replace(again, body_started=again.body_started or result.body_started)
         return replace(again, is_replayed=result.body_started)
+
+    def _mask(self, login: Mapping[str, str]) -> Mask:
+        """Return the mask for what a request with these headers may bring back."""
+        secrets = secrets_of_headers(login)
+        if self._masked_secrets != secrets:
+            self._masked_secrets = secrets
+            self._current_mask = Mask(secrets | self._lasting_secrets)
+        return self._current_mask
 
     def _url(self, request: Request) -> URL:
         """Return the URL of a request; `encoded` keeps yarl from decoding it or resolving `..` in it."""
@@ -122,6 +148,9 @@ class HttpClient:
             connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl, force_close=force_close),
             # No deadline over the whole; stalls and thinking are clocked by who sends the body.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout_s),
+            max_line_size=FIELD_BYTES,
+            max_field_size=FIELD_BYTES,
+            max_headers=FIELDS,
             headers={"User-Agent": "bulkstow", **self._settings.headers},
             cookie_jar=aiohttp.CookieJar(unsafe=True),  # load balancers at bare addresses set sticky cookies too
             trace_configs=[trace],
@@ -162,8 +191,14 @@ class HttpClient:
             return Interruption(Cause.UNREACHABLE, body_started=False, detail=_words(error))
         except _Overlong as error:
             return Interruption(Cause.OVERLONG, body_started=has_started(), detail=str(error))
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Interruption(Cause.DISCONNECTED, body_started=has_started(), detail=_words(error))
+        except (aiohttp.ClientResponseError, _Malformed) as error:
+            return Interruption(Cause.MALFORMED, body_started=has_started(), detail=_words(error))
+        except (aiohttp.ClientError, OSError) as error:
+            cause = Cause.MALFORMED if isinstance(error.__cause__, ContentEncodingError) else Cause.DISCONNECTED
+            return Interruption(cause, body_started=has_started(), detail=_words(error))
+        except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+            # What aiohttp and http.cookies raise on fields that they did not expect.
+            return Interruption(Cause.MALFORMED, body_started=has_started(), detail=_words(error))
         finally:
             if payload is not None:
                 await payload.ended()
@@ -211,7 +246,14 @@ class _Trail:
     reused: bool = False
 
 
+_QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
+
+_STALE = (Cause.DISCONNECTED, Cause.MALFORMED)
 _UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError, aiohttp.ConnectionTimeoutError)
+
+
+class _Malformed(Exception):
+    """The answer is none that HTTP knows."""
 
 
 class _Overlong(Exception):
@@ -222,7 +264,17 @@ async def _on_reused(_session: aiohttp.ClientSession, context: SimpleNamespace, 
     context.trace_request_ctx.reused = True
 
 
+def _masked(result: Reply | Interruption, mask: Mask) -> Reply | Interruption:
+    match result:
+        case Interruption(detail=detail):
+            return replace(result, detail=printable(mask.text(detail)))
+        case Reply(body=body, warning=warning, location=location):
+            return replace(result, body=mask.body(body), warning=mask.text(warning), location=mask.text(location))
+
+
 async def _read_answer(response: aiohttp.ClientResponse, limit_bytes: int) -> Reply:
+    if response.status < 200:
+        raise _Malformed(f"HTTP status {response.status:03} does not end an exchange")
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
@@ -232,25 +284,11 @@ async def _read_answer(response: aiohttp.ClientResponse, limit_bytes: int) -> Re
     return Reply(
         status=response.status,
         body=bytes(body),
-        content_type=headers.get("Content-Type", ""),
-        warning=headers.get("Warning", ""),
+        content_type=field_text(headers.get("Content-Type", "")),
+        warning=field_text(headers.get("Warning", "")),
         retry_after_s=retry_after_s(headers.get("Retry-After", ""), datetime.now(UTC)),
-        location=headers.get("Location", ""),
+        location=field_text(headers.get("Location", "")),
     )
-
-
-def retry_after_s(value: str, now: datetime) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as seconds or a date (RFC 9110 §10.2.3); None if none."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), RETRY_AFTER_LIMIT_S)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return min(max(0.0, (when - now).total_seconds()), RETRY_AFTER_LIMIT_S)
 
 
 def _ssl_context(settings: DestinationSettings) -> ssl.SSLContext | bool:
@@ -293,7 +331,10 @@ def _words(error: BaseException) -> str:
         ):
             return f"TLS: {reason.lower().replace('_', ' ')}"
         case aiohttp.ClientResponseError():
-            return f"HTTP {error.status} {error.message}"  # its own words hold the URL, and a proxy's URL a password
+            # Not its own words, which hold the URL, and a proxy's URL a password; nor the octets that it quotes.
+            return _QUOTED_OCTETS.split(error.message, maxsplit=1)[0]
+        case aiohttp.ClientPayloadError(__cause__=HttpProcessingError(message=message)):
+            return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
         case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
             # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
             return os.strerror(number)

@@ -24,7 +24,7 @@ import anyio
 from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.ahead import ReadAhead
-from bulkstow.destination.auth import Auth, secrets_of
+from bulkstow.destination.auth import Auth
 from bulkstow.destination.body import Body, Throttle, Whom
 from bulkstow.destination.contents import Contents, Files
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
@@ -164,16 +164,7 @@ class StowDestination:
         if isinstance(result, Reply) and result.status == 401 and await self._auth.refresh(login):
             login = self._auth.headers()
             result = await exchange(login)
-        return self._without_secrets(result, login)
-
-    def _without_secrets(self, result: R, login: Mapping[str, str]) -> R:
-        """Take our credentials out of an error's text: some servers repeat the request that they refuse."""
-        if not isinstance(result, Reply) or result.status < 400:
-            return result
-        body, warning = result.body, result.warning
-        for secret in secrets_of({**self._settings.headers, **login}):
-            body, warning = body.replace(secret.encode(), b"***"), warning.replace(secret, "***")
-        return replace(result, body=body, warning=warning)
+        return result
 
     async def _post(self, batch: Batch, login: Mapping[str, str]) -> Result:
         settings = self._settings

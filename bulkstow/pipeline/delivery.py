@@ -107,7 +107,7 @@ class Delivery:
         """Tell the controllers how a request ended; one that we broke off ourselves says nothing."""
         self._size(batch, result, elapsed_s)
         match result:
-            case Spoiled() | Interruption(cause=Cause.UNREACHABLE | Cause.DISCONNECTED):
+            case Spoiled() | Interruption(cause=Cause.UNREACHABLE | Cause.DISCONNECTED | Cause.MALFORMED):
                 return
             case Reply(status=status):
                 is_rejected = status in (429, 503)

@@ -1,0 +1,37 @@
+"""Values of HTTP response fields (RFC 9110 §5.5).
+
+A field is written by a server: no value raises an exception here, and a value without meaning counts as absent.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+RETRY_AFTER_LIMIT_S = 24 * 3600.0
+"""Nobody means more than a day; a clock that is wrong may say so."""
+
+
+def field_text(value: str) -> str:
+    """Return a field's value as text: UTF-8, or else ISO 8859-1 (RFC 9110 §5.5).
+
+    `value` is as aiohttp gives it: bytes that are not UTF-8 are lone surrogates.
+    """
+    octets = value.encode("utf-8", "surrogateescape")
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
+
+
+def retry_after_s(value: str, now: datetime) -> float | None:
+    """Return the seconds that a Retry-After field asks for, as seconds or a date (RFC 9110 §10.2.3); None if none."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), RETRY_AFTER_LIMIT_S)
+    try:
+        when = parsedate_to_datetime(value)
+        left_s = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return min(max(0.0, left_s), RETRY_AFTER_LIMIT_S)

@@ -1,0 +1,208 @@
+"""Claims about answers as servers write them, well and badly, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bulkstow.config import DestinationSettings
+from bulkstow.destination.auth import login
+from bulkstow.destination.http import FIELD_BYTES, FIELDS
+from bulkstow.destination.stow import StowDestination
+from bulkstow.model import Batch, Cause, Interruption, Reply, Result
+from tests.archives import write_batch
+from tests.destination.peers import STORED, answer, peer, read_request
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    """Give a batch of one small instance."""
+    return write_batch(tmp_path / "archive", 1)
+
+
+async def send(batch: Batch, octets: bytes, *, closes: bool = False) -> Result:
+    """Send a batch to a server that answers with these octets."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(octets)
+        await (writer.drain() if closes else reader.read())
+
+    async with peer(say) as url:
+        settings = DestinationSettings(url=url, thinking_timeout_s=5)
+        async with StowDestination(settings, login(settings, {})) as stow:
+            return await stow.send(batch)
+
+
+def written(*fields: bytes, status: bytes = b"200 OK", body: bytes = STORED) -> bytes:
+    """Return an answer's octets, with its length."""
+    lines = (b"HTTP/1.1 " + status, *fields, b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
+
+GOOD = {
+    "long cookie": written(b"Set-Cookie: a=" + b"x" * 20_000),
+    "long policy": written(b"Content-Security-Policy: " + b"default-src 'self'; " * 5000),
+    "many fields": written(*[b"X-%d: y" % n for n in range(FIELDS - 10)]),
+    "long reason phrase": written(status=b"200 " + b"O" * 20_000),
+    "informational before": b"HTTP/1.1 100 Continue\r\n\r\n" + HINT * 3 + written(),
+    "gzip": written(b"Content-Encoding: gzip", body=gzip.compress(STORED)),
+    "deflate": written(b"Content-Encoding: deflate", body=zlib.compress(STORED)),
+    "line feeds only": written().replace(b"\r\n", b"\n"),
+    "folded field": written(b"X-Note: a\r\n b"),
+    "nonsense in fields": written(
+        b"Set-Cookie: \xff;;=;a\x01=b; Max-Age=" + b"9" * 5000, b"Date: Fri, 99", b"Content-Type: \xff;;charset=utf-99"
+    ),
+}
+
+
+@pytest.mark.parametrize("octets", GOOD.values(), ids=GOOD.keys())
+async def test_good_answer_is_not_lost(batch: Batch, octets: bytes) -> None:
+    """What surrounds a Store Instances Response does not cost it."""
+    result = await send(batch, octets)
+    assert isinstance(result, Reply)
+    assert (result.status, result.body) == (200, STORED)
+
+
+TOO_LONG = f"Got more than {FIELD_BYTES} bytes when reading"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+MALFORMED = {
+    "field beyond the limit": (written(b"Warning: " + b"x" * (FIELD_BYTES + 1)), TOO_LONG),
+    "endless field": (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2**21, TOO_LONG),
+    "fields beyond the limit": (written(*[b"X-%d: y" % n for n in range(FIELDS + 1)]), "Too many headers received"),
+    "unknown coding": (written(b"Content-Encoding: br"), "Can not decode content-encoding"),
+    "wrong coding": (written(b"Content-Encoding: gzip"), "Can not decode content-encoding"),
+    "length is no number": (written().replace(b"Length: 3", b"Length: x3"), "Invalid character in Content-Length"),
+    "length is too short": (written().replace(b"Length: 35", b"Length: 3"), "Bad status line"),
+    "chunk size is no number": (CHUNKED + b"zz\r\n" + STORED, "Invalid character in chunk size"),
+    "chunk size overflows": (CHUNKED + b"F" * 40 + b"\r\n" + STORED, "Chunk size overflow"),
+    "no colon": (written(b"nonsense"), "Invalid header token"),
+    "NUL in a field": (written(b"X: a\0b"), "Invalid HTTP header"),
+    "not HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n", "Bad status line"),
+    "switching protocols": (
+        b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        "HTTP status 101",
+    ),
+    "status zero": (written(status=b"000 x"), "HTTP status 000"),
+}
+
+
+@pytest.mark.parametrize(("octets", "detail"), MALFORMED.values(), ids=MALFORMED.keys())
+async def test_malformed_answer_is_told(batch: Batch, octets: bytes, detail: str) -> None:
+    """An answer that cannot be read is an interruption with its reason in one line, never a success."""
+    result = await send(batch, octets)
+    assert isinstance(result, Interruption)
+    assert (result.cause, result.body_started) == (Cause.MALFORMED, True)
+    assert result.detail.startswith(detail)
+    assert result.detail.isprintable()
+    assert "b'" not in result.detail
+
+
+async def test_chunked_answer_without_its_end(batch: Batch) -> None:
+    """Chunks without the last one are an answer cut off."""
+    result = await send(batch, CHUNKED + b"%x\r\n%b\r\n" % (len(STORED), STORED), closes=True)
+    assert isinstance(result, Interruption)
+    assert result.cause is Cause.DISCONNECTED
+
+
+async def test_inflated_size_is_bounded(batch: Batch) -> None:
+    """The limit of an answer is that of its inflated octets."""
+    bomb = gzip.compress(bytes(2**26))
+    result = await send(batch, written(b"Content-Encoding: gzip", body=bomb))
+    assert isinstance(result, Interruption)
+    assert result.cause is Cause.OVERLONG
+
+
+async def test_octets_behind_an_answer_are_no_answer(batch: Batch) -> None:
+    """What a server sends after its answer does not answer the next request, which goes again on a new connection."""
+    may_babble = asyncio.Event()
+    connections = 0
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+        answer(writer)
+        if connections == 1:
+            await may_babble.wait()
+            writer.write(b"garbage\r\n\r\n")
+        await reader.read()
+
+    async with peer(babble) as url:
+        settings = DestinationSettings(url=url)
+        async with StowDestination(settings, login(settings, {})) as stow:
+            first = await stow.send(batch)
+            may_babble.set()
+            second = await stow.send(batch)
+    assert first == Reply(200, STORED)
+    assert isinstance(second, Reply)
+    assert (second.body, connections) == (STORED, 2)
+
+
+_FIELDS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            b"Retry-After Content-Type Location Warning Set-Cookie Content-Encoding Date Connection Keep-Alive".split()
+        ),
+        st.binary(max_size=40)
+        | st.sampled_from([b"Fri, 31 Dec 9999 23:59:59 -1200", b"9" * 400, b"a=b; Max-Age=" + b"9" * 400, b"http://["])
+        | st.from_regex(rb"[a-z]+=[0-9]{1,400}; Expires=[A-Z][a-z]{2}, [0-9]{1,9} Dec [0-9]{1,9}", fullmatch=True),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(fields=_FIELDS, status=st.sampled_from([b"200 OK", b"302 Found", b"503 x", b"\xff"]))
+def test_any_fields_end_in_a_value(batch: Batch, fields: list[tuple[bytes, bytes]], status: bytes) -> None:
+    """Whatever an answer's fields hold, the exchange ends as a value whose texts can be written down."""
+    lines = [name + b": " + value.translate(None, b"\r\n") for name, value in fields]
+    result = asyncio.run(send(batch, written(*lines, status=status), closes=True))
+    match result:
+        case Reply():
+            f"{result.warning}{result.location}{result.content_type}".encode()
+        case Interruption():
+            assert result.detail.isprintable()
+        case other:
+            raise AssertionError(other)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "302 Found", "503 Service Unavailable"])
+async def test_a_server_that_repeats_our_secrets(batch: Batch, status: str) -> None:
+    """What a server says of a request is kept, but for the credentials in it: in body and fields."""
+
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        headers = (await read_request(reader)).headers
+        told = f"bad request: {headers['Authorization']} user:hunter22 {headers['X-Api-Key']} {headers['x-tenant']}"
+        warning = f"Warning: 299 - {headers['X-Api-Key']} hunter22"
+        answer(writer, status, told.encode(), warning, f"Location: http://user:hunter22@h/?k={headers['X-Api-Key']}")
+
+    given = ("X-Api-Key: k3y-of-mine", "x-tenant: 42")
+    async with peer(repeat) as url:
+        settings = DestinationSettings(url=url, header=given, user="user")
+        async with StowDestination(settings, login(settings, {"BULKSTOW_PASSWORD": "hunter22"})) as stow:
+            result = await stow.send(batch)
+    assert isinstance(result, Reply)
+    assert result.body == b"bad request: *** *** *** 42"
+    assert result.warning == "299 - *** ***"
+    assert result.location == "http://***@h/?k=***"
+
+
+async def test_secrets_in_a_malformed_answer(batch: Batch) -> None:
+    """The reason why an answer cannot be read repeats none of its octets."""
+    settings = DestinationSettings(url="http://h", header=("X-Api-Key: k3y-of-mine",))
+    result = await send(batch, b"HTTP/1.1 200 OK\r\nk3y-of-mine\r\n\r\n")
+    assert isinstance(result, Interruption)
+    assert "k3y" not in result.detail
+    assert "k3y" not in repr(settings)

@@ -1,0 +1,97 @@
+"""Claims about secrets that a server repeats."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulkstow.destination.masking import MASK, Mask, secrets_of_headers, secrets_of_url
+
+PASSWORD = "p/ss \"w'rd<&é"
+
+
+def basic(password: str) -> dict[str, str]:
+    """Return the header of a Basic login."""
+    return {"Authorization": f"Basic {base64.b64encode(f'user:{password}'.encode()).decode()}"}
+
+
+FORMS = {
+    "raw": PASSWORD,
+    "pair": f"user:{PASSWORD}",
+    "header": basic(PASSWORD)["Authorization"],
+    "base64": basic(PASSWORD)["Authorization"].removeprefix("Basic "),
+    "percent-encoded": quote(PASSWORD),
+    "percent-encoded, slash too": quote(PASSWORD, safe=""),
+    "percent-encoded pair": quote(f"user:{PASSWORD}", safe=""),
+    "lower case": quote(PASSWORD, safe="").replace("%2F", "%2f").replace("%3C", "%3c").replace("%C3%A9", "%c3%a9"),
+    "form": quote_plus(PASSWORD),
+    "JSON": json.dumps(PASSWORD)[1:-1],
+    "JSON in UTF-8": json.dumps(PASSWORD, ensure_ascii=False)[1:-1],
+    "JSON with \\/": json.dumps(PASSWORD)[1:-1].replace("/", "\\/"),
+    "HTML": html.escape(PASSWORD),
+    "HTML text": html.escape(PASSWORD, quote=False),
+    "HTML &#39;": html.escape(PASSWORD).replace("&#x27;", "&#39;"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_forms(form: str) -> None:
+    """However a server writes the login down, nothing of it is left, in a text as in a body."""
+    mask = Mask(secrets_of_headers(basic(PASSWORD)))
+    assert mask.text(f"bad login [{form}]!") in ("bad login [***]!", "bad login [user:***]!", "bad login [Basic ***]!")
+    assert b"w'rd" not in mask.body(form.encode())
+    assert form.encode() not in mask.body(f"<{form}>".encode())
+
+
+@pytest.mark.parametrize(
+    ("headers", "secrets"),
+    [
+        ({"Authorization": "Bearer tok3n"}, {"Bearer tok3n", "tok3n"}),
+        ({"X-Api-Key": "k3y-of-mine"}, {"k3y-of-mine"}),
+        ({"Cookie": "a=session1; b=session2"}, {"session1", "session2"}),
+        ({"Authorization": "Basic not/base64!"}, {"not/base64!"}),
+        ({"x-tenant": "1234567890", "Accept": "application/json"}, set()),
+    ],
+)
+def test_secrets_of_headers(headers: dict[str, str], secrets: set[str]) -> None:
+    """Headers whose names tell of a login hold secrets; others do not, unless all are to count."""
+    assert secrets <= secrets_of_headers(headers)
+    assert bool(secrets) == bool(secrets_of_headers(headers))
+    assert set(headers.values()) <= secrets_of_headers(headers, all_values=True)
+
+
+def test_secrets_of_a_proxy() -> None:
+    """Of a proxy's URL the login is a secret, decoded and as it stands; one without a login has none."""
+    encoded = base64.b64encode(b"us:p@ss").decode()
+    assert secrets_of_url("http://us:p%40ss@proxy:3128") == {"us:p%40ss", "us:p@ss", "p@ss", encoded}
+    assert secrets_of_url("http://proxy:3128") == set()
+
+
+def test_a_secret_in_another_is_masked_whole() -> None:
+    """Of secrets that hold each other the longest goes first; too short ones stay."""
+    assert Mask(["abcd", "abcdefgh", "a"]).text("abcdefgh abcd a") == "*** *** a"
+
+
+@pytest.mark.parametrize("secret", ["1234", "1199", "42752", "1.2.840"])
+def test_names_of_instances_stay(secret: str) -> None:
+    """A short numeric secret changes no UID, tag or code of an answer; in an error's text it is masked."""
+    mask = Mask([secret])
+    body = b'{"00081199":{"Value":[{"00081155":{"Value":["1.2.840.1234"]},"00081197":{"Value":[42752]}}]}}'
+    assert mask.body(body) == body
+    assert mask.body(f"no user with {secret}".encode()) == b"no user with ***"
+
+
+@settings(max_examples=50)
+@given(st.text(min_size=4, max_size=20), st.binary(max_size=50), st.binary(max_size=50))
+def test_any_secret_is_masked_in_any_body(secret: str, before: bytes, after: bytes) -> None:
+    """Whatever surrounds it, a secret that is sent as UTF-8 is found."""
+    if any("\ud800" <= character <= "\udfff" for character in secret) or secret in MASK * 10:
+        return
+    masked = Mask([secret]).body(before + secret.encode() + after)
+    assert secret.encode() not in masked or b"0008" in before + secret.encode() + after
