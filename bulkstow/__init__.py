@@ -56,6 +56,7 @@ async def upload(
     retry_failed: bool = False,
     accept_missing_preamble: bool = False,
     follow_links: bool = False,
+    allow_empty: bool = False,
     trust_status: bool = False,
     ca_file: str | os.PathLike[str] | None = None,
     insecure: bool = False,
@@ -65,7 +66,8 @@ async def upload(
     What became of each file is in `ledger` (`bulkstow report`); run again with it, only what has no final success is
     sent. `concurrency` is 'auto', a number, or bounds such as '2-32'; `batch_bytes` and `batch_instances` bound a
     request: 'auto' finds what takes some seconds at most, None is unlimited. Nothing is printed and no signal is
-    handled. An instance that fails is counted, not raised. Raises ConfigurationError for an argument that cannot be
+    handled. An instance that fails is counted, not raised, and a source without any file is
+    named in `Summary.empty_sources`, unless `allow_empty`. Raises ConfigurationError for an argument that cannot be
     used or a source that is not there, and RunStopped
     (LoginRefused, DestinationRefused, LedgerError) for what no retry mends. Protocol: PS3.18 §10.5.
     """
@@ -101,6 +103,7 @@ async def upload(
             retry_failed=retry_failed,
             accept_missing_preamble=accept_missing_preamble,
             follow_links=follow_links,
+            allow_empty=allow_empty,
         ),
     )
     return await run(job, Tally(), display("none"), heed_signals=False)

@@ -273,6 +273,8 @@ class UploadSettings:
     """Send files without the 128-byte preamble and DICM too."""
     follow_links: Switch = False
     """Follow symbolic links to directories, and to files outside the sources, too."""
+    allow_empty: Switch = False
+    """Accept a source in which no file is; otherwise that is a failure, as when a share is not mounted."""
     progress: Literal["auto", "bar", "log", "none"] = "auto"
     """What to show on standard error: bars on a terminal, else a line every 30 s."""
     summary: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None

@@ -245,6 +245,8 @@ class Summary:
     """What the run waited for most."""
     spent_s: Mapping[str, float] = field(default_factory=dict)
     """Where the time of all requests together went, how long none began though it might, and the processor's time."""
+    empty_sources: tuple[str, ...] = ()
+    """The first sources in which no file was found, where that is not accepted: a failure, too."""
 
     @property
     def failures(self) -> int:

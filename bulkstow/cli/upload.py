@@ -19,7 +19,7 @@ from bulkstow.config import DestinationSettings, Switch, UploadSettings
 from bulkstow.engine.local import Job, run, summary_of
 from bulkstow.errors import ConfigurationError, RunStopped
 from bulkstow.model import Summary
-from bulkstow.progress.closing import closing
+from bulkstow.progress.closing import closing, empty_words
 from bulkstow.progress.display import display
 from bulkstow.progress.tally import Tally
 
@@ -67,7 +67,7 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
     _conclude(job, tally, summary, out)
     if not summary.complete:
         return INTERRUPTED
-    return 1 if summary.failures else 0
+    return 1 if summary.failures or summary.empty_sources else 0
 
 
 def _check_summary(where: str | None) -> None:
@@ -81,6 +81,8 @@ def _check_summary(where: str | None) -> None:
 
 def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> None:
     words = closing(summary, tally, job.settings.ledger)
+    for line in empty_words(summary):
+        print_in_passing(f"bulkstow: {line}", sys.stderr)
     where = job.settings.summary
     if where == "-":
         print(words, file=sys.stderr)

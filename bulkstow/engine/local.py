@@ -67,7 +67,12 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
             return given_up.is_set() or upload.is_over
 
         real_paths = {name: source.real_path for name, source in zip(job.sources, sources, strict=True)}
-        names = chain(_distinct(job.sources, real_paths.__getitem__), _listed(job, stack, is_given_up))
+
+        def note_empty(name: str) -> None:
+            lists.note_empty(name)
+
+        listed = None if job.files_from is None else _Names(job, stack, is_given_up, note_empty)
+        names = chain(_distinct(job.sources, real_paths.__getitem__), listed or ())
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
         crew = Crew(settings.read_concurrency)
         stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
@@ -125,6 +130,7 @@ def summary_of(job: Job, tally: Tally, elapsed_s: float, *, complete: bool) -> S
         batch_instances=tally.batch_limits.instances,
         bottleneck=bottleneck(tally.usage),
         spent_s=tally.usage.by_name_s,
+        empty_sources=tally.empty_sources,
         complete=complete,
     )
 
@@ -164,27 +170,39 @@ def _distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.
     return [source for path, source in by_real_path.items() if not any(above in by_real_path for above in path.parents)]
 
 
-def _listed(job: Job, stack: ExitStack, is_given_up: Callable[[], bool]) -> Iterator[str]:
-    """Open the list of files at once, and read it as names are wanted."""
-    name = job.files_from
-    if name is None:
-        return iter(())
-    if name == "-" and sys.stdin is None:
-        raise ConfigurationError("--files-from -: standard input is closed; pipe the list of files into it")
-    try:
-        descriptor = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _unreadable(name, error) from error
-    if name != "-":
-        stack.callback(os.close, descriptor)
-    return _names(PatientStream(descriptor, is_given_up), job)
+class _Names:
+    """The names in a list of files, which is opened at once and read as names are wanted.
 
+    `on_empty` is called with what to call the list if no name is in it.
+    """
 
-def _names(stream: PatientStream, job: Job) -> Iterator[str]:
-    try:
-        yield from read_list(stream, null_separated=job.null_separated)
-    except OSError as error:
-        raise _unreadable(str(job.files_from), error) from error
+    def __init__(
+        self, job: Job, stack: ExitStack, is_given_up: Callable[[], bool], on_empty: Callable[[str], None]
+    ) -> None:
+        self._name = name = str(job.files_from)
+        self._null_separated = job.null_separated
+        self._is_given_up = is_given_up
+        self._on_empty = on_empty
+        if name == "-" and sys.stdin is None:
+            raise ConfigurationError("--files-from -: standard input is closed; pipe the list of files into it")
+        try:
+            self._descriptor = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unreadable(name, error) from error
+        if name != "-":
+            stack.callback(os.close, self._descriptor)
+
+    def __iter__(self) -> Iterator[str]:
+        count = 0
+        stream = PatientStream(self._descriptor, self._is_given_up)
+        try:
+            for name in read_list(stream, null_separated=self._null_separated):
+                count += 1
+                yield name
+        except OSError as error:
+            raise _unreadable(self._name, error) from error
+        if not (count or self._is_given_up()):
+            self._on_empty(f"--files-from {self._name}")
 
 
 def _unreadable(name: str, error: OSError) -> ConfigurationError:

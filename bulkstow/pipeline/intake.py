@@ -24,6 +24,7 @@ from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.batching import Batcher
 from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
 from bulkstow.source.heads import read_header
+from bulkstow.source.walk import Walk
 
 Outcomes = MemoryObjectSendStream[list[Outcome]]
 
@@ -38,6 +39,8 @@ class Inspection:
 
     retry_failed: bool = False
     accept_missing_preamble: bool = False
+    allow_empty: bool = False
+    """A source without any file is no failure."""
     hands: int = 8
     """Files that may be read at once."""
     admits: Callable[[str], bool] | None = None
@@ -78,7 +81,8 @@ async def scan(
             if sighting.candidates:
                 await found.send(sighting.candidates)
     if not outbox.is_abandoned:
-        reporter.tell(ScanEnded())
+        empty = lists.empty_sources if isinstance(lists, Walk) and not inspection.allow_empty else ()
+        reporter.tell(ScanEnded(tuple(empty)))
 
 
 def _sift(sight: Sequence[Candidate | Outcome], ledger: Ledger, inspection: Inspection) -> _Sighting:

@@ -117,7 +117,11 @@ class Run:
         )
         claims = Claims(self._ledger)
         inspection = Inspection(
-            settings.retry_failed, settings.accept_missing_preamble, settings.read_concurrency, admits
+            settings.retry_failed,
+            settings.accept_missing_preamble,
+            settings.allow_empty,
+            settings.read_concurrency,
+            admits,
         )
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bulkstow.model import Fate, Summary
 from bulkstow.policy.bottleneck import Bottleneck
-from bulkstow.progress.tally import Tally
+from bulkstow.progress.tally import SHOWN_FAILURES, Tally
 from bulkstow.quantities import show_duration, show_size
 
 
@@ -39,12 +39,22 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
             f"  {outcome.fate} {shown(outcome.candidate.location)}: {shown(outcome.reason)}"
             for outcome in tally.failures
         )
+    yield from empty_words(summary)
     if failed:
         yield f"all failures: {report} --outcome {','.join(failed)}"
     if not summary.complete:
         yield "not complete: run the same command again to go on where it stopped"
     elif not failed:
         yield f"every file: {report}"
+
+
+def empty_words(summary: Summary) -> Iterator[str]:
+    """Yield a line for each source in which no file was found, as far as they are shown."""
+    sources = summary.empty_sources
+    for source in sources[:SHOWN_FAILURES]:
+        yield f"no file found in {shown(source)}: is it mounted? --allow-empty accepts this"
+    if len(sources) > SHOWN_FAILURES:
+        yield f"no file found in {len(sources) - SHOWN_FAILURES:,} more sources"
 
 
 def _speed(summary: Summary, tally: Tally) -> Iterator[str]:

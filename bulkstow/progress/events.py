@@ -32,6 +32,9 @@ class Known:
 class ScanEnded:
     """From now on the total is known."""
 
+    empty_sources: tuple[str, ...] = ()
+    """The first of those that the user named and in which no file was found."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:

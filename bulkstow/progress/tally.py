@@ -41,6 +41,7 @@ class Tally:
         """Why files were skipped, up to the colon; what follows it may name a file, and would grow with the archive."""
         self.failures: list[Outcome] = []
         """The first few of each kind."""
+        self.empty_sources: tuple[str, ...] = ()
         self.delivered = 0
         """Instances that the server has by this run's doing."""
         self.sent_bytes = 0
@@ -85,8 +86,9 @@ class Tally:
             case Known(fates):
                 self.outcomes.update(fates)
                 self.settled_before += sum(fates.values())
-            case ScanEnded():
+            case ScanEnded(empty_sources):
                 self.scan_ended = True
+                self.empty_sources += empty_sources
             case Started(batch):
                 self.requests += 1
                 self.retries += batch.requests > 0

@@ -39,7 +39,7 @@ SORT_WINDOW = 65_536
 the order is that of the windows, as the file system gives them."""
 
 EMPTY_SOURCES_KEPT = 100
-"""A list may name any number of directories."""
+"""A list may name any number of directories; a person names a few."""
 
 LINK_TO_DIRECTORY = "a link to a directory, not followed: --follow-links follows it"
 LINK_TO_OUTSIDE = "a link to a file outside the sources: --follow-links sends it"
@@ -176,9 +176,8 @@ class Walk(Work[_Step, Found]):
         self._exclude = exclude
         self._follows = follow_links
         self._sort_window = sort_window
-        self.empty_sources = 0
-        """Directories that were named, by the caller or in `within`, and below which no file was found."""
-        self.first_empty_sources: list[str] = []
+        self.empty_sources: list[str] = []
+        """The first of those, also of `within`, in which no file was found."""
         self._sources: deque[str] = deque()
         self._levels: list[_Level] = []
         self._entered: set[_Identity] = set()
@@ -196,6 +195,11 @@ class Walk(Work[_Step, Found]):
     def admits(self, location: str) -> bool:
         """Say whether a link that is now at `location` would be followed. Blocks."""
         return self._follows or _is_within(os.path.realpath(location), self._roots)
+
+    def note_empty(self, source: str) -> None:
+        """Take that no file was found in a source."""
+        if len(self.empty_sources) < EMPTY_SOURCES_KEPT:
+            self.empty_sources.append(source)
 
     def wait_for_name(self) -> None:
         """Take that the list of names is waiting for its writer: it does not hang. Called by who reads it."""
@@ -248,9 +252,7 @@ class Walk(Work[_Step, Found]):
             level.parent.has_files |= has_files
         is_named = bool(level.directory.source_real_path) or level.directory.path in self._named
         if is_named and not has_files:
-            self.empty_sources += 1
-            if len(self.first_empty_sources) < EMPTY_SOURCES_KEPT:
-                self.first_empty_sources.append(level.directory.path)
+            self.note_empty(level.directory.path)
 
     # --- what blocks
 

@@ -261,6 +261,8 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "give-up-after": ("30s", 30.0),
     "retry-failed": ("true", True),
     "accept-missing-preamble": ("true", True),
+    "follow-links": ("true", True),
+    "allow-empty": ("true", True),
     "progress": ("log", "log"),
     "summary": ("figures.json", "figures.json"),
     "files-from": ("list", "list"),

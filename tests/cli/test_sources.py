@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bulkstow.destination.contents import Files
+from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import read_entries
 from bulkstow.model import Fate
 from bulkstow.server.storage import DiscardStorage
@@ -140,3 +142,67 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
     assert ended.status == 1
     assert storage.digests() == {}
     assert ended.out.count("it was replaced by a symbolic link after the scan") == 2
+
+
+# Sources without files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["empty"], ["empty"]),
+        (["archive", "empty"], ["empty"]),
+        (["archive", "archive/share"], ["archive/share"]),
+        (["hollow"], ["hollow"]),
+        (["--files-from", "list"], ["empty"]),
+        (["archive", "--files-from", "nothing"], ["--files-from nothing"]),
+        (["empty", "hollow", "archive"], ["empty", "hollow"]),
+        (["link"], ["link"]),
+    ],
+    ids=["one", "one of two", "below another", "directories only", "in a list", "an empty list", "two", "a link"],
+)
+def test_a_source_without_files_is_a_failure(
+    capsys: pytest.CaptureFixture[str], archive: Path, tmp_path: Path, url: str, words: list[str], named: list[str]
+) -> None:
+    """An unmounted share is no archive that is done: status 1, on both streams and in the summary, unless accepted."""
+    for directory in ("empty", "hollow/deeper", "archive/share"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "list").write_text("archive/IM001000000\nempty\n")
+    (tmp_path / "nothing").write_text("\n")
+    (tmp_path / "link").symlink_to("empty")
+    ended = call(capsys, "upload", *words, "--url", url, "--summary", "summary.json")
+    assert ended.status == 1
+    sources = [source if source.startswith("--") else str(tmp_path / source) for source in named]
+    for source in sources:
+        told = f"no file found in {source}: is it mounted? --allow-empty accepts this"
+        assert told in ended.out
+        assert f"bulkstow: {told}" in ended.err
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["empty_sources"] == sources
+    assert call(capsys, "upload", *words, "--url", url).status == 1, "also when all the rest was settled before"
+    accepted = call(capsys, "upload", *words, "--url", url, "--allow-empty")
+    assert accepted.status == 0
+    assert "is it mounted" not in accepted.says
+
+
+def test_a_source_that_vanishes_after_the_start_is_a_failure(
+    capsys: pytest.CaptureFixture[str], archive: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when the run looked, and is unmounted before the walk comes to it."""
+    reach = StowDestination.reach
+
+    async def unmount(self: StowDestination) -> None:
+        await reach(self)
+        archive.rename(archive.parent / "away")  # noqa: ASYNC240 - a test
+
+    monkeypatch.setattr(StowDestination, "reach", unmount)
+    ended = call(capsys, "upload", "archive", "foreign", "--url", url)
+    assert ended.status == 1
+    assert f"unreadable {archive}: no such file" in ended.out
+
+
+def test_junk_is_found(capsys: pytest.CaptureFixture[str], tmp_path: Path, url: str) -> None:
+    """A source with nothing but files that are no DICOM is there."""
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk/notes").write_text("hello")
+    assert call(capsys, "upload", "junk", "--url", url).status == 0
