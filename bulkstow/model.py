@@ -140,10 +140,14 @@ class Interruption:
 
 @dataclass(frozen=True, slots=True)
 class Spoiled:
-    """An exchange that we ended ourselves because a file was not what the scan had found."""
+    """An exchange that we ended ourselves, or did not begin, because files were not what the scan had found."""
 
-    instance: Instance
-    reason: str
+    changed: Mapping[str, str]
+    """The reason for each such file, by SOP Instance UID."""
+    beneath: frozenset[str] = frozenset()
+    """Directories in whose trees more files may have changed."""
+    is_begun: bool = True
+    """Bytes may have left before it was ended."""
 
 
 Result = Reply | Interruption | Spoiled

@@ -11,10 +11,11 @@ import os
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from bulkstow.errors import BulkstowError
-from bulkstow.model import Candidate, Instance
+from bulkstow.model import Candidate, Instance, Spoiled
 from bulkstow.opening import open_file
 from bulkstow.wire.multipart import closing, part_head
 
@@ -93,6 +94,22 @@ class Files:
                 # Removed or moved: it may have been written to before that, with its bytes on their way.
                 found[instance.header.sop_instance_uid] = f"cannot be looked at again: {error.strerror or error}"
         return found
+
+
+def changes(contents: Contents, instances: Sequence[Instance]) -> Spoiled | None:
+    """Look at instances again; return what is no longer as the scan found it, or None where all is."""
+    changed = contents.changed(instances)
+    if not changed:
+        return None
+    directories = {i.candidate.location.rpartition("/")[0] for i in instances if i.header.sop_instance_uid in changed}
+    return Spoiled(changed, frozenset(map(_nearest_directory, directories)), is_begun=False)
+
+
+def _nearest_directory(directory: str) -> str:
+    """Return the directory, or the nearest one above it that is there."""
+    while directory and not Path(directory).is_dir():
+        directory = directory.rpartition("/")[0]
+    return directory
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ over the whole: slow is not dead.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,8 +26,8 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.auth import Auth
-from bulkstow.destination.body import Body, Throttle, Whom
-from bulkstow.destination.contents import Contents, Files
+from bulkstow.destination.body import LOOKING_S, Body, Throttle, Whom
+from bulkstow.destination.contents import Contents, Files, changes
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.errors import DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
@@ -60,6 +61,9 @@ class Destination(Protocol):
 
     async def send(self, batch: Batch) -> Result:
         """Send a batch once."""
+
+    async def look(self, batch: Batch) -> Spoiled | None:
+        """Look at a batch's files without sending them; return which have changed, None where none has."""
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Ask which of the instances are there; return their SOP Instance UIDs, or how the question failed."""
@@ -123,6 +127,13 @@ class StowDestination:
             self._chunked = False
             return await self._logged_in(lambda login: self._post(batch, login))
         return result
+
+    async def look(self, batch: Batch) -> Spoiled | None:
+        """Compare a batch's files with what the scan found; None where they are the same, or the disk hangs."""
+        looking = self._readers.submit(changes, self._contents, batch.instances)
+        with anyio.move_on_after(LOOKING_S):
+            return await asyncio.wrap_future(looking)
+        return None
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
@@ -202,7 +213,7 @@ class StowDestination:
             result: Result = await self._http.exchange(request)
         if scope.cancelled_caught and waits_for == "disk" and not body.is_taken:
             words = f"cannot be read: the disk has not answered for {show_duration(READING_S)}"
-            result = Spoiled(body.under_way, words)
+            result = Spoiled({body.under_way.header.sop_instance_uid: words})
         elif scope.cancelled_caught:
             cause = Cause.UNANSWERED if body.is_taken else Cause.STALLED
             result = Interruption(cause, body_started=body.is_started)
@@ -210,5 +221,8 @@ class StowDestination:
         if isinstance(result, Reply):
             return replace(result, is_whole=body.is_taken, changed=await body.changed())
         if body.fault is not None:
-            return Spoiled(body.fault.instance, body.fault.reason)
+            # What is lost together is told together, not one file a request.
+            seen = await self.look(batch) or Spoiled({})
+            changed = {**seen.changed, body.fault.instance.header.sop_instance_uid: body.fault.reason}
+            return Spoiled(changed, seen.beneath)
         return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -30,6 +30,7 @@ from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Ask, Errand, Later, Pressure, Rules, Send, Settlement
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
+from bulkstow.policy.suspicion import Suspicion
 from bulkstow.progress.events import Ended, Recorded, Reporter, Started
 
 ROWS_PER_COMMIT = 2000
@@ -57,6 +58,7 @@ class Delivery:
     ledger: Ledger
     reporter: Reporter
     concurrency: Concurrency
+    suspicion: Suspicion = field(default_factory=Suspicion)
     admitted: bool = False
     """The destination has stored something for us."""
     stopped_by: RunStopped | None = None
@@ -87,6 +89,8 @@ class Delivery:
     async def _carry_out(self, errand: Errand, watch: Watch) -> Settlement:
         match errand:
             case Send(batch):
+                if (spoiled := await self._look_again(batch)) is not None:
+                    return settle(Attempt(batch, spoiled), self.rules)
                 self.reporter.tell(Started(batch))
                 started_s = anyio.current_time()
                 try:
@@ -94,6 +98,8 @@ class Delivery:
                 finally:
                     self.reporter.tell(Ended(batch))
                 self._measure(batch, result, anyio.current_time() - started_s)
+                if isinstance(result, Spoiled):
+                    self.suspicion.lost(result.beneath)
                 settled = partial(
                     settle, Attempt(batch, result), self.rules, outage=watch.is_outage, admitted=self.admitted
                 )
@@ -102,6 +108,17 @@ class Delivery:
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
                 return settle_asked(errand, answer, self.rules, outage=watch.is_outage)
+
+    async def _look_again(self, batch: Batch) -> Spoiled | None:
+        """Look at a batch's files before they are sent, where files beside them were lost or changed."""
+        if not self.suspicion.touches(batch):
+            return None
+        spoiled = await self.destination.look(batch)
+        if spoiled is None:
+            self.suspicion.unharmed(batch)
+        else:
+            self.suspicion.lost(spoiled.beneath)
+        return spoiled
 
     def _measure(self, batch: Batch, result: Result, elapsed_s: float) -> None:
         """Tell the controllers how a request ended; one that we broke off ourselves says nothing."""

@@ -64,8 +64,10 @@ def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, admitted: bo
     """
     batch = replace(attempt.batch, requests=attempt.batch.requests + 1)
     match attempt.result:
+        case Spoiled(is_begun=False) as spoiled:
+            return _settle_spoiled(attempt.batch, spoiled)
         case Spoiled() as spoiled:
-            return _settle_spoiled(batch, spoiled)
+            return _settle_spoiled(replace(batch, may_be_stored=True), spoiled)
         case Interruption() as interruption:
             return _settle_interruption(batch, interruption, rules, outage=outage)
         case Reply() as reply:
@@ -75,10 +77,17 @@ def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, admitted: bo
 
 
 def _settle_spoiled(batch: Batch, spoiled: Spoiled) -> Settlement:
-    """One file was not what the scan had found: the others go again and pay no attempt for it."""
-    rest = tuple(i for i in batch.instances if i != spoiled.instance)
-    again = (Later(Send(replace(batch, instances=rest, may_be_stored=True))),) if rest else ()
-    outcomes = outcomes_of(batch, [spoiled.instance], Fate.UNREADABLE, spoiled.reason)
+    """Files were not what the scan had found: the others are sent again and pay no attempt for it."""
+    spoilt = [i for i in batch.instances if i.header.sop_instance_uid in spoiled.changed]
+    rest = tuple(i for i in batch.instances if i.header.sop_instance_uid not in spoiled.changed)
+    outcomes = tuple(
+        outcome
+        for instance in spoilt
+        for outcome in outcomes_of(
+            batch, [instance], Fate.UNREADABLE, spoiled.changed[instance.header.sop_instance_uid]
+        )
+    )
+    again = (Later(Send(replace(batch, instances=rest))),) if rest else ()
     return Settlement(outcomes, again, Pressure.NONE)
 
 

@@ -384,7 +384,8 @@ async def test_changed_file_breaks_the_request_off(batch: Batch) -> None:
         result = await stow.send(batch)
 
     reason = f"changed while it was sent: {bad.candidate.size_bytes} bytes at the scan, now 10"
-    assert result == Spoiled(bad, reason)
+    assert isinstance(result, Spoiled)
+    assert result.changed == {bad.header.sop_instance_uid: reason}
     assert not any(complete)
 
 
@@ -629,8 +630,9 @@ async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch
         result = await stow.send(large)
         may_end.set()
     assert isinstance(result, Spoiled)
-    assert result.instance == large.instances[0]
-    assert "the disk has not answered" in result.reason
+    ((uid, reason),) = result.changed.items()
+    assert uid == large.instances[0].header.sop_instance_uid
+    assert "the disk has not answered" in reason
 
 
 def spoil(path: Path) -> None:
@@ -650,4 +652,5 @@ async def test_disk_that_fails_spoils_its_file(tmp_path: Path, side: int) -> Non
 
     async with peer(take) as url, destination(url) as stow:
         result = await stow.send(batch)
-    assert result == Spoiled(batch.instances[1], "cannot be read: Is a directory")
+    assert isinstance(result, Spoiled)
+    assert result.changed == {batch.instances[1].header.sop_instance_uid: "cannot be read: Is a directory"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,7 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import Auth, Bearer, NoLogin, Secret
 from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import Ledger, read_entries
-from bulkstow.model import Cause, Fate, Header, Interruption, Outcome, Reply
+from bulkstow.model import Candidate, Cause, Fate, Header, Interruption, Outcome, Referenced, Reply, StoreResponse
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.progress.events import Reporter
@@ -30,9 +31,10 @@ from bulkstow.server.mishaps import Mishaps
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.source.walk import walk
+from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
 from tests.archives import header, write_instance
-from tests.destination.peers import answer, peer, read_request
+from tests.destination.peers import answer, peer, read_head, read_request
 
 pytestmark = pytest.mark.anyio
 
@@ -46,8 +48,12 @@ RETRIES = 12
 class Archive:
     """Files, and what they hold."""
 
-    def __init__(self, root: Path, *, studies: int, instances: int) -> None:
+    def __init__(
+        self, root: Path, *, studies: int, instances: int, lists: Sequence[Sequence[Candidate | Outcome]] = ()
+    ) -> None:
         self.root = root
+        self.lists = lists
+        """What a scan found before the run; if empty, the run scans."""
         self.digests: dict[str, str] = {}
         """SHA-256 by SOP Instance UID."""
         for study in range(1, studies + 1):
@@ -85,7 +91,7 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
     with Ledger(ledger, url) as opened:
         async with stow:
             run = Run(settings, stow, opened, reporter, backoff=QUICK, breaker=breaker, budget=budget)
-            await run.carry_out(walk([str(archive.root)]))
+            await run.carry_out(iter(archive.lists) if archive.lists else walk([str(archive.root)]))
 
 
 def check(archive: Archive, held: dict[str, str], outcomes: list[Outcome]) -> dict[str, Fate]:
@@ -303,3 +309,42 @@ async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Pat
     outcomes = [entry.outcome for entry in read_entries(ledger) if entry.outcome.header is not None]
     assert [outcome.fate for outcome in outcomes] == [Fate.UNCONFIRMED] * len(odd)
     assert set(paths) == {"/dicom-web/studies", "/dicom-web/studies/1.2.3/series/1.2.3.4/instances"}
+
+
+@pytest.mark.parametrize("gone", ["flat", "studies", "studies/s001"], ids=["a directory", "a tree", "one of many"])
+async def test_files_that_vanish_together_cost_a_few_requests(tmp_path: Path, gone: str) -> None:
+    """A directory or a share that disappears in the middle of a run breaks off the requests under way, and no others.
+
+    All its files are unreadable, each of the others is sent.
+    """
+    root = tmp_path / "archive"
+    for study in range(1, 41):
+        for number in range(1, 11):
+            write_instance(root / ("flat" if gone == "flat" else f"studies/s{study:03}"), number, study=study)
+    lost = [str(path) for path in (root / gone).rglob("*") if path.is_file()]
+    requests = 0
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        while True:
+            request = await read_head(reader)
+            requests += request.line.startswith("POST")
+            if (root / gone).exists():
+                (root / gone).rename(tmp_path / "away")
+            body = await reader.readexactly(int(request.headers.get("Content-Length", 0)))
+            uids = {match.decode() for match in re.findall(rb"2\.25\.\d+\.1\.\d+", body)}
+            items = tuple(Referenced(SECONDARY_CAPTURE, uid) for uid in sorted(uids))
+            answer(writer, body=to_json(StoreResponse(stored=items)))
+
+    ledger = tmp_path / "l.db"
+    archive = Archive(root, studies=0, instances=0, lists=list(walk([str(root)])))
+    async with peer(take) as url:
+        await carry_out(archive, StowDestination(DestinationSettings(url=url), NoLogin()), url, ledger, Tally())
+    outcomes = {e.outcome.candidate.location: e.outcome for e in read_entries(ledger)}
+    assert len(outcomes) == 400
+    assert {outcomes[location].fate for location in lost} == {Fate.UNREADABLE}
+    assert all("No such file" in outcomes[location].reason for location in lost)
+    others = {outcome.fate for location, outcome in outcomes.items() if location not in lost}
+    assert others == (set() if len(lost) == 400 else {Fate.STORED})
+    needed = (400 - len(lost)) / 5
+    assert requests <= needed + 12

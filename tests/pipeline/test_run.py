@@ -63,6 +63,9 @@ class Server:
             self.held |= {i.header.sop_instance_uid for i in batch.instances}
         return result
 
+    async def look(self, batch: Batch) -> None:
+        """Find nothing changed."""
+
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Tell what is held."""
         return frozenset(self.held & {i.header.sop_instance_uid for i in instances})
@@ -208,7 +211,7 @@ async def test_copy_has_its_turn_when_the_first_fails(archive: Path, tmp_path: P
     def spoil(batch: Batch, _number: int) -> Result:
         for instance in batch.instances:
             if instance.candidate.location == str(bad):
-                return Spoiled(instance, "cannot be read: Input/output error")
+                return Spoiled({instance.header.sop_instance_uid: "cannot be read: Input/output error"})
         return stored(batch)
 
     tally = await upload(archive, Server(spoil), tmp_path / "l.db")
@@ -360,8 +363,8 @@ async def test_batch_with_a_spoiled_file(archive: Path, tmp_path: Path) -> None:
     bad = str(archive / "study1" / "IM001000003")
 
     def spoil(batch: Batch, _number: int) -> Result:
-        spoiled = [i for i in batch.instances if i.candidate.location == bad]
-        return Spoiled(spoiled[0], "changed") if spoiled else stored(batch)
+        spoiled = [i.header.sop_instance_uid for i in batch.instances if i.candidate.location == bad]
+        return Spoiled(dict.fromkeys(spoiled, "changed")) if spoiled else stored(batch)
 
     tally = await upload(archive, Server(spoil), tmp_path / "l.db", retries=0)
     assert tally.outcomes == Counter({Fate.STORED: 59, Fate.UNREADABLE: 1})

@@ -698,10 +698,27 @@ INTERRUPTIONS = [
     Case(
         "spoiled by one file: the others pay nothing",
         batch(3, faults=2),
-        Spoiled(instance(2), "it grew"),
+        Spoiled({header(2).sop_instance_uid: "it grew"}),
         ["2 unreadable: it grew", "send 1 3 (2 faults) (may be stored)", "none"],
     ),
-    Case("spoiled, alone", batch(1), Spoiled(instance(1), "it is gone"), ["1 unreadable: it is gone", "none"]),
+    Case(
+        "spoiled by several files",
+        batch(4),
+        Spoiled({header(n).sop_instance_uid: f"gone {n}" for n in (1, 3)}),
+        ["1 unreadable: gone 1", "3 unreadable: gone 3", "send 2 4 (may be stored)", "none"],
+    ),
+    Case(
+        "spoiled before it was begun: nothing left, and nothing may be stored",
+        batch(3, requests=2),
+        Spoiled({header(2).sop_instance_uid: "gone"}, is_begun=False),
+        ["2 unreadable: gone", "send 1 3", "none"],
+    ),
+    Case(
+        "spoiled, alone",
+        batch(1),
+        Spoiled({header(1).sop_instance_uid: "it is gone"}),
+        ["1 unreadable: it is gone", "none"],
+    ),
 ]
 
 GOOGLE_DIFFERS = (
@@ -1370,7 +1387,7 @@ def test_spoiled_files_leave_the_others_unharmed(spoilt: list[int], rules: Rules
         assert sent.faults == 0
         for one in sent.instances:
             if number(one) in spoilt:
-                return Spoiled(instance(number(one)), "it changed")
+                return Spoiled({one.header.sop_instance_uid: "it changed"})
         return Reply(200, answer(stored=(number(i) for i in sent.instances)))
 
     course = carry_out(batch(8), server, rules, find_nothing)

@@ -1,0 +1,57 @@
+"""Which batches are looked at again, as a table and by what happens to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from bulkstow.model import Batch, Candidate, Instance
+from bulkstow.policy.suspicion import CLEAN_LOOKS, MOST_DIRECTORIES, Suspicion
+from tests.archives import header
+
+
+def batch(*locations: str) -> Batch:
+    """Return a batch of files."""
+    return Batch(1, tuple(Instance(Candidate(where, 1, 0), header(n)) for n, where in enumerate(locations)))
+
+
+@pytest.mark.parametrize(
+    ("lost", "location", "expected"),
+    [
+        ("/a/b", "/a/b/1", True),
+        ("/a/b", "/a/b/c/1", True),
+        ("/a/b", "/a/bc/1", False),
+        ("/a/b", "/a/1", False),
+        ("/", "/a/b/1", True),
+        ("", "a/1", True),
+    ],
+)
+def test_what_lies_beneath_a_loss_is_looked_at(lost: str, location: str, expected: bool) -> None:
+    """A directory's whole tree is under suspicion, and nothing beside it."""
+    suspicion = Suspicion()
+    assert not suspicion.touches(batch(location))
+    suspicion.lost([lost])
+    assert suspicion.touches(batch("/elsewhere/0", location)) is expected
+
+
+def test_suspicion_ends_when_a_tree_is_at_rest() -> None:
+    """After some unharmed batches in a row no more are looked at; a loss in between starts anew."""
+    suspicion, one = Suspicion(), batch("/a/1")
+    suspicion.lost(["/a"])
+    for _ in range(CLEAN_LOOKS - 1):
+        suspicion.unharmed(one)
+    suspicion.unharmed(batch("/b/1"))
+    assert suspicion.touches(one)
+    suspicion.lost(["/a"])
+    for _ in range(CLEAN_LOOKS - 1):
+        suspicion.unharmed(one)
+    assert suspicion.touches(one)
+    suspicion.unharmed(one)
+    assert not suspicion.touches(one)
+
+
+def test_suspicion_is_bounded() -> None:
+    """Of too many directories the oldest are forgotten."""
+    suspicion = Suspicion()
+    suspicion.lost(f"/{n}" for n in range(MOST_DIRECTORIES + 1))
+    assert not suspicion.touches(batch("/0/1"))
+    assert suspicion.touches(batch("/1/1"))
