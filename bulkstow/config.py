@@ -10,7 +10,6 @@ This module opens no file and makes no connection.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +32,7 @@ from bulkstow.quantities import (
     show_duration,
     show_size,
 )
-
-_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A token (RFC 9110 §5.6.2)."""
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-"""What a field's value must not hold (RFC 9110 §5.5); a tab it may."""
+from bulkstow.wire.request_headers import has_header, parse_headers
 
 
 def _size_token(_type: object, tokens: Sequence[Token]) -> int:
@@ -137,7 +132,7 @@ Patience = Annotated[
 ]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
-_OWN_HEADERS = ("content-type", "content-length", "content-encoding", "transfer-encoding", "expect", "host")
+ONE_LOGIN = "one login at a time; leave it out, or --user, --bearer-file, --bearer-command and BULKSTOW_BEARER"
 
 LOGIN = Group("Login and connection", sort_key=20)
 BATCHES = Group("Batches and speed", sort_key=10)
@@ -154,7 +149,9 @@ class DestinationSettings:
     url: Annotated[str, Parameter(show_default=False)] = ""
     """The DICOMweb root; instances are posted to URL/studies."""
     header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = field(default=(), repr=False)
-    """A request header 'Name: value'; may be repeated."""
+    """A request header 'Name: value'; may be repeated. Other users of this machine see it in the process list."""
+    header_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
+    """File with a request header 'Name: value' a line, for secrets."""
     user: Annotated[str | None, Parameter(group=LOGIN)] = None
     """User for Basic login; the password comes from BULKSTOW_PASSWORD or --password-file."""
     password_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
@@ -201,28 +198,17 @@ class DestinationSettings:
         if parts.query or parts.fragment:
             shown = self.url.partition("#")[0].partition("?")[0]  # what follows may be a token
             raise ConfigurationError(f"--url {shown!r}…: STOW-RS takes no query (PS3.18 §10.5.1); leave out ?… and #…")
-        for number, line in enumerate(self.header, start=1):
-            name, colon, value = line.partition(":")
-            if not colon or not _FIELD_NAME.fullmatch(name.strip()) or _CONTROL.search(value.strip()):
-                # By its number: what is not a header may well be a token without its name.
-                raise ConfigurationError(f"--header number {number}: expected 'Name: value' on one line")
-        self._check_header_names()
+        has_authorization = has_header(self.headers, "Authorization")
         logins = [self.user, self.bearer_file, self.bearer_command]
         if sum(login is not None for login in logins) > 1:
             raise ConfigurationError("--user, --bearer-file and --bearer-command: one login at a time")
+        if has_authorization and any(login is not None for login in logins):
+            raise ConfigurationError(f"--header Authorization: {ONE_LOGIN}")
         if self.client_key and not self.client_cert:
             raise ConfigurationError("--client-key without --client-cert")
         require_positive("--connect-timeout", self.connect_timeout_s)
         require_positive("--stall-timeout", self.stall_timeout_s)
         require_positive("--thinking-timeout", self.thinking_timeout_s)
-
-    def _check_header_names(self) -> None:
-        names = [line.partition(":")[0].strip().lower() for line in self.header]
-        for name in names:
-            if name in _OWN_HEADERS:
-                raise ConfigurationError(f"--header {name}: bulkstow sets it itself, from the body that it sends")
-            if names.count(name) > 1:
-                raise ConfigurationError(f"--header {name}: given twice; put both values into one, with a comma")
 
     @property
     def root(self) -> str:
@@ -233,8 +219,7 @@ class DestinationSettings:
     @property
     def headers(self) -> dict[str, str]:
         """The user's headers by name."""
-        pairs = (line.partition(":") for line in self.header)
-        return {name.strip(): value.strip() for name, _, value in pairs}
+        return parse_headers(self.header, "--header")
 
 
 @Parameter(name="*")

@@ -39,6 +39,10 @@ URL = "http://localhost:8042/dicom-web"
         ({"header": ("Authorization Bearer: s3cret",)}, "--header number 1: expected 'Name: value'"),
         ({"header": ("X-Key: a\nHost: s3cret",)}, "--header number 1: expected 'Name: value' on one line"),
         ({"header": ("X-Key: a\rs3cret",)}, "--header number 1: expected"),
+        ({"header": ("Content-Type: s3cret",)}, "--header Content-Type: cannot be set, as bulkstow sets it itself"),
+        ({"header": ("X-A: 1", "x-a: 2")}, "--header x-a: given twice; put both values into one, with a comma"),
+        ({"header": ("Authorization: Basic s3cret",), "user": "me"}, "--header Authorization: one login at a time"),
+        ({"header": ("authorization: s3cret",), "bearer_command": "x"}, "--header Authorization: one login at a time"),
         (
             {"user": "me", "bearer_file": Path("token")},
             "--user, --bearer-file and --bearer-command: one login at a time",

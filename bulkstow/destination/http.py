@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Protocol, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -31,6 +32,7 @@ from bulkstow.destination.outlet import Outlet
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, Interruption, Reply
 from bulkstow.wire.http_fields import field_text, retry_after_s
+from bulkstow.wire.request_headers import has_header, parse_headers
 from bulkstow.wire.server_text import printable
 
 ERROR_LIMIT_BYTES = 2**20
@@ -81,7 +83,7 @@ class Request:
 class HttpClient:
     """Connections to one DICOMweb root; use it as an asynchronous context.
 
-    Raises ConfigurationError for certificates that cannot be loaded.
+    Raises ConfigurationError for certificates that cannot be loaded, and for headers that cannot be read or set.
     """
 
     def __init__(self, settings: DestinationSettings) -> None:
@@ -89,7 +91,11 @@ class HttpClient:
         self._root = str(URL(settings.root)).rstrip("/")
         self._ssl = _ssl_context(settings)
         self._proxy = _proxy(settings.root)
-        self._lasting_secrets = secrets_of_headers(settings.headers) | secrets_of_url(self._proxy or "")
+        from_file = _headers_in(settings.header_file)
+        self.headers = _joined(settings.headers, from_file)
+        """What the user adds to every request."""
+        self._lasting_secrets = secrets_of_headers(settings.headers) | secrets_of_headers(from_file, all_values=True)
+        self._lasting_secrets |= secrets_of_url(self._proxy or "")
         self._masked_secrets: set[str] = set()
         self._current_mask = Mask(self._lasting_secrets)
         self._sessions = AsyncExitStack()
@@ -151,7 +157,7 @@ class HttpClient:
             max_line_size=FIELD_BYTES,
             max_field_size=FIELD_BYTES,
             max_headers=FIELDS,
-            headers={"User-Agent": "bulkstow", **self._settings.headers},
+            headers=({} if has_header(self.headers, "User-Agent") else {"User-Agent": "bulkstow"}) | self.headers,
             cookie_jar=aiohttp.CookieJar(unsafe=True),  # load balancers at bare addresses set sticky cookies too
             trace_configs=[trace],
         )
@@ -306,6 +312,28 @@ def _ssl_context(settings: DestinationSettings) -> ssl.SSLContext | bool:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _headers_in(path: Path | None) -> dict[str, str]:
+    """Read the headers in a file, one a line; lines without text count for nothing."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = _words(error) if isinstance(error, OSError) else "not UTF-8"  # a decoder's words hold what it met
+        raise ConfigurationError(f"--header-file {path}: cannot be read ({why})") from None
+    headers = parse_headers([line for line in text.splitlines() if line.strip()], f"--header-file {path}, header")
+    if not headers:
+        raise ConfigurationError(f"--header-file {path}: holds no header; expected 'Name: value' a line")
+    return headers
+
+
+def _joined(given: dict[str, str], from_file: dict[str, str]) -> dict[str, str]:
+    for name in from_file:
+        if has_header(given, name):
+            raise ConfigurationError(f"--header {name}: --header-file has it too; leave out one of them")
+    return given | from_file
 
 
 def _proxy(url: str) -> str | None:

@@ -22,17 +22,18 @@ from typing import Protocol, Self, TypeVar, cast
 
 import anyio
 
-from bulkstow.config import DestinationSettings
+from bulkstow.config import ONE_LOGIN, DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.body import LOOKING_S, Body, Throttle, Whom
 from bulkstow.destination.contents import Contents, Files, changes
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
-from bulkstow.errors import DestinationRefused, LoginRefused
+from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
 from bulkstow.quantities import show_duration
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
+from bulkstow.wire.request_headers import has_header
 
 THINKING_S_PER_MIB = 1.0
 THINKING_S_PER_INSTANCE = 0.1
@@ -51,7 +52,8 @@ READERS = 8
 """Threads where the caller brings none."""
 
 ACCEPT = "application/dicom+json"
-"""Every server answers this; Google gives XML unless asked, Azure nothing but this."""
+"""Every server answers this; Google gives XML unless asked, Azure nothing but this. The user may ask for another answer
+to what is stored, which is read in JSON and XML; QIDO-RS is always asked for JSON, as nothing else is read there."""
 
 R = TypeVar("R", bound=Result)
 
@@ -77,7 +79,7 @@ class StowDestination:
 
     `on_taken(n)` hears of every n bytes that the server has taken, `on_spent` of where each request's time went.
     `contents` says where instances' bytes come from (from files, if nothing else is said), and `readers` who fetches
-    them. Raises ConfigurationError for certificates that cannot be loaded.
+    them. Raises ConfigurationError for certificates that cannot be loaded, and for headers that cannot be read or set.
     """
 
     def __init__(
@@ -99,6 +101,9 @@ class StowDestination:
         self._contents = contents or Files()
         self._chunked = settings.chunked
         self._http = HttpClient(settings)
+        if auth.headers() and has_header(self._http.headers, "Authorization"):
+            raise ConfigurationError(f"the header Authorization: {ONE_LOGIN}")
+        self._accept = {} if has_header(self._http.headers, "Accept") else {"Accept": ACCEPT}
         self._own_readers = ThreadPoolExecutor(READERS, thread_name_prefix="read") if readers is None else None
         self._readers: Executor = readers or cast("Executor", self._own_readers)
         self._ahead = ReadAhead(self._readers) if contents is None else None
@@ -202,7 +207,7 @@ class StowDestination:
             )
             headers = {
                 **login,
-                "Accept": ACCEPT,
+                **self._accept,
                 "Content-Type": content_type(boundary, quoted=settings.quote_boundary),
             }
             if not self._chunked:

@@ -231,6 +231,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     # flag: what to write, what comes of it; each another value than the default
     "url": ("https://elsewhere.example/rs", "https://elsewhere.example/rs"),
     "header": ("\n".join(HEADERS), HEADERS),
+    "header-file": ("headers", Path("headers")),
     "user": ("ada", "ada"),
     "password-file": ("word", Path("word")),
     "bearer-file": ("token", Path("token")),

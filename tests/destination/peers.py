@@ -48,7 +48,7 @@ class Request:
     """What a client sent."""
 
     def __init__(self, head: bytes, body: bytes) -> None:
-        self.line, *lines = head.decode("ascii").rstrip("\r\n").split("\r\n")
+        self.line, *lines = head.decode("utf-8").rstrip("\r\n").split("\r\n")
         self.headers = dict(line.split(": ", 1) for line in lines)
         self.body = body
 

@@ -15,6 +15,7 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.http import FIELD_BYTES, FIELDS
 from bulkstow.destination.stow import StowDestination
+from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Interruption, Reply, Result
 from tests.archives import write_batch
 from tests.destination.peers import STORED, answer, peer, read_request
@@ -206,3 +207,82 @@ async def test_secrets_in_a_malformed_answer(batch: Batch) -> None:
     assert isinstance(result, Interruption)
     assert "k3y" not in result.detail
     assert "k3y" not in repr(settings)
+
+
+async def seen_by_server(batch: Batch, **changes: object) -> list[dict[str, str]]:
+    """Store a batch and ask for it; return the headers of both requests as the server saw them."""
+    seen: list[dict[str, str]] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            seen.append((await read_request(reader)).headers)
+            answer(writer)
+
+    async with peer(take) as url:
+        settings = DestinationSettings(url=url, **changes)  # type: ignore[arg-type]
+        async with StowDestination(settings, login(settings, {})) as stow:
+            await stow.send(batch)
+            await stow.find(batch.instances)
+    return seen
+
+
+async def test_headers_of_the_user_are_sent(batch: Batch) -> None:
+    """What the user sets is what the server gets, once; only QIDO-RS is always asked for JSON."""
+    given = ("accept: application/dicom+xml", "cookie: a=1; b=2", "user-agent: curl/8", "X-Tenant: 42")
+    store, query = await seen_by_server(batch, header=given)
+    sent = [{name.lower(): value for name, value in headers.items()} for headers in (store, query)]
+    assert sent[0]["accept"] == "application/dicom+xml"
+    assert sent[1]["accept"] == "application/dicom+json"
+    for headers in sent:
+        assert (headers["cookie"], headers["user-agent"], headers["x-tenant"]) == ("a=1; b=2", "curl/8", "42")
+    assert len(store) == len(sent[0])
+
+
+async def test_headers_of_a_file_are_sent(batch: Batch, tmp_path: Path) -> None:
+    """Each line of --header-file with text in it is a header of every request, beside those of --header."""
+    (tmp_path / "headers").write_bytes(b"\xef\xbb\xbfX-Api-Key: k3y\r\n\r\nX-Note: gr\xc3\xbcn\r\n")
+    for headers in await seen_by_server(batch, header_file=tmp_path / "headers", header=("X-Tenant: 42",)):
+        assert (headers["X-Api-Key"], headers["X-Note"], headers["X-Tenant"]) == ("k3y", "grün", "42")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "--header-file {path}: cannot be read (No such file or directory)"),
+        (b"", "--header-file {path}: holds no header; expected 'Name: value' a line"),
+        (b"X-A: 1\ns3cret\n", "--header-file {path}, header number 2: expected 'Name: value' on one line"),
+        (
+            b"Content-Length: 3",
+            "--header-file {path}, header Content-Length: cannot be set, as bulkstow sets it itself",
+        ),
+        (b"X-Tenant: s3cret", "--header X-Tenant: --header-file has it too; leave out one of them"),
+        (b"X-Key: s3cret \xff", "--header-file {path}: cannot be read (not UTF-8)"),
+        (b"authorization: Bearer s3cret", "the header Authorization: one login at a time"),
+    ],
+)
+async def test_header_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, message: str) -> None:
+    """The message names the file and the line, and repeats nothing of it."""
+    path = tmp_path / "headers"
+    if content is not None:
+        path.write_bytes(content)
+    settings = DestinationSettings(url="http://h", header_file=path, header=("x-tenant: 42",), user="me")
+    with pytest.raises(ConfigurationError) as caught:
+        StowDestination(settings, login(settings, {"BULKSTOW_PASSWORD": "x"}))
+    assert str(caught.value).startswith(message.format(path=path))
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_all_of_a_header_file_is_secret(batch: Batch, tmp_path: Path) -> None:
+    """Values of --header-file are masked whatever their names are."""
+    (tmp_path / "headers").write_text("x-tenant: 1234567890-abc\n")
+
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tenant = (await read_request(reader)).headers["x-tenant"]
+        answer(writer, "400 Bad Request", f"no tenant {tenant}".encode())
+
+    async with peer(repeat) as url:
+        settings = DestinationSettings(url=url, header_file=tmp_path / "headers")
+        async with StowDestination(settings, login(settings, {})) as stow:
+            result = await stow.send(batch)
+    assert isinstance(result, Reply)
+    assert result.body == b"no tenant ***"

@@ -1,0 +1,77 @@
+"""Request headers that a user adds: 'Name: value' lines, and which names are not theirs to set.
+
+Pure. Where the lines come from is left to `config` (--header) and to `destination.http` (--header-file).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from bulkstow.errors import ConfigurationError
+
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token (RFC 9110 §5.6.2)."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+"""What a field's value must not hold (RFC 9110 §5.5); a tab it may."""
+
+_BODY = "bulkstow sets it itself, from the body that it sends"
+_CONNECTION = "it belongs to the connection, which bulkstow manages"
+_PARTIAL = "the answer to such a request is not the whole answer"
+
+_RESERVED = {
+    "host": "it follows from --url",
+    "expect": _BODY,
+    "trailer": _BODY,
+    "transfer-encoding": _BODY,
+    "accept-encoding": "bulkstow reads gzip and deflate, and says so itself",
+    "connection": _CONNECTION,
+    "http2-settings": _CONNECTION,
+    "keep-alive": _CONNECTION,
+    "te": _CONNECTION,
+    "upgrade": _CONNECTION,
+    "range": _PARTIAL,
+    "if-match": _PARTIAL,
+    "if-modified-since": _PARTIAL,
+    "if-none-match": _PARTIAL,
+    "if-range": _PARTIAL,
+    "if-unmodified-since": _PARTIAL,
+}
+
+_RESERVED_PREFIXES = {
+    "content-": _BODY,
+    "proxy-": "a login for a proxy goes into the proxy's URL: https_proxy=http://USER:PASSWORD@HOST:PORT",
+}
+
+
+def parse_headers(lines: Iterable[str], setting: str) -> dict[str, str]:
+    """Return the headers that `lines` give, 'Name: value' each, by name.
+
+    Raises ConfigurationError, which names the `setting` that the lines come from and repeats no value: a line that is
+    no header, a name that bulkstow sets itself, a name given twice.
+    """
+    headers: dict[str, str] = {}
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        name, colon, value = (part.strip() for part in line.partition(":"))
+        if not colon or not _FIELD_NAME.fullmatch(name) or _CONTROL.search(value):
+            # By its number: what is not a header may well be a token without its name.
+            raise ConfigurationError(f"{setting} number {number}: expected 'Name: value' on one line")
+        if reason := _reason_against(name.lower()):
+            raise ConfigurationError(f"{setting} {name}: cannot be set, as {reason}")
+        if name.lower() in seen:
+            raise ConfigurationError(f"{setting} {name}: given twice; put both values into one, with a comma")
+        seen.add(name.lower())
+        headers[name] = value
+    return headers
+
+
+def has_header(headers: Iterable[str], name: str) -> bool:
+    """Return whether a name is among these, in any case (RFC 9110 §5.1)."""
+    return any(given.lower() == name.lower() for given in headers)
+
+
+def _reason_against(name: str) -> str:
+    """Return why a user may not set the header `name` (in lower case), or ""."""
+    prefixed = (reason for prefix, reason in _RESERVED_PREFIXES.items() if name.startswith(prefix))
+    return _RESERVED.get(name) or next(prefixed, "")
