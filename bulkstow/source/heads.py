@@ -39,7 +39,7 @@ from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
 EMPTY = "empty"
 CUT_OFF = "cut off in its head"
 NO_PREAMBLE = "DICOM without preamble: --accept-missing-preamble sends it"
-NO_MAGIC = "damaged: no 'DICM' in front of its file meta information"
+NO_MAGIC = "damaged: it holds DICOM elements, but does not begin with 128 bytes and 'DICM'"
 NO_SOP_INSTANCE = "no SOP Instance UID"
 NO_STUDY = "no Study Instance UID"
 
@@ -50,6 +50,13 @@ on is cheaper for the tolerant reader, which seeks from element to element."""
 
 _FIRST_GROUPS = (b"\x02\0", b"\x08\0", b"\0\x08")
 """How a file without preamble begins: with group 0002, or with a data set's 0008 in either byte order."""
+
+_TRACE = re.compile(
+    rb"\x02\0[\0-\x16]\0(?:UL\x04\0|OB\0\0|UI.\0)|"
+    rb"(?:\x08\0\x18\0|\x20\0\x0d\0|\0\x08\0\x18|\0\x20\0\x0d)(?:UI..|.\0\0\0)[0-9]+\.",
+    re.DOTALL,
+)
+"""An element of group 0002, a SOP Instance or a Study Instance UID: where a file's beginning is lost, they are left."""
 
 _LAST_FIRST_ELEMENT = 0x0018
 """A data set begins with (0008,0018) at the latest."""
@@ -152,18 +159,16 @@ def _read_without_magic(descriptor: int, data: bytes, *, accept_missing_preamble
         if known.may_hold_instances:
             raise DamagedHead(f"{known.name}, which was not looked into: unpack it and send what is inside")
         raise HeadError(f"{NOT_DICOM}: {known.name}")
-    for meta_at in (META_AT - 4, META_AT):
-        if data[meta_at : meta_at + 2] == b"\x02\0" and _is_element(data[meta_at : meta_at + 8]):
-            raise DamagedHead(NO_MAGIC)
     try:
         meta, found = _find(descriptor, 0)
         header = _header(meta, found)
-    except DamagedHead:
-        if _begins_as_data_set(data):
-            raise
-        raise HeadError(NOT_DICOM) from None
     except HeadError as error:
-        raise HeadError(DICOMDIR if str(error) == DICOMDIR else NOT_DICOM) from None
+        begins_as_data_set = _begins_as_data_set(data)
+        if str(error) == DICOMDIR or (isinstance(error, DamagedHead) and begins_as_data_set):
+            raise
+        if not begins_as_data_set and _TRACE.search(data):
+            raise DamagedHead(NO_MAGIC) from None
+        raise HeadError(NOT_DICOM) from None
     for tag in (SOP_CLASS, SOP_INSTANCE, STUDY):
         if not _PROPER_UID.fullmatch(found.uids.get(tag, "")):
             raise DamagedHead(f"damaged: without preamble, and ({tag >> 16:04X},{tag & 0xFFFF:04X}) is no UID")

@@ -35,8 +35,8 @@ _CUT_OFF = "cut off in its head"
 _VRS = SHORT_VRS | LONG_VRS
 _PIXEL_DATA = frozenset({0x7FE0_0008, 0x7FE0_0009, 0x7FE0_0010})
 _DELIMITER_GROUP = 0xFFFE
-_HIGHEST_FIRST_GROUP = 0x00FF
-"""Data sets begin with group 0008, or one near it; read in the wrong byte order it is 0800."""
+_HIGHEST_HEAD_GROUP = 0x00FF
+"""A head has groups from 0008 to 0020; read in the wrong byte order, or from text, they are higher."""
 
 
 class Need(NamedTuple):
@@ -206,8 +206,8 @@ class ElementReader:
             return tag in (ITEM_END, SEQUENCE_END)
         if not is_strict or vr in _VRS:
             return vr in _VRS and (tag > element.tag or not is_strict)
-        # Writers that do not know an element's VR do not know that of the next one either.
-        if tag <= element.tag or (vr != element.vr and group != element.tag >> 16):
+        # Writers that do not know an element's VR, or leave it out, may do so with the next one.
+        if tag <= element.tag or (group > _HIGHEST_HEAD_GROUP and vr != element.vr and group != element.tag >> 16):
             return False
         for following in _readings(at, head, syntax) if depth else ():
             if (yield from self._leads_on(following, syntax, is_strict=True, depth=depth - 1)):
@@ -302,10 +302,13 @@ class ElementReader:
     def syntax_at(self, at: int, announced: Syntax | None) -> Steps[Syntax]:
         """Return how the elements from an offset on are written, by the first of them: as announced if that fits."""
         for syntax in (announced, *_SYNTAXES) if announced else _SYNTAXES:
-            if (yield from self._fits(at, syntax)):
-                return syntax
-        vr = yield from self.bytes_at(at + 4, 2)
-        return announced or (EXPLICIT if vr in _VRS else IMPLICIT)
+            try:
+                if (yield from self._fits(at, syntax)):
+                    return syntax
+            except Problem:
+                continue
+        is_explicit = (yield from self.bytes_at(at + 4, 2)) in _VRS
+        return announced or Syntax(is_explicit)
 
     def _fits(self, at: int, syntax: Syntax) -> Steps[bool]:
         unpack = _UNPACK[syntax.is_big].head.unpack_from
@@ -313,17 +316,18 @@ class ElementReader:
         if len(head) < 8:
             return True
         group, _, length_bytes = unpack(head)
-        if group > _HIGHEST_FIRST_GROUP or syntax.is_explicit != (head[4:6] in _VRS):
+        if syntax.is_explicit != (head[4:6] in _VRS):
             return False
         if syntax.is_explicit:
-            return True
-        try:
-            if length_bytes == UNDEFINED:
-                return (yield from self._begins_with_item(at + 8, syntax))
-            following = yield from self.bytes_at(at + 8 + length_bytes, 8)
-        except Problem:
+            first = yield from self.element(at, syntax)
+            is_usual = group <= _HIGHEST_HEAD_GROUP
+            return is_usual or (first is not None and (yield from self._leads_on(first, syntax, is_strict=False)))
+        if group > _HIGHEST_HEAD_GROUP:
             return False
-        return not following or (len(following) == 8 and unpack(following)[0] <= _HIGHEST_FIRST_GROUP)
+        if length_bytes == UNDEFINED:
+            return (yield from self._begins_with_item(at + 8, syntax))
+        following = yield from self.bytes_at(at + 8 + length_bytes, 8)
+        return not following or (len(following) == 8 and unpack(following)[0] <= _HIGHEST_HEAD_GROUP)
 
 
 def _readings(at: int, head: bytes, syntax: Syntax) -> list[Element]:
