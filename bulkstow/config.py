@@ -253,7 +253,10 @@ class UploadSettings:
     give_up_after_s: Annotated[Patience, Parameter(name="--give-up-after")] = None
     """Stop with status 3 when the server has been gone for so long, or 'never'."""
     retry_failed: Switch = False
-    """Send again what an earlier run found refused."""
+    """Send again what an earlier run found refused, and compare again what it found in conflict."""
+    on_conflict: Literal["report", "send", "newest"] = "report"
+    """Of files with one SOP Instance UID but different content: send the first and report the others; send each, one
+    after the other, and let the server decide; or send only the one modified last."""
     accept_missing_preamble: Switch = False
     """Send files without the 128-byte preamble and DICM too."""
     follow_links: Switch = False

@@ -15,7 +15,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +67,9 @@ _COLUMNS = (
 
 _SUCCESSES = ", ".join(f"'{fate}'" for fate in Fate if fate.is_success)
 
+_FINAL = frozenset(fate for fate in Fate if fate.is_success or fate in (Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED))
+"""What the next run leaves alone; of a copy, or a file in conflict, only while the other file is on the server."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -116,12 +119,11 @@ class Ledger(AbstractContextManager["Ledger"]):
         suffixes = ("", "-wal", "-shm", "-journal", LOCK_SUFFIX)
         return frozenset(path + suffix for path in (spelled, str(self.path.resolve())) for suffix in suffixes)
 
-    def look_up(
-        self, candidates: Sequence[Candidate], *, retry_failed: bool = False, retry_skipped: bool = False
-    ) -> list[Known | None]:
+    def look_up(self, candidates: Sequence[Candidate], again: Collection[Fate] = ()) -> list[Known | None]:
         """Return for each candidate what is known of it; None where it is new or has changed since.
 
-        A copy, or a file in conflict, is final only while the file that was sent in its place is on the server.
+        Outcomes in `again` are not final, as the user asks for them once more. A copy, or a file in conflict, is final
+        only while the file that was sent in its place is on the server.
         """
         query = f"""
             SELECT f.path, f.size_bytes, f.modified_ns, f.outcome, f.copy_of IS NULL OR o.outcome IN ({_SUCCESSES}),
@@ -129,6 +131,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             FROM file AS f LEFT JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
                 AND o.sop_instance_uid = f.sop_instance_uid
             WHERE f.destination = ? AND f.path IN ({_marks(len(candidates))})"""  # noqa: S608 - only ? and constants
+        final = _FINAL.difference(again)
         keys = [os.fsencode(candidate.location) for candidate in candidates]
         rows = {row[0]: row[1:] for row in self._read(query, (self._run, self._destination, *keys))}
 
@@ -137,13 +140,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             if row is None or row[:2] != (candidate.size_bytes, _as_kept(candidate.modified_ns)):
                 return None
             fate = Fate(row[2])
-            settled = (
-                fate.is_success
-                or (fate is Fate.REFUSED and not retry_failed)
-                or (fate is Fate.CONFLICT and not retry_failed and bool(row[3]))
-                or (fate is Fate.SKIPPED and not retry_skipped and bool(row[3]))
-            )
-            return Known(fate, settled, bool(row[4]))
+            return Known(fate, fate in final and bool(row[3]), bool(row[4]))
 
         return [known(candidate, key) for candidate, key in zip(candidates, keys, strict=True)]
 
@@ -164,7 +161,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             owners.setdefault(owner.header.sop_instance_uid, []).append(owner)
         return owners
 
-    def orphaned_copies(self, *, limit: int) -> list[Outcome]:
+    def orphaned_copies(self, limit: int) -> list[Outcome]:
         """Return, in the order of paths, what this run passed over as copies of files that did not reach the server.
 
         Copies that an earlier run left so are found by the scan, if they are among its sources.
@@ -178,6 +175,14 @@ class Ledger(AbstractContextManager["Ledger"]):
             AND (o.outcome NOT IN ({_SUCCESSES}) OR o.sop_instance_uid IS NOT f.sop_instance_uid)
             ORDER BY f.path LIMIT ?"""  # noqa: S608 - only constants
         return [_outcome(row) for row in self._read(query, (self._destination, self._run, limit))]
+
+    def conflicts(self, limit: int) -> list[Outcome]:
+        """Return, in the order of paths, this run's files in conflict: the first for each SOP Instance UID."""
+        query = f"""
+            SELECT {_COLUMNS}, min(path) FROM file INDEXED BY file_by_copy
+            WHERE destination = ? AND run = ? AND copy_of IS NOT NULL AND outcome = '{Fate.CONFLICT}'
+            GROUP BY sop_instance_uid ORDER BY path LIMIT ?"""  # noqa: S608 - only constants
+        return [_outcome(row[:-1]) for row in self._read(query, (self._destination, self._run, limit))]
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Write outcomes in one transaction; when this returns they survive the process."""

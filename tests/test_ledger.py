@@ -56,27 +56,18 @@ def test_a_new_ledger_knows_nothing(ledger: Ledger) -> None:
     assert ledger.look_up([]) == []
     assert ledger.owners([]) == {}
     assert ledger.owners([header(1).sop_instance_uid]) == {}
-    assert ledger.orphaned_copies(limit=10) == []
+    assert ledger.orphaned_copies(10) == []
     assert ledger.ceiling_bytes is None
 
 
-@pytest.mark.parametrize("again", ["as before", "retry failed", "retry skipped", "retry both"])
+@pytest.mark.parametrize("again", [None, *Fate])
 @pytest.mark.parametrize("fate", Fate)
-def test_what_is_final(ledger: Ledger, fate: Fate, again: str) -> None:
-    """What the server has is final; refused, conflict and skipped are until the user asks; all else is tried again."""
+def test_what_is_final(ledger: Ledger, fate: Fate, again: Fate | None) -> None:
+    """What the server has, refused, conflict and skipped are final until the user asks; all else is tried again."""
     ledger.record([outcome(1, fate)])
-    (known,) = ledger.look_up(
-        [candidate(1)],
-        retry_failed=again in ("retry failed", "retry both"),
-        retry_skipped=again in ("retry skipped", "retry both"),
-    )
-    final = {
-        "as before": SUCCESSES | {Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED},
-        "retry failed": SUCCESSES | {Fate.SKIPPED},
-        "retry skipped": SUCCESSES | {Fate.REFUSED, Fate.CONFLICT},
-        "retry both": SUCCESSES,
-    }
-    assert known == Known(fate, is_final=fate in final[again])
+    (known,) = ledger.look_up([candidate(1)], [] if again is None else [again])
+    final = SUCCESSES | {Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED}
+    assert known == Known(fate, is_final=fate in final and fate is not again)
 
 
 @pytest.mark.parametrize(
@@ -133,10 +124,7 @@ def test_a_copy_is_final_while_its_owner_is_on_the_server(ledger: Ledger, fate: 
     ledger.record([outcome(2, kind, copy_of=1), *([] if fate is None else [outcome(1, fate)])])
     stands = fate in SUCCESSES
     assert ledger.look_up([candidate(2)]) == [Known(kind, is_final=stands)]
-    for_skipped = Known(kind, is_final=stands and kind is Fate.CONFLICT)
-    assert ledger.look_up([candidate(2)], retry_skipped=True) == [for_skipped]
-    for_failed = Known(kind, is_final=stands and kind is Fate.SKIPPED)
-    assert ledger.look_up([candidate(2)], retry_failed=True) == [for_failed]
+    assert ledger.look_up([candidate(2)], [kind]) == [Known(kind, is_final=False)]
 
 
 def test_orphaned_copies_are_those_of_files_that_failed(ledger: Ledger) -> None:
@@ -145,10 +133,10 @@ def test_orphaned_copies_are_those_of_files_that_failed(ledger: Ledger) -> None:
     owners = {14: 1, 13: 2, 12: 3, 11: 2, 10: 99}
     copies = {n: outcome(n, Fate.SKIPPED, copy_of=owner) for n, owner in owners.items()}
     ledger.record(copies.values())
-    assert ledger.orphaned_copies(limit=10) == [copies[11], copies[12], copies[13]]
-    assert ledger.orphaned_copies(limit=2) == [copies[11], copies[12]]
+    assert ledger.orphaned_copies(10) == [copies[11], copies[12], copies[13]]
+    assert ledger.orphaned_copies(2) == [copies[11], copies[12]]
     ledger.record([outcome(11, Fate.STORED)])
-    assert ledger.orphaned_copies(limit=10) == [copies[12], copies[13]]
+    assert ledger.orphaned_copies(10) == [copies[12], copies[13]]
 
 
 def test_orphaned_copies_are_those_of_this_run(path: Path) -> None:
@@ -157,9 +145,22 @@ def test_orphaned_copies_are_those_of_this_run(path: Path) -> None:
     with Ledger(path, URL) as first:
         first.record([outcome(1, Fate.REFUSED), copy])
     with Ledger(path, URL) as second:
-        assert second.orphaned_copies(limit=10) == []
+        assert second.orphaned_copies(10) == []
         second.record([copy])
-        assert second.orphaned_copies(limit=10) == [copy]
+        assert second.orphaned_copies(10) == [copy]
+
+
+def test_conflicts_are_the_first_of_each_uid_in_this_run(path: Path) -> None:
+    """By path, up to a limit, whatever became of the other file; neither copies nor those of an earlier run."""
+    with Ledger(path, URL) as first:
+        first.record([outcome(1), outcome(9, Fate.CONFLICT, copy_of=1)])
+    conflicts = [outcome(n, Fate.CONFLICT, copy_of=owner) for n, owner in ((13, 2), (12, 2), (11, 1), (10, 1))]
+    with Ledger(path, URL) as second:
+        second.record([*conflicts, outcome(2), outcome(3, Fate.SKIPPED, copy_of=1)])
+        assert second.conflicts(10) == [conflicts[3], conflicts[1]]
+        assert second.conflicts(1) == [conflicts[3]]
+        second.record([outcome(10, Fate.STORED)])
+        assert second.conflicts(10) == [conflicts[2], conflicts[1]]
 
 
 def test_two_destinations_in_one_ledger_do_not_mix(path: Path) -> None:
@@ -171,7 +172,7 @@ def test_two_destinations_in_one_ledger_do_not_mix(path: Path) -> None:
     with Ledger(path, "http://other/dicom-web") as second:
         assert second.look_up([candidate(1)]) == [None]
         assert second.owners([uid]) == {}
-        assert second.orphaned_copies(limit=10) == []
+        assert second.orphaned_copies(10) == []
         assert second.ceiling_bytes is None
         second.record([outcome(1, Fate.REFUSED)])
     with Ledger(path, URL) as first:
@@ -470,7 +471,7 @@ class LedgerMachine(RuleBasedStateMachine):
         orphans = [r for r in self.rows.values() if r.copy_of in self.rows and not self.has(r.copy_of)]
         of_this_run = [row for row in orphans if row.candidate.location in self.recorded_now]
         in_order = sorted(of_this_run, key=lambda row: row.candidate.location)
-        assert self.ledger.orphaned_copies(limit=100) == in_order
+        assert self.ledger.orphaned_copies(100) == in_order
 
     @invariant()
     def reports_all_rows(self) -> None:
@@ -493,7 +494,12 @@ TestLedgerMachine.settings = settings(max_examples=30, stateful_step_count=20, d
 
 @pytest.mark.parametrize(
     ("query", "index"),
-    [("owners", "file_by_instance"), ("orphaned_copies", "file_by_copy"), ("look_up", "PRIMARY KEY")],
+    [
+        ("owners", "file_by_instance"),
+        ("orphaned_copies", "file_by_copy"),
+        ("conflicts", "file_by_copy"),
+        ("look_up", "PRIMARY KEY"),
+    ],
 )
 def test_no_question_reads_the_whole_ledger(tmp_path: Path, query: str, index: str) -> None:
     """Each of the run's questions goes by an index: its cost does not grow with the archive."""
@@ -504,7 +510,9 @@ def test_no_question_reads_the_whole_ledger(tmp_path: Path, query: str, index: s
             case "owners":
                 ledger.owners(["1.2.3"])
             case "orphaned_copies":
-                ledger.orphaned_copies(limit=10)
+                ledger.orphaned_copies(10)
+            case "conflicts":
+                ledger.conflicts(10)
             case _:
                 ledger.look_up([candidate(1)])
         ledger._reader.set_trace_callback(None)

@@ -89,7 +89,7 @@ class _Walkthrough:
     def _look(self) -> None:
         from bulkstow.ledger import Ledger
         from bulkstow.model import Candidate, Instance
-        from bulkstow.pipeline.claims import Claims
+        from bulkstow.pipeline.claims import FirstFileClaims
         from bulkstow.source.heads import read_header
         from bulkstow.source.walk import walk
 
@@ -105,7 +105,7 @@ class _Walkthrough:
                     [Instance(one, read_header(one.location, size_bytes=one.size_bytes)) for one in several]
                     for several in self._lists
                 ]
-            claims = Claims(ledger)
+            claims = FirstFileClaims(ledger)
             with self._timed("claims"):
                 for instances in self._instances:
                     claims.sort_out(instances)

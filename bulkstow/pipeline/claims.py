@@ -1,9 +1,9 @@
 """Files that share a SOP Instance UID: which one is sent, and what becomes of the others.
 
-An archive holds copies: exports, backups, links. The first file of an instance claims its UID. A later file is compared
-with the files that are under way or on the server for that UID: an equal one is skipped as a copy, and one in another
-study, in another series or with other bytes is a conflict, as only one of them can be on the server. What is under way
-is known here, what is over the ledger knows: memory does not grow with the archive.
+An archive holds copies: exports, backups, links. A file is compared with the files that are under way or on the server
+for its UID: an equal one is skipped as a copy, and one in another study, in another series or with other bytes is a
+conflict, as a server keeps one of them. What is under way is known here, what is over the ledger knows: memory does not
+grow with the archive.
 """
 
 from __future__ import annotations
@@ -11,19 +11,37 @@ from __future__ import annotations
 import filecmp
 import os
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Fate, Instance, Outcome
+from bulkstow.pipeline.newest import NewestFiles
+
+CHANGED = "that file is gone or has changed"
 
 
-class Claims:
-    """The file that is under way for each SOP Instance UID.
+class Claims(Protocol):
+    """Decides which files are sent, one list after the other."""
 
-    `sort_out` blocks and is called in a thread, one call at a time; `release` may be called meanwhile.
+    def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
+        """Return the instances to send, the outcomes of copies and conflicts, and files that came twice by one path.
+
+        Blocks and is called in a thread, one call at a time.
+        """
+
+    def release(self, outcomes: Iterable[Outcome]) -> None:
+        """Take note of what is settled, once the ledger has it; may be called while `sort_out` runs."""
+
+
+class FirstFileClaims:
+    """The first file of each SOP Instance UID is sent, and is compared with later ones while it is under way.
+
+    With `sends_conflicts` a conflict with a file on the server is no reason not to send.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, sends_conflicts: bool = False) -> None:
         self._ledger = ledger
+        self._sends_conflicts = sends_conflicts
         self._under_way: dict[str, Instance] = {}
 
     def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
@@ -47,11 +65,13 @@ class Claims:
             ):
                 # Named twice: it is under way, or has been recorded since the scan looked it up.
                 again.append(candidate)
-            elif (outcome := _compare(instance, others, None if is_ours else claimant)) is not None:
-                settled.append(outcome)
-            else:
+            elif (outcome := _compare(instance, others, None if is_ours else claimant)) is None or (
+                is_ours and self._sends_conflicts and outcome.fate is Fate.CONFLICT
+            ):
                 fresh.append(instance)
                 continue
+            else:
+                settled.append(outcome)
             if is_ours:
                 del under_way[uid]
                 let_go.add(uid)
@@ -67,6 +87,44 @@ class Claims:
                 del self._under_way[outcome.header.sop_instance_uid]
 
 
+class NewestFileClaims:
+    """Of the files of each SOP Instance UID only the one modified last is sent, if it is newer than what was sent."""
+
+    def __init__(self, ledger: Ledger, newest: NewestFiles) -> None:
+        self._ledger = ledger
+        self._newest = newest
+
+    def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
+        """Return the instances to send, and the outcomes of copies and conflicts; no file comes twice."""
+        sent_before = self._ledger.owners([instance.header.sop_instance_uid for instance in instances])
+        fresh: list[Instance] = []
+        settled: list[Outcome] = []
+        for instance in instances:
+            uid = instance.header.sop_instance_uid
+            others, newest = sent_before.get(uid, []), self._newest.newest(uid)
+            if newest == instance:
+                outcome = _unless_newer(instance, others)
+            elif others and _unless_newer(newest, others) is not None:
+                outcome = _compare(instance, others, None) or _not_compared(instance, others[0], CHANGED)
+            else:
+                outcome = _compare(instance, others, newest)
+            if outcome is None:
+                fresh.append(instance)
+            else:
+                settled.append(outcome)
+        return fresh, settled, []
+
+    def release(self, outcomes: Iterable[Outcome]) -> None:
+        """Do nothing: the newest file of a UID stays the newest."""
+
+
+def _unless_newer(newest: Instance, sent_before: Sequence[Instance]) -> Outcome | None:
+    """Return the outcome of the newest file where a file on the server makes it needless; None if it is sent."""
+    outcome = _compare(newest, sent_before, None)
+    is_newer = all(newest.candidate.modified_ns > other.candidate.modified_ns for other in sent_before)
+    return None if outcome is not None and outcome.fate is Fate.CONFLICT and is_newer else outcome
+
+
 def _compare(instance: Instance, others: Iterable[Instance], claimant: Instance | None) -> Outcome | None:
     """Return the outcome of a file that is not sent because of others with its SOP Instance UID; None if it is sent.
 
@@ -74,7 +132,7 @@ def _compare(instance: Instance, others: Iterable[Instance], claimant: Instance 
     One equal file makes it a copy, whatever the rest; else the first that differs is named.
     """
     conflict: Outcome | None = None
-    for other in others if claimant is None else (*others, claimant):
+    for other in others if claimant is None else (claimant, *others):
         location = other.candidate.location
         if location == instance.candidate.location:
             continue  # the same file as it was before it changed
@@ -87,7 +145,7 @@ def _compare(instance: Instance, others: Iterable[Instance], claimant: Instance 
             reason = f"a second copy of the SOP instance, same bytes: see {location}"
             return Outcome(instance.candidate, instance.header, Fate.SKIPPED, reason, copy_of=location)
         if difference is None and other is claimant:
-            return _not_compared(instance, other, "that file is gone or has changed")
+            return _not_compared(instance, other, CHANGED)
         if difference is not None and conflict is None:
             reason = f"the same SOP Instance UID as {location}, {difference}"
             conflict = Outcome(instance.candidate, instance.header, Fate.CONFLICT, reason, copy_of=location)

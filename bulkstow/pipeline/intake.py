@@ -20,6 +20,7 @@ from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Fate, Instance, Outcome
 from bulkstow.pipeline.claims import Claims
 from bulkstow.pipeline.crew import Crew, by, read_by
+from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.batching import Batcher
 from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
@@ -37,7 +38,8 @@ there are by default it is 32 a job, which take 0.5 ms from the page cache, and 
 class Inspection:
     """How files are looked at."""
 
-    retry_failed: bool = False
+    again: frozenset[Fate] = frozenset()
+    """Outcomes of earlier runs that are not final, as the user asks for them once more."""
     accept_missing_preamble: bool = False
     allow_empty: bool = False
     """A source without any file is no failure."""
@@ -89,9 +91,7 @@ def _sift(sight: Sequence[Candidate | Outcome], ledger: Ledger, inspection: Insp
     by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in sight}
     candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
     outcomes = [item for item in by_path.values() if isinstance(item, Outcome)]
-    known = ledger.look_up(
-        candidates, retry_failed=inspection.retry_failed, retry_skipped=inspection.accept_missing_preamble
-    )
+    known = ledger.look_up(candidates, inspection.again)
     # What this run has recorded already was named twice: it is one file.
     new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
     events: list[Event] = [Found(len(new) + len(outcomes), sum(candidate.size_bytes for candidate, _ in new))]
@@ -108,19 +108,41 @@ async def inspect(
     instances: MemoryObjectSendStream[list[Instance]],
     outcomes: Outcomes,
     reporter: Reporter,
+    outbox: Outbox,
+    newest: NewestFiles | None = None,
 ) -> None:
-    """Read the heads of each list's files, several threads at a time, and hand on what can be sent, in order."""
+    """Read the heads of each list's files, several threads at a time, and hand on what can be sent, in order.
+
+    With `newest` nothing is handed on before all files are known.
+    """
+
+    def take_back(again: Sequence[Candidate]) -> None:
+        if again:
+            reporter.tell(Found(-len(again), -sum(c.size_bytes for c in again)))
+
+    async def hand_on(storable: Sequence[Instance]) -> None:
+        fresh, settled, again = await by(crew.errands, claims.sort_out, storable)
+        take_back(again)
+        if settled:
+            await outcomes.send(settled)
+        if fresh:
+            await instances.send(fresh)
+
     async with found, instances, outcomes:
         async for candidates in found:
             looked_at = await _read_heads(candidates, crew, inspection)
             storable = [item for item in looked_at if isinstance(item, Instance)]
-            fresh, copies, again = await by(crew.errands, claims.sort_out, storable)
-            if again:
-                reporter.tell(Found(-len(again), -sum(c.size_bytes for c in again)))
-            if settled := [item for item in looked_at if isinstance(item, Outcome)] + copies:
+            if settled := [item for item in looked_at if isinstance(item, Outcome)]:
                 await outcomes.send(settled)
-            if fresh:
-                await instances.send(fresh)
+            if newest is None:
+                await hand_on(storable)
+            else:
+                take_back(await by(crew.errands, newest.add, storable))
+        if newest is not None:
+            await by(crew.errands, newest.index)
+            lists = newest.lists()
+            while not outbox.is_abandoned and (storable := await by(crew.errands, next, lists, [])):
+                await hand_on(storable)
 
 
 async def _read_heads(candidates: Sequence[Candidate], crew: Crew, inspection: Inspection) -> list[Instance | Outcome]:

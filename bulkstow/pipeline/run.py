@@ -14,11 +14,12 @@ from bulkstow.config import UploadSettings
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import BulkstowError
 from bulkstow.ledger import Ledger
-from bulkstow.model import Candidate, Instance, Outcome
-from bulkstow.pipeline.claims import Claims
+from bulkstow.model import Candidate, Fate, Instance, Outcome
+from bulkstow.pipeline.claims import Claims, FirstFileClaims, NewestFileClaims
 from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.delivery import Delivery, record
 from bulkstow.pipeline.intake import Inspection, assemble, inspect, scan
+from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
 from bulkstow.policy.batch_size import BatchSize
@@ -31,8 +32,8 @@ from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
 from bulkstow.progress.events import Reopened, Reporter, Waited
 from bulkstow.source.walk import Walk
 
-ORPHANS_PER_PASS = 10_000
-"""Bounds memory; an archive with more copies of failed files than that takes several passes."""
+REOPENED_PER_PASS = 10_000
+"""Bounds memory; an archive with more copies of failed files than that, or more conflicts, takes several passes."""
 
 OUTCOMES_AHEAD = 16
 """Answers that wait for the ledger: a commit of 2,000 rows takes 15 ms, in which few requests end."""
@@ -88,23 +89,55 @@ class Run:
     async def carry_out(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
         """Send what the lists name and the ledger has not settled.
 
-        Files that were passed over as copies of one that then did not reach the server have their own turn at the end.
+        Files that were not sent because of another one, which then did not reach the server, have their own turn at the
+        end. After them come those in conflict, if the user has them sent: each in a request of its own, and one of each
+        SOP Instance UID in a pass, so that no two requests with one UID are under way at once.
         Raises RunStopped for what no retry mends.
         """
         await self._pass(lists)
         admits = lists.admits if isinstance(lists, Walk) else _no_link
-        while not self.is_draining and (orphans := await self._orphans()):
-            self._reporter.tell(Reopened(tuple(orphans)))
-            await self._pass(iter([[orphan.candidate for orphan in orphans]]), admits)
+        while not self.is_draining:
+            reopened = orphans = await self._reopened(self._ledger.orphaned_copies)
+            if not orphans and self._settings.on_conflict == "send":
+                reopened = await self._reopened(self._ledger.conflicts)
+            if not reopened:
+                break
+            self._reporter.tell(Reopened(tuple(reopened)))
+            await self._pass(iter([[outcome.candidate for outcome in reopened]]), admits, are_conflicts=not orphans)
 
-    async def _orphans(self) -> list[Outcome]:
-        return await by(self._crew.errands, partial(self._ledger.orphaned_copies, limit=ORPHANS_PER_PASS))
+    async def _reopened(self, find: Callable[[int], list[Outcome]]) -> list[Outcome]:
+        return await by(self._crew.errands, find, REOPENED_PER_PASS)
 
     async def _pass(
-        self, lists: Iterator[Sequence[Candidate | Outcome]], admits: Callable[[str], bool] | None = None
+        self,
+        lists: Iterator[Sequence[Candidate | Outcome]],
+        admits: Callable[[str], bool] | None = None,
+        *,
+        are_conflicts: bool = False,
+    ) -> None:
+        settings = self._settings
+        inspection = Inspection(
+            _again(settings), settings.accept_missing_preamble, settings.allow_empty, settings.read_concurrency, admits
+        )
+        with NewestFiles() as newest:
+            if are_conflicts:
+                alone = BatchSize(settings.batch_bytes, 1)
+                await self._send(lists, inspection, FirstFileClaims(self._ledger, sends_conflicts=True), alone)
+            elif settings.on_conflict == "newest":
+                await self._send(lists, inspection, NewestFileClaims(self._ledger, newest), self.batch_size, newest)
+            else:
+                await self._send(lists, inspection, FirstFileClaims(self._ledger), self.batch_size)
+
+    async def _send(
+        self,
+        lists: Iterator[Sequence[Candidate | Outcome]],
+        inspection: Inspection,
+        claims: Claims,
+        batch_size: BatchSize,
+        newest: NewestFiles | None = None,
     ) -> None:
         settings, reporter = self._settings, self._reporter
-        batcher = Batcher(self.batch_size.limits, keep_studies=settings.affinity == "study")
+        batcher = Batcher(batch_size.limits, keep_studies=settings.affinity == "study")
         # Who says how much a request holds means it.
         is_left_to_us = settings.batch_bytes == "auto" and settings.batch_instances == "auto"
         outbox = self._outbox = Outbox(
@@ -115,14 +148,6 @@ class Run:
             pacer=self._pacer,
             on_wait=lambda wait, duration_s: reporter.tell(Waited(wait, duration_s)),
         )
-        claims = Claims(self._ledger)
-        inspection = Inspection(
-            settings.retry_failed,
-            settings.accept_missing_preamble,
-            settings.allow_empty,
-            settings.read_concurrency,
-            admits,
-        )
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](OUTCOMES_AHEAD)
@@ -130,7 +155,7 @@ class Run:
             self._destination,
             outbox,
             batcher,
-            self.batch_size,
+            batch_size,
             self._backoff,
             self._rules,
             self._crew,
@@ -156,7 +181,15 @@ class Run:
                     scan, lists, self._crew, self._ledger, inspection, outbox, found_in, outcomes_in.clone(), reporter
                 )
                 stages.start_soon(
-                    inspect, found, self._crew, inspection, claims, instances_in, outcomes_in.clone(), reporter
+                    partial(inspect, newest=newest),
+                    found,
+                    self._crew,
+                    inspection,
+                    claims,
+                    instances_in,
+                    outcomes_in.clone(),
+                    reporter,
+                    outbox,
                 )
                 stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, outbox)
                 stages.start_soon(delivery.send, watch, outcomes_in.clone())
@@ -172,6 +205,19 @@ class Run:
 
 def _no_link(_location: str) -> bool:
     return False
+
+
+def _again(settings: UploadSettings) -> frozenset[Fate]:
+    """Return the outcomes of earlier runs that the user asks for once more."""
+    return frozenset(
+        fate
+        for fate, is_asked in (
+            (Fate.REFUSED, settings.retry_failed),
+            (Fate.CONFLICT, settings.retry_failed or settings.on_conflict != "report"),
+            (Fate.SKIPPED, settings.accept_missing_preamble),
+        )
+        if is_asked
+    )
 
 
 def _first(group: BaseExceptionGroup[BulkstowError]) -> BaseException:

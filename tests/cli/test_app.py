@@ -261,6 +261,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "retries": ("0", 0),
     "give-up-after": ("30s", 30.0),
     "retry-failed": ("true", True),
+    "on-conflict": ("newest", "newest"),
     "accept-missing-preamble": ("true", True),
     "follow-links": ("true", True),
     "allow-empty": ("true", True),
@@ -273,6 +274,7 @@ OTHERS = {
     "url": "https://third.example/",
     "header": "X-Three: 3",
     "affinity": "study",
+    "on-conflict": "send",
     "progress": "bar",
     "bandwidth": "5MB/s",
 }

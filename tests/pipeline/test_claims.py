@@ -12,7 +12,7 @@ import pytest
 
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Fate, Instance, Outcome
-from bulkstow.pipeline.claims import Claims
+from bulkstow.pipeline.claims import FirstFileClaims
 from tests.archives import candidate, write_instance
 
 SAME = "a second copy of the SOP instance, same bytes: see "
@@ -26,9 +26,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def claims(ledger: Ledger) -> Claims:
+def claims(ledger: Ledger) -> FirstFileClaims:
     """Nothing claimed."""
-    return Claims(ledger)
+    return FirstFileClaims(ledger)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def in_conflict(rival: Instance, owner: Instance, difference: str) -> Outcome:
     return Outcome(rival.candidate, rival.header, Fate.CONFLICT, reason, copy_of=location)
 
 
-def test_each_instance_is_sent(claims: Claims, tmp_path: Path) -> None:
+def test_each_instance_is_sent(claims: FirstFileClaims, tmp_path: Path) -> None:
     """Different instances stand for themselves, in their order."""
     instances = [write_instance(tmp_path / "archive", number) for number in (3, 1, 2)]
     assert claims.sort_out(instances) == (instances, [], [])
@@ -100,7 +100,7 @@ def second(first: Instance, what: str) -> tuple[Instance, Outcome]:
 
 @pytest.mark.parametrize("what", DIFFERENCES)
 @pytest.mark.parametrize("at_once", [True, False], ids=["in one list", "in the next list"])
-def test_a_second_file_of_what_is_under_way(claims: Claims, first: Instance, what: str, at_once: bool) -> None:
+def test_a_second_file_of_what_is_under_way(claims: FirstFileClaims, first: Instance, what: str, at_once: bool) -> None:
     """An equal one is a copy, one that differs is a conflict; either way it is told which file is sent instead."""
     rival, outcome = second(first, what)
     if at_once:
@@ -111,7 +111,7 @@ def test_a_second_file_of_what_is_under_way(claims: Claims, first: Instance, wha
 
 
 @pytest.mark.parametrize("what", DIFFERENCES)
-def test_a_second_file_of_what_is_stored(ledger: Ledger, claims: Claims, first: Instance, what: str) -> None:
+def test_a_second_file_of_what_is_stored(ledger: Ledger, claims: FirstFileClaims, first: Instance, what: str) -> None:
     """What the ledger has stands as well, and the second file does not stay in memory as under way."""
     ledger.record([ended(first)])
     rival, outcome = second(first, what)
@@ -120,7 +120,7 @@ def test_a_second_file_of_what_is_stored(ledger: Ledger, claims: Claims, first: 
     assert claims.sort_out([again]) == ([], [outcome], [])
 
 
-def test_a_file_equal_to_any_of_several_is_a_copy(ledger: Ledger, claims: Claims, first: Instance) -> None:
+def test_a_file_equal_to_any_of_several_is_a_copy(ledger: Ledger, claims: FirstFileClaims, first: Instance) -> None:
     """Where several files were sent for one UID, one equal file decides; else the conflict names the first by path."""
     sent = copied(first, "zz", other_bytes=True)
     ledger.record([ended(first), ended(sent)])
@@ -129,7 +129,9 @@ def test_a_file_equal_to_any_of_several_is_a_copy(ledger: Ledger, claims: Claims
 
 
 @pytest.mark.parametrize("what", ["other bytes", "longer", "other study"])
-def test_a_conflict_with_a_stored_file_that_is_gone(ledger: Ledger, claims: Claims, first: Instance, what: str) -> None:
+def test_a_conflict_with_a_stored_file_that_is_gone(
+    ledger: Ledger, claims: FirstFileClaims, first: Instance, what: str
+) -> None:
     """What the ledger says of it proves a difference in study, series or size; bytes that are gone prove nothing."""
     ledger.record([ended(first)])
     rival, outcome = second(first, what)
@@ -138,7 +140,7 @@ def test_a_conflict_with_a_stored_file_that_is_gone(ledger: Ledger, claims: Clai
 
 
 @pytest.mark.parametrize("what", ["gone", "touched", "other file gone"])
-def test_what_cannot_be_compared_is_a_failure(claims: Claims, first: Instance, what: str) -> None:
+def test_what_cannot_be_compared_is_a_failure(claims: FirstFileClaims, first: Instance, what: str) -> None:
     """It is neither sent beside the other file nor skipped as its copy; its turn comes if the other one fails."""
     copy = copied(first, "copy")
     claims.sort_out([first])
@@ -160,7 +162,7 @@ def test_what_cannot_be_compared_is_a_failure(claims: Claims, first: Instance, w
     assert (outcome.reason, outcome.copy_of) == expected
 
 
-def test_what_follows_an_unreadable_copy_still_waits(ledger: Ledger, claims: Claims, first: Instance) -> None:
+def test_what_follows_an_unreadable_copy_still_waits(ledger: Ledger, claims: FirstFileClaims, first: Instance) -> None:
     """A copy that cannot be read leaves its claim to the next file, which is compared with what is stored."""
     ledger.record([ended(first)])
     gone, copy = copied(first, "a"), copied(first, "b")
@@ -171,7 +173,9 @@ def test_what_follows_an_unreadable_copy_still_waits(ledger: Ledger, claims: Cla
 
 
 @pytest.mark.parametrize("fate", [Fate.REFUSED, Fate.UNCONFIRMED, Fate.UNREADABLE, Fate.SKIPPED])
-def test_what_did_not_arrive_stands_for_nothing(ledger: Ledger, claims: Claims, first: Instance, fate: Fate) -> None:
+def test_what_did_not_arrive_stands_for_nothing(
+    ledger: Ledger, claims: FirstFileClaims, first: Instance, fate: Fate
+) -> None:
     """A copy of a file that failed has its own turn."""
     ledger.record([ended(first, fate)])
     copy = copied(first, "copy")
@@ -180,7 +184,7 @@ def test_what_did_not_arrive_stands_for_nothing(ledger: Ledger, claims: Claims, 
 
 @pytest.mark.parametrize("what", ["gone", "grown", "touched"])
 def test_a_stored_file_that_changed_stands_for_nothing(
-    ledger: Ledger, claims: Claims, first: Instance, what: str
+    ledger: Ledger, claims: FirstFileClaims, first: Instance, what: str
 ) -> None:
     """Nothing can be said of the bytes that were sent, so the copy is sent."""
     ledger.record([ended(first)])
@@ -197,14 +201,16 @@ def test_a_stored_file_that_changed_stands_for_nothing(
     assert claims.sort_out([copy]) == ([copy], [], [])
 
 
-def test_the_same_path_twice_is_no_copy(claims: Claims, first: Instance) -> None:
+def test_the_same_path_twice_is_no_copy(claims: FirstFileClaims, first: Instance) -> None:
     """A source named twice brings a file again: it is neither sent nor recorded twice."""
     once_more = replace(first, candidate=replace(first.candidate))
     assert claims.sort_out([first, once_more]) == ([first], [], [once_more.candidate])
     assert claims.sort_out([once_more]) == ([], [], [once_more.candidate])
 
 
-def test_a_file_that_is_sent_again_is_no_copy_of_itself(ledger: Ledger, claims: Claims, first: Instance) -> None:
+def test_a_file_that_is_sent_again_is_no_copy_of_itself(
+    ledger: Ledger, claims: FirstFileClaims, first: Instance
+) -> None:
     """What the ledger says of the same path, as it was then, does not keep it from being sent."""
     before = replace(first, candidate=replace(first.candidate, modified_ns=1))
     ledger.record([ended(before)])
@@ -212,7 +218,7 @@ def test_a_file_that_is_sent_again_is_no_copy_of_itself(ledger: Ledger, claims: 
 
 
 def test_a_file_recorded_since_it_was_looked_up_is_not_sent_again(
-    ledger: Ledger, claims: Claims, first: Instance
+    ledger: Ledger, claims: FirstFileClaims, first: Instance
 ) -> None:
     """Named twice, and the first time came to its end in between: it is one file, and claims nothing."""
     ledger.record([ended(first)])
@@ -221,7 +227,7 @@ def test_a_file_recorded_since_it_was_looked_up_is_not_sent_again(
     assert claims.sort_out([copy])[0] == []
 
 
-def test_a_claim_ends_with_its_outcome(claims: Claims, first: Instance) -> None:
+def test_a_claim_ends_with_its_outcome(claims: FirstFileClaims, first: Instance) -> None:
     """Once released, and not stored, the next file of the instance claims it."""
     claims.sort_out([first])
     claims.release([ended(first, Fate.REFUSED)])
@@ -229,7 +235,7 @@ def test_a_claim_ends_with_its_outcome(claims: Claims, first: Instance) -> None:
     assert claims.sort_out([copy]) == ([copy], [], [])
 
 
-def test_outcomes_of_others_release_nothing(claims: Claims, first: Instance) -> None:
+def test_outcomes_of_others_release_nothing(claims: FirstFileClaims, first: Instance) -> None:
     """Neither a copy that was passed over nor a file without a header ends a claim."""
     claims.sort_out([first])
     copy = copied(first, "copy")
@@ -238,12 +244,12 @@ def test_outcomes_of_others_release_nothing(claims: Claims, first: Instance) -> 
     assert claims.sort_out([copy]) == ([], copies, [])
 
 
-def test_a_stranger_is_released_without_harm(claims: Claims, first: Instance) -> None:
+def test_a_stranger_is_released_without_harm(claims: FirstFileClaims, first: Instance) -> None:
     """An outcome of what was never claimed is no error."""
     claims.release([ended(first)])
 
 
-def test_copies_whose_paths_are_not_utf8_are_recorded(ledger: Ledger, claims: Claims, first: Instance) -> None:
+def test_copies_whose_paths_are_not_utf8_are_recorded(ledger: Ledger, claims: FirstFileClaims, first: Instance) -> None:
     """The path in the reason does not keep the outcome out of the ledger."""
     location = os.fsdecode(os.path.join(os.path.dirname(os.fsencode(first.candidate.location)), b"M\xfcller"))  # noqa: PTH118, PTH120
     try:
