@@ -56,6 +56,9 @@ class Server:
         good = tuple(item for n, item in items.items() if n not in bad)
         return Reply(202 if bad else 200, to_json(StoreResponse(stored=good, failed=failed)))
 
+    async def look(self, batch: Batch) -> None:
+        """Find nothing changed."""
+
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Know nothing."""
         return frozenset()
