@@ -55,6 +55,11 @@ _COMMANDS = {
 for _sort_key, (_name, _help) in enumerate(_COMMANDS.items()):
     # Loaded when it is called: `report` needs no HTTP client.
     app.command(f"bulkstow.cli.{_name}:{_name}", help=_help, sort_key=_sort_key)
+app.command(
+    "bulkstow.cli.completion:install_completion",
+    name="--install-completion",
+    help="Let the shell (bash, zsh, fish) complete commands and flags.",
+)
 
 
 @app.meta.default

@@ -1,0 +1,57 @@
+"""`bulkstow --install-completion`: the shell completes commands, flags and their values.
+
+Owns the words about it. cyclopts makes the script from the definitions of the commands, and knows where a shell looks
+for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from cyclopts.completion.detect import ShellDetectionError, detect_shell
+
+from bulkstow.cli.app import app
+from bulkstow.errors import ConfigurationError
+
+Shell = Literal["bash", "zsh", "fish"]
+
+_AFTERWARDS = {
+    "bash": "~/.bashrc loads it; start a new shell, or: source ~/.bashrc",
+    "zsh": "~/.zshrc has its directory in fpath, which compinit reads; start a new shell, or: exec zsh",
+    "fish": "fish loads it by itself; start a new shell",
+}
+
+
+def install_completion(*, shell: Shell | None = None, output: Path | None = None) -> int:
+    """Install shell completion for bash, zsh or fish.
+
+    Parameters
+    ----------
+    shell
+        The shell; by default the one that runs this command.
+    output
+        Write the script to this file, and leave the shell's startup file as it is.
+    """
+    shell = shell or _this_shell()
+    try:
+        path = app.install_completion(shell=shell, output=output, add_to_startup=output is None)
+    except OSError as error:
+        where = error.filename or output or Path.home()
+        raise ConfigurationError(f"{where}: the completion cannot be written ({error.strerror})") from error
+    print(f"completion for {shell}: {path}")
+    if output is None:
+        print(_AFTERWARDS[shell])
+    return 0
+
+
+def _this_shell() -> Shell:
+    try:
+        found = detect_shell()
+    except ShellDetectionError:
+        found = "powershell"
+    if found == "powershell":
+        raise ConfigurationError(
+            "this shell is not one that completion can be installed for: give --shell bash|zsh|fish"
+        )
+    return found
