@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shlex
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -13,8 +13,8 @@ import anyio
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.body import write_body
 from bulkstow.destination.contents import SourceChanged
-from bulkstow.errors import ConfigurationError, HeadError
-from bulkstow.model import Candidate, Instance
+from bulkstow.errors import ConfigurationError, DamagedHead, HeadError
+from bulkstow.model import Candidate, Fate, Instance, Outcome
 from bulkstow.source.heads import read_header
 from bulkstow.source.walk import Source, check_sources, walk
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
@@ -22,6 +22,8 @@ from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://localhost:8042/dicom-web") -> int:
     """Write the exact body of one request with all instances found, and print the curl command that sends it.
+
+    What may be an instance and cannot be sent is named on standard error, and the exit status is 1.
 
     Parameters
     ----------
@@ -36,7 +38,10 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
         raise ConfigurationError("nothing to send: name directories or files")
     named = check_sources(sources)
     destination = DestinationSettings(url=url)
-    instances = tuple(_instances(named, output))
+    left_out: list[Outcome] = []
+    instances = tuple(_instances(named, output, left_out))
+    for outcome in left_out:
+        print(f"left out: {outcome.candidate.location!r}: {outcome.reason}", file=sys.stderr)
     if not instances:
         raise ConfigurationError("no DICOM instance found in " + " ".join(sources))
     boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
@@ -51,18 +56,27 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
         f"curl -H {shlex.quote('Content-Type: ' + content_type(boundary))} -H 'Accept: application/dicom+json' "
         f"-H 'Expect:' --data-binary @{shlex.quote(str(output))} {shlex.quote(destination.root + '/studies')}"
     )
-    return 0
+    return 1 if left_out else 0
 
 
-def _instances(sources: list[Source], output: Path) -> Iterator[Instance]:
-    """Yield each SOP instance once, in the order of the walk."""
+def _instances(sources: list[Source], output: Path, left_out: list[Outcome]) -> Iterator[Instance]:
+    """Yield each SOP instance once, in the order of the walk, and add to `left_out` what cannot be read."""
     seen: set[str] = set()
     for found in walk((s.path for s in sources), within=sources, exclude=frozenset({str(output.absolute())})):
         for candidate in found:
             if not isinstance(candidate, Candidate):
+                if candidate.fate.is_failure:
+                    left_out.append(candidate)
                 continue
-            with suppress(HeadError, OSError):
+            try:
                 header = read_header(candidate.location, size_bytes=candidate.size_bytes, by_link=candidate.by_link)
+            except DamagedHead as error:
+                left_out.append(Outcome(candidate, None, Fate.UNREADABLE, str(error)))
+            except HeadError:
+                continue
+            except OSError as error:
+                left_out.append(Outcome(candidate, None, Fate.UNREADABLE, f"cannot be read: {error.strerror or error}"))
+            else:
                 if header.sop_instance_uid not in seen:
                     seen.add(header.sop_instance_uid)
                     yield Instance(candidate, header)

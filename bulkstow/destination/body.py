@@ -317,5 +317,8 @@ async def write_body(instances: Sequence[Instance], boundary: str, path: Path) -
     reader = BodyReader(segments(instances, boundary, Files()))
     async with aiofiles.open(path, "wb", buffering=0) as file:
         while count := await anyio.to_thread.run_sync(reader.read_into, view):
-            size_bytes += await file.write(view[:count])
+            written_bytes = 0
+            while written_bytes < count:  # without a buffer a write may take less than it is given
+                written_bytes += await file.write(view[written_bytes:count])
+            size_bytes += count
     return size_bytes

@@ -168,13 +168,8 @@ def read_into(view: memoryview, source: FileRange, offset: int) -> int:
     except OSError as error:
         raise SourceChanged(source.instance, f"cannot be read: {error.strerror or error}") from error
     if not count:
-        raise ended_early(source, offset)
+        raise SourceChanged(source.instance, _changed_size(source.instance.candidate, offset))
     return count
-
-
-def ended_early(source: FileRange, found_bytes: int) -> SourceChanged:
-    """Return what to raise for a file that ends before its size."""
-    return SourceChanged(source.instance, _changed_size(source.instance.candidate, found_bytes))
 
 
 def _copy(segment: Segment, view: memoryview) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from enum import Enum
 
-from bulkstow.destination.contents import FileRange, Segment, Stopwatch, ended_early, read_into, size_of
+from bulkstow.destination.contents import FileRange, Segment, Stopwatch, read_into, size_of
 
 TURN_BYTES = 16 * 2**20
 TURN_S = 0.05
@@ -134,12 +134,12 @@ class Courier:
         except (BlockingIOError, ConnectionError):
             raise
         except OSError:
-            # The file system has no sendfile, or the disk fails: reading shows which.
-            self._copies = True
-            return self._copy(segment, wanted_bytes)
-        if not count:
-            raise ended_early(segment, self._offset)
-        return count
+            count = 0
+        if count:
+            return count
+        # The file system has no sendfile, the disk fails, or the file ends: reading shows which.
+        self._copies = True
+        return self._copy(segment, wanted_bytes)
 
     def _copy(self, segment: FileRange, wanted_bytes: int) -> int:
         view = memoryview(bytearray(min(wanted_bytes, COPY_BYTES)))

@@ -49,6 +49,14 @@ def test_the_body_holds_every_instance_once(capsys: pytest.CaptureFixture[str], 
     assert pieces == b"".join((archive / f"IM00100000{number}").read_bytes() for number in range(3))
 
 
+def test_what_cannot_be_sent_is_named(capsys: pytest.CaptureFixture[str], archive: Path) -> None:
+    """A body that lacks what may be an instance says so, and is no success."""
+    (archive / "cut").write_bytes((archive / "IM001000000").read_bytes()[:300])
+    ended = call(capsys, "body", str(archive))
+    assert (ended.status, ended.err) == (1, f"left out: '{archive}/cut': cut off in its head\n")
+    assert "3 instances" in ended.out
+
+
 @pytest.mark.usefixtures("archive")
 def test_its_own_output_is_no_source(capsys: pytest.CaptureFixture[str]) -> None:
     """Written among the sources, a second time over the first, it holds the instances only."""

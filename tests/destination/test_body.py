@@ -21,6 +21,7 @@ from bulkstow.destination.outlet import Outlet
 from bulkstow.model import Instance
 from bulkstow.wire.multipart import closing, part_head
 from tests.archives import write_batch, write_instance
+from tests.short_reads import shorten_reads
 
 pytestmark = pytest.mark.anyio
 
@@ -354,6 +355,37 @@ async def test_file_system_without_sendfile(
 
     monkeypatch.setattr(os, "sendfile", refuse)
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 1100, 16, 300])]
+    server = Straight()
+    await send(Body(instances, "B", Files(), readers), server)
+    assert server.received == framed(instances)
+
+
+@WAYS
+@pytest.mark.parametrize("longest_bytes", [7, 100_000])
+async def test_short_reads_are_read_on(
+    tmp_path: Path,
+    readers: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    way: type[Server],
+    longest_bytes: int,
+) -> None:
+    """Where the system reads or sends less than asked for, as on FUSE, the body is the same."""
+    sides = [16, 1100, 16] if longest_bytes > 100 else [16, 30]
+    instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate(sides)]
+    shorten_reads(monkeypatch, longest_bytes)
+    server = way()
+    await send(Body(instances, "B", Files(), readers), server)
+    assert server.received == framed(instances)
+    await write_body(instances, "B", tmp_path / "request.bin")
+    assert (tmp_path / "request.bin").read_bytes() == framed(instances)
+
+
+async def test_sendfile_that_sends_nothing(
+    tmp_path: Path, readers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing sent is not the end of a file: reading shows whether it is."""
+    monkeypatch.setattr(os, "sendfile", lambda *_: 0)
+    instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 300])]
     server = Straight()
     await send(Body(instances, "B", Files(), readers), server)
     assert server.received == framed(instances)

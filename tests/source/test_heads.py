@@ -24,7 +24,7 @@ from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.model import Header
 from bulkstow.source import heads
 from bulkstow.source.heads import NO_PREAMBLE, read_header
-from tests.source.short_reads import shorten_reads
+from tests.short_reads import shorten_reads
 from tests.wire.test_part10 import (
     CT,
     DEFLATED,

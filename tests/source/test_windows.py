@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bulkstow.errors import DamagedHead
 from bulkstow.source.windows import FileWindow, InflatedWindow, Window, read_up_to
-from tests.source.short_reads import shorten_reads
+from tests.short_reads import shorten_reads
 
 CONTENT = bytes(number * 7 % 251 for number in range(300_000))
 
