@@ -251,7 +251,7 @@ class UploadSettings:
     retries: Count = 4
     """Times that an instance is sent again after a request without an answer."""
     give_up_after_s: Annotated[Patience, Parameter(name="--give-up-after")] = None
-    """Stop with status 3 when the server has been gone for so long, or 'never'."""
+    """Stop with status 3 when the server has been gone or full for so long, or 'never'."""
     retry_failed: Switch = False
     """Send again what an earlier run found refused, and compare again what it found in conflict."""
     on_conflict: Literal["report", "send", "newest"] = "report"

@@ -89,6 +89,8 @@ class Batch:
     was_ambiguous: bool = False
     """An earlier request was answered, with a failure of each of these instances for such a reason: a server that lost
     a race in its database may have the instance all the same."""
+    excused: int = 0
+    """How many of them the server rejected for load, or failed during an outage: they are no attempts."""
 
     @property
     def size_bytes(self) -> int:
@@ -245,6 +247,8 @@ class Summary:
     batch_bytes: int | None = 0
     batch_instances: int | None = 0
     """What a request might hold in the end; None is unlimited, 0 where it did not come so far."""
+    outage_s: float = 0.0
+    """How long the server was gone or full: time without server."""
     bottleneck: str = "unknown"
     """What the run waited for most."""
     spent_s: Mapping[str, float] = field(default_factory=dict)

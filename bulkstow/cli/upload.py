@@ -97,4 +97,5 @@ def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> N
 def as_json(summary: Summary) -> str:
     """Return a summary as one JSON object."""
     spent_s = {name: round(duration_s, 3) for name, duration_s in summary.spent_s.items()}
-    return json.dumps({**dataclasses.asdict(summary), "elapsed_s": round(summary.elapsed_s, 3), "spent_s": spent_s})
+    rounded = {"elapsed_s": round(summary.elapsed_s, 3), "outage_s": round(summary.outage_s, 3), "spent_s": spent_s}
+    return json.dumps({**dataclasses.asdict(summary), **rounded})

@@ -30,8 +30,9 @@ from bulkstow.model import Fate, Summary
 from bulkstow.pipeline.crew import Crew
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.bottleneck import bottleneck
+from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
-from bulkstow.progress.events import Taken, Timed
+from bulkstow.progress.events import Reporters, Taken, Timed
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.listing import PatientStream, read_list
@@ -85,7 +86,9 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
             on_spent=lambda _, spent: tally.tell(Timed(spent)),
         ) as destination:
             await destination.reach()
-            upload = Run(settings, destination, ledger, tally, trust_status=job.destination.trust_status, crew=crew)
+            reporters = Reporters((tally, Announcer(display)))
+            trust_status = job.destination.trust_status
+            upload = Run(settings, destination, ledger, reporters, trust_status=trust_status, crew=crew)
             lists = walk(names, within=sources, exclude=ledger.files, follow_links=settings.follow_links)
             stopped_by: BulkstowError | None = None
             async with anyio.create_task_group() as beside:
@@ -128,6 +131,7 @@ def summary_of(job: Job, tally: Tally, elapsed_s: float, *, complete: bool) -> S
         concurrency=tally.concurrency,
         batch_bytes=tally.batch_limits.size_bytes,
         batch_instances=tally.batch_limits.instances,
+        outage_s=tally.outage_s,
         bottleneck=bottleneck(tally.usage),
         spent_s=tally.usage.by_name_s,
         empty_sources=tally.empty_sources,

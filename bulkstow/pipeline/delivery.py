@@ -40,6 +40,9 @@ LARGE_ANSWER_BYTES = 100_000
 """An answer of 854 kB takes 15 ms to parse in JSON, and of 869 kB 55 ms in XML; a larger one than this is parsed in a
 thread."""
 
+MOST_SETBACKS_EXCUSED = 4
+"""Rejections lengthen the backoff up to 8 s: the circuit breaker is what spares a server that rejects everything."""
+
 SMALLEST_CEILING_BYTES = 2**18
 """nginx takes 1 MiB by default, framing included; a 413 for less speaks of the file, not of the batch."""
 
@@ -63,6 +66,7 @@ class Delivery:
     """The destination has stored something for us."""
     stopped_by: RunStopped | None = None
     """What ended the run early: the other senders finish what they have, then it is raised."""
+    _under_way: set[anyio.CancelScope] = field(default_factory=set, init=False)
 
     async def send(self, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
         """Carry out errands, as many at once as the outbox gives, until there are no more."""
@@ -71,11 +75,17 @@ class Delivery:
                 under_way.start_soon(self._see_through, errand, watch, outcomes)
 
     async def _see_through(self, errand: Errand, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
-        try:
-            settlement = await self._carry_out(errand, watch)
-        except RunStopped as stop:
-            self.stop(stop)
-            self.outbox.done(errand, ())
+        settlement: Settlement | None = None
+        with anyio.CancelScope() as scope:
+            self._under_way.add(scope)
+            try:
+                settlement = await self._carry_out(errand, watch)
+            except RunStopped as stop:
+                self.stop(stop)
+            finally:
+                self._under_way.discard(scope)
+        if settlement is None:
+            self.outbox.done(errand, (), answered=False)
             return
         if settlement.too_large_bytes is not None:
             await self._lower_ceiling(settlement.too_large_bytes)
@@ -83,7 +93,7 @@ class Delivery:
             self.admitted = self.admitted or any(outcome.fate.is_success for outcome in settlement.outcomes)
             await outcomes.send(list(settlement.outcomes))
         watch.feel(errand, settlement.pressure)
-        answered = settlement.pressure not in (Pressure.GONE, Pressure.NONE)
+        answered = settlement.pressure not in (Pressure.GONE, Pressure.NONE, Pressure.REJECTED)
         self.outbox.done(errand, self._times(settlement.again), answered=answered)
 
     async def _carry_out(self, errand: Errand, watch: Watch) -> Settlement:
@@ -100,14 +110,13 @@ class Delivery:
                 self._measure(batch, result, anyio.current_time() - started_s)
                 if isinstance(result, Spoiled):
                     self.suspicion.lost(result.beneath)
-                settled = partial(
-                    settle, Attempt(batch, result), self.rules, outage=watch.is_outage, admitted=self.admitted
-                )
+                outage = watch.excuses(errand)
+                settled = partial(settle, Attempt(batch, result), self.rules, outage=outage, admitted=self.admitted)
                 is_large = isinstance(result, Reply) and len(result.body) > LARGE_ANSWER_BYTES
                 return await by(self.crew.errands, settled) if is_large else settled()
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
-                return settle_asked(errand, answer, self.rules, outage=watch.is_outage)
+                return settle_asked(errand, answer, self.rules, outage=watch.excuses(errand))
 
     async def _look_again(self, batch: Batch) -> Spoiled | None:
         """Look at a batch's files before they are sent, where files beside them were lost or changed."""
@@ -162,11 +171,21 @@ class Delivery:
         self.stopped_by = self.stopped_by or stop
         self.outbox.abandon()
 
+    def give_up(self, stop: RunStopped) -> None:
+        """End the run early, and break off what is under way: no answer is expected; the next run sends it again."""
+        self.stop(stop)
+        for scope in self._under_way:
+            scope.cancel()
+
     def _times(self, again: tuple[Later, ...]) -> Iterator[tuple[float, Errand]]:
         now_s = anyio.current_time()
         for later in again:
-            batch = later.errand.batch
-            setbacks = later.errand.asked + 1 if isinstance(later.errand, Ask) else batch.faults + batch.doubts
+            match later.errand:
+                case Ask(asked=asked, excused=excused):
+                    setbacks = asked + 1
+                case Send(batch):
+                    setbacks, excused = batch.faults + batch.doubts, batch.excused
+            setbacks += min(excused, MOST_SETBACKS_EXCUSED)
             delay_s = self.backoff.delay_s(
                 later.delay, faults=setbacks, jitter=random.random(), at_least_s=later.at_least_s
             )

@@ -22,9 +22,10 @@ from bulkstow.model import Batch
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Ask, Errand, Send
+from bulkstow.policy.health import Breaker
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.pacing import Pacer
-from bulkstow.policy.retry import Breaker, RetryBudget
+from bulkstow.policy.retry import RetryBudget
 
 WINDOW_PER_SENDER = 4
 """Fresh batches that wait for each request that may be under way. While the first request of a study is under way its
@@ -159,21 +160,37 @@ class Outbox:
             self._due.append(heapq.heappop(self._parked)[2])
         if self._in_flight >= self._concurrency.limit or not self._breaker.allow(now_s) or self._early_s(now_s) > 0:
             return None
+        if (found := self._first(now_s)) is None:
+            return None
+        waiting, place = found
+        errand = waiting[place]
+        del waiting[place]
+        if self._pacer is not None and isinstance(errand, Ask) and len(errand.batch.instances) > 1:
+            errand, others = _one_question(errand)
+            waiting.insert(place, others)
+        return errand
+
+    def _first(self, now_s: float) -> tuple[deque[Errand], int] | None:
+        """Find the first errand that may start.
+
+        In an outage it is the store with the fewest requests behind it: only stores tell whether stores succeed, and a
+        batch on which the server chokes must not be the only one that is tried.
+        """
         retries_allowed = self._budget.wait_s(now_s) <= 0
-        for waiting in (self._due, self._fresh):
-            for place, errand in enumerate(waiting):
-                if self._lanes.allow(errand.batch) and (retries_allowed or not is_retry(errand)):
-                    del waiting[place]
-                    if self._pacer is not None and isinstance(errand, Ask) and len(errand.batch.instances) > 1:
-                        errand, others = _one_question(errand)
-                        waiting.insert(place, others)
-                    return errand
-        return None
+        allowed = (
+            (waiting, place)
+            for waiting in (self._due, self._fresh)
+            for place, errand in enumerate(waiting)
+            if self._lanes.allow(errand.batch) and (retries_allowed or not is_retry(errand))
+        )
+        if self._breaker.is_open:
+            return min(allowed, key=lambda at: _order_of_trials(at[0][at[1]]), default=None)
+        return next(allowed, None)
 
     def _start(self, errand: Errand, now_s: float) -> None:
         self._in_flight += 1
         self._lanes.start(errand.batch)
-        self._breaker.started()
+        self._breaker.started(errand)
         self._count_request(now_s)
         if is_retry(errand):
             self._budget.retry()
@@ -204,7 +221,7 @@ class Outbox:
             self._pacer.take(now_s, 1)
 
     def look_again(self) -> None:
-        """Let those who wait look again: the breaker has closed."""
+        """Let those who wait look again: the breaker has changed its state."""
         self._notify()
 
     async def rest(self, duration_s: float) -> None:
@@ -212,13 +229,16 @@ class Outbox:
 
         The question that is asked after it counts as a request, and waits for its turn as one.
         """
-        until_s = anyio.current_time() + max(duration_s, self._early_s(anyio.current_time()))
-        while self._breaker.is_open and not self.is_over and (left_s := until_s - anyio.current_time()) > 0:
-            changed = self._changed
-            with anyio.move_on_after(left_s):
-                await changed.wait()
+        await self.outage_lasts(max(duration_s, self._early_s(anyio.current_time())))
         if self._breaker.is_open and not self.is_over:
             self._count_request(anyio.current_time())
+
+    async def outage_lasts(self, duration_s: float) -> bool:
+        """Wait so long; return False, at once, when the breaker closes or nothing is left to do."""
+        with anyio.move_on_after(duration_s):
+            while self._breaker.is_open and not self.is_over:
+                await self._changed.wait()
+        return self._breaker.is_open and not self.is_over
 
     def _notify(self) -> None:
         self._changed.set()
@@ -230,6 +250,10 @@ def _one_question(errand: Ask) -> tuple[Ask, Ask]:
     first, *others = errand.batch.instances
     one, rest = (replace(errand.batch, instances=tuple(instances)) for instances in ([first], others))
     return replace(errand, batch=one), replace(errand, batch=rest)
+
+
+def _order_of_trials(errand: Errand) -> tuple[bool, int]:
+    return isinstance(errand, Ask), errand.batch.requests
 
 
 def is_retry(errand: Errand) -> bool:

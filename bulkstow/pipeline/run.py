@@ -26,9 +26,10 @@ from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Rules
+from bulkstow.policy.health import Breaker
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.pacing import Pacer
-from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
+from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.events import Reopened, Reporter, Waited
 from bulkstow.source.walk import Walk
 
@@ -174,6 +175,7 @@ class Run:
                     reporter,
                     stages,
                     delivery.stop,
+                    delivery.give_up,
                     settings.give_up_after_s,
                 )
                 watch.begin()

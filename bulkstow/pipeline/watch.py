@@ -1,25 +1,24 @@
-"""Whether the destination is there.
+"""Whether the destination stores.
 
-Feels what every exchange says of the destination's health, and when too many in a row say that it is gone, waits for
-its return: with questions, at growing intervals. Sends no instance and settles none.
+Tells the circuit breaker how requests ended, and tells of the outages that it finds. During an outage it asks at
+growing intervals whether the destination is back, and stops the run at the limit of --give-up-after. Sends no instance
+and settles none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskGroup
 
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import DestinationRefused, RunStopped
-from bulkstow.model import Reply
 from bulkstow.pipeline.outbox import Outbox
-from bulkstow.policy.errands import Ask, Errand, Pressure
-from bulkstow.policy.exchange import is_absence
-from bulkstow.policy.retry import Breaker
-from bulkstow.progress.events import Outage, Reporter
+from bulkstow.policy.errands import Errand, Pressure
+from bulkstow.policy.health import Breaker, OutageCause, State, heard
+from bulkstow.progress.events import OutageBegan, OutageContinues, OutageEnded, Reporter
 from bulkstow.quantities import show_duration
 
 
@@ -27,8 +26,8 @@ from bulkstow.quantities import show_duration
 class Watch:
     """Keeps the circuit breaker of one run.
 
-    `stop` is called with what ends the run: the destination stayed away for longer than `give_up_after_s`, or answers
-    a question with what no retry mends.
+    Calls `stop` when a question is answered with an error that no retry fixes, and `give_up` when an outage has lasted
+    for `give_up_after_s`: requests under way are then not waited for.
     """
 
     breaker: Breaker
@@ -37,70 +36,85 @@ class Watch:
     reporter: Reporter
     tasks: TaskGroup
     stop: Callable[[RunStopped], None]
+    give_up: Callable[[RunStopped], None]
     give_up_after_s: float | None = None
-    _is_asking: bool = False
+    _asking: anyio.CancelScope | None = field(default=None, init=False)
+    _is_timing: bool = field(default=False, init=False)
 
-    @property
-    def is_outage(self) -> bool:
-        """What fails now is the destination's doing, and nobody pays for it.
+    def excuses(self, errand: Errand) -> bool:
+        """Say whether an outage explains a failure of this request, so that it counts as no attempt.
 
-        But what is left at the end, and has no room there, pays: it may be what there is never room for.
+        At the end of a run a lack of room does not: the instances that are left may be those that never have room.
         """
-        return self.breaker.is_open and not (self.breaker.is_full and self.outbox.is_ending)
+        return self.breaker.excuses(errand) and not (self.breaker.is_full and self.outbox.is_ending)
 
     def feel(self, errand: Errand, pressure: Pressure) -> None:
         """Take what an exchange says of the destination."""
-        breaker = self.breaker
-        was_open = breaker.is_open
-        if isinstance(errand, Ask) and breaker.is_full:
-            pressure = Pressure.NONE  # who has no room answers questions all the same
-        match pressure:
-            case Pressure.GONE | Pressure.FULL:
-                breaker.gone(anyio.current_time(), full=pressure is Pressure.FULL)
-            case Pressure.EASED | Pressure.BUSY:
-                breaker.alive()
-            case Pressure.NONE:
-                breaker.unclear()
-        self._tell(was_open=was_open)
+        now_s = anyio.current_time()
+        before, due_s, lasted_s = self.breaker.state, self.breaker.due_s, self.breaker.lasted_s(now_s)
+        self.breaker.ended(errand, pressure, now_s)
+        self._tell(before, due_s, lasted_s)
         self.begin()
 
     def begin(self) -> None:
-        """Ask for the destination if it counts as gone; at the start of a pass it may have been so since the last."""
-        if self.breaker.is_open and not self.breaker.is_full and not self._is_asking:
-            self._is_asking = True
-            self.tasks.start_soon(self._await_return)
+        """Do what an outage needs; at the start of a pass there may be one since the last pass."""
+        if self.breaker.state is State.OPEN and self._asking is None:
+            self._asking = anyio.CancelScope()
+            self.tasks.start_soon(self._ask, self._asking)
+        if self.breaker.is_open and self.give_up_after_s is not None and not self._is_timing:
+            self._is_timing = True
+            self.tasks.start_soon(self._time, self.give_up_after_s)
 
-    async def _await_return(self) -> None:
-        """Ask until the destination is back, or has been away for too long, or nothing is left to send there."""
+    async def _ask(self, scope: anyio.CancelScope) -> None:
+        """Ask until anything answers, or nothing is left to send."""
         breaker, outbox = self.breaker, self.outbox
         try:
-            while True:
-                await outbox.rest(breaker.wait_s(anyio.current_time()))
-                if outbox.is_over or breaker.is_full or not breaker.is_open:
-                    return
-                self._judge(await self.destination.probe(), anyio.current_time())
+            with scope:
+                while True:
+                    await outbox.rest(breaker.wait_s(anyio.current_time()))
+                    if breaker.state is not State.OPEN or outbox.is_over:
+                        return
+                    answer = heard(await self.destination.probe())
+                    before, due_s = breaker.state, breaker.due_s
+                    breaker.asked(answer, anyio.current_time())
+                    self._tell(before, due_s, 0.0)
         except RunStopped as stop:
             self.stop(stop)
         finally:
-            self._is_asking = False
+            self._asking = None
 
-    def _judge(self, answer: object, now_s: float) -> None:
+    async def _time(self, limit_s: float) -> None:
+        """Stop the run when an outage has lasted until the limit."""
         breaker = self.breaker
-        if isinstance(answer, Reply) and is_absence(answer):
-            # A proxy's word: perhaps only the questions have nobody behind it. One errand may try.
-            breaker.gone(now_s, full=True)
-            self.outbox.look_again()
-        elif isinstance(answer, Reply):
-            breaker.alive()
-            self._tell(was_open=True)
-        else:
-            breaker.probed_in_vain(now_s)
-        gone_for_s = breaker.open_for_s(now_s)
-        if self.give_up_after_s is not None and gone_for_s >= self.give_up_after_s:
-            gone_for = show_duration(gone_for_s)
-            raise DestinationRefused(f"the server has not answered for {gone_for}: run again when it is back")
+        while (began_s := breaker.began_s) is not None:
+            is_over = not await self.outbox.outage_lasts(began_s + limit_s - anyio.current_time())
+            if not is_over and breaker.began_s == began_s:
+                if self._asking is not None:
+                    self._asking.cancel()
+                self.give_up(DestinationRefused(_given_up(breaker.cause, breaker.lasted_s(anyio.current_time()))))
+                return
+            if self.outbox.is_over:
+                return
+        self._is_timing = False
 
-    def _tell(self, *, was_open: bool) -> None:
-        if self.breaker.is_open != was_open:
-            self.reporter.tell(Outage(is_over=was_open))
+    def _tell(self, before: State, due_s: float, lasted_s: float) -> None:
+        """Tell of what has changed since the breaker had this state, and its outage this length."""
+        breaker, now_s = self.breaker, anyio.current_time()
+        if breaker.state is not before:
             self.outbox.look_again()
+        if not breaker.is_open:
+            if before is not State.CLOSED:
+                self.reporter.tell(OutageEnded(lasted_s))
+        elif before is State.CLOSED:
+            self.reporter.tell(OutageBegan(breaker.cause, breaker.lasted_s(now_s), breaker.wait_s(now_s)))
+        elif breaker.due_s != due_s:
+            self.reporter.tell(OutageContinues(breaker.cause, breaker.lasted_s(now_s), breaker.wait_s(now_s)))
+
+
+def _given_up(cause: OutageCause, lasted_s: float) -> str:
+    lasted = show_duration(lasted_s)
+    match cause:
+        case OutageCause.NO_ANSWER:
+            return f"the server has not answered for {lasted}: run again when it is back"
+        case OutageCause.NO_ROOM:
+            return f"the server has had no room for {lasted}: run again when it has"

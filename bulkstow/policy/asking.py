@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bulkstow.model import Fate, Instance, Interruption, Reply
+from bulkstow.model import Cause, Fate, Instance, Interruption, Reply
 from bulkstow.policy.errands import AMBIGUOUS_TRIES, Ask, Later, Pressure, Rules, Send, Settlement, outcomes_of
-from bulkstow.policy.exchange import is_excused, pressure_of, status_reason
+from bulkstow.policy.exchange import is_absence, status_reason
 from bulkstow.policy.retry import Delay
 from bulkstow.wire.resource_path import instances_path
+
+ASKS_EXCUSED = 8
+"""Questions that are rejected for load, or fail in an outage, before that counts as having asked. With backoff it is a
+minute: a proxy without QIDO-RS behind it may answer 503 to every question."""
 
 ASKS = 3
 """Servers index late; what QIDO-RS does not find at once it is asked for again, with growing pauses."""
@@ -31,10 +35,17 @@ def settle_asked(
     if len(names) < len(ask.batch.instances):
         return _without_nameless(ask, names, answer, rules, outage=outage)
     match answer:
-        case Interruption() if is_excused(answer, outage=outage):
+        case Interruption(cause=Cause.UNREACHABLE):
             return Settlement(again=(Later(ask, Delay.BACKOFF),), pressure=Pressure.GONE)
+        case Interruption() if outage and is_absence(answer) and ask.excused < ASKS_EXCUSED:
+            excused = replace(ask, excused=ask.excused + 1)
+            return Settlement(again=(Later(excused, Delay.BACKOFF),), pressure=Pressure.GONE)
         case Interruption(cause=cause):
-            return _settle_unanswered(ask, f"gave no answer ({cause})", pressure_of(answer))
+            # Stores may succeed all the same, and only they tell whether the destination is there.
+            return _settle_unanswered(ask, f"gave no answer ({cause})", Pressure.NONE)
+        case Reply(status=429 | 503, retry_after_s=at_least_s) if ask.excused < ASKS_EXCUSED:
+            excused = replace(ask, excused=ask.excused + 1)
+            return Settlement(again=(Later(excused, Delay.BACKOFF, at_least_s),), pressure=Pressure.NONE)
         case Reply(status=status, retry_after_s=at_least_s):
             # A service that is not there will not be there next time.
             is_final = status < 500 and status not in (408, 425, 429)

@@ -40,6 +40,7 @@ class Bottleneck(StrEnum):
     CLIENT = "client CPU"
     STUDIES = "more studies"
     LIMIT = "your limit"
+    OUTAGE = "server back"
     UNKNOWN = "unknown"
 
     @property
@@ -55,6 +56,7 @@ _MEANINGS = {
     Bottleneck.CLIENT: "this computer's processor",
     Bottleneck.STUDIES: "few studies at a time; --per-study allows each more requests at once",
     Bottleneck.LIMIT: "the limit that you set",
+    Bottleneck.OUTAGE: "the server: it was gone or full for most of the time",
     Bottleneck.UNKNOWN: "too little was sent to tell",
 }
 
@@ -72,6 +74,8 @@ class Usage:
     """A request could have begun, and what was there had to wait for others of its study."""
     paced_s: float = 0.0
     """A request could have begun, and the user's limit of requests did not let it."""
+    outage_s: float = 0.0
+    """The server was gone or full."""
     requests_s: float = 0.0
     """The time of all requests together; the following are parts of it."""
     connecting_s: float = 0.0
@@ -94,6 +98,7 @@ class Usage:
             "nothing to send": self.starved_s,
             "study busy": self.queued_s,
             "pace": self.paced_s,
+            "outage": self.outage_s,
             "cpu": self.cpu_s,
         }
 
@@ -127,9 +132,12 @@ class Usage:
 
 def bottleneck(usage: Usage) -> Bottleneck:
     """Return what a stretch waited for most."""
-    if usage.elapsed_s < SHORTEST_S or usage.requests_s <= 0:
+    if usage.elapsed_s >= SHORTEST_S and usage.outage_s >= MUCH * usage.elapsed_s:
+        return Bottleneck.OUTAGE
+    with_server_s = usage.elapsed_s - usage.outage_s
+    if with_server_s < SHORTEST_S or usage.requests_s <= 0:
         return Bottleneck.UNKNOWN
-    share = 1 / usage.elapsed_s
+    share = 1 / with_server_s
     if max(usage.paced_s * share, usage.held_s / usage.requests_s) >= MUCH:
         return Bottleneck.LIMIT
     if usage.cpu_s * share >= BUSY:

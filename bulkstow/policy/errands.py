@@ -47,6 +47,8 @@ class Ask:
     reason: str
     asked: int = 0
     otherwise: Fate = Fate.UNCONFIRMED
+    excused: int = 0
+    """How many questions were rejected for load, or failed during an outage: they do not count as asked."""
 
 
 Errand = Send | Ask
@@ -70,6 +72,8 @@ class Pressure(Enum):
     EASED = "eased"
     BUSY = "busy"
     """It answered, and asked for less."""
+    REJECTED = "rejected"
+    """It, or a limiter in front of it, would not take the request now (429, 503)."""
     GONE = "gone"
     """No answer, or a proxy's in its stead: several in a row open the circuit breaker."""
     FULL = "full"
@@ -127,6 +131,31 @@ def after_fault(
     if batch.faults == rules.attempts - 1:
         return singly(batch, later)
     return halves(batch, later) if batch.faults >= halve_from else (later(batch),)
+
+
+MOST_EXCUSED = 20
+"""Failures of which none counts as an attempt, before a batch is given up all the same, so that a run always ends.
+A limiter that rejects one request in ten does so 20 times in a row once in 10^20; with the backoff of rejections it is
+about a minute while other requests succeed."""
+
+
+def after_excuse(batch: Batch, reason: str, at_least_s: float | None = None) -> tuple[Later, ...]:
+    """Send again after a failure that the instances did not cause: a rejection for load, or one during an outage.
+
+    Counts it apart from the attempts. After half of MOST_EXCUSED each instance goes alone, as one of them may be the
+    cause all the same; after all of them QIDO-RS is asked.
+    """
+    batch = replace(batch, excused=batch.excused + 1)
+
+    def later(part: Batch) -> Later:
+        return Later(Send(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
+
+    if batch.excused >= MOST_EXCUSED:
+        reason = f"{batch.excused} times not accepted, the last: {reason}"
+        return (Later(Ask(batch, reason), Delay.BACKOFF, at_least_s),)
+    if batch.excused == MOST_EXCUSED // 2 and len(batch.instances) > 1:
+        return singly(batch, later)
+    return (later(batch),)
 
 
 def _at_once(batch: Batch) -> Later:

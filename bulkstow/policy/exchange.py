@@ -23,12 +23,6 @@ def is_absence(result: Reply | Interruption) -> bool:
 _OUT_OF_SERVICE = (502, 503, 504)
 
 
-def is_excused(result: Reply | Interruption, *, outage: bool) -> bool:
-    """Say whether the destination's absence explains it, so that nobody pays an attempt."""
-    unreachable = isinstance(result, Interruption) and result.cause is Cause.UNREACHABLE
-    return unreachable or (outage and is_absence(result))
-
-
 def pressure_of(result: Reply | Interruption) -> Pressure:
     """Return what an exchange that failed says of the destination's health."""
     return Pressure.GONE if is_absence(result) else Pressure.EASED

@@ -38,13 +38,14 @@ from bulkstow.policy.errands import (
     Rules,
     Send,
     Settlement,
+    after_excuse,
     after_fault,
     gather,
     halves,
     outcomes_of,
     singly,
 )
-from bulkstow.policy.exchange import is_absence, is_excused, pressure_of, status_reason, stop_if_hopeless, words_of
+from bulkstow.policy.exchange import is_absence, pressure_of, status_reason, stop_if_hopeless, words_of
 from bulkstow.policy.retry import Delay
 from bulkstow.wire import store_response
 from bulkstow.wire.dialects import FailureClass, classify, meaning
@@ -118,9 +119,11 @@ def _without_changed(settlement: Settlement, changed: Mapping[str, str]) -> Sett
 
 def _settle_interruption(batch: Batch, interruption: Interruption, rules: Rules, *, outage: bool) -> Settlement:
     batch = replace(batch, may_be_stored=batch.may_be_stored or interruption.body_started)
-    if is_excused(interruption, outage=outage):
+    if interruption.cause is Cause.UNREACHABLE:
         return Settlement(again=(Later(Send(batch), Delay.BACKOFF),), pressure=Pressure.GONE)
     reason = f"{interruption.cause}{f' ({interruption.detail})' if interruption.detail else ''}"
+    if outage and is_absence(interruption):
+        return Settlement(again=after_excuse(batch, reason), pressure=Pressure.GONE)
     # An answer may grow with the request: a half of it has nearly the same limit.
     halve_from = 1 if interruption.cause is Cause.OVERLONG else 2
     again = after_fault(batch, rules, reason, halve_from=halve_from)
@@ -140,9 +143,6 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
     if not unnamed:
         return Settlement(named, again, pressure)
     rest = replace(batch, instances=tuple(unnamed))
-    if is_excused(reply, outage=outage):
-        later = Later(Send(replace(rest, may_be_stored=True)), Delay.BACKOFF, reply.retry_after_s)
-        return Settlement(named, (*again, later), Pressure.GONE)
     lists_any = bool(response.stored or response.warned or response.failed or response.other_failures)
     left = _settle_unnamed(rest, reply, rules, response.comment, sent=batch, lists_any=lists_any, outage=outage)
     return Settlement(named + left.outcomes, again + left.again, left.pressure, left.too_large_bytes)
@@ -163,16 +163,8 @@ def _settle_unnamed(
                 done, again = _refuse(batch, f"{reason}: {batch.size_bytes} bytes are more than the server takes")
                 return replace(larger, outcomes=done, again=again)
             return replace(larger, again=singly(batch) if lists_any else halves(batch))
-        case 507 if outage:
-            return Settlement(again=(Later(Send(batch), Delay.LONG, reply.retry_after_s),), pressure=Pressure.FULL)
-        case 425 | 429 | 503 | 507:
-            # Too much, not too large: in pieces it would only be more.
-            again = after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s)
-            felt = {503: Pressure.GONE, 507: Pressure.FULL}
-            return Settlement(again=again, pressure=felt.get(reply.status, Pressure.BUSY))
-        case 408 | 424 | 502 | 504:
-            again = after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=2)
-            return Settlement(again=again, pressure=Pressure.GONE if is_absence(reply) else Pressure.BUSY)
+        case 408 | 424 | 425 | 429 | 502 | 503 | 504 | 507:
+            return _settle_busy(batch, reply, rules, reason, outage=outage)
         case status if status >= 500:
             again = after_fault(replace(batch, may_be_stored=True), rules, reason, reply.retry_after_s, halve_from=1)
             return Settlement(again=again)
@@ -186,6 +178,24 @@ def _settle_unnamed(
             return Settlement(again=singly(batch))
         case _:
             return Settlement(again=halves(batch))
+
+
+def _settle_busy(batch: Batch, reply: Reply, rules: Rules, reason: str, *, outage: bool) -> Settlement:
+    """Settle instances that a server without time, room or service answered."""
+    at_least_s, maybe_stored = reply.retry_after_s, replace(batch, may_be_stored=True)
+    match reply.status:
+        case 507 if outage:
+            return Settlement(again=(Later(Send(batch), Delay.LONG, at_least_s),), pressure=Pressure.FULL)
+        case 507:
+            return Settlement(again=after_fault(maybe_stored, rules, reason, at_least_s), pressure=Pressure.FULL)
+        case 425 | 429 | 503:
+            # Too many, not too large: the server has not tried the instances, so this is no attempt.
+            return Settlement(again=after_excuse(maybe_stored, reason, at_least_s), pressure=Pressure.REJECTED)
+        case 502 | 504 if outage:
+            return Settlement(again=after_excuse(maybe_stored, reason, at_least_s), pressure=Pressure.GONE)
+        case _:
+            again = after_fault(maybe_stored, rules, reason, at_least_s, halve_from=2)
+            return Settlement(again=again, pressure=Pressure.GONE if is_absence(reply) else Pressure.BUSY)
 
 
 def _settle_unlisted(batch: Batch, reply: Reply, rules: Rules, *, alone: bool, lists_any: bool) -> Settlement:

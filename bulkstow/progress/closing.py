@@ -68,6 +68,8 @@ def _speed(summary: Summary, tally: Tally) -> Iterator[str]:
         f"{show_duration(summary.elapsed_s)}, {per_s:,.0f} instances/s, "
         f"{show_size(summary.bytes_sent / summary.elapsed_s if summary.elapsed_s else 0)}/s"
     )
+    if summary.outage_s:
+        yield f"time without server: {show_duration(summary.outage_s)}"
     if summary.bottleneck != Bottleneck.UNKNOWN:
         yield f"bottleneck: {Bottleneck(summary.bottleneck).meaning}"
 

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TextIO
 from tqdm import tqdm
 
 from bulkstow.policy.bottleneck import Bottleneck, Usage, bottleneck
+from bulkstow.policy.health import OutageCause
 from bulkstow.progress.pace import WINDOW_S, Pace
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import show_duration, show_size
@@ -155,7 +156,7 @@ class Figures:
             words.insert(3, f"waits for {waits_for}")
         if tally.outage:
             # First, as a narrow terminal cuts the line at its end.
-            words.insert(0, "THE SERVER DOES NOT ANSWER, asking whether it is back")
+            words.insert(0, _OUTAGES[tally.outage])
         return ", ".join(words)
 
     def _bottleneck(self, tally: Tally) -> Bottleneck:
@@ -165,6 +166,12 @@ class Figures:
         while len(self._usages) > 2 and usage.since(self._usages[0]).elapsed_s > WINDOW_S:
             self._usages.popleft()
         return bottleneck(usage.since(self._usages[0]))
+
+
+_OUTAGES = {
+    OutageCause.NO_ANSWER: "THE SERVER DOES NOT ANSWER, asking whether it is back",
+    OutageCause.NO_ROOM: "THE SERVER HAS NO ROOM, trying one request at a time",
+}
 
 
 def far(tally: Tally) -> str:

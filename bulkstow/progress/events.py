@@ -5,12 +5,13 @@ Counting (`tally`) and printing (`display`, `closing`) are two things; this modu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from bulkstow.model import Batch, Fate, Outcome, Spent
 from bulkstow.policy.bottleneck import Wait
+from bulkstow.policy.health import OutageCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +88,49 @@ class Reopened:
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
-    """The destination is gone, or back."""
+class OutageBegan:
+    """The destination is gone or full, and has been since `lasted_s` seconds: sending stops."""
 
-    is_over: bool
+    cause: OutageCause
+    lasted_s: float
+    next_attempt_in_s: float
 
+
+@dataclass(frozen=True, slots=True)
+class OutageContinues:
+    """An attempt during an outage failed."""
+
+    cause: OutageCause
+    lasted_s: float
+    next_attempt_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutageEnded:
+    """The destination stores again, after `duration_s` seconds: sending goes on."""
+
+    duration_s: float
+
+
+Outage = OutageBegan | OutageContinues | OutageEnded
 
 Event = Found | Known | ScanEnded | Started | Taken | Ended | Timed | Waited | Recorded | Reopened | Outage
 
 
 class Reporter(Protocol):
-    """Whoever wants to know."""
+    """Takes the events of a run."""
 
     def tell(self, event: Event) -> None:
         """Take an event; called in the event loop, so it neither blocks nor raises."""
+
+
+class Reporters:
+    """Tells several reporters of each event, in order."""
+
+    def __init__(self, reporters: Iterable[Reporter]) -> None:
+        self._reporters = tuple(reporters)
+
+    def tell(self, event: Event) -> None:
+        """Pass an event on."""
+        for reporter in self._reporters:
+            reporter.tell(event)

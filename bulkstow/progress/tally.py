@@ -9,12 +9,16 @@ from dataclasses import replace
 from bulkstow.model import Fate, Outcome
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Usage
+from bulkstow.policy.health import OutageCause
 from bulkstow.progress.events import (
     Ended,
     Event,
     Found,
     Known,
     Outage,
+    OutageBegan,
+    OutageContinues,
+    OutageEnded,
     Recorded,
     Reopened,
     ScanEnded,
@@ -48,11 +52,16 @@ class Tally:
         self.requests = 0
         self.retries = 0
         self.requests_in_flight = 0
-        self.outage = False
+        self.outage: OutageCause | None = None
+        """Why the server counts as gone or full; None while it does not."""
+        self.next_attempt_s: float | None = None
+        """When it is tried next, by `time.monotonic`."""
         self.concurrency = 0
         """Requests at once that the run came to."""
         self.batch_limits = BatchLimits(0, 0)
         """What a request held in the end at most."""
+        self._past_outages_s = 0.0
+        self._outage_began_s: float | None = None
         self._started_s = time.monotonic()
         self._started_cpu_s = time.process_time()
         self._usage = Usage()
@@ -71,7 +80,14 @@ class Tally:
     def usage(self) -> Usage:
         """What the time was spent on, from the tally's beginning until now."""
         elapsed_s = time.monotonic() - self._started_s
-        return replace(self._usage, elapsed_s=elapsed_s, cpu_s=time.process_time() - self._started_cpu_s)
+        cpu_s = time.process_time() - self._started_cpu_s
+        return replace(self._usage, elapsed_s=elapsed_s, cpu_s=cpu_s, outage_s=self.outage_s)
+
+    @property
+    def outage_s(self) -> float:
+        """For how long the server has been gone or full, all outages together."""
+        current_s = 0.0 if self._outage_began_s is None else time.monotonic() - self._outage_began_s
+        return self._past_outages_s + current_s
 
     def tell(self, event: Event) -> None:
         """Count an event."""
@@ -101,8 +117,18 @@ class Tally:
                 self._usage = self._usage.with_wait(wait, duration_s)
             case Reopened(outcomes):
                 self._take_back(outcomes)
-            case Outage(is_over):
-                self.outage = not is_over
+            case OutageBegan() | OutageContinues() | OutageEnded():
+                self._count_outage(event)
+
+    def _count_outage(self, event: Outage) -> None:
+        match event:
+            case OutageBegan(cause, lasted_s, next_attempt_in_s) | OutageContinues(cause, lasted_s, next_attempt_in_s):
+                now_s = time.monotonic()
+                self.outage, self.next_attempt_s = cause, now_s + next_attempt_in_s
+                self._outage_began_s = now_s - lasted_s
+            case OutageEnded(duration_s):
+                self.outage = self.next_attempt_s = self._outage_began_s = None
+                self._past_outages_s += duration_s
 
     def _count(self, outcomes: tuple[Outcome, ...]) -> None:
         for outcome in outcomes:

@@ -22,7 +22,8 @@ from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Candidate, Cause, Fate, Header, Interruption, Outcome, Referenced, Reply, StoreResponse
 from bulkstow.pipeline.run import Run
-from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
+from bulkstow.policy.health import Breaker
+from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.events import Reporter
 from bulkstow.progress.tally import Tally
 from bulkstow.server.fault_plan import plan_of

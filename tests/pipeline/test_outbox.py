@@ -14,10 +14,11 @@ from bulkstow.model import Batch, Candidate, Instance
 from bulkstow.pipeline.outbox import WAITING_PER_SENDER, WINDOW_PER_SENDER, Outbox
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.errands import Ask, Errand, Send
+from bulkstow.policy.errands import Ask, Errand, Pressure, Send
+from bulkstow.policy.health import Breaker, Heard
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.pacing import BURST_S, Pacer
-from bulkstow.policy.retry import Breaker, RetryBudget
+from bulkstow.policy.retry import RetryBudget
 from tests.archives import header
 from tests.virtual_time import BACKEND
 
@@ -54,6 +55,12 @@ def outbox(
         pacer=None if requests_per_s is None else Pacer(requests_per_s),
         on_wait=on_wait,
     )
+
+
+def trip(breaker: Breaker) -> None:
+    """Let it open."""
+    breaker.ended(Send(batch(99)), Pressure.GONE, anyio.current_time())
+    assert breaker.is_open
 
 
 async def take(box: Outbox) -> Errand:
@@ -168,7 +175,7 @@ async def test_nothing_starts_while_the_breaker_is_open() -> None:
     first = await take(box)
     box.done(first, [(anyio.current_time(), first)])
     await box.offer(batch(2))
-    breaker.gone(anyio.current_time())
+    trip(breaker)
     taken: list[Errand] = []
 
     async def send() -> None:
@@ -179,9 +186,49 @@ async def test_nothing_starts_while_the_breaker_is_open() -> None:
         tasks.start_soon(send)
         await wait_all_tasks_blocked()
         assert taken == []
-        breaker.alive()
+        breaker.ended(first, Pressure.EASED, anyio.current_time())
         box.look_again()
     assert {errand.batch.number for errand in taken} == {1, 2}
+
+
+async def test_half_open_lets_one_store_through() -> None:
+    """After a question was answered one store goes, before a question that is due, and nothing else until it ends."""
+    breaker = Breaker(trip_after=1)
+    box = outbox(breaker=breaker)
+    await box.offer(batch(1))
+    question = Ask((await take(box)).batch, "no answer")
+    box.done(question, [(anyio.current_time(), question)])
+    for number in (2, 3):
+        await box.offer(batch(number))
+    trip(breaker)
+    breaker.asked(Heard.SERVICE, anyio.current_time())
+    box.look_again()
+    trial = await take(box)
+    assert trial == Send(batch(2))
+    with anyio.move_on_after(3600) as scope:
+        await box.take()
+    assert scope.cancelled_caught
+    breaker.ended(trial, Pressure.EASED, anyio.current_time())
+    box.done(trial, ())
+    assert [(await take(box)).batch.number for _ in range(2)] == [1, 3]
+
+
+async def test_trials_take_turns() -> None:
+    """A batch that failed as the trial goes behind the others, so that one on which a server chokes blocks no run."""
+    breaker = Breaker(trip_after=1)
+    box = outbox(breaker=breaker)
+    for number in (1, 2, 3):
+        await box.offer(batch(number))
+    trip(breaker)
+    trials = []
+    for _ in range(6):
+        await anyio.sleep(breaker.wait_s(anyio.current_time()))
+        breaker.asked(Heard.SERVICE, anyio.current_time())
+        trial = await take(box)
+        trials.append(trial.batch.number)
+        breaker.ended(trial, Pressure.GONE, anyio.current_time())
+        box.done(trial, [(anyio.current_time() + 0.5, again(trial))], answered=False)
+    assert sorted(trials[:3]) == sorted(trials[3:]) == [1, 2, 3]
 
 
 def again(errand: Errand) -> Errand:
@@ -231,7 +278,7 @@ async def test_rest_ends_with_the_run() -> None:
     """Who rests between two questions is woken when nothing is left to do, and by nothing else before its time."""
     breaker = Breaker(trip_after=1)
     box = outbox(breaker=breaker)
-    breaker.gone(anyio.current_time())
+    trip(breaker)
     ended: list[str] = []
 
     async def rest() -> None:
@@ -334,11 +381,11 @@ async def test_a_question_whether_the_server_is_back_counts_too() -> None:
     await box.offer(batch(1))
     box.done(await take(box), ())
     began_s = anyio.current_time()
-    breaker.gone(began_s)
+    trip(breaker)
     await box.offer(batch(2))
     await box.rest(1.0)
     assert anyio.current_time() - began_s == pytest.approx(10 - BURST_S)
-    breaker.alive()
+    breaker.ended(Send(batch(1)), Pressure.EASED, anyio.current_time())
     await take(box)
     assert anyio.current_time() - began_s == pytest.approx(20 - BURST_S, rel=0.01)
 

@@ -20,7 +20,8 @@ from bulkstow.pipeline.delivery import LARGE_ANSWER_BYTES
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.batch_size import BatchSize, Sample
 from bulkstow.policy.batching import BatchLimits
-from bulkstow.policy.retry import Backoff, Breaker, RetryBudget
+from bulkstow.policy.health import Breaker
+from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.walk import walk

@@ -32,11 +32,15 @@ usages = st.builds(Usage, *(seconds for _ in fields(Usage)))
         (Usage(elapsed_s=10, requests_s=9, thinking_s=8, starved_s=6, cpu_s=9), Bottleneck.CLIENT),
         (Usage(elapsed_s=10, requests_s=40, held_s=30, sending_s=8), Bottleneck.LIMIT),
         (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=8), Bottleneck.LIMIT),
+        (Usage(elapsed_s=10, requests_s=2, held_s=2, outage_s=6), Bottleneck.OUTAGE),
+        (Usage(elapsed_s=10, outage_s=6), Bottleneck.OUTAGE),
+        (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=4, outage_s=3), Bottleneck.LIMIT),
+        (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=3, outage_s=3), Bottleneck.SERVER),
     ],
     ids=lambda value: value.name if isinstance(value, Bottleneck) else None,
 )
 def test_verdict(usage: Usage, expected: Bottleneck) -> None:
-    """What took most is named; the user's limit, a busy processor and a lack of files come before requests."""
+    """What took most is named; outages, the user's limit, a busy processor and a lack of files come before requests."""
     assert bottleneck(usage) is expected
 
 

@@ -1,4 +1,4 @@
-"""When to send again, and whether to send at all."""
+"""When to send again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.policy.retry import Backoff, Breaker, Delay, RetryBudget
+from bulkstow.policy.retry import Backoff, Delay, RetryBudget
 
 
 @pytest.mark.parametrize(
@@ -111,97 +111,3 @@ def test_a_quiet_hour_does_not_save_up_a_storm() -> None:
         budget.retry()
         allowed += 1
     assert allowed == 3
-
-
-def opened(breaker: Breaker, *, at_s: float = 0.0) -> Breaker:
-    """Open a breaker by as many signs as it takes."""
-    while not breaker.is_open:
-        breaker.gone(at_s)
-    return breaker
-
-
-def test_a_breaker_opens_after_signs_in_a_row() -> None:
-    """Signs that something else comes between do not add up; so many in a row open it."""
-    breaker = Breaker(trip_after=3)
-    for _ in range(5):
-        breaker.gone(0.0)
-        breaker.gone(0.0)
-        assert not breaker.is_open
-        breaker.alive()
-    for _ in range(3):
-        assert not breaker.is_open
-        breaker.gone(0.0)
-    assert breaker.is_open
-
-
-def test_probes_come_at_intervals_that_double_up_to_the_cap() -> None:
-    """The first probe is due after its interval, each one in vain doubles it, and none is further off than the cap."""
-    breaker = opened(Breaker(first_probe_s=1.0, cap_s=10.0))
-    now_s, waits_s = 0.0, []
-    for _ in range(6):
-        waits_s.append(breaker.wait_s(now_s))
-        now_s += waits_s[-1]
-        assert breaker.wait_s(now_s) == 0.0
-        breaker.probed_in_vain(now_s)
-    assert waits_s == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
-    assert breaker.open_for_s(now_s) == sum(waits_s)
-
-
-def test_late_signs_of_requests_sent_before_change_nothing() -> None:
-    """While it is open, what fails of the requests that were under way neither shortens nor lengthens the wait."""
-    breaker = opened(Breaker(first_probe_s=1.0))
-    breaker.gone(0.5)
-    assert breaker.wait_s(0.5) == 0.5
-    assert breaker.open_for_s(0.5) == 0.5
-
-
-def test_any_answer_closes_it_and_the_next_outage_begins_anew() -> None:
-    """After an answer the count and the intervals start from the beginning."""
-    breaker = opened(Breaker(trip_after=3, first_probe_s=1.0))
-    breaker.probed_in_vain(1.0)
-    breaker.probed_in_vain(3.0)
-    breaker.alive()
-    assert not breaker.is_open
-    assert breaker.open_for_s(5.0) == 0.0
-    states = []
-    for _ in range(3):
-        breaker.gone(6.0)
-        states.append(breaker.is_open)
-    assert states == [False, False, True]
-    assert breaker.wait_s(6.0) == 1.0
-
-
-def test_nobody_is_let_through_to_who_is_gone() -> None:
-    """While the destination is gone no errand starts, however long it takes."""
-    breaker = opened(Breaker())
-    assert not breaker.allow(0.0)
-    assert not breaker.allow(1e6)
-
-
-def test_one_at_a_time_is_let_through_to_who_is_full() -> None:
-    """While there is no room one errand starts when the interval is over, the next when it has failed and waited."""
-    breaker = Breaker(trip_after=1, first_probe_s=1.0)
-    breaker.gone(0.0, full=True)
-    assert not breaker.allow(0.9)
-    assert breaker.allow(1.0)
-    breaker.started()
-    assert not breaker.allow(100.0)
-    breaker.gone(1.5, full=True)
-    assert breaker.wait_s(1.5) == 2.0
-    assert not breaker.allow(3.4)
-    assert breaker.allow(3.5)
-    breaker.started()
-    breaker.unclear()
-    assert breaker.allow(3.5)
-    breaker.alive()
-    assert not breaker.is_open
-    assert breaker.allow(3.5)
-
-
-def test_who_was_full_may_be_gone_later() -> None:
-    """A sign of absence while there is no room means: ask, and let nobody through."""
-    breaker = Breaker(trip_after=1, first_probe_s=1.0)
-    breaker.gone(0.0, full=True)
-    breaker.gone(0.5)
-    assert not breaker.is_full
-    assert not breaker.allow(100.0)

@@ -27,8 +27,8 @@ from bulkstow.model import (
     Spoiled,
     StoreResponse,
 )
-from bulkstow.policy.asking import ASKS, settle_asked
-from bulkstow.policy.errands import AMBIGUOUS_TRIES, Ask, Pressure, Rules, Send, Settlement
+from bulkstow.policy.asking import ASKS, ASKS_EXCUSED, settle_asked
+from bulkstow.policy.errands import AMBIGUOUS_TRIES, MOST_EXCUSED, Ask, Pressure, Rules, Send, Settlement
 from bulkstow.policy.exchange import is_absence
 from bulkstow.policy.retry import Delay
 from bulkstow.policy.settlement import settle
@@ -53,10 +53,11 @@ def batch(
     doubts: int = 0,
     may_be_stored: bool = False,
     was_ambiguous: bool = False,
+    excused: int = 0,
 ) -> Batch:
     """Return instances 1 to `count`."""
     instances = tuple(instance(n) for n in range(1, count + 1))
-    return Batch(1, instances, requests, faults, may_be_stored, doubts, was_ambiguous)
+    return Batch(1, instances, requests, faults, may_be_stored, doubts, was_ambiguous, excused)
 
 
 def referenced(number: int, code: int | None = None) -> Referenced:
@@ -97,6 +98,8 @@ def shown(settlement: Settlement) -> list[str]:
         words += [f"not before {later.at_least_s:g} s"] if later.at_least_s is not None else []
         words += [f"({errand.batch.faults} faults)"] if errand.batch.faults else []
         words += [f"({errand.batch.doubts} doubts)"] if errand.batch.doubts else []
+        excused = errand.batch.excused if isinstance(errand, Send) else errand.excused
+        words += [f"({excused} excused)"] if excused else []
         words += ["(may be stored)"] if errand.batch.may_be_stored else []
         words += [f"because: {errand.reason}"] if isinstance(errand, Ask) else []
         lines.append(" ".join(words))
@@ -155,7 +158,7 @@ DCM4CHEE_STACK_TRACE = (
     b"javax.ws.rs.WebApplicationException: HTTP 500 Internal Server Error\n"
     b"\tat org.dcm4chee.arc.stow.StowRS.store(StowRS.java:322)\n"
 )
-SLOWED = "2 attempts, the last: HTTP 429 (slow)"
+SLOWED = "20 times not accepted, the last: HTTP 429 (slow)"
 STACK_TRACE_REASON = "HTTP 500 (javax.ws.rs.WebApplicationException: HTTP 500 Internal Server Error)"
 
 LISTED = [
@@ -562,14 +565,33 @@ STATUSES = [
         "503 with Retry-After",
         batch(2),
         Reply(503, b"", retry_after_s=120),
-        ["send 1 2 after backoff not before 120 s (1 faults) (may be stored)", "gone"],
+        ["send 1 2 after backoff not before 120 s (1 excused) (may be stored)", "rejected"],
     ),
     Case(
-        "429 with Retry-After, attempts used up",
+        "429 with Retry-After is no attempt, even where one is left",
         batch(2, faults=1),
         Reply(429, b"", "", "slow", retry_after_s=7),
-        [f"ask 1 2 after backoff not before 7 s (2 faults) (may be stored) because: {SLOWED}", "busy"],
+        ["send 1 2 after backoff not before 7 s (1 faults) (1 excused) (may be stored)", "rejected"],
         Rules(attempts=2),
+    ),
+    Case(
+        "rejected for the tenth time: each instance alone, as one of them may be the cause",
+        batch(2, excused=MOST_EXCUSED // 2 - 1),
+        Reply(429, b""),
+        [*(f"send {n} after backoff ({MOST_EXCUSED // 2} excused) (may be stored)" for n in (1, 2)), "rejected"],
+    ),
+    Case(
+        "rejected until that must end",
+        batch(1, excused=MOST_EXCUSED - 1),
+        Reply(429, b"", "", "slow", retry_after_s=7),
+        [f"ask 1 after backoff not before 7 s (may be stored) because: {SLOWED}", "rejected"],
+    ),
+    Case(
+        "failed in outages until that must end",
+        batch(1, excused=MOST_EXCUSED - 1),
+        Interruption(Cause.UNANSWERED, body_started=True),
+        ["ask 1 after backoff (may be stored) because: 20 times not accepted, the last: no answer in time", "gone"],
+        outage=True,
     ),
     Case("507: the breaker", batch(1), Reply(507, b""), ["send 1 after backoff (1 faults) (may be stored)", "full"]),
     *(
@@ -577,28 +599,28 @@ STATUSES = [
             f"{status} is tried again",
             batch(1),
             Reply(status, b""),
-            ["send 1 after backoff (1 faults) (may be stored)", pressure],
+            [f"send 1 after backoff (1 {counted}) (may be stored)", pressure],
         )
-        for status, pressure in (
-            (408, "busy"),
-            (424, "busy"),
-            (425, "busy"),
-            (429, "busy"),
-            (503, "gone"),
-            (504, "gone"),
+        for status, counted, pressure in (
+            (408, "faults", "busy"),
+            (424, "faults", "busy"),
+            (425, "excused", "rejected"),
+            (429, "excused", "rejected"),
+            (503, "excused", "rejected"),
+            (504, "faults", "gone"),
         )
     ),
     Case(
         "503 that lists one",
         batch(2),
         Reply(503, answer(stored=[2])),
-        ["2 stored", "send 1 after backoff (1 faults) (may be stored)", "gone"],
+        ["2 stored", "send 1 after backoff (1 excused) (may be stored)", "rejected"],
     ),
     Case(
         "503 the second time is not halved: that would be more of it",
         batch(4, faults=1),
         Reply(503, b""),
-        ["send 1 2 3 4 after backoff (2 faults) (may be stored)", "gone"],
+        ["send 1 2 3 4 after backoff (1 faults) (1 excused) (may be stored)", "rejected"],
     ),
     Case(
         "502 the second time is halved",
@@ -610,7 +632,7 @@ STATUSES = [
         "a proxy's word in an outage burns nothing",
         batch(2, faults=4),
         Reply(502, b"", retry_after_s=5),
-        ["send 1 2 after backoff not before 5 s (4 faults) (may be stored)", "gone"],
+        ["send 1 2 after backoff not before 5 s (4 faults) (1 excused) (may be stored)", "gone"],
         outage=True,
     ),
 ]
@@ -672,14 +694,14 @@ INTERRUPTIONS = [
         "an outage burns nothing",
         batch(2, faults=4),
         NOT_BEGUN,
-        ["send 1 2 after backoff (4 faults)", "gone"],
+        ["send 1 2 after backoff (4 faults) (1 excused)", "gone"],
         outage=True,
     ),
     Case(
         "an outage that began midway burns nothing",
         batch(2, faults=4),
         LOST,
-        ["send 1 2 after backoff (4 faults) (may be stored)", "gone"],
+        ["send 1 2 after backoff (4 faults) (1 excused) (may be stored)", "gone"],
         outage=True,
     ),
     Case(
@@ -926,32 +948,37 @@ WHY = "5 attempts, the last: HTTP 500"
             False,
             [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 403 (no reason given)" for n in (1, 2)), "none"],
         ),
-        (Reply(503, b"", retry_after_s=9), 0, False, [f"ask 1 2 after backoff not before 9 s because: {WHY}", "none"]),
-        (Reply(429, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}", "none"]),
+        (
+            Reply(503, b"", retry_after_s=9),
+            0,
+            False,
+            [f"ask 1 2 after backoff not before 9 s (1 excused) because: {WHY}", "none"],
+        ),
+        (Reply(429, b""), 2, False, [f"ask 1 2 after backoff (1 excused) because: {WHY}", "none"]),
         (Reply(408, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}", "none"]),
         (
-            Reply(503, b""),
+            Reply(502, b""),
             2,
             False,
-            [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 503 (no reason given)" for n in (1, 2)), "none"],
+            [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 502 (no reason given)" for n in (1, 2)), "none"],
         ),
         (
             Interruption(Cause.UNANSWERED, body_started=False),
             1,
             False,
-            [f"ask 1 2 after backoff because: {WHY}", "gone"],
+            [f"ask 1 2 after backoff because: {WHY}", "none"],
         ),
         (
             Interruption(Cause.UNANSWERED, body_started=False),
             2,
             False,
-            [*(f"{n} unconfirmed: {WHY}; QIDO-RS gave no answer (no answer in time)" for n in (1, 2)), "gone"],
+            [*(f"{n} unconfirmed: {WHY}; QIDO-RS gave no answer (no answer in time)" for n in (1, 2)), "none"],
         ),
         (
             Interruption(Cause.UNANSWERED, body_started=False),
             2,
             True,
-            [f"ask 1 2 after backoff because: {WHY}", "gone"],
+            [f"ask 1 2 after backoff (1 excused) because: {WHY}", "gone"],
         ),
         (
             Interruption(Cause.UNREACHABLE, body_started=False),
@@ -963,7 +990,10 @@ WHY = "5 attempts, the last: HTTP 500"
             Interruption(Cause.OVERLONG, body_started=False),
             2,
             True,
-            [f"{n} unconfirmed: {WHY}; QIDO-RS gave no answer (answer longer than the limit)" for n in (1, 2)],
+            [
+                *(f"{n} unconfirmed: {WHY}; QIDO-RS gave no answer (answer longer than the limit)" for n in (1, 2)),
+                "none",
+            ],
         ),
     ],
     ids=[
@@ -978,7 +1008,7 @@ WHY = "5 attempts, the last: HTTP 500"
         "busy",
         "told to slow down",
         "timed out",
-        "busy for good",
+        "nobody behind the proxy",
         "no answer",
         "no answer for good",
         "no answer in an outage",
@@ -1013,6 +1043,19 @@ def test_a_question_counts_its_turns() -> None:
     (unreached,) = settle_asked(ask, Interruption(Cause.UNREACHABLE, body_started=False), Rules()).again
     assert later.errand == replace(ask, asked=1)
     assert unreached.errand == ask
+
+
+@pytest.mark.parametrize("outage", [False, True])
+def test_a_question_is_rejected_only_so_often(outage: bool) -> None:
+    """A server that rejects every question, or is gone for each, ends with instances that are not claimed."""
+    answer = Interruption(Cause.UNANSWERED, body_started=False) if outage else Reply(503, b"")
+    ask, questions = Ask(batch(1), WHY), 0
+    while (settlement := settle_asked(ask, answer, Rules(), outage=outage)).again:
+        (later,) = settlement.again
+        assert isinstance(later.errand, Ask)
+        ask, questions = later.errand, questions + 1
+    assert [outcome.fate for outcome in settlement.outcomes] == [Fate.UNCONFIRMED]
+    assert questions == ASKS_EXCUSED + ASKS - 1
 
 
 def test_one_forbidden_study_does_not_stop_who_was_let_in() -> None:
@@ -1113,7 +1156,7 @@ def test_a_lost_race_is_asked_about_before_it_is_refused(found: bool) -> None:
         (batch(1, was_ambiguous=True), Reply(404, b""), Fate.REFUSED),
         (batch(1, was_ambiguous=True), Interruption(Cause.UNANSWERED, body_started=False), Fate.REFUSED),
         (batch(1, may_be_stored=True), Reply(404, b""), Fate.UNCONFIRMED),
-        (batch(1, may_be_stored=True, was_ambiguous=True), Reply(503, b""), Fate.UNCONFIRMED),
+        (batch(1, may_be_stored=True, was_ambiguous=True), Reply(502, b""), Fate.UNCONFIRMED),
     ],
     ids=[
         "its word stands",
@@ -1370,8 +1413,8 @@ def test_sending_ends_against_any_server(count: int, servers: list[Server], rule
         return
     assert sorted(number(outcome) for outcome in course.outcomes) == list(range(1, count + 1))
     requests = Counter(number(i) for sent in course.sent for i in sent.instances)
-    # Each request settles an instance, halves its batch, leaves it alone, or counts as a fault.
-    assert max(requests.values()) <= math.ceil(math.log2(count)) + 1 + rules.attempts + 2
+    # Each request settles an instance, halves its batch, leaves it alone, counts as a fault, or is excused.
+    assert max(requests.values()) <= math.ceil(math.log2(count)) + 1 + rules.attempts + 2 + MOST_EXCUSED
     assert all(outcome.attempts == requests[number(outcome)] for outcome in course.outcomes)
     questions = Counter(number(i) for about in course.asked for i in about.instances)
     assert max(questions.values(), default=0) <= ASKS * AMBIGUOUS_TRIES

@@ -19,7 +19,9 @@ def outcomes(fate: Fate, count: int, reason: str = "", path: str = "/archive/IM"
     return Recorded(tuple(Outcome(Candidate(f"{path}{n}", 100, 0), None, fate, reason) for n in range(count)))
 
 
-def words(*events: Event, ledger: Path = LEDGER, elapsed_s: float = 10.0, complete: bool = True) -> list[str]:
+def words(
+    *events: Event, ledger: Path = LEDGER, elapsed_s: float = 10.0, complete: bool = True, outage_s: float = 0.0
+) -> list[str]:
     """Return the lines after these events; two requests, one of them again, took 4 MiB."""
     tally = Tally()
     for event in events:
@@ -34,6 +36,7 @@ def words(*events: Event, ledger: Path = LEDGER, elapsed_s: float = 10.0, comple
         elapsed_s=elapsed_s,
         concurrency=4,
         complete=complete,
+        outage_s=outage_s,
     )
     return closing(summary, tally, ledger).splitlines()
 
@@ -46,6 +49,12 @@ def test_all_is_well() -> None:
         "4MiB in 2 requests (1 of them again), 4 at once, 10s, 123 instances/s, 419kB/s",
         "every file: bulkstow report bulkstow.db",
     ]
+
+
+def test_time_without_server_is_told() -> None:
+    """With its length, and only where there was an outage."""
+    assert "time without server: 31s" in words(outcomes(Fate.STORED, 1), outage_s=31.0)
+    assert not any("without server" in line for line in words(outcomes(Fate.STORED, 1)))
 
 
 def test_failures_are_shown_and_the_way_to_the_rest() -> None:

@@ -10,8 +10,20 @@ from typing import Literal
 import pytest
 
 from bulkstow.model import Batch, Candidate, Fate, Outcome, Spent
+from bulkstow.policy.health import OutageCause
 from bulkstow.progress.display import Bar, Display, Figures, Lines, Nothing, display, far
-from bulkstow.progress.events import Event, Found, Known, Outage, Recorded, ScanEnded, Started, Taken, Timed
+from bulkstow.progress.events import (
+    Event,
+    Found,
+    Known,
+    OutageBegan,
+    OutageEnded,
+    Recorded,
+    ScanEnded,
+    Started,
+    Taken,
+    Timed,
+)
 from bulkstow.progress.tally import Tally
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
@@ -181,10 +193,13 @@ def test_an_outage_is_told(kind: type[Bar | Lines]) -> None:
     """As long as the server is gone every line says so."""
     stream = Terminal()
     shown = kind(stream)
-    shown.show(tally(Outage(is_over=False)))
+    began = OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0)
+    shown.show(tally(began))
     assert "THE SERVER DOES NOT ANSWER" in stream.getvalue()
+    shown.show(tally(OutageBegan(OutageCause.NO_ROOM, 2.0, 1.0)))
+    assert "THE SERVER HAS NO ROOM" in stream.getvalue()
     before = len(stream.getvalue())
-    shown.close(tally(Outage(is_over=False), Outage(is_over=True)))
+    shown.close(tally(began, OutageEnded(10.0)))
     assert "THE SERVER DOES NOT ANSWER" not in stream.getvalue()[before:]
 
 

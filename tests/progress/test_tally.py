@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import get_args
@@ -10,12 +11,15 @@ import pytest
 
 from bulkstow.model import Batch, Candidate, Fate, Instance, Outcome, Spent
 from bulkstow.policy.bottleneck import Wait
+from bulkstow.policy.health import OutageCause
 from bulkstow.progress.events import (
     Ended,
     Event,
     Found,
     Known,
-    Outage,
+    OutageBegan,
+    OutageContinues,
+    OutageEnded,
     Recorded,
     Reopened,
     ScanEnded,
@@ -96,8 +100,12 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
             "failures": [outcome(Fate.REFUSED)],
         },
     ),
-    ("gone", [Outage(is_over=False)], {"outage": True}),
-    ("back", [Outage(is_over=False), Outage(is_over=True)], {}),
+    (
+        "gone, then full",
+        [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageContinues(OutageCause.NO_ROOM, 3.0, math.inf)],
+        {"outage": OutageCause.NO_ROOM, "next_attempt_s": math.inf},
+    ),
+    ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
 ]
 
 
@@ -132,6 +140,16 @@ def test_what_an_earlier_run_settled_is_settled_but_not_delivered() -> None:
     tally.tell(Recorded((outcome(Fate.STORED),)))
     assert (tally.settled_files, tally.failed, tally.delivered, tally.settled_before) == (6, 2, 1, 5)
     assert tally.failures == []
+
+
+def test_the_time_without_server_adds_up() -> None:
+    """Past outages by what they took, and one that goes on from its first failure."""
+    tally = Tally()
+    for event in (OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)):
+        tally.tell(event)
+    assert (tally.outage_s, tally.usage.outage_s) == (10.0, 10.0)
+    tally.tell(OutageBegan(OutageCause.NO_ROOM, 3600.0, 1.0))
+    assert 3610.0 <= tally.outage_s < 3620.0
 
 
 def test_usage_is_what_was_told_and_the_clocks() -> None:

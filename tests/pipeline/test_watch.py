@@ -1,0 +1,289 @@
+"""Claims about outages, on a clock that jumps: what is sent meanwhile, when it is told, and when the run stops."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import astuple, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+import pytest
+
+from bulkstow.errors import DestinationRefused, RunStopped
+from bulkstow.ledger import Ledger
+from bulkstow.model import (
+    Batch,
+    Candidate,
+    Cause,
+    Fate,
+    Instance,
+    Interruption,
+    Outcome,
+    Referenced,
+    Reply,
+    Result,
+    Spoiled,
+    StoreResponse,
+)
+from bulkstow.pipeline.crew import Crew
+from bulkstow.pipeline.delivery import Delivery
+from bulkstow.pipeline.outbox import Outbox
+from bulkstow.pipeline.watch import Watch
+from bulkstow.policy.batch_size import BatchSize
+from bulkstow.policy.batching import Batcher
+from bulkstow.policy.concurrency import Concurrency
+from bulkstow.policy.errands import Rules
+from bulkstow.policy.health import Breaker, OutageCause
+from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.retry import Backoff, RetryBudget
+from bulkstow.progress.events import Event, OutageBegan, OutageContinues, OutageEnded
+from bulkstow.wire.store_response import to_json
+from tests.archives import header
+from tests.virtual_time import BACKEND
+
+pytestmark = pytest.mark.anyio
+
+HANGS_S = 120.0
+UNANSWERED = Interruption(Cause.UNANSWERED, body_started=True)
+UNREACHABLE = Interruption(Cause.UNREACHABLE, body_started=False)
+ROOMLESS = 0xA700
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    """Let time jump."""
+    return BACKEND
+
+
+def stored(batch: Batch) -> Reply:
+    """Return the answer of a server that has stored everything."""
+    items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid) for i in batch.instances)
+    return Reply(200, to_json(StoreResponse(stored=items)))
+
+
+def roomless(batch: Batch) -> Reply:
+    """Return the answer of a server that has no room for anything."""
+    items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, ROOMLESS) for i in batch.instances)
+    return Reply(409, to_json(StoreResponse(failed=items)))
+
+
+async def hang(batch: Batch) -> Result:
+    """Be silent until our timeout."""
+    await anyio.sleep(HANGS_S)
+    return UNANSWERED
+
+
+@dataclass
+class Server:
+    """A destination by two functions of what is asked."""
+
+    store: Callable[[Batch], Awaitable[Result]]
+    question: Callable[[], Awaitable[Reply | Interruption]]
+    sent: list[tuple[float, Batch]] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: dict[str, int] = field(default_factory=dict)
+
+    async def send(self, batch: Batch) -> Result:
+        """Take a batch, in 0.1 s at least."""
+        self.sent.append((anyio.current_time(), batch))
+        await anyio.sleep(0.1)
+        return await self.store(batch)
+
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+        """Find nothing."""
+        return frozenset()
+
+    async def look(self, batch: Batch) -> Spoiled | None:
+        """Find every file as it was."""
+        return None
+
+    async def probe(self) -> Reply | Interruption:
+        """Answer the question whether it is back."""
+        return await self.question()
+
+
+async def answered() -> Reply:
+    """Answer a question."""
+    return Reply(200, b"[]")
+
+
+async def nobody() -> Interruption:
+    """Be gone."""
+    return UNREACHABLE
+
+
+@dataclass
+class Course:
+    """What a run came to."""
+
+    fates: dict[int, Fate]
+    events: list[tuple[float, Event]]
+    stopped_by: RunStopped | None
+    ended_s: float
+
+
+class Events:
+    """Keeps the events of outages, with their times."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, Event]] = []
+
+    def tell(self, event: Event) -> None:
+        """Keep an event."""
+        if isinstance(event, OutageBegan | OutageContinues | OutageEnded):
+            self.told.append((anyio.current_time(), event))
+
+
+async def deliver(
+    server: Server, ledger: Path, *, batches: int = 12, give_up_after_s: float | None = None, concurrency: int = 4
+) -> Course:
+    """Send so many batches of one instance, of a study each."""
+    limit, reporter = Concurrency(lowest=concurrency, highest=concurrency), Events()
+    breaker = Breaker()
+    outbox = Outbox(concurrency=limit, lanes=Lanes(4), breaker=breaker, budget=RetryBudget())
+    size = BatchSize()
+    outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](1000)
+    settled: dict[int, Fate] = {}
+    with Ledger(ledger, "http://archive.example") as opened:
+        batcher = Batcher(size.limits, keep_studies=True)
+        delivery = Delivery(server, outbox, batcher, size, Backoff(), Rules(), Crew(1), opened, reporter, limit)
+        async with anyio.create_task_group() as tasks:
+            watch = Watch(breaker, server, outbox, reporter, tasks, delivery.stop, delivery.give_up, give_up_after_s)
+            tasks.start_soon(delivery.send, watch, outcomes_in)
+            for batch in numbered(batches):
+                await outbox.offer(batch)
+            outbox.end()
+        async with outcomes:
+            async for arrived in outcomes:
+                settled |= {int(outcome.candidate.location[1:]): outcome.fate for outcome in arrived}
+    return Course(settled, reporter.told, delivery.stopped_by, anyio.current_time())
+
+
+def numbered(count: int) -> Iterator[Batch]:
+    """Yield batches of one instance each, from 1."""
+    for number in range(1, count + 1):
+        yield Batch(number, (Instance(Candidate(f"/{number}", 1, 1), header(number, study=number)),))
+
+
+async def test_a_server_whose_stores_hang_is_given_up(tmp_path: Path) -> None:
+    """Though QIDO-RS answers, the run stops at the limit from the first failure on, with few stores tried."""
+    server, began_s = Server(hang, answered), anyio.current_time()
+    course = await deliver(server, tmp_path / "l.db", batches=200, give_up_after_s=600.0)
+    first_failure_s = began_s + 0.1 + HANGS_S
+    assert course.ended_s == pytest.approx(first_failure_s + 600.0)
+    assert isinstance(course.stopped_by, DestinationRefused)
+    assert "has not answered for 10m" in str(course.stopped_by)
+    assert course.fates == {}
+    assert len(server.sent) <= 4 + 5
+
+
+async def test_stores_that_hang_for_an_hour_cost_no_instance(tmp_path: Path) -> None:
+    """One store at a time finds out whether stores succeed; when they do, everything is stored."""
+
+    async def hang_for_an_hour(batch: Batch) -> Result:
+        return await hang(batch) if anyio.current_time() - began_s < 3600 else stored(batch)
+
+    server, began_s = Server(hang_for_an_hour, answered), anyio.current_time()
+    course = await deliver(server, tmp_path / "l.db", batches=30)
+    assert set(course.fates.values()) == {Fate.STORED}
+    assert len(course.fates) == 30
+    trials = [at_s for at_s, _ in server.sent if began_s + 121 < at_s < began_s + 3600]
+    assert all(later - earlier >= HANGS_S for earlier, later in pairwise(trials))
+    assert 10 <= len(trials) <= 25
+    began, *continued, ended = (event for _, event in course.events)
+    assert began == OutageBegan(OutageCause.NO_ANSWER, 0.0, 1.0)
+    assert all(isinstance(event, OutageContinues) for event in continued)
+    assert isinstance(ended, OutageEnded)
+    assert ended.duration_s == pytest.approx(course.events[-1][0] - course.events[0][0])
+
+
+@pytest.mark.parametrize("batches", [1, 12])
+async def test_what_a_server_chokes_on_does_not_block_the_run(tmp_path: Path, batches: int) -> None:
+    """An instance for which each store hangs is given up after its attempts, alone or not; the others are stored."""
+
+    async def choke(batch: Batch) -> Result:
+        return await hang(batch) if batch.number == 1 else stored(batch)
+
+    course = await deliver(Server(choke, answered), tmp_path / "l.db", batches=batches)
+    assert course.fates == {1: Fate.UNCONFIRMED} | dict.fromkeys(range(2, batches + 1), Fate.STORED)
+    assert course.stopped_by is None
+
+
+@pytest.mark.parametrize(
+    "question_s", [0.0, 1000.0], ids=["a question fails at once", "a question is under way at the limit"]
+)
+@pytest.mark.parametrize("limit_s", [20.0, 0.5])
+async def test_gone_for_too_long(tmp_path: Path, limit_s: float, question_s: float) -> None:
+    """The run stops at the limit, not at the next question, nor when that or a request under way ends."""
+
+    async def question() -> Interruption:
+        await anyio.sleep(question_s)
+        return UNREACHABLE
+
+    async def gone(batch: Batch) -> Result:
+        return await hang(batch) if batch.number == 4 else UNREACHABLE
+
+    server, began_s = Server(gone, question), anyio.current_time()
+    course = await deliver(server, tmp_path / "l.db", give_up_after_s=limit_s)
+    assert course.ended_s == pytest.approx(began_s + 0.1 + limit_s)
+    assert "has not answered for" in str(course.stopped_by)
+    assert course.fates == {}
+
+
+@pytest.mark.parametrize("answer", [roomless, lambda _: Reply(507, b"")], ids=["A700", "507"])
+async def test_full_for_too_long(tmp_path: Path, answer: Callable[[Batch], Reply]) -> None:
+    """A server without room is given up at the same limit, and that is said."""
+
+    async def full(batch: Batch) -> Result:
+        return answer(batch)
+
+    server, began_s = Server(full, answered), anyio.current_time()
+    course = await deliver(server, tmp_path / "l.db", batches=100, give_up_after_s=20.0)
+    assert course.ended_s == pytest.approx(began_s + 0.1 + 20.0)
+    assert "has had no room for 20s" in str(course.stopped_by)
+    assert course.events[0][1] == OutageBegan(OutageCause.NO_ROOM, 0.0, 1.0)
+
+
+def shown(value: object) -> str:
+    """Return a value of an event in short."""
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+async def test_an_outage_is_told_with_its_next_attempts(tmp_path: Path) -> None:
+    """Its beginning, each attempt in vain, and its end after 10 s: at once, with the time to the next attempt."""
+
+    async def away(batch: Batch) -> Result:
+        return UNREACHABLE if anyio.current_time() - began_s < 10.1 else stored(batch)
+
+    async def question() -> Reply | Interruption:
+        return UNREACHABLE if anyio.current_time() - began_s < 10.1 else Reply(200, b"[]")
+
+    server, began_s = Server(away, question), anyio.current_time()
+    course = await deliver(server, tmp_path / "l.db", give_up_after_s=60.0)
+    told = [(round(at_s - began_s, 1), type(event), *map(shown, astuple(event))) for at_s, event in course.events]
+    assert told == [
+        (0.1, OutageBegan, "no answer", "0.0", "1.0"),
+        (1.1, OutageContinues, "no answer", "1.0", "2.0"),
+        (3.1, OutageContinues, "no answer", "3.0", "4.0"),
+        (7.1, OutageContinues, "no answer", "7.0", "8.0"),
+        (15.2, OutageEnded, "15.1"),
+    ]
+    assert course.stopped_by is None
+    assert set(course.fates.values()) == {Fate.STORED}
+
+
+@pytest.mark.parametrize("silence", [UNANSWERED, Reply(503, b""), Interruption(Cause.DISCONNECTED, body_started=False)])
+async def test_questions_in_vain_do_not_keep_stores_away(tmp_path: Path, silence: Reply | Interruption) -> None:
+    """Where stores succeed again and questions hang, or find nobody behind a proxy, the run goes on."""
+
+    async def hang_for_a_while(batch: Batch) -> Result:
+        return await hang(batch) if anyio.current_time() - began_s < 1000 else stored(batch)
+
+    async def question() -> Reply | Interruption:
+        return silence
+
+    began_s = anyio.current_time()
+    course = await deliver(Server(hang_for_a_while, question), tmp_path / "l.db")
+    assert set(course.fates.values()) == {Fate.STORED}
+    assert len(course.fates) == 12
