@@ -84,6 +84,12 @@ def show_duration(duration_s: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes % 60 else f"{minutes // 60}h"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: `no retries`, `1 request`, `1,234 requests`."""
+    name = noun if count == 1 else plural or f"{noun}s"
+    return f"{count:,} {name}" if count else f"no {name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """From `lowest` to `highest` at once; where they differ, bulkstow finds the number that serves best.

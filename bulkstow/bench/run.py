@@ -7,7 +7,6 @@ at once), and that whatever was measured until then is told. Decides no load (`p
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from bulkstow.bench.workload import Workload, run_tag
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
+from bulkstow.engine.signals import ending_signals
 from bulkstow.errors import BulkstowError
 
 AS_IT_GOES_S = 60.0
@@ -241,7 +241,7 @@ class Bench:
         return conclude(self._job.facts, visits, ceilings, is_complete=is_complete)
 
     async def _heed_signals(self, scope: anyio.CancelScope) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*ending_signals()) as signals:
             async for _ in signals:
                 if self._is_ending:
                     scope.cancel()
@@ -250,5 +250,5 @@ class Bench:
                 if self._driver is None:
                     scope.cancel()
                     return
-                self._listeners.live.say("stopping: what is under way is waited for; once more stops at once")
+                self._listeners.live.say("finishing the current requests; press Ctrl-C again to stop immediately")
                 self._driver.end()

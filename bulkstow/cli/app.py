@@ -45,16 +45,18 @@ for _app in (app, app.meta):
 EVERYWHERE = cyclopts.Group("Everywhere", sort_key=99)
 
 _COMMANDS = {
-    "upload": "Send an archive; run it again to go on where it stopped.",
-    "report": "Say what became of every file.",
-    "bench": "Measure a DICOMweb server: its goodput, latencies and knee.",
-    "demo": "Make a small archive, serve, upload, show the report.",
-    "serve": "Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trying things out.",
-    "body": "Write the exact body of one request, and print the curl command that sends it.",
+    "upload": ("SOURCE... --url URL", "Send an archive; run it again to go on where it stopped."),
+    "report": ("LEDGER", "Say what became of every file."),
+    "bench": ("", "Measure a DICOMweb server: its goodput, latencies and knee."),
+    "demo": ("[DIRECTORY]", "Make a small archive, serve, upload, show the report."),
+    "serve": ("[DIRECTORY]", "Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trying things out."),
+    "body": ("SOURCE...", "Write the exact body of one request, and print the curl command that sends it."),
 }
-for _sort_key, (_name, _help) in enumerate(_COMMANDS.items()):
+for _sort_key, (_name, (_arguments, _help)) in enumerate(_COMMANDS.items()):
     # Loaded when it is called: `report` needs no HTTP client.
-    app.command(f"bulkstow.cli.{_name}:{_name}", help=_help, sort_key=_sort_key)
+    # `bench` is an app with commands, and has its usage there.
+    _usage = {"usage": f"Usage: bulkstow {_name} {_arguments} [OPTIONS]"} if _arguments else {}
+    app.command(f"bulkstow.cli.{_name}:{_name}", help=_help, sort_key=_sort_key, **_usage)
 app.command(
     "bulkstow.cli.completion:install_completion",
     name="--install-completion",

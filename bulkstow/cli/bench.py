@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 OnSecondOfLoad = Callable[[Load, Second, Sequence[float]], None]
 
-bench = App(name="bench")
+bench = App(name="bench", usage="Usage: bulkstow bench --url URL [OPTIONS]\n       bulkstow bench COMMAND …")
 
 
 @bench.default
@@ -49,7 +49,7 @@ def measure(*, destination: DestinationSettings | None = None, settings: BenchSe
     return carry_out(_job(destination or DestinationSettings(), settings))
 
 
-@bench.command
+@bench.command(usage="Usage: bulkstow bench compare BEFORE AFTER")
 def compare(before: Path, after: Path) -> int:
     """Say what changed between two measurements, and whether it is more than the noise.
 
@@ -67,7 +67,7 @@ def compare(before: Path, after: Path) -> int:
     return 0
 
 
-@bench.command
+@bench.command(usage="Usage: bulkstow bench delete RUN_ID --url URL [OPTIONS]")
 def delete(run_id: str, *, destination: DestinationSettings | None = None) -> int:
     """Delete what a measurement stored, where the server lets it be deleted.
 

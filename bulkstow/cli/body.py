@@ -15,6 +15,7 @@ from bulkstow.destination.body import write_body
 from bulkstow.destination.contents import SourceChanged
 from bulkstow.errors import ConfigurationError, DamagedHead, HeadError
 from bulkstow.model import Candidate, Fate, Instance, Outcome
+from bulkstow.quantities import counted
 from bulkstow.source.heads import read_header
 from bulkstow.source.walk import Source, check_sources, walk
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
@@ -51,7 +52,7 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
         raise ConfigurationError(f"{error.instance.candidate.location}: {error.reason}") from error
     except OSError as error:
         raise ConfigurationError(f"--output {output}: cannot be written ({error.strerror})") from error
-    print(f"# {output}: {size_bytes:,} bytes, {len(instances):,} instances")
+    print(f"# {output}: {size_bytes:,} bytes, {counted(len(instances), 'instance')}")
     print(
         f"curl -H {shlex.quote('Content-Type: ' + content_type(boundary))} -H 'Accept: application/dicom+json' "
         f"-H 'Expect:' --data-binary @{shlex.quote(str(output))} {shlex.quote(destination.root + '/studies')}"

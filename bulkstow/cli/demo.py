@@ -7,9 +7,13 @@ again, shows the report, and says what to try next.
 from __future__ import annotations
 
 import functools
+import os
 import shlex
+import shutil
+import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -22,7 +26,8 @@ from bulkstow.model import Header, Summary
 from bulkstow.progress.closing import closing
 from bulkstow.progress.display import display
 from bulkstow.progress.tally import Tally
-from bulkstow.server.origin import Origin, serving
+from bulkstow.quantities import counted
+from bulkstow.server.origin import ROOT, Origin, serving
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, dicomdir, part10
 
@@ -49,18 +54,58 @@ def demo(directory: Path | None = None, *, instances: int = 300) -> int:
     first, again = anyio.run(functools.partial(_upload_twice, top, archive, ledger))
     print("\n4. What was not stored, and why:", flush=True)
     report(ledger, outcome="refused,unconfirmed,conflict,unreadable,skipped")
-    quoted = shlex.quote(str(top))
     print(
-        f"\nThe first run sent {first.requests} requests and the second {again.requests}; "
-        f"the {first.failures} files that failed would make `bulkstow upload` end with status 1.\n"
-        "Try next:\n"
-        f"  bulkstow serve {quoted}/stored                             # the same server, to look around\n"
-        f"  bulkstow upload {quoted}/archive --url http://127.0.0.1:8080/dicom-web --ledger {quoted}/second.db\n"
-        f"  bulkstow report {quoted}/bulkstow.db --format jsonl\n"
-        "  bulkstow upload --help\n"
-        f"  rm -r {quoted}                                            # when you have seen enough"
+        f"\nThe first run sent {counted(first.requests, 'request')} and the second {again.requests}; "
+        f"the {first.failures} files that failed would make `bulkstow upload` end with status 1.\n\n"
+        + what_next(top.absolute(), _program())
     )
     return 0
+
+
+def what_next(top: Path, program: str) -> str:
+    """Return commands to try, each on a line of its own; they work in any directory and shell.
+
+    Without comments behind them: zsh takes `#` for a word. The server needs a moment before it can be sent to.
+    """
+    archive, ledger, second, stored = (
+        shlex.quote(str(top / name)) for name in ("archive", "bulkstow.db", "second.db", "stored")
+    )
+    port = _free_port()
+    return "\n".join(
+        [
+            "Try next. Serve what was stored, in the background:",
+            f"  {program} serve {stored} --port {port} & sleep 3",
+            "Send the archive there, with a new ledger:",
+            f"  {program} upload {archive} --url http://127.0.0.1:{port}{ROOT} --ledger {second}",
+            "List every file of the first run:",
+            f"  {program} report {ledger} --format jsonl",
+            "See all settings:",
+            f"  {program} upload --help",
+            "End the server, and remove everything:",
+            "  kill $!",
+            f"  rm -r {shlex.quote(str(top))}",
+        ]
+    )
+
+
+def _program() -> str:
+    """Return how this program is called in a new shell, which has no virtual environment activated."""
+    script = Path(sys.argv[0])
+    if script.stem != "bulkstow" or not script.is_file():
+        return f"{shlex.quote(sys.executable)} -m bulkstow"
+    found = shutil.which(script.name)
+    is_on_path = found is not None and Path(found).samefile(script) and "VIRTUAL_ENV" not in os.environ
+    return script.name if is_on_path else shlex.quote(str(script.absolute()))
+
+
+def _free_port() -> int:
+    """Return the port that `serve` takes by default, or another one where that is taken."""
+    for port in (8080, 0):
+        with suppress(OSError), socket.socket() as bound:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers bind it
+            bound.bind(("127.0.0.1", port))
+            return int(bound.getsockname()[1])
+    return 8080
 
 
 async def _upload_twice(top: Path, archive: Path, ledger: Path) -> tuple[Summary, Summary]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import ssl
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,6 +11,7 @@ import anyio
 
 from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import CountLimit, SizeLimit, Switch
+from bulkstow.engine.signals import ending_signals
 from bulkstow.errors import ConfigurationError
 from bulkstow.server.fault_plan import describe, read_plan
 from bulkstow.server.faults import Plan
@@ -92,7 +92,7 @@ def serve(
 
 
 async def _serve(running: AbstractAsyncContextManager[str], where: str, plan: Plan) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(*ending_signals()) as signals:
         async with running as url:
             faults = [f"  fault {fault.place}: {describe(fault)}" for fault in plan.faults]
             print_in_passing("\n".join([f"serving {url} ({where}); Ctrl-C ends it", *faults]))

@@ -6,7 +6,6 @@ Owns the run's resources (ledger, login, connections, signals, display) and its 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import make_room
+from bulkstow.engine.signals import ending_signals
 from bulkstow.errors import BulkstowError, ConfigurationError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Fate, Summary
@@ -54,7 +54,7 @@ class Job:
 async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = True) -> Summary:
     """Carry out a job and return its summary.
 
-    With `heed_signals` the first SIGINT or SIGTERM drains the run and the second ends it at once. Raises
+    With `heed_signals` the first SIGINT, SIGTERM or SIGHUP drains the run and the second ends it at once. Raises
     ConfigurationError before anything is sent, and RunStopped when the run cannot go on; what was recorded until then
     stays recorded, and `tally` has the figures.
     """
@@ -151,12 +151,12 @@ async def _watch(display: Display, tally: Tally, run: Run, given_up: threading.E
 
 
 async def _heed_signals(run: Run, display: Display, given_up: threading.Event, scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(*ending_signals()) as signals:
         async for _ in signals:
             if run.is_draining:
                 scope.cancel()
                 return
-            display.say("stopping: what is under way is finished and recorded; once more stops at once")
+            display.say("finishing the current requests; press Ctrl-C again to stop immediately")
             run.drain()
             given_up.set()
 

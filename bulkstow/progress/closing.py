@@ -9,7 +9,7 @@ from pathlib import Path
 from bulkstow.model import Fate, Summary
 from bulkstow.policy.bottleneck import Bottleneck
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
-from bulkstow.quantities import show_duration, show_size
+from bulkstow.quantities import counted, show_duration, show_size
 
 
 def closing(summary: Summary, tally: Tally, ledger: Path) -> str:
@@ -58,13 +58,13 @@ def empty_words(summary: Summary) -> Iterator[str]:
 
 
 def _speed(summary: Summary, tally: Tally) -> Iterator[str]:
-    again = f"({summary.retries:,} of them again)"
+    requests = f"{counted(summary.requests, 'request')}, {counted(summary.retries, 'retry', 'retries')}"
     if summary.requests and summary.concurrency:
-        again += f", {summary.concurrency} at once"
-        again += f", up to {show_size(summary.batch_bytes)} each" if summary.batch_bytes else ""
+        requests += f", {summary.concurrency} at once"
+        requests += f", up to {show_size(summary.batch_bytes)} each" if summary.batch_bytes else ""
     per_s = tally.delivered / summary.elapsed_s if summary.elapsed_s else 0.0
     yield (
-        f"{show_size(summary.bytes_sent)} in {summary.requests:,} requests {again}, "
+        f"{show_size(summary.bytes_sent)} in {requests}, "
         f"{show_duration(summary.elapsed_s)}, {per_s:,.0f} instances/s, "
         f"{show_size(summary.bytes_sent / summary.elapsed_s if summary.elapsed_s else 0)}/s"
     )

@@ -628,6 +628,26 @@ def test_help_names_every_flag(
     assert list(Path().iterdir()) == []
 
 
+USAGES = {
+    "": "COMMAND [OPTIONS]",
+    "upload": "SOURCE... --url URL [OPTIONS]",
+    "report": "LEDGER [OPTIONS]",
+    "bench": "--url URL [OPTIONS]",
+    "bench compare": "BEFORE AFTER",
+    "bench delete": "RUN_ID --url URL [OPTIONS]",
+    "demo": "[DIRECTORY] [OPTIONS]",
+    "serve": "[DIRECTORY] [OPTIONS]",
+    "body": "SOURCE... [OPTIONS]",
+}
+
+
+@pytest.mark.parametrize("command", USAGES)
+def test_usage_says_what_is_needed(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """The first line of help can be copied: the program, the command, what it needs."""
+    first = call(capsys, *command.split(), "--help").out.splitlines()[0]
+    assert first == " ".join(f"Usage: bulkstow {command} {USAGES[command]}".split())
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=["nothing", "--help", "-h"])
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     """`bulkstow` by itself says what there is."""

@@ -245,7 +245,7 @@ def test_the_first_interrupt_ends_the_load_the_second_everything() -> None:
         assert b" 2 connections" in process.stderr.readline()
         _wait_for_requests(url)
         process.send_signal(signal.SIGINT)
-        assert b"stopping: what is under way is waited for" in process.stderr.readline()
+        assert b"finishing the current requests; press Ctrl-C again" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         ended = end(process)
     assert ended.status == 130

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import socket
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from bulkstow.cli.demo import make_archive
+from bulkstow.cli.demo import make_archive, what_next
 from bulkstow.ledger import read_entries
-from tests.cli.command import call
+from tests.cli.command import PATIENCE_S, call
 from tests.server.samples import files_below
 
 
@@ -23,8 +26,7 @@ def test_it_shows_what_it_promises(capsys: pytest.CaptureFixture[str], instances
     assert "2. Uploading to a STOW-RS server in this process: http://127.0.0.1:" in out
     assert "3. The same command again: only what has no final word would be sent." in out
     assert f"\nstored {instances:>17}\n" in out
-    assert "requests and the second 0; the 3 files that failed would make `bulkstow upload` end with status 1." in out
-    assert "bulkstow upload 'top dir'/archive --url http://127.0.0.1:8080/dicom-web --ledger 'top dir'/second.db" in out
+    assert " and the second 0; the 3 files that failed would make `bulkstow upload` end with status 1." in out
     for reason in ("not DICOM", "a DICOMDIR", "empty", "same bytes", "other bytes", "cut off"):
         assert reason in out.partition("4. What was not stored, and why:")[2]
 
@@ -39,11 +41,38 @@ def test_everything_is_stored_under_the_directory(capsys: pytest.CaptureFixture[
     assert entries == {str(path) for path in (tmp_path / "top" / "archive").rglob("*") if path.is_file()}
 
 
-def test_what_to_try_next_works(capsys: pytest.CaptureFixture[str]) -> None:
-    """The report that it names has a line for each file."""
-    call(capsys, "demo", "top", "--instances", "3")
-    ended = call(capsys, "report", "top/bulkstow.db", "--format", "jsonl")
-    assert len([json.loads(line) for line in ended.out.splitlines()]) == 11
+@pytest.mark.parametrize("way", ["module", "script"])
+def test_every_command_works_as_printed(tmp_path: Path, way: str) -> None:
+    """Pasted into a new shell that stands elsewhere, has no virtual environment and meets a name with spaces."""
+    script = Path(sys.executable).with_name("bulkstow")
+    if way == "script" and not script.exists():
+        pytest.skip("not installed")
+    program = [str(script)] if way == "script" else [sys.executable, "-m", "bulkstow"]
+    demo = subprocess.run(
+        [*program, "demo", "top dir", "--instances", "3"], capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    commands = [line[2:] for line in demo.stdout.partition("Try next.")[2].splitlines() if line.startswith("  ")]
+    assert [command.split()[-1].rpartition("/")[2] for command in commands if command.startswith("rm")] == ["dir'"]
+    pasted = "\n".join(f'{command}\necho "status $?"' for command in commands)
+    shell = subprocess.run(
+        ["sh"], input=pasted, capture_output=True, text=True, timeout=PATIENCE_S, cwd="/", env={"PATH": "/usr/bin:/bin"}
+    )
+    statuses = [int(line.split()[1]) for line in shell.stdout.splitlines() if line.startswith("status ")]
+    assert statuses == [0, 1, 0, 0, 0, 0], shell.stderr  # three files of the archive are never stored
+    assert "stored                 3" in shell.stdout
+    assert not (tmp_path / "top dir").exists()
+
+
+def test_a_port_that_is_taken_is_not_advised() -> None:
+    """What is printed names a port that is free."""
+    with socket.create_server(("127.0.0.1", 8080)) if is_free(8080) else nullcontext():
+        assert "--port 8080 " not in what_next(Path("top"), "bulkstow")
+
+
+def is_free(port: int) -> bool:
+    """Say whether nobody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_directory_of_its_own(
@@ -53,7 +82,7 @@ def test_a_directory_of_its_own(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ended = call(capsys, "demo", "--instances", "1")
     (made,) = tmp_path.glob("bulkstow-demo-*")
-    assert f"rm -r {made} " in ended.out
+    assert ended.out.endswith(f"\n  rm -r {made}\n")
 
 
 def test_the_same_archive_every_time(tmp_path: Path) -> None:

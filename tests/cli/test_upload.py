@@ -129,7 +129,7 @@ def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str)
     }
     assert figures.keys() == expected
     assert figures["outcomes"] == {fate.value: 0 for fate in Fate} | {"stored": INSTANCES, "skipped": 1}
-    assert " ".join(figures["outcomes"]) == "stored warned duplicate refused unconfirmed unreadable skipped"
+    assert " ".join(figures["outcomes"]) == "stored warned duplicate refused unconfirmed conflict unreadable skipped"
     assert (figures["destination"], figures["complete"], figures["settled_before"]) == (url, True, 0)
     assert figures["requests"] >= 1
     assert figures["retries"] == 0
@@ -302,7 +302,7 @@ def stored_in(ledger: Path) -> set[str]:
 
 
 @pytest.mark.usefixtures("archive")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_drains_the_run(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -316,7 +316,7 @@ def test_a_signal_drains_the_run(
     with running(*midway(held_url)) as process:
         assert hold.held.wait(PATIENCE_S)
         process.send_signal(number)
-        read_until(process, b"stopping: what is under way is finished and recorded; once more stops at once")
+        read_until(process, b"finishing the current requests; press Ctrl-C again to stop immediately")
         portal.call(hold.let_go)
         ended = end(process)
     assert ended.status == 130
@@ -347,7 +347,7 @@ def test_a_second_signal_ends_the_run_at_once(
     with running(*midway(held_url)) as process:
         assert hold.held.wait(PATIENCE_S)
         process.send_signal(number)
-        read_until(process, b"stopping")
+        read_until(process, b"finishing")
         process.send_signal(number)
         ended = end(process)
     assert ended.status == 130
@@ -359,6 +359,21 @@ def test_a_second_signal_ends_the_run_at_once(
     again = call(capsys, *midway(held_url))
     assert again.status == 0
     assert len(stored_in(tmp_path / "bulkstow.db")) == len(storage.digests()) == INSTANCES
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_hangup_that_is_ignored_stays_so(portal: anyio.from_thread.BlockingPortal, hold: Hold, held_url: str) -> None:
+    """Under `nohup` the run goes on when the terminal is closed: everything is sent, with status 0."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a new process inherits it
+    try:
+        with running(*midway(held_url)) as process:
+            assert hold.held.wait(PATIENCE_S)
+            process.send_signal(signal.SIGHUP)
+            portal.call(hold.let_go)
+            assert end(process).status == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert json.loads(Path("figures.json").read_text())["outcomes"]["stored"] == INSTANCES
 
 
 @pytest.mark.usefixtures("archive")

@@ -142,7 +142,7 @@ async def test_signals_are_left_alone_unless_asked(archive: Path, tmp_path: Path
         wait.go_on.set()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_is_heeded(archive: Path, tmp_path: Path, number: signal.Signals) -> None:
     """It drains: the request that is under way is finished, the run is not complete, and signals are given back."""
     wait, display, tally = Wait(), Watching(), Tally()
@@ -159,7 +159,7 @@ async def test_a_signal_is_heeded(archive: Path, tmp_path: Path, number: signal.
         while not display.said:
             await anyio.lowlevel.checkpoint()
         wait.go_on.set()
-    assert display.said == ["stopping: what is under way is finished and recorded; once more stops at once"]
+    assert display.said == ["finishing the current requests; press Ctrl-C again to stop immediately"]
     assert tally.outcomes == {Fate.STORED: 1}
     assert signal.getsignal(number) == before
 

@@ -20,7 +20,13 @@ def outcomes(fate: Fate, count: int, reason: str = "", path: str = "/archive/IM"
 
 
 def words(
-    *events: Event, ledger: Path = LEDGER, elapsed_s: float = 10.0, complete: bool = True, outage_s: float = 0.0
+    *events: Event,
+    ledger: Path = LEDGER,
+    elapsed_s: float = 10.0,
+    complete: bool = True,
+    requests: int = 2,
+    retries: int = 1,
+    outage_s: float = 0.0,
 ) -> list[str]:
     """Return the lines after these events; two requests, one of them again, took 4 MiB."""
     tally = Tally()
@@ -31,8 +37,8 @@ def words(
         outcomes={fate: tally.outcomes[fate] for fate in Fate},
         settled_before=tally.settled_before,
         bytes_sent=4 * 2**20,
-        requests=2,
-        retries=1,
+        requests=requests,
+        retries=retries,
         elapsed_s=elapsed_s,
         concurrency=4,
         complete=complete,
@@ -46,7 +52,7 @@ def test_all_is_well() -> None:
     assert words(Found(1234, 0), outcomes(Fate.STORED, 1234)) == [
         "outcome            files",
         "stored             1,234",
-        "4MiB in 2 requests (1 of them again), 4 at once, 10s, 123 instances/s, 419kB/s",
+        "4MiB in 2 requests, 1 retry, 4 at once, 10s, 123 instances/s, 419kB/s",
         "every file: bulkstow report bulkstow.db",
     ]
 
@@ -111,9 +117,18 @@ def test_an_incomplete_run_says_how_to_go_on() -> None:
     assert "every file: bulkstow report bulkstow.db" not in words(outcomes(Fate.STORED, 1), complete=False)
 
 
+@pytest.mark.parametrize(
+    ("requests", "retries", "expected"),
+    [(0, 0, "no requests, no retries"), (1, 0, "1 request, no retries"), (1234, 2, "1,234 requests, 2 retries")],
+)
+def test_requests_are_counted_in_words(requests: int, retries: int, expected: str) -> None:
+    """One request is not 1 requests."""
+    assert any(f" in {expected}, " in line for line in words(requests=requests, retries=retries))
+
+
 def test_no_time_is_no_division_by_zero() -> None:
     """A run can be over before the clock has moved."""
-    assert "4MiB in 2 requests (1 of them again), 4 at once, 0ms, 0 instances/s, 0B/s" in words(elapsed_s=0.0)
+    assert "4MiB in 2 requests, 1 retry, 4 at once, 0ms, 0 instances/s, 0B/s" in words(elapsed_s=0.0)
 
 
 def test_the_command_can_be_pasted() -> None:
