@@ -78,6 +78,7 @@ class Known:
     fate: Fate
     is_final: bool
     """Nothing has to be done for it again, unless the user asks."""
+    reason: str = ""
     is_of_this_run: bool = field(default=False, compare=False)
     """This run has been there already: the file was named twice."""
 
@@ -127,7 +128,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         """
         query = f"""
             SELECT f.path, f.size_bytes, f.modified_ns, f.outcome, f.copy_of IS NULL OR o.outcome IN ({_SUCCESSES}),
-                f.run = ? AND f.copy_of IS NULL
+                f.reason, f.run = ? AND f.copy_of IS NULL
             FROM file AS f LEFT JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
                 AND o.sop_instance_uid = f.sop_instance_uid
             WHERE f.destination = ? AND f.path IN ({_marks(len(candidates))})"""  # noqa: S608 - only ? and constants
@@ -140,7 +141,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             if row is None or row[:2] != (candidate.size_bytes, _as_kept(candidate.modified_ns)):
                 return None
             fate = Fate(row[2])
-            return Known(fate, fate in final and bool(row[3]), bool(row[4]))
+            return Known(fate, fate in final and bool(row[3]), row[4], bool(row[5]))
 
         return [known(candidate, key) for candidate, key in zip(candidates, keys, strict=True)]
 

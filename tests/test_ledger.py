@@ -456,7 +456,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 stands = not row.copy_of or self.has(row.copy_of)
                 aside = row.fate in (Fate.SKIPPED, Fate.CONFLICT)
                 final = row.fate in SUCCESSES or row.fate is Fate.REFUSED or (aside and stands)
-                assert known == Known(row.fate, final)
+                assert known == Known(row.fate, final, row.reason)
 
     @invariant()
     def names_owners_and_orphans(self) -> None:

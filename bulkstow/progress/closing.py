@@ -27,17 +27,16 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
             yield f"{fate:<12} {count:>11,}"
     for reason, count in tally.skip_reasons.most_common():
         if count:
-            yield f"  skipped {count:,}: {reason}"
+            yield f"  skipped {count:,}: {shown(reason)}"
     if summary.settled_before:
         yield f"  {summary.settled_before:,} of them settled by an earlier run: nothing was sent for them"
     yield from _speed(summary, tally)
     report = f"bulkstow report {shown(shlex.quote(str(ledger)))}"
     failed = [fate.value for fate in Fate if fate.is_failure and summary.outcomes.get(fate)]
-    if tally.failures:
+    if failures := tally.first_failures:
         yield "first failures:"
         yield from (
-            f"  {outcome.fate} {shown(outcome.candidate.location)}: {shown(outcome.reason)}"
-            for outcome in tally.failures
+            f"  {outcome.fate} {shown(outcome.candidate.location)}: {shown(outcome.reason)}" for outcome in failures
         )
     yield from empty_words(summary)
     if failed:

@@ -27,6 +27,8 @@ class Known:
     """Files among them that an earlier run settled."""
 
     fates: Mapping[Fate, int]
+    not_stored: tuple[Outcome, ...] = ()
+    """Those of them that the server does not have, with their reasons."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import islice, zip_longest
 
 from bulkstow.model import Fate, Outcome
 from bulkstow.policy.batching import BatchLimits
@@ -44,7 +45,7 @@ class Tally:
         self.skip_reasons: Counter[str] = Counter()
         """Why files were skipped, up to the colon; what follows it may name a file, and would grow with the archive."""
         self.failures: list[Outcome] = []
-        """The first few of each kind."""
+        """The first few of each fate, of this run and of earlier ones."""
         self.empty_sources: tuple[str, ...] = ()
         self.delivered = 0
         """Instances that the server has by this run's doing."""
@@ -77,6 +78,14 @@ class Tally:
         return sum(count for fate, count in self.outcomes.items() if fate.is_failure)
 
     @property
+    def first_failures(self) -> list[Outcome]:
+        """The failures to show: the first ones, of each fate that occurs at least one."""
+        by_fate = [[failure for failure in self.failures if failure.fate is fate] for fate in Fate]
+        in_turn = (failure for turn in zip_longest(*by_fate) for failure in turn if failure is not None)
+        order = list(Fate)
+        return sorted(islice(in_turn, SHOWN_FAILURES), key=lambda failure: order.index(failure.fate))
+
+    @property
     def usage(self) -> Usage:
         """What the time was spent on, from the tally's beginning until now."""
         elapsed_s = time.monotonic() - self._started_s
@@ -99,9 +108,10 @@ class Tally:
             case Found(files, size_bytes):
                 self.found_files += files
                 self.found_bytes += size_bytes
-            case Known(fates):
+            case Known(fates, not_stored):
                 self.outcomes.update(fates)
                 self.settled_before += sum(fates.values())
+                self._note_reasons(not_stored)
             case ScanEnded(empty_sources):
                 self.scan_ended = True
                 self.empty_sources += empty_sources
@@ -134,10 +144,18 @@ class Tally:
         for outcome in outcomes:
             self.outcomes[outcome.fate] += 1
             self.delivered += outcome.fate.is_success
+        self._note_reasons(outcomes)
+
+    def _note_reasons(self, outcomes: tuple[Outcome, ...]) -> None:
+        """Count why files were skipped, and keep the first failures of each fate."""
+        for outcome in outcomes:
             if outcome.fate is Fate.SKIPPED:
                 self.skip_reasons[_kind(outcome)] += 1
-            if outcome.fate.is_failure and len(self.failures) < SHOWN_FAILURES:
+            elif outcome.fate.is_failure and self._kept(outcome.fate) < SHOWN_FAILURES:
                 self.failures.append(outcome)
+
+    def _kept(self, fate: Fate) -> int:
+        return sum(failure.fate is fate for failure in self.failures)
 
     def _take_back(self, outcomes: tuple[Outcome, ...]) -> None:
         locations = {outcome.candidate.location for outcome in outcomes}

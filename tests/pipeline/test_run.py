@@ -160,12 +160,16 @@ async def test_refused_is_tried_again_only_on_demand(archive: Path, tmp_path: Pa
         failed = tuple(Referenced(SECONDARY_CAPTURE, uid, 0xA900) for uid in uids if uid == bad)
         return Reply(202, to_json(StoreResponse(stored=good, failed=failed)))
 
+    (archive / "junk").write_text("junk")
     first = await upload(archive, Server(refuse), tmp_path / "l.db")
     again = Server()
     second = await upload(archive, again, tmp_path / "l.db")
     assert again.batches == []
     third = await upload(archive, again, tmp_path / "l.db", retry_failed=True)
-    assert first.outcomes == second.outcomes == Counter({Fate.STORED: 59, Fate.REFUSED: 1})
+    assert first.outcomes == second.outcomes == Counter({Fate.STORED: 59, Fate.REFUSED: 1, Fate.SKIPPED: 1})
+    told = [(failure.candidate, failure.reason) for failure in second.first_failures]
+    assert told == [(failure.candidate, failure.reason) for failure in first.first_failures] != []
+    assert first.skip_reasons == second.skip_reasons == Counter({"not DICOM": 1})
     assert third.outcomes[Fate.STORED] == 60
     assert len(again.batches) == 1
 

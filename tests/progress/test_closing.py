@@ -74,18 +74,24 @@ def test_failures_are_shown_and_the_way_to_the_rest() -> None:
     ]
     assert lines[5:] == [
         "first failures:",
-        "  unreadable /archive/IM0: cut off",
         *(f"  refused /archive/IM{number}: no" for number in range(4)),
+        "  unreadable /archive/IM0: cut off",
         "all failures: bulkstow report bulkstow.db --outcome refused,unreadable",
     ]
 
 
 def test_failures_of_an_earlier_run_are_not_forgotten() -> None:
-    """This run saw none of them, and still says how to list them."""
-    lines = words(Known({Fate.STORED: 5, Fate.REFUSED: 1}))
-    assert "  6 of them settled by an earlier run: nothing was sent for them" in lines
-    assert "first failures:" not in lines
-    assert lines[-1] == "all failures: bulkstow report bulkstow.db --outcome refused"
+    """They are shown as those of this run, with the reasons of what was skipped, and not more than five."""
+    (refused,) = outcomes(Fate.REFUSED, 1, "no").outcomes
+    skipped = outcomes(Fate.SKIPPED, 2, "\x1b[2Jodd: see /a").outcomes
+    lines = words(Known({Fate.STORED: 5, Fate.REFUSED: 1, Fate.SKIPPED: 2}, (refused, *skipped)))
+    assert "  8 of them settled by an earlier run: nothing was sent for them" in lines
+    assert r"  skipped 2: \x1b[2Jodd" in lines
+    assert lines[-3:] == [
+        "first failures:",
+        "  refused /archive/IM0: no",
+        "all failures: bulkstow report bulkstow.db --outcome refused",
+    ]
 
 
 def test_skips_have_their_reasons() -> None:

@@ -57,6 +57,20 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
         [Known({Fate.STORED: 3, Fate.SKIPPED: 1}), Known({Fate.STORED: 1})],
         {"outcomes": Counter({Fate.STORED: 4, Fate.SKIPPED: 1}), "settled_before": 5},
     ),
+    (
+        "known failures",
+        [
+            Known(
+                {Fate.REFUSED: 1, Fate.SKIPPED: 2}, (outcome(Fate.REFUSED, "no"), COPY, outcome(Fate.SKIPPED, "empty"))
+            )
+        ],
+        {
+            "outcomes": Counter({Fate.REFUSED: 1, Fate.SKIPPED: 2}),
+            "settled_before": 3,
+            "skip_reasons": Counter({"a copy": 1, "empty": 1}),
+            "failures": [outcome(Fate.REFUSED, "no")],
+        },
+    ),
     ("scan ended", [ScanEnded()], {"scan_ended": True}),
     ("started", [Started(BATCH)], {"requests": 1, "requests_in_flight": 1}),
     ("started again", [Started(replace(BATCH, requests=2))], {"requests": 1, "retries": 1, "requests_in_flight": 1}),
@@ -125,12 +139,29 @@ def test_every_event_is_in_the_table() -> None:
 
 
 def test_only_the_first_failures_are_kept() -> None:
-    """A run in which everything fails keeps a handful."""
+    """A run in which everything fails keeps a handful of each fate."""
     tally = Tally()
     for number in range(3 * SHOWN_FAILURES):
-        tally.tell(Recorded((outcome(Fate.REFUSED, str(number)),)))
-    assert [failure.reason for failure in tally.failures] == [str(number) for number in range(SHOWN_FAILURES)]
-    assert tally.failed == 3 * SHOWN_FAILURES
+        tally.tell(Recorded((outcome(Fate.REFUSED, str(number)), outcome(Fate.UNREADABLE, str(number)))))
+        tally.tell(Known({Fate.REFUSED: 1}, (outcome(Fate.REFUSED, "earlier"),)))
+    kept = Counter(failure.fate for failure in tally.failures)
+    assert kept == Counter({Fate.REFUSED: SHOWN_FAILURES, Fate.UNREADABLE: SHOWN_FAILURES})
+    assert tally.failed == 9 * SHOWN_FAILURES
+
+
+def test_the_first_failures_are_of_each_fate() -> None:
+    """Many of one fate do not hide the only one of another; they come in the order of the table."""
+    tally = Tally()
+    tally.tell(Known({Fate.CONFLICT: 9}, tuple(outcome(Fate.CONFLICT, str(number)) for number in range(9))))
+    tally.tell(Recorded((outcome(Fate.UNREADABLE, "late"), outcome(Fate.REFUSED, "a"), outcome(Fate.REFUSED, "b"))))
+    shown = [(failure.fate, failure.reason) for failure in tally.first_failures]
+    assert shown == [
+        (Fate.REFUSED, "a"),
+        (Fate.REFUSED, "b"),
+        (Fate.CONFLICT, "0"),
+        (Fate.CONFLICT, "1"),
+        (Fate.UNREADABLE, "late"),
+    ]
 
 
 def test_what_an_earlier_run_settled_is_settled_but_not_delivered() -> None:
