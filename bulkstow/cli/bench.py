@@ -178,7 +178,8 @@ def _want_histograms() -> None:
         import hdrh.histogram  # noqa: F401
     except ImportError as error:
         raise ConfigurationError(
-            "bulkstow bench needs the library hdrhistogram: pip install 'bulkstow[bench]'"
+            "bulkstow bench needs the library hdrhistogram: "
+            "pip install hdrhistogram, or pip install '.[bench]' in a checkout"
         ) from error
 
 
