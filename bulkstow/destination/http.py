@@ -8,31 +8,31 @@ answer goes once more on a new one, as servers close idle connections without a 
 from __future__ import annotations
 
 import os
-import re
-import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Protocol, Self
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import aiohttp.abc
 import anyio
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from bulkstow.config import DestinationSettings
+from bulkstow.destination.given_headers import read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
 from bulkstow.destination.outlet import Outlet
-from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
+from bulkstow.destination.proxy import proxy_for
+from bulkstow.destination.reasons import certificate_reason, is_without_tls, reason
+from bulkstow.destination.tls import ssl_context
+from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, Interruption, Reply
 from bulkstow.wire.http_fields import field_text, retry_after_s
-from bulkstow.wire.request_headers import has_header, parse_headers
+from bulkstow.wire.request_headers import has_header
 from bulkstow.wire.server_text import printable
 
 ERROR_LIMIT_BYTES = 2**20
@@ -83,19 +83,20 @@ class Request:
 class HttpClient:
     """Connections to one DICOMweb root; use it as an asynchronous context.
 
-    Raises ConfigurationError for certificates that cannot be loaded, and for headers that cannot be read or set.
+    Raises ConfigurationError for certificates that cannot be loaded, for headers that cannot be read or set, and for a
+    proxy that cannot be used.
     """
 
     def __init__(self, settings: DestinationSettings) -> None:
         self._settings = settings
         self._root = str(URL(settings.root)).rstrip("/")
-        self._ssl = _ssl_context(settings)
-        self._proxy = _proxy(settings.root)
-        from_file = _headers_in(settings.header_file)
-        self.headers = _joined(settings.headers, from_file)
+        self._ssl = ssl_context(settings)
+        # aiohttp's own `trust_env` would read ~/.netrc too, and log in with what it finds there.
+        self.proxy = proxy_for(settings.root, os.environ)
+        given = read_headers(settings)
+        self.headers = given.by_name
         """What the user adds to every request."""
-        self._lasting_secrets = secrets_of_headers(settings.headers) | secrets_of_headers(from_file, all_values=True)
-        self._lasting_secrets |= secrets_of_url(self._proxy or "")
+        self._lasting_secrets = given.secrets | secrets_of_url(self.proxy.url if self.proxy else "")
         self._masked_secrets: set[str] = set()
         self._current_mask = Mask(self._lasting_secrets)
         self._sessions = AsyncExitStack()
@@ -125,7 +126,7 @@ class HttpClient:
         trail = _Trail()
         result = await self._exchange(request, self._pooled, trail)
         # Bytes that a server sent after its last answer are malformed as the next one.
-        if not (trail.reused and isinstance(result, Interruption) and result.cause in _STALE):
+        if not (trail.is_reused and isinstance(result, Interruption) and result.cause in _STALE):
             return result
         again = await self._exchange(request, self._fresh, _Trail())
         # What left the first time may have been stored, whatever becomes of the second.
@@ -147,13 +148,15 @@ class HttpClient:
         return URL(f"{self._root}{request.path}{'?' if query else ''}{query}", encoded=True)
 
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        connect_timeout_s = self._settings.connect_timeout_s
         trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(_on_connected)
         trace.on_connection_reuseconn.append(_on_reused)
         return aiohttp.ClientSession(
             # The number of requests under way is the pipeline's affair: no second limit here.
             connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl, force_close=force_close),
             # No deadline over the whole; stalls and thinking are clocked by who sends the body.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout_s),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s),
             max_line_size=FIELD_BYTES,
             max_field_size=FIELD_BYTES,
             max_headers=FIELDS,
@@ -164,10 +167,6 @@ class HttpClient:
 
     async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Reply | Interruption:
         body = request.body
-
-        def has_started() -> bool:
-            return body is not None and body.is_started
-
         payload = None if body is None else _Payload(body, chunked="Content-Length" not in request.headers)
         try:
             async with session.request(
@@ -175,39 +174,60 @@ class HttpClient:
                 self._url(request),
                 headers=request.headers,
                 data=payload,
-                proxy=self._proxy,
+                proxy=self.proxy.url if self.proxy else None,
                 allow_redirects=False,
                 trace_request_ctx=trail,
             ) as response:
                 answer = await _read_answer(response, request.answer_limit_bytes)
+                if self.proxy and answer.status == 407:
+                    raise self._proxy_login_refused()
                 if payload is not None and not await payload.is_heard_out():
                     response.close()  # it answered before it had heard us out: neither go on, nor keep the connection
                 return answer
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise DestinationRefused(
-                f"the certificate of {self._settings.root} is not trusted ({_words(error)}): "
-                "give its authority with --ca-file, or --insecure"
-            ) from error
-        except aiohttp.ClientHttpProxyError as error:
-            # `from None`: the exception, and a traceback of it, would show the proxy's URL and the password in it.
-            if error.status == 407:
-                raise LoginRefused("the proxy refuses our login (407): check the proxy in the environment") from None
-            return Interruption(Cause.UNREACHABLE, body_started=False, detail=f"the proxy answers {error.status}")
-        except _UNREACHABLE as error:
-            return Interruption(Cause.UNREACHABLE, body_started=False, detail=_words(error))
-        except _Overlong as error:
-            return Interruption(Cause.OVERLONG, body_started=has_started(), detail=str(error))
-        except (aiohttp.ClientResponseError, _Malformed) as error:
-            return Interruption(Cause.MALFORMED, body_started=has_started(), detail=_words(error))
-        except (aiohttp.ClientError, OSError) as error:
-            cause = Cause.MALFORMED if isinstance(error.__cause__, ContentEncodingError) else Cause.DISCONNECTED
-            return Interruption(cause, body_started=has_started(), detail=_words(error))
-        except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-            # What aiohttp and http.cookies raise on fields that they did not expect.
-            return Interruption(Cause.MALFORMED, body_started=has_started(), detail=_words(error))
+        except _FOREIGN as error:
+            return self._interruption(error, trail, body_started=body is not None and body.is_started)
         finally:
             if payload is not None:
                 await payload.ended()
+
+    def _interruption(self, error: Exception, trail: _Trail, *, body_started: bool) -> Interruption:
+        """Return an exception as a value; raise what no retry mends.
+
+        `from None` where a traceback would show a proxy's URL, and the password in it.
+        """
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                raise DestinationRefused(
+                    f"the certificate of {self._settings.root} {certificate_reason(error.certificate_error)}; "
+                    "--insecure sends without looking at it"
+                ) from error
+            case aiohttp.ClientHttpProxyError(status=407):
+                raise self._proxy_login_refused() from None
+            case aiohttp.ClientHttpProxyError(status=status):
+                return self._unreachable(f"answers HTTP {status} to CONNECT")
+            case aiohttp.ClientConnectorSSLError() if is_without_tls(error):
+                raise DestinationRefused(f"{self._settings.root}: {_NO_TLS}") from None
+            case aiohttp.ClientError() | OSError() if not trail.is_connected:
+                return self._unreachable(reason(error))
+            case _Overlong():
+                return Interruption(Cause.OVERLONG, body_started, str(error))
+            case aiohttp.ClientPayloadError() if not isinstance(error.__cause__, ContentEncodingError):
+                return Interruption(Cause.DISCONNECTED, body_started, reason(error))
+            case aiohttp.ClientConnectionError() | OSError():
+                return Interruption(Cause.DISCONNECTED, body_started, reason(error))
+            case _:
+                return Interruption(Cause.MALFORMED, body_started, reason(error))
+
+    def _unreachable(self, why: str) -> Interruption:
+        detail = f"the proxy {self.proxy.name} ({self.proxy.variable}): {why}" if self.proxy else why
+        return Interruption(Cause.UNREACHABLE, body_started=False, detail=detail)
+
+    def _proxy_login_refused(self) -> LoginRefused:
+        where = f"{self.proxy.name} ({self.proxy.variable})" if self.proxy else ""
+        return LoginRefused(f"the proxy {where} refuses our login (407): check the user and password in its URL")
+
+
+_NO_TLS = "the server does not speak TLS on this port; try http://"
 
 
 class _Payload(aiohttp.Payload):
@@ -249,13 +269,11 @@ class _Payload(aiohttp.Payload):
 class _Trail:
     """What is known of one request's connection."""
 
-    reused: bool = False
+    is_connected: bool = False
+    is_reused: bool = False
 
-
-_QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
 
 _STALE = (Cause.DISCONNECTED, Cause.MALFORMED)
-_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError, aiohttp.ConnectionTimeoutError)
 
 
 class _Malformed(Exception):
@@ -266,8 +284,26 @@ class _Overlong(Exception):
     """The answer is longer than anyone's answer."""
 
 
+_FOREIGN = (
+    aiohttp.ClientError,
+    OSError,
+    _Overlong,
+    _Malformed,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+"""The last five are what aiohttp and http.cookies raise on fields that they did not expect."""
+
+
+async def _on_connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.is_connected = True
+
+
 async def _on_reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.reused = True
+    context.trace_request_ctx.is_connected = context.trace_request_ctx.is_reused = True
 
 
 def _masked(result: Reply | Interruption, mask: Mask) -> Reply | Interruption:
@@ -295,80 +331,3 @@ async def _read_answer(response: aiohttp.ClientResponse, limit_bytes: int) -> Re
         retry_after_s=retry_after_s(headers.get("Retry-After", ""), datetime.now(UTC)),
         location=field_text(headers.get("Location", "")),
     )
-
-
-def _ssl_context(settings: DestinationSettings) -> ssl.SSLContext | bool:
-    if settings.root.startswith("http://") and settings.ca_file is None and settings.client_cert is None:
-        return True  # nobody asks for it, and reading the system's authorities takes 16 ms
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.client_cert is not None:
-            context.load_cert_chain(settings.client_cert, settings.client_key)
-    except OSError as error:
-        names = " ".join(str(path) for path in (settings.ca_file, settings.client_cert, settings.client_key) if path)
-        raise ConfigurationError(f"certificates {names} cannot be loaded: {_words(error)}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _headers_in(path: Path | None) -> dict[str, str]:
-    """Read the headers in a file, one a line; lines without text count for nothing."""
-    if path is None:
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = _words(error) if isinstance(error, OSError) else "not UTF-8"  # a decoder's words hold what it met
-        raise ConfigurationError(f"--header-file {path}: cannot be read ({why})") from None
-    headers = parse_headers([line for line in text.splitlines() if line.strip()], f"--header-file {path}, header")
-    if not headers:
-        raise ConfigurationError(f"--header-file {path}: holds no header; expected 'Name: value' a line")
-    return headers
-
-
-def _joined(given: dict[str, str], from_file: dict[str, str]) -> dict[str, str]:
-    for name in from_file:
-        if has_header(given, name):
-            raise ConfigurationError(f"--header {name}: --header-file has it too; leave out one of them")
-    return given | from_file
-
-
-def _proxy(url: str) -> str | None:
-    """Return the proxy that the environment names for this URL.
-
-    aiohttp's own `trust_env` would read ~/.netrc too, and log in with what it finds there.
-    """
-    parts = urlsplit(url)
-    if parts.hostname is None or proxy_bypass(parts.hostname):
-        return None
-    return getproxies().get(parts.scheme)
-
-
-def _words(error: BaseException) -> str:
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection in time"
-        case aiohttp.ClientConnectorCertificateError():
-            return str(error.certificate_error)
-        case (
-            aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError(reason=str(reason)))
-            | ssl.SSLError(reason=str(reason))
-        ):
-            return f"TLS: {reason.lower().replace('_', ' ')}"
-        case aiohttp.ClientResponseError():
-            # Not its own words, which hold the URL, and a proxy's URL a password; nor the octets that it quotes.
-            return _QUOTED_OCTETS.split(error.message, maxsplit=1)[0]
-        case aiohttp.ClientPayloadError(__cause__=HttpProcessingError(message=message)):
-            return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
-        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
-            # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
-            return os.strerror(number)
-        case aiohttp.ClientConnectorError():
-            return error.os_error.strerror or str(error.os_error)
-        case OSError() if error.strerror:
-            return error.strerror
-        case _:
-            return str(error) or type(error).__name__

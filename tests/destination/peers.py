@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -75,3 +76,34 @@ def answer(writer: asyncio.StreamWriter, status: str = "200 OK", body: bytes = S
     """Write an answer."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+
+class Relay:
+    """An HTTP proxy: forwards requests in absolute form, and makes tunnels for CONNECT (RFC 9110 §9.3.6)."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.headers: list[dict[str, str]] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        request = await read_head(reader)
+        self.lines.append(request.line)
+        self.headers.append(request.headers)
+        method, target, version = request.line.split()
+        parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
+        from_server, to_server = await asyncio.open_connection(parts.hostname, parts.port)
+        if method == "CONNECT":
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+            lines = [f"{method} {path} {version}", *(f"{name}: {value}" for name, value in request.headers.items())]
+            to_server.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+        await asyncio.gather(_pump(reader, to_server), _pump(from_server, writer))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while octets := await reader.read(2**16):
+        writer.write(octets)
+        await writer.drain()
+    writer.close()

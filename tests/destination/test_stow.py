@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -414,26 +415,6 @@ async def test_proxy_of_the_environment(batch: Batch, monkeypatch: pytest.Monkey
     assert result.cause is Cause.UNREACHABLE
 
 
-async def test_password_of_a_proxy_is_not_told(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that refuses our login stops the run, and one that fails is told of, without the URL and its password."""
-    statuses = iter(["407 Proxy Authentication Required", "502 Bad Gateway"])
-
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_head(reader)
-        answer(writer, next(statuses), b"")
-
-    async with peer(refuse) as proxy:
-        monkeypatch.setenv("https_proxy", proxy.removesuffix("/dicom-web").replace("//", "//user:s3cret@"))
-        monkeypatch.delenv("no_proxy", raising=False)
-        async with destination("https://archive.example/dicom-web") as stow:
-            with pytest.raises(LoginRefused, match=r"the proxy refuses our login \(407\)") as error:
-                await stow.send(batch)
-            result = await stow.send(batch)
-    assert error.value.__cause__ is None
-    assert error.value.__suppress_context__
-    assert result == Interruption(Cause.UNREACHABLE, body_started=False, detail="the proxy answers 502")
-
-
 async def test_plain_http_behind_an_https_url(batch: Batch) -> None:
     """Who does not speak TLS has no wrong certificate; the message says what is wrong."""
 
@@ -442,7 +423,7 @@ async def test_plain_http_behind_an_https_url(batch: Batch) -> None:
         answer(writer, "400 Bad Request", b"")
 
     async with peer(puzzled) as url, destination(url.replace("http://", "https://")) as stow:
-        with pytest.raises(DestinationRefused, match=r"cannot connect to .*: TLS: .*; is the server running") as error:
+        with pytest.raises(DestinationRefused, match=r"does not speak TLS on this port; try http://") as error:
             await stow.reach()
     assert "certificate" not in str(error.value)
 
@@ -476,8 +457,46 @@ async def store_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 async def test_untrusted_certificate_stops(batch: Batch, authority: Authority) -> None:
     """A certificate that is not trusted stops the run, with the way out in the message."""
     async with peer(store_all, authority.server) as url, destination(url) as stow:
-        with pytest.raises(DestinationRefused, match=r"not trusted .*--ca-file, or --insecure"):
+        with pytest.raises(DestinationRefused, match=r"not trusted here: .*--ca-file .*--insecure sends"):
             await stow.send(batch)
+
+
+async def test_certificate_of_another_host_stops(batch: Batch, authority: Authority) -> None:
+    """A certificate for another name is told as that, with the name that was asked for."""
+    async with peer(store_all, authority.server) as url:
+        other = url.replace("localhost", "127.0.0.1")
+        async with destination(other, ca_file=authority.ca_file) as stow:
+            with pytest.raises(DestinationRefused, match=r"is for another address: .*127\.0\.0\.1"):
+                await stow.send(batch)
+
+
+async def test_expired_certificate_stops(batch: Batch, tmp_path: Path) -> None:
+    """A certificate that has expired is told as that."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    expired = datetime(2001, 1, 1, tzinfo=UTC)
+    authority.issue_cert("localhost", not_before=datetime(2000, 1, 1, tzinfo=UTC), not_after=expired).configure_cert(
+        server
+    )
+    async with peer(store_all, server) as url, destination(url, ca_file=tmp_path / "ca.pem") as stow:
+        with pytest.raises(DestinationRefused, match="has expired: have the server's certificate renewed"):
+            await stow.send(batch)
+
+
+async def test_client_certificate_that_is_missing(tmp_path: Path) -> None:
+    """A server that asks for a client certificate and gets none is told with the setting for it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(asking)
+    asking.verify_mode = ssl.CERT_REQUIRED
+    asking.maximum_version = ssl.TLSVersion.TLSv1_2  # by 1.3 a client hears of it after the handshake, if at all
+    authority.configure_trust(asking)
+    async with peer(store_all, asking) as url, destination(url, ca_file=tmp_path / "ca.pem") as stow:
+        result = await stow.probe()
+    assert isinstance(result, Interruption)
+    assert (result.cause, "--client-cert" in result.detail) == (Cause.UNREACHABLE, True)
 
 
 async def test_trusted_by_choice(batch: Batch, authority: Authority) -> None:

@@ -1,0 +1,85 @@
+"""Why a connection or an exchange failed, in words for a person.
+
+Takes the exceptions of aiohttp, ssl and the operating system. No word repeats a URL, which may hold a password, nor
+what a peer sent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+_QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
+
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"})
+"""OpenSSL's reasons where the first octets from a server are no TLS record."""
+
+_TLS = {
+    "CERTIFICATE_REQUIRED": "the server requires a client certificate: --client-cert",
+    "HANDSHAKE_FAILURE": "the server agrees to no kind of TLS, or requires a client certificate: --client-cert",
+    "UNKNOWN_CA": "the server does not trust the client certificate",
+    "BAD_CERTIFICATE": "the server does not accept the client certificate",
+    "CERTIFICATE_EXPIRED": "the server says that the client certificate has expired",
+    "PROTOCOL_VERSION": "the server offers no TLS 1.2 or newer",
+    "UNSUPPORTED_PROTOCOL": "the server offers no TLS 1.2 or newer",
+}
+"""Words for the ends of OpenSSL's reasons; before them stand SSLV3_ALERT_, TLSV1_ALERT_ or TLSV13_ALERT_."""
+
+_CERTIFICATES = {
+    9: "is not valid yet: compare the clocks of both computers",
+    10: "has expired: have the server's certificate renewed",
+    18: "is self-signed: give it with --ca-file",
+    19: "is issued by an authority that is not trusted here: give the authority's certificate with --ca-file",
+    20: "is issued by an authority that is not trusted here: give the authority's certificate with --ca-file",
+    21: "is issued by an authority that is not trusted here: give the authority's certificate with --ca-file",
+    62: "is for another host name: use the name in it as --url's host",
+    64: "is for another address: use the name in it as --url's host",
+}
+"""OpenSSL's verification errors (X509_V_ERR_…)."""
+
+
+def reason(error: BaseException) -> str:
+    """Return why an exchange failed."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection in time"
+        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError() as inner):
+            return _tls_reason(inner)
+        case ssl.SSLError(reason=str()):
+            return _tls_reason(error)
+        case aiohttp.ClientResponseError():
+            return _QUOTED_OCTETS.split(error.message, maxsplit=1)[0]
+        case aiohttp.ClientPayloadError(__cause__=HttpProcessingError(message=message)):
+            return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
+            # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
+            return os.strerror(number)
+        case aiohttp.ClientConnectorError():
+            return error.os_error.strerror or str(error.os_error)
+        case OSError() if error.strerror:
+            return error.strerror
+        case _:
+            return str(error) or type(error).__name__
+
+
+def certificate_reason(error: Exception) -> str:
+    """Return why a certificate is not trusted, and what to do about it."""
+    advice = _CERTIFICATES.get(getattr(error, "verify_code", -1))
+    found = getattr(error, "verify_message", "") or str(error)
+    return f"{advice or 'is not trusted: give its authority with --ca-file'} ({found})"
+
+
+def is_without_tls(error: BaseException) -> bool:
+    """Return whether an exception says that a server does not speak TLS."""
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorSSLError) else error
+    return isinstance(inner, ssl.SSLError) and inner.reason in _NO_TLS
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    name = error.reason or ""
+    words = (words for end, words in _TLS.items() if name.endswith(end))
+    return next(words, f"TLS: {name.lower().replace('_', ' ')}" if name else str(error))

@@ -1,0 +1,46 @@
+"""TLS: what is trusted, and who we are; and whether a port speaks TLS at all."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+
+import anyio
+
+from bulkstow.config import DestinationSettings
+from bulkstow.destination.reasons import reason
+from bulkstow.errors import ConfigurationError
+
+
+def ssl_context(settings: DestinationSettings) -> ssl.SSLContext | bool:
+    """Return the context for a destination, True for aiohttp's own.
+
+    Raises ConfigurationError for certificates that cannot be loaded.
+    """
+    if settings.root.startswith("http://") and settings.ca_file is None and settings.client_cert is None:
+        return True  # nobody asks for it, and reading the system's authorities takes 16 ms
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.client_cert is not None:
+            context.load_cert_chain(settings.client_cert, settings.client_key)
+    except OSError as error:
+        names = " ".join(str(path) for path in (settings.ca_file, settings.client_cert, settings.client_key) if path)
+        raise ConfigurationError(f"certificates {names} cannot be loaded: {reason(error)}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def speaks_tls(host: str, port: int, patience_s: float) -> bool:
+    """Return whether a handshake succeeds at a port; nothing is verified, and nothing sent beyond the handshake."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with suppress(OSError), anyio.move_on_after(patience_s):
+        _, writer = await asyncio.open_connection(host, port, ssl=context)
+        writer.transport.abort()
+        return True
+    return False
