@@ -59,9 +59,11 @@ def reason(error: BaseException) -> str:
             # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
             return os.strerror(number)
         case aiohttp.ClientConnectorError():
-            return error.os_error.strerror or str(error.os_error)
+            return reason(error.os_error)
         case OSError() if error.strerror:
             return error.strerror
+        case ConnectionResetError():
+            return "connection reset"
         case _:
             return str(error) or type(error).__name__
 

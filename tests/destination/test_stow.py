@@ -484,21 +484,6 @@ async def test_expired_certificate_stops(batch: Batch, tmp_path: Path) -> None:
             await stow.send(batch)
 
 
-async def test_client_certificate_that_is_missing(tmp_path: Path) -> None:
-    """A server that asks for a client certificate and gets none is told with the setting for it."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(asking)
-    asking.verify_mode = ssl.CERT_REQUIRED
-    asking.maximum_version = ssl.TLSVersion.TLSv1_2  # by 1.3 a client hears of it after the handshake, if at all
-    authority.configure_trust(asking)
-    async with peer(store_all, asking) as url, destination(url, ca_file=tmp_path / "ca.pem") as stow:
-        result = await stow.probe()
-    assert isinstance(result, Interruption)
-    assert (result.cause, "--client-cert" in result.detail) == (Cause.UNREACHABLE, True)
-
-
 async def test_trusted_by_choice(batch: Batch, authority: Authority) -> None:
     """A given authority is trusted; --insecure trusts anybody."""
     async with peer(store_all, authority.server) as url:

@@ -1,0 +1,67 @@
+"""Claims about the words for failures."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+
+from bulkstow.destination.reasons import certificate_reason, is_without_tls, reason
+
+KEY = ConnectionKey("localhost", 443, True, True, None, None, None)  # noqa: FBT003 - aiohttp's
+
+
+def tls_error(name: str) -> ssl.SSLError:
+    """Return an error as OpenSSL's binding makes it."""
+    error = ssl.SSLError(1, "[SSL] some words")
+    error.reason = name
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (aiohttp.ConnectionTimeoutError("http://me:s3cret@h"), "no connection in time"),
+        (aiohttp.ClientConnectorError(KEY, OSError(errno.ECONNREFUSED, "('::1', 1)")), "Connection refused"),
+        (aiohttp.ClientConnectorError(KEY, ConnectionResetError()), "connection reset"),
+        (aiohttp.ClientConnectorError(KEY, OSError("no such host")), "no such host"),
+        (tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "the server requires a client certificate: --client-cert"),
+        (tls_error("TLSV1_ALERT_PROTOCOL_VERSION"), "the server offers no TLS 1.2 or newer"),
+        (tls_error("UNSUPPORTED_PROTOCOL"), "the server offers no TLS 1.2 or newer"),
+        (tls_error("TLSV1_ALERT_UNKNOWN_CA"), "the server does not trust the client certificate"),
+        (tls_error("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"), "TLS: decryption failed or bad record mac"),
+        (OSError(errno.EPIPE, os.strerror(errno.EPIPE)), "Broken pipe"),
+        (ValueError(), "ValueError"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_reason(error: Exception, expected: str) -> None:
+    """A failure is told in a person's words, without URLs and octets."""
+    assert reason(error) == expected
+
+
+@pytest.mark.parametrize("name", ["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"])
+def test_is_without_tls(name: str) -> None:
+    """First octets that are no TLS record tell of a port without TLS; a broken record does not."""
+    assert is_without_tls(aiohttp.ClientConnectorSSLError(KEY, tls_error(name)))
+    assert not is_without_tls(tls_error("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"))
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (10, "has expired: have the server's certificate renewed (found)"),
+        (18, "is self-signed: give it with --ca-file (found)"),
+        (62, "is for another host name: use the name in it as --url's host (found)"),
+        (99, "is not trusted: give its authority with --ca-file (found)"),
+    ],
+)
+def test_certificate_reason(code: int, expected: str) -> None:
+    """What is wrong with a certificate comes with what to do."""
+    error = ssl.SSLCertVerificationError(1, "words")
+    error.verify_code, error.verify_message = code, "found"
+    assert certificate_reason(error) == expected
