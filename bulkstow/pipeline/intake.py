@@ -188,15 +188,18 @@ async def assemble(
 ) -> None:
     """Gather instances into batches and offer them to the senders, which is where the pipeline waits.
 
-    With `keep_busy` a batch that is not full goes where a sender has nothing to do.
+    With `keep_busy` a batch that is not full goes where a sender has nothing to do: fewer in a request is better than
+    none under way. What there is, is shared among all that have nothing to do.
     """
     async with instances:
         async for several in instances:
             for batch in batcher.add(several):
                 await outbox.offer(batch)
-            # Whoever has nothing to send takes what is there: fewer in a request is better than none under way.
-            while keep_busy and outbox.is_starving and (oldest := batcher.close_oldest()) is not None:
+            while keep_busy and (idle := outbox.idle):
+                oldest = batcher.close_oldest(batcher.open_count / idle, outbox.is_ready)
+                if oldest is None:
+                    break
                 await outbox.offer(oldest)
-    for batch in batcher.flush():
+    for batch in batcher.flush(batcher.open_count / outbox.at_once):
         await outbox.offer(batch)
     outbox.end()

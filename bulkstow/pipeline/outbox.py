@@ -86,9 +86,20 @@ class Outbox:
         return len(self._fresh) >= 2 * self._concurrency.limit
 
     @property
-    def is_starving(self) -> bool:
-        """A request might begin, and nothing is there."""
-        return not (self._fresh or self._due or self._ended) and self._in_flight < self._concurrency.limit
+    def idle(self) -> int:
+        """How many requests might begin for which nothing is there."""
+        if self._ended:
+            return 0
+        return max(0, self._concurrency.limit - self._in_flight - len(self._fresh) - len(self._due))
+
+    @property
+    def at_once(self) -> int:
+        """How many requests may be under way."""
+        return self._concurrency.limit
+
+    def is_ready(self, study_uid: str) -> bool:
+        """Say whether a request with instances of this study might begin."""
+        return self._lanes.allow_study(study_uid)
 
     @property
     def is_ending(self) -> bool:

@@ -1,21 +1,30 @@
 """Which instances travel together.
 
-Owns the limits of a request: bytes, count, one study, each SOP instance once. Keeps an open batch for each study (or
-one for all) and closes it when the next instance would pass a limit. It sends nothing and remembers nothing of a batch
-that it has closed.
+Keeps the limits of a request: bytes, count, each SOP instance once. Gathers the instances of each study, and closes a
+batch when the next instance would pass a limit. Small studies share a request, each with all that is gathered of it: a
+request costs a server more than an instance does, and STOW-RS allows several studies in one (PS3.18 §10.5). It sends
+nothing and remembers nothing of a batch that it has closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from bulkstow.model import Batch, Instance
 from bulkstow.wire.multipart import PART_OVERHEAD_BYTES
 
-OPEN_STUDIES = 64
-"""Open batches at once. Archives are mostly stored study by study, so a handful is open at a time; the bound is for
-those that are not, where 64 batches of a few hundred instances are some MB of memory."""
+OPEN_INSTANCES = 10_000
+"""Instances that are gathered and not yet in a batch. One takes 750 bytes, and 1.3 KB where it is its study's only one:
+13 MB at most. Of 20,000 files of 6,666 studies in one directory, name by name from another study, it makes 400 requests
+of 50; before studies shared requests it was 19,998."""
+
+
+MOST_PASSED_OVER = 100
+"""Studies that are looked at and do not fit before a batch is closed as it is: 10 µs, a fifth of what it costs to
+send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,9 @@ class BatchLimits:
 
 
 @dataclass(slots=True)
-class _Open:
+class _Group:
+    """Instances of one study, or of several that share a request."""
+
     instances: list[Instance] = field(default_factory=list)
     sop_instance_uids: set[str] = field(default_factory=set)
     size_bytes: int = 0
@@ -36,9 +47,9 @@ class _Open:
 class Batcher:
     """Gathers instances into batches that keep the limits.
 
-    `keep_studies` gives each study its batches; without it instances are taken as they come. An instance larger than
-    the byte limit goes alone. `overhead_bytes` is what framing adds to each. Batches are numbered from 1, in the order
-    in which they are closed.
+    `keep_studies` keeps what is gathered of a study in one request; without it instances are taken as they come. An
+    instance larger than the byte limit goes alone. `overhead_bytes` is what framing adds to each. Batches are numbered
+    from 1, in the order in which they are closed.
     """
 
     def __init__(
@@ -47,47 +58,88 @@ class Batcher:
         self.limits = limits
         self._overhead_bytes = overhead_bytes
         self._keep_studies = keep_studies
-        self._open: dict[str, _Open] = {}
+        self._open: OrderedDict[str, _Group] = OrderedDict()
+        """By study; the one that has had no new instance for longest comes first."""
         self._closed_count = 0
+        self.open_count = 0
+        """Instances that are in no batch yet."""
 
     def add(self, instances: Iterable[Instance]) -> Iterator[Batch]:
-        """Take instances in their order and yield each batch that is full."""
+        """Take instances in their order and yield each batch that is full, or has to make room."""
         for instance in instances:
             study = instance.header.study_uid if self._keep_studies else ""
-            if (lane := self._open.get(study)) is not None and not self._fits(lane, instance):
-                yield self._close(study)
-                lane = None
-            if lane is None:
-                if len(self._open) >= OPEN_STUDIES:
-                    yield self._close(next(iter(self._open)))
-                lane = self._open[study] = _Open()
-            lane.instances.append(instance)
-            lane.sop_instance_uids.add(instance.header.sop_instance_uid)
-            lane.size_bytes += instance.candidate.size_bytes + self._overhead_bytes
-            if self._full(lane):
-                yield self._close(study)
+            size_bytes = instance.candidate.size_bytes + self._overhead_bytes
+            group = self._open.get(study)
+            if group is not None and not self._fits(group, size_bytes, instance.header.sop_instance_uid):
+                yield self._close([study])
+                group = None
+            if group is None:
+                group = self._open[study] = _Group()
+            else:
+                self._open.move_to_end(study)
+            group.instances.append(instance)
+            group.sop_instance_uids.add(instance.header.sop_instance_uid)
+            group.size_bytes += size_bytes
+            self.open_count += 1
+            if self._is_full(group):
+                yield self._close([study])
+            elif self.open_count > OPEN_INSTANCES and len(self._open) > 1 and (batch := self.close_oldest()):
+                yield batch
 
-    def close_oldest(self) -> Batch | None:
-        """Close the batch that has been open for longest; None where none is."""
-        return self._close(next(iter(self._open))) if self._open else None
+    def close_oldest(
+        self, least_instances: float = math.inf, is_ready: Callable[[str], bool] = lambda _study: True
+    ) -> Batch | None:
+        """Close a batch of the studies that have had no new instance for longest; None where none is ready.
 
-    def flush(self) -> Iterator[Batch]:
-        """Close and yield every open batch, the oldest first."""
-        while self._open:
-            yield self._close(next(iter(self._open)))
+        Studies join, each with all that is gathered of it, as long as they fit and the batch has less than
+        `least_instances`. Where neither bytes nor instances are limited no study joins another.
+        """
+        is_unlimited = self.limits == BatchLimits(None, None)
+        studies: list[str] = []
+        joined = _Group()
+        passed_over = 0
+        for study, group in self._open.items():
+            if is_ready(study) and self._joins(joined, group):
+                studies.append(study)
+                joined.instances += group.instances
+                joined.sop_instance_uids |= group.sop_instance_uids
+                joined.size_bytes += group.size_bytes
+            else:
+                passed_over += 1
+            is_enough = is_unlimited or self._is_full(joined) or len(joined.instances) >= least_instances
+            if passed_over > MOST_PASSED_OVER or (studies and is_enough):
+                break
+        return self._close(studies) if studies else None
 
-    def _fits(self, lane: _Open, instance: Instance) -> bool:
+    def flush(self, least_instances: float = math.inf) -> Iterator[Batch]:
+        """Close and yield every open batch, as `close_oldest` does."""
+        while (batch := self.close_oldest(least_instances)) is not None:
+            yield batch
+
+    def _fits(self, group: _Group, size_bytes: int, sop_instance_uid: str) -> bool:
         limit_bytes = self.limits.size_bytes
         return (
-            limit_bytes is None or lane.size_bytes + instance.candidate.size_bytes + self._overhead_bytes <= limit_bytes
-        ) and instance.header.sop_instance_uid not in lane.sop_instance_uids
+            limit_bytes is None or group.size_bytes + size_bytes <= limit_bytes
+        ) and sop_instance_uid not in group.sop_instance_uids
 
-    def _full(self, lane: _Open) -> bool:
+    def _joins(self, joined: _Group, group: _Group) -> bool:
+        if not joined.instances:
+            return True
         limits = self.limits
-        return (limits.instances is not None and len(lane.instances) >= limits.instances) or (
-            limits.size_bytes is not None and lane.size_bytes >= limits.size_bytes
+        return (
+            (limits.size_bytes is None or joined.size_bytes + group.size_bytes <= limits.size_bytes)
+            and (limits.instances is None or len(joined.instances) + len(group.instances) <= limits.instances)
+            and joined.sop_instance_uids.isdisjoint(group.sop_instance_uids)
         )
 
-    def _close(self, study: str) -> Batch:
+    def _is_full(self, group: _Group) -> bool:
+        limits = self.limits
+        return (limits.instances is not None and len(group.instances) >= limits.instances) or (
+            limits.size_bytes is not None and group.size_bytes >= limits.size_bytes
+        )
+
+    def _close(self, studies: Iterable[str]) -> Batch:
+        instances = tuple(instance for study in studies for instance in self._open.pop(study).instances)
+        self.open_count -= len(instances)
         self._closed_count += 1
-        return Batch(number=self._closed_count, instances=tuple(self._open.pop(study).instances))
+        return Batch(number=self._closed_count, instances=instances)

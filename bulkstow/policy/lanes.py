@@ -32,7 +32,7 @@ class Lanes:
 
     def allow(self, batch: Batch) -> bool:
         """Say whether a request with this batch may start now."""
-        return all(self._allow(uid) for uid in studies_of(batch))
+        return all(self.allow_study(uid) for uid in studies_of(batch))
 
     def start(self, batch: Batch) -> None:
         """Count a request with this batch as under way."""
@@ -50,7 +50,8 @@ class Lanes:
             if not self._studies[uid].under_way:
                 del self._studies[uid]
 
-    def _allow(self, uid: str) -> bool:
+    def allow_study(self, uid: str) -> bool:
+        """Say whether a request with instances of this study may start now."""
         study = self._studies.get(uid)
         if study is None or not study.under_way:
             return True

@@ -426,15 +426,29 @@ async def test_why_no_request_begins_is_told(
     assert waited_s == pytest.approx(expected)
 
 
-async def test_it_starves_while_a_request_might_begin_and_nothing_is_there() -> None:
-    """Not with something fresh, nor with all requests under way, nor at the end."""
-    box = outbox(senders=1)
-    seen = [box.is_starving]
+async def test_a_request_is_idle_while_it_might_begin_and_nothing_is_there_for_it() -> None:
+    """What is fresh and what is under way has its request; at the end none is idle."""
+    box = outbox(senders=2)
+    seen = [box.idle]
     await box.offer(batch(1))
-    seen.append(box.is_starving)
+    seen.append(box.idle)
     errand = await take(box)
-    seen.append(box.is_starving)
+    seen.append(box.idle)
+    for _ in range(3):
+        await box.offer(batch(2))
+    seen.append(box.idle)
     box.done(errand, ())
-    seen.append(box.is_starving)
-    box.end()
-    assert [*seen, box.is_starving] == [True, False, False, True, False]
+    seen.append(box.idle)
+    box.abandon()
+    assert [*seen, box.idle] == [2, 1, 1, 0, 0, 0]
+
+
+async def test_a_study_is_ready_unless_its_first_request_is_under_way() -> None:
+    """The assembler closes no small batch early that could not begin."""
+    box = outbox(senders=2)
+    await box.offer(batch(1))
+    errand = await take(box)
+    (uid,) = {i.header.study_uid for i in errand.batch.instances}
+    assert (box.is_ready(uid), box.is_ready("2.25.999")) == (False, True)
+    box.done(errand, ())
+    assert box.is_ready(uid)

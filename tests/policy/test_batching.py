@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from itertools import groupby
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkstow.model import Batch, Candidate, Instance
-from bulkstow.policy.batching import OPEN_STUDIES, Batcher, BatchLimits
+from bulkstow.policy import batching
+from bulkstow.policy.batching import Batcher, BatchLimits
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, PART_OVERHEAD_BYTES, body_length
 from tests.archives import header
 
@@ -103,22 +107,83 @@ def test_studies_that_alternate_are_kept_apart_or_not() -> None:
     assert [i for batch in as_they_come for i in batch.instances] == mixed
 
 
-def test_one_study_too_many_closes_the_oldest() -> None:
-    """The bound on open batches costs a smaller batch, no instance."""
+def test_one_instance_too_many_closes_the_study_that_rested_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound on what is gathered costs a smaller batch, no instance; who had one just now stays."""
+    monkeypatch.setattr(batching, "OPEN_INSTANCES", 3)
     batcher = Batcher(BatchLimits(None, None))
-    instances = [instance(1, study=study) for study in range(OPEN_STUDIES + 1)]
-    (early,) = batcher.add(instances)
-    assert early.instances == (instances[0],)
-    assert len(list(batcher.flush())) == OPEN_STUDIES
+    given_instances = [instance(1), instance(1, study=2), instance(2), instance(1, study=3)]
+    (early,) = batcher.add(given_instances)
+    assert early.instances == (given_instances[1],)
+    assert [len(batch.instances) for batch in batcher.flush()] == [2, 1]
+
+
+def test_one_study_alone_is_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sets no limit has it so: everything may be in one request."""
+    monkeypatch.setattr(batching, "OPEN_INSTANCES", 3)
+    (batch,) = batched(Batcher(BatchLimits(None, None), keep_studies=False), [instance(n, study=n) for n in range(9)])
+    assert len(batch.instances) == 9
+
+
+@pytest.mark.parametrize(
+    ("limits", "studies", "least", "expected"),
+    [
+        (BatchLimits(None, 6), [2, 3, 1, 4, 2], math.inf, [{0, 1, 2}, {3, 4}]),
+        (BatchLimits(None, 6), [4, 3, 2, 2], math.inf, [{0, 2}, {1, 3}]),
+        (BatchLimits(None, 6), [2, 2, 2, 2], 3, [{0, 1}, {2, 3}]),
+        (BatchLimits(None, 6), [2, 2, 2, 2], 1, [{0}, {1}, {2}, {3}]),
+        (BatchLimits(5, None), [2, 9, 2, 2], math.inf, [{1}, {0, 2}, {1}, {3}]),
+        (BatchLimits(None, None), [2, 2], math.inf, [{0}, {1}]),
+    ],
+    ids=["whole, in turn", "what does not fit waits", "enough for one", "one each", "by bytes", "unlimited"],
+)
+def test_small_studies_share_a_request(
+    limits: BatchLimits, studies: list[int], least: float, expected: list[set[int]]
+) -> None:
+    """Each with all that is gathered of it, as many as fit, or until there are enough."""
+    batcher = Batcher(limits, overhead_bytes=0)
+    instances = [instance(n, study=study) for study, count in enumerate(studies) for n in range(count)]
+    batches = [*batcher.add(instances), *batcher.flush(least)]
+    assert [{int(i.header.study_uid[5:]) for i in batch.instances} for batch in batches] == expected
+
+
+def test_a_sop_instance_of_two_studies_is_in_a_request_once() -> None:
+    """Studies that hold the same SOP Instance UID do not share a request."""
+    batcher = Batcher(BatchLimits(None, 10))
+    first, second = instance(1, study=1), instance(1, study=2)
+    second = replace(second, header=replace(second.header, sop_instance_uid=first.header.sop_instance_uid))
+    assert [len(batch.instances) for batch in batched(batcher, [first, second])] == [1, 1]
+
+
+def test_a_study_that_may_not_begin_stays_open() -> None:
+    """Only what is ready is closed early."""
+    batcher = Batcher(BatchLimits(None, 10))
+    assert not list(batcher.add([instance(1, study=1), instance(1, study=2)]))
+    early = batcher.close_oldest(is_ready=lambda study: study == "2.25.2")
+    assert early is not None
+    assert [i.header.study_uid for i in early.instances] == ["2.25.2"]
+    assert batcher.close_oldest(is_ready=lambda _: False) is None
+    assert batcher.open_count == 1
+
+
+@pytest.mark.parametrize("studies", [1, 10, 300, 1000, 12_000], ids="{} studies".format)
+def test_a_flat_directory_fills_requests_as_a_sorted_tree_does(studies: int) -> None:
+    """Of 24,000 instances, one of each study in turn, at most a tenth more requests are made than in studies' order."""
+    limits = BatchLimits(None, 50)
+    each = 24_000 // studies
+    mixed = [instance(number, study=study) for number in range(each) for study in range(studies)]
+    in_order = sorted(mixed, key=lambda i: i.header.study_uid)
+    requests, fewest = len(batched(Batcher(limits), mixed)), len(batched(Batcher(limits), in_order))
+    assert requests <= 1.1 * fewest
+    assert fewest <= 1.3 * len(mixed) / 50
 
 
 def test_the_oldest_may_be_closed_early() -> None:
-    """What has been open for longest comes first, as it is; when nothing is open there is nothing."""
+    """What is there is closed as it is; when nothing is open there is nothing."""
     batcher = Batcher(BatchLimits(None, 3))
     assert not batched(batcher, [])
     assert list(batcher.add([instance(1, study=1), instance(2, study=2), instance(3, study=2)])) == []
     closed = [batcher.close_oldest(), batcher.close_oldest(), batcher.close_oldest()]
-    assert [batch and len(batch.instances) for batch in closed] == [1, 2, None]
+    assert [batch and len(batch.instances) for batch in closed] == [3, None, None]
 
 
 def test_a_limit_that_is_lowered_counts_from_the_next_instance() -> None:
@@ -132,9 +197,7 @@ def test_a_limit_that_is_lowered_counts_from_the_next_instance() -> None:
 @st.composite
 def streams(draw: st.DrawFn) -> list[Instance]:
     """Files of a few studies in any order, some of them of the same SOP instance."""
-    files = draw(
-        st.lists(st.tuples(st.integers(0, OPEN_STUDIES + 20), st.integers(0, 5), st.integers(0, 30)), max_size=150)
-    )
+    files = draw(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 30)), max_size=150))
     return [
         instance(number, study=study, size_bytes=size, at=f"/archive/{place}")
         for place, (study, number, size) in enumerate(files)
@@ -151,15 +214,16 @@ def streams(draw: st.DrawFn) -> list[Instance]:
 def test_batches_hold_every_instance_once_within_limits(
     instances: list[Instance], size_bytes: int | None, count: int | None, keep_studies: bool
 ) -> None:
-    """Nothing is lost, doubled or reordered within a study; no limit is passed; no study is mixed, no SOP twice."""
+    """Nothing is lost, doubled or reordered within a study, no limit passed, no study in two pieces, no SOP twice."""
     batcher = Batcher(BatchLimits(size_bytes, count), keep_studies=keep_studies)
     batches: list[Batch] = []
-    for taken, one in enumerate(instances, start=1):
-        batches += batcher.add([one])
-        waiting = instances[:taken]
-        sent = {i.candidate for batch in batches for i in batch.instances}
-        assert len({i.header.study_uid for i in waiting if i.candidate not in sent}) <= OPEN_STUDIES
-    batches += batcher.flush()
+    with patch.object(batching, "OPEN_INSTANCES", 20):
+        for taken, one in enumerate(instances, start=1):
+            batches += batcher.add([one])
+            assert batcher.open_count == taken - sum(len(batch.instances) for batch in batches)
+            assert batcher.open_count <= 20 or size_bytes is count is None or not keep_studies
+        batches += batcher.flush()
+    assert batcher.open_count == 0
 
     def in_order(of: list[Instance]) -> list[Instance]:
         return sorted(of, key=lambda i: i.header.study_uid) if keep_studies else of
@@ -173,4 +237,5 @@ def test_batches_hold_every_instance_once_within_limits(
         assert count is None or len(batch.instances) <= count
         uids = [i.header.sop_instance_uid for i in batch.instances]
         assert len(set(uids)) == len(uids)
-        assert not keep_studies or len(list(groupby(batch.instances, key=lambda i: i.header.study_uid))) == 1
+        studies = {i.header.study_uid for i in batch.instances}
+        assert not keep_studies or len(list(groupby(batch.instances, key=lambda i: i.header.study_uid))) == len(studies)
