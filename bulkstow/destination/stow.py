@@ -31,6 +31,7 @@ from bulkstow.destination.contents import Contents, Files, changes
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
+from bulkstow.policy.exchange import said_by
 from bulkstow.quantities import show_duration
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 from bulkstow.wire.request_headers import has_header
@@ -157,8 +158,10 @@ class StowDestination:
         match await self.probe():
             case Interruption(cause=Cause.UNREACHABLE, detail=why):
                 raise DestinationRefused(f"cannot connect to {root}: {why}; is the server running, is the URL right?")
-            case Reply(status=401):
-                raise LoginRefused(f"{root} refuses our login (401): check --user, --header or the bearer token")
+            case Reply(status=401) as reply:
+                raise LoginRefused(
+                    f"{root} refuses our login (401): check --user, --header or the bearer token{said_by(reply)}"
+                )
             case _:
                 return
 

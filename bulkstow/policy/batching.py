@@ -18,8 +18,8 @@ from bulkstow.wire.multipart import PART_OVERHEAD_BYTES
 
 OPEN_INSTANCES = 10_000
 """Instances that are gathered and not yet in a batch. One takes 750 bytes, and 1.3 KB where it is its study's only one:
-13 MB at most. Of 20,000 files of 6,666 studies in one directory, name by name from another study, it makes 400 requests
-of 50; before studies shared requests it was 19,998."""
+13 MB at most. 19,998 files of 6,666 studies in one directory, each from another study than the one before, took 113 and
+118 requests, and 122 in a directory for each study; with one study a request 19,998 and 6,667."""
 
 
 MOST_PASSED_OVER = 100

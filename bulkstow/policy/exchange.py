@@ -33,21 +33,21 @@ def stop_if_hopeless(reply: Reply) -> None:
     match reply.status:
         case 401:
             raise LoginRefused(
-                f"the server refuses our login (401): check --user, --header or the bearer token{_said(reply)}"
+                f"the server refuses our login (401): check --user, --header or the bearer token{said_by(reply)}"
             )
         case 403:
             raise LoginRefused(
-                f"the server forbids this user to store (403): ask for the right to STOW-RS there{_said(reply)}"
+                f"the server forbids this user to store (403): ask for the right to STOW-RS there{said_by(reply)}"
             )
         case 404 | 405 | 406 | 501:
             raise DestinationRefused(
                 f"no STOW-RS service at this URL (HTTP {reply.status}): --url is the DICOMweb root, "
-                f"to which /studies is added{_said(reply)}"
+                f"to which /studies is added{said_by(reply)}"
             )
         case 411:
             raise DestinationRefused(
                 "the server misses a Content-Length that we send (411): look for a proxy that takes it away"
-                f"{_said(reply)}"
+                f"{said_by(reply)}"
             )
         case status if 300 <= status < 400:
             where = f" to {printable(reply.location)}" if reply.location else ""
@@ -66,7 +66,7 @@ def words_of(reply: Reply, comment: str) -> str:
     return printable(reply.warning) or comment or error_text(reply.body)
 
 
-def _said(reply: Reply) -> str:
+def said_by(reply: Reply) -> str:
     """Return the server's words for the end of a message; a page in HTML was not written for this request."""
     words = printable(reply.warning) or ("" if is_html(text_of(reply.body)) else error_text(reply.body))
     return f"; the server says: {words}" if words else ""

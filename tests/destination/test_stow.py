@@ -208,6 +208,18 @@ async def test_slow_but_living_peer_is_not_ended(large: Batch) -> None:
         assert await stow.send(large) == Reply(200, STORED)
 
 
+async def test_a_login_refused_at_the_start_is_told_in_the_servers_words() -> None:
+    """What the server says of a login beside the 401 stands behind our own advice."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        answer(writer, "401 Unauthorized", b'{"error":"invalid_token","error_description":"the token has expired"}')
+
+    async with peer(refuse) as url, destination(url) as stow:
+        with pytest.raises(LoginRefused, match="the server says: invalid_token: the token has expired"):
+            await stow.reach()
+
+
 async def test_an_answer_longer_than_its_batch_explains_is_ended(batch: Batch) -> None:
     """What a request may be answered grows with its instances: to the limit it is read, beyond it is given up."""
     limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
