@@ -75,7 +75,8 @@ async def upload(
     from pathlib import Path
 
     from bulkstow.config import DestinationSettings, UploadSettings
-    from bulkstow.engine.local import Job, run
+    from bulkstow.engine.job import Job
+    from bulkstow.engine.local import run
     from bulkstow.progress.display import display
     from bulkstow.progress.tally import Tally
     from bulkstow.quantities import parse_span

@@ -16,6 +16,9 @@ stops the run or stays inside the room that raised it:
         └── StoreResponseError   an answer that is not a Store Instances Response
 """
 
+INTERRUPTED = 130
+"""Exit status of a command that a signal ended early: 128 + SIGINT, as shells have it."""
+
 
 class BulkstowError(Exception):
     """Anything that bulkstow raises on purpose; its text is one line for a person."""
@@ -65,3 +68,10 @@ class MultipartError(WireError):
 
 class StoreResponseError(WireError):
     """A body is not a Store Instances Response in JSON or XML."""
+
+
+def first_of(error: BaseException) -> BaseException:
+    """Return the first exception in a group, and any other one as it is."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -195,6 +195,13 @@ class Ledger(AbstractContextManager["Ledger"]):
                 rows,
             )
 
+    def count_studies(self) -> int:
+        """Return of how many studies this run sent something: reads the whole destination, a second for a million."""
+        query = "SELECT count(DISTINCT study_uid) FROM file WHERE destination = ? AND run = ? AND attempts > 0"
+        rows = self._read(query, (self._destination, self._run))
+        studies: int = rows[0][0]
+        return studies
+
     @property
     def ceiling_bytes(self) -> int | None:
         """The largest body to send to this destination, learned in this run or an earlier one."""

@@ -255,6 +255,18 @@ class Summary:
     """Where the time of all requests together went, how long none began though it might, and the processor's time."""
     empty_sources: tuple[str, ...] = ()
     """The first sources in which no file was found, where that is not accepted: a failure, too."""
+    studies: int | None = None
+    """Studies that this run sent something of; None where they could not be counted."""
+    ledger: str = ""
+    version: str = ""
+    """Of bulkstow."""
+    started_at: str = ""
+    """ISO 8601, local time with its offset from UTC; so is `ended_at`."""
+    ended_at: str | None = None
+    exit_status: int | None = None
+    """The command's exit status; None, as `ended_at`, while the run goes on, or if the process was killed."""
+    stopped_because: str | None = None
+    """What ended the run early, in one line."""
 
     @property
     def failures(self) -> int:

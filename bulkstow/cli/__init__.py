@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 
+from bulkstow.errors import INTERRUPTED
+
 TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
-
-__all__ = ["INTERRUPTED", "leave_at_once", "main"]
+__all__ = ["leave_at_once", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -16,10 +16,9 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import App, Parameter
 
-from bulkstow.cli import INTERRUPTED
 from bulkstow.cli.origins import PREFIX, Origins
 from bulkstow.cli.process import hand_over_interrupts
-from bulkstow.errors import BulkstowError, ConfigurationError, RunStopped
+from bulkstow.errors import INTERRUPTED, BulkstowError, ConfigurationError, RunStopped, first_of
 
 
 def _split(hint: object, text: str, **_: object) -> list[str]:
@@ -105,7 +104,7 @@ def status(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a fault of ours: with its traceback, and never the status of success
         traceback.print_exc()
-        return _complain(f"internal error: {type(error).__name__}; please report it", RunStopped.exit_status)
+        return _complain(f"internal error: {type(first_of(error)).__name__}; please report it", RunStopped.exit_status)
 
 
 def _complain(text: str, exit_status: int) -> int:

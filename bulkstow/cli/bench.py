@@ -20,10 +20,10 @@ from cyclopts import App
 
 from bulkstow.bench.result import Load, Result, Second
 from bulkstow.bench.settings import BenchSettings
-from bulkstow.cli import INTERRUPTED
+from bulkstow.cli.files import check_writable, write_whole
 from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import DestinationSettings
-from bulkstow.errors import ConfigurationError
+from bulkstow.errors import INTERRUPTED, ConfigurationError
 
 if TYPE_CHECKING:
     from bulkstow.bench.removal import Removal
@@ -45,7 +45,8 @@ def measure(*, destination: DestinationSettings | None = None, settings: BenchSe
     _want_histograms()
     settings = settings or BenchSettings()
     for flag, path in (("--json", settings.json), ("--report", settings.report), ("--hdr-log", settings.hdr_log)):
-        _check_writable(flag, path)
+        if path is not None and path != "-":
+            check_writable(flag, Path(path))
     return carry_out(_job(destination or DestinationSettings(), settings))
 
 
@@ -203,10 +204,7 @@ def _write_json(where: str | None, result: Result) -> None:
     """Write a result to its file, if it has one; whole or not at all, as somebody may read it while a soak goes on."""
     if where is None or where == "-":
         return
-    path = Path(where)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    _write("--json", beside, _as_json(result) + "\n")
-    beside.replace(path)
+    write_whole("--json", Path(where), _as_json(result) + "\n")
 
 
 def _write(flag: str, path: Path, text: str) -> None:
@@ -214,16 +212,6 @@ def _write(flag: str, path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{flag} {path}: cannot be written ({error.strerror})") from error
-
-
-def _check_writable(flag: str, where: str | Path | None) -> None:
-    """Look whether a result can be written before hours are spent on it."""
-    if where is None or where == "-":
-        return
-    path = Path(where)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        why = "a directory" if path.is_dir() else "no such directory"
-        raise ConfigurationError(f"{flag} {path}: cannot be written ({why})")
 
 
 @contextmanager

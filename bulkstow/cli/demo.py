@@ -20,7 +20,8 @@ import anyio
 
 from bulkstow.cli.report import report
 from bulkstow.config import DestinationSettings, UploadSettings
-from bulkstow.engine.local import Job, run
+from bulkstow.engine.job import Job
+from bulkstow.engine.local import run
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Header, Summary
 from bulkstow.progress.closing import closing

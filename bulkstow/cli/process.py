@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from bulkstow.cli import INTERRUPTED, leave_at_once
+from bulkstow.cli import leave_at_once
 from bulkstow.cli.streams import prepare_standard_streams
+from bulkstow.errors import INTERRUPTED
 
 
 def run_process(arguments: Sequence[str] | None = None) -> NoReturn:

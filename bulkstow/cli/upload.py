@@ -13,11 +13,13 @@ from typing import Annotated, TextIO
 import anyio
 from cyclopts import Parameter
 
-from bulkstow.cli import INTERRUPTED
+from bulkstow.cli.files import check_writable, is_replaceable, write_whole
 from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import DestinationSettings, Switch, UploadSettings
-from bulkstow.engine.local import Job, run, summary_of
-from bulkstow.errors import ConfigurationError, RunStopped
+from bulkstow.engine.job import Job
+from bulkstow.engine.local import run
+from bulkstow.engine.summary import summary_of
+from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.model import Summary
 from bulkstow.progress.closing import closing, empty_words
 from bulkstow.progress.display import display
@@ -45,53 +47,66 @@ def upload(
     null
         Names in that file end with NUL, as `find -print0` writes them.
     """
-    if not sources and files_from is None:
-        raise ConfigurationError("nothing to send: name directories or files, or give --files-from")
-    settings = settings or UploadSettings()
-    job = Job(sources, destination or DestinationSettings(), settings, files_from, null)
+    job = Job(
+        sources, destination or DestinationSettings(), settings or UploadSettings(), files_from, null_separated=null
+    )
     return carry_out(job)
 
 
 def carry_out(job: Job, out: TextIO | None = None) -> int:
-    """Run a job, print its closing words and return its exit status."""
-    _check_summary(job.settings.summary)
+    """Run a job, print its closing words and return its exit status.
+
+    The file of `--summary` says from the beginning that the run is not complete, so that what a killed run leaves there
+    is never the last one's.
+    """
     tally = Tally()
-    shown = display(job.settings.progress)
     started_s = time.monotonic()
+    _begin_summary(job, tally)
     try:
-        summary = anyio.run(functools.partial(run, job, tally, shown))
-    except RunStopped:
-        if tally.found_files:
-            _conclude(job, tally, summary_of(job, tally, time.monotonic() - started_s, complete=False), out)
+        if not job.sources and job.files_from is None:
+            raise ConfigurationError("nothing to send: name directories or files, or give --files-from")
+        summary = anyio.run(functools.partial(run, job, tally, display(job.settings.progress)))
+    except BaseException as stop:
+        elapsed_s = time.monotonic() - started_s
+        stopped = summary_of(job, tally, elapsed_s, complete=False, stopped_by=stop)
+        exit_status = _conclude(job, tally, stopped, out)
+        if isinstance(stop, KeyboardInterrupt):
+            return exit_status
         raise
-    _conclude(job, tally, summary, out)
-    if not summary.complete:
-        return INTERRUPTED
-    return 1 if summary.failures or summary.empty_sources else 0
+    return _conclude(job, tally, summary, out)
 
 
-def _check_summary(where: str | None) -> None:
-    """Look whether the figures can be written before days are spent on them."""
-    if where not in (None, "-"):
-        path = Path(where)
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            why = "a directory" if path.is_dir() else "no such directory"
-            raise ConfigurationError(f"--summary {where}: cannot be written ({why})")
+def _begin_summary(job: Job, tally: Tally) -> None:
+    if (path := _summary_path(job)) is None:
+        return
+    check_writable("--summary", path)
+    if is_replaceable(path):
+        write_whole("--summary", path, as_json(summary_of(job, tally, 0.0, complete=False, is_running=True)) + "\n")
 
 
-def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> None:
-    words = closing(summary, tally, job.settings.ledger)
-    for line in empty_words(summary):
-        print_in_passing(f"bulkstow: {line}", sys.stderr)
+def _summary_path(job: Job) -> Path | None:
     where = job.settings.summary
-    if where == "-":
-        print(words, file=sys.stderr)
-    print_in_passing(as_json(summary) if where == "-" else words, out)
-    if where not in (None, "-"):
+    return None if where in (None, "-") else Path(where)
+
+
+def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> int:
+    """Say and write how a run ended and return its exit status: 2 where only its summary cannot be written."""
+    is_to_be_read = job.settings.summary == "-"
+    if tally.found_files or summary.complete or summary.exit_status == INTERRUPTED:
+        words = closing(summary, tally, job.settings.ledger)
+        for line in empty_words(summary):
+            print_in_passing(f"bulkstow: {line}", sys.stderr)
+        print_in_passing(words, sys.stderr if is_to_be_read else out)
+    if is_to_be_read:
+        print_in_passing(as_json(summary), out)
+    exit_status = summary.exit_status or 0
+    if (path := _summary_path(job)) is not None:
         try:
-            Path(where).write_text(as_json(summary) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"--summary {where}: cannot be written ({error.strerror})") from error
+            write_whole("--summary", path, as_json(summary) + "\n")
+        except ConfigurationError as error:
+            print(f"bulkstow: {error}", file=sys.stderr)
+            return exit_status or error.exit_status
+    return exit_status
 
 
 def as_json(summary: Summary) -> str:

@@ -7,48 +7,39 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import anyio
-import anyio.abc
+import anyio.to_thread
 
-from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.config import UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import make_room
-from bulkstow.engine.signals import ending_signals
-from bulkstow.errors import BulkstowError, ConfigurationError
+from bulkstow.engine.job import Job
+from bulkstow.engine.signals import Control, ending_signals
+from bulkstow.engine.summary import summary_of
+from bulkstow.errors import BulkstowError, ConfigurationError, LedgerError
 from bulkstow.ledger import Ledger
-from bulkstow.model import Fate, Summary
+from bulkstow.model import Summary
 from bulkstow.pipeline.crew import Crew
 from bulkstow.pipeline.run import Run
-from bulkstow.policy.bottleneck import bottleneck
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
-from bulkstow.progress.events import Reporters, Taken, Timed
+from bulkstow.progress.events import Connecting, Counted, Reporters, Taken, Timed
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.listing import PatientStream, read_list
 from bulkstow.source.walk import check_sources, walk
 
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to upload where; plain values, so that a job can travel."""
-
-    sources: tuple[str, ...]
-    destination: DestinationSettings
-    settings: UploadSettings
-    files_from: str | None = None
-    """File with one source a line, '-' for standard input."""
-    null_separated: bool = False
+FIRST_SHOWN_S = 1.0
+"""A server that refuses at once is told in one line; whoever waits longer than this wants to know for what."""
 
 
 async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = True) -> Summary:
@@ -58,55 +49,65 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
     ConfigurationError before anything is sent, and RunStopped when the run cannot go on; what was recorded until then
     stays recorded, and `tally` has the figures.
     """
-    sources = check_sources(job.sources)
     started_s = time.monotonic()
-    settings = _within_limits(job.settings, display)
+    control = Control(display)
+    stopped_by: BulkstowError | None = None
     with ExitStack() as stack:
-        given_up = threading.Event()
-
-        def is_given_up() -> bool:
-            return given_up.is_set() or upload.is_over
-
-        real_paths = {name: source.real_path for name, source in zip(job.sources, sources, strict=True)}
+        signals = stack.enter_context(anyio.open_signal_receiver(*ending_signals())) if heed_signals else None
+        sources = check_sources(job.sources)
+        settings = _within_limits(job.settings, display)
 
         def note_empty(name: str) -> None:
             lists.note_empty(name)
 
-        listed = None if job.files_from is None else _Names(job, stack, is_given_up, note_empty)
+        real_paths = {name: source.real_path for name, source in zip(job.sources, sources, strict=True)}
+        listed = None if job.files_from is None else _Names(job, stack, lambda: control.is_over, note_empty)
         names = chain(_distinct(job.sources, real_paths.__getitem__), listed or ())
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
         crew = Crew(settings.read_concurrency)
         stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
-        async with StowDestination(
-            job.destination,
-            login(job.destination, os.environ),
-            readers=crew,
-            throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
-            on_taken=lambda size_bytes: tally.tell(Taken(size_bytes)),
-            on_spent=lambda _, spent: tally.tell(Timed(spent)),
-        ) as destination:
-            await destination.reach()
-            reporters = Reporters((tally, Announcer(display)))
-            trust_status = job.destination.trust_status
-            upload = Run(settings, destination, ledger, reporters, trust_status=trust_status, crew=crew)
-            lists = walk(names, within=sources, exclude=ledger.files, follow_links=settings.follow_links)
-            stopped_by: BulkstowError | None = None
-            async with anyio.create_task_group() as beside:
-                beside.start_soon(_watch, display, tally, upload, given_up)
-                if heed_signals:
-                    beside.start_soon(_heed_signals, upload, display, given_up, beside.cancel_scope)
-                try:
+        reporters = Reporters((tally, Announcer(display)))
+        async with (
+            StowDestination(
+                job.destination,
+                login(job.destination, os.environ),
+                readers=crew,
+                throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
+                on_taken=lambda size_bytes: reporters.tell(Taken(size_bytes)),
+                on_spent=lambda batch, spent: reporters.tell(Timed(spent, batch)),
+            ) as destination,
+            anyio.create_task_group() as beside,
+        ):
+            beside.start_soon(_watch, display, tally)
+            if signals is not None:
+                beside.start_soon(control.heed, signals)
+            try:
+                with control.scope:
+                    reporters.tell(Connecting(job.destination.root))
+                    await destination.reach()
+                    trust_status = job.destination.trust_status
+                    upload = Run(settings, destination, ledger, reporters, trust_status=trust_status, crew=crew)
+                    control.begin(upload)
+                    lists = walk(names, within=sources, exclude=ledger.files, follow_links=settings.follow_links)
                     await upload.carry_out(lists)
-                except BulkstowError as stop:
-                    stopped_by = stop  # raised outside: the task group would wrap it in a group of one
-                finally:
-                    tally.concurrency = upload.concurrency.settled
-                    tally.batch_limits = upload.batch_size.limits
-                    beside.cancel_scope.cancel()
-                    display.close(tally)
-            if stopped_by is not None:
-                raise stopped_by
-    return summary_of(job, tally, time.monotonic() - started_s, complete=not upload.is_draining)
+            except BulkstowError as stop:
+                stopped_by = stop  # raised outside: the task group would wrap it in a group of one
+            finally:
+                control.end()
+                beside.cancel_scope.cancel()
+                display.close(tally)
+        if tally.requests:
+            reporters.tell(Counted(await _studies(ledger)))
+    if stopped_by is not None:
+        raise stopped_by
+    return summary_of(job, tally, time.monotonic() - started_s, complete=control.is_complete)
+
+
+async def _studies(ledger: Ledger) -> int | None:
+    """Return how many studies the run sent something of; None where the ledger cannot be read any more."""
+    with suppress(LedgerError):
+        return await anyio.to_thread.run_sync(ledger.count_studies)
+    return None
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:
@@ -114,51 +115,16 @@ def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings
     room = make_room(senders=span.highest, readers=settings.read_concurrency)
     if room == span.highest:
         return settings
-    display.say(f"the limit of open files has room for {room} requests at once, not {span.highest}: ulimit -n")
+    display.say(f"the limit on open files allows only {room} requests at once, not {span.highest}: see `ulimit -n`")
     return replace(settings, concurrency=Span(min(span.lowest, room), room))
 
 
-def summary_of(job: Job, tally: Tally, elapsed_s: float, *, complete: bool) -> Summary:
-    """Return the figures of a run."""
-    return Summary(
-        destination=job.destination.root,
-        outcomes={fate: tally.outcomes[fate] for fate in Fate},
-        settled_before=tally.settled_before,
-        bytes_sent=tally.sent_bytes,
-        requests=tally.requests,
-        retries=tally.retries,
-        elapsed_s=elapsed_s,
-        concurrency=tally.concurrency,
-        batch_bytes=tally.batch_limits.size_bytes,
-        batch_instances=tally.batch_limits.instances,
-        outage_s=tally.outage_s,
-        bottleneck=bottleneck(tally.usage),
-        spent_s=tally.usage.by_name_s,
-        empty_sources=tally.empty_sources,
-        complete=complete,
-    )
-
-
-async def _watch(display: Display, tally: Tally, run: Run, given_up: threading.Event) -> None:
-    """Show the figures until the run ends; however it ends, who waits for names is let go."""
-    try:
-        while True:
-            await anyio.sleep(display.interval_s)
-            tally.concurrency = run.concurrency.settled
-            display.show(tally)
-    finally:
-        given_up.set()
-
-
-async def _heed_signals(run: Run, display: Display, given_up: threading.Event, scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(*ending_signals()) as signals:
-        async for _ in signals:
-            if run.is_draining:
-                scope.cancel()
-                return
-            display.say("finishing the current requests; press Ctrl-C again to stop immediately")
-            run.drain()
-            given_up.set()
+async def _watch(display: Display, tally: Tally) -> None:
+    """Show the figures until the run ends, for the first time after FIRST_SHOWN_S."""
+    await anyio.sleep(min(display.interval_s, FIRST_SHOWN_S))
+    while True:
+        display.show(tally)
+        await anyio.sleep(display.interval_s)
 
 
 def _distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:

@@ -31,7 +31,7 @@ from bulkstow.policy.errands import Ask, Errand, Later, Pressure, Rules, Send, S
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.suspicion import Suspicion
-from bulkstow.progress.events import Ended, Recorded, Reporter, Started
+from bulkstow.progress.events import Ended, Recorded, Reporter, Started, Tuned
 
 ROWS_PER_COMMIT = 2000
 """A commit costs about 0.1 ms in WAL mode and a row 5 µs; more rows at once would only hold outcomes back."""
@@ -66,6 +66,7 @@ class Delivery:
     """The destination has stored something for us."""
     stopped_by: RunStopped | None = None
     """What ended the run early: the other senders finish what they have, then it is raised."""
+    _told: Tuned | None = field(default=None, init=False)
     _under_way: set[anyio.CancelScope] = field(default_factory=set, init=False)
 
     async def send(self, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
@@ -102,12 +103,7 @@ class Delivery:
                 if (spoiled := await self._look_again(batch)) is not None:
                     return settle(Attempt(batch, spoiled), self.rules)
                 self.reporter.tell(Started(batch))
-                started_s = anyio.current_time()
-                try:
-                    result = await self.destination.send(batch)
-                finally:
-                    self.reporter.tell(Ended(batch))
-                self._measure(batch, result, anyio.current_time() - started_s)
+                result = await self._send(batch)
                 if isinstance(result, Spoiled):
                     self.suspicion.lost(result.beneath)
                 outage = watch.excuses(errand)
@@ -117,6 +113,25 @@ class Delivery:
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
                 return settle_asked(errand, answer, self.rules, outage=watch.excuses(errand))
+
+    async def _send(self, batch: Batch) -> Result:
+        started_s = anyio.current_time()
+        result: Result | None = None
+        try:
+            result = await self.destination.send(batch)
+        finally:
+            elapsed_s = anyio.current_time() - started_s
+            self.reporter.tell(Ended(batch, result, elapsed_s))
+        self._measure(batch, result, elapsed_s)
+        self.tell_limits()
+        return result
+
+    def tell_limits(self) -> None:
+        """Tell of the controllers' limits, if they have changed."""
+        tuned = Tuned(self.concurrency.limit, self.concurrency.settled, self.batch_size.limits)
+        if tuned != self._told:
+            self._told = tuned
+            self.reporter.tell(tuned)
 
     async def _look_again(self, batch: Batch) -> Spoiled | None:
         """Look at a batch's files before they are sent, where files beside them were lost or changed."""
@@ -196,6 +211,7 @@ class Delivery:
         ceiling_bytes = max(refused_bytes // 2, SMALLEST_CEILING_BYTES)
         if self.batch_size.learn_ceiling(ceiling_bytes):
             self.batcher.limits = self.batch_size.limits
+            self.tell_limits()
             await by(self.crew.errands, self.ledger.learn_ceiling, ceiling_bytes)
 
 

@@ -164,6 +164,7 @@ class Run:
             reporter,
             self.concurrency,
         )
+        delivery.tell_limits()
         if self.is_draining:
             outbox.abandon()
         try:

@@ -89,8 +89,9 @@ class Lines:
         self._stream.flush()
 
     def close(self, tally: Tally) -> None:
-        """Write the last line."""
-        self.show(tally)
+        """Write the last line, if anything was looked at."""
+        if tally.found_files or tally.scan_ended:
+            self.show(tally)
 
 
 class Bar:

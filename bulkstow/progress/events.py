@@ -9,9 +9,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from bulkstow.model import Batch, Fate, Outcome, Spent
+from bulkstow.model import Batch, Fate, Outcome, Result, Spent
+from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.health import OutageCause
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """The destination is asked whether it is there; nothing was sent yet."""
+
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +63,19 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request is over, whatever came of it."""
+    """A request is over, whatever came of it; `result` is None where it was cancelled."""
 
     batch: Batch
+    result: Result | None = None
+    elapsed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Where the time of a request went."""
+    """Where the time of a request went; it comes before the request's `Ended`."""
 
     spent: Spent
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +125,42 @@ class OutageEnded:
     duration_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The controllers chose other limits for the next requests."""
+
+    concurrency: int
+    """Requests that may be under way at once from now on."""
+    settled_concurrency: int
+    """The number that it has come to; a look above or below does not change it."""
+    batch_limits: BatchLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many studies the run sent something of; None where that could not be found out."""
+
+    studies: int | None
+
+
 Outage = OutageBegan | OutageContinues | OutageEnded
 
-Event = Found | Known | ScanEnded | Started | Taken | Ended | Timed | Waited | Recorded | Reopened | Outage
+Event = (
+    Connecting
+    | Found
+    | Known
+    | ScanEnded
+    | Started
+    | Taken
+    | Ended
+    | Timed
+    | Waited
+    | Recorded
+    | Reopened
+    | Outage
+    | Tuned
+    | Counted
+)
 
 
 class Reporter(Protocol):

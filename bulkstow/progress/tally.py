@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice, zip_longest
 
 from bulkstow.model import Fate, Outcome
@@ -12,6 +13,8 @@ from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Usage
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.events import (
+    Connecting,
+    Counted,
     Ended,
     Event,
     Found,
@@ -26,6 +29,7 @@ from bulkstow.progress.events import (
     Started,
     Taken,
     Timed,
+    Tuned,
     Waited,
 )
 
@@ -59,13 +63,25 @@ class Tally:
         """When it is tried next, by `time.monotonic`."""
         self.concurrency = 0
         """Requests at once that the run came to."""
+        self.allowed_requests = 0
+        """Requests that may be under way now: while it looks for a better number, that is another one."""
+        self.connecting_to = ""
+        """The destination, until it has answered."""
+        self.studies: int | None = 0
+        """Studies that the run sent something of; counted at its end."""
         self.batch_limits = BatchLimits(0, 0)
         """What a request held in the end at most."""
         self._past_outages_s = 0.0
         self._outage_began_s: float | None = None
+        self._started_at = datetime.now().astimezone()
         self._started_s = time.monotonic()
         self._started_cpu_s = time.process_time()
         self._usage = Usage()
+
+    @property
+    def started_at(self) -> datetime:
+        """When the run began, in local time with its offset."""
+        return self._started_at
 
     @property
     def settled_files(self) -> int:
@@ -115,6 +131,19 @@ class Tally:
             case ScanEnded(empty_sources):
                 self.scan_ended = True
                 self.empty_sources += empty_sources
+            case Started() | Ended() | Timed():
+                self._count_request(event)
+            case Waited(wait, duration_s):
+                self._usage = self._usage.with_wait(wait, duration_s)
+            case Reopened(outcomes):
+                self._take_back(outcomes)
+            case OutageBegan() | OutageContinues() | OutageEnded():
+                self._count_outage(event)
+            case Connecting() | Tuned() | Counted():
+                self._take_state(event)
+
+    def _count_request(self, event: Started | Ended | Timed) -> None:
+        match event:
             case Started(batch):
                 self.requests += 1
                 self.retries += batch.requests > 0
@@ -123,12 +152,16 @@ class Tally:
                 self.requests_in_flight -= 1
             case Timed(spent):
                 self._usage = self._usage.with_request(spent)
-            case Waited(wait, duration_s):
-                self._usage = self._usage.with_wait(wait, duration_s)
-            case Reopened(outcomes):
-                self._take_back(outcomes)
-            case OutageBegan() | OutageContinues() | OutageEnded():
-                self._count_outage(event)
+
+    def _take_state(self, event: Connecting | Tuned | Counted) -> None:
+        match event:
+            case Connecting(url):
+                self.connecting_to = url
+            case Tuned(allowed, settled, batch_limits):
+                self.connecting_to = ""
+                self.allowed_requests, self.concurrency, self.batch_limits = allowed, settled, batch_limits
+            case Counted(studies):
+                self.studies = studies
 
     def _count_outage(self, event: Outage) -> None:
         match event:

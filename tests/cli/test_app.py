@@ -27,7 +27,7 @@ from bulkstow.cli.report import report
 from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
 from bulkstow.config import DestinationSettings, UploadSettings
-from bulkstow.engine.local import Job
+from bulkstow.engine.job import Job
 from bulkstow.ledger import Ledger
 from bulkstow.quantities import Hours, Span, Timetable
 from bulkstow.server.login import Login

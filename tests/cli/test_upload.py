@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import json
 import os
@@ -19,7 +20,7 @@ import pytest
 from aiohttp import web
 
 from bulkstow.ledger import read_entries
-from bulkstow.model import Fate, Header, StoreResponse
+from bulkstow.model import Fate, Header, StoreResponse, Summary
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.retry import Backoff
 from bulkstow.server.login import Login
@@ -111,23 +112,7 @@ def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str)
     assert ended.status == 0
     (line,) = ended.out.splitlines()
     figures = json.loads(line)
-    expected = {
-        "outcomes",
-        "bytes_sent",
-        "requests",
-        "retries",
-        "elapsed_s",
-        "concurrency",
-        "destination",
-        "settled_before",
-        "complete",
-        "batch_bytes",
-        "batch_instances",
-        "bottleneck",
-        "spent_s",
-        "empty_sources",
-    }
-    assert figures.keys() == expected
+    assert figures.keys() == {field.name for field in dataclasses.fields(Summary)}
     assert figures["outcomes"] == {fate.value: 0 for fate in Fate} | {"stored": INSTANCES, "skipped": 1}
     assert " ".join(figures["outcomes"]) == "stored warned duplicate refused unconfirmed conflict unreadable skipped"
     assert (figures["destination"], figures["complete"], figures["settled_before"]) == (url, True, 0)

@@ -13,7 +13,9 @@ import pytest
 from aiohttp import web
 
 from bulkstow.config import DestinationSettings, UploadSettings
-from bulkstow.engine.local import Job, _distinct, run, summary_of
+from bulkstow.engine.job import Job
+from bulkstow.engine.local import _distinct, run
+from bulkstow.engine.summary import summary_of
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Candidate, Fate, Outcome, StoreResponse

@@ -11,8 +11,11 @@ import pytest
 
 from bulkstow.model import Batch, Candidate, Fate, Instance, Outcome, Spent
 from bulkstow.policy.bottleneck import Wait
+from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.events import (
+    Connecting,
+    Counted,
     Ended,
     Event,
     Found,
@@ -26,6 +29,7 @@ from bulkstow.progress.events import (
     Started,
     Taken,
     Timed,
+    Tuned,
     Waited,
 )
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
@@ -119,6 +123,13 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
         [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageContinues(OutageCause.NO_ROOM, 3.0, math.inf)],
         {"outage": OutageCause.NO_ROOM, "next_attempt_s": math.inf},
     ),
+    ("connecting", [Connecting("http://pacs.example")], {"connecting_to": "http://pacs.example"}),
+    (
+        "tuned",
+        [Connecting("http://pacs.example"), Tuned(8, 4, BatchLimits(2**20, 50))],
+        {"allowed_requests": 8, "concurrency": 4, "batch_limits": BatchLimits(2**20, 50)},
+    ),
+    ("counted", [Counted(7)], {"studies": 7}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
 ]
 

@@ -1,0 +1,80 @@
+"""A run's summary: its figures, when it was, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
+
+from bulkstow.engine.job import Job
+from bulkstow.errors import INTERRUPTED, BulkstowError, RunStopped, first_of
+from bulkstow.model import Fate, Summary
+from bulkstow.policy.bottleneck import bottleneck
+from bulkstow.progress.tally import Tally
+
+
+def summary_of(
+    job: Job,
+    tally: Tally,
+    elapsed_s: float,
+    *,
+    complete: bool,
+    is_running: bool = False,
+    stopped_by: BaseException | None = None,
+) -> Summary:
+    """Return the figures of a run, which `stopped_by` ended early, or a signal where it is None."""
+    summary = Summary(
+        destination=job.destination.root,
+        outcomes={fate: tally.outcomes[fate] for fate in Fate},
+        settled_before=tally.settled_before,
+        bytes_sent=tally.sent_bytes,
+        requests=tally.requests,
+        retries=tally.retries,
+        elapsed_s=elapsed_s,
+        concurrency=tally.concurrency,
+        batch_bytes=tally.batch_limits.size_bytes,
+        batch_instances=tally.batch_limits.instances,
+        outage_s=tally.outage_s,
+        bottleneck=bottleneck(tally.usage),
+        spent_s=tally.usage.by_name_s,
+        empty_sources=tally.empty_sources,
+        complete=complete,
+        studies=tally.studies,
+        ledger=str(job.settings.ledger),
+        version=version("bulkstow"),
+        started_at=tally.started_at.isoformat(timespec="seconds"),
+    )
+    if is_running:
+        return summary
+    if stopped_by is not None:
+        stopped_by = first_of(stopped_by)
+    return replace(
+        summary,
+        ended_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        exit_status=_exit_status(summary, stopped_by),
+        stopped_because=_reason(stopped_by, complete=complete),
+    )
+
+
+def _exit_status(summary: Summary, stopped_by: BaseException | None) -> int:
+    match stopped_by:
+        case None if summary.complete:
+            return 1 if summary.failures or summary.empty_sources else 0
+        case None | KeyboardInterrupt():
+            return INTERRUPTED
+        case BulkstowError():
+            return stopped_by.exit_status
+        case _:
+            return RunStopped.exit_status
+
+
+def _reason(stopped_by: BaseException | None, *, complete: bool) -> str | None:
+    match stopped_by:
+        case None if complete:
+            return None
+        case None | KeyboardInterrupt():
+            return "interrupted"
+        case BulkstowError():
+            return " ".join(str(stopped_by).split())
+        case _:
+            return f"internal error: {type(stopped_by).__name__}"
