@@ -259,6 +259,8 @@ class UploadSettings:
     after the other, and let the server decide; or send only the one modified last."""
     accept_missing_preamble: Switch = False
     """Send files without the 128-byte preamble and DICM too."""
+    skip_truncated: Switch = False
+    """Do not send files that end before their last element does; each is read to its end, and counts as a failure."""
     follow_links: Switch = False
     """Follow symbolic links to directories, and to files outside the sources, too."""
     allow_empty: Switch = False

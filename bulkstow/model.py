@@ -67,6 +67,8 @@ class Instance:
 
     candidate: Candidate
     header: Header
+    cut_off: str = ""
+    """What the head says of pixel data that are longer than the file, for the report; empty where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,9 +88,9 @@ class _Walkthrough:
 
     def _look(self) -> None:
         from bulkstow.ledger import Ledger
-        from bulkstow.model import Candidate, Instance
+        from bulkstow.model import Candidate
         from bulkstow.pipeline.claims import FirstFileClaims
-        from bulkstow.source.heads import read_header
+        from bulkstow.source.heads import read_instance
         from bulkstow.source.walk import walk
 
         with self._timed("walk"):
@@ -101,10 +101,7 @@ class _Walkthrough:
                 for several in self._lists:
                     ledger.look_up(several)
             with self._timed("head"):
-                self._instances = [
-                    [Instance(one, read_header(one.location, size_bytes=one.size_bytes)) for one in several]
-                    for several in self._lists
-                ]
+                self._instances = [[read_instance(one) for one in several] for several in self._lists]
             claims = FirstFileClaims(ledger)
             with self._timed("claims"):
                 for instances in self._instances:

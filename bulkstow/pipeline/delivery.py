@@ -21,6 +21,7 @@ from bulkstow.model import Attempt, Batch, Cause, Interruption, Outcome, Reply, 
 from bulkstow.pipeline.claims import Claims
 from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.outbox import Outbox
+from bulkstow.pipeline.refusals import explain_refusals
 from bulkstow.pipeline.watch import Watch
 from bulkstow.policy import batch_size, concurrency
 from bulkstow.policy.asking import settle_asked
@@ -92,7 +93,7 @@ class Delivery:
             await self._lower_ceiling(settlement.too_large_bytes)
         if settlement.outcomes:
             self.admitted = self.admitted or any(outcome.fate.is_success for outcome in settlement.outcomes)
-            await outcomes.send(list(settlement.outcomes))
+            await outcomes.send(await explain_refusals(settlement.outcomes, errand.batch, self.crew))
         watch.feel(errand, settlement.pressure)
         answered = settlement.pressure not in (Pressure.GONE, Pressure.NONE, Pressure.REJECTED)
         self.outbox.done(errand, self._times(settlement.again), answered=answered)

@@ -24,7 +24,7 @@ from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.batching import Batcher
 from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
-from bulkstow.source.heads import read_header
+from bulkstow.source.heads import read_instance
 from bulkstow.source.walk import Walk
 
 Outcomes = MemoryObjectSendStream[list[Outcome]]
@@ -41,6 +41,7 @@ class Inspection:
     again: frozenset[Fate] = frozenset()
     """Outcomes of earlier runs that are not final, as the user asks for them once more."""
     accept_missing_preamble: bool = False
+    skip_truncated: bool = False
     allow_empty: bool = False
     """A source without any file is no failure."""
     hands: int = 8
@@ -166,13 +167,12 @@ def _look_into(candidates: Iterable[Candidate], inspection: Inspection) -> list[
         try:
             if inspection.admits is not None and os.path.islink(candidate.location):  # noqa: PTH114 - a str
                 candidate = replace(candidate, by_link=inspection.admits(candidate.location))
-            header = read_header(
-                candidate.location,
-                size_bytes=candidate.size_bytes,
+            instance = read_instance(
+                candidate,
                 accept_missing_preamble=inspection.accept_missing_preamble,
-                by_link=candidate.by_link,
+                skip_truncated=inspection.skip_truncated,
             )
-            looked_at.append(Instance(candidate, header))
+            looked_at.append(instance)
         except DamagedHead as error:
             looked_at.append(Outcome(candidate, None, Fate.UNREADABLE, str(error)))
         except HeadError as error:

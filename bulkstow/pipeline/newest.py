@@ -24,15 +24,16 @@ CREATE TABLE instance (
     path BLOB UNIQUE, size_bytes INTEGER, by_link INTEGER,
     modified_ns TEXT,                 -- exact: a damaged file system has times beyond 64 bits
     modified_s INTEGER, rest_ns INTEGER,
-    study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT
+    study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT, cut_off TEXT
 )"""
 
 _COLUMNS = (
     "path, size_bytes, modified_ns, by_link, study_uid, series_uid, sop_instance_uid, sop_class_uid, "
-    "transfer_syntax_uid"
+    "transfer_syntax_uid, cut_off"
 )
 
-_INSERT = f"INSERT OR IGNORE INTO instance ({_COLUMNS}, modified_s, rest_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_PLACES = ", ".join("?" * 12)
+_INSERT = f"INSERT OR IGNORE INTO instance ({_COLUMNS}, modified_s, rest_ns) VALUES ({_PLACES})"  # noqa: S608
 
 
 class NewestFiles(AbstractContextManager["NewestFiles"]):
@@ -88,19 +89,22 @@ class NewestFiles(AbstractContextManager["NewestFiles"]):
 def _row(instance: Instance) -> tuple[object, ...]:
     candidate, header = instance.candidate, instance.header
     modified_s, rest_ns = divmod(candidate.modified_ns, 10**9)
-    uids = (
+    texts = (
         header.study_uid,
         header.series_uid,
         header.sop_instance_uid,
         header.sop_class_uid,
         header.transfer_syntax_uid,
+        instance.cut_off,
     )
     path = os.fsencode(candidate.location)
-    return path, candidate.size_bytes, str(candidate.modified_ns), candidate.by_link, *uids, modified_s, rest_ns
+    return path, candidate.size_bytes, str(candidate.modified_ns), candidate.by_link, *texts, modified_s, rest_ns
 
 
-def _instance(path: bytes, size_bytes: int, modified_ns: str, by_link: int, *uids: str) -> Instance:
-    return Instance(Candidate(os.fsdecode(path), size_bytes, int(modified_ns), bool(by_link)), Header(*uids))
+def _instance(path: bytes, size_bytes: int, modified_ns: str, by_link: int, *texts: str) -> Instance:
+    *uids, cut_off = texts
+    candidate = Candidate(os.fsdecode(path), size_bytes, int(modified_ns), bool(by_link))
+    return Instance(candidate, Header(*uids), cut_off)
 
 
 @contextmanager

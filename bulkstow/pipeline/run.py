@@ -118,7 +118,12 @@ class Run:
     ) -> None:
         settings = self._settings
         inspection = Inspection(
-            _again(settings), settings.accept_missing_preamble, settings.allow_empty, settings.read_concurrency, admits
+            again=_again(settings),
+            accept_missing_preamble=settings.accept_missing_preamble,
+            skip_truncated=settings.skip_truncated,
+            allow_empty=settings.allow_empty,
+            hands=settings.read_concurrency,
+            admits=admits,
         )
         with NewestFiles() as newest:
             if are_conflicts:

@@ -92,8 +92,15 @@ class Settlement:
 
 
 def outcomes_of(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: str) -> tuple[Outcome, ...]:
-    """Return the same outcome for some instances of a batch."""
-    return tuple(Outcome(i.candidate, i.header, fate, reason, batch.requests) for i in instances)
+    """Return the same outcome for some instances of a batch; the reason of a file that is cut off says so, too."""
+    return tuple(
+        Outcome(i.candidate, i.header, fate, with_cut_off(reason, i.cut_off), batch.requests) for i in instances
+    )
+
+
+def with_cut_off(reason: str, cut_off: str) -> str:
+    """Return a reason with the note on a file that is cut off behind it."""
+    return f"{reason}; {cut_off}" if reason and cut_off else reason or cut_off
 
 
 def gather(again: Iterable[Later]) -> tuple[Later, ...]:

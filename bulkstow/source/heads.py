@@ -1,4 +1,4 @@
-"""From a path to its `Header`: the quick reader first, the tolerant one for what that declines.
+"""From a path to its instance: the quick reader first, the tolerant one for what that declines.
 
 Owns how much of a file is read for its head, and what is an instance, what is certainly none, and what may be one that
 we cannot read: only the second is passed over. Does not judge whether a server will like an instance, only whether it
@@ -12,7 +12,7 @@ import re
 from typing import Literal
 
 from bulkstow.errors import DamagedHead, HeadError
-from bulkstow.model import Header
+from bulkstow.model import Candidate, Header, Instance
 from bulkstow.opening import open_file
 from bulkstow.source.windows import FileWindow, InflatedWindow, read_up_to, run
 from bulkstow.wire.archive_formats import TAR_HEADER_BYTES, recognise
@@ -34,6 +34,7 @@ from bulkstow.wire.part10 import (
     has_magic,
     read_head,
 )
+from bulkstow.wire.pixel_data import missing_pixel_data
 from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
 
 EMPTY = "empty"
@@ -78,34 +79,70 @@ def read_header(path: str, *, size_bytes: int, accept_missing_preamble: bool = F
             and has no SOP Instance UID, or no Study Instance UID.
         OSError: the operating system does not let us read it.
     """
-    if size_bytes == 0:
+    candidate = Candidate(path, size_bytes, 0, by_link)
+    return read_instance(candidate, accept_missing_preamble=accept_missing_preamble).header
+
+
+def read_instance(
+    candidate: Candidate, *, accept_missing_preamble: bool = False, skip_truncated: bool = False
+) -> Instance:
+    """Return the instance in a file that the scan found, with what its head says of pixel data that are cut off.
+
+    With `skip_truncated` the file is read to its last element, and one that is cut off is damaged. Raises as
+    `read_header` does.
+    """
+    if candidate.size_bytes == 0:
         raise HeadError(EMPTY)
     # A file object would cost more than the read: it asks for the size, the position and a buffer first.
-    descriptor = open_file(path, by_link=by_link)
+    descriptor = open_file(candidate.location, by_link=candidate.by_link)
     try:
-        return _read(descriptor, size_bytes, accept_missing_preamble=accept_missing_preamble)
+        instance = _read(descriptor, candidate, accept_missing_preamble=accept_missing_preamble)
+        if skip_truncated and (cut_off := instance.cut_off or _find_cut_off(descriptor)):
+            raise DamagedHead(cut_off)
+        return instance
     finally:
         os.close(descriptor)
 
 
-def _read(descriptor: int, size_bytes: int, *, accept_missing_preamble: bool) -> Header:
+def find_cut_off(candidate: Candidate) -> str:
+    """Return in which element a file is cut off, empty where it is whole or that cannot be found out.
+
+    Seeks from element to element: some reads, where `read_instance` makes one. Raises OSError.
+    """
+    descriptor = open_file(candidate.location, by_link=candidate.by_link)
+    try:
+        return _find_cut_off(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _find_cut_off(descriptor: int) -> str:
+    at = META_AT if has_magic(read_up_to(descriptor, META_AT, 0)) else 0
+    _, found = _find(descriptor, at, to_end=True)
+    return str(found.cut_off or "")
+
+
+def _read(descriptor: int, candidate: Candidate, *, accept_missing_preamble: bool) -> Instance:
+    size_bytes = candidate.size_bytes
     data = b""
     for reach_bytes in _REACHES_BYTES:
         data += read_up_to(descriptor, min(reach_bytes, size_bytes) - len(data), len(data))
         # A file that shrank since the scan is at its end before its size says so.
         whole = len(data) < reach_bytes or len(data) >= size_bytes
         if not has_magic(data):
-            return _read_without_magic(descriptor, data, accept_missing_preamble=accept_missing_preamble)
+            bare = _read_without_magic(descriptor, data, accept_missing_preamble=accept_missing_preamble)
+            return Instance(candidate, bare)
         outcome = read_head(data, whole=whole)
         if isinstance(outcome, Header):
-            return outcome
+            cut_off = missing_pixel_data(data, size_bytes, outcome.transfer_syntax_uid)
+            return Instance(candidate, outcome) if cut_off is None else Instance(candidate, outcome, str(cut_off))
         if not isinstance(outcome, Incomplete):
             break
         if whole:
             raise DamagedHead(CUT_OFF)
         if outcome.needed_bytes > _REACHES_BYTES[-1]:
             break
-    return _read_tolerantly(descriptor)
+    return Instance(candidate, _read_tolerantly(descriptor))
 
 
 def _read_tolerantly(descriptor: int) -> Header:
@@ -114,10 +151,11 @@ def _read_tolerantly(descriptor: int) -> Header:
     return _header(meta, found)
 
 
-def _find(descriptor: int, at: int) -> tuple[Found, Found]:
+def _find(descriptor: int, at: int, *, to_end: bool = False) -> tuple[Found, Found]:
     """Return what the tolerant reader finds in the file meta information at an offset and in the data set behind it.
 
-    Raises DamagedHead where the data set cannot be inflated.
+    With `to_end` nothing is found in a deflated data set: all of it would have to be inflated. Raises DamagedHead where
+    it cannot be inflated.
     """
     size_bytes = os.fstat(descriptor).st_size
     window = FileWindow(descriptor, size_bytes)
@@ -127,8 +165,9 @@ def _find(descriptor: int, at: int) -> tuple[Found, Found]:
     transfer_syntax_uid = meta.uids.get(TRANSFER_SYNTAX, "")
     if transfer_syntax_uid in DEFLATED and not _is_element(read_up_to(descriptor, 8, meta.end_at)):
         inflated = InflatedWindow(descriptor, meta.end_at)
-        return meta, run(read_data_set(0, None, transfer_syntax_uid), inflated)
-    return meta, run(read_data_set(meta.end_at, size_bytes, transfer_syntax_uid), window)
+        found = Found() if to_end else run(read_data_set(0, None, transfer_syntax_uid), inflated)
+        return meta, found
+    return meta, run(read_data_set(meta.end_at, size_bytes, transfer_syntax_uid, to_end=to_end), window)
 
 
 def _header(meta: Found, found: Found) -> Header:

@@ -263,6 +263,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "retry-failed": ("true", True),
     "on-conflict": ("newest", "newest"),
     "accept-missing-preamble": ("true", True),
+    "skip-truncated": ("true", True),
     "follow-links": ("true", True),
     "allow-empty": ("true", True),
     "progress": ("log", "log"),

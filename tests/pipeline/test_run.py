@@ -338,6 +338,39 @@ async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> Non
     assert fates(tmp_path / "l.db") == {"IM001000001": Fate.STORED}
 
 
+def cut_off_instance(directory: Path, in_front_bytes: int) -> None:
+    """Write an instance that lacks 96 of 4096 bytes of its pixel data, and has so many in front of them."""
+    path = Path(write_instance(directory, 1, rows=64, columns=64).candidate.location)
+    data = path.read_bytes()
+    at = data.index(b"\xe0\x7f\x10\0")
+    private = b"\x29\0\x10\x10OB\0\0" + in_front_bytes.to_bytes(4, "little") + bytes(in_front_bytes)
+    path.write_bytes((data[:at] + private + data[at:])[:-96])
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+@pytest.mark.parametrize("conflicts", ["report", "newest"])
+@pytest.mark.parametrize("in_front_bytes", [0, 10_000], ids=["in the head", "behind it"])
+async def test_a_file_that_is_cut_off_says_so(
+    tmp_path: Path, is_taken: bool, conflicts: str, in_front_bytes: int
+) -> None:
+    """It is sent; a success says so where the head tells, a refusal in any case; unless such files are not sent."""
+    cut_off_instance(tmp_path / "archive", in_front_bytes)
+    note = "pixel data cut off: 96 of 4096 bytes missing"
+    server = Server() if is_taken else Server(lambda *_: Reply(400, b""))
+
+    async def reasons(ledger: Path, **changes: object) -> list[tuple[Fate, str]]:
+        await upload(tmp_path / "archive", server, ledger, on_conflict=conflicts, **changes)
+        return [(e.outcome.fate, e.outcome.reason) for e in read_entries(ledger)]
+
+    if is_taken:
+        assert await reasons(tmp_path / "l.db") == [(Fate.STORED, "" if in_front_bytes else note)]
+    else:
+        assert await reasons(tmp_path / "l.db") == [(Fate.REFUSED, f"HTTP 400 (no reason given); {note}")]
+    sent = len(server.batches)
+    assert await reasons(tmp_path / "other.db", skip_truncated=True) == [(Fate.UNREADABLE, note)]
+    assert len(server.batches) == sent
+
+
 async def test_junk_is_in_the_report(tmp_path: Path) -> None:
     """Whatever is not sent has its outcome and its reason."""
     archive = tmp_path / "archive"

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 
 from bulkstow.errors import DamagedHead, HeadError
-from bulkstow.model import Header
+from bulkstow.model import Candidate, Header
 from bulkstow.source import heads
-from bulkstow.source.heads import NO_PREAMBLE, read_header
+from bulkstow.source.heads import NO_PREAMBLE, find_cut_off, read_header, read_instance
 from tests.short_reads import shorten_reads
 from tests.wire.test_part10 import (
     CT,
@@ -373,6 +373,63 @@ status = Path("/proc/self/status")
 peak = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else ["0 0 kB"]
 print(peak[0].split()[1])
 """
+
+
+# --- files that are cut off behind their head
+
+PIXEL_DATA = 0x7FE00010
+
+
+@pytest.mark.parametrize(
+    ("syntax", "body", "expected"),
+    [
+        (EXPLICIT_LITTLE, data_set() + element(PIXEL_DATA, "OW", bytes(9_000)), "7 of 9000 bytes missing"),
+        (
+            EXPLICIT_LITTLE,
+            data_set() + element(0x00291010, "OB", bytes(90_000)) + element(PIXEL_DATA, "OW", bytes(9_000)),
+            "7 of 9000 bytes missing",
+        ),
+        (
+            EXPLICIT_LITTLE,
+            data_set() + element(PIXEL_DATA, "OB", item(b"") + item(bytes(90)) * 99 + SEQUENCE_END, undefined=True),
+            "its end is missing",
+        ),
+        (
+            EXPLICIT_BIG,
+            BIG_DATA_SET + struct.pack(">HH2sHI", 0x7FE0, 0x10, b"OW", 0, 50) + bytes(50),
+            "7 of 50 bytes missing",
+        ),
+    ],
+    ids=["in reach", "out of reach", "encapsulated", "big endian"],
+)
+def test_a_file_that_is_cut_off_is_found_out(tmp_path: Path, syntax: str, body: bytes, expected: str) -> None:
+    """Read to its last element, it tells what is missing; it is an instance all the same, unless those are skipped."""
+    whole = meta(syntax) + body
+    for data, told in ((whole, ""), (whole[:-7], f"pixel data cut off: {expected}")):
+        candidate = Candidate(written(tmp_path, data), len(data), 0)
+        assert find_cut_off(candidate) == told
+        assert read_instance(candidate).cut_off in ("", told)
+        if told:
+            with pytest.raises(DamagedHead, match=f"^{told}$"):
+                read_instance(candidate, skip_truncated=True)
+        else:
+            assert read_instance(candidate, skip_truncated=True).header == header(syntax)
+
+
+def test_the_head_alone_tells_of_pixel_data_in_reach(tmp_path: Path) -> None:
+    """What is missing is known after the one read of the head."""
+    data = (meta(EXPLICIT_LITTLE) + data_set() + element(PIXEL_DATA, "OW", bytes(9_000)))[:-7]
+    instance = read_instance(Candidate(written(tmp_path, data), len(data), 0))
+    assert instance.cut_off == "pixel data cut off: 7 of 9000 bytes missing"
+
+
+def test_another_last_element_is_named(tmp_path: Path) -> None:
+    """A report that is cut off has no pixel data."""
+    data = (meta(EXPLICIT_LITTLE) + data_set() + element(0x0040A730, "SQ", item(uid(0x00081155, "1.2"))))[:-3]
+    assert (
+        find_cut_off(Candidate(written(tmp_path, data), len(data), 0))
+        == "cut off in (0040,A730): 3 of 20 bytes missing"
+    )
 
 
 # --- files without preamble

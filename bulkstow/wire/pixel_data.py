@@ -1,0 +1,72 @@
+"""Whether a file ends before its pixel data do, as far as the bytes tell that were read for its head.
+
+Costs the usual file a search in these bytes. It is asked of every file, so nothing more is read for it: where the
+answer does not lie in these bytes, there is none. `source.heads` can read on for it.
+"""
+
+from __future__ import annotations
+
+from bulkstow.wire.elements import CutOff, Steps
+from bulkstow.wire.part10 import IMPLICIT_LITTLE, META_AT, TRANSFER_SYNTAX, UNDEFINED
+from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
+
+_TAG = b"\xe0\x7f\x10\0"
+_EXPLICIT_HEADS = (b"OW\0\0", b"OB\0\0")
+_ITEM_TAG = b"\xfe\xff\0\xe0"
+
+
+def missing_pixel_data(data: bytes, size_bytes: int, transfer_syntax_uid: str) -> CutOff | None:
+    """Return in which pixel data a little-endian file of `size_bytes` ends that begins with `data`.
+
+    None where they are whole, or where `data` does not tell.
+    """
+    at = data.find(_TAG)
+    while at >= 0:
+        end_at = _end_of(data, at, is_explicit=transfer_syntax_uid != IMPLICIT_LITTLE)
+        if end_at > size_bytes:
+            # The tag may be part of a value: only reading the elements one by one proves it.
+            return _read_to_end(data, size_bytes)
+        if end_at == size_bytes:
+            return None
+        at = data.find(_TAG, max(end_at, at + 4))  # behind an icon's pixel data
+    return None
+
+
+def _end_of(data: bytes, at: int, *, is_explicit: bool) -> int:
+    """Return where the value ends whose tag is at `at`; 0 where that cannot be told."""
+    value_at = at + 8
+    if is_explicit:
+        if data[at + 4 : at + 8] not in _EXPLICIT_HEADS:
+            return 0
+        value_at = at + 12
+    if value_at > len(data):
+        return 0
+    length_bytes = int.from_bytes(data[value_at - 4 : value_at], "little")
+    if length_bytes != UNDEFINED:
+        return value_at + length_bytes
+    # Of encapsulated pixel data the first items tell, as far as they lie here (PS3.5 §A.4).
+    end_at = value_at
+    while data[end_at : end_at + 4] == _ITEM_TAG and end_at + 8 <= len(data):
+        end_at += 8 + int.from_bytes(data[end_at + 4 : end_at + 8], "little")
+    return end_at
+
+
+def _read_to_end(data: bytes, size_bytes: int) -> CutOff | None:
+    meta = _read(read_meta(META_AT, size_bytes), data, size_bytes)
+    if meta is None or meta.problem:
+        return None
+    steps = read_data_set(meta.end_at, size_bytes, meta.uids.get(TRANSFER_SYNTAX, ""), to_end=True)
+    found = _read(steps, data, size_bytes)
+    return None if found is None else found.cut_off
+
+
+def _read(steps: Steps[Found], data: bytes, size_bytes: int) -> Found | None:
+    """Return a reader's result, None where it needs more bytes than there are in `data`."""
+    try:
+        need = next(steps)
+        while min(need.offset + need.size_bytes, size_bytes) <= len(data):
+            need = steps.send(data[need.offset :])
+    except StopIteration as stop:
+        found: Found = stop.value
+        return found
+    return None
