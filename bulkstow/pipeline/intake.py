@@ -188,15 +188,16 @@ async def assemble(
 ) -> None:
     """Gather instances into batches and offer them to the senders, which is where the pipeline waits.
 
-    With `keep_busy` a batch that is not full goes where a sender has nothing to do: fewer in a request is better than
-    none under way. What there is, is shared among all that have nothing to do.
+    Where a sender has nothing to do a batch is closed early: with `keep_busy` even one that is not full, as fewer in a
+    request is better than none under way. What is gathered is shared among all senders that have nothing to do.
     """
     async with instances:
         async for several in instances:
             for batch in batcher.add(several):
                 await outbox.offer(batch)
-            while keep_busy and (idle := outbox.idle):
-                oldest = batcher.close_oldest(batcher.open_count / idle, outbox.is_ready)
+            while (idle := outbox.idle) and (keep_busy or batcher.is_plentiful):
+                least_instances = batcher.open_count / idle if keep_busy else math.inf
+                oldest = batcher.close_oldest(least_instances, outbox.is_ready)
                 if oldest is None:
                     break
                 await outbox.offer(oldest)

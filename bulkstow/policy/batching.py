@@ -27,6 +27,10 @@ MOST_PASSED_OVER = 100
 send."""
 
 
+PLENTY_REQUESTS = 8
+"""Requests that what is gathered would fill, from which on they are full although studies stay whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """What one request may hold; None is unlimited."""
@@ -63,6 +67,7 @@ class Batcher:
         self._closed_count = 0
         self.open_count = 0
         """Instances that are in no batch yet."""
+        self._open_bytes = 0
 
     def add(self, instances: Iterable[Instance]) -> Iterator[Batch]:
         """Take instances in their order and yield each batch that is full, or has to make room."""
@@ -81,10 +86,19 @@ class Batcher:
             group.sop_instance_uids.add(instance.header.sop_instance_uid)
             group.size_bytes += size_bytes
             self.open_count += 1
+            self._open_bytes += size_bytes
             if self._is_full(group):
                 yield self._close([study])
             elif self.open_count > OPEN_INSTANCES and len(self._open) > 1 and (batch := self.close_oldest()):
                 yield batch
+
+    @property
+    def is_plentiful(self) -> bool:
+        """So much is gathered that a batch can be closed early and be full."""
+        limits = self.limits
+        return (limits.instances is not None and self.open_count >= PLENTY_REQUESTS * limits.instances) or (
+            limits.size_bytes is not None and self._open_bytes >= PLENTY_REQUESTS * limits.size_bytes
+        )
 
     def close_oldest(
         self, least_instances: float = math.inf, is_ready: Callable[[str], bool] = lambda _study: True
@@ -141,5 +155,6 @@ class Batcher:
     def _close(self, studies: Iterable[str]) -> Batch:
         instances = tuple(instance for study in studies for instance in self._open.pop(study).instances)
         self.open_count -= len(instances)
+        self._open_bytes -= sum(instance.candidate.size_bytes + self._overhead_bytes for instance in instances)
         self._closed_count += 1
         return Batch(number=self._closed_count, instances=instances)

@@ -130,6 +130,35 @@ async def test_large_answers_prove_what_small_ones_do(archive: Path, tmp_path: P
         await upload(archive, Server(lambda _batch, _number: Reply(404, padding)), tmp_path / "other.db")
 
 
+@pytest.mark.parametrize("batch_instances", [50, "auto"])
+async def test_studies_mixed_in_one_directory_fill_requests(tmp_path: Path, batch_instances: int | str) -> None:
+    """600 files, name by name of another of 200 studies, take few requests more than 12 full ones."""
+    for number in range(3):
+        for study in range(1, 201):
+            write_instance(tmp_path / "archive", number, study=study)
+            name = f"IM{study:03}{number:06}"
+            (tmp_path / "archive" / name).rename(tmp_path / "archive" / f"{number}-{name}")
+    server = Server()
+    tally = await upload(tmp_path / "archive", server, tmp_path / "l.db", batch_instances=batch_instances)
+    assert tally.outcomes == Counter({Fate.STORED: 600})
+    assert tally.requests <= 16
+
+
+async def test_an_instance_that_lost_a_race_is_not_refused(archive: Path, tmp_path: Path) -> None:
+    """A server that stores an instance and answers 0110, and 'conflict' from then on, has it: QIDO-RS tells."""
+
+    def race(batch: Batch, _number: int) -> Result:
+        server.held |= {i.header.sop_instance_uid for i in batch.instances}
+        if len(batch.instances) == 1:
+            return Reply(409, b"conflict")
+        items = (Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, 0x0110) for i in batch.instances)
+        return Reply(409, to_json(StoreResponse(failed=tuple(items))))
+
+    server = Server(race)
+    tally = await upload(archive / "study1", server, tmp_path / "l.db")
+    assert tally.outcomes == Counter({Fate.STORED: 20})
+
+
 async def test_second_run_sends_nothing(archive: Path, tmp_path: Path) -> None:
     """What has its final word is not sent again, and is counted all the same."""
     await upload(archive, Server(), tmp_path / "l.db")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bulkstow.model import Batch, Candidate, Instance
 from bulkstow.policy import batching
-from bulkstow.policy.batching import Batcher, BatchLimits
+from bulkstow.policy.batching import PLENTY_REQUESTS, Batcher, BatchLimits
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, PART_OVERHEAD_BYTES, body_length
 from tests.archives import header
 
@@ -163,6 +163,26 @@ def test_a_study_that_may_not_begin_stays_open() -> None:
     assert [i.header.study_uid for i in early.instances] == ["2.25.2"]
     assert batcher.close_oldest(is_ready=lambda _: False) is None
     assert batcher.open_count == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (BatchLimits(None, 2), True),
+        (BatchLimits(None, 3), False),
+        (BatchLimits(20, None), True),
+        (BatchLimits(21, None), False),
+        (BatchLimits(21, 2), True),
+        (BatchLimits(None, None), False),
+    ],
+)
+def test_it_is_plentiful_when_several_requests_could_be_filled(limits: BatchLimits, expected: bool) -> None:
+    """By instances or by bytes, and never without a limit; what is closed does not count."""
+    batcher = Batcher(limits, overhead_bytes=9)
+    assert not list(batcher.add(instance(1, study=study) for study in range(2 * PLENTY_REQUESTS)))
+    assert batcher.is_plentiful is expected
+    batcher.close_oldest(1)
+    assert not batcher.is_plentiful
 
 
 @pytest.mark.parametrize("studies", [1, 10, 300, 1000, 12_000], ids="{} studies".format)
