@@ -18,7 +18,7 @@ from bulkstow.policy.errands import with_cut_off
 from bulkstow.source.heads import find_cut_off
 
 LONGEST_LOOK_S = 10.0
-"""For all refused files of a request; each takes 0.3 ms where it is cached, and some reads where it is not."""
+"""For all refused files of a request; each takes 0.6 ms where it is cached, and some reads where it is not."""
 
 
 async def explain_refusals(outcomes: Sequence[Outcome], batch: Batch, crew: Crew) -> list[Outcome]:

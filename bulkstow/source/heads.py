@@ -15,7 +15,7 @@ from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.model import Candidate, Header, Instance
 from bulkstow.opening import open_file
 from bulkstow.source.windows import FileWindow, InflatedWindow, read_up_to, run
-from bulkstow.wire.archive_formats import TAR_HEADER_BYTES, recognise
+from bulkstow.wire.archive_formats import DISC_IMAGE_MAGIC, DISC_IMAGE_MAGIC_AT, TAR_HEADER_BYTES, recognise
 from bulkstow.wire.part10 import (
     DEFLATED,
     DICOMDIR,
@@ -35,14 +35,16 @@ from bulkstow.wire.part10 import (
     read_head,
 )
 from bulkstow.wire.pixel_data import missing_pixel_data
+from bulkstow.wire.steps import CUT_OFF
 from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
 
 EMPTY = "empty"
-CUT_OFF = "cut off in its head"
 NO_PREAMBLE = "DICOM without preamble: --accept-missing-preamble sends it"
 NO_MAGIC = "damaged: it holds DICOM elements, but does not begin with 128 bytes and 'DICM'"
 NO_SOP_INSTANCE = "no SOP Instance UID"
 NO_STUDY = "no Study Instance UID"
+
+_NOT_LOOKED_INTO = "which was not looked into: unpack it and send what is inside"
 
 _REACHES_BYTES = (4 * 1024, 64 * 1024)
 """How far to read before the next look. 4 KiB, a page, holds the head of 185 of those 188 files of pydicom and
@@ -196,7 +198,7 @@ def _read_without_magic(descriptor: int, data: bytes, *, accept_missing_preamble
     """Return the header of a bare data set, if it is one and is wanted; what it holds is all that speaks for DICOM."""
     if (known := recognise(data[:TAR_HEADER_BYTES])) is not None:
         if known.may_hold_instances:
-            raise DamagedHead(f"{known.name}, which was not looked into: unpack it and send what is inside")
+            raise DamagedHead(f"{known.name}, {_NOT_LOOKED_INTO}")
         raise HeadError(f"{NOT_DICOM}: {known.name}")
     try:
         meta, found = _find(descriptor, 0)
@@ -207,6 +209,8 @@ def _read_without_magic(descriptor: int, data: bytes, *, accept_missing_preamble
             raise
         if not begins_as_data_set and _TRACE.search(data):
             raise DamagedHead(NO_MAGIC) from None
+        if read_up_to(descriptor, len(DISC_IMAGE_MAGIC), DISC_IMAGE_MAGIC_AT) == DISC_IMAGE_MAGIC:
+            raise DamagedHead(f"a disc image, {_NOT_LOOKED_INTO}") from None
         raise HeadError(NOT_DICOM) from None
     for tag in (SOP_CLASS, SOP_INSTANCE, STUDY):
         if not _PROPER_UID.fullmatch(found.uids.get(tag, "")):

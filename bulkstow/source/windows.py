@@ -11,7 +11,8 @@ import zlib
 from typing import Protocol, TypeVar
 
 from bulkstow.errors import DamagedHead
-from bulkstow.wire.elements import MOST_BYTES, Steps
+from bulkstow.wire.elements import MOST_BYTES
+from bulkstow.wire.steps import CUT_OFF, Steps
 
 _NEAR_BYTES = 2**16
 """Read at once where the last read ended: neighbouring elements are asked for one by one."""
@@ -24,7 +25,7 @@ _INFLATED_BYTES = 2**16
 """Held at once of deflated data, and of what comes out of it; zlib itself holds 32 KiB."""
 
 _MOST_INFLATED_BYTES = 4 * MOST_BYTES
-"""Inflated for one head, beginning again included: 0.5 s. A look back is rare, it takes an element of unknown VR."""
+"""Inflated for one head, beginning again included: 1 s. A look back is rare, it takes an element of unknown VR."""
 
 
 class Window(Protocol):
@@ -123,7 +124,7 @@ class InflatedWindow:
             if piece:
                 return piece
             if not deflated:
-                raise DamagedHead("cut off in its head")
+                raise DamagedHead(CUT_OFF)
         return b""
 
     def _read_on(self) -> bytes:

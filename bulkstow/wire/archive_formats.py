@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 TAR_HEADER_BYTES = 512
 
+DISC_IMAGE_MAGIC_AT, DISC_IMAGE_MAGIC = 32_769, b"CD001"
+"""An image of a CD begins with 32 KiB of anything (ECMA-119 §6.2.1, §8.1.2)."""
+
 _MAGIC_NUMBERS = (
     (b"PK\x03\x04", "a zip archive"),
     (b"PK\x05\x06", "a zip archive"),  # an empty one

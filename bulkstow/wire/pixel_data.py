@@ -6,8 +6,8 @@ answer does not lie in these bytes, there is none. `source.heads` can read on fo
 
 from __future__ import annotations
 
-from bulkstow.wire.elements import CutOff, Steps
 from bulkstow.wire.part10 import IMPLICIT_LITTLE, META_AT, TRANSFER_SYNTAX, UNDEFINED
+from bulkstow.wire.steps import CutOff, Steps
 from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
 
 _TAG = b"\xe0\x7f\x10\0"

@@ -10,17 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bulkstow.wire.elements import (
-    EXPLICIT,
-    IMPLICIT,
-    CutOff,
-    ElementReader,
-    Ended,
-    Problem,
-    Steps,
-    Syntax,
-    makes_no_sense,
-)
+from bulkstow.wire.elements import EXPLICIT, IMPLICIT, ElementReader, Syntax
 from bulkstow.wire.part10 import (
     EXPLICIT_BIG,
     IMPLICIT_LITTLE,
@@ -32,6 +22,7 @@ from bulkstow.wire.part10 import (
     TRANSFER_SYNTAX,
     UNDEFINED,
 )
+from bulkstow.wire.steps import CutOff, Ended, Problem, Steps, makes_no_sense
 
 _META_UIDS = frozenset({MEDIA_STORAGE_SOP_CLASS, TRANSFER_SYNTAX})
 _UIDS = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
@@ -99,7 +90,8 @@ def _read(
         while not is_meta or (yield from reader.bytes_at(at, 2)) == _META_GROUP:
             if (element := (yield from reader.element(at, syntax))) is None:
                 break
-            if element.tag >> 16 == 0xFFFE or (element.tag == 0 and element.length_bytes == 0):
+            is_hole = not syntax.is_explicit and element.tag == 0 and element.length_bytes == 0
+            if element.tag >> 16 == 0xFFFE or is_hole:
                 raise makes_no_sense(at)
             if element.tag in wanted and element.tag not in uids and (uid := (yield from reader.uid(element))):
                 uids[element.tag] = uid

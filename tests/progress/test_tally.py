@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 
 from bulkstow.model import Batch, Candidate, Fate, Instance, Outcome, Spent
-from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.batching import BatchLimits
+from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.events import (
     Connecting,

@@ -168,6 +168,7 @@ def test_a_file_that_shrank_since_the_scan_is_cut_off(tmp_path: Path) -> None:
         (meta(DEFLATED) + zlib.compress(data_set(), wbits=-15)[:-9], "cut off in its head"),
         (gzip.compress(meta(EXPLICIT_LITTLE)), "a gzip file, " + NOT_LOOKED_INTO),
         (b"ustar".rjust(262, b"x") + bytes(250), "a tar archive, " + NOT_LOOKED_INTO),
+        (bytes(32_768) + b"\x01CD001\x01" + bytes(2_041), "a disc image, " + NOT_LOOKED_INTO),
     ],
 )
 def test_the_reason_says_what_the_file_is(tmp_path: Path, data: bytes, expected: str) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.wire.elements import CutOff
 from bulkstow.wire.pixel_data import missing_pixel_data
+from bulkstow.wire.steps import CutOff
 from tests.wire.test_part10 import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,

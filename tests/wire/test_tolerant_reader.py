@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.wire.elements import MOST_ELEMENTS, CutOff, Need, Steps
+from bulkstow.wire.elements import MOST_ELEMENTS
 from bulkstow.wire.part10 import META_AT, SERIES, SOP_CLASS, SOP_INSTANCE, STUDY
+from bulkstow.wire.steps import CutOff, Need, Steps
 from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
 from tests.wire.test_part10 import (
     CT,
@@ -92,6 +93,11 @@ def test_an_unknown_vr_of_undefined_length_holds_items() -> None:
     """A sequence under a VR of the future is passed by its delimiters."""
     sequence = struct.pack("<HH2sHI", 9, 0x1010, b"ZZ", 0, UNDEFINED) + item(b"") + SEQUENCE_END
     assert read(data_set(sequence)).uids == UIDS
+
+
+def test_nuls_between_elements() -> None:
+    """DCMTK takes eight NULs for an empty element."""
+    assert read(data_set(bytes(8))).uids == UIDS
 
 
 def test_a_single_element_without_vr() -> None:

@@ -1,0 +1,71 @@
+"""How a reader works step by step: what it asks for, and in which ways it fails.
+
+A reader is a generator: it yields a `Need`, is sent the bytes, and returns its result. So it opens no file, holds no
+more than it looks at, and does not know whether the bytes are read or inflated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+CUT_OFF = "cut off in its head"
+
+_PIXEL_DATA = frozenset({0x7FE0_0008, 0x7FE0_0009, 0x7FE0_0010})
+
+
+class Need(NamedTuple):
+    """Bytes that a reader asks for: fewer come only where the data end, None where they end before `offset`."""
+
+    offset: int
+    size_bytes: int
+
+
+_Result = TypeVar("_Result")
+Steps = Generator[Need, bytes | None, _Result]
+"""A reader at work: it yields what it needs, is sent the bytes, and returns its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """The element in which the data end."""
+
+    tag: int | None = None
+    """None where they end in front of its value."""
+    length_bytes: int | None = None
+    missing_bytes: int | None = None
+    """None where the element has no length of its own."""
+
+    def __str__(self) -> str:
+        if self.tag is None:
+            return "cut off: its last element is incomplete"
+        is_pixel_data = self.tag in _PIXEL_DATA
+        where = "pixel data cut off" if is_pixel_data else f"cut off in ({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
+        if self.missing_bytes is None:
+            return f"{where}: its end is missing"
+        return f"{where}: {self.missing_bytes} of {self.length_bytes} bytes missing"
+
+
+class Problem(Exception):
+    """The elements cannot be read further; the text is a reason for the report."""
+
+
+class TooLong(Problem):
+    """There is more to look at than we look at."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"its head is too long: more than {limit}")
+
+
+class Ended(Problem):
+    """The data end too early."""
+
+    def __init__(self, cut_off: CutOff) -> None:
+        super().__init__(CUT_OFF)
+        self.cut_off = cut_off
+
+
+def makes_no_sense(at: int) -> Problem:
+    """Return what to raise for an element at an offset that cannot be one."""
+    return Problem(f"damaged: its head makes no sense at byte {at}")
