@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -21,6 +22,7 @@ from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.model import Summary
+from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.closing import closing, empty_words
 from bulkstow.progress.display import display
 from bulkstow.progress.tally import Tally
@@ -65,7 +67,9 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
     try:
         if not job.sources and job.files_from is None:
             raise ConfigurationError("nothing to send: name directories or files, or give --files-from")
-        summary = anyio.run(functools.partial(run, job, tally, display(job.settings.progress)))
+        with contextlib.closing(BackgroundStream(sys.stderr)) as stream:
+            shown = display(job.settings.progress, stream)
+            summary = anyio.run(functools.partial(run, job, tally, shown))
     except BaseException as stop:
         elapsed_s = time.monotonic() - started_s
         stopped = summary_of(job, tally, elapsed_s, complete=False, stopped_by=stop)

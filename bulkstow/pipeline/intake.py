@@ -98,7 +98,8 @@ def _sift(sight: Sequence[Candidate | Outcome], ledger: Ledger, inspection: Insp
     events: list[Event] = [Found(len(new) + len(outcomes), sum(candidate.size_bytes for candidate, _ in new))]
     if final := Counter(k.fate for _, k in new if k is not None and k.is_final):
         settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.fate.is_success)
-        events.append(Known(final, tuple(Outcome(c, None, k.fate, k.reason) for c, k in settled)))
+        size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
+        events.append(Known(final, tuple(Outcome(c, None, k.fate, k.reason) for c, k in settled), size_bytes))
     return _Sighting([c for c, k in new if k is None or not k.is_final], outcomes, tuple(events))
 
 

@@ -6,23 +6,26 @@ the figures.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
-import time
-from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Protocol, TextIO
+from textwrap import wrap
+from typing import Literal, Never, Protocol
 
 from tqdm import tqdm
 
-from bulkstow.policy.bottleneck import Bottleneck, Usage, bottleneck
-from bulkstow.policy.health import OutageCause
-from bulkstow.progress.pace import WINDOW_S, Pace
+from bulkstow.progress.background import Stream
+from bulkstow.progress.figures import Figures
 from bulkstow.progress.tally import Tally
-from bulkstow.quantities import show_duration, show_size
 
 BAR_INTERVAL_S = 0.2
 LINE_INTERVAL_S = 30.0
 """A night's run makes a thousand lines."""
+
+WIDEST_COLUMNS = 100
+"""Longer lines are hard to read."""
 
 
 class Display(Protocol):
@@ -37,15 +40,16 @@ class Display(Protocol):
         """Show a line that has nothing to do with figures."""
 
     def close(self, tally: Tally) -> None:
-        """Show them for the last time."""
+        """Show the figures for the last time, if there are any."""
 
 
-def display(kind: Literal["auto", "bar", "log", "none"], stream: TextIO | None = None) -> Display:
-    """Return the display that the user chose; `auto` looks whether there is a terminal."""
+def display(kind: Literal["auto", "bar", "log", "none"], stream: Stream | None = None) -> Display:
+    """Return the display that the user chose; `auto` looks whether there is a terminal that can move its cursor."""
     stream = stream or sys.stderr
     match kind:
         case "auto":
-            return Bar(stream) if stream.isatty() else Lines(stream)
+            can_draw = stream.isatty() and os.environ.get("TERM") != "dumb"
+            return Bar(stream) if can_draw else Lines(stream)
         case "bar":
             return Bar(stream)
         case "log":
@@ -74,7 +78,7 @@ class Lines:
 
     interval_s = LINE_INTERVAL_S
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._figures = Figures()
 
@@ -90,92 +94,127 @@ class Lines:
 
     def close(self, tally: Tally) -> None:
         """Write the last line, if anything was looked at."""
-        if tally.found_files or tally.scan_ended:
+        if tally.has_begun:
             self.show(tally)
 
 
 class Bar:
-    """Draws two lines: how far, and how fast."""
+    """Draws a bar, and below it as many lines of figures as they need: none is cut off, however narrow the terminal.
+
+    A frame is one write. Between frames the cursor stands at the beginning of the bar: what the terminal does to the
+    lines when it becomes narrower happens below the cursor, and is erased.
+    """
 
     interval_s = BAR_INTERVAL_S
 
-    def __init__(self, stream: TextIO) -> None:
-        self._figures = Figures()
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._canvas = _Canvas(stream)
+        self._figures = Figures()
+        self._drawn: list[tqdm[Never]] = []
+        """The bar, and the lines below it as they are needed."""
+        self._columns = 0
         tqdm.monitor_interval = 0  # we refresh by ourselves: no thread of its own
-        far_format = "{desc} |{bar}| {percentage:3.0f}%"
-        self._far = tqdm(total=1, bar_format=far_format, position=0, file=stream, dynamic_ncols=True)
-        self._fast = tqdm(total=1, bar_format="{desc}", position=1, file=stream, dynamic_ncols=True)
 
     def show(self, tally: Tally) -> None:
-        """Draw both lines anew."""
-        self._far.total = max(tally.found_files, 1)
-        self._far.n = min(tally.settled_files, self._far.total)
-        self._far.set_description_str(far(tally), refresh=True)
-        self._fast.set_description_str(self._figures.fast(tally), refresh=True)
+        """Draw everything anew."""
+        self._draw(tally)
+        self._canvas.write("\r")
+        self._put()
 
     def say(self, text: str) -> None:
-        """Write a line above them."""
-        tqdm.write(text, file=self._stream)
+        """Write a line above the bar."""
+        tqdm.write(text, file=self._canvas)
+        self._canvas.write("\r" if self._drawn else "")
+        self._put()
 
     def close(self, tally: Tally) -> None:
-        """Draw them for the last time and leave them there."""
-        self.show(tally)
-        self._far.close()  # tqdm leaves a closed bar on the upper line, and moves the other one up
-        self._fast.close()
+        """Draw everything for the last time and leave it there; if nothing was looked at, take it away."""
+        last: list[str] = []
+        if tally.has_begun:
+            bar, *texts = self._draw(tally)
+            last = [str(bar), *(text.desc for text in texts if text.desc)]
+        self._erase()
+        self._canvas.write("".join(f"{line}\n" for line in last))
+        self._put()
+
+    def _draw(self, tally: Tally) -> list[tqdm[Never]]:
+        columns = min(_columns(self._stream) - 1, WIDEST_COLUMNS)
+        if columns != self._columns:
+            self._erase()
+        self._columns = columns
+        failed, *others = self._figures.of(tally)
+        texts = [failed, *packed(others, columns)]
+        while len(self._drawn) < len(texts):
+            self._drawn.append(self._added(len(self._drawn)))
+        self._drawn[0].total, self._drawn[0].n = _progress(tally)
+        for number, drawn in enumerate(self._drawn):
+            drawn.set_description_str(texts[number] if number < len(texts) else "", refresh=True)
+        return self._drawn
+
+    def _added(self, place: int) -> tqdm[Never]:
+        """Return a bar, or below it a line without one, which tqdm does not draw yet."""
+        bar_format = "{desc}" if place else "{desc} |{bar}| {percentage:3.0f}%"
+        return tqdm(
+            bar_format=bar_format, file=self._canvas, ncols=self._columns, position=place, leave=False, total=1, delay=1
+        )
+
+    def _erase(self) -> None:
+        """Erase all lines, not as tqdm does: by spaces for as many columns as there were, which the terminal wraps."""
+        if self._drawn:
+            for drawn in self._drawn:
+                drawn.close()
+            self._drawn = []
+            self._canvas.take()
+            self._canvas.write("\r\x1b[J")
+
+    def _put(self) -> None:
+        self._stream.write(self._canvas.take())
+        self._stream.flush()
 
 
-class Figures:
-    """The figures in words, with rates over the last seconds."""
+class _Canvas(io.StringIO):
+    """Gathers what tqdm draws."""
 
-    def __init__(self) -> None:
-        self._bytes = Pace()
-        self._instances = Pace()
-        self._usages: deque[Usage] = deque()
-        self._started_s = time.monotonic()
-        self._bytes.rate(self._started_s, 0)
-        self._instances.rate(self._started_s, 0)
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self._stream = stream
 
-    def line(self, tally: Tally) -> str:
-        """Return everything in one line."""
-        return f"{far(tally)}; {self.fast(tally)}"
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's: tqdm draws with blocks where it can."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
 
-    def fast(self, tally: Tally) -> str:
-        """Return what is sent, how fast, and what goes wrong."""
-        now_s = time.monotonic()
-        words = [
-            f"{show_size(tally.sent_bytes)} sent",
-            f"{show_size(self._bytes.rate(now_s, tally.sent_bytes))}/s",
-            f"{self._instances.rate(now_s, tally.delivered):,.0f} instances/s",
-            f"{tally.requests_in_flight}{f' of {tally.concurrency}' if tally.concurrency else ''} in flight",
-            f"{tally.retries:,} retried",
-            f"{tally.failed:,} failed",
-            show_duration(now_s - self._started_s),
-        ]
-        waits_for = self._bottleneck(tally)
-        if waits_for is not Bottleneck.UNKNOWN:
-            words.insert(3, f"waits for {waits_for}")
-        if tally.outage:
-            # First, as a narrow terminal cuts the line at its end.
-            words.insert(0, _OUTAGES[tally.outage])
-        return ", ".join(words)
-
-    def _bottleneck(self, tally: Tally) -> Bottleneck:
-        """Return what the last seconds waited for."""
-        usage = tally.usage
-        self._usages.append(usage)
-        while len(self._usages) > 2 and usage.since(self._usages[0]).elapsed_s > WINDOW_S:
-            self._usages.popleft()
-        return bottleneck(usage.since(self._usages[0]))
+    def take(self) -> str:
+        """Return what was drawn since the last time."""
+        drawn = self.getvalue()
+        self.seek(0)
+        self.truncate()
+        return drawn
 
 
-_OUTAGES = {
-    OutageCause.NO_ANSWER: "THE SERVER DOES NOT ANSWER, asking whether it is back",
-    OutageCause.NO_ROOM: "THE SERVER HAS NO ROOM, trying one request at a time",
-}
+def packed(parts: Sequence[str], columns: int) -> list[str]:
+    """Return lines of at most so many columns, with commas between parts; only a part that is too long is broken."""
+    lines: list[str] = []
+    for part in parts:
+        for piece in wrap(part, max(columns, 1), break_on_hyphens=False):
+            if lines and len(lines[-1]) + len(", ") + len(piece) <= columns:
+                lines[-1] += f", {piece}"
+            else:
+                lines.append(piece)
+    return lines
 
 
-def far(tally: Tally) -> str:
-    """Return how many files are done; until the scan ends the total is only a lower bound, and says so."""
-    bound = "" if tally.scan_ended else "at least "
-    return f"{tally.settled_files:,} of {bound}{tally.found_files:,} files done"
+def _progress(tally: Tally) -> tuple[int, int]:
+    """Return the total and what is done of it, in bytes; in files where there are no bytes."""
+    if tally.found_bytes > 0:
+        return tally.found_bytes, min(tally.settled_bytes, tally.found_bytes)
+    total = max(tally.found_files, 1)
+    return total, min(tally.settled_files, total)
+
+
+def _columns(stream: Stream) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # no terminal, or none any more
+        return 80

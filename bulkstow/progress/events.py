@@ -37,6 +37,8 @@ class Known:
     fates: Mapping[Fate, int]
     not_stored: tuple[Outcome, ...] = ()
     """Those of them that the server does not have, with their reasons."""
+    size_bytes: int = 0
+    """Of all of them."""
 
 
 @dataclass(frozen=True, slots=True)

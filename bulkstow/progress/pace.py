@@ -9,15 +9,16 @@ WINDOW_S = 10.0
 
 
 class Pace:
-    """The rate of a growing figure over the last WINDOW_S seconds."""
+    """The rate of a growing figure over the last `window_s` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: float = WINDOW_S) -> None:
+        self._window_s = window_s
         self._samples: deque[tuple[float, float]] = deque()
 
     def rate(self, now_s: float, value: float) -> float:
         """Take the figure as it is now and return its growth per second."""
         self._samples.append((now_s, value))
-        while len(self._samples) > 2 and now_s - self._samples[0][0] > WINDOW_S:
+        while len(self._samples) > 2 and now_s - self._samples[0][0] > self._window_s:
             self._samples.popleft()
         then_s, before = self._samples[0]
         return (value - before) / (now_s - then_s) if now_s > then_s else 0.0

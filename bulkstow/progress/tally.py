@@ -71,6 +71,8 @@ class Tally:
         """Studies that the run sent something of; counted at its end."""
         self.batch_limits = BatchLimits(0, 0)
         """What a request held in the end at most."""
+        self._settled_bytes = 0
+        self._settled_before_bytes = 0
         self._past_outages_s = 0.0
         self._outage_began_s: float | None = None
         self._started_at = datetime.now().astimezone()
@@ -87,6 +89,21 @@ class Tally:
     def settled_files(self) -> int:
         """Files whose fate is known."""
         return self.outcomes.total()
+
+    @property
+    def settled_bytes(self) -> int:
+        """Their size."""
+        return self._settled_bytes + self._settled_before_bytes
+
+    @property
+    def settled_before_bytes(self) -> int:
+        """The size of those that an earlier run settled."""
+        return self._settled_before_bytes
+
+    @property
+    def has_begun(self) -> bool:
+        """True when a file was found, or it is certain that there is none."""
+        return self.found_files > 0 or self.scan_ended
 
     @property
     def failed(self) -> int:
@@ -124,7 +141,8 @@ class Tally:
             case Found(files, size_bytes):
                 self.found_files += files
                 self.found_bytes += size_bytes
-            case Known(fates, not_stored):
+            case Known(fates, not_stored, size_bytes):
+                self._settled_before_bytes += size_bytes
                 self.outcomes.update(fates)
                 self.settled_before += sum(fates.values())
                 self._note_reasons(not_stored)
@@ -176,6 +194,7 @@ class Tally:
     def _count(self, outcomes: tuple[Outcome, ...]) -> None:
         for outcome in outcomes:
             self.outcomes[outcome.fate] += 1
+            self._settled_bytes += outcome.candidate.size_bytes
             self.delivered += outcome.fate.is_success
         self._note_reasons(outcomes)
 
@@ -198,6 +217,7 @@ class Tally:
             if outcome.fate is Fate.SKIPPED:
                 self.skip_reasons[_kind(outcome)] -= 1
             self.found_files -= 1
+            self._settled_bytes -= outcome.candidate.size_bytes
             self.found_bytes -= outcome.candidate.size_bytes
 
 

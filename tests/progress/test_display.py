@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bulkstow.model import Batch, Candidate, Fate, Outcome, Spent
+from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import OutageCause
-from bulkstow.progress.display import Bar, Display, Figures, Lines, Nothing, display, far
+from bulkstow.progress.display import Bar, Display, Lines, Nothing, display, packed
 from bulkstow.progress.events import (
+    Connecting,
     Event,
     Found,
     Known,
@@ -23,7 +28,9 @@ from bulkstow.progress.events import (
     Started,
     Taken,
     Timed,
+    Tuned,
 )
+from bulkstow.progress.figures import Figures, far
 from bulkstow.progress.tally import Tally
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
@@ -50,7 +57,13 @@ def stored(count: int, fate: Fate = Fate.STORED) -> Recorded:
     return Recorded(tuple(Outcome(Candidate(f"/{n}", 1, 0), None, fate) for n in range(count)))
 
 
-MIDWAY = (Found(2000, 0), Known({Fate.STORED: 1000}), stored(234), Taken(3 * 2**20), Started(Batch(1, (), requests=1)))
+MIDWAY = (
+    Found(2000, 2000),
+    Known({Fate.STORED: 1000}),
+    stored(234),
+    Taken(3 * 2**20),
+    Started(Batch(1, (), requests=1)),
+)
 
 
 class Clock:
@@ -67,7 +80,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give the clock of all displays."""
     clock = Clock()
-    monkeypatch.setattr("bulkstow.progress.display.time.monotonic", clock)
+    monkeypatch.setattr("bulkstow.progress.figures.time.monotonic", clock)
     return clock
 
 
@@ -106,8 +119,8 @@ def test_a_line_has_its_time_and_all_figures(clock: Clock) -> None:
     clock.now_s += 2
     lines.show(tally(*MIDWAY, stored(2, Fate.REFUSED)))
     assert re.fullmatch(
-        rf"{TIME} 1,236 of at least 2,000 files done; 3MiB sent, 1.57MB/s, 117 instances/s, "
-        r"1 in flight, 1 retried, 2 failed, 2s\n",
+        rf"{TIME} 2 failed, 1,236 of at least 2,000 files done, 236B of at least 2kB, at least 15s left, 1.57MB/s, "
+        r"117 instances/s, 1 of 1 in flight, 1 retried, 2s\n",
         stream.getvalue(),
     )
 
@@ -152,10 +165,10 @@ def test_bars_are_drawn() -> None:
     bar = Bar(terminal)
     bar.show(tally(Found(200, 0), stored(50), Taken(2**20)))
     drawn = terminal.getvalue()
-    assert re.search(r"50 of at least 200 files done \|.*\|  25%", drawn)
-    assert "1MiB sent, " in drawn
+    assert re.search(r"0 failed \|█+. +\|  25%", drawn)
+    assert "50 of at least 200 files done, 0B of at least 0B" in drawn
     bar.close(tally(Found(200, 0), stored(200), ScanEnded()))
-    assert re.search(r"200 of 200 files done \|.*\| 100%", terminal.getvalue())
+    assert re.search(r"0 failed \|█+\| 100%", terminal.getvalue())
     assert terminal.getvalue().endswith("\n")
 
 
@@ -213,15 +226,21 @@ def test_rates_are_of_the_last_seconds(clock: Clock) -> None:
     lines.show(tally(stored(1040), Taken(2**30 + 8 * 2**20)))
     clock.now_s += 8
     lines.show(tally(stored(1040), Taken(2**30 + 8 * 2**20)))
-    assert stream.getvalue().splitlines()[-1].endswith(" 0B/s, 0 instances/s, 0 in flight, 0 retried, 0 failed, 1m52s")
+    assert stream.getvalue().splitlines()[-1].endswith(" 0B/s, 0 instances/s, 0 in flight, 0 retried, 1m52s")
 
 
 def test_how_many_requests_it_has_come_to_is_told() -> None:
     """As soon as it is known, beside how many are under way."""
     figures, told = Figures(), tally(Started(Batch(1, ())))
     assert "1 in flight" in figures.line(told)
-    told.concurrency = 8
-    assert "1 of 8 in flight" in figures.line(told)
+    told.tell(Tuned(6, 8, BatchLimits(1, 1)))
+    assert "1 of 6 in flight" in figures.line(told)
+
+
+def test_never_more_are_under_way_than_may_be() -> None:
+    """When fewer are allowed, those that are still under way are not more than the number beside them."""
+    started = [Started(Batch(number, ())) for number in range(5)]
+    assert "5 of 5 in flight" in Figures().line(tally(Tuned(4, 8, BatchLimits(1, 1)), *started))
 
 
 def test_what_it_waits_for_is_told(clock: Clock) -> None:
@@ -232,3 +251,147 @@ def test_what_it_waits_for_is_told(clock: Clock) -> None:
     told.tell(Timed(spent))
     clock.now_s += 1000.0
     assert "waits for server" in figures.line(told)
+
+
+def settled(size_bytes: int, count: int = 1) -> Recorded:
+    """Return the event that tells of files of this size that are stored."""
+    return Recorded(tuple(Outcome(Candidate(f"/{n}", size_bytes, 0), None, Fate.STORED) for n in range(count)))
+
+
+def test_how_long_it_still_takes(clock: Clock) -> None:
+    """By bytes or by files, whichever takes longer, at the recent rate; a lower bound until the scan ends.
+
+    What an earlier run settled takes no time, and tells nothing of how fast it goes.
+    """
+    figures = Figures()
+    told = tally(Found(1000, 10_000), Known({Fate.STORED: 500}, size_bytes=5000))
+    assert "left" not in figures.line(told)
+    clock.now_s += 10.0
+    told.tell(settled(100, 10))
+    assert ", at least 8m10s left, " in figures.line(told)  # 490 files at 1 a second, 4,000 bytes at 100
+    told.tell(ScanEnded())
+    assert ", 8m10s left, " in figures.line(told)
+    told.tell(Found(0, 990_000))
+    assert ", 2h45m left, " in figures.line(told)  # 994,000 bytes
+    told.tell(OutageBegan(OutageCause.NO_ANSWER, 1.0, 5.0))
+    assert "left" not in figures.line(told)
+
+
+def test_before_the_first_file_it_says_what_it_does() -> None:
+    """It connects, then it scans; the address is there as a user gave it."""
+    figures, told = Figures(), tally(Connecting("http://pacs.example/dicom-web"))
+    assert figures.of(told)[:2] == ["0 failed", "connecting to http://pacs.example/dicom-web"]
+    told.tell(Tuned(4, 4, BatchLimits(1, 1)))
+    assert figures.of(told)[:2] == ["0 failed", "scanning"]
+
+
+@given(st.lists(st.text("abc ", min_size=1, max_size=70).filter(str.strip)), st.integers(1, 120))
+def test_lines_are_as_narrow_as_the_terminal(parts: list[str], columns: int) -> None:
+    """None is longer, every word is there in its order, and a part that fits on a line is on one line."""
+    lines = packed(parts, columns)
+    assert all(len(line) <= columns for line in lines)
+    assert "".join(lines).replace(",", "").replace(" ", "") == "".join(parts).replace(" ", "")
+    whole = [" ".join(part.split()) for part in parts if len(part) <= columns]
+    assert all(any(part in " ".join(line.split()) for line in lines) for part in whole)
+
+
+class Screen(Terminal):
+    """A terminal of some width, as far as bars need one: what it shows is in `rows`."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.columns, self.row, self.column = columns, 0, 0
+        self.rows: list[str] = [""]
+
+    def fileno(self) -> int:
+        """Have a descriptor, so that the size is asked for."""
+        return 2
+
+    def write(self, text: str, /) -> int:
+        """Show text."""
+        for code in re.findall(r"\x1b\[\w|.|\n|\r", text):
+            match code:
+                case "\r":
+                    self.column = 0
+                case "\n":
+                    self._go_down()
+                    self.column = 0  # as the terminal driver has it
+                case "\x1b[A":
+                    self.row -= 1
+                case "\x1b[J":
+                    self.rows = [*self.rows[: self.row], self.rows[self.row][: self.column]]
+                case _:
+                    if self.column == self.columns:
+                        self._go_down()
+                        self.column = 0
+                    line = self.rows[self.row].ljust(self.column)
+                    self.rows[self.row] = line[: self.column] + code + line[self.column + 1 :]
+                    self.column += 1
+        return len(text)
+
+    def resize(self, columns: int) -> None:
+        """Become narrower or wider: lines are wrapped, and the cursor stays on its character."""
+        rows: list[str] = []
+        for number, row in enumerate(self.rows):
+            if number == self.row:
+                cursor = len(rows) + self.column // columns
+            text = row.rstrip()
+            rows += [text[start : start + columns] for start in range(0, max(len(text), 1), columns)]
+        self.columns, self.rows, self.row, self.column = columns, rows, cursor, self.column % columns
+
+    def _go_down(self) -> None:
+        self.row += 1
+        if self.row == len(self.rows):
+            self.rows.append("")
+
+
+LARGE: tuple[Event, ...] = (
+    Found(2_345_678, 3_450_000_000_000),
+    settled(1_230_000_000_000),
+    stored(1234, Fate.REFUSED),
+    Tuned(32, 32, BatchLimits(1, 1)),
+    *(Started(Batch(number, ())) for number in range(32)),
+)
+
+
+@pytest.mark.parametrize("widths", [[60], [100], [60, 40], [100, 60, 45], [60, 100]], ids=str)
+def test_nothing_is_cut_off_and_nothing_stays_behind(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, widths: list[int]
+) -> None:
+    """Failures first, all figures on as many lines as they need; after a resize no half line is left, and at the end
+    the cursor stands below."""
+    screen = Screen(widths[0])
+    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((screen.columns, 24)))
+    screen.write("$ bulkstow\n")
+    bar, told = Bar(screen), tally(*LARGE)
+    for columns in widths:
+        if columns != screen.columns:
+            screen.resize(columns)
+        for _ in range(3):
+            bar.show(told)
+    bar.say("a word")
+    bar.close(told)
+    prompt, word, first, *texts, last = (row.rstrip() for row in screen.rows)
+    assert (prompt, word, last) == ("$ bulkstow", "a word", "")
+    assert re.fullmatch(r"1,234 failed \|█+. +\|  36%", first)
+    assert (screen.row, screen.column) == (len(screen.rows) - 1, 0)
+    joined = ", ".join(texts)
+    for part in ("1,235 of at least 2,345,678 files done", "1.23TB of at least 3.45TB", "32 of 32 in flight"):
+        assert part in joined
+    assert all(len(text) < screen.columns for text in texts)
+    assert joined.endswith("0 retried, 0ms")
+
+
+def test_a_terminal_that_cannot_draw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TERM=dumb, as in editors."""
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(display("auto", Terminal())) is Lines
+
+
+def test_there_is_no_colour() -> None:
+    """With NO_COLOR or without: no escape sequence but those that move and erase."""
+    terminal = Terminal()
+    bar = Bar(terminal)
+    bar.show(tally(*LARGE))
+    bar.close(tally(*LARGE))
+    assert set(re.findall(r"\x1b\[[^A-Za-z]*[A-Za-z]", terminal.getvalue())) <= {"\x1b[A", "\x1b[J"}

@@ -1,0 +1,53 @@
+"""A stream that never holds up its writer."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+
+from bulkstow.progress.background import PIECES_AHEAD, BackgroundStream
+
+
+def test_text_arrives_in_order_by_the_end() -> None:
+    """Closing waits for it, and leaves the stream open."""
+    stream = io.StringIO()
+    background = BackgroundStream(stream)
+    for number in range(100):
+        background.write(f"{number} ")
+    background.close()
+    assert stream.getvalue() == "".join(f"{number} " for number in range(100))
+    assert not stream.closed
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
+    """A pipe that is full blocks its writer for ever; here text is dropped, and memory is bounded."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        background = BackgroundStream(stream)
+        for _ in range(3 * PIECES_AHEAD):
+            background.write("x" * 1000)
+        threading.Thread(target=_read_all, args=(reader,), daemon=True).start()
+        background.close()
+    assert not background._writer.is_alive()
+
+
+def _read_all(descriptor: int) -> None:
+    while os.read(descriptor, 2**20):
+        pass
+    os.close(descriptor)
+
+
+def test_a_failure_is_told_once_and_ends_it() -> None:
+    """The rest is dropped."""
+
+    class Full(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise OSError(28, "No space left on device")
+
+    failures: list[Exception] = []
+    background = BackgroundStream(Full(), failures.append)
+    for _ in range(10):
+        background.write("text")
+    background.close()
+    assert [str(failure) for failure in failures] == ["[Errno 28] No space left on device"]
