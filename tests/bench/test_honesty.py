@@ -35,7 +35,7 @@ QUIET = {
     "closed": (FROZEN, "--connections 4 --workload sr --batch-instances 1 --warmup 1s --duration 10s"),
     "sweep": (
         f"--slots {SLOTS} --service-ms {SERVICE_S * 1000:g}",
-        "--mode sweep --connections 2,4,8 --batch-instances 5 --workload mr --warmup 0s --duration 2s",
+        "--mode sweep --connections 2,4,8 --batch-instances 5 --workload mr --warmup 0s --duration 1s",
     ),
     "slow": ("--slots 4 --service-ms 200", "--connections 8 --batch-instances 5 --warmup 1s --duration 4s"),
 }
@@ -113,7 +113,7 @@ def test_a_slow_server_is_not_taken_for_a_slow_client(measured: Mapping[str, Res
 def test_a_server_that_is_no_limit_shows_the_client(tmp_path: Path, measured: Mapping[str, Result]) -> None:
     """What is measured against a plain sink is this client, and is said to be; all that it sent has arrived."""
     assert measured  # what leaves the machine idle has ended
-    with sink() as url, bench(url, "--warmup 500ms --duration 2s", tmp_path / "json") as process:
+    with sink() as url, bench(url, "--warmup 500ms --duration 1s", tmp_path / "json") as process:
         result = ended(process, tmp_path / "json")
         best, taken = result.best, counts(url)
     # On a machine that is busy with other work meanwhile it falls behind its ceiling, and is late instead.

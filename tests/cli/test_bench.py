@@ -102,7 +102,7 @@ def test_a_sweep_ends_with_the_flags_that_fit(
     """Every load is a point, the knee is one of them, and `upload` is told in one line."""
     monkeypatch.setattr("bulkstow.bench.driver.FILL_S", 0.1)
     with sink("--slots", "2", "--service-ms", "20") as url:
-        words = "--mode sweep --connections 1,2,4 --batch-instances 1,4 --duration 300ms --warmup 0"
+        words = "--mode sweep --connections 1,2,4 --batch-instances 1,4 --duration 150ms --warmup 0"
         ended = call(capsys, *short(url, *words.split()), "--json", "out.json")
     found = from_json(Path("out.json").read_text())
     assert ended.status == 0
@@ -116,10 +116,11 @@ def test_a_sweep_ends_with_the_flags_that_fit(
 def test_a_missed_threshold_is_an_exit_status(capsys: pytest.CaptureFixture[str], url: str) -> None:
     """1 where one is missed, whatever the others; 0 where all hold."""
     words = [*short(url), "--threshold", "errors<0.1%", "--threshold"]
-    held = call(capsys, *words, "p99<1m")
+    held = call(capsys, *words, "p50<1m")
     assert (held.status, held.out.count("✓ holds")) == (0, 2)
-    missed = call(capsys, *words, "p99<1ms")
-    assert (missed.status, missed.out.count("✓ holds"), missed.out.count("✗ missed")) == (1, 1, 1)
+    missed = call(capsys, *words, "instances_per_s>1000000", "--threshold", "p99.9<1m")
+    assert (missed.status, missed.out.count("✓ holds"), missed.out.count("✗ missed")) == (1, 1, 2)
+    assert "p99.9 needs 1,000 requests" in missed.out
 
 
 def test_errors_are_counted_and_end_nothing(capsys: pytest.CaptureFixture[str]) -> None:

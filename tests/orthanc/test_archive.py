@@ -184,7 +184,7 @@ def test_a_file_that_sinks_its_request(orthanc: Orthanc, tmp_path: Path) -> None
     content = part10(replace(header(1, number), series_uid=""), number=number)
     assert orthanc.store_alone(content).listed == frozenset()
     spoilt.write_bytes(content)
-    upload = Upload(archive, orthanc.url, tmp_path)
+    upload = Upload(archive, orthanc.url, tmp_path, ("--progress", "none", "--retries", "1"))
     assert upload.run().status == 1
     assert orthanc.instances() == files.keys() - {uid}
     (line,) = (line for line in upload.report() if line["outcome"] != "stored")

@@ -43,7 +43,7 @@ def test_stopped_midway_and_run_again(orthanc: Orthanc, upload: Upload) -> None:
         # While Orthanc holds still the upload cannot end before it has heard the signal.
         orthanc.pause()
         running.process.send_signal(signal.SIGINT)
-        wait_until(lambda: "stopping" in running.err.read_text(), "the word that it stops")
+        wait_until(lambda: "press Ctrl-C again" in running.err.read_text(), "the word that it stops")
         orthanc.resume()
         ended = running.wait()
     assert ended.status == 130
@@ -66,7 +66,7 @@ def test_stopped_twice_midway(orthanc: Orthanc, upload: Upload) -> None:
         wait_for_midway(orthanc, running)
         orthanc.pause()
         running.process.send_signal(signal.SIGINT)
-        wait_until(lambda: "stopping" in running.err.read_text(), "the word that it stops")
+        wait_until(lambda: "press Ctrl-C again" in running.err.read_text(), "the word that it stops")
         running.process.send_signal(signal.SIGINT)
         ended = running.wait()
         orthanc.resume()
