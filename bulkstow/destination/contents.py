@@ -7,6 +7,7 @@ stored). Everything here blocks, and belongs into a thread; nothing here knows o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Generator, Sequence
@@ -97,12 +98,26 @@ class Files:
 
 
 def changes(contents: Contents, instances: Sequence[Instance]) -> Spoiled | None:
-    """Look at instances again; return what is no longer as the scan found it, or None where all is."""
-    changed = contents.changed(instances)
+    """Open instances; return what cannot be read or is not as the scan found it, or None where all is."""
+    changed: dict[str, str] = {}
+    for instance in instances:
+        try:
+            with contextlib.closing(contents.segments(instance)) as drawn:
+                _read_first(next(drawn, None))
+        except SourceChanged as error:
+            changed[instance.header.sop_instance_uid] = error.reason
     if not changed:
         return None
     directories = {i.candidate.location.rpartition("/")[0] for i in instances if i.header.sop_instance_uid in changed}
     return Spoiled(changed, frozenset(map(_nearest_directory, directories)), is_begun=False)
+
+
+def _read_first(segment: Segment | None) -> None:
+    """Read a byte of a file, as it may be opened on a disk that fails. Raises SourceChanged."""
+    if isinstance(segment, FileRange):
+        _compare(segment.instance, os.fstat(segment.descriptor))
+        if segment.size_bytes:
+            read_into(memoryview(bytearray(1)), segment, 0)
 
 
 def _nearest_directory(directory: str) -> str:

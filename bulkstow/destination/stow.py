@@ -135,7 +135,7 @@ class StowDestination:
         return result
 
     async def look(self, batch: Batch) -> Spoiled | None:
-        """Compare a batch's files with what the scan found; None where they are the same, or the disk hangs."""
+        """Open a batch's files and compare them with what the scan found; None where they are the same, or it hangs."""
         looking = self._readers.submit(changes, self._contents, batch.instances)
         with anyio.move_on_after(LOOKING_S):
             return await asyncio.wrap_future(looking)

@@ -7,6 +7,7 @@ with the scan first, until several batches in a row are unharmed. Reads no file:
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
 
 from bulkstow.model import Batch
@@ -23,17 +24,23 @@ class Suspicion:
 
     def __init__(self) -> None:
         self._looks_left: dict[str, int] = {}
+        self._last_lost: str | None = None
 
     def touches(self, batch: Batch) -> bool:
         """Say whether a file of the batch lies beneath a directory under suspicion."""
         return bool(self._looks_left) and _lies_beneath(batch, tuple(self._looks_left))
 
     def lost(self, directories: Iterable[str]) -> None:
-        """Take that files beneath these directories were lost or changed."""
+        """Take that files beneath these directories were lost or changed.
+
+        After losses in two directories one after the other, what lies between them is under suspicion too: a share that
+        fails keeps its directories.
+        """
         for directory in directories:
-            prefix = directory if directory.endswith("/") or not directory else f"{directory}/"
-            self._looks_left.pop(prefix, None)
-            self._looks_left[prefix] = CLEAN_LOOKS
+            self._suspect(directory)
+            if self._last_lost is not None:
+                self._suspect(_common_directory(directory, self._last_lost))
+            self._last_lost = directory
         for prefix in list(self._looks_left)[:-MOST_DIRECTORIES]:
             del self._looks_left[prefix]
 
@@ -43,6 +50,18 @@ class Suspicion:
             self._looks_left[prefix] -= 1
             if not self._looks_left[prefix]:
                 del self._looks_left[prefix]
+
+    def _suspect(self, directory: str) -> None:
+        prefix = directory if directory.endswith("/") or not directory else f"{directory}/"
+        self._looks_left.pop(prefix, None)
+        self._looks_left[prefix] = CLEAN_LOOKS
+
+
+def _common_directory(one: str, other: str) -> str:
+    try:
+        return posixpath.commonpath((one, other))
+    except ValueError:  # one is relative and the other is not
+        return ""
 
 
 def _lies_beneath(batch: Batch, prefixes: str | tuple[str, ...]) -> bool:

@@ -49,9 +49,33 @@ def test_suspicion_ends_when_a_tree_is_at_rest() -> None:
     assert not suspicion.touches(one)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "location", "expected"),
+    [
+        ("/a/s1", "/a/s2", "/a/s3/1", True),
+        ("/a/s1/x", "/a/s2/x", "/a/s3/x/1", True),
+        ("/a/s1", "/a/s2", "/b/1", False),
+        ("/a/s1", "a/s2", "/b/1", True),
+        ("/a/s1", "/a/s1", "/a/s3/1", False),
+    ],
+)
+def test_losses_in_two_directories_put_their_tree_under_suspicion(
+    first: str, second: str, location: str, expected: bool
+) -> None:
+    """A share that fails costs two requests, not one for each of its directories."""
+    suspicion = Suspicion()
+    suspicion.lost([first])
+    suspicion.lost([second])
+    assert suspicion.touches(batch(location)) is expected
+
+
 def test_suspicion_is_bounded() -> None:
     """Of too many directories the oldest are forgotten."""
     suspicion = Suspicion()
-    suspicion.lost(f"/{n}" for n in range(MOST_DIRECTORIES + 1))
-    assert not suspicion.touches(batch("/0/1"))
-    assert suspicion.touches(batch("/1/1"))
+    for number in range(MOST_DIRECTORIES + 1):
+        suspicion.lost([f"/{number}/x", f"/{number}/x"])
+        suspicion.lost([f"/{number}/x"])
+    for _ in range(CLEAN_LOOKS):
+        suspicion.unharmed(batch("/elsewhere/1"))
+    assert not suspicion.touches(batch("/0/x/1"))
+    assert suspicion.touches(batch(f"/{MOST_DIRECTORIES}/x/1"))
