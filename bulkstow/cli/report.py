@@ -8,11 +8,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Literal, TextIO
 
+from bulkstow.config import Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.ledger import Entry, read_entries
+from bulkstow.ledger import recover as read_damaged
 from bulkstow.model import Fate
 from bulkstow.progress.closing import shown
 
@@ -26,6 +29,7 @@ def report(
     *,
     format: Notation = "table",  # noqa: A002 - the flag's name
     outcome: str = "",
+    recover: Switch = False,
 ) -> int:
     """Say what became of every file.
 
@@ -37,18 +41,34 @@ def report(
         A table for people, CSV, or one JSON object a line.
     outcome
         Only these, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict, unreadable, skipped.
+    recover
+        Write what can be read of a damaged ledger to a new one beside it.
     """
-    _write(read_entries(ledger, _fates(outcome)), format, sys.stdout)
+    if recover:
+        return _recover(ledger)
+    with closing(read_entries(ledger, _fates(outcome))) as entries:
+        _write(entries, format, sys.stdout, outcome)
     return 0
 
 
-def _write(entries: Iterator[Entry], notation: Notation, out: TextIO) -> None:
+def _recover(ledger: Path) -> int:
+    recovered = read_damaged(ledger)
+    print(f"{recovered.files:,} files recovered to {shown(str(recovered.path))}")
+    if recovered.left_out:
+        print(f"{recovered.left_out:,} rows left out: they are not as they were written")
+    if not recovered.is_whole:
+        print("other rows may be missing: not every page could be read")
+    print("give it to the next upload with --ledger: what is missing is sent again")
+    return 0
+
+
+def _write(entries: Iterator[Entry], notation: Notation, out: TextIO, chosen: str) -> None:
     if isinstance(out, io.TextIOWrapper):
         # A name that is not UTF-8 goes out as the bytes it has on disk.
         out.reconfigure(errors="surrogateescape")
     match notation:
         case "table":
-            _write_table(entries, out)
+            _write_table(entries, out, chosen)
         case "csv":
             writer = csv.writer(out)
             writer.writerow((*COLUMNS, "destination"))
@@ -82,7 +102,7 @@ def _fields(entry: Entry) -> dict[str, object]:
     return {**dict(zip(COLUMNS, values, strict=True)), "destination": entry.destination}
 
 
-def _write_table(entries: Iterator[Entry], out: TextIO) -> None:
+def _write_table(entries: Iterator[Entry], out: TextIO, chosen: str) -> None:
     counts: Counter[Fate] = Counter()
     print(f"{'outcome':<12} {'attempts':>8}  path: reason", file=out)
     for entry in entries:
@@ -90,4 +110,9 @@ def _write_table(entries: Iterator[Entry], out: TextIO) -> None:
         counts[outcome.fate] += 1
         reason = f": {shown(outcome.reason)}" if outcome.reason else ""
         print(f"{outcome.fate:<12} {outcome.attempts:>8}  {shown(outcome.candidate.location)}{reason}", file=out)
-    print(", ".join(f"{count:,} {fate}" for fate, count in counts.items()) or "no such file in this ledger", file=out)
+    print(", ".join(f"{count:,} {fate}" for fate, count in counts.items()) or _nothing(chosen), file=out)
+
+
+def _nothing(chosen: str) -> str:
+    words = " or ".join(f'"{fate}"' for fate in _fates(chosen))
+    return f"no file with outcome {words}" if words else "no files"

@@ -119,9 +119,21 @@ def test_only_some_outcomes(capsys: pytest.CaptureFixture[str], chosen: str, exp
     assert [json.loads(line)["path"] for line in lines] == expected
 
 
-def test_nothing_to_show(capsys: pytest.CaptureFixture[str]) -> None:
-    """A table without a row says so."""
-    assert report(capsys, "--outcome", "warned").out.splitlines()[-1] == "no such file in this ledger"
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ("warned", 'no file with outcome "warned"'),
+        ("warned,conflict", 'no file with outcome "warned" or "conflict"'),
+        ("", "no files"),
+    ],
+    ids=["one", "two", "all"],
+)
+def test_nothing_to_show(capsys: pytest.CaptureFixture[str], tmp_path: Path, chosen: str, words: str) -> None:
+    """A table without a row says what was looked for."""
+    (tmp_path / "bulkstow.db").unlink()
+    with Ledger(tmp_path / "bulkstow.db", URL):
+        pass
+    assert report(capsys, "--outcome", chosen).out.splitlines()[-1] == words
 
 
 @pytest.mark.parametrize("notation", ["table", "csv", "jsonl"])

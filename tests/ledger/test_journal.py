@@ -342,14 +342,32 @@ def test_a_report_of_nothing_is_refused(path: Path, how: str) -> None:
     assert path.is_dir() == path.exists()
 
 
-@pytest.mark.parametrize(
-    ("parent", "why"), [("missing", "No such file or directory"), ("file", "Not a directory")], ids=["missing", "file"]
-)
-def test_a_place_that_cannot_hold_a_ledger_is_refused(tmp_path: Path, parent: str, why: str) -> None:
-    """The message names the file that could not be made, and why."""
-    (tmp_path / "file").touch()
-    with pytest.raises(LedgerError, match=rf"cannot write the ledger's lock .*run\.db{LOCK_SUFFIX}: {why}"):
-        Ledger(tmp_path / parent / "run.db", URL)
+@pytest.mark.parametrize("what", ["deleted", "replaced", "moved away", "without its WAL"])
+def test_a_ledger_that_is_gone_while_the_run_goes_on_stops_it(path: Path, what: str) -> None:
+    """Nothing more is recorded where nobody will find it, and the end of the run does not hide it."""
+    ledger = Ledger(path, URL)
+    ledger.record([outcome(1)])
+    match what:
+        case "deleted":
+            path.unlink()
+        case "moved away":
+            path.rename(path.with_name("away.db"))
+        case "without its WAL":
+            path.with_name("run.db-wal").unlink()
+        case _:
+            other = path.with_name("other.db")
+            with Ledger(other, URL):
+                pass
+            other.replace(path)
+    why = r"the ledger .*run\.db was deleted or replaced while the run went on, so nothing more can be recorded"
+    with pytest.raises(LedgerError, match=why):
+        ledger.record([outcome(2)])
+    with pytest.raises(LedgerError, match=why):
+        ledger.learn_ceiling(2**20)
+    with pytest.raises(LedgerError, match=why), ledger:
+        pass
+    with pytest.raises(RuntimeError), ledger:
+        raise RuntimeError
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -1,0 +1,167 @@
+"""A ledger as a database: its schema, how it is opened and checked, and what SQLite's errors mean for a person."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bulkstow.errors import LedgerError
+from bulkstow.ledger.rows import DamagedRow
+
+APPLICATION_ID = 0x53544F57
+"""`STOW`: how a ledger is told from any other SQLite file."""
+
+SCHEMA_VERSION = 1
+
+OWN_SUFFIXES = ("", "-wal", "-shm", "-journal")
+"""What SQLite adds to a database's name for the files beside it; the first is the database."""
+
+_SCHEMA = (
+    """CREATE TABLE destination (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE,
+    ceiling_bytes INTEGER             -- the largest body to send there, learned from a 413
+)""",
+    """CREATE TABLE run (
+    id INTEGER PRIMARY KEY,
+    destination INTEGER NOT NULL REFERENCES destination,
+    started_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+)""",
+    """CREATE TABLE file (
+    destination INTEGER NOT NULL REFERENCES destination,
+    path BLOB NOT NULL,               -- bytes as the file system has them: a name need not be UTF-8
+    size_bytes INTEGER NOT NULL,
+    modified_ns INTEGER NOT NULL,
+    study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    copy_of BLOB,                     -- path of the file that stands for the same SOP instance
+    run INTEGER NOT NULL REFERENCES run,  -- the run that found this out
+    PRIMARY KEY (destination, path)
+) WITHOUT ROWID""",
+    "CREATE INDEX file_by_instance ON file (destination, sop_instance_uid) WHERE sop_instance_uid IS NOT NULL",
+    "CREATE INDEX file_by_copy ON file (destination, run) WHERE copy_of IS NOT NULL",
+)
+
+_MAGIC = b"SQLite format 3\0"
+_HEAD_BYTES = 100
+"""Of a database's first page (SQLite's file format, §1.3): the user version is at 60, the application ID at 68."""
+
+_NO_LEDGER = "give another file with --ledger, or, if it was a ledger, recover it with `bulkstow report --recover`"
+
+_HINTS = {
+    sqlite3.SQLITE_FULL: "make room there and run again",
+    sqlite3.SQLITE_BUSY: "end what else has it open and run again",
+    sqlite3.SQLITE_LOCKED: "end what else has it open and run again",
+    sqlite3.SQLITE_READONLY: "it must be writable",
+    sqlite3.SQLITE_CANTOPEN: "is its directory there, and writable?",
+    sqlite3.SQLITE_PERM: "it must be readable and writable",
+    sqlite3.SQLITE_IOERR: "look at the disk and its file system",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory",
+    sqlite3.SQLITE_NOTADB: _NO_LEDGER,
+}
+"""What to do, by SQLite's primary result code; anything else is damage."""
+
+
+def wal_of(path: Path) -> Path:
+    """Return where the WAL of a database lies, which must not be named by a link."""
+    return path.with_name(path.name + "-wal")
+
+
+def create(path: Path) -> None:
+    """Make an empty file that only its owner can read, where there is none: SQLite's files beside it get its mode."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def check_head(path: Path) -> None:
+    """Raise LedgerError for a file that is no ledger, without opening it as a database, which would leave traces.
+
+    A ledger whose pages are still in its WAL is told by SQLite; so is one that is not there, or empty.
+    """
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} cannot be read: {error.strerror}") from error
+    if not head or wal_of(path.resolve()).exists():
+        return
+    if not head.startswith(_MAGIC) or len(head) < _HEAD_BYTES:
+        raise LedgerError(f"{path} cannot be used: file is not a database; {_NO_LEDGER}")
+    check_ids(path, int.from_bytes(head[68:72]), int.from_bytes(head[60:64]))
+
+
+def connect(path: Path, mode: str = "mode=rw") -> sqlite3.Connection:
+    """Open a database that is there, in autocommit mode, for use in any thread."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA busy_timeout = 5000")  # a report may hold a read lock for a moment
+    return connection
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make a new ledger, or check that this one is ours."""
+    tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables:
+        check(connection, path)
+    else:
+        # All in one step and in the file itself: a ledger whose run dies at once is told by its first bytes.
+        ids = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
+        connection.executescript(f"BEGIN; {ids}; {';'.join(_SCHEMA)}; COMMIT;")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise LedgerError unless this is a ledger of our schema."""
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    check_ids(path, application, version)
+    statements = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
+    if not statements.issuperset(_SCHEMA):
+        raise damaged(path, "its tables are not those of a ledger")
+
+
+def check_ids(path: Path, application: int, version: int) -> None:
+    """Raise LedgerError unless a database's application ID and user version are those of our ledgers."""
+    if application != APPLICATION_ID:
+        raise LedgerError(f"{path} is a database, but not bulkstow's ledger: give another file with --ledger")
+    if version != SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger {path} has schema {version}, this bulkstow reads schema {SCHEMA_VERSION}: "
+            "use the bulkstow that wrote it, or a new --ledger (what is stored is then sent again)"
+        )
+
+
+def damaged(path: Path, detail: str) -> LedgerError:
+    """Return what is raised for a ledger whose content cannot be."""
+    return LedgerError(
+        f"the ledger {path} is damaged ({detail}): recover what can be read with `bulkstow report --recover`, "
+        "or give a new --ledger (what is stored is then sent again)"
+    )
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into a line for a person."""
+    try:
+        yield
+    except DamagedRow as error:
+        raise damaged(path, str(error)) from error
+    except sqlite3.Error as error:
+        detail = re.sub(r"\s+", " ", str(error))
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        hint = _HINTS.get(code & 0xFF)
+        if hint is None and "full" in detail:  # as a trigger or a quota says it
+            hint = _HINTS[sqlite3.SQLITE_FULL]
+        if hint is None:
+            raise damaged(path, detail) from error
+        raise LedgerError(f"the ledger {path} cannot be used: {detail}; {hint}") from error

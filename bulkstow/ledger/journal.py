@@ -1,0 +1,238 @@
+"""The ledger of a run: what is looked up in it and what is written to it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bulkstow.errors import LedgerError
+from bulkstow.ledger.database import OWN_SUFFIXES, check_head, connect, create, damaged, explained, prepare, wal_of
+from bulkstow.ledger.lock import LOCK_SUFFIX, Lock
+from bulkstow.ledger.rows import (
+    COLUMN_COUNT,
+    COLUMNS,
+    FATES,
+    INSTANCE_COLUMNS,
+    SUCCESSES,
+    DamagedRow,
+    as_instance,
+    as_kept,
+    as_outcome,
+    as_row,
+)
+from bulkstow.model import Candidate, Fate, Instance, Outcome
+
+_FINAL = frozenset(fate for fate in Fate if fate.is_success or fate in (Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED))
+"""What the next run leaves alone; of a copy, or a file in conflict, only while the other file is on the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger holds of a file that has not changed since."""
+
+    fate: Fate
+    is_final: bool
+    """Nothing has to be done for it again, unless the user asks."""
+    reason: str = ""
+    is_of_this_run: bool = field(default=False, compare=False)
+    """This run has been there already: the file was named twice."""
+
+
+class Ledger(AbstractContextManager["Ledger"]):
+    """The journal of what was sent to one destination; open it for one run at a time.
+
+    Raises LedgerError when the file cannot be opened or written, belongs to a run that is going on, or was not
+    written by this version of bulkstow.
+    """
+
+    def __init__(self, path: Path, destination: str) -> None:
+        self.path = path
+        self._real_path = path.resolve()
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+        with ExitStack() as opened:
+            opened.callback(Lock(path).release)
+            check_head(path)
+            with explained(path):
+                create(path)
+                self._writer = opened.enter_context(closing(connect(path)))
+                prepare(self._writer, path)
+                self._reader = opened.enter_context(closing(connect(path)))
+                self._destination = self._destination_id(destination)
+                self._run = self._begin_run()
+            self._identities = self._identify()
+            self._opened = opened.pop_all()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the ledger and let the next run have it.
+
+        Raises LedgerError when the file that was written is no longer the one at its path, unless the run has failed.
+        """
+        with self._opened:
+            if exc is None:
+                self._check_in_place()
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Absolute paths of the ledger's own files, which are no part of an archive."""
+        spelled = os.path.abspath(self.path)  # noqa: PTH100 - as the walk spells paths: links not resolved
+        suffixes = (*OWN_SUFFIXES, LOCK_SUFFIX)
+        return frozenset(path + suffix for path in (spelled, str(self._real_path)) for suffix in suffixes)
+
+    def look_up(self, candidates: Sequence[Candidate], again: Collection[Fate] = ()) -> list[Known | None]:
+        """Return for each candidate what is known of it; None where it is new or has changed since.
+
+        Outcomes in `again` are not final, as the user asks for them once more. A copy, or a file in conflict, is final
+        only while the file that was sent in its place is on the server.
+        """
+        query = f"""
+            SELECT f.path, f.size_bytes, f.modified_ns, f.outcome, f.copy_of IS NULL OR o.outcome IN ({SUCCESSES}),
+                f.reason, f.run = ? AND f.copy_of IS NULL
+            FROM file AS f LEFT JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
+                AND o.sop_instance_uid = f.sop_instance_uid
+            WHERE f.destination = ? AND f.path IN ({_marks(len(candidates))})"""  # noqa: S608 - only ? and constants
+        final = _FINAL.difference(again)
+        keys = [os.fsencode(candidate.location) for candidate in candidates]
+        rows = {row[0]: row[1:] for row in self._read(query, (self._run, self._destination, *keys))}
+
+        def known(candidate: Candidate, key: bytes) -> Known | None:
+            row = rows.get(key)
+            if row is None or row[:2] != (candidate.size_bytes, as_kept(candidate.modified_ns)):
+                return None
+            fate, reason = FATES.get(row[2]), row[4]
+            if fate is None or type(reason) is not str:
+                raise DamagedRow(f"an outcome {row[2]!r}, or a reason of another type")
+            return Known(fate, fate in final and bool(row[3]), reason, bool(row[5]))
+
+        with explained(self.path):
+            return [known(candidate, key) for candidate, key in zip(candidates, keys, strict=True)]
+
+    def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
+        """Return, by SOP Instance UID, the files that were sent for it and are on the server, in the order of paths."""
+        if not sop_instance_uids:
+            return {}
+        # Without the hint SQLite takes the primary key, and reads the whole destination for every list of files.
+        query = f"""
+            SELECT {INSTANCE_COLUMNS} FROM file INDEXED BY file_by_instance
+            WHERE destination = ? AND sop_instance_uid IS NOT NULL
+            AND sop_instance_uid IN ({_marks(len(sop_instance_uids))})
+            AND outcome IN ({SUCCESSES})"""  # noqa: S608 - only ? and constants
+        rows = self._read(query, (self._destination, *sop_instance_uids))
+        with explained(self.path):
+            instances = [as_instance(row) for row in rows]
+        owners: dict[str, list[Instance]] = {}
+        for owner in sorted(instances, key=lambda instance: os.fsencode(instance.candidate.location)):
+            owners.setdefault(owner.header.sop_instance_uid, []).append(owner)
+        return owners
+
+    def orphaned_copies(self, limit: int) -> list[Outcome]:
+        """Return, in the order of paths, what this run passed over as copies of files that did not reach the server.
+
+        Copies that an earlier run left so are found by the scan, if they are among its sources.
+        """
+        columns = ", ".join(f"f.{column}" for column in COLUMNS.split(", "))
+        query = f"""
+            SELECT {columns}
+            FROM file AS f INDEXED BY file_by_copy
+            JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
+            WHERE f.destination = ? AND f.run = ? AND f.copy_of IS NOT NULL
+            AND (o.outcome NOT IN ({SUCCESSES}) OR o.sop_instance_uid IS NOT f.sop_instance_uid)
+            ORDER BY f.path LIMIT ?"""  # noqa: S608 - only constants
+        return self._outcomes(query, limit)
+
+    def conflicts(self, limit: int) -> list[Outcome]:
+        """Return, in the order of paths, this run's files in conflict: the first for each SOP Instance UID."""
+        query = f"""
+            SELECT {COLUMNS}, min(path) FROM file INDEXED BY file_by_copy
+            WHERE destination = ? AND run = ? AND copy_of IS NOT NULL AND outcome = '{Fate.CONFLICT}'
+            GROUP BY sop_instance_uid ORDER BY path LIMIT ?"""  # noqa: S608 - only constants
+        return self._outcomes(query, limit)
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Write outcomes in one transaction; when this returns they survive the process.
+
+        Raises LedgerError, before anything is written, when the file at the ledger's path is another one or none.
+        """
+        self._check_in_place()
+        rows = [(self._destination, self._run, *as_row(outcome)) for outcome in outcomes]
+        with self._writing, explained(self.path), self._writer:
+            self._writer.execute("BEGIN")
+            self._writer.executemany(
+                f"INSERT OR REPLACE INTO file (destination, run, {COLUMNS}) VALUES ({_marks(14)})",  # noqa: S608
+                rows,
+            )
+
+    def count_studies(self) -> int:
+        """Return of how many studies this run sent something: reads the whole destination, a second for a million."""
+        query = "SELECT count(DISTINCT study_uid) FROM file WHERE destination = ? AND run = ? AND attempts > 0"
+        rows = self._read(query, (self._destination, self._run))
+        studies: int = rows[0][0]
+        return studies
+
+    @property
+    def ceiling_bytes(self) -> int | None:
+        """The largest body to send to this destination, learned in this run or an earlier one."""
+        rows = self._read("SELECT ceiling_bytes FROM destination WHERE id = ?", (self._destination,))
+        ceiling_bytes = rows[0][0] if rows else "missing"
+        if ceiling_bytes is None or (type(ceiling_bytes) is int and ceiling_bytes > 0):
+            return ceiling_bytes
+        raise damaged(self.path, f"the largest body is {ceiling_bytes!r}")
+
+    def learn_ceiling(self, ceiling_bytes: int) -> None:
+        """Remember that larger bodies are refused there."""
+        self._check_in_place()
+        with self._writing, explained(self.path):
+            self._writer.execute(
+                "UPDATE destination SET ceiling_bytes = ? WHERE id = ?", (ceiling_bytes, self._destination)
+            )
+
+    def _destination_id(self, url: str) -> int:
+        self._writer.execute("INSERT OR IGNORE INTO destination (url) VALUES (?)", (url,))
+        row = self._writer.execute("SELECT id FROM destination WHERE url = ?", (url,)).fetchone()
+        if row is None:
+            raise damaged(self.path, "its table of destinations contradicts its index")
+        return int(row[0])
+
+    def _begin_run(self) -> int:
+        return self._writer.execute("INSERT INTO run (destination) VALUES (?)", (self._destination,)).lastrowid or 0
+
+    def _read(self, query: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        with self._reading, explained(self.path):
+            return self._reader.execute(query, parameters).fetchall()
+
+    def _outcomes(self, query: str, limit: int) -> list[Outcome]:
+        rows = self._read(query, (self._destination, self._run, limit))
+        with explained(self.path):
+            return [as_outcome(row[:COLUMN_COUNT]) for row in rows]
+
+    def _identify(self) -> list[os.stat_result | None]:
+        """Return what lies at the paths of the database and its WAL, which some file systems do without."""
+        return [_status(self.path), _status(wal_of(self._real_path))]
+
+    def _check_in_place(self) -> None:
+        """Raise LedgerError when the files that are open are no longer those at their paths."""
+        for before, now in zip(self._identities, self._identify(), strict=True):
+            if before is not None and (now is None or not os.path.samestat(before, now)):
+                raise LedgerError(
+                    f"the ledger {self.path} was deleted or replaced while the run went on, so nothing more can be "
+                    "recorded: put it back, or start anew (what is stored is then sent again)"
+                )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)

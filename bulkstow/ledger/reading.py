@@ -1,0 +1,99 @@
+"""A ledger as a report reads it: beside a run, in a directory that cannot be written, and damaged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from bulkstow.errors import LedgerError
+from bulkstow.ledger.database import check, check_head, connect, damaged, explained, wal_of
+from bulkstow.ledger.rows import COLUMNS, as_outcome
+from bulkstow.model import Fate, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the ledger, for reports."""
+
+    destination: str
+    outcome: Outcome
+
+
+def read_entries(path: Path, fates: Iterable[Fate] = ()) -> Generator[Entry]:
+    """Return what a ledger holds, in the order of paths, only of the given fates if there are any.
+
+    Writes nothing, and may be called beside a run. Raises LedgerError at once when the file is not there, is no ledger,
+    or is damaged in its structure; while it is read, when a row is damaged.
+    """
+    if not path.is_file():
+        raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
+    check_head(path)
+    with explained(path), ExitStack() as opened:
+        connection = _open(path, opened)
+        check(connection, path)
+        # A table may be damaged so that SQLite finds fewer rows and no error: a report would leave files out.
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != ("ok",):
+            raise damaged(path, " ".join(str(found and found[0]).split()))
+        closing_all = opened.pop_all()
+    return _entries(connection, path, tuple(fates), closing_all)
+
+
+def _open(path: Path, opened: ExitStack) -> sqlite3.Connection:
+    """Open a ledger for reading, in the way that leaves nothing behind.
+
+    A reader of a WAL database needs the files beside it. One that may write there makes them and removes them when it
+    closes; one that may not makes do without a WAL where there is none, and else reads a copy of the ledger.
+    """
+    real = path.resolve()
+    if all(os.access(place, os.W_OK) for place in (real, real.parent)):
+        connection = opened.enter_context(closing(connect(real)))
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+    if not wal_of(real).exists():
+        connection = opened.enter_context(closing(connect(real, "immutable=1")))
+        opened.callback(_check_unchanged, path)
+        return connection
+    try:
+        connection = connect(real, "mode=ro")
+        opened.callback(connection.close)
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        copy = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bulkstow-"))) / "ledger.db"
+        copy_ledger(real, copy)
+        connection = opened.enter_context(closing(connect(copy)))
+    return connection
+
+
+def copy_ledger(path: Path, copy: Path) -> None:
+    """Copy a ledger with its WAL, so that SQLite can bring them together; raise LedgerError when it cannot be read."""
+    try:
+        shutil.copyfile(path, copy)
+        if wal_of(path).exists():
+            shutil.copyfile(wal_of(path), wal_of(copy))
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} cannot be read: {error.strerror}") from error
+
+
+def _check_unchanged(path: Path) -> None:
+    if wal_of(path.resolve()).exists():
+        raise LedgerError(f"a run began while the ledger {path} was read: run the report again")
+
+
+def _entries(
+    connection: sqlite3.Connection, path: Path, fates: tuple[Fate, ...], opened: ExitStack
+) -> Generator[Entry]:
+    chosen = f"WHERE outcome IN ({', '.join('?' * len(fates))})" if fates else ""
+    # The outer join: a row whose destination is not there is an error, and not left out.
+    query = f"SELECT url, {COLUMNS} FROM file LEFT JOIN destination ON destination = id {chosen} ORDER BY id, path"  # noqa: S608
+    with opened, explained(path):
+        for url, *row in connection.execute(query, fates):
+            if type(url) is not str:
+                raise damaged(path, "a row without its destination")
+            yield Entry(url, as_outcome(row))

@@ -1,0 +1,178 @@
+"""What can still be read of a damaged ledger, written to a new one beside it.
+
+Rows are read from both ends of the table and by the keys in its index, so that a page that cannot be read costs its own
+rows. A row counts only if it was certainly written so: its values are of their types, and where it has UIDs the index
+has the same path and SOP Instance UID. What is left out is sent again by the next run.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bulkstow.errors import LedgerError
+from bulkstow.ledger.database import connect, create, explained, prepare, wal_of
+from bulkstow.ledger.reading import copy_ledger
+from bulkstow.ledger.rows import COLUMNS, DamagedRow, as_outcome, as_row
+from bulkstow.model import Outcome
+
+_ROWS = f"SELECT destination, {COLUMNS} FROM file NOT INDEXED"  # noqa: S608
+_SCANS = (f"{_ROWS} ORDER BY destination, path", f"{_ROWS} ORDER BY destination DESC, path DESC")
+_KEYS = (
+    "SELECT destination, path FROM file INDEXED BY file_by_instance WHERE destination = ? "
+    "AND sop_instance_uid IS NOT NULL"
+)
+_IN_INDEX = f"{_KEYS} AND sop_instance_uid = ? AND path = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of a damaged ledger's rows."""
+
+    path: Path
+    """The new ledger."""
+    files: int
+    """Rows in it."""
+    left_out: int
+    """Rows that could be read, and are not as they were written."""
+    is_whole: bool
+    """Every page could be read, so no other row is missing."""
+
+
+def recover(path: Path) -> Recovered:
+    """Write what can be read of a ledger to a new one beside it, and leave the old one as it is.
+
+    Raises LedgerError when the new ledger is there already or cannot be written, or when no row can be read.
+    """
+    if not path.is_file():
+        raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
+    new = path.with_name(f"{path.stem}-recovered{path.suffix}")
+    if new.exists():
+        raise LedgerError(f"{new} is there already: use it as the --ledger, or move it away")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".bulkstow-", dir=path.parent) as directory:
+            recovered = _recover(path, Path(directory), new)
+    except OSError as error:
+        raise LedgerError(f"{new} cannot be written: {error.strerror or error}") from error
+    return recovered
+
+
+def _recover(path: Path, directory: Path, new: Path) -> Recovered:
+    copy, built = directory / "damaged.db", directory / "new.db"
+    copy_ledger(path.resolve(), copy)
+    with explained(built):
+        create(built)
+        with closing(connect(built)) as target:
+            prepare(target, built)
+        is_whole = _mend(copy, built.read_bytes())
+        with closing(connect(copy)) as source, closing(connect(built)) as target:
+            source.text_factory = _text
+            rescue = _Rescue(source, target, is_whole=is_whole)
+            rescue.copy_destinations()
+            rescue.copy_files()
+    if not rescue.files:
+        raise LedgerError(f"nothing that was recorded can be read in {path}: give a new --ledger")
+    built.rename(new)
+    return Recovered(new, rescue.files, len(rescue.left_out), rescue.is_whole)
+
+
+def _mend(copy: Path, pristine: bytes) -> bool:
+    """Put the first page of a new ledger into the place of a copied one's, then bring the WAL into it.
+
+    The first page holds the schema, and the tables of every ledger of one schema begin on the same pages. Return
+    whether there was no WAL: what of it is damaged is left out without a word.
+    """
+    page = bytearray(pristine[: int.from_bytes(pristine[16:18], "big")])
+    # The size in pages, vouched for by two equal counters; no free pages (SQLite's file format, §1.3).
+    page[24:28] = page[92:96] = (1).to_bytes(4, "big")
+    page[28:32] = (copy.stat().st_size // len(page)).to_bytes(4, "big")
+    page[32:40] = bytes(8)
+    with copy.open("r+b") as file:
+        file.write(page)
+    if not wal_of(copy).exists():
+        return True
+    with suppress(sqlite3.Error), closing(connect(copy)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    wal_of(copy).unlink(missing_ok=True)
+    return False
+
+
+@dataclass(slots=True)
+class _Rescue:
+    """Copies rows from a damaged database to a new one."""
+
+    source: sqlite3.Connection
+    target: sqlite3.Connection
+    is_whole: bool
+    files: int = 0
+    left_out: set[tuple[object, object]] = field(default_factory=set)
+    destinations: dict[object, tuple[int, int]] = field(default_factory=dict)
+    """By their number in the source: the destination's and the run's in the target."""
+
+    def copy_destinations(self) -> None:
+        """Copy what files refer to."""
+        try:
+            for number, url, ceiling_bytes in self.source.execute("SELECT id, url, ceiling_bytes FROM destination"):
+                if type(url) is str and url.isprintable():
+                    ceiling = ceiling_bytes if type(ceiling_bytes) is int and ceiling_bytes > 0 else None
+                    values = (number, url, ceiling)
+                    self.target.execute("INSERT INTO destination (id, url, ceiling_bytes) VALUES (?, ?, ?)", values)
+                    run = self.target.execute("INSERT INTO run (destination) VALUES (?)", (number,)).lastrowid or 0
+                    self.destinations[number] = number, run
+        except sqlite3.Error:
+            self.is_whole = False
+
+    def copy_files(self) -> None:
+        """Copy the rows that check out, each once, and count them."""
+        self.target.execute("BEGIN")
+        insert = (
+            f"INSERT OR IGNORE INTO file (destination, run, {COLUMNS}) "  # noqa: S608 - only constants
+            f"VALUES ({', '.join('?' * 14)})"
+        )
+        for number, *row in self._rows():
+            try:
+                outcome = as_outcome(row)
+                self._check(number, outcome)
+            except (DamagedRow, sqlite3.Error):
+                self.left_out.add((number, row[0]))
+            else:
+                self.files += self.target.execute(insert, (*self.destinations[number], *as_row(outcome))).rowcount
+        self.target.execute("COMMIT")
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield rows, some of them twice: from the beginning, and where a page stops that, from the end and by keys."""
+        for scan in _SCANS:
+            try:
+                yield from self.source.execute(scan)
+            except sqlite3.Error:
+                self.is_whole = False
+            else:
+                return
+        for number in self.destinations:
+            with suppress(sqlite3.Error):
+                for key in self.source.execute(_KEYS, (number,)).fetchall():
+                    with suppress(sqlite3.Error):
+                        yield from self.source.execute(f"{_ROWS} WHERE destination = ? AND path = ?", key)
+
+    def _check(self, number: object, outcome: Outcome) -> None:
+        """Raise DamagedRow unless the row is as it was written, as far as that can be told."""
+        candidate, header = outcome.candidate, outcome.header
+        if number not in self.destinations or not candidate.location.startswith("/") or candidate.size_bytes < 0:
+            raise DamagedRow("no destination, path or size")
+        if header is not None:
+            key = (number, header.sop_instance_uid, as_row(outcome)[0])
+            if self.source.execute(_IN_INDEX, key).fetchone() is None:
+                raise DamagedRow("the index has another path or UID")
+
+
+def _text(raw: bytes) -> object:
+    """Return a text, or its bytes where it is none: then its row does not check out."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw

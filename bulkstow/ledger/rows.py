@@ -1,0 +1,97 @@
+"""A file's row in the ledger, as values: written from outcomes, and checked when it is read.
+
+A database file may be damaged in ways that SQLite does not notice: whatever a row holds that was never written so is an
+error, and never an outcome.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from bulkstow.model import Candidate, Fate, Header, Instance, Outcome
+
+COLUMNS = (
+    "path, size_bytes, modified_ns, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
+    "outcome, reason, attempts, copy_of"
+)
+
+COLUMN_COUNT = len(COLUMNS.split(", "))
+
+INSTANCE_COLUMNS = ", ".join(COLUMNS.split(", ")[:8])
+
+FATES: dict[object, Fate] = {fate.value: fate for fate in Fate}
+"""By the word in the ledger; a look-up costs a quarter of what `Fate(…)` does."""
+
+SUCCESSES = ", ".join(f"'{fate}'" for fate in Fate if fate.is_success)
+
+
+class DamagedRow(ValueError):
+    """A row holds what was never written so; the text says what."""
+
+
+def as_row(outcome: Outcome) -> tuple[object, ...]:
+    """Return the values of COLUMNS."""
+    candidate, header = outcome.candidate, outcome.header
+    uids: tuple[str | None, ...] = (None,) * 5
+    if header is not None:
+        uids = (
+            header.study_uid,
+            header.series_uid,
+            header.sop_instance_uid,
+            header.sop_class_uid,
+            header.transfer_syntax_uid,
+        )
+    return (
+        os.fsencode(candidate.location),
+        candidate.size_bytes,
+        as_kept(candidate.modified_ns),
+        *uids,
+        outcome.fate.value,
+        outcome.reason.encode(errors="backslashreplace").decode(),  # it may hold a path
+        outcome.attempts,
+        os.fsencode(outcome.copy_of) if outcome.copy_of else None,
+    )
+
+
+def as_kept(modified_ns: int) -> int:
+    """Return a time within SQLite's 64 bits: a damaged file system dates files after 2262 too."""
+    return max(-(2**63), min(modified_ns, 2**63 - 1))
+
+
+def as_outcome(row: Sequence[Any]) -> Outcome:
+    """Return the outcome that COLUMNS hold. Raises DamagedRow."""
+    *_, fate, reason, attempts, copy_of = row
+    if fate not in FATES:
+        raise DamagedRow(f"an outcome {fate!r}")
+    if type(reason) is not str or type(attempts) is not int or type(copy_of) not in (bytes, type(None)):
+        raise DamagedRow("a reason, a count or a path of another type")
+    candidate, header = _candidate(row), _header(row)
+    if header is None and FATES[fate].is_success:
+        raise DamagedRow(f"{fate} without UIDs")
+    return Outcome(candidate, header, FATES[fate], reason, attempts, "" if copy_of is None else os.fsdecode(copy_of))
+
+
+def as_instance(row: Sequence[Any]) -> Instance:
+    """Return the instance that INSTANCE_COLUMNS hold. Raises DamagedRow."""
+    header = _header(row)
+    if header is None:
+        raise DamagedRow("no UIDs")
+    return Instance(_candidate(row), header)
+
+
+def _candidate(row: Sequence[Any]) -> Candidate:
+    path, size_bytes, modified_ns = row[:3]
+    if type(path) is not bytes or type(size_bytes) is not int or type(modified_ns) is not int:
+        raise DamagedRow("a path, a size or a time of another type")
+    return Candidate(os.fsdecode(path), size_bytes, modified_ns)
+
+
+def _header(row: Sequence[Any]) -> Header | None:
+    uids = row[3:8]
+    if all(uid is None for uid in uids):
+        return None
+    if not all(type(uid) is str for uid in uids):
+        raise DamagedRow("a UID of another type")
+    return Header(*uids)

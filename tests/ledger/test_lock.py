@@ -1,0 +1,71 @@
+"""The lock of a ledger: one holder, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bulkstow.errors import LedgerError
+from bulkstow.ledger.lock import LOCK_SUFFIX, Lock
+
+
+def test_it_is_removed_when_it_is_released(tmp_path: Path) -> None:
+    """Only its owner may read it, and nothing of it stays."""
+    lock = Lock(tmp_path / "run.db")
+    (made,) = tmp_path.iterdir()
+    assert (made.name, made.stat().st_mode & 0o777) == ("run.db" + LOCK_SUFFIX, 0o600)
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_left_by_a_killed_run_is_taken_over(tmp_path: Path) -> None:
+    """A file that nobody has locked is no lock."""
+    (tmp_path / ("run.db" + LOCK_SUFFIX)).touch()
+    Lock(tmp_path / "run.db").release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_opened_a_lock_that_was_removed_does_not_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking the holder may remove the file: then the lock is taken anew, and keeps others out."""
+    first = Lock(tmp_path / "run.db")
+    real_open, opened = os.open, []
+
+    def open_and_lose(path: str, flags: int, mode: int = 0o777) -> int:
+        descriptor = real_open(path, flags, mode)
+        opened.append(descriptor)
+        if len(opened) == 1:
+            first.release()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    second = Lock(tmp_path / "run.db")
+    assert len(opened) == 2
+    with pytest.raises(LedgerError, match="in use by another run"):
+        Lock(tmp_path / "run.db")
+    second.release()
+
+
+def test_a_lock_of_another_is_not_removed(tmp_path: Path) -> None:
+    """A file that has come into the place of ours belongs to somebody else."""
+    lock = Lock(tmp_path / "run.db")
+    path = tmp_path / ("run.db" + LOCK_SUFFIX)
+    path.unlink()
+    path.write_text("another's")
+    lock.release()
+    assert path.read_text() == "another's"
+
+
+@pytest.mark.parametrize(
+    ("parent", "why"),
+    [
+        ("missing", "the ledger's directory .*/missing does not exist: make it, or give another --ledger"),
+        ("file", "the ledger's directory .*/file is not a directory: give another --ledger"),
+    ],
+)
+def test_a_place_that_cannot_hold_it(tmp_path: Path, parent: str, why: str) -> None:
+    """The message names the directory and says what is wrong with it."""
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerError, match=why):
+        Lock(tmp_path / parent / "run.db")
