@@ -1,4 +1,4 @@
-"""The plots that compare points: a heat map of goodput, goodput and p99 against load, the knee in each.
+"""The plots that compare points: a heat map of goodput, goodput and latency against load, the knee in each.
 
 A sweep may vary connections, the rate, or both in turn: each has plots of its own.
 """
@@ -76,7 +76,7 @@ def plots(points: Sequence[Point], knee: Knee | None, batch_instances: int) -> I
         if here:
             yield _heat_map(axis, here, knee)
             yield _against_load(axis, here, knee, batch_instances, GOODPUT)
-            yield _against_load(axis, here, knee, batch_instances, P99)
+            yield _against_load(axis, here, knee, batch_instances, _latency(here))
 
 
 def _cell(axis: Axis, load: Load) -> _Cell:
@@ -167,7 +167,21 @@ class Measure:
 
 
 GOODPUT = Measure("goodput", "Goodput against load", "instances/s", lambda point: point.instances_per_s, is_time=False)
-P99 = Measure("p99", "Latency against load", "p99", lambda point: point.latency.p99_s, is_time=True)
+LATENCIES = tuple(
+    Measure("latency", "Latency against load", name, value, is_time=True)
+    for name, value in (
+        ("p99", lambda point: point.latency.p99_s),
+        ("p90", lambda point: point.latency.p90_s),
+        ("p50", lambda point: point.latency.p50_s),
+    )
+)
+
+
+def _latency(points: Sequence[Point]) -> Measure:
+    """Return the highest percentile that all loads have: of another a curve would lack its slow end."""
+    measured = [point for point in points if point.latency.count]
+    whole = (measure for measure in LATENCIES if all(measure.value(point) is not None for point in measured))
+    return next(whole, LATENCIES[-1])
 
 
 def _against_load(
@@ -221,8 +235,9 @@ class _Curves:
         curves = [self._curve(batch, scale, value_scale) for batch in self.batches]
         parts += [markup for markup, _ in curves]
         if len(curves) > 1:
-            ends_px = apart([end_px for _, end_px in curves], 14, 44, BASE_PX - 6)
-            for batch, end_px in zip(self.batches, ends_px, strict=True):
+            ends = [(batch, y) for batch, (_, y) in zip(self.batches, curves, strict=True) if y is not None]
+            ends_px = apart([y for _, y in ends], 14, 44, BASE_PX - 6)
+            for (batch, _), end_px in zip(ends, ends_px, strict=True):
                 parts.append(label(right_px + 8, end_px + 4, _end(batch), f"end {self._class(batch)}"))
         parts.append(x_axis(scale, [(load, rate(load)) for load in loads], BASE_PX, width_px))
         parts.append(label((scale.start_px + right_px) / 2, BASE_PX + 36, self.axis.title, "axis-title", "middle"))
@@ -234,8 +249,9 @@ class _Curves:
     def _class(self, batch: int) -> str:
         return "front" if batch == self.front else "back"
 
-    def _curve(self, batch: int, scale: Scale, value_scale: Scale) -> tuple[str, float]:
-        """Return the curve of a batch size through the means of each load, a mark a point, and the height of its end.
+    def _curve(self, batch: int, scale: Scale, value_scale: Scale) -> tuple[str, float | None]:
+        """Return the curve of a batch size through the means of each load, a mark a point, and the height of its end,
+        None where it has no point.
 
         A load that was measured up the sweep and down again has two marks.
         """
@@ -252,7 +268,7 @@ class _Curves:
                 marks.append(_star((x, y)))
         means = [(x, statistics.mean(places_of[x])) for x in sorted(places_of)]
         path = tag("path", d=line([means]), class_=f"line {self._class(batch)}")
-        return path + "".join(marks), means[-1][1] if means else BASE_PX
+        return path + "".join(marks), means[-1][1] if means else None
 
     def _knee_lines(self, scale: Scale, value_scale: Scale, width_px: float) -> str:
         """Return a line up from the knee's load, and one at what a load has to reach to be the knee."""

@@ -75,7 +75,7 @@ def test_closed_and_open_loads_have_plots_of_their_own() -> None:
     """Connections and rates are not drawn on one axis."""
     mixed = results.result("sweep", *results.sweep().points, *results.rate_sweep().points)
     assert list(drawn(mixed)) == [
-        f"{name}-{axis}" for axis in ("connections", "rate") for name in ("map", "goodput", "p99")
+        f"{name}-{axis}" for axis in ("connections", "rate") for name in ("map", "goodput", "latency")
     ]
 
 
@@ -85,7 +85,21 @@ def test_a_load_without_answers_has_no_latency() -> None:
     result = results.result("sweep", point(Load(1, connections=2), 100.0), silent)
     plot_of = drawn(result)
     assert plot_of["goodput-connections"].draw(820).markup.count("<circle") == 2
-    assert plot_of["p99-connections"].draw(820).markup.count("<circle") == 1
+    assert plot_of["latency-connections"].draw(820).markup.count("<circle") == 1
+
+
+def test_the_latency_that_is_drawn_is_one_that_all_loads_have() -> None:
+    """A p99 that the large requests are too few for would be a curve without its slow end."""
+    small, large = point(Load(1, connections=1), 200.0), point(Load(10, connections=1), 200.0)
+    for points, percentile, marks in (
+        ([small], "p99", 1),
+        ([small, large, point(Load(10, connections=2), 300.0)], "p90", 3),
+        ([small, point(Load(100, connections=1), 100.0)], "p50", 1),
+    ):
+        plot = drawn(results.result("sweep", *points))["latency-connections"]
+        assert plot.description.startswith(f"{percentile} by connections")
+        assert plot.draw(820).markup.count("<circle") == marks
+        assert "100/request" not in plot.draw(820).markup
 
 
 def point(load: Load, instances_per_s: float) -> Point:

@@ -60,7 +60,7 @@ OF_REQUESTS = {"percentiles", "split"}
 
 def of_loads(axis: str) -> set[str]:
     """Return the plots that compare loads."""
-    return {f"map-{axis}", f"goodput-{axis}", f"p99-{axis}"}
+    return {f"map-{axis}", f"goodput-{axis}", f"latency-{axis}"}
 
 
 @pytest.mark.parametrize(
