@@ -34,8 +34,8 @@ from bulkstow.wire.part10 import (
     has_magic,
     read_head,
 )
-from bulkstow.wire.pixel_data import missing_pixel_data
-from bulkstow.wire.steps import CUT_OFF
+from bulkstow.wire.pixel_data import PixelData, missing_pixel_data
+from bulkstow.wire.steps import CUT_OFF, CutOff
 from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
 
 EMPTY = "empty"
@@ -49,7 +49,8 @@ _NOT_LOOKED_INTO = "which was not looked into: unpack it and send what is inside
 _REACHES_BYTES = (4 * 1024, 64 * 1024)
 """How far to read before the next look. 4 KiB, a page, holds the head of 185 of those 188 files of pydicom and
 pydicom-data that the quick reader takes; 64 KiB suffices for private groups in front of group 0020. What lies further
-on is cheaper for the tolerant reader, which seeks from element to element."""
+on is cheaper for the tolerant reader, which seeks from element to element. Pixel data begin in the first 4 KiB of 128
+of 143 of these files, in the first 64 KiB of 142; the second read, where it is needed, costs 10 µs."""
 
 _FIRST_GROUPS = (b"\x02\0", b"\x08\0", b"\0\x08")
 """How a file without preamble begins: with group 0002, or with a data set's 0008 in either byte order."""
@@ -136,8 +137,7 @@ def _read(descriptor: int, candidate: Candidate, *, accept_missing_preamble: boo
             return Instance(candidate, bare)
         outcome = read_head(data, whole=whole)
         if isinstance(outcome, Header):
-            cut_off = missing_pixel_data(data, size_bytes, outcome.transfer_syntax_uid)
-            return Instance(candidate, outcome) if cut_off is None else Instance(candidate, outcome, str(cut_off))
+            return Instance(candidate, outcome, _pixel_data_cut_off(descriptor, data, size_bytes, outcome))
         if not isinstance(outcome, Incomplete):
             break
         if whole:
@@ -145,6 +145,16 @@ def _read(descriptor: int, candidate: Candidate, *, accept_missing_preamble: boo
         if outcome.needed_bytes > _REACHES_BYTES[-1]:
             break
     return Instance(candidate, _read_tolerantly(descriptor))
+
+
+def _pixel_data_cut_off(descriptor: int, data: bytes, size_bytes: int, header: Header) -> str:
+    """Return what is missing of pixel data that begin near the head, from the file's first bytes or a second read."""
+    told = missing_pixel_data(data, size_bytes, header.transfer_syntax_uid)
+    reach_bytes = min(_REACHES_BYTES[-1], size_bytes)
+    if told is PixelData.OPEN and len(data) < reach_bytes:
+        data += read_up_to(descriptor, reach_bytes - len(data), len(data))
+        told = missing_pixel_data(data, size_bytes, header.transfer_syntax_uid)
+    return str(told) if isinstance(told, CutOff) else ""
 
 
 def _read_tolerantly(descriptor: int) -> Header:

@@ -378,7 +378,7 @@ def cut_off_instance(directory: Path, in_front_bytes: int) -> None:
 
 @pytest.mark.parametrize("is_taken", [True, False])
 @pytest.mark.parametrize("conflicts", ["report", "newest"])
-@pytest.mark.parametrize("in_front_bytes", [0, 10_000], ids=["in the head", "behind it"])
+@pytest.mark.parametrize("in_front_bytes", [0, 100_000], ids=["in the head", "behind it"])
 async def test_a_file_that_is_cut_off_says_so(
     tmp_path: Path, is_taken: bool, conflicts: str, in_front_bytes: int
 ) -> None:

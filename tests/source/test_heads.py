@@ -101,7 +101,8 @@ def test_a_conforming_file_costs_one_read(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "pread", counted)
     monkeypatch.setattr(heads, "_read_tolerantly", None)
-    assert read(tmp_path, meta(EXPLICIT_LITTLE) + data_set() + bytes(100_000)) == header()
+    pixel_data = element(PIXEL_DATA, "OW", bytes(100_000))
+    assert read(tmp_path, meta(EXPLICIT_LITTLE) + data_set() + pixel_data) == header()
     assert reads == [4_096]
 
 
@@ -417,9 +418,11 @@ def test_a_file_that_is_cut_off_is_found_out(tmp_path: Path, syntax: str, body: 
             assert read_instance(candidate, skip_truncated=True).header == header(syntax)
 
 
-def test_the_head_alone_tells_of_pixel_data_in_reach(tmp_path: Path) -> None:
-    """What is missing is known after the one read of the head."""
-    data = (meta(EXPLICIT_LITTLE) + data_set() + element(PIXEL_DATA, "OW", bytes(9_000)))[:-7]
+@pytest.mark.parametrize("private_bytes", [0, 5_000, 60_000])
+def test_the_beginning_tells_of_pixel_data_in_reach(tmp_path: Path, private_bytes: int) -> None:
+    """Without seeking from element to element, it is known what is missing of pixel data in the first 64 KiB."""
+    private = element(0x00291010, "OB", bytes(private_bytes))
+    data = (meta(EXPLICIT_LITTLE) + data_set() + private + element(PIXEL_DATA, "OW", bytes(9_000)))[:-7]
     instance = read_instance(Candidate(written(tmp_path, data), len(data), 0))
     assert instance.cut_off == "pixel data cut off: 7 of 9000 bytes missing"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.wire.pixel_data import missing_pixel_data
+from bulkstow.wire.pixel_data import PixelData, missing_pixel_data
 from bulkstow.wire.steps import CutOff
 from tests.wire.test_part10 import (
     EXPLICIT_LITTLE,
@@ -33,7 +33,8 @@ def image(pixel_data: bytes, *, syntax: str = EXPLICIT_LITTLE, before: bytes = b
 def told(data: bytes, *, missing_bytes: int = 0, syntax: str = EXPLICIT_LITTLE, reach_bytes: int = 4096) -> str:
     """Return what the first bytes tell of a file that lacks so many at its end."""
     size_bytes = len(data) - missing_bytes
-    return str(missing_pixel_data(data[: min(size_bytes, reach_bytes)], size_bytes, syntax) or "")
+    found = missing_pixel_data(data[: min(size_bytes, reach_bytes)], size_bytes, syntax)
+    return str(found) if isinstance(found, CutOff) else ""
 
 
 @pytest.mark.parametrize("missing_bytes", [1, 512, 524_288])
@@ -83,4 +84,4 @@ def test_what_is_not_in_the_bytes_is_open() -> None:
 def test_any_bytes_have_an_answer(tail: bytes, size_bytes: int, syntax: str) -> None:
     """Whatever follows the head, nothing is raised."""
     data = image(tail, syntax=syntax)
-    assert isinstance(missing_pixel_data(data, max(size_bytes, len(data)), syntax), CutOff | None)
+    assert isinstance(missing_pixel_data(data, max(size_bytes, len(data)), syntax), CutOff | PixelData)
