@@ -98,7 +98,12 @@ WARNING_REASONS = {
 }
 
 
-_EXISTS = r"(?:\binstance(?: UID)?(?: [0-9.]+)?(?: has)? already (?:exists|stored|been stored)|^already[ _]exists)"
+_EXISTS = (
+    r"(?:(?<!study[ _])(?<!series[ _])\b(?:SOP[ _]?)?instance(?:[ _]?UID)?[ =:'\"]*[0-9.]*['\"]?(?: has)? already (?:exists|stored|been stored)"
+    r"|^already[ _]exists)"
+)
+_PLACE = r"(?: in (?:this |the )?(?:DICOM )?(?:data ?)?(?:store|server|archive|database|system|PACS)(?: [\w./:-]+)?)?"
+_NAME = r"(?:[:,]? (?:with the same [\w/ ]{1,40} UIDs?|(?:SOP ?Instance ?UID[ =:]*)?[0-9.]+))?"
 
 FAILURE_WORDS = (
     # Google, FailureDetail beside 0110: "An instance already exists in this DICOM Store with the same
@@ -109,11 +114,7 @@ FAILURE_WORDS = (
     ),
     # Google, and error.status of its APIs: ALREADY_EXISTS.
     FailureWords(
-        re.compile(
-            rf"{_EXISTS}(?: in (?:this|the) (?:DICOM )?(?:store|server|archive|database|system))?"
-            r"(?: with the same [\w/ ]{1,40} UIDs?)?\W*$",
-            re.IGNORECASE,
-        ),
+        re.compile(rf"{_EXISTS}{_PLACE}{_NAME}\W*$", re.IGNORECASE),
         FailureClass.DUPLICATE,
     ),
 )
