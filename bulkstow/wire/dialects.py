@@ -99,8 +99,8 @@ WARNING_REASONS = {
 
 
 _EXISTS = (
-    r"(?:(?<!study[ _])(?<!series[ _])\b(?:SOP[ _]?)?instance(?:[ _]?UID)?[ =:'\"]*[0-9.]*['\"]?(?: has)? already (?:exists|stored|been stored)"
-    r"|^already[ _]exists)"
+    r"(?:(?<!study[ _])(?<!series[ _])\b(?:SOP[ _]?)?instance(?:[ _]?UID)?[ =:'\"]*[0-9.]*['\"]?(?: has)?"
+    r" already (?:exists|stored|been stored)|^already[ _]exists)"
 )
 _PLACE = r"(?: in (?:this |the )?(?:DICOM )?(?:data ?)?(?:store|server|archive|database|system|PACS)(?: [\w./:-]+)?)?"
 _NAME = r"(?:[:,]? (?:with the same [\w/ ]{1,40} UIDs?|(?:SOP ?Instance ?UID[ =:]*)?[0-9.]+))?"
