@@ -178,6 +178,8 @@ class DestinationSettings:
     """Time in which the server must take some bytes; slow is fine, nothing is not."""
     thinking_timeout_s: Annotated[Duration, Parameter(name="--thinking-timeout", group=LOGIN)] = 120.0
     """Time for the answer once the body is sent; a second is added for each MiB and each ten instances of the batch."""
+    no_preflight: Switch = False
+    """Do not ask whether this is a DICOMweb service that lets us in before the first file leaves; only connect."""
     trust_status: Switch = False
     """Take a 2xx that lists nothing as stored, for servers that answer with an empty body."""
 

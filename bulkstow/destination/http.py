@@ -8,6 +8,7 @@ answer goes once more on a new one, as servers close idle connections without a 
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -23,11 +24,12 @@ from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from bulkstow.config import DestinationSettings
+from bulkstow.destination.connection import speaks_tls, try_connection
 from bulkstow.destination.given_headers import read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
 from bulkstow.destination.outlet import Outlet
 from bulkstow.destination.proxy import proxy_for
-from bulkstow.destination.reasons import certificate_reason, is_without_tls, reason
+from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
 from bulkstow.destination.tls import ssl_context
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, Interruption, Reply
@@ -64,6 +66,24 @@ class Upload(Protocol):
 
     async def write(self, outlet: Outlet) -> None:
         """Send it; raises OSError, or whatever else ends the request."""
+
+
+class Octets:
+    """A short body, held whole."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self.is_started = False
+        self.is_taken = False
+
+    def __len__(self) -> int:
+        return len(self._octets)
+
+    async def write(self, outlet: Outlet) -> None:
+        """Send it."""
+        self.is_started = True
+        await outlet.write(memoryview(self._octets))
+        self.is_taken = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +141,16 @@ class HttpClient:
             return _masked(await self._exchange_or_replay(request), mask)
         except RunStopped as stop:
             raise type(stop)(mask.text(str(stop))) from None  # the cause would show what was masked
+
+    async def try_connection(self) -> str:
+        """Open a connection, to the proxy where there is one, and close it; return why none stands, or ""."""
+        url = URL(self.proxy.url if self.proxy else self._root)
+        context = self._ssl if isinstance(self._ssl, ssl.SSLContext) and url.scheme == "https" else None
+        return await try_connection(url, context, self._settings.connect_timeout_s)
+
+    async def speaks_tls(self) -> bool:
+        """Return whether the server's port speaks TLS."""
+        return await speaks_tls(URL(self._root), self._settings.connect_timeout_s)
 
     async def _exchange_or_replay(self, request: Request) -> Reply | Interruption:
         trail = _Trail()
@@ -206,7 +236,7 @@ class HttpClient:
             case aiohttp.ClientHttpProxyError(status=status):
                 return self._unreachable(f"answers HTTP {status} to CONNECT")
             case aiohttp.ClientConnectorSSLError() if is_without_tls(error):
-                raise DestinationRefused(f"{self._settings.root}: {_NO_TLS}") from None
+                raise DestinationRefused(f"{self._settings.root}: {NO_TLS}") from None
             case aiohttp.ClientError() | OSError() if not trail.is_connected:
                 return self._unreachable(reason(error))
             case _Overlong():
@@ -225,9 +255,6 @@ class HttpClient:
     def _proxy_login_refused(self) -> LoginRefused:
         where = f"{self.proxy.name} ({self.proxy.variable})" if self.proxy else ""
         return LoginRefused(f"the proxy {where} refuses our login (407): check the user and password in its URL")
-
-
-_NO_TLS = "the server does not speak TLS on this port; try http://"
 
 
 class _Payload(aiohttp.Payload):

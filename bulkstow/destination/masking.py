@@ -60,6 +60,11 @@ class Mask:
         return body
 
 
+def is_telling(name: str) -> bool:
+    """Return whether a header of this name holds a login or a key."""
+    return _TELLING.search(name) is not None
+
+
 def secrets_of_headers(headers: Mapping[str, str], *, all_values: bool = False) -> set[str]:
     """Return the secrets in request headers that log in: their values, and the words and parameters in these.
 
@@ -67,7 +72,7 @@ def secrets_of_headers(headers: Mapping[str, str], *, all_values: bool = False) 
     """
     secrets: set[str] = set()
     for name, value in headers.items():
-        if not (all_values or _TELLING.search(name)):
+        if not (all_values or is_telling(name)):
             continue
         scheme, _, rest = value.partition(" ")
         words = _SEPARATORS.split(value if "=" in scheme else rest or value)

@@ -18,6 +18,8 @@ _QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"})
 """OpenSSL's reasons where the first octets from a server are no TLS record."""
 
+NO_TLS = "the server does not speak TLS on this port; try http://"
+
 _TLS = {
     "CERTIFICATE_REQUIRED": "the server requires a client certificate: --client-cert",
     "HANDSHAKE_FAILURE": "the server agrees to no kind of TLS, or requires a client certificate: --client-cert",
@@ -55,11 +57,11 @@ def reason(error: BaseException) -> str:
             return _QUOTED_OCTETS.split(error.message, maxsplit=1)[0]
         case aiohttp.ClientPayloadError(__cause__=HttpProcessingError(message=message)):
             return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
-        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
-            # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
-            return os.strerror(number)
         case aiohttp.ClientConnectorError():
             return reason(error.os_error)
+        case OSError(errno=int(number)) if number > 0:
+            # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
+            return os.strerror(number)
         case OSError() if error.strerror:
             return error.strerror
         case ConnectionResetError():

@@ -1,12 +1,8 @@
-"""TLS: what is trusted, and who we are; and whether a port speaks TLS at all."""
+"""TLS: what is trusted, and who we are."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from contextlib import suppress
-
-import anyio
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.reasons import reason
@@ -32,15 +28,3 @@ def ssl_context(settings: DestinationSettings) -> ssl.SSLContext | bool:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-async def speaks_tls(host: str, port: int, patience_s: float) -> bool:
-    """Return whether a handshake succeeds at a port; nothing is verified, and nothing sent beyond the handshake."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with suppress(OSError), anyio.move_on_after(patience_s):
-        _, writer = await asyncio.open_connection(host, port, ssl=context)
-        writer.transport.abort()
-        return True
-    return False

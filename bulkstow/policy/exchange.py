@@ -15,7 +15,7 @@ def is_absence(result: Reply | Interruption) -> bool:
     """Say whether an exchange shows that the destination is gone: nobody answers, or a proxy answers in its stead."""
     match result:
         case Interruption(cause=cause):
-            return cause is not Cause.OVERLONG
+            return cause not in (Cause.OVERLONG, Cause.MALFORMED)
         case Reply(status=status):
             return status in _OUT_OF_SERVICE
 

@@ -132,7 +132,7 @@ def test_errors_are_counted_and_end_nothing(capsys: pytest.CaptureFixture[str]) 
     assert set(best.errors) == {"HTTP 503"}
 
 
-@pytest.mark.parametrize(("status", "says"), [(401, "refuses our login"), (404, "no STOW-RS service at this URL")])
+@pytest.mark.parametrize(("status", "says"), [(401, "requires a login"), (404, "no STOW-RS service at this URL")])
 def test_what_no_retry_mends_stops_it(capsys: pytest.CaptureFixture[str], status: int, says: str) -> None:
     """Status 3, and no table of zeros."""
     with served(fault=Says(status)) as url:

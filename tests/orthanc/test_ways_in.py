@@ -110,3 +110,16 @@ async def test_from_python_without_the_header(tenant: Orthanc, archive: Path, fi
     """What no retry mends is an exception from Python too."""
     with pytest.raises(library.LoginRefused, match="403"):
         await library.upload([archive], url=tenant.url, ledger=archive.parent / "ledger.db")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("root", ["", "/dicomweb", "/dicom-web/studies/1.2.3"])
+async def test_a_wrong_root_is_found_out_before_a_file_leaves(
+    orthanc: Orthanc, archive: Path, files: dict[str, Path], tmp_path: Path, root: str
+) -> None:
+    """What lies beside the DICOMweb root is no DICOMweb service."""
+    url = f"http://127.0.0.1:{orthanc.port}{root}"
+    with pytest.raises(library.DestinationRefused, match=f"no DICOMweb service at {url}"):
+        await library.upload([archive], url=url, ledger=tmp_path / "other.db")
+    assert orthanc.count() == 0
+    assert files

@@ -1,0 +1,42 @@
+"""Connections without a request, to find out what a port is."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+
+import anyio
+from yarl import URL
+
+from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
+
+
+async def try_connection(url: URL, context: ssl.SSLContext | None, patience_s: float) -> str:
+    """Open a connection to a URL's host, with TLS where there is a context, and close it.
+
+    Return why none stands, or "".
+    """
+    try:
+        with anyio.fail_after(patience_s):
+            _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
+    except TimeoutError:
+        return "no connection in time"
+    except ssl.SSLCertVerificationError as error:
+        return f"the server's certificate {certificate_reason(error)}"
+    except OSError as error:
+        return NO_TLS if is_without_tls(error) else reason(error)
+    writer.transport.abort()
+    return ""
+
+
+async def speaks_tls(url: URL, patience_s: float) -> bool:
+    """Return whether a handshake succeeds at a URL's port; nothing is verified, and nothing sent beyond it."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with suppress(OSError), anyio.move_on_after(patience_s):
+        _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
+        writer.transport.abort()
+        return True
+    return False

@@ -1,0 +1,163 @@
+"""Whether a DICOMweb service is there, by its answers to two questions that carry no patient's data.
+
+The first question is a search for one study (PS3.18 §10.6). Where its answer shows no QIDO-RS, the second is a store
+request without instances (§10.5), to tell a server that only stores from a URL that is wrong. Pure: `destination` asks.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+
+from bulkstow.errors import DestinationRefused, LoginRefused
+from bulkstow.model import Cause, Interruption, Reply
+from bulkstow.policy.exchange import said_by
+from bulkstow.wire.server_text import is_html, printable, text_of
+
+
+class Step(Enum):
+    """What to do after an answer that does not stop the run."""
+
+    BEGIN = "begin"
+    ASK_BY_STORING = "ask by storing"
+    ASK_AGAIN = "ask again"
+    """The connection ended without an answer: by chance, or because the port serves something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Where the questions go, for messages."""
+
+    root: str
+    has_login: bool
+    proxy: str = ""
+    """The proxy's name; empty where there is none."""
+
+
+def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
+    """Return what the answer to the search means.
+
+    Raises DestinationRefused (no connection, a redirect, a proxy that does not reach the server) and LoginRefused.
+    """
+    match answer:
+        case Interruption(cause=Cause.UNREACHABLE, detail=why):
+            raise unreachable(why, asked)
+        case Interruption(cause=Cause.DISCONNECTED | Cause.MALFORMED):
+            return Step.ASK_AGAIN
+        case Interruption():
+            return Step.BEGIN  # it is there, and slow
+        case Reply(status=502 | 503 | 504 as status) if asked.proxy:
+            raise unreachable(f"the proxy {asked.proxy} answers HTTP {status}", asked)
+        case Reply(status=403):
+            raise _forbidden(answer, asked, ", or --no-preflight where only searching is forbidden")
+        case Reply():
+            _check_reply(answer, asked)
+    if 200 <= answer.status < 300:
+        return Step.BEGIN if _is_search_result(answer) else Step.ASK_BY_STORING
+    if answer.status in _BUSY or (answer.status >= 500 and answer.status != 501):
+        return Step.BEGIN
+    return Step.ASK_BY_STORING
+
+
+def judge_store(answer: Reply | Interruption, asked: Asked) -> None:
+    """Take the answer to a store request without instances.
+
+    Raises DestinationRefused where it shows no STOW-RS, and LoginRefused.
+    """
+    if isinstance(answer, Interruption):
+        return  # whether the server is well is found out while it is used
+    if answer.status == 403:
+        raise _forbidden(answer, asked)
+    _check_reply(answer, asked)
+    is_page = is_html(text_of(answer.body[:2000]))
+    if answer.status in _NO_SERVICE or (answer.status < 300 and is_page):
+        page = ", a web page" if is_page else ""
+        raise DestinationRefused(
+            f"no DICOMweb service at {asked.root} (HTTP {answer.status}{page}): --url is the DICOMweb root, "
+            f"to which /studies is added, such as http://HOST:8042/dicom-web for Orthanc{said_by(answer)}"
+        )
+
+
+def unreachable(why: str, asked: Asked) -> DestinationRefused:
+    """Return what to raise where no connection stands."""
+    if asked.proxy:
+        advice = "check the proxy, or put the server's host into no_proxy to go around it"
+    else:
+        advice = "is the server running, is the URL right?"
+    return DestinationRefused(f"cannot connect to {asked.root}: {why}; {advice}")
+
+
+def expects_tls(asked: Asked) -> DestinationRefused:
+    """Return what to raise where a port speaks TLS and was asked in plain HTTP."""
+    return DestinationRefused(f"{asked.root}: the server expects TLS on this port; try https://")
+
+
+def no_answer(answer: Reply | Interruption, asked: Asked) -> DestinationRefused:
+    """Return what to raise where a port gave no HTTP answer, again and again."""
+    told = f" ({', '.join(filter(None, (answer.cause, answer.detail)))})" if isinstance(answer, Interruption) else ""
+    if asked.proxy:
+        return DestinationRefused(
+            f"no HTTP answer from the proxy {asked.proxy} for {asked.root}{told}: check the proxy"
+        )
+    certificate = ", or does it ask for a client certificate (--client-cert)" if asked.root.startswith("https") else ""
+    return DestinationRefused(
+        f"no HTTP answer from {asked.root}{told}: is it the port of DICOMweb, not of DICOM (DIMSE){certificate}?"
+    )
+
+
+def login_refused(reply: Reply, asked: Asked) -> LoginRefused:
+    """Return what to raise for a 401, after a fresh token where there is one."""
+    if asked.has_login:
+        text = f"{asked.root} refuses our login (401): check --user, --header or the bearer token"
+    else:
+        text = f"{asked.root} requires a login (401), and none was given: "
+        text += "--user, --bearer-file, --bearer-command or BULKSTOW_BEARER"
+    return LoginRefused(f"{text}{said_by(reply)}")
+
+
+_BUSY = (408, 425, 429)
+_NO_SERVICE = (404, 405, 406, 410, 501)
+
+
+def may_expect_tls(answer: Reply | Interruption, asked: Asked) -> bool:
+    """Return whether an answer to plain HTTP may come from a port for TLS.
+
+    nginx, Apache and Go answer 400 with a text that names HTTPS, SSL or TLS; others close, or send a TLS alert.
+    """
+    if asked.proxy or not asked.root.startswith("http://"):
+        return False
+    match answer:
+        case Reply(status=400, body=body):
+            text = text_of(body[:2000]).upper()
+            return any(word in text for word in ("HTTPS", "SSL", "TLS"))
+        case Interruption(cause=cause):
+            return cause in (Cause.DISCONNECTED, Cause.MALFORMED)
+        case _:
+            return False
+
+
+def _check_reply(reply: Reply, asked: Asked) -> None:
+    if reply.status == 401:
+        raise login_refused(reply, asked)
+    if 300 <= reply.status < 400:
+        where = f" to {printable(reply.location)}" if reply.location else ""
+        raise DestinationRefused(
+            f"{asked.root} redirects{where} (HTTP {reply.status}): give the root of that URL as --url"
+        )
+
+
+def _forbidden(reply: Reply, asked: Asked, way_out: str = "") -> LoginRefused:
+    whom = "this user" if asked.has_login else "access without a login"
+    text = f"{asked.root} forbids {whom} (403): ask for the right to use DICOMweb there{way_out}"
+    return LoginRefused(f"{text}{said_by(reply)}")
+
+
+def _is_search_result(reply: Reply) -> bool:
+    """Return whether a 2xx is QIDO-RS's: nothing, a JSON list, or by its media type (PS3.18 §10.6.3)."""
+    if not reply.body.strip() or "dicom" in reply.content_type.lower():
+        return True
+    try:
+        return isinstance(json.loads(reply.body), list)
+    except (ValueError, RecursionError):
+        return False
