@@ -180,7 +180,7 @@ class StowDestination:
             case Step.ASK_AGAIN:
                 raise preflight.no_answer(answer, asked)
             case Step.ASK_BY_STORING:
-                preflight.judge_store(await self._logged_in(self._store_nothing), asked)
+                preflight.judge_store(answer, await self._logged_in(self._store_nothing), asked)
 
     async def _ask_again(self) -> Reply | Interruption:
         """Search for a study; again while connections end without an answer."""

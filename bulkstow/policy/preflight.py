@@ -60,8 +60,8 @@ def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
     return Step.ASK_BY_STORING
 
 
-def judge_store(answer: Reply | Interruption, asked: Asked) -> None:
-    """Take the answer to a store request without instances.
+def judge_store(searched: Reply | Interruption, answer: Reply | Interruption, asked: Asked) -> None:
+    """Take the answer to a store request without instances; `searched` is that to the search before it.
 
     Raises DestinationRefused where it shows no STOW-RS, and LoginRefused.
     """
@@ -73,8 +73,12 @@ def judge_store(answer: Reply | Interruption, asked: Asked) -> None:
     is_page = is_html(text_of(answer.body[:2000]))
     if answer.status in _NO_SERVICE or (answer.status < 300 and is_page):
         page = ", a web page" if is_page else ""
+        before = (
+            f"{searched.status} to GET, " if isinstance(searched, Reply) and searched.status != answer.status else ""
+        )
+        statuses = f"{before}{answer.status}{' to POST' if before else ''}"
         raise DestinationRefused(
-            f"no DICOMweb service at {asked.root} (HTTP {answer.status}{page}): --url is the DICOMweb root, "
+            f"no DICOMweb service at {asked.root} (HTTP {statuses}{page}): --url is the DICOMweb root, "
             f"to which /studies is added, such as http://HOST:8042/dicom-web for Orthanc{said_by(answer)}"
         )
 

@@ -79,7 +79,7 @@ async def test_a_server_that_only_stores_is_reached() -> None:
     ("search", "store", "told"),
     [
         ("200 OK", "200 OK", r"\(HTTP 200, a web page\)"),
-        ("200 OK", "405 Method Not Allowed", r"\(HTTP 405, a web page\)"),
+        ("200 OK", "405 Method Not Allowed", r"\(HTTP 200 to GET, 405 to POST, a web page\)"),
         ("404 Not Found", "404 Not Found", r"\(HTTP 404, a web page\)"),
     ],
     ids=["fallback to a page", "static files", "another service"],

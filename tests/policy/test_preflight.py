@@ -125,7 +125,7 @@ def test_search_that_stops(answer: Reply | Interruption, asked: Asked, error: ty
 )
 def test_store_that_shows_a_service(answer: Reply | Interruption) -> None:
     """Who objects to a body without instances stores others; who is busy is found out later."""
-    judge_store(answer, ASKED)
+    judge_store(Reply(404, b""), answer, ASKED)
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,15 @@ def test_store_that_shows_a_service(answer: Reply | Interruption) -> None:
         (
             Reply(405, b"none"),
             DestinationRefused,
-            f"{ROOT} (HTTP 405): --url is the DICOMweb root, to which /studies is",
+            f"{ROOT} (HTTP 404 to GET, 405 to POST): --url is the DICOMweb root",
         ),
         (Reply(404, PAGE), DestinationRefused, f"no DICOMweb service at {ROOT} (HTTP 404, a web page): --url"),
-        (Reply(200, PAGE), DestinationRefused, f"no DICOMweb service at {ROOT} (HTTP 200, a web page): --url"),
-        (Reply(501, b""), DestinationRefused, f"no DICOMweb service at {ROOT} (HTTP 501): --url"),
+        (
+            Reply(200, PAGE),
+            DestinationRefused,
+            f"no DICOMweb service at {ROOT} (HTTP 404 to GET, 200 to POST, a web page): --url",
+        ),
+        (Reply(501, b""), DestinationRefused, f"no DICOMweb service at {ROOT} (HTTP 404 to GET, 501 to POST): --url"),
         (Reply(307, b""), DestinationRefused, f"{ROOT} redirects (HTTP 307): give the root of that URL as --url"),
         (Reply(401, b""), LoginRefused, f"{ROOT} refuses our login (401)"),
         (Reply(403, b""), LoginRefused, f"{ROOT} forbids this user (403): ask for the right to use DICOMweb there"),
@@ -148,7 +152,7 @@ def test_store_that_shows_a_service(answer: Reply | Interruption) -> None:
 def test_store_that_shows_none(answer: Reply, error: type[RunStopped], message: str) -> None:
     """Who knows no such resource, or answers with a page, is no STOW-RS service."""
     with pytest.raises(error) as caught:
-        judge_store(answer, ASKED)
+        judge_store(Reply(404, b""), answer, ASKED)
     assert message in str(caught.value)
 
 
