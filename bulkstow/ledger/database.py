@@ -52,6 +52,9 @@ _MAGIC = b"SQLite format 3\0"
 _HEAD_BYTES = 100
 """Of a database's first page (SQLite's file format, §1.3): the user version is at 60, the application ID at 68."""
 
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What `sqlite3` raises: the second where damage has come into the words of an error."""
+
 _NO_LEDGER = "give another file with --ledger, or, if it was a ledger, recover it with `bulkstow report --recover`"
 
 _HINTS = {
@@ -156,7 +159,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except DamagedRow as error:
         raise damaged(path, str(error)) from error
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         detail = re.sub(r"\s+", " ", str(error))
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
         hint = _HINTS.get(code & 0xFF)

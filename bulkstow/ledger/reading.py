@@ -37,8 +37,8 @@ def read_entries(path: Path, fates: Iterable[Fate] = ()) -> Generator[Entry]:
     with explained(path), ExitStack() as opened:
         connection = _open(path, opened)
         check(connection, path)
-        # A table may be damaged so that SQLite finds fewer rows and no error: a report would leave files out.
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()
+        # Where damage makes SQLite find fewer rows, or other paths, without an error, the index still tells.
+        found = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if found != ("ok",):
             raise damaged(path, " ".join(str(found and found[0]).split()))
         closing_all = opened.pop_all()

@@ -1,8 +1,11 @@
 """What can still be read of a damaged ledger, written to a new one beside it.
 
 Rows are read from both ends of the table and by the keys in its index, so that a page that cannot be read costs its own
-rows. A row counts only if it was certainly written so: its values are of their types, and where it has UIDs the index
-has the same path and SOP Instance UID. What is left out is sent again by the next run.
+rows. Only the page at which the table begins cannot be done without: looking for rows in all pages would bring back old
+ones, which may claim what is no longer true.
+
+A row counts only if it was certainly written so: its values are of their types, and where it has UIDs the index has the
+same path and SOP Instance UID. What is left out is sent again by the next run.
 """
 
 from __future__ import annotations
@@ -16,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.database import connect, create, explained, prepare, wal_of
+from bulkstow.ledger.database import DATABASE_ERRORS, connect, create, explained, prepare, wal_of
 from bulkstow.ledger.reading import copy_ledger
 from bulkstow.ledger.rows import COLUMNS, DamagedRow, as_outcome, as_row
 from bulkstow.model import Outcome
 
+_DESTINATIONS = (
+    "SELECT id, url, ceiling_bytes FROM destination NOT INDEXED",
+    "SELECT id, url, NULL FROM destination INDEXED BY sqlite_autoindex_destination_1 ORDER BY url",
+)
 _ROWS = f"SELECT destination, {COLUMNS} FROM file NOT INDEXED"  # noqa: S608
 _SCANS = (f"{_ROWS} ORDER BY destination, path", f"{_ROWS} ORDER BY destination DESC, path DESC")
 _KEYS = (
@@ -96,7 +103,7 @@ def _mend(copy: Path, pristine: bytes) -> bool:
         file.write(page)
     if not wal_of(copy).exists():
         return True
-    with suppress(sqlite3.Error), closing(connect(copy)) as connection:
+    with suppress(*DATABASE_ERRORS), closing(connect(copy)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     wal_of(copy).unlink(missing_ok=True)
     return False
@@ -115,17 +122,23 @@ class _Rescue:
     """By their number in the source: the destination's and the run's in the target."""
 
     def copy_destinations(self) -> None:
-        """Copy what files refer to."""
-        try:
-            for number, url, ceiling_bytes in self.source.execute("SELECT id, url, ceiling_bytes FROM destination"):
-                if type(url) is str and url.isprintable():
-                    ceiling = ceiling_bytes if type(ceiling_bytes) is int and ceiling_bytes > 0 else None
-                    values = (number, url, ceiling)
-                    self.target.execute("INSERT INTO destination (id, url, ceiling_bytes) VALUES (?, ?, ?)", values)
-                    run = self.target.execute("INSERT INTO run (destination) VALUES (?)", (number,)).lastrowid or 0
-                    self.destinations[number] = number, run
-        except sqlite3.Error:
-            self.is_whole = False
+        """Copy what files refer to; where the table cannot be read, its index has the URLs, too."""
+        for query in _DESTINATIONS:
+            try:
+                for number, url, ceiling_bytes in self.source.execute(query):
+                    if type(url) is str and url.isprintable() and number not in self.destinations:
+                        self.destinations[number] = number, self._insert(number, url, ceiling_bytes)
+            except DATABASE_ERRORS:
+                self.is_whole = False
+            else:
+                return
+
+    def _insert(self, destination: int, url: str, ceiling_bytes: object) -> int:
+        """Write a destination, and the run to which its rows will belong; return the run's number."""
+        ceiling = ceiling_bytes if type(ceiling_bytes) is int and ceiling_bytes > 0 else None
+        values = (destination, url, ceiling)
+        self.target.execute("INSERT INTO destination (id, url, ceiling_bytes) VALUES (?, ?, ?)", values)
+        return self.target.execute("INSERT INTO run (destination) VALUES (?)", (destination,)).lastrowid or 0
 
     def copy_files(self) -> None:
         """Copy the rows that check out, each once, and count them."""
@@ -138,7 +151,7 @@ class _Rescue:
             try:
                 outcome = as_outcome(row)
                 self._check(number, outcome)
-            except (DamagedRow, sqlite3.Error):
+            except (DamagedRow, *DATABASE_ERRORS):
                 self.left_out.add((number, row[0]))
             else:
                 self.files += self.target.execute(insert, (*self.destinations[number], *as_row(outcome))).rowcount
@@ -149,14 +162,14 @@ class _Rescue:
         for scan in _SCANS:
             try:
                 yield from self.source.execute(scan)
-            except sqlite3.Error:
+            except DATABASE_ERRORS:
                 self.is_whole = False
             else:
                 return
         for number in self.destinations:
-            with suppress(sqlite3.Error):
+            with suppress(*DATABASE_ERRORS):
                 for key in self.source.execute(_KEYS, (number,)).fetchall():
-                    with suppress(sqlite3.Error):
+                    with suppress(*DATABASE_ERRORS):
                         yield from self.source.execute(f"{_ROWS} WHERE destination = ? AND path = ?", key)
 
     def _check(self, number: object, outcome: Outcome) -> None:

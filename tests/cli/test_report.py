@@ -161,3 +161,21 @@ def test_it_changes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     before = (tmp_path / "bulkstow.db").read_bytes()
     report(capsys)
     assert (tmp_path / "bulkstow.db").read_bytes() == before
+
+
+def test_a_damaged_ledger_is_recovered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """--recover says what it wrote where, and what to do with it; the new ledger is one to report."""
+    content = bytearray((tmp_path / "bulkstow.db").read_bytes())
+    content[:100] = bytes(100)
+    (tmp_path / "bulkstow.db").write_bytes(content)
+    refused = call(capsys, "report", "bulkstow.db")
+    assert refused.status == 3
+    (line,) = refused.err.splitlines()
+    assert line.startswith("bulkstow: bulkstow.db cannot be used: file is not a database; give another file")
+    assert "`bulkstow report --recover`" in line
+    assert report(capsys, "--recover").out.splitlines() == [
+        "4 files recovered to bulkstow-recovered.db",
+        "give it to the next upload with --ledger: what is missing is sent again",
+    ]
+    ended = call(capsys, "report", "bulkstow-recovered.db", "--format", "jsonl")
+    assert len(ended.out.splitlines()) == len(OUTCOMES)
