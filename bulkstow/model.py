@@ -251,6 +251,8 @@ class Summary:
     """What a request might hold in the end; None is unlimited, 0 where it did not come so far."""
     outage_s: float = 0.0
     """How long the server was gone or full: time without server."""
+    server_requests_per_s: float | None = None
+    """Requests a second that the server accepts; None where it rejected none for their rate."""
     bottleneck: str = "unknown"
     """What the run waited for most."""
     spent_s: Mapping[str, float] = field(default_factory=dict)

@@ -35,6 +35,7 @@ def summary_of(
         batch_bytes=tally.batch_limits.size_bytes,
         batch_instances=tally.batch_limits.instances,
         outage_s=tally.outage_s,
+        server_requests_per_s=tally.server_requests_per_s,
         bottleneck=bottleneck(tally.usage),
         spent_s=tally.usage.by_name_s,
         empty_sources=tally.empty_sources,

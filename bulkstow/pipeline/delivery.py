@@ -29,6 +29,7 @@ from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Ask, Errand, Later, Pressure, Rules, Send, Settlement
+from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.suspicion import Suspicion
@@ -62,6 +63,7 @@ class Delivery:
     ledger: Ledger
     reporter: Reporter
     concurrency: Concurrency
+    request_rate: RequestRate
     suspicion: Suspicion = field(default_factory=Suspicion)
     admitted: bool = False
     """The destination has stored something for us."""
@@ -104,7 +106,7 @@ class Delivery:
                 if (spoiled := await self._look_again(batch)) is not None:
                     return settle(Attempt(batch, spoiled), self.rules)
                 self.reporter.tell(Started(batch))
-                result = await self._send(batch)
+                result = await self._send(batch, watch)
                 if isinstance(result, Spoiled):
                     self.suspicion.lost(result.beneath)
                 outage = watch.excuses(errand)
@@ -115,21 +117,24 @@ class Delivery:
                 answer = await self.destination.find(batch.instances)
                 return settle_asked(errand, answer, self.rules, outage=watch.excuses(errand))
 
-    async def _send(self, batch: Batch) -> Result:
-        started_s = anyio.current_time()
+    async def _send(self, batch: Batch, watch: Watch) -> Result:
+        started_s, at_once = anyio.current_time(), self.outbox.in_flight
         result: Result | None = None
         try:
             result = await self.destination.send(batch)
         finally:
             elapsed_s = anyio.current_time() - started_s
             self.reporter.tell(Ended(batch, result, elapsed_s))
-        self._measure(batch, result, elapsed_s)
+        self._size(batch, result, elapsed_s)
+        if not watch.breaker.is_open:
+            self._count(batch, result, started_s, at_once)
         self.tell_limits()
         return result
 
     def tell_limits(self) -> None:
         """Tell of the controllers' limits, if they have changed."""
-        tuned = Tuned(self.concurrency.limit, self.concurrency.settled, self.batch_size.limits)
+        at_once, settled = self.concurrency.limit, self.concurrency.settled
+        tuned = Tuned(at_once, settled, self.batch_size.limits, self.request_rate.limit_per_s)
         if tuned != self._told:
             self._told = tuned
             self.reporter.tell(tuned)
@@ -145,19 +150,28 @@ class Delivery:
             self.suspicion.lost(spoiled.beneath)
         return spoiled
 
-    def _measure(self, batch: Batch, result: Result, elapsed_s: float) -> None:
-        """Tell the controllers how a request ended; one that we broke off ourselves says nothing."""
-        self._size(batch, result, elapsed_s)
+    def _count(self, batch: Batch, result: Result, started_s: float, at_once: int) -> None:
+        """Let how a request ended bound the number and the rate of the next ones.
+
+        A request that we broke off ourselves says nothing. `at_once` were under way when this one started.
+        """
+        now_s, is_rejected = anyio.current_time(), True
         match result:
             case Spoiled() | Interruption(cause=Cause.UNREACHABLE | Cause.DISCONNECTED | Cause.MALFORMED):
                 return
-            case Reply(status=status):
-                is_rejected = status in (429, 503)
+            case Reply(status=429 | 503):
+                can_lower = self.concurrency.limit > self.concurrency.lowest
+                if not (can_lower and self.request_rate.is_of_concurrency(at_once)):
+                    self.request_rate.rejected(started_s, now_s)
+                    return
+            case Reply():
+                self.request_rate.accepted(now_s, at_once)
+                is_rejected = False
             case Interruption():
-                is_rejected = True
+                pass
         self.concurrency.ended(
             concurrency.Sample(
-                anyio.current_time(),
+                now_s,
                 batch.size_bytes,
                 len(batch.instances),
                 is_rejected=is_rejected,

@@ -25,6 +25,7 @@ from bulkstow.policy.errands import Ask, Errand, Send
 from bulkstow.policy.health import Breaker
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.pacing import Pacer
+from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import RetryBudget
 
 WINDOW_PER_SENDER = 4
@@ -50,6 +51,7 @@ class Outbox:
         breaker: Breaker,
         budget: RetryBudget,
         pacer: Pacer | None = None,
+        request_rate: RequestRate | None = None,
         on_wait: Callable[[Wait, float], None] = lambda _wait, _duration_s: None,
     ) -> None:
         self._concurrency = concurrency
@@ -57,6 +59,7 @@ class Outbox:
         self._breaker = breaker
         self._budget = budget
         self._pacer = pacer
+        self._request_rate = request_rate or RequestRate()
         self._on_wait = on_wait
         self._fresh: deque[Errand] = deque()
         self._due: deque[Errand] = deque()
@@ -78,7 +81,14 @@ class Outbox:
     @property
     def is_wanting(self) -> bool:
         """Something waits that could be under way, if more were allowed at once."""
+        if self._early_s(anyio.current_time()) > 0:
+            return False
         return any(self._lanes.allow(errand.batch) for waiting in (self._due, self._fresh) for errand in waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Errands that are under way."""
+        return self._in_flight
 
     @property
     def is_plentiful(self) -> bool:
@@ -147,6 +157,8 @@ class Outbox:
             return None
         if self._pacer is not None and self._pacer.wait_s(now_s) > 0:
             return Wait.PACE
+        if self._request_rate.wait_s(now_s) > 0 and (self._fresh or self._due):
+            return Wait.SERVER_RATE
         if self._fresh or self._due:
             return Wait.STUDY
         return None if self._ended else Wait.NOTHING
@@ -176,7 +188,8 @@ class Outbox:
         waiting, place = found
         errand = waiting[place]
         del waiting[place]
-        if self._pacer is not None and isinstance(errand, Ask) and len(errand.batch.instances) > 1:
+        is_paced = self._pacer is not None or self._request_rate.rate_per_s is not None
+        if is_paced and isinstance(errand, Ask) and len(errand.batch.instances) > 1:
             errand, others = _one_question(errand)
             waiting.insert(place, others)
         return errand
@@ -224,10 +237,12 @@ class Outbox:
         return min(waits_s, default=None)
 
     def _early_s(self, now_s: float) -> float:
-        """Return how long no request may begin, by the rate that the user allows."""
-        return 0.0 if self._pacer is None else self._pacer.wait_s(now_s)
+        """Return how long no request may begin, by the rates that the user and the server allow."""
+        allowed_s = 0.0 if self._pacer is None else self._pacer.wait_s(now_s)
+        return max(allowed_s, self._request_rate.wait_s(now_s))
 
     def _count_request(self, now_s: float) -> None:
+        self._request_rate.take(now_s)
         if self._pacer is not None:
             self._pacer.take(now_s, 1)
 

@@ -29,6 +29,7 @@ from bulkstow.policy.errands import Rules
 from bulkstow.policy.health import Breaker
 from bulkstow.policy.lanes import Lanes
 from bulkstow.policy.pacing import Pacer
+from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.events import Reopened, Reporter, Waited
 from bulkstow.source.walk import Walk
@@ -72,6 +73,7 @@ class Run:
         self.batch_size = BatchSize(settings.batch_bytes, settings.batch_instances)
         if (ceiling_bytes := ledger.ceiling_bytes) is not None:
             self.batch_size.learn_ceiling(ceiling_bytes)
+        self._request_rate = RequestRate()
         self._pacer = None if settings.requests_per_s is None else Pacer(settings.requests_per_s)
         self._outbox: Outbox | None = None
         self.is_draining = False
@@ -152,6 +154,7 @@ class Run:
             breaker=self._breaker,
             budget=self._budget,
             pacer=self._pacer,
+            request_rate=self._request_rate,
             on_wait=lambda wait, duration_s: reporter.tell(Waited(wait, duration_s)),
         )
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
@@ -168,6 +171,7 @@ class Run:
             self._ledger,
             reporter,
             self.concurrency,
+            self._request_rate,
         )
         delivery.tell_limits()
         if self.is_draining:

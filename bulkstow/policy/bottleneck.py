@@ -29,6 +29,7 @@ class Wait(Enum):
     NOTHING = "nothing was there to send"
     STUDY = "what was there had to wait for others of its study"
     PACE = "the user's limit of requests"
+    SERVER_RATE = "the server's limit of requests"
 
 
 class Bottleneck(StrEnum):
@@ -40,6 +41,7 @@ class Bottleneck(StrEnum):
     CLIENT = "client CPU"
     STUDIES = "more studies"
     LIMIT = "your limit"
+    SERVER_RATE = "server's limit of requests"
     OUTAGE = "server back"
     UNKNOWN = "unknown"
 
@@ -56,6 +58,7 @@ _MEANINGS = {
     Bottleneck.CLIENT: "this computer's processor",
     Bottleneck.STUDIES: "few studies at a time; --per-study allows each more requests at once",
     Bottleneck.LIMIT: "the limit that you set",
+    Bottleneck.SERVER_RATE: "the server's limit of requests; larger requests may help (--batch-instances)",
     Bottleneck.OUTAGE: "the server: it was gone or full for most of the time",
     Bottleneck.UNKNOWN: "too little was sent to tell",
 }
@@ -74,6 +77,8 @@ class Usage:
     """A request could have begun, and what was there had to wait for others of its study."""
     paced_s: float = 0.0
     """A request could have begun, and the user's limit of requests did not let it."""
+    limited_s: float = 0.0
+    """A request could have begun, and the server would have rejected it, as it limits their rate."""
     outage_s: float = 0.0
     """The server was gone or full."""
     requests_s: float = 0.0
@@ -98,6 +103,7 @@ class Usage:
             "nothing to send": self.starved_s,
             "study busy": self.queued_s,
             "pace": self.paced_s,
+            "server's rate": self.limited_s,
             "outage": self.outage_s,
             "cpu": self.cpu_s,
         }
@@ -128,6 +134,8 @@ class Usage:
                 return replace(self, queued_s=self.queued_s + duration_s)
             case Wait.PACE:
                 return replace(self, paced_s=self.paced_s + duration_s)
+            case Wait.SERVER_RATE:
+                return replace(self, limited_s=self.limited_s + duration_s)
 
 
 def bottleneck(usage: Usage) -> Bottleneck:
@@ -140,6 +148,8 @@ def bottleneck(usage: Usage) -> Bottleneck:
     share = 1 / with_server_s
     if max(usage.paced_s * share, usage.held_s / usage.requests_s) >= MUCH:
         return Bottleneck.LIMIT
+    if usage.limited_s * share >= MUCH:
+        return Bottleneck.SERVER_RATE
     if usage.cpu_s * share >= BUSY:
         return Bottleneck.CLIENT
     if usage.starved_s * share >= MUCH:

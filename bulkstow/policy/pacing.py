@@ -22,23 +22,28 @@ would cost more than to send it. It is a tenth of the burst, so nothing is lost.
 
 
 class Pacer:
-    """Keeps what is taken to `rate_per_s`, with bursts of at most BURST_S of it and the last amount taken."""
+    """Keeps what is taken to `rate_per_s`, with bursts of at most `burst_s` of it and the last amount taken."""
 
-    def __init__(self, rate_per_s: float) -> None:
+    def __init__(self, rate_per_s: float, *, burst_s: float = BURST_S) -> None:
         self.rate_per_s = rate_per_s
+        self._burst_s = burst_s
         self._paid_s: float | None = None
         """When what was taken is paid for."""
 
     def wait_s(self, now_s: float) -> float:
         """Return seconds until something may be taken: 0 if it may be now."""
-        if self._paid_s is None or (early_s := self._paid_s - now_s - BURST_S) <= 0:
+        if self._paid_s is None or (early_s := self._paid_s - now_s - self._burst_s) <= 0:
             return 0.0
-        return max(early_s, LEAST_WAIT_S)
+        return max(early_s, min(LEAST_WAIT_S, self._burst_s))
 
     def take(self, now_s: float, amount: float) -> None:
         """Count an amount as taken, whether it was time for it or not."""
         from_s = now_s if self._paid_s is None else max(self._paid_s, now_s)
         self._paid_s = from_s + amount / self.rate_per_s
+
+    def change(self, rate_per_s: float, *, burst_s: float) -> None:
+        """Keep to another rate from the next amount on."""
+        self.rate_per_s, self._burst_s = rate_per_s, burst_s
 
     def give_back(self, amount: float) -> None:
         """Count an amount that was taken as not used."""

@@ -71,6 +71,8 @@ def _speed(summary: Summary, tally: Tally) -> Iterator[str]:
         yield f"time without server: {show_duration(summary.outage_s)}"
     if summary.bottleneck != Bottleneck.UNKNOWN:
         yield f"bottleneck: {Bottleneck(summary.bottleneck).meaning}"
+    if summary.server_requests_per_s is not None:
+        yield f"the server accepts about {summary.server_requests_per_s:.2g} requests a second, and rejects more"
 
 
 def shown(path: str) -> str:

@@ -136,6 +136,8 @@ class Tuned:
     settled_concurrency: int
     """The number that it has come to; a look above or below does not change it."""
     batch_limits: BatchLimits
+    server_requests_per_s: float | None = None
+    """Requests a second that the server seems to accept; None while it rejects none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Figures:
             yield _in_flight(tally)
             yield f"{tally.retries:,} retried"
             if (waits_for := self._bottleneck(tally)) is not Bottleneck.UNKNOWN:
-                yield f"waits for {waits_for}"
+                yield f"waits for {waits_for}{_rate(waits_for, tally)}"
         yield show_duration(now_s - self._started_s)
 
     def _left(self, tally: Tally, now_s: float) -> Iterator[str]:
@@ -115,3 +115,9 @@ def _duration_s(amount: float, per_s: float) -> float:
     if not amount:
         return 0.0
     return amount / per_s if per_s > 0 else math.inf
+
+
+def _rate(waits_for: Bottleneck, tally: Tally) -> str:
+    if waits_for is not Bottleneck.SERVER_RATE or tally.server_requests_per_s is None:
+        return ""
+    return f" (about {tally.server_requests_per_s:.2g} a second)"

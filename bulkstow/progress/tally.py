@@ -61,6 +61,8 @@ class Tally:
         """Why the server counts as gone or full; None while it does not."""
         self.next_attempt_s: float | None = None
         """When it is tried next, by `time.monotonic`."""
+        self.server_requests_per_s: float | None = None
+        """Requests a second that the server accepts; None while it rejects none."""
         self.concurrency = 0
         """Requests at once that the run came to."""
         self.allowed_requests = 0
@@ -175,8 +177,9 @@ class Tally:
         match event:
             case Connecting(url):
                 self.connecting_to = url
-            case Tuned(allowed, settled, batch_limits):
+            case Tuned(allowed, settled, batch_limits, server_requests_per_s):
                 self.connecting_to = ""
+                self.server_requests_per_s = server_requests_per_s
                 self.allowed_requests, self.concurrency, self.batch_limits = allowed, settled, batch_limits
             case Counted(studies):
                 self.studies = studies

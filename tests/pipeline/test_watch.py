@@ -36,6 +36,7 @@ from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Rules
 from bulkstow.policy.health import Breaker, OutageCause
 from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.events import Event, OutageBegan, OutageContinues, OutageEnded
 from bulkstow.wire.store_response import to_json
@@ -141,13 +142,14 @@ async def deliver(
     """Send so many batches of one instance, of a study each."""
     limit, reporter = Concurrency(lowest=concurrency, highest=concurrency), Events()
     breaker = Breaker()
-    outbox = Outbox(concurrency=limit, lanes=Lanes(4), breaker=breaker, budget=RetryBudget())
+    rate = RequestRate()
+    outbox = Outbox(concurrency=limit, lanes=Lanes(4), breaker=breaker, budget=RetryBudget(), request_rate=rate)
     size = BatchSize()
     outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](1000)
     settled: dict[int, Fate] = {}
     with Ledger(ledger, "http://archive.example") as opened:
         batcher = Batcher(size.limits, keep_studies=True)
-        delivery = Delivery(server, outbox, batcher, size, Backoff(), Rules(), Crew(1), opened, reporter, limit)
+        delivery = Delivery(server, outbox, batcher, size, Backoff(), Rules(), Crew(1), opened, reporter, limit, rate)
         async with anyio.create_task_group() as tasks:
             watch = Watch(breaker, server, outbox, reporter, tasks, delivery.stop, delivery.give_up, give_up_after_s)
             tasks.start_soon(delivery.send, watch, outcomes_in)
@@ -248,6 +250,53 @@ async def test_full_for_too_long(tmp_path: Path, answer: Callable[[Batch], Reply
 def shown(value: object) -> str:
     """Return a value of an event in short."""
     return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+class Limiter:
+    """Accepts so many requests a second, and a burst beyond them, as nginx's limit_req does with `nodelay`."""
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._rate_per_s, self._burst = rate_per_s, burst
+        self._excess, self._last_s = 0.0, -1000.0
+        self.rejections = 0
+
+    async def store(self, batch: Batch) -> Result:
+        """Store a batch or reject it."""
+        now_s = anyio.current_time()
+        elapsed_s = int((now_s - self._last_s) * 1000) / 1000
+        excess = max(self._excess - self._rate_per_s * elapsed_s + 1, 0)
+        if excess > self._burst:
+            self.rejections += 1
+            return Reply(503, b"")
+        self._excess, self._last_s = excess, now_s
+        return stored(batch)
+
+
+@pytest.mark.parametrize("concurrency", [4, 32])
+@pytest.mark.parametrize("burst", [0, 5])
+@pytest.mark.parametrize("rate_per_s", [2.0, 10.0])
+async def test_behind_a_limiter_everything_is_stored(
+    tmp_path: Path, rate_per_s: float, burst: int, concurrency: int
+) -> None:
+    """Rejections are few and no outage, the rate is found and kept, and nothing is unconfirmed."""
+    limiter, began_s = Limiter(rate_per_s, burst), anyio.current_time()
+    server = Server(limiter.store, answered)
+    course = await deliver(server, tmp_path / "l.db", batches=300, concurrency=concurrency)
+    assert set(course.fates.values()) == {Fate.STORED}
+    assert len(course.fates) == 300
+    assert limiter.rejections <= 0.05 * 300 + 2 * concurrency + 5
+    assert course.ended_s - began_s <= 1.5 * 300 / rate_per_s
+    assert course.events == []
+
+
+async def test_an_instance_that_is_always_rejected_is_given_up(tmp_path: Path) -> None:
+    """The others are stored meanwhile, and the run ends."""
+
+    async def store(batch: Batch) -> Result:
+        return Reply(503, b"") if batch.number == 1 else stored(batch)
+
+    course = await deliver(Server(store, answered), tmp_path / "l.db")
+    assert course.fates == {1: Fate.UNCONFIRMED} | dict.fromkeys(range(2, 13), Fate.STORED)
 
 
 async def test_an_outage_is_told_with_its_next_attempts(tmp_path: Path) -> None:

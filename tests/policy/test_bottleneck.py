@@ -34,6 +34,7 @@ usages = st.builds(Usage, *(seconds for _ in fields(Usage)))
         (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=8), Bottleneck.LIMIT),
         (Usage(elapsed_s=10, requests_s=2, held_s=2, outage_s=6), Bottleneck.OUTAGE),
         (Usage(elapsed_s=10, outage_s=6), Bottleneck.OUTAGE),
+        (Usage(elapsed_s=10, requests_s=4, thinking_s=4, limited_s=8), Bottleneck.SERVER_RATE),
         (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=4, outage_s=3), Bottleneck.LIMIT),
         (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=3, outage_s=3), Bottleneck.SERVER),
     ],

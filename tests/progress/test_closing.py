@@ -27,6 +27,7 @@ def words(
     requests: int = 2,
     retries: int = 1,
     outage_s: float = 0.0,
+    server_requests_per_s: float | None = None,
 ) -> list[str]:
     """Return the lines after these events; two requests, one of them again, took 4 MiB."""
     tally = Tally()
@@ -43,6 +44,7 @@ def words(
         concurrency=4,
         complete=complete,
         outage_s=outage_s,
+        server_requests_per_s=server_requests_per_s,
     )
     return closing(summary, tally, ledger).splitlines()
 
@@ -61,6 +63,13 @@ def test_time_without_server_is_told() -> None:
     """With its length, and only where there was an outage."""
     assert "time without server: 31s" in words(outcomes(Fate.STORED, 1), outage_s=31.0)
     assert not any("without server" in line for line in words(outcomes(Fate.STORED, 1)))
+
+
+def test_the_rate_that_a_server_accepts_is_told() -> None:
+    """In round figures, and only where it rejected more."""
+    told = "the server accepts about 9.7 requests a second, and rejects more"
+    assert told in words(outcomes(Fate.STORED, 1), server_requests_per_s=9.74)
+    assert not any("the server accepts" in line for line in words(outcomes(Fate.STORED, 1)))
 
 
 def test_failures_are_shown_and_the_way_to_the_rest() -> None:

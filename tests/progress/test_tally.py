@@ -126,8 +126,13 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ("connecting", [Connecting("http://pacs.example")], {"connecting_to": "http://pacs.example"}),
     (
         "tuned",
-        [Connecting("http://pacs.example"), Tuned(8, 4, BatchLimits(2**20, 50))],
-        {"allowed_requests": 8, "concurrency": 4, "batch_limits": BatchLimits(2**20, 50)},
+        [Connecting("http://pacs.example"), Tuned(8, 4, BatchLimits(2**20, 50), 10.0)],
+        {
+            "allowed_requests": 8,
+            "concurrency": 4,
+            "batch_limits": BatchLimits(2**20, 50),
+            "server_requests_per_s": 10.0,
+        },
     ),
     ("counted", [Counted(7)], {"studies": 7}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
