@@ -11,9 +11,9 @@ import pytest
 from bulkstow.destination.contents import Files
 from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import read_entries
-from bulkstow.model import Fate
+from bulkstow.model import Candidate, Fate, Instance
 from bulkstow.server.storage import DiscardStorage
-from bulkstow.source.heads import read_header
+from bulkstow.source.heads import read_instance
 from tests.archives import header, write_instance
 from tests.cli.command import Ended, call, served
 
@@ -126,17 +126,17 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
 
     segments = Files.segments
 
-    def read_after(path: str, **options: object) -> object:
-        if path == str(victims[0]):
+    def read_after(candidate: Candidate, **options: bool) -> Instance:
+        if candidate.location == str(victims[0]):
             replace(victims[0])
-        return read_header(path, **options)  # type: ignore[arg-type]
+        return read_instance(candidate, **options)
 
     def send_after(self: Files, instance: object) -> object:
         if not victims[1].is_symlink():
             replace(victims[1])
         return segments(self, instance)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("bulkstow.pipeline.intake.read_header", read_after)
+    monkeypatch.setattr("bulkstow.pipeline.intake.read_instance", read_after)
     monkeypatch.setattr(Files, "segments", send_after)
     ended: Ended = call(capsys, "upload", "archive", "--url", url)
     assert ended.status == 1
