@@ -1,8 +1,8 @@
 """One HTTP exchange: the one place that knows aiohttp's client.
 
-Owns connections, TLS, proxies, and the turning of every foreign exception into a value of ours. Follows no redirect,
-logs nobody in, and retries nothing but one thing: a request on a pooled connection that turns out to be dead before any
-answer goes once more on a new one, as servers close idle connections without a word (Orthanc after 1 s).
+Turns every foreign exception into a value of ours, and masks our secrets in whatever comes back. Follows no redirect,
+logs nobody in, and retries in one case only: a request on a pooled connection that gives no answer, or a malformed one,
+is sent once more on a new connection, as servers close idle connections without a word (Orthanc after 1 s).
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace, TracebackType
-from typing import Protocol, Self
+from typing import Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import aiohttp.abc
-import anyio
 from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
@@ -27,7 +26,7 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination.connection import speaks_tls, try_connection
 from bulkstow.destination.given_headers import read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
-from bulkstow.destination.outlet import Outlet
+from bulkstow.destination.payload import Payload, Upload
 from bulkstow.destination.proxy import proxy_for
 from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
 from bulkstow.destination.tls import ssl_context
@@ -40,50 +39,11 @@ from bulkstow.wire.server_text import printable
 ERROR_LIMIT_BYTES = 2**20
 """The longest answer that tells of no instance: a stack trace has some 10 KiB, an error page with its pictures 500."""
 
-HEARING_S = 0.2
-"""A body that is being ended ends within 0.1 s, where the disk does not hang."""
-
-ENDING_S = 5.0
-"""A body that is ended ends within one turn of the loop; one that did not must not hold up the run."""
-
 FIELD_BYTES = 128 * 2**10
 """One line of an answer's head. Sticky cookies and security policies come to 8 to 20 KiB; curl takes 100 KiB."""
 
 FIELDS = 256
 """Lines in it; servers behind several proxies send some 40. Both limits together bound an answer's head to 32 MiB."""
-
-
-class Upload(Protocol):
-    """A request's body."""
-
-    @property
-    def is_started(self) -> bool:
-        """Some of it has left."""
-
-    @property
-    def is_taken(self) -> bool:
-        """All of it has left."""
-
-    async def write(self, outlet: Outlet) -> None:
-        """Send it; raises OSError, or whatever else ends the request."""
-
-
-class Octets:
-    """A short body, held whole."""
-
-    def __init__(self, octets: bytes) -> None:
-        self._octets = octets
-        self.is_started = False
-        self.is_taken = False
-
-    def __len__(self) -> int:
-        return len(self._octets)
-
-    async def write(self, outlet: Outlet) -> None:
-        """Send it."""
-        self.is_started = True
-        await outlet.write(memoryview(self._octets))
-        self.is_taken = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +157,7 @@ class HttpClient:
 
     async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Reply | Interruption:
         body = request.body
-        payload = None if body is None else _Payload(body, chunked="Content-Length" not in request.headers)
+        payload = None if body is None else Payload(body, chunked="Content-Length" not in request.headers)
         try:
             async with session.request(
                 request.method,
@@ -255,41 +215,6 @@ class HttpClient:
     def _proxy_login_refused(self) -> LoginRefused:
         where = f"{self.proxy.name} ({self.proxy.variable})" if self.proxy else ""
         return LoginRefused(f"the proxy {where} refuses our login (407): check the user and password in its URL")
-
-
-class _Payload(aiohttp.Payload):
-    """A body, as aiohttp takes it."""
-
-    def __init__(self, body: Upload, *, chunked: bool) -> None:
-        super().__init__(body)
-        self._body = body
-        self._chunked = chunked
-        self._under_way: anyio.Event | None = None
-
-    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
-        self._under_way = anyio.Event()
-        try:
-            await self._body.write(Outlet(writer, chunked=self._chunked))
-        finally:
-            self._under_way.set()
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
-        raise TypeError("a body that is streamed has no text")
-
-    async def is_heard_out(self) -> bool:
-        """Say whether the server took the whole body before it answered."""
-        await self._ended(HEARING_S)  # an answer can be faster than the thread that has just sent the last byte
-        return self._body.is_taken
-
-    async def ended(self) -> None:
-        """Wait until nothing writes any more; aiohttp ends a body that is midway, and does not wait for its end."""
-        with anyio.CancelScope(shield=True):
-            await self._ended(ENDING_S)
-
-    async def _ended(self, patience_s: float) -> None:
-        if self._under_way is not None and not self._under_way.is_set():
-            with anyio.move_on_after(patience_s):
-                await self._under_way.wait()
 
 
 @dataclass(slots=True)

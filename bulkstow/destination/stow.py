@@ -29,8 +29,9 @@ from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.body import LOOKING_S, Body, Throttle, Whom
 from bulkstow.destination.contents import Contents, Files, changes
-from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Octets, Request
+from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
+from bulkstow.destination.payload import Octets
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
 from bulkstow.policy import preflight

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -183,8 +184,10 @@ async def test_a_cancelled_run_gives_everything_back(archive: Path, tmp_path: Pa
 async def test_what_stops_a_run_is_raised_bare(archive: Path, tmp_path: Path, url: str) -> None:
     """A wrong URL is DestinationRefused and no group; the display is closed, the tally filled, the ledger free."""
     tally, display = Tally(), Watching()
+    wrong = job(f"{url}/wrong", archive, ledger=tmp_path / "l.db")
+    wrong = replace(wrong, destination=replace(wrong.destination, no_preflight=True))
     with pytest.raises(DestinationRefused, match="404"):
-        await run(job(f"{url}/wrong", archive, ledger=tmp_path / "l.db"), tally, display)
+        await run(wrong, tally, display)
     assert display.closed == [0]
     assert tally.found_files == 4
     with Ledger(tmp_path / "l.db", URL):
