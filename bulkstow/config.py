@@ -269,6 +269,10 @@ class UploadSettings:
     """Accept a source in which no file is; otherwise that is a failure, as when a share is not mounted."""
     progress: Literal["auto", "bar", "log", "none"] = "auto"
     """What to show on standard error: bars on a terminal, else a line every 30 s."""
+    log: Path | None = None
+    """File to which a line is added for each request, failure, retry, outage and change of limits."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines of words, or JSON objects."""
     summary: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     """Write the run's figures as one JSON object to this file, or '-' for standard output."""
 

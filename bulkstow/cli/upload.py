@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -24,8 +26,17 @@ from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.model import Summary
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.closing import closing, empty_words
-from bulkstow.progress.display import display
+from bulkstow.progress.display import Display, display
+from bulkstow.progress.log import Log, settings_of
 from bulkstow.progress.tally import Tally
+
+NOTHING_TO_SEND = "nothing to send: name directories or files, or give --files-from"
+
+LOG_LINES_AHEAD = 100_000
+"""Lines of the log that wait for the disk: a minute of 1,500 requests a second, 30 MB."""
+
+LOG_LAST_WORDS_S = 30.0
+"""How long the end of a run waits for a slow disk to take them."""
 
 
 def upload(
@@ -49,6 +60,8 @@ def upload(
     null
         Names in that file end with NUL, as `find -print0` writes them.
     """
+    if not sources and files_from is None and destination is None:
+        raise ConfigurationError(NOTHING_TO_SEND)  # rather than that the URL is missing
     job = Job(
         sources, destination or DestinationSettings(), settings or UploadSettings(), files_from, null_separated=null
     )
@@ -64,20 +77,46 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
     tally = Tally()
     started_s = time.monotonic()
     _begin_summary(job, tally)
+    with contextlib.ExitStack() as stack:
+        screen = stack.enter_context(contextlib.closing(BackgroundStream(sys.stderr)))
+        shown = display(job.settings.progress, screen)
+        log: Log | None = None
+        try:
+            log = _opened_log(job, stack, shown)
+            if not job.sources and job.files_from is None:
+                raise ConfigurationError(NOTHING_TO_SEND)
+            summary = anyio.run(functools.partial(run, job, tally, shown, log=log))
+        except BaseException as stop:
+            elapsed_s = time.monotonic() - started_s
+            stopped = summary_of(job, tally, elapsed_s, complete=False, stopped_by=stop)
+            exit_status = _conclude(job, tally, stopped, out, screen, log)
+            if isinstance(stop, KeyboardInterrupt):
+                return exit_status
+            raise
+        return _conclude(job, tally, summary, out, screen, log)
+
+
+def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | None:
+    """Open the log for its owner alone, after what is in it, and write with what the run begins."""
+    path = job.settings.log
+    if path is None:
+        return None
     try:
-        if not job.sources and job.files_from is None:
-            raise ConfigurationError("nothing to send: name directories or files, or give --files-from")
-        with contextlib.closing(BackgroundStream(sys.stderr)) as stream:
-            shown = display(job.settings.progress, stream)
-            summary = anyio.run(functools.partial(run, job, tally, shown))
-    except BaseException as stop:
-        elapsed_s = time.monotonic() - started_s
-        stopped = summary_of(job, tally, elapsed_s, complete=False, stopped_by=stop)
-        exit_status = _conclude(job, tally, stopped, out)
-        if isinstance(stop, KeyboardInterrupt):
-            return exit_status
-        raise
-    return _conclude(job, tally, summary, out)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"--log {path}: cannot be written ({error.strerror})") from error
+    file = os.fdopen(fd, "w", encoding="ascii")
+    stack.callback(_closed, file)
+    stream = stack.enter_context(contextlib.closing(BackgroundStream(file, LOG_LINES_AHEAD, LOG_LAST_WORDS_S)))
+    log = Log(path, job.settings.log_format, stream, shown.say)
+    begin = {"version": version("bulkstow"), "destination": job.destination.root, "sources": list(job.sources)}
+    log.begin(begin | settings_of(job.settings))
+    return log
+
+
+def _closed(file: TextIO) -> None:
+    with contextlib.suppress(OSError):  # what a full disk did not take was told already
+        file.close()
 
 
 def _begin_summary(job: Job, tally: Tally) -> None:
@@ -93,8 +132,13 @@ def _summary_path(job: Job) -> Path | None:
     return None if where in (None, "-") else Path(where)
 
 
-def _conclude(job: Job, tally: Tally, summary: Summary, out: TextIO | None) -> int:
+def _conclude(
+    job: Job, tally: Tally, summary: Summary, out: TextIO | None, screen: BackgroundStream, log: Log | None
+) -> int:
     """Say and write how a run ended and return its exit status: 2 where only its summary cannot be written."""
+    if log is not None:
+        log.end(summary)
+    screen.close()  # what is said now comes behind it
     is_to_be_read = job.settings.summary == "-"
     if tally.found_files or summary.complete or summary.exit_status == INTERRUPTED:
         words = closing(summary, tally, job.settings.ledger)

@@ -32,7 +32,7 @@ from bulkstow.pipeline.crew import Crew
 from bulkstow.pipeline.run import Run
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
-from bulkstow.progress.events import Connecting, Counted, Reporters, Taken, Timed
+from bulkstow.progress.events import Connecting, Counted, Reporter, Reporters, Taken, Timed
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.listing import PatientStream, read_list
@@ -42,8 +42,10 @@ FIRST_SHOWN_S = 1.0
 """A server that refuses at once is told in one line; whoever waits longer than this wants to know for what."""
 
 
-async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = True) -> Summary:
-    """Carry out a job and return its summary.
+async def run(
+    job: Job, tally: Tally, display: Display, *, heed_signals: bool = True, log: Reporter | None = None
+) -> Summary:
+    """Carry out a job and return its summary; `log` hears of all events too.
 
     With `heed_signals` the first SIGINT, SIGTERM or SIGHUP drains the run and the second ends it at once. Raises
     ConfigurationError before anything is sent, and RunStopped when the run cannot go on; what was recorded until then
@@ -66,7 +68,7 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
         crew = Crew(settings.read_concurrency)
         stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
-        reporters = Reporters((tally, Announcer(display)))
+        reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         async with (
             StowDestination(
                 job.destination,
@@ -88,7 +90,8 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
                     trust_status = job.destination.trust_status
                     upload = Run(settings, destination, ledger, reporters, trust_status=trust_status, crew=crew)
                     control.begin(upload)
-                    lists = walk(names, within=sources, exclude=ledger.files, follow_links=settings.follow_links)
+                    own_files = ledger.files | _own_files(settings)
+                    lists = walk(names, within=sources, exclude=own_files, follow_links=settings.follow_links)
                     await upload.carry_out(lists)
             except BulkstowError as stop:
                 stopped_by = stop  # raised outside: the task group would wrap it in a group of one
@@ -101,6 +104,12 @@ async def run(job: Job, tally: Tally, display: Display, *, heed_signals: bool = 
     if stopped_by is not None:
         raise stopped_by
     return summary_of(job, tally, time.monotonic() - started_s, complete=control.is_complete)
+
+
+def _own_files(settings: UploadSettings) -> frozenset[str]:
+    """Return the paths of what the run itself writes, which is no part of an archive; as the walk spells them."""
+    summary = None if settings.summary == "-" else settings.summary
+    return frozenset(os.path.abspath(name) for name in (settings.log, summary) if name is not None)  # noqa: PTH100
 
 
 async def _studies(ledger: Ledger) -> int | None:

@@ -33,7 +33,7 @@ from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.suspicion import Suspicion
-from bulkstow.progress.events import Ended, Recorded, Reporter, Started, Tuned
+from bulkstow.progress.events import CeilingLearned, Ended, Recorded, Reporter, RetryScheduled, Started, Tuned
 
 ROWS_PER_COMMIT = 2000
 """A commit costs about 0.1 ms in WAL mode and a row 5 µs; more rows at once would only hold outcomes back."""
@@ -79,18 +79,19 @@ class Delivery:
                 under_way.start_soon(self._see_through, errand, watch, outcomes)
 
     async def _see_through(self, errand: Errand, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
-        settlement: Settlement | None = None
+        ended: tuple[Settlement, Result | None] | None = None
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)
             try:
-                settlement = await self._carry_out(errand, watch)
+                ended = await self._carry_out(errand, watch)
             except RunStopped as stop:
                 self.stop(stop)
             finally:
                 self._under_way.discard(scope)
-        if settlement is None:
+        if ended is None:
             self.outbox.done(errand, (), answered=False)
             return
+        settlement, result = ended
         if settlement.too_large_bytes is not None:
             await self._lower_ceiling(settlement.too_large_bytes)
         if settlement.outcomes:
@@ -98,13 +99,14 @@ class Delivery:
             await outcomes.send(await explain_refusals(settlement.outcomes, errand.batch, self.crew))
         watch.feel(errand, settlement.pressure)
         answered = settlement.pressure not in (Pressure.GONE, Pressure.NONE, Pressure.REJECTED)
-        self.outbox.done(errand, self._times(settlement.again), answered=answered)
+        self.outbox.done(errand, self._times(settlement.again, result), answered=answered)
 
-    async def _carry_out(self, errand: Errand, watch: Watch) -> Settlement:
+    async def _carry_out(self, errand: Errand, watch: Watch) -> tuple[Settlement, Result | None]:
+        """Return what is settled, and how the exchange ended; None where a question was answered."""
         match errand:
             case Send(batch):
                 if (spoiled := await self._look_again(batch)) is not None:
-                    return settle(Attempt(batch, spoiled), self.rules)
+                    return settle(Attempt(batch, spoiled), self.rules), spoiled
                 self.reporter.tell(Started(batch))
                 result = await self._send(batch, watch)
                 if isinstance(result, Spoiled):
@@ -112,10 +114,11 @@ class Delivery:
                 outage = watch.excuses(errand)
                 settled = partial(settle, Attempt(batch, result), self.rules, outage=outage, admitted=self.admitted)
                 is_large = isinstance(result, Reply) and len(result.body) > LARGE_ANSWER_BYTES
-                return await by(self.crew.errands, settled) if is_large else settled()
+                return (await by(self.crew.errands, settled) if is_large else settled()), result
             case Ask(batch):
                 answer = await self.destination.find(batch.instances)
-                return settle_asked(errand, answer, self.rules, outage=watch.excuses(errand))
+                settlement = settle_asked(errand, answer, self.rules, outage=watch.excuses(errand))
+                return settlement, None if isinstance(answer, frozenset) else answer
 
     async def _send(self, batch: Batch, watch: Watch) -> Result:
         started_s, at_once = anyio.current_time(), self.outbox.in_flight
@@ -207,7 +210,7 @@ class Delivery:
         for scope in self._under_way:
             scope.cancel()
 
-    def _times(self, again: tuple[Later, ...]) -> Iterator[tuple[float, Errand]]:
+    def _times(self, again: tuple[Later, ...], after: Result | None) -> Iterator[tuple[float, Errand]]:
         now_s = anyio.current_time()
         for later in again:
             match later.errand:
@@ -219,6 +222,7 @@ class Delivery:
             delay_s = self.backoff.delay_s(
                 later.delay, faults=setbacks, jitter=random.random(), at_least_s=later.at_least_s
             )
+            self.reporter.tell(RetryScheduled(later.errand, delay_s, after))
             yield now_s + delay_s, later.errand
 
     async def _lower_ceiling(self, refused_bytes: int) -> None:
@@ -226,6 +230,7 @@ class Delivery:
         ceiling_bytes = max(refused_bytes // 2, SMALLEST_CEILING_BYTES)
         if self.batch_size.learn_ceiling(ceiling_bytes):
             self.batcher.limits = self.batch_size.limits
+            self.reporter.tell(CeilingLearned(ceiling_bytes))
             self.tell_limits()
             await by(self.crew.errands, self.ledger.learn_ceiling, ceiling_bytes)
 

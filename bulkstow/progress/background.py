@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import queue
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,7 +15,7 @@ PIECES_AHEAD = 1000
 """Some minutes of frames; beyond it text is dropped, as memory is bounded."""
 
 LAST_WORDS_S = 2.0
-"""How long the end of a run waits for what is still to be written."""
+"""How long the end of a run waits for a screen to take what is still to be written."""
 
 
 class Stream(Protocol):
@@ -36,15 +35,16 @@ class Stream(Protocol):
 
 
 class BackgroundStream(io.TextIOBase):
-    """Takes text without waiting; what the stream cannot take is dropped, and after a failure all that follows.
+    """Takes text without waiting; what the stream cannot take is dropped, and after a failure all that follows."""
 
-    `on_failure` is called once, in the thread, with what went wrong.
-    """
-
-    def __init__(self, stream: Stream, on_failure: Callable[[OSError | ValueError], None] = lambda _: None) -> None:
+    def __init__(self, stream: Stream, pieces_ahead: int = PIECES_AHEAD, last_words_s: float = LAST_WORDS_S) -> None:
         self._stream = stream
-        self._on_failure = on_failure
-        self._pieces: queue.Queue[str | None] = queue.Queue(PIECES_AHEAD)
+        self._last_words_s = last_words_s
+        self.failure: OSError | ValueError | None = None
+        """What went wrong; nothing is written any more."""
+        self.dropped = 0
+        """Pieces that were dropped because too many waited."""
+        self._pieces: queue.Queue[str | None] = queue.Queue(pieces_ahead)
         self._writer = threading.Thread(target=self._write, name="write", daemon=True)
         self._writer.start()
 
@@ -67,27 +67,26 @@ class BackgroundStream(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         """Take text to be written."""
-        with suppress(queue.Full):
+        try:
             self._pieces.put_nowait(text)
+        except queue.Full:
+            self.dropped += 1
         return len(text)
 
     def close(self) -> None:
         """Wait until everything is written, but not for long; the stream itself stays open."""
         if not self.closed:
             with suppress(queue.Full):
-                self._pieces.put(None, timeout=LAST_WORDS_S)
-                self._writer.join(LAST_WORDS_S)
+                self._pieces.put(None, timeout=self._last_words_s)
+                self._writer.join(self._last_words_s)
         super().close()
 
     def _write(self) -> None:
-        is_lost = False
         while (text := self._pieces.get()) is not None:
-            if is_lost:
-                continue
-            try:
-                self._stream.write(text)
-                if self._pieces.empty():
-                    self._stream.flush()
-            except (OSError, ValueError) as error:  # ValueError: somebody closed it
-                is_lost = True
-                self._on_failure(error)
+            if self.failure is None:
+                try:
+                    self._stream.write(text)
+                    if self._pieces.empty():
+                        self._stream.flush()
+                except (OSError, ValueError) as error:  # ValueError: somebody closed it
+                    self.failure = error

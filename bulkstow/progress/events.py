@@ -12,6 +12,7 @@ from typing import Protocol
 from bulkstow.model import Batch, Fate, Outcome, Result, Spent
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
+from bulkstow.policy.errands import Errand
 from bulkstow.policy.health import OutageCause
 
 
@@ -141,6 +142,23 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
+class CeilingLearned:
+    """The destination called a body too large (413): no larger ones are sent from now on."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """What is left of an exchange waits for its next try."""
+
+    errand: Errand
+    delay_s: float
+    after: Result | None
+    """How the exchange ended; None where QIDO-RS answered, but did not list an instance."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """How many studies the run sent something of; None where that could not be found out."""
 
@@ -163,6 +181,8 @@ Event = (
     | Reopened
     | Outage
     | Tuned
+    | CeilingLearned
+    | RetryScheduled
     | Counted
 )
 

@@ -13,6 +13,7 @@ from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Usage
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.events import (
+    CeilingLearned,
     Connecting,
     Counted,
     Ended,
@@ -25,6 +26,7 @@ from bulkstow.progress.events import (
     OutageEnded,
     Recorded,
     Reopened,
+    RetryScheduled,
     ScanEnded,
     Started,
     Taken,
@@ -161,6 +163,8 @@ class Tally:
                 self._count_outage(event)
             case Connecting() | Tuned() | Counted():
                 self._take_state(event)
+            case CeilingLearned() | RetryScheduled():
+                pass  # the limits come with `Tuned`, and a retry is counted when it is sent
 
     def _count_request(self, event: Started | Ended | Timed) -> None:
         match event:

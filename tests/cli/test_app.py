@@ -268,6 +268,8 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "follow-links": ("true", True),
     "allow-empty": ("true", True),
     "progress": ("log", "log"),
+    "log": ("run.log", Path("run.log")),
+    "log-format": ("json", "json"),
     "summary": ("figures.json", "figures.json"),
     "files-from": ("list", "list"),
     "null": ("true", True),
@@ -278,6 +280,7 @@ OTHERS = {
     "affinity": "study",
     "on-conflict": "send",
     "progress": "bar",
+    "log-format": "text",
     "bandwidth": "5MB/s",
 }
 """A second value where the sample has no neighbour."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import functools
 import json
@@ -10,6 +11,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -474,3 +476,57 @@ def test_the_login_is_used(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
                     patch.setenv(name, value)
                 ended = call(capsys, "upload", "archive", "--url", url, "--ledger", f"{number}.db", *words)
             assert ended.status == 0, ended.says
+
+
+# The log ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_tells_the_whole_run(capsys: pytest.CaptureFixture[str], archive: Path, url: str) -> None:
+    """From start to end, one JSON object a line; a second run adds to it, and it is no part of the archive."""
+    refused = write_refused(archive)
+    words = ("upload", "archive", "--url", url, "--log", "archive/run.log", "--log-format", "json")
+    ended = call(capsys, *words, "--header", "Authorization: Bearer s3cret")
+    assert ended.status == 1
+    path = archive / "run.log"
+    text = path.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["start", "end"]
+    assert (lines[0]["destination"], lines[0]["sources"], lines[0]["retries"]) == (url, ["archive"], 4)
+    assert (lines[-1]["exit_status"], lines[-1]["stored"], lines[-1]["refused"]) == (1, INSTANCES, 1)
+    assert {"connect", "limits", "scan_end", "request", "failure"} <= {line["event"] for line in lines}
+    assert [line["path"] for line in lines if line["event"] == "failure"] == [str(refused)]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert all(line["status"] in (200, 202, 409) and line["thinking_s"] >= 0 for line in requests)
+    assert "s3cret" not in text
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "run.log" not in call(capsys, "report", "bulkstow.db").out
+    call(capsys, *words)
+    assert path.read_text().startswith(text)
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()].count("start") == 2
+
+
+def test_a_log_on_a_full_disk_stops_nothing(capsys: pytest.CaptureFixture[str], archive: Path, url: str) -> None:
+    """One warning, and everything is sent; a log that cannot be opened is told before anything is."""
+    ended = call(capsys, "upload", "archive", "--url", url, "--log", "/dev/full", "--progress", "log")
+    assert ended.status == 0
+    assert ended.err.count("--log /dev/full: ends here, cannot be written (No space left on device)") == 1
+    ended = call(capsys, "upload", "archive", "--url", url, "--log", "gone/run.log", "--ledger", "new.db")
+    assert ended.status == 2
+    assert ended.err == "bulkstow: --log gone/run.log: cannot be written (No such file or directory)\n"
+    assert not Path("new.db").exists()
+
+
+def test_a_stopped_terminal_holds_up_nothing(archive: Path, url: str) -> None:
+    """A pipe on standard error that is full and is not read, like a terminal after Ctrl-S: everything is sent."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    program = [sys.executable, "-m", "bulkstow", "upload", "archive", "--url", url, "--progress", "bar"]
+    ended = subprocess.run(program, stderr=writer, stdout=subprocess.PIPE, timeout=PATIENCE_S)
+    os.close(reader)
+    os.close(writer)
+    assert ended.returncode == 0
+    assert b"stored                 6" in ended.stdout

@@ -7,10 +7,11 @@ import re
 
 import pytest
 
+from bulkstow.model import Candidate, Fate, Outcome
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.announcer import Announcer
-from bulkstow.progress.display import display
-from bulkstow.progress.events import OutageBegan, OutageContinues, OutageEnded, ScanEnded
+from bulkstow.progress.display import Nothing, display
+from bulkstow.progress.events import OutageBegan, OutageContinues, OutageEnded, Recorded, ScanEnded
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,32 @@ def test_an_outage_is_said_at_once(cause: OutageCause, words: str) -> None:
     began, ended = (line.partition(" ")[2] for line in stream.getvalue().splitlines())
     assert re.fullmatch(rf"{words}: sending stops, next attempt at \d\d:\d\d:\d\d", began)
     assert ended == "the server stores again after 31s: sending continues"
+
+
+def test_failures_are_said_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first five at once, then one every ten seconds with the number of the others; nothing steers the terminal."""
+    now_s = 1000.0
+    monkeypatch.setattr("bulkstow.progress.announcer.time.monotonic", lambda: now_s)
+    said: list[str] = []
+
+    class Saying(Nothing):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    announcer = Announcer(Saying())
+
+    def fail(count: int) -> None:
+        failure = Outcome(Candidate("/a\x1b", 1, 0), None, Fate.REFUSED, "no")
+        announcer.tell(Recorded((failure, Outcome(Candidate("/b", 1, 0), None, Fate.STORED)) * count))
+
+    fail(7)
+    assert said == ["refused /a\\x1b: no"] * 5
+    now_s += 9.9
+    fail(1)
+    assert len(said) == 5
+    now_s += 0.1
+    fail(2)
+    assert said[5:] == ["refused /a\\x1b: no (and 3 others since the last line)"]
+    now_s += 10.0
+    fail(1)
+    assert said[6:] == ["refused /a\\x1b: no (and 1 other since the last line)"]

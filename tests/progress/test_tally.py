@@ -12,8 +12,10 @@ import pytest
 from bulkstow.model import Batch, Candidate, Fate, Instance, Outcome, Spent
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
+from bulkstow.policy.errands import Send
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.events import (
+    CeilingLearned,
     Connecting,
     Counted,
     Ended,
@@ -25,6 +27,7 @@ from bulkstow.progress.events import (
     OutageEnded,
     Recorded,
     Reopened,
+    RetryScheduled,
     ScanEnded,
     Started,
     Taken,
@@ -134,6 +137,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
             "server_requests_per_s": 10.0,
         },
     ),
+    ("limits and retries", [CeilingLearned(5), RetryScheduled(Send(BATCH), 1.0, None)], {}),
     ("counted", [Counted(7)], {"studies": 7}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
 ]

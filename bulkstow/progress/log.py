@@ -1,0 +1,174 @@
+"""The log of a run: a line for each request, failure, retry, outage and decision of the controllers.
+
+For whoever has to find out afterwards what happened. A line holds paths and UIDs, and no name or ID of a patient. The
+run never waits for the log: lines go to a thread (`background`), and where they cannot be written the run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from bulkstow.config import UploadSettings
+from bulkstow.model import Batch, Interruption, Reply, Result, Spent, Spoiled, Summary
+from bulkstow.policy.errands import Ask
+from bulkstow.progress.background import BackgroundStream
+from bulkstow.progress.events import (
+    CeilingLearned,
+    Connecting,
+    Ended,
+    Event,
+    OutageBegan,
+    OutageContinues,
+    OutageEnded,
+    Recorded,
+    RetryScheduled,
+    ScanEnded,
+    Timed,
+    Tuned,
+)
+
+Fields = Mapping[str, object]
+
+_BARE = re.compile(r"[\w.:/+@%-]+", re.ASCII)
+"""A value that needs no quotes in a line of words."""
+
+
+class Log:
+    """Writes events as lines; `warn` is called once if they cannot be written."""
+
+    def __init__(
+        self, path: Path, notation: Literal["text", "json"], stream: BackgroundStream, warn: Callable[[str], None]
+    ) -> None:
+        self._path = path
+        self._line = _as_json if notation == "json" else _as_words
+        self._stream = stream
+        self._warn = warn
+        self._has_warned = False
+        self._dropped = 0
+        self._spent: dict[int, Spent] = {}
+        """Where the time of requests under way went, by the batch's number."""
+
+    def begin(self, fields: Fields) -> None:
+        """Write with what a run begins."""
+        self._put("start", fields)
+
+    def end(self, summary: Summary) -> None:
+        """Write how a run ended."""
+        outcomes = {fate.value: count for fate, count in summary.outcomes.items() if count}
+        reason = {"reason": summary.stopped_because} if summary.stopped_because else {}
+        self._put("end", {"exit_status": summary.exit_status, **reason, **outcomes})
+
+    def tell(self, event: Event) -> None:
+        """Write the line of an event that has one."""
+        match event:
+            case Timed(spent, Batch(number=number)):
+                self._spent[number] = spent
+            case Ended(batch, result, elapsed_s):
+                self._put("request", _request(batch, result, elapsed_s, self._spent.pop(batch.number, None)))
+            case Recorded(outcomes):
+                for outcome in outcomes:
+                    if outcome.fate.is_failure:
+                        uid = {"sop_instance_uid": outcome.header.sop_instance_uid} if outcome.header else {}
+                        path = {"path": outcome.candidate.location}
+                        why = {"outcome": outcome.fate.value, "reason": outcome.reason, "attempts": outcome.attempts}
+                        self._put("failure", {**path, **uid, **why})
+            case RetryScheduled(errand, delay_s, after):
+                kind = "query" if isinstance(errand, Ask) else "store"
+                what = {"batch": errand.batch.number, "instances": len(errand.batch.instances), "kind": kind}
+                self._put("retry", {**what, "delay_s": _rounded(delay_s), **_ending(after)})
+            case OutageBegan() | OutageContinues() | OutageEnded():
+                self._put(*_outage(event))
+            case Tuned(concurrency, settled, limits):
+                found = {"concurrency": concurrency, "settled_concurrency": settled}
+                self._put("limits", found | {"batch_bytes": limits.size_bytes, "batch_instances": limits.instances})
+            case CeilingLearned(size_bytes):
+                self._put("ceiling", {"size_bytes": size_bytes})
+            case Connecting(url):
+                self._put("connect", {"url": url})
+            case ScanEnded(empty_sources):
+                self._put("scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {})
+            case _:
+                pass
+
+    def _put(self, event: str, fields: Fields) -> None:
+        now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        if self._stream.dropped != self._dropped:
+            count, self._dropped = self._stream.dropped - self._dropped, self._stream.dropped
+            self._stream.write(self._line({"time": now, "event": "dropped", "lines": count}))
+        self._stream.write(self._line({"time": now, "event": event, **fields}))
+        if self._stream.failure is not None and not self._has_warned:
+            self._has_warned = True
+            why = getattr(self._stream.failure, "strerror", None) or self._stream.failure
+            self._warn(f"--log {self._path}: ends here, cannot be written ({why})")
+
+
+def settings_of(settings: UploadSettings) -> dict[str, object]:
+    """Return settings by name, as text where JSON has no type for them; fields that do not print are left out."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.repr}
+    return {
+        name: value if value is None or isinstance(value, bool | int | float | str) else str(value)
+        for name, value in values.items()
+    }
+
+
+def _request(batch: Batch, result: Result | None, elapsed_s: float, spent: Spent | None) -> Fields:
+    what = {
+        "batch": batch.number,
+        "instances": len(batch.instances),
+        "size_bytes": batch.size_bytes,
+        "attempt": batch.requests + 1,
+    }
+    timings: Fields = {}
+    if spent is not None:
+        timings = {name: _rounded(value) for name, value in dataclasses.asdict(spent).items() if name != "elapsed_s"}
+    return {**what, **(_ending(result) or {"error": "cancelled"}), "elapsed_s": _rounded(elapsed_s), **timings}
+
+
+def _ending(result: Result | None) -> Fields:
+    match result:
+        case Reply(status=status):
+            return {"status": status}
+        case Interruption(cause=cause, detail=detail):
+            return {"error": cause.value, **({"detail": detail} if detail else {})}
+        case Spoiled(changed=changed):
+            return {"error": "files changed", "changed": dict(changed)}
+        case None:
+            return {}
+
+
+def _outage(event: OutageBegan | OutageContinues | OutageEnded) -> tuple[str, Fields]:
+    match event:
+        case OutageBegan(cause, lasted_s, next_s):
+            name = "outage_begin"
+        case OutageContinues(cause, lasted_s, next_s):
+            name = "outage"
+        case OutageEnded(duration_s):
+            return "outage_end", {"duration_s": _rounded(duration_s)}
+    at = {"next_attempt_in_s": _rounded(next_s)} if next_s < math.inf else {}
+    return name, {"cause": cause.value, "lasted_s": _rounded(lasted_s), **at}
+
+
+def _rounded(duration_s: float) -> float:
+    return round(duration_s, 4)
+
+
+def _as_json(fields: Fields) -> str:
+    return json.dumps(fields) + "\n"
+
+
+def _as_words(fields: Fields) -> str:
+    time, event, *others = fields.items()
+    words = [f"{name}={_word(value)}" for name, value in others]
+    return " ".join([str(time[1]), str(event[1]), *words]) + "\n"
+
+
+def _word(value: object) -> str:
+    """Return a value without spaces and control characters: in JSON's notation where it is no bare word."""
+    return value if isinstance(value, str) and _BARE.fullmatch(value) else json.dumps(value)
