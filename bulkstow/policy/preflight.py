@@ -34,6 +34,16 @@ class Asked:
     proxy: str = ""
     """The proxy's name; empty where there is none."""
 
+    @property
+    def place(self) -> str:
+        """Return who answered, as far as that is known."""
+        return f"{self.root} (through the proxy {self.proxy})" if self.proxy else self.root
+
+    @property
+    def is_relayed(self) -> bool:
+        """True where the proxy makes the requests, and gives the answer of a server that it does not reach."""
+        return bool(self.proxy) and self.root.startswith("http://")
+
 
 def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
     """Return what the answer to the search means.
@@ -45,9 +55,11 @@ def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
             raise unreachable(why, asked)
         case Interruption(cause=Cause.DISCONNECTED | Cause.MALFORMED):
             return Step.ASK_AGAIN
+        case Interruption(cause=Cause.UNANSWERED) if asked.is_relayed:
+            raise unreachable(f"the proxy {asked.proxy} gives no answer", asked)
         case Interruption():
             return Step.BEGIN  # it is there, and slow
-        case Reply(status=502 | 503 | 504 as status) if asked.proxy:
+        case Reply(status=502 | 503 | 504 as status) if asked.is_relayed:
             raise unreachable(f"the proxy {asked.proxy} answers HTTP {status}", asked)
         case Reply(status=403):
             raise _forbidden(answer, asked, ", or --no-preflight where only searching is forbidden")
@@ -78,7 +90,7 @@ def judge_store(searched: Reply | Interruption, answer: Reply | Interruption, as
         )
         statuses = f"{before}{answer.status}{' to POST' if before else ''}"
         raise DestinationRefused(
-            f"no DICOMweb service at {asked.root} (HTTP {statuses}{page}): --url is the DICOMweb root, "
+            f"no DICOMweb service at {asked.place} (HTTP {statuses}{page}): --url is the DICOMweb root, "
             f"to which /studies is added, such as http://HOST:8042/dicom-web for Orthanc{said_by(answer)}"
         )
 
@@ -113,9 +125,9 @@ def no_answer(answer: Reply | Interruption, asked: Asked) -> DestinationRefused:
 def login_refused(reply: Reply, asked: Asked) -> LoginRefused:
     """Return what to raise for a 401, after a fresh token where there is one."""
     if asked.has_login:
-        text = f"{asked.root} refuses our login (401): check --user, --header or the bearer token"
+        text = f"{asked.place} refuses our login (401): check --user, --header or the bearer token"
     else:
-        text = f"{asked.root} requires a login (401), and none was given: "
+        text = f"{asked.place} requires a login (401), and none was given: "
         text += "--user, --bearer-file, --bearer-command or BULKSTOW_BEARER"
     return LoginRefused(f"{text}{said_by(reply)}")
 
@@ -147,13 +159,13 @@ def _check_reply(reply: Reply, asked: Asked) -> None:
     if 300 <= reply.status < 400:
         where = f" to {printable(reply.location)}" if reply.location else ""
         raise DestinationRefused(
-            f"{asked.root} redirects{where} (HTTP {reply.status}): give the root of that URL as --url"
+            f"{asked.place} redirects{where} (HTTP {reply.status}): give the root of that URL as --url"
         )
 
 
 def _forbidden(reply: Reply, asked: Asked, way_out: str = "") -> LoginRefused:
     whom = "this user" if asked.has_login else "access without a login"
-    text = f"{asked.root} forbids {whom} (403): ask for the right to use DICOMweb there{way_out}"
+    text = f"{asked.place} forbids {whom} (403): ask for the right to use DICOMweb there{way_out}"
     return LoginRefused(f"{text}{said_by(reply)}")
 
 

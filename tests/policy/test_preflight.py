@@ -92,6 +92,18 @@ def test_search(answer: Reply | Interruption, expected: Step) -> None:
             f"cannot connect to {ROOT}: why; check the proxy, or put the server's host into no_proxy to go around it",
         ),
         (
+            interruption(Cause.UNANSWERED),
+            Asked(ROOT, has_login=True, proxy="proxy:3128"),
+            DestinationRefused,
+            f"cannot connect to {ROOT}: the proxy proxy:3128 gives no answer; check the proxy, or",
+        ),
+        (
+            Reply(403, b""),
+            Asked(ROOT, has_login=True, proxy="proxy:3128"),
+            LoginRefused,
+            f"{ROOT} (through the proxy proxy:3128) forbids this user (403): ask for the right",
+        ),
+        (
             Reply(503, PAGE),
             Asked(ROOT, has_login=True, proxy="proxy:3128"),
             DestinationRefused,
@@ -104,6 +116,12 @@ def test_search_that_stops(answer: Reply | Interruption, asked: Asked, error: ty
     with pytest.raises(error) as caught:
         judge_search(answer, asked)
     assert str(caught.value).startswith(message) or message in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [Reply(503, b""), interruption(Cause.UNANSWERED)])
+def test_a_server_behind_a_tunnel_may_be_busy(answer: Reply | Interruption) -> None:
+    """What comes through a proxy's tunnel comes from the server."""
+    assert judge_search(answer, Asked("https://pacs", has_login=True, proxy="proxy:3128")) is Step.BEGIN
 
 
 @pytest.mark.parametrize(
