@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from bulkstow.bench.report.words import counted, duration, figure
 from bulkstow.bench.result import Second
+from bulkstow.printing import shown
 
 LINE_S = 10
 """A line every so many seconds: three a measurement of half a minute."""
@@ -86,7 +87,7 @@ class Lines:
 
     def say(self, words: str) -> None:
         """Write a line."""
-        self._stream.write(f"{self._now().isoformat(timespec='seconds')} {words}\n")
+        self._stream.write(f"{self._now().isoformat(timespec='seconds')} {shown(words)}\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -105,15 +106,16 @@ class Bar:
     def stage(self, words: str, place: str = "") -> None:
         """Draw what begins."""
         self._stage, self._place = words, place
-        self._line.set_description_str(headed(place, None, words), refresh=True)
+        self._line.set_description_str(shown(headed(place, None, words)), refresh=True)
 
     def second(self, second: Second, left_s: float | None = None) -> None:
         """Draw how it goes; a narrow terminal cuts off the end, which is the load, drawn when it began."""
-        self._line.set_description_str(headed(self._place, left_s, f"{in_words(second)}; {self._stage}"), refresh=True)
+        words = headed(self._place, left_s, f"{in_words(second)}; {self._stage}")
+        self._line.set_description_str(shown(words), refresh=True)
 
     def say(self, words: str) -> None:
         """Write a line above."""
-        tqdm.write(words, file=self._stream)
+        tqdm.write(shown(words), file=self._stream)
 
     def close(self) -> None:
         """Take the line away."""

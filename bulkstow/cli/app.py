@@ -19,6 +19,7 @@ from cyclopts import App, Parameter
 from bulkstow.cli.origins import PREFIX, Origins
 from bulkstow.cli.process import hand_over_interrupts
 from bulkstow.errors import INTERRUPTED, BulkstowError, ConfigurationError, RunStopped, first_of
+from bulkstow.printing import shown, shown_lines
 
 
 def _split(hint: object, text: str, **_: object) -> list[str]:
@@ -103,13 +104,13 @@ def status(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a fault of ours: with its traceback, and never the status of success
-        traceback.print_exc()
+        print(shown_lines(traceback.format_exc()), end="", file=sys.stderr)
         return _complain(f"internal error: {type(first_of(error)).__name__}; please report it", RunStopped.exit_status)
 
 
 def _complain(text: str, exit_status: int) -> int:
     if exit_status:
-        print(f"bulkstow: {text}", file=sys.stderr)
+        print(f"bulkstow: {shown(text)}", file=sys.stderr)
     return exit_status
 
 

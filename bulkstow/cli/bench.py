@@ -24,6 +24,7 @@ from bulkstow.cli.files import check_writable, write_whole
 from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import DestinationSettings
 from bulkstow.errors import INTERRUPTED, ConfigurationError
+from bulkstow.printing import shown, shown_lines
 
 if TYPE_CHECKING:
     from bulkstow.bench.removal import Removal
@@ -62,9 +63,9 @@ def compare(before: Path, after: Path) -> int:
         Likewise, later, or of another server.
     """
     from bulkstow.bench.compare import compare as compared
-    from bulkstow.bench.compare import shown
+    from bulkstow.bench.compare import shown as comparison
 
-    print(shown(compared(_read(before), _read(after))))
+    print(shown_lines(comparison(compared(_read(before), _read(after)))))
     return 0
 
 
@@ -80,7 +81,7 @@ def delete(run_id: str, *, destination: DestinationSettings | None = None) -> in
         The measurement's ID, as its table, its JSON and its report have it.
     """
     removal = anyio.run(_delete, run_id, destination or DestinationSettings())
-    print(_of_removal(removal, run_id))
+    print(shown(_of_removal(removal, run_id)))
     return 1 if removal.why else 0
 
 
@@ -134,7 +135,7 @@ def _conclude(job: Job, finished: Finished, out: TextIO | None) -> None:
 
     settings, result = job.settings, finished.result
     if result is not None:
-        words = closing(result)
+        words = shown_lines(closing(result))
         if settings.json == "-":
             print(words, file=sys.stderr)
         print_in_passing(_as_json(result) if settings.json == "-" else words, out)
@@ -144,10 +145,10 @@ def _conclude(job: Job, finished: Finished, out: TextIO | None) -> None:
 
             _write("--report", settings.report, html(result))
     if finished.removal is not None:
-        print(_of_removal(finished.removal, job.facts.run_id), file=sys.stderr)
+        print(shown(_of_removal(finished.removal, job.facts.run_id)), file=sys.stderr)
     elif result is not None:
         command = f"bulkstow bench delete {job.facts.run_id} --url {job.facts.url}"
-        print(f"what was stored is still there; delete it with: {command}", file=sys.stderr)
+        print(f"what was stored is still there; delete it with: {shown(command)}", file=sys.stderr)
 
 
 def _of_removal(removal: Removal, run_id: str) -> str:
@@ -251,4 +252,4 @@ def _hdr_log(path: Path | None, title: str) -> Iterator[OnSecondOfLoad]:
         with suppress(OSError):
             file.close()
         for failure in failures:
-            print(f"--hdr-log {path}: ends early, cannot be written ({failure.strerror})", file=sys.stderr)
+            print(f"--hdr-log {shown(str(path))}: ends early, cannot be written ({failure.strerror})", file=sys.stderr)

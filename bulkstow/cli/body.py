@@ -15,6 +15,7 @@ from bulkstow.destination.body import write_body
 from bulkstow.destination.contents import SourceChanged
 from bulkstow.errors import ConfigurationError, DamagedHead, HeadError
 from bulkstow.model import Candidate, Fate, Instance, Outcome
+from bulkstow.printing import shown
 from bulkstow.quantities import counted
 from bulkstow.source.heads import read_header
 from bulkstow.source.walk import Source, check_sources, walk
@@ -42,7 +43,7 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
     left_out: list[Outcome] = []
     instances = tuple(_instances(named, output, left_out))
     for outcome in left_out:
-        print(f"left out: {outcome.candidate.location!r}: {outcome.reason}", file=sys.stderr)
+        print(f"left out: {outcome.candidate.location!r}: {shown(outcome.reason)}", file=sys.stderr)
     if not instances:
         raise ConfigurationError("no DICOM instance found in " + " ".join(sources))
     boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
@@ -52,11 +53,12 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
         raise ConfigurationError(f"{error.instance.candidate.location}: {error.reason}") from error
     except OSError as error:
         raise ConfigurationError(f"--output {output}: cannot be written ({error.strerror})") from error
-    print(f"# {output}: {size_bytes:,} bytes, {counted(len(instances), 'instance')}")
-    print(
+    print(f"# {shown(str(output))}: {size_bytes:,} bytes, {counted(len(instances), 'instance')}")
+    command = (
         f"curl -H {shlex.quote('Content-Type: ' + content_type(boundary))} -H 'Accept: application/dicom+json' "
         f"-H 'Expect:' --data-binary @{shlex.quote(str(output))} {shlex.quote(destination.root + '/studies')}"
     )
+    print(shown(command))
     return 1 if left_out else 0
 
 

@@ -13,6 +13,7 @@ from cyclopts.completion.detect import ShellDetectionError, detect_shell
 
 from bulkstow.cli.app import app
 from bulkstow.errors import ConfigurationError
+from bulkstow.printing import shown
 
 Shell = Literal["bash", "zsh", "fish"]
 
@@ -39,7 +40,7 @@ def install_completion(*, shell: Shell | None = None, output: Path | None = None
     except OSError as error:
         where = error.filename or output or Path.home()
         raise ConfigurationError(f"{where}: the completion cannot be written ({error.strerror})") from error
-    print(f"completion for {shell}: {path}")
+    print(f"completion for {shell}: {shown(str(path))}")
     if output is None:
         print(_AFTERWARDS[shell])
     return 0

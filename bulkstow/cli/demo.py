@@ -24,6 +24,7 @@ from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Header, Summary
+from bulkstow.printing import shown, shown_lines
 from bulkstow.progress.closing import closing
 from bulkstow.progress.display import display
 from bulkstow.progress.tally import Tally
@@ -51,14 +52,14 @@ def demo(directory: Path | None = None, *, instances: int = 300) -> int:
         files = make_archive(archive, instances)
     except OSError as error:
         raise ConfigurationError(f"{top}: an archive cannot be made there ({error.strerror})") from error
-    print(f"1. An archive of {files:,} files, some of them junk: {archive}")
+    print(f"1. An archive of {files:,} files, some of them junk: {shown(str(archive))}")
     first, again = anyio.run(functools.partial(_upload_twice, top, archive, ledger))
     print("\n4. What was not stored, and why:", flush=True)
     report(ledger, outcome="refused,unconfirmed,conflict,unreadable,skipped")
     print(
         f"\nThe first run sent {counted(first.requests, 'request')} and the second {again.requests}; "
         f"the {first.failures} files that failed would make `bulkstow upload` end with status 1.\n\n"
-        + what_next(top.absolute(), _program())
+        + shown_lines(what_next(top.absolute(), _program()))
     )
     return 0
 

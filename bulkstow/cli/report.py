@@ -17,7 +17,7 @@ from bulkstow.errors import ConfigurationError
 from bulkstow.ledger import Entry, read_entries
 from bulkstow.ledger import recover as read_damaged
 from bulkstow.model import Fate
-from bulkstow.progress.closing import shown
+from bulkstow.printing import shown, shown_in_cell
 
 COLUMNS = ("path", "sop_instance_uid", "outcome", "reason", "attempts", "size_bytes", "study_uid", "series_uid")
 
@@ -38,7 +38,8 @@ def report(
     ledger
         The journal that `bulkstow upload` wrote.
     format
-        A table for people, CSV, or one JSON object a line.
+        A table for people, CSV for spreadsheets, or one JSON object a line. Only JSON holds names exactly; in the rest
+        what is not printable is escaped, and in CSV an apostrophe precedes what would be a formula.
     outcome
         Only these, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict, unreadable, skipped.
     recover
@@ -64,18 +65,17 @@ def _recover(ledger: Path) -> int:
 
 def _write(entries: Iterator[Entry], notation: Notation, out: TextIO, chosen: str) -> None:
     if isinstance(out, io.TextIOWrapper):
-        # A name that is not UTF-8 goes out as the bytes it has on disk.
-        out.reconfigure(errors="surrogateescape")
+        out.reconfigure(errors="backslashreplace")  # names in any script come out of any locale
     match notation:
         case "table":
             _write_table(entries, out, chosen)
         case "csv":
             writer = csv.writer(out)
             writer.writerow((*COLUMNS, "destination"))
-            writer.writerows(tuple(_fields(entry).values()) for entry in entries)
+            writer.writerows(tuple(map(shown_in_cell, _fields(entry).values())) for entry in entries)
         case "jsonl":
             for entry in entries:
-                print(json.dumps(_fields(entry)), file=out)
+                print(json.dumps(_fields(entry)).replace("\x7f", r"\u007f"), file=out)
 
 
 def _fates(text: str) -> list[Fate]:

@@ -13,6 +13,7 @@ from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import CountLimit, SizeLimit, Switch
 from bulkstow.engine.signals import ending_signals
 from bulkstow.errors import ConfigurationError
+from bulkstow.printing import shown
 from bulkstow.server.fault_plan import describe, read_plan
 from bulkstow.server.faults import Plan
 from bulkstow.server.login import Login
@@ -95,7 +96,8 @@ async def _serve(running: AbstractAsyncContextManager[str], where: str, plan: Pl
     with anyio.open_signal_receiver(*ending_signals()) as signals:
         async with running as url:
             faults = [f"  fault {fault.place}: {describe(fault)}" for fault in plan.faults]
-            print_in_passing("\n".join([f"serving {url} ({where}); Ctrl-C ends it", *faults]))
+            words = [f"serving {url} ({where}); Ctrl-C ends it", *faults]
+            print_in_passing("\n".join(map(shown, words)))
             async for _ in signals:
                 return
 

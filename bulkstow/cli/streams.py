@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import NoReturn, TextIO
 
 from bulkstow.errors import ConfigurationError
+from bulkstow.printing import shown
 
 
 class OutputLost(ConfigurationError):
@@ -84,7 +85,7 @@ def print_in_passing(text: str, out: TextIO | None = None) -> None:
     except ReaderLeft:
         pass
     except OutputLost as error:
-        print(f"bulkstow: {error}", file=sys.stderr)
+        print(f"bulkstow: {shown(str(error))}", file=sys.stderr)
 
 
 def prepare_standard_streams() -> None:

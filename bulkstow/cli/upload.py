@@ -24,6 +24,7 @@ from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.model import Summary
+from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.closing import closing, empty_words
 from bulkstow.progress.display import Display, display
@@ -152,7 +153,7 @@ def _conclude(
         try:
             write_whole("--summary", path, as_json(summary) + "\n")
         except ConfigurationError as error:
-            print(f"bulkstow: {error}", file=sys.stderr)
+            print(f"bulkstow: {shown(str(error))}", file=sys.stderr)
             return exit_status or error.exit_status
     return exit_status
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from bulkstow.model import Outcome
 from bulkstow.policy.health import OutageCause
-from bulkstow.progress.closing import shown
+from bulkstow.printing import shown
 from bulkstow.progress.display import Display
 from bulkstow.progress.events import Event, OutageBegan, OutageEnded, Recorded
 from bulkstow.quantities import counted, show_duration

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bulkstow.model import Fate, Summary
 from bulkstow.policy.bottleneck import Bottleneck
+from bulkstow.printing import shown
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
 from bulkstow.quantities import counted, show_duration, show_size
 
@@ -73,11 +74,3 @@ def _speed(summary: Summary, tally: Tally) -> Iterator[str]:
         yield f"bottleneck: {Bottleneck(summary.bottleneck).meaning}"
     if summary.server_requests_per_s is not None:
         yield f"the server accepts about {summary.server_requests_per_s:.2g} requests a second, and rejects more"
-
-
-def shown(path: str) -> str:
-    """Return a path, or words with one, as they can be printed: controls and bytes that are no UTF-8 are escaped.
-
-    A file's name must not be able to steer the terminal.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in path)

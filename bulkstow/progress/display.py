@@ -16,6 +16,7 @@ from typing import Literal, Never, Protocol
 
 from tqdm import tqdm
 
+from bulkstow.printing import shown
 from bulkstow.progress.background import Stream
 from bulkstow.progress.figures import Figures
 from bulkstow.progress.tally import Tally
@@ -89,7 +90,7 @@ class Lines:
     def say(self, text: str) -> None:
         """Write a line."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        self._stream.write(f"{now} {text}\n")
+        self._stream.write(f"{now} {shown(text)}\n")
         self._stream.flush()
 
     def close(self, tally: Tally) -> None:
@@ -124,7 +125,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Write a line above the bar."""
-        tqdm.write(text, file=self._canvas)
+        tqdm.write(shown(text), file=self._canvas)
         self._canvas.write("\r" if self._drawn else "")
         self._put()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bulkstow.ledger import Ledger
-from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.model import Candidate, Fate, Header, Outcome
 from tests.archives import header
 from tests.cli.command import Ended, call, spawn, spawn_unread
 
@@ -87,15 +87,47 @@ def test_lines_of_json_are_ascii(encoding: str) -> None:
     assert len(ended.out.splitlines()) == 4
 
 
-def test_csv_holds_names_as_their_bytes() -> None:
-    """A spreadsheet's notation with a head; a path goes out as the bytes that it has on disk."""
-    ended = spawn("report", "bulkstow.db", "--format", "csv", environment={"PYTHONIOENCODING": "utf-8:strict"})
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_csv_is_safe_to_open(encoding: str) -> None:
+    """A spreadsheet's notation with a head: controls and odd bytes are escaped, in any locale."""
+    ended = spawn("report", "bulkstow.db", "--format", "csv", environment={"PYTHONIOENCODING": encoding})
     assert (ended.status, ended.err) == (0, "")
     rows = list(csv.DictReader(io.StringIO(ended.out, newline="")))
-    assert [os.fsencode(row["path"]) for row in rows] == [os.fsencode(path) for path in (STEERING, QUOTED, ODD, PLAIN)]
+    expected = [r"/archive/\x1b[2Jline\nend\t\x9b", QUOTED, r"/archive/caf\udce9", PLAIN]
+    assert [row["path"] for row in rows] == expected
     assert [row["outcome"] for row in rows] == ["skipped", "unconfirmed", "refused", "stored"]
     assert list(rows[0]) == [*json.loads(_first_line_of_json())]
     assert rows[0]["sop_instance_uid"] == ""
+
+
+@pytest.mark.parametrize(
+    ("uid", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", r"'\t=1"),
+        ("\r=1", r"'\r=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("1.2=3", "1.2=3"),
+        ("\u202etxt", r"\u202etxt"),
+        ("\x7f", r"\x7f"),
+    ],
+)
+def test_no_cell_is_a_formula(capsys: pytest.CaptureFixture[str], tmp_path: Path, uid: str, cell: str) -> None:
+    """What a file or a server wrote is text in a spreadsheet; lines of JSON hold it exactly."""
+    (tmp_path / "bulkstow.db").unlink()
+    odd = Header(uid, uid, uid, uid, uid)
+    with Ledger(tmp_path / "bulkstow.db", URL) as ledger:
+        ledger.record([Outcome(Candidate("/a", 5, 1), odd, Fate.REFUSED, uid, 2)])
+    (row,) = csv.DictReader(io.StringIO(report(capsys, "--format", "csv").out, newline=""))
+    texts = {name: row[name] for name in ("sop_instance_uid", "study_uid", "series_uid", "reason")}
+    assert texts == dict.fromkeys(texts, cell)
+    assert (row["path"], row["attempts"], row["size_bytes"]) == ("/a", "2", "5")
+    (line,) = report(capsys, "--format", "jsonl").out.splitlines()
+    assert {json.loads(line)[name] for name in texts} == {uid}
+    assert line.isprintable()
 
 
 def _first_line_of_json() -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bulkstow.model import Candidate, Fate, Outcome, Summary
-from bulkstow.progress.closing import closing, shown
+from bulkstow.printing import shown
+from bulkstow.progress.closing import closing
 from bulkstow.progress.events import Event, Found, Known, Recorded
 from bulkstow.progress.tally import Tally
 

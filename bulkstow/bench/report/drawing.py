@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from bulkstow.bench.report.words import duration
-from bulkstow.progress.closing import shown
+from bulkstow.printing import shown
 from bulkstow.quantities import show_duration
 
 CHARACTER_PX = 7.3

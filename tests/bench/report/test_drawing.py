@@ -24,7 +24,7 @@ from bulkstow.bench.report.drawing import (
     text,
     x_axis,
 )
-from bulkstow.progress.closing import shown
+from bulkstow.printing import shown
 
 positive = st.floats(1e-9, 1e12)
 
