@@ -121,13 +121,11 @@ def test_a_whole_ledger_is_recovered_whole(whole: Path, tmp_path: Path) -> None:
         assert all(known is not None and known.is_final for known in ledger.look_up([outcome(7).candidate]))
 
 
-@pytest.mark.parametrize("page", range(1, 30))
+@pytest.mark.parametrize("page", range(1, 22))
 def test_a_page_that_is_gone_costs_its_own_rows(whole: Path, tmp_path: Path, page: int) -> None:
     """Of a file with one page overwritten most is recovered as it was, and it is said that some is missing."""
     content = bytearray(whole.read_bytes())
-    count = len(content) // PAGE_BYTES
-    if page > count:
-        pytest.skip("the ledger has no more pages")
+    assert page <= len(content) // PAGE_BYTES
     content[(page - 1) * PAGE_BYTES : page * PAGE_BYTES] = b"\xa5" * PAGE_BYTES
     (tmp_path / "run.db").write_bytes(content)
     if page == FILES_BEGIN:
