@@ -83,10 +83,16 @@ def _with_config(
     app.config = [origins.enter, *sources, origins.leave]
     try:
         command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
-        hand_over_interrupts()
+    except (cyclopts.CycloptsError, BulkstowError) as error:
+        text = origins.explained(error) if isinstance(error, cyclopts.CycloptsError) else origins.as_written(str(error))
+        if where := origins.given("--summary", error):
+            from bulkstow.cli.upload import summarise_wrong_use
+
+            summarise_wrong_use(where, text)
+        return _complain(text, ConfigurationError.exit_status)
+    hand_over_interrupts()
+    try:
         return command(*bound.args, **bound.kwargs)
-    except cyclopts.CycloptsError as error:
-        return _complain(origins.explained(error), ConfigurationError.exit_status)
     except BulkstowError as error:
         return _complain(origins.as_written(str(error)), error.exit_status)
 

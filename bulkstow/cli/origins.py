@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_origin
 
-from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Token, UnknownOptionError
+from cyclopts import App, Argument, ArgumentCollection, CoercionError, CycloptsError, Token, UnknownOptionError
 
 from bulkstow.errors import ConfigurationError
 
@@ -43,10 +43,12 @@ class Origins:
         self._environment = environment
         self._by_flag: dict[str, _Origin] = {}
         self._table = ""
+        self._arguments: Iterable[Argument] = ()
 
-    def enter(self, _app: App, commands: tuple[str, ...], _arguments: ArgumentCollection) -> None:
+    def enter(self, _app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         """Take the command, before any source is read: its name is that of its table in the file."""
         self._table = ".".join(commands)
+        self._arguments = arguments
 
     def leave(self, _app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         """Take the command's arguments, when all sources have been read.
@@ -70,6 +72,18 @@ class Origins:
             keyword = f"{origin.name}={error.token.value}" if has_value else origin.name
             error.token = error.token.evolve(keyword=keyword, source="cli")
         return str(error).replace("\n", " ")
+
+    def given(self, flag: str, error: Exception) -> str | None:
+        """Return what was given for a flag of a command that `error` kept from running; None if nothing was.
+
+        A flag that does not exist is found before other sources than the command line are read.
+        """
+        arguments = self._arguments or getattr(error, "argument_collection", ())
+        for argument in arguments:
+            if flag in argument.names:
+                variable = self._environment.get(_variable(flag))
+                return argument.tokens[0].value if argument.tokens else variable
+        return None
 
     def _renamed(self, text: str) -> str:
         for flag, origin in self._by_flag.items():
@@ -128,7 +142,11 @@ def _flags(arguments: ArgumentCollection) -> list[str]:
 
 
 def _variables(arguments: ArgumentCollection) -> set[str]:
-    return {PREFIX + flag.removeprefix("--").upper().replace("-", "_") for flag in _flags(arguments)}
+    return {_variable(flag) for flag in _flags(arguments)}
+
+
+def _variable(flag: str) -> str:
+    return PREFIX + flag.removeprefix("--").upper().replace("-", "_")
 
 
 def _is_of_file(token: Token) -> bool:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -23,15 +24,13 @@ from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import INTERRUPTED, ConfigurationError
-from bulkstow.model import Summary
+from bulkstow.model import Fate, Summary
 from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.closing import closing, empty_words
 from bulkstow.progress.display import Display, display
 from bulkstow.progress.log import Log, settings_of
 from bulkstow.progress.tally import Tally
-
-NOTHING_TO_SEND = "nothing to send: name directories or files, or give --files-from"
 
 LOG_LINES_AHEAD = 100_000
 """Lines of the log that wait for the disk: a minute of 1,500 requests a second, 30 MB."""
@@ -61,11 +60,15 @@ def upload(
     null
         Names in that file end with NUL, as `find -print0` writes them.
     """
-    if not sources and files_from is None and destination is None:
-        raise ConfigurationError(NOTHING_TO_SEND)  # rather than that the URL is missing
-    job = Job(
-        sources, destination or DestinationSettings(), settings or UploadSettings(), files_from, null_separated=null
-    )
+    settings = settings or UploadSettings()
+    try:
+        if not sources and files_from is None:
+            raise ConfigurationError("nothing to send: name directories or files, or give --files-from")
+        job = Job(sources, destination or DestinationSettings(), settings, files_from, null_separated=null)
+    except ConfigurationError as error:
+        if settings.summary is not None:
+            summarise_wrong_use(settings.summary, str(error))
+        raise
     return carry_out(job)
 
 
@@ -84,8 +87,6 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
         log: Log | None = None
         try:
             log = _opened_log(job, stack, shown)
-            if not job.sources and job.files_from is None:
-                raise ConfigurationError(NOTHING_TO_SEND)
             summary = anyio.run(functools.partial(run, job, tally, shown, log=log))
         except BaseException as stop:
             elapsed_s = time.monotonic() - started_s
@@ -156,6 +157,33 @@ def _conclude(
             print(f"bulkstow: {shown(str(error))}", file=sys.stderr)
             return exit_status or error.exit_status
     return exit_status
+
+
+def summarise_wrong_use(where: str, reason: str) -> None:
+    """Write the summary of a run that its own settings kept from beginning: a monitor must not see the last one's."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    summary = Summary(
+        destination="",
+        outcomes=dict.fromkeys(Fate, 0),
+        settled_before=0,
+        bytes_sent=0,
+        requests=0,
+        retries=0,
+        elapsed_s=0.0,
+        concurrency=0,
+        complete=False,
+        studies=0,
+        version=version("bulkstow"),
+        started_at=now,
+        ended_at=now,
+        exit_status=ConfigurationError.exit_status,
+        stopped_because=reason,
+    )
+    if where == "-":
+        print_in_passing(as_json(summary))
+        return
+    with contextlib.suppress(ConfigurationError):  # the command fails as it is
+        write_whole("--summary", Path(where), as_json(summary) + "\n")
 
 
 def as_json(summary: Summary) -> str:

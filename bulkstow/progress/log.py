@@ -52,6 +52,7 @@ class Log:
         self._warn = warn
         self._has_warned = False
         self._dropped = 0
+        self._limits: Fields = {}
         self._spent: dict[int, Spent] = {}
         """Where the time of requests under way went, by the batch's number."""
 
@@ -85,9 +86,8 @@ class Log:
                 self._put("retry", {**what, "delay_s": _rounded(delay_s), **_ending(after)})
             case OutageBegan() | OutageContinues() | OutageEnded():
                 self._put(*_outage(event))
-            case Tuned(concurrency, settled, limits):
-                found = {"concurrency": concurrency, "settled_concurrency": settled}
-                self._put("limits", found | {"batch_bytes": limits.size_bytes, "batch_instances": limits.instances})
+            case Tuned():
+                self._put_limits(_limits(event))
             case CeilingLearned(size_bytes):
                 self._put("ceiling", {"size_bytes": size_bytes})
             case Connecting(url):
@@ -96,6 +96,11 @@ class Log:
                 self._put("scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {})
             case _:
                 pass
+
+    def _put_limits(self, limits: Fields) -> None:
+        if limits != self._limits:  # the server's rate is felt for with every request: small steps tell nothing
+            self._limits = limits
+            self._put("limits", limits)
 
     def _put(self, event: str, fields: Fields) -> None:
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
@@ -153,6 +158,17 @@ def _outage(event: OutageBegan | OutageContinues | OutageEnded) -> tuple[str, Fi
             return "outage_end", {"duration_s": _rounded(duration_s)}
     at = {"next_attempt_in_s": _rounded(next_s)} if next_s < math.inf else {}
     return name, {"cause": cause.value, "lasted_s": _rounded(lasted_s), **at}
+
+
+def _limits(tuned: Tuned) -> Fields:
+    rate_per_s = tuned.server_requests_per_s
+    return {
+        "concurrency": tuned.concurrency,
+        "settled_concurrency": tuned.settled_concurrency,
+        "batch_bytes": tuned.batch_limits.size_bytes,
+        "batch_instances": tuned.batch_limits.instances,
+        **({} if rate_per_s is None else {"server_requests_per_s": float(f"{rate_per_s:.2g}")}),
+    }
 
 
 def _rounded(duration_s: float) -> float:

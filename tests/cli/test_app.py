@@ -76,7 +76,7 @@ NOT_A_FILE = "No such file or directory"
 WRONG_USES = [
     # words, what is in the TOML file, exit status, what the one line says
     ("uplaod", "", 2, 'Unknown command "uplaod". Did you mean "upload"?'),
-    ("upload", "", 2, "--url is missing: give the DICOMweb root"),
+    ("upload", "", 2, "nothing to send: name directories or files, or give --files-from"),
     ("upload archive", "", 2, "--url is missing: give the DICOMweb root, such as http://localhost:8042/dicom-web"),
     ("upload gone --url {url}", "", 2, "no such file or directory: 'gone'"),
     ("upload archive --url ftp://pacs/", "", 2, "--url 'ftp://pacs/': expected http://HOST/ROOT or https://HOST/ROOT"),

@@ -102,6 +102,37 @@ def test_a_run_that_could_not_begin_has_one(
     assert summary["ended_at"] is not None
 
 
+WRONG_USES = [
+    ("upload archive", "--url is missing"),
+    ("upload archive --url {url} --retries many", "'many' is not a whole number"),
+    ("upload archive --url {url} --retris 3", "--retris"),
+    ("upload archive --url {url} --config c.toml", 'c.toml: no setting "bandwith" in [upload]'),
+]
+
+
+@pytest.mark.parametrize(("words", "reason"), WRONG_USES, ids=[words for words, _ in WRONG_USES])
+@pytest.mark.parametrize("place", ["flag", "environment"])
+def test_a_setting_that_cannot_be_used_has_one(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    places: Mapping[str, str],
+    words: str,
+    reason: str,
+    place: str,
+) -> None:
+    """A mistake in last evening's change of the settings is not hidden by the summary of the night before."""
+    Path("c.toml").write_text("[upload]\nbandwith = '5MB/s'\n")
+    if place == "environment":
+        monkeypatch.setenv("BULKSTOW_SUMMARY", "s.json")
+    given = names_in(words, places).split() + (["--summary", "s.json"] if place == "flag" else [])
+    ended = call(capsys, *given)
+    assert ended.status == 2
+    assert reason in ended.err
+    summary = figures()
+    assert (summary["complete"], summary["exit_status"]) == (False, 2)
+    assert f"bulkstow: {summary['stopped_because']}\n" == ended.err
+
+
 def test_an_internal_error_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, places: Mapping[str, str]
 ) -> None:

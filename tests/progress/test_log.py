@@ -104,6 +104,17 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
         [Tuned(8, 4, BatchLimits(1024, 50))],
         {"event": "limits", "concurrency": 8, "settled_concurrency": 4, "batch_bytes": 1024, "batch_instances": 50},
     ),
+    (
+        [Tuned(8, 4, BatchLimits(1024, None), rate_per_s) for rate_per_s in (12.34, 12.35)],
+        {
+            "event": "limits",
+            "concurrency": 8,
+            "settled_concurrency": 4,
+            "batch_bytes": 1024,
+            "batch_instances": None,
+            "server_requests_per_s": 12.0,
+        },
+    ),
     ([CeilingLearned(1024)], {"event": "ceiling", "size_bytes": 1024}),
     ([ScanEnded()], {"event": "scan_end"}),
     ([ScanEnded(("/empty",))], {"event": "scan_end", "empty_sources": ["/empty"]}),
