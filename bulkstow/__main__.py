@@ -1,5 +1,10 @@
 """`python -m bulkstow`."""
 
-from bulkstow.cli import main
+import os
+
+try:
+    from bulkstow.cli import main
+except KeyboardInterrupt:
+    os._exit(130)  # errors.INTERRUPTED, which is not imported yet
 
 main()
