@@ -69,6 +69,9 @@ class Instance:
     header: Header
     cut_off: str = ""
     """What the head says of pixel data that are longer than the file, for the report; empty where it says nothing."""
+    rival: str = ""
+    """Location of the file with other content that the server has under the same SOP Instance UID: that this UID is
+    there already says nothing of this file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import filecmp
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from bulkstow.ledger import Ledger
@@ -68,7 +69,7 @@ class FirstFileClaims:
             elif (outcome := _compare(instance, others, None if is_ours else claimant)) is None or (
                 is_ours and self._sends_conflicts and outcome.fate is Fate.CONFLICT
             ):
-                fresh.append(instance)
+                fresh.append(instance if outcome is None else replace(instance, rival=outcome.copy_of))
                 continue
             else:
                 settled.append(outcome)
@@ -102,27 +103,22 @@ class NewestFileClaims:
         for instance in instances:
             uid = instance.header.sop_instance_uid
             others, newest = sent_before.get(uid, []), self._newest.newest(uid)
-            if newest == instance:
-                outcome = _unless_newer(instance, others)
-            elif others and _unless_newer(newest, others) is not None:
-                outcome = _compare(instance, others, None) or _not_compared(instance, others[0], CHANGED)
-            else:
-                outcome = _compare(instance, others, newest)
-            if outcome is None:
-                fresh.append(instance)
-            else:
-                settled.append(outcome)
+            outcome = _compare(newest, others, None)
+            is_sent = outcome is None or (outcome.fate is Fate.CONFLICT and _is_newest(newest, others))
+            if newest == instance and is_sent:
+                fresh.append(instance if outcome is None else replace(instance, rival=outcome.copy_of))
+                continue
+            if newest != instance:
+                outcome = _compare(instance, others, newest if is_sent else None)
+            settled.append(outcome or _not_compared(instance, others[0], CHANGED))
         return fresh, settled, []
 
     def release(self, outcomes: Iterable[Outcome]) -> None:
         """Do nothing: the newest file of a UID stays the newest."""
 
 
-def _unless_newer(newest: Instance, sent_before: Sequence[Instance]) -> Outcome | None:
-    """Return the outcome of the newest file where a file on the server makes it needless; None if it is sent."""
-    outcome = _compare(newest, sent_before, None)
-    is_newer = all(newest.candidate.modified_ns > other.candidate.modified_ns for other in sent_before)
-    return None if outcome is not None and outcome.fate is Fate.CONFLICT and is_newer else outcome
+def _is_newest(instance: Instance, others: Iterable[Instance]) -> bool:
+    return all(instance.candidate.modified_ns > other.candidate.modified_ns for other in others)
 
 
 def _compare(instance: Instance, others: Iterable[Instance], claimant: Instance | None) -> Outcome | None:

@@ -31,6 +31,7 @@ from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.errands import Ask, Errand, Later, Pressure, Rules, Send, Settlement
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff
+from bulkstow.policy.rivals import without_false_proof
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.suspicion import Suspicion
 from bulkstow.progress.events import CeilingLearned, Ended, Recorded, Reporter, RetryScheduled, Started, Tuned
@@ -91,7 +92,7 @@ class Delivery:
         if ended is None:
             self.outbox.done(errand, (), answered=False)
             return
-        settlement, result = ended
+        settlement, result = without_false_proof(errand, ended[0]), ended[1]
         if settlement.too_large_bytes is not None:
             await self._lower_ceiling(settlement.too_large_bytes)
         if settlement.outcomes:

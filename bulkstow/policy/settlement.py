@@ -270,7 +270,7 @@ def _settle_failed(
     """Settle one instance that the server named as failed."""
     one = replace(batch, instances=(instance,))
     match failure:
-        case FailureClass.DUPLICATE if batch.may_be_stored:
+        case FailureClass.DUPLICATE if batch.may_be_stored and not instance.rival:
             return outcomes_of(one, [instance], Fate.STORED, f"{reason}, by an earlier request of ours"), ()
         case FailureClass.DUPLICATE:
             return outcomes_of(one, [instance], Fate.DUPLICATE, reason), ()

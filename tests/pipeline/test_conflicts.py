@@ -266,3 +266,22 @@ async def test_an_interrupted_run_goes_on(tmp_path: Path, mode: Mode) -> None:
     server = Server()
     await upload(archive, tmp_path / "l.db", server, mode)
     assert server.sent == {"report": ["0"], "send": ["0", "1", "2"], "newest": ["2"]}[mode]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["send", "newest"])
+async def test_a_server_that_keeps_what_it_has(tmp_path: Path, mode: Mode) -> None:
+    """'Already there' is no success for a file with other content: it is a failure that names the other file."""
+    archive = tmp_path / "archive"
+    write(archive, "first", uid=1, content=1, modified_s=1)
+    await upload(archive, tmp_path / "l.db", Server(), mode)
+    write(archive, "second", uid=1, content=2, modified_s=2)
+
+    class Keeps(Server):
+        async def send(self, batch: Batch) -> Result:
+            uids = [Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, 0x0111) for i in batch.instances]
+            return Reply(409, to_json(StoreResponse(failed=tuple(uids))))
+
+    tally = await upload(archive, tmp_path / "l.db", Keeps(), mode)
+    assert +tally.outcomes == Counter({Fate.STORED: 1, Fate.REFUSED: 1})
+    assert str(archive / "first") in rows(tmp_path / "l.db")["second"].reason
