@@ -32,7 +32,7 @@ from bulkstow.pipeline.crew import Crew
 from bulkstow.pipeline.run import Run
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
-from bulkstow.progress.events import Connecting, Counted, Reporter, Reporters, Taken, Timed
+from bulkstow.progress.events import Connecting, Counted, Reporter, Reporters, Taken, Timed, Upgraded
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.listing import PatientStream, read_list
@@ -69,6 +69,8 @@ async def run(
         crew = Crew(settings.read_concurrency)
         stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
+        if ledger.kept_copy is not None:
+            reporters.tell(Upgraded(str(ledger.kept_copy)))
         async with (
             StowDestination(
                 job.destination,

@@ -5,7 +5,7 @@ written only when a file's outcome is known, so whatever a crash interrupts has 
 again. `synchronous=NORMAL` is enough for that: WAL then survives the death of the process whole, and the death of the
 machine without damage; what the machine's death takes back is sent again.
 
-It knows nothing of servers or of the pipeline, and it never guesses: a ledger of another schema is refused, and so is a
+It knows nothing of servers or of the pipeline, and it never guesses: a ledger of a newer schema is refused, and so is a
 damaged one. Rows have no checksum: a flipped bit makes a row unknown or invalid, so that its file is sent again, and
 turns no other outcome into `stored`; pages that are old as a whole a checksum of rows would not find.
 Methods block; the pipeline calls them in threads.

@@ -15,7 +15,13 @@ from bulkstow.ledger.rows import DamagedRow
 APPLICATION_ID = 0x53544F57
 """`STOW`: how a ledger is told from any other SQLite file."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What `upgrade` brings older ledgers to."""
+
+OLD_SCHEMA_VERSION = 1
+
+_READABLE_VERSIONS = (OLD_SCHEMA_VERSION, SCHEMA_VERSION)
+"""Their tables are the same."""
 
 OWN_SUFFIXES = ("", "-wal", "-shm", "-journal")
 """What SQLite adds to a database's name for the files beside it; the first is the database."""
@@ -49,7 +55,7 @@ _SCHEMA = (
 )
 
 _MAGIC = b"SQLite format 3\0"
-_HEAD_BYTES = 100
+HEAD_BYTES = 100
 """Of a database's first page (SQLite's file format, §1.3): the user version is at 60, the application ID at 68."""
 
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -91,14 +97,14 @@ def check_head(path: Path) -> None:
         return
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         raise LedgerError(f"the ledger {path} cannot be read: {error.strerror}") from error
     if not head or wal_of(path.resolve()).exists():
         return
-    if not head.startswith(_MAGIC) or len(head) < _HEAD_BYTES:
+    if not head.startswith(_MAGIC) or len(head) < HEAD_BYTES:
         raise LedgerError(f"{path} cannot be used: file is not a database; {_NO_LEDGER}")
-    check_ids(path, int.from_bytes(head[68:72]), int.from_bytes(head[60:64]))
+    check_ids(path, int.from_bytes(head[68:72]), version_in(head))
 
 
 def connect(path: Path, mode: str = "mode=rw") -> sqlite3.Connection:
@@ -124,22 +130,32 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise LedgerError unless this is a ledger of our schema."""
+    """Raise LedgerError unless this is a ledger of a schema that we read."""
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    check_ids(path, application, version)
+    check_ids(path, application, schema_version(connection))
     statements = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
     if not statements.issuperset(_SCHEMA):
         raise damaged(path, "its tables are not those of a ledger")
+
+
+def version_in(head: bytes) -> int:
+    """Return which schema a ledger has that begins with `head`, apart from what its WAL holds."""
+    return int.from_bytes(head[60:64])
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return which schema a ledger has."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
 
 
 def check_ids(path: Path, application: int, version: int) -> None:
     """Raise LedgerError unless a database's application ID and user version are those of our ledgers."""
     if application != APPLICATION_ID:
         raise LedgerError(f"{path} is a database, but not bulkstow's ledger: give another file with --ledger")
-    if version != SCHEMA_VERSION:
+    if version not in _READABLE_VERSIONS:
         raise LedgerError(
-            f"the ledger {path} has schema {version}, this bulkstow reads schema {SCHEMA_VERSION}: "
+            f"the ledger {path} has schema {version}, this bulkstow reads schemas up to {SCHEMA_VERSION}: "
             "use the bulkstow that wrote it, or a new --ledger (what is stored is then sent again)"
         )
 

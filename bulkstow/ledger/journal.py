@@ -26,6 +26,7 @@ from bulkstow.ledger.rows import (
     as_outcome,
     as_row,
 )
+from bulkstow.ledger.upgrade import KEPT_SUFFIX, upgrade
 from bulkstow.model import Candidate, Fate, Instance, Outcome
 
 _FINAL = frozenset(fate for fate in Fate if fate.is_success or fate in (Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED))
@@ -48,7 +49,7 @@ class Ledger(AbstractContextManager["Ledger"]):
     """The journal of what was sent to one destination; open it for one run at a time.
 
     Raises LedgerError when the file cannot be opened or written, belongs to a run that is going on, or was not
-    written by this version of bulkstow.
+    written by bulkstow, or by a newer one. A ledger of an older one is upgraded.
     """
 
     def __init__(self, path: Path, destination: str) -> None:
@@ -63,6 +64,8 @@ class Ledger(AbstractContextManager["Ledger"]):
                 create(path)
                 self._writer = opened.enter_context(closing(connect(path)))
                 prepare(self._writer, path)
+                self.kept_copy = upgrade(self._writer, path)
+                """Where the ledger is kept as it was; None where it had the present schema already."""
                 self._reader = opened.enter_context(closing(connect(path)))
                 self._destination = self._destination_id(destination)
                 self._run = self._begin_run()
@@ -84,7 +87,7 @@ class Ledger(AbstractContextManager["Ledger"]):
     def files(self) -> frozenset[str]:
         """Absolute paths of the ledger's own files, which are no part of an archive."""
         spelled = os.path.abspath(self.path)  # noqa: PTH100 - as the walk spells paths: links not resolved
-        suffixes = (*OWN_SUFFIXES, LOCK_SUFFIX)
+        suffixes = (*OWN_SUFFIXES, LOCK_SUFFIX, KEPT_SUFFIX)
         return frozenset(path + suffix for path in (spelled, str(self._real_path)) for suffix in suffixes)
 
     def look_up(self, candidates: Sequence[Candidate], again: Collection[Fate] = ()) -> list[Known | None]:

@@ -19,7 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.database import DATABASE_ERRORS, connect, create, explained, prepare, wal_of
+from bulkstow.ledger.database import (
+    DATABASE_ERRORS,
+    HEAD_BYTES,
+    OLD_SCHEMA_VERSION,
+    SCHEMA_VERSION,
+    connect,
+    create,
+    explained,
+    prepare,
+    version_in,
+    wal_of,
+)
 from bulkstow.ledger.reading import copy_ledger
 from bulkstow.ledger.rows import COLUMNS, DamagedRow, as_outcome, as_row
 from bulkstow.model import Outcome
@@ -76,8 +87,12 @@ def _recover(path: Path, directory: Path, new: Path) -> Recovered:
         create(built)
         with closing(connect(built)) as target:
             prepare(target, built)
+        is_of_present_schema = version_in(_head(copy)) == SCHEMA_VERSION
         is_whole = _mend(copy, built.read_bytes())
         with closing(connect(copy)) as source, closing(connect(built)) as target:
+            if not is_of_present_schema:
+                # Its rows, too, may be of the old schema: the next run upgrades it.
+                target.execute(f"PRAGMA user_version = {OLD_SCHEMA_VERSION}")
             source.text_factory = _text
             rescue = _Rescue(source, target, is_whole=is_whole)
             rescue.copy_destinations()
@@ -86,6 +101,11 @@ def _recover(path: Path, directory: Path, new: Path) -> Recovered:
         raise LedgerError(f"nothing that was recorded can be read in {path}: give a new --ledger")
     built.rename(new)
     return Recovered(new, rescue.files, len(rescue.left_out), rescue.is_whole)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _mend(copy: Path, pristine: bytes) -> bool:

@@ -226,7 +226,6 @@ def _again(settings: UploadSettings) -> frozenset[Fate]:
         for fate, is_asked in (
             (Fate.REFUSED, settings.retry_failed),
             (Fate.CONFLICT, settings.retry_failed or settings.on_conflict != "report"),
-            (Fate.SKIPPED, settings.accept_missing_preamble),
         )
         if is_asked
     )

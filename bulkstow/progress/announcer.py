@@ -9,7 +9,7 @@ from bulkstow.model import Outcome
 from bulkstow.policy.health import OutageCause
 from bulkstow.printing import shown
 from bulkstow.progress.display import Display
-from bulkstow.progress.events import Event, OutageBegan, OutageEnded, Recorded
+from bulkstow.progress.events import Event, OutageBegan, OutageEnded, Recorded, Upgraded
 from bulkstow.quantities import counted, show_duration
 
 _BEGAN = {
@@ -46,6 +46,11 @@ class Announcer:
                 for outcome in outcomes:
                     if outcome.fate.is_failure:
                         self._announce_failure(outcome)
+            case Upgraded(kept_copy):
+                self._display.say(
+                    "the ledger of an older bulkstow is brought up to date: what it calls skipped is looked at again; "
+                    f"a copy of it is kept in {shown(kept_copy)}"
+                )
             case _:
                 pass
 

@@ -159,6 +159,13 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class Upgraded:
+    """The ledger of an older bulkstow was brought to the present schema; it is kept as it was at `kept_copy`."""
+
+    kept_copy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """How many studies the run sent something of; None where that could not be found out."""
 
@@ -184,6 +191,7 @@ Event = (
     | CeilingLearned
     | RetryScheduled
     | Counted
+    | Upgraded
 )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from bulkstow.config import UploadSettings
-from bulkstow.model import Batch, Interruption, Reply, Result, Spent, Spoiled, Summary
+from bulkstow.model import Batch, Interruption, Outcome, Reply, Result, Spent, Spoiled, Summary
 from bulkstow.policy.errands import Ask
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.events import (
@@ -32,6 +32,7 @@ from bulkstow.progress.events import (
     ScanEnded,
     Timed,
     Tuned,
+    Upgraded,
 )
 
 Fields = Mapping[str, object]
@@ -74,12 +75,8 @@ class Log:
             case Ended(batch, result, elapsed_s):
                 self._put("request", _request(batch, result, elapsed_s, self._spent.pop(batch.number, None)))
             case Recorded(outcomes):
-                for outcome in outcomes:
-                    if outcome.fate.is_failure:
-                        uid = {"sop_instance_uid": outcome.header.sop_instance_uid} if outcome.header else {}
-                        path = {"path": outcome.candidate.location}
-                        why = {"outcome": outcome.fate.value, "reason": outcome.reason, "attempts": outcome.attempts}
-                        self._put("failure", {**path, **uid, **why})
+                for failure in (outcome for outcome in outcomes if outcome.fate.is_failure):
+                    self._put("failure", _failure(failure))
             case RetryScheduled(errand, delay_s, after):
                 kind = "query" if isinstance(errand, Ask) else "store"
                 what = {"batch": errand.batch.number, "instances": len(errand.batch.instances), "kind": kind}
@@ -94,6 +91,8 @@ class Log:
                 self._put("connect", {"url": url})
             case ScanEnded(empty_sources):
                 self._put("scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {})
+            case Upgraded(kept_copy):
+                self._put("ledger_upgrade", {"kept_copy": kept_copy})
             case _:
                 pass
 
@@ -134,6 +133,12 @@ def _request(batch: Batch, result: Result | None, elapsed_s: float, spent: Spent
     if spent is not None:
         timings = {name: _rounded(value) for name, value in dataclasses.asdict(spent).items() if name != "elapsed_s"}
     return {**what, **(_ending(result) or {"error": "cancelled"}), "elapsed_s": _rounded(elapsed_s), **timings}
+
+
+def _failure(failure: Outcome) -> Fields:
+    uid = {"sop_instance_uid": failure.header.sop_instance_uid} if failure.header else {}
+    why = {"outcome": failure.fate.value, "reason": failure.reason, "attempts": failure.attempts}
+    return {"path": failure.candidate.location, **uid, **why}
 
 
 def _ending(result: Result | None) -> Fields:

@@ -32,6 +32,7 @@ from bulkstow.progress.events import (
     Taken,
     Timed,
     Tuned,
+    Upgraded,
     Waited,
 )
 
@@ -163,7 +164,7 @@ class Tally:
                 self._count_outage(event)
             case Connecting() | Tuned() | Counted():
                 self._take_state(event)
-            case CeilingLearned() | RetryScheduled():
+            case CeilingLearned() | RetryScheduled() | Upgraded():
                 pass  # the limits come with `Tuned`, and a retry is counted when it is sent
 
     def _count_request(self, event: Started | Ended | Timed) -> None:

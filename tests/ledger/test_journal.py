@@ -304,7 +304,7 @@ def spoil(path: Path, how: str) -> None:
 REFUSALS = {
     "other application": r"run\.db is a database, but not bulkstow's ledger: give another file with --ledger",
     "no application": r"run\.db is a database, but not bulkstow's ledger",
-    "newer": rf"has schema {SCHEMA_VERSION + 1}, this bulkstow reads schema {SCHEMA_VERSION}: use the bulkstow",
+    "newer": rf"has schema {SCHEMA_VERSION + 1}, this bulkstow reads schemas up to {SCHEMA_VERSION}: use the bulkstow",
     "no database": r"run\.db cannot be used: file is not a database",
     "directory": r"run\.db cannot be used: unable to open database file",
 }

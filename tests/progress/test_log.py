@@ -32,6 +32,7 @@ from bulkstow.progress.events import (
     Taken,
     Timed,
     Tuned,
+    Upgraded,
 )
 from bulkstow.progress.log import Log, settings_of
 from tests.archives import header
@@ -117,6 +118,7 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
     ),
     ([CeilingLearned(1024)], {"event": "ceiling", "size_bytes": 1024}),
     ([ScanEnded()], {"event": "scan_end"}),
+    ([Upgraded("/k")], {"event": "ledger_upgrade", "kept_copy": "/k"}),
     ([ScanEnded(("/empty",))], {"event": "scan_end", "empty_sources": ["/empty"]}),
     ([Started(BATCH), Taken(5)], None),
 ]

@@ -33,6 +33,7 @@ from bulkstow.progress.events import (
     Taken,
     Timed,
     Tuned,
+    Upgraded,
     Waited,
 )
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
@@ -137,7 +138,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
             "server_requests_per_s": 10.0,
         },
     ),
-    ("limits and retries", [CeilingLearned(5), RetryScheduled(Send(BATCH), 1.0, None)], {}),
+    ("for the log", [CeilingLearned(5), RetryScheduled(Send(BATCH), 1.0, None), Upgraded("/run.db-schema-1")], {}),
     ("counted", [Counted(7)], {"studies": 7}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
 ]

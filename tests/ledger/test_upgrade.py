@@ -1,0 +1,184 @@
+"""Ledgers of schema 1: what a run with one sends, and what is kept."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bulkstow.errors import LedgerError
+from bulkstow.ledger import SCHEMA_VERSION, Ledger, read_entries, recover
+from bulkstow.ledger.rows import COLUMNS, as_row
+from bulkstow.ledger.upgrade import KEPT_SUFFIX
+from bulkstow.model import Candidate, Fate, Outcome
+from tests.archives import candidate, header, write_instance
+from tests.cli.command import call, served
+
+URL = "http://pacs/dicom-web"
+
+SCHEMA_1 = """
+CREATE TABLE destination (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE,
+    ceiling_bytes INTEGER             -- the largest body to send there, learned from a 413
+);
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY,
+    destination INTEGER NOT NULL REFERENCES destination,
+    started_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+);
+CREATE TABLE file (
+    destination INTEGER NOT NULL REFERENCES destination,
+    path BLOB NOT NULL,               -- bytes as the file system has them: a name need not be UTF-8
+    size_bytes INTEGER NOT NULL,
+    modified_ns INTEGER NOT NULL,
+    study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    copy_of BLOB,                     -- path of the file that stands for the same SOP instance
+    run INTEGER NOT NULL REFERENCES run,  -- the run that found this out
+    PRIMARY KEY (destination, path)
+) WITHOUT ROWID;
+CREATE INDEX file_by_instance ON file (destination, sop_instance_uid) WHERE sop_instance_uid IS NOT NULL;
+CREATE INDEX file_by_copy ON file (destination, run) WHERE copy_of IS NOT NULL;
+"""
+"""As bulkstow wrote it, to the letter."""
+
+
+def write_schema_1(path: Path, outcomes: list[Outcome], url: str = URL) -> None:
+    """Write a ledger as the bulkstow of schema 1 left it."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"PRAGMA journal_mode = WAL; PRAGMA application_id = {0x53544F57}; PRAGMA user_version = 1; {SCHEMA_1}"
+        )
+        connection.execute("INSERT INTO destination (url) VALUES (?)", (url,))
+        connection.execute("INSERT INTO run (destination) VALUES (1)")
+        connection.executemany(
+            f"INSERT INTO file (destination, run, {COLUMNS}) VALUES (1, 1{', ?' * 12})",
+            map(as_row, outcomes),
+        )
+        connection.commit()
+
+
+STORED = Outcome(Candidate("/a/1", 100, 1), header(1), Fate.STORED, attempts=1)
+REFUSED = Outcome(Candidate("/a/2", 100, 1), header(2), Fate.REFUSED, "A900", 1)
+SKIPPED = Outcome(Candidate("/a/3", 100, 1), None, Fate.SKIPPED, "no Study Instance UID")
+COPY = Outcome(Candidate("/a/4", 100, 1), header(1), Fate.SKIPPED, "a second copy, other bytes", copy_of="/a/1")
+ROWS = [STORED, REFUSED, SKIPPED, COPY]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give a ledger of schema 1."""
+    write_schema_1(tmp_path / "run.db", ROWS)
+    return tmp_path / "run.db"
+
+
+def rows(path: Path) -> list[Outcome]:
+    """Return what a report of a ledger reads."""
+    return [entry.outcome for entry in read_entries(path)]
+
+
+def version(path: Path) -> int:
+    """Return a ledger's schema."""
+    with closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(found)
+
+
+def test_skipped_files_are_looked_at_again_and_nothing_else(path: Path) -> None:
+    """What was stored or refused is known as before; a copy of the ledger as it was is its owner's alone."""
+    with Ledger(path, URL) as ledger:
+        known = ledger.look_up([row.candidate for row in ROWS])
+        assert [k and (k.fate, k.is_final) for k in known] == [(Fate.STORED, True), (Fate.REFUSED, True), None, None]
+        kept = ledger.kept_copy
+        assert kept == path.with_name(f"run.db{KEPT_SUFFIX}")
+        assert os.fspath(kept) in ledger.files
+    assert (version(path), version(kept)) == (SCHEMA_VERSION, 1)
+    assert rows(kept) == ROWS
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert sorted(beside.name for beside in path.parent.iterdir()) == ["run.db", kept.name]
+
+
+def test_a_ledger_is_upgraded_once(path: Path) -> None:
+    """What is skipped after it stays settled, and the copy is not replaced."""
+    with Ledger(path, URL) as ledger:
+        ledger.record([SKIPPED])
+    with Ledger(path, URL) as ledger:
+        (known,) = ledger.look_up([SKIPPED.candidate])
+        assert known is not None
+        assert known.is_final
+        assert ledger.kept_copy is None
+    assert rows(path.with_name(f"run.db{KEPT_SUFFIX}")) == ROWS
+
+
+def test_a_report_reads_schema_1_and_leaves_it_so(path: Path) -> None:
+    """A report upgrades nothing."""
+    assert rows(path) == ROWS
+    assert version(path) == 1
+    assert [beside.name for beside in path.parent.iterdir()] == ["run.db"]
+
+
+def test_without_a_copy_nothing_is_changed(path: Path) -> None:
+    """Where no copy can be kept, the ledger is as it was and the message names what is in the way."""
+    path.with_name(f"run.db{KEPT_SUFFIX}").mkdir()
+    with pytest.raises(LedgerError, match=r"run\.db-schema-1 .*move away what is in its place"):
+        Ledger(path, URL)
+    assert (rows(path), version(path)) == (ROWS, 1)
+
+
+def test_rows_in_the_wal_of_a_killed_run_are_kept(path: Path, tmp_path: Path) -> None:
+    """They are in the upgraded ledger and in the copy."""
+    late = Outcome(Candidate("/a/5", 100, 1), header(5), Fate.STORED, attempts=1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as killed:
+        killed.execute(f"INSERT INTO file (destination, run, {COLUMNS}) VALUES (1, 1{', ?' * 12})", as_row(late))
+        killed.execute("PRAGMA wal_autocheckpoint = 0")
+        other = tmp_path / "other.db"
+        for suffix in ("", "-wal"):
+            other.with_name(other.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
+    with Ledger(other, URL) as ledger:
+        kept = ledger.kept_copy
+    assert kept is not None
+    assert rows(other) == [STORED, REFUSED, late]
+    assert rows(kept) == [*ROWS, late]
+
+
+def test_a_recovered_ledger_of_schema_1_is_upgraded_too(path: Path) -> None:
+    """Recovery keeps its rows, and with them the schema."""
+    recovered = recover(path)
+    assert rows(recovered.path) == ROWS
+    with Ledger(recovered.path, URL) as ledger:
+        assert ledger.look_up([SKIPPED.candidate, COPY.candidate]) == [None, None]
+        assert ledger.kept_copy is not None
+
+
+def test_a_run_sends_what_the_older_bulkstow_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file skipped by mistake arrives, one with other content is in conflict, and what is stored is not sent."""
+    archive = tmp_path / "archive"
+    stored, mistaken = write_instance(archive, 1), write_instance(archive, 2)
+    other = archive / "other"
+    other.write_bytes((archive / "IM001000001").read_bytes()[:-2] + b"\1\1")
+    outcomes = [
+        Outcome(stored.candidate, stored.header, Fate.STORED, attempts=1),
+        Outcome(mistaken.candidate, None, Fate.SKIPPED, "no Study Instance UID"),
+        Outcome(candidate(other), stored.header, Fate.SKIPPED, "other bytes", copy_of=stored.candidate.location),
+    ]
+    ledger, log = tmp_path / "run.db", tmp_path / "run.log"
+    with served() as url:
+        write_schema_1(ledger, outcomes, url)
+        words = ("--url", url, "--ledger", str(ledger), "--log", str(log), "--progress", "log")
+        ended = call(capsys, "upload", str(archive), *words)
+    assert ended.status == 1
+    assert f"a copy of it is kept in {ledger}{KEPT_SUFFIX}" in ended.err
+    assert "ledger_upgrade" in log.read_text()
+    assert {row.candidate.location: (row.fate, row.attempts) for row in rows(ledger)} == {
+        stored.candidate.location: (Fate.STORED, 1),
+        mistaken.candidate.location: (Fate.STORED, 1),
+        str(other): (Fate.CONFLICT, 0),
+    }
+    assert "stored                 2\n" in ended.out
+    assert "in 1 request," in ended.out
