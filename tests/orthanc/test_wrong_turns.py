@@ -75,7 +75,7 @@ def test_right_login(locked: Orthanc, archive: Path, tmp_path: Path) -> None:
 def test_wrong_root(orthanc: Orthanc, archive: Path, tmp_path: Path) -> None:
     """A URL that is no DICOMweb root: exit status 3, and one line that speaks of the URL."""
     upload = Upload(archive, orthanc.url.replace("/dicom-web", "/wrong"), tmp_path)
-    assert "no STOW-RS service at this URL" in stopped_with_one_line(upload.run())
+    assert "no DICOMweb service at http:" in stopped_with_one_line(upload.run())
     assert orthanc.count() == 0
 
 
