@@ -134,6 +134,10 @@ Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 ONE_LOGIN = "one login at a time; leave it out, or --user, --bearer-file, --bearer-command and BULKSTOW_BEARER"
 
+READ_TIMEOUT_S = 300.0
+"""How long one read may take. A tape library takes minutes to fetch a file; a disk gives up a bad sector within one,
+and an NFS server that restarts is back within three."""
+
 LOGIN = Group("Login and connection", sort_key=20)
 BATCHES = Group("Batches and speed", sort_key=10)
 
@@ -246,6 +250,8 @@ class UploadSettings:
     """Keep a study's instances together in requests, or take them as they come."""
     read_concurrency: Annotated[Count, Parameter(group=BATCHES)] = 8
     """Files read at once."""
+    read_timeout_s: Annotated[Duration, Parameter(name="--read-timeout", group=BATCHES)] = READ_TIMEOUT_S
+    """Time for the storage to answer one read; after it the file is unreadable, and the rest goes on."""
     bandwidth: Annotated[Bandwidth, Parameter(group=BATCHES)] = None
     """Bytes of bodies a second, such as 50MiB/s or 400Mbit/s; by local time: 08:00-18:00=10MiB/s,100MiB/s."""
     requests_per_s: Annotated[RequestRate, Parameter(name="--requests-per-second", group=BATCHES)] = None
@@ -279,6 +285,7 @@ class UploadSettings:
     def __post_init__(self) -> None:
         require_positive("--per-study", self.per_study)
         require_positive("--read-concurrency", self.read_concurrency)
+        require_positive("--read-timeout", self.read_timeout_s)
         for name, limit in (
             ("--batch-bytes", self.batch_bytes),
             ("--batch-instances", self.batch_instances),

@@ -8,6 +8,7 @@ stops the run or stays inside the room that raised it:
     ├── RunStopped               what no retry mends                                   exit 3
     │   ├── LoginRefused         401 after a fresh token, or 403
     │   ├── DestinationRefused   no server, wrong URL, redirect, TLS not trusted, not a STOW-RS service
+    │   ├── StorageGone          so many reads hang that no thread is left to read anything
     │   └── LedgerError          the ledger cannot be opened, is in use, is of another schema, the disk is full
     └── WireError                bytes that are not what they should be; never leaves the program
         ├── HeadError            not an instance that can be stored
@@ -44,6 +45,10 @@ class LoginRefused(RunStopped):
 
 class DestinationRefused(RunStopped):
     """The destination cannot be reached, or is no STOW-RS service."""
+
+
+class StorageGone(RunStopped):
+    """The storage of the files does not answer."""
 
 
 class LedgerError(RunStopped):

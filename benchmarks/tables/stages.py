@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from benchmarks.measure import Table
 from benchmarks.processes import Server, sink
 
 if TYPE_CHECKING:
+    from bulkstow.ledger import Ledger
     from bulkstow.model import Batch, Candidate, Instance, Outcome, Reply, Spent
 
 CT_SCALE = 0.1
@@ -89,7 +91,6 @@ class _Walkthrough:
     def _look(self) -> None:
         from bulkstow.ledger import Ledger
         from bulkstow.model import Candidate
-        from bulkstow.pipeline.claims import FirstFileClaims
         from bulkstow.source.heads import read_instance
         from bulkstow.source.walk import walk
 
@@ -102,10 +103,18 @@ class _Walkthrough:
                     ledger.look_up(several)
             with self._timed("head"):
                 self._instances = [[read_instance(one) for one in several] for several in self._lists]
-            claims = FirstFileClaims(ledger)
-            with self._timed("claims"):
-                for instances in self._instances:
-                    claims.sort_out(instances)
+            asyncio.run(self._sort_out(ledger))
+
+    async def _sort_out(self, ledger: Ledger) -> None:
+        from bulkstow.blocking import ReadLimit
+        from bulkstow.pipeline.claims import FirstFileClaims
+        from bulkstow.pipeline.comparison import compare
+        from bulkstow.pipeline.crew import Crew
+
+        with Crew(8) as crew, self._timed("claims"):
+            claims = FirstFileClaims(ledger, crew)
+            for instances in self._instances:
+                await claims.sort_out(instances, partial(compare, crew=crew, limit=ReadLimit(60.0)))
 
     def _gather(self) -> None:
         from bulkstow.config import UploadSettings

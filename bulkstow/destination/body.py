@@ -19,12 +19,13 @@ import aiofiles
 import anyio
 import anyio.to_thread
 
+from bulkstow.blocking import ReadLimit
+from bulkstow.config import READ_TIMEOUT_S
 from bulkstow.destination.ahead import ReadAhead
-from bulkstow.destination.contents import BodyReader, Contents, Files, Place, SourceChanged, segments
+from bulkstow.destination.contents import BodyReader, Contents, Files, Place, SourceChanged, look_again, segments
 from bulkstow.destination.courier import TURN_BYTES, Courier, Halt
 from bulkstow.destination.outlet import Outlet
 from bulkstow.model import Instance, Spent
-from bulkstow.quantities import show_duration
 from bulkstow.wire.multipart import body_length
 
 READ_BYTES = 2**20
@@ -39,11 +40,8 @@ either way a link that has been fast may fall to 23 kB/s before the default of 6
 LAST_TURN_S = 0.1
 """How long a turn that is under way is heard out: it is over after 54 ms, where the disk does not hang."""
 
-LOOKING_S = 120.0
-"""A disk that takes longer to tell a file's time has gone."""
-
-Whom = Literal["server", "disk"]
-"""For whom a body waits: to take bytes, or to give them."""
+Whom = Literal["server", "disk", "throttle"]
+"""What a body waits for: the server to take bytes, the disk to give them, or its turn at the bandwidth."""
 
 
 class Throttle(Protocol):
@@ -92,8 +90,10 @@ class Body:
         on_taken: Callable[[int], None] = lambda _: None,
         ahead: ReadAhead | None = None,
         on_waiting: Callable[[Whom], None] = lambda _: None,
+        limit: ReadLimit | None = None,
     ) -> None:
         self._instances = instances
+        self._limit = limit or ReadLimit(READ_TIMEOUT_S)
         self._boundary = boundary
         self._contents = contents
         self._readers = readers
@@ -171,15 +171,13 @@ class Body:
         """Return, by SOP Instance UID, why what the server took of an instance may not be what the scan found."""
         changed: dict[str, str] = {}
         if self._is_uncopied:
-            looking = self._readers.submit(self._contents.changed, self._instances)
-            with anyio.move_on_after(LOOKING_S) as looked:
-                changed = await asyncio.wrap_future(looking)
-            if looked.cancelled_caught:
-                words = f"cannot be looked at again: the disk has not answered for {show_duration(LOOKING_S)}"
-                changed = {instance.header.sop_instance_uid: words for instance in self._instances}
+            changed = await look_again(self._look, self._instances, self._readers, self._limit)
         if self.fault is not None:
             changed[self.fault.instance.header.sop_instance_uid] = self.fault.reason
         return changed
+
+    def _look(self, instance: Instance) -> dict[str, str]:
+        return self._contents.changed([instance])
 
     async def _carry(self, courier: Courier, outlet: Outlet) -> None:
         """Let the courier take its turns in threads, and wait for the socket in between."""
@@ -191,6 +189,7 @@ class Body:
                     await self._sending(outlet.free(courier))
                 turn_bytes = await self._admitted(TURN_BYTES)
                 before_bytes = courier.sent_bytes
+                self._on_waiting("disk")  # each turn has its own time
                 self.is_started = True  # before it is so: the connection may end before we hear of the first byte
                 with self._reading(courier):
                     turn = self._readers.submit(courier.carry, turn_bytes)
@@ -246,7 +245,9 @@ class Body:
             return wanted_bytes
         size_bytes = self._throttle.piece_bytes(min(wanted_bytes, self._left_bytes))
         started_s = time.perf_counter()
+        self._on_waiting("throttle")
         await self._throttle.admit(size_bytes)
+        self._on_waiting("disk")
         self._held_s += time.perf_counter() - started_s
         return size_bytes
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bulkstow.blocking import ReadLimit, each
 from bulkstow.errors import BulkstowError
-from bulkstow.model import Candidate, Instance, Spoiled
+from bulkstow.model import Candidate, Instance
 from bulkstow.opening import open_file
 from bulkstow.wire.multipart import closing, part_head
 
@@ -97,19 +99,38 @@ class Files:
         return found
 
 
-def changes(contents: Contents, instances: Sequence[Instance]) -> Spoiled | None:
-    """Open instances; return what cannot be read or is not as the scan found it, or None where all is."""
+def opened(contents: Contents, instance: Instance) -> dict[str, str]:
+    """Open an instance; return, by SOP Instance UID, why it cannot be read or is not as the scan found it. Blocks."""
+    try:
+        with contextlib.closing(contents.segments(instance)) as drawn:
+            _read_first(next(drawn, None))
+    except SourceChanged as error:
+        return {instance.header.sop_instance_uid: error.reason}
+    return {}
+
+
+async def look_again(
+    look: Callable[[Instance], dict[str, str]], instances: Sequence[Instance], readers: Executor, limit: ReadLimit
+) -> dict[str, str]:
+    """Look at instances again in threads; return, by SOP Instance UID, why one is not as the scan found it.
+
+    One whose storage does not answer within the limit is among them.
+    """
+
+    def missed(instance: Instance, why: str) -> dict[str, str]:
+        return {instance.header.sop_instance_uid: f"cannot be looked at again: {why}"}
+
     changed: dict[str, str] = {}
-    for instance in instances:
-        try:
-            with contextlib.closing(contents.segments(instance)) as drawn:
-                _read_first(next(drawn, None))
-        except SourceChanged as error:
-            changed[instance.header.sop_instance_uid] = error.reason
-    if not changed:
-        return None
+    async for several in each(look, instances, missed, readers, limit, items_per_turn=len(instances)):
+        for found in several:
+            changed |= found
+    return changed
+
+
+def directories_of(instances: Sequence[Instance], changed: Mapping[str, str]) -> frozenset[str]:
+    """Return the directories of what is changed, or the nearest ones above them that are there. Blocks."""
     directories = {i.candidate.location.rpartition("/")[0] for i in instances if i.header.sop_instance_uid in changed}
-    return Spoiled(changed, frozenset(map(_nearest_directory, directories)), is_begun=False)
+    return frozenset(map(_nearest_directory, directories))
 
 
 def _read_first(segment: Segment | None) -> None:

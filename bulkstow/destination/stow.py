@@ -23,12 +23,13 @@ from typing import Protocol, Self, TypeVar, cast
 
 import anyio
 
-from bulkstow.config import ONE_LOGIN, DestinationSettings
+from bulkstow.blocking import ReadLimit, unanswered
+from bulkstow.config import ONE_LOGIN, READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.auth import Auth
-from bulkstow.destination.body import LOOKING_S, Body, Throttle, Whom
-from bulkstow.destination.contents import Contents, Files, changes
+from bulkstow.destination.body import Body, Throttle, Whom
+from bulkstow.destination.contents import Contents, Files, directories_of, look_again, opened
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
 from bulkstow.destination.payload import Octets
@@ -36,7 +37,6 @@ from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
 from bulkstow.policy import preflight
 from bulkstow.policy.preflight import Asked, Step
-from bulkstow.quantities import show_duration
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, closing, content_type
 from bulkstow.wire.request_headers import has_header
 
@@ -44,10 +44,6 @@ THINKING_S_PER_MIB = 1.0
 THINKING_S_PER_INSTANCE = 0.1
 """Added to the thinking timeout: servers that parse and index after the last byte take some ms an instance (Orthanc on
 a spinning disk up to 50), and a spooled body is read once more at disk speed."""
-
-READING_S = 600.0
-"""A disk that gives nothing for so long has gone; a tape library that fetches a file may take minutes. The server's
-clock stands still meanwhile: what the disk keeps back no server can take."""
 
 ANSWER_BYTES_PER_INSTANCE = 4096
 """An item of a Store Instances Response with UIDs of 64 characters and Google's RetrieveURL has 560 bytes in JSON and
@@ -86,6 +82,44 @@ class Destination(Protocol):
         """Ask for anything, to see whether anybody is there."""
 
 
+class _Clock:
+    """How long one request may wait for what it waits for."""
+
+    def __init__(self, stall_timeout_s: float, limit: ReadLimit) -> None:
+        self.scope = anyio.CancelScope()
+        self._stall_timeout_s = stall_timeout_s
+        self._limit = limit
+        self._disk_since_s: float | None = None
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the disk has been waited for; 0 where something else is."""
+        return 0.0 if self._disk_since_s is None else anyio.current_time() - self._disk_since_s
+
+    def wait_for(self, whom: Whom) -> None:
+        """Take what is waited for from now on."""
+        now_s = anyio.current_time()
+        self._disk_since_s = now_s if whom == "disk" else None
+        match whom:
+            case "server":
+                self.scope.deadline = now_s + self._stall_timeout_s
+            case "disk":
+                self.scope.deadline = now_s + self._limit.allowed_s()
+            case "throttle":
+                self.scope.deadline = math.inf
+
+    def wait_for_answer(self, thinking_s: float) -> None:
+        """Take that all has left."""
+        self._disk_since_s = None
+        self.scope.deadline = anyio.current_time() + thinking_s
+
+    def hurry(self) -> None:
+        """Wait for a disk that hangs only a moment longer: the run is to end."""
+        if self._disk_since_s is not None:
+            silent_s = self.silent_s
+            self.scope.deadline = self._disk_since_s + self._limit.allowed_s(silent_s)
+
+
 class StowDestination:
     """A STOW-RS server; use it as an asynchronous context.
 
@@ -100,6 +134,7 @@ class StowDestination:
         auth: Auth,
         *,
         readers: Executor | None = None,
+        limit: ReadLimit | None = None,
         throttle: Throttle | None = None,
         contents: Contents | None = None,
         on_taken: Callable[[int], None] = lambda _: None,
@@ -109,6 +144,7 @@ class StowDestination:
         self._auth = auth
         self._on_taken = on_taken
         self._on_spent = on_spent
+        self._limit = limit or ReadLimit(READ_TIMEOUT_S)
         self._throttle = throttle
         self._contents = contents or Files()
         self._chunked = settings.chunked
@@ -148,11 +184,15 @@ class StowDestination:
         return result
 
     async def look(self, batch: Batch) -> Spoiled | None:
-        """Open a batch's files and compare them with what the scan found; None where they are the same, or it hangs."""
-        looking = self._readers.submit(changes, self._contents, batch.instances)
-        with anyio.move_on_after(LOOKING_S):
-            return await asyncio.wrap_future(looking)
-        return None
+        """Open a batch's files and compare them with what the scan found; None where they are the same."""
+        changed = await look_again(partial(opened, self._contents), batch.instances, self._readers, self._limit)
+        if not changed:
+            return None
+        directories = frozenset[str]()
+        looking = self._readers.submit(directories_of, batch.instances, changed)
+        with anyio.move_on_after(self._limit.allowed_s()):
+            directories = await asyncio.wrap_future(looking)
+        return Spoiled(changed, directories, is_begun=False)
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
@@ -242,22 +282,24 @@ class StowDestination:
         thinking_s = settings.thinking_timeout_s
         thinking_s += THINKING_S_PER_MIB * batch.size_bytes / 2**20 + THINKING_S_PER_INSTANCE * len(batch.instances)
         started_s = time.perf_counter()
-        waits_for: Whom = "server"
-        with anyio.CancelScope() as scope:
+        clock = _Clock(settings.stall_timeout_s, self._limit)
+        with clock.scope, self._limit.watched_by(clock.hurry):
 
             def taken(count_bytes: int) -> None:
                 self._on_taken(count_bytes)
                 if body.is_taken:
-                    scope.deadline = anyio.current_time() + thinking_s
-
-            def waiting(whom: Whom) -> None:
-                nonlocal waits_for
-                waits_for = whom
-                allowed_s = settings.stall_timeout_s if whom == "server" else READING_S
-                scope.deadline = anyio.current_time() + allowed_s
+                    clock.wait_for_answer(thinking_s)
 
             body = Body(
-                batch.instances, boundary, self._contents, self._readers, self._throttle, taken, self._ahead, waiting
+                batch.instances,
+                boundary,
+                self._contents,
+                self._readers,
+                self._throttle,
+                taken,
+                self._ahead,
+                clock.wait_for,
+                self._limit,
             )
             headers = {
                 **login,
@@ -266,14 +308,19 @@ class StowDestination:
             }
             if not self._chunked:
                 headers["Content-Length"] = str(body.length_bytes)
-            scope.deadline = anyio.current_time() + settings.connect_timeout_s + settings.stall_timeout_s
+            clock.scope.deadline = anyio.current_time() + settings.connect_timeout_s + settings.stall_timeout_s
             answer_limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
             request = Request("POST", "/studies", headers, body=body, answer_limit_bytes=answer_limit_bytes)
             result: Result = await self._http.exchange(request)
-        if scope.cancelled_caught and waits_for == "disk" and not body.is_taken:
-            words = f"cannot be read: the disk has not answered for {show_duration(READING_S)}"
-            result = Spoiled({body.under_way.header.sop_instance_uid: words})
-        elif scope.cancelled_caught:
+        is_cut = clock.scope.cancelled_caught
+        if is_cut or isinstance(result, Interruption) or (isinstance(result, Reply) and result.status == 408):
+            # A server, or a proxy before it, does not wait for a disk that hangs; that is no fault of the others.
+            silent_s = 0.0 if body.is_taken else clock.silent_s
+            if silent_s > (0.0 if is_cut else self._limit.stuck_s):
+                words = f"cannot be read: {unanswered(silent_s)}"
+                result = Spoiled({body.under_way.header.sop_instance_uid: words})
+                is_cut = False
+        if is_cut:
             cause = Cause.UNANSWERED if body.is_taken else Cause.STALLED
             result = Interruption(cause, body_started=body.is_started)
         self._on_spent(batch, body.spent(started_s, time.perf_counter()))

@@ -17,6 +17,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
@@ -29,6 +30,7 @@ from bulkstow.errors import BulkstowError, ConfigurationError, LedgerError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
 from bulkstow.pipeline.crew import Crew
+from bulkstow.pipeline.intake import found_sources
 from bulkstow.pipeline.run import Run
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
@@ -36,7 +38,7 @@ from bulkstow.progress.events import Connecting, Counted, Reporter, Reporters, T
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.listing import PatientStream, read_list
-from bulkstow.source.walk import check_sources, walk
+from bulkstow.source.walk import walk
 
 FIRST_SHOWN_S = 1.0
 """A server that refuses at once is told in one line; whoever waits longer than this wants to know for what."""
@@ -55,19 +57,25 @@ async def run(
     control = Control(display)
     stopped_by: BulkstowError | None = None
     with ExitStack() as stack:
-        signals = stack.enter_context(anyio.open_signal_receiver(*ending_signals())) if heed_signals else None
-        sources = check_sources(job.sources)
         settings = _within_limits(job.settings, display)
+        limit = ReadLimit(settings.read_timeout_s)
+        crew = Crew(settings.read_concurrency, stuck_s=limit.stuck_s)
+        stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
+        # Before signals are ours: there is nothing to finish yet.
+        sources = await found_sources(job.sources, crew, limit)
+        signals = stack.enter_context(anyio.open_signal_receiver(*ending_signals())) if heed_signals else None
 
         def note_empty(name: str) -> None:
             lists.note_empty(name)
 
-        real_paths = {name: source.real_path for name, source in zip(job.sources, sources, strict=True)}
-        listed = None if job.files_from is None else _Names(job, stack, lambda: control.is_over, note_empty)
-        names = chain(_distinct(job.sources, real_paths.__getitem__), listed or ())
+        def wait_for_name() -> None:
+            lists.wait_for_name()
+
+        listed = None
+        if job.files_from is not None:
+            listed = _Names(job, stack, lambda: control.is_over, wait_for_name, note_empty)
+        names = chain(_distinct(job.sources, lambda name: sources[name].real_path), listed or ())
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
-        crew = Crew(settings.read_concurrency)
-        stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(Upgraded(str(ledger.kept_copy)))
@@ -76,6 +84,7 @@ async def run(
                 job.destination,
                 login(job.destination, os.environ),
                 readers=crew,
+                limit=limit,
                 throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
                 on_taken=lambda size_bytes: reporters.tell(Taken(size_bytes)),
                 on_spent=lambda batch, spent: reporters.tell(Timed(spent, batch)),
@@ -90,10 +99,12 @@ async def run(
                     reporters.tell(Connecting(job.destination.root))
                     await destination.reach()
                     trust_status = job.destination.trust_status
-                    upload = Run(settings, destination, ledger, reporters, trust_status=trust_status, crew=crew)
+                    upload = Run(
+                        settings, destination, ledger, reporters, trust_status=trust_status, crew=crew, limit=limit
+                    )
                     control.begin(upload)
                     own_files = ledger.files | _own_files(settings)
-                    lists = walk(names, within=sources, exclude=own_files, follow_links=settings.follow_links)
+                    lists = walk(names, within=sources.values(), exclude=own_files, follow_links=settings.follow_links)
                     await upload.carry_out(lists)
             except BulkstowError as stop:
                 stopped_by = stop  # raised outside: the task group would wrap it in a group of one
@@ -154,15 +165,22 @@ def _distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.
 class _Names:
     """The names in a list of files, which is opened at once and read as names are wanted.
 
-    `on_empty` is called with what to call the list if no name is in it.
+    `on_wait` is called while the list's writer is waited for, `on_empty` with what to call the list if no name is in
+    it.
     """
 
     def __init__(
-        self, job: Job, stack: ExitStack, is_given_up: Callable[[], bool], on_empty: Callable[[str], None]
+        self,
+        job: Job,
+        stack: ExitStack,
+        is_given_up: Callable[[], bool],
+        on_wait: Callable[[], None],
+        on_empty: Callable[[str], None],
     ) -> None:
         self._name = name = str(job.files_from)
         self._null_separated = job.null_separated
         self._is_given_up = is_given_up
+        self._on_wait = on_wait
         self._on_empty = on_empty
         if name == "-" and sys.stdin is None:
             raise ConfigurationError("--files-from -: standard input is closed; pipe the list of files into it")
@@ -175,7 +193,7 @@ class _Names:
 
     def __iter__(self) -> Iterator[str]:
         count = 0
-        stream = PatientStream(self._descriptor, self._is_given_up)
+        stream = PatientStream(self._descriptor, self._is_given_up, self._on_wait)
         try:
             for name in read_list(stream, null_separated=self._null_separated):
                 count += 1

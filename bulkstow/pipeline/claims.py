@@ -8,15 +8,17 @@ grow with the archive.
 
 from __future__ import annotations
 
-import filecmp
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Fate, Instance, Outcome
+from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.newest import NewestFiles
+
+Compare = Callable[[Candidate, Candidate], Awaitable[bool | None]]
+"""Whether two files of one size hold the same bytes, and None where the second is not what it was. Raises OSError."""
 
 CHANGED = "that file is gone or has changed"
 
@@ -24,10 +26,12 @@ CHANGED = "that file is gone or has changed"
 class Claims(Protocol):
     """Decides which files are sent, one list after the other."""
 
-    def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
+    async def sort_out(
+        self, instances: Sequence[Instance], compare: Compare
+    ) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
         """Return the instances to send, the outcomes of copies and conflicts, and files that came twice by one path.
 
-        Blocks and is called in a thread, one call at a time.
+        While one call waits for a comparison, others may be made.
         """
 
     def release(self, outcomes: Iterable[Outcome]) -> None:
@@ -40,17 +44,21 @@ class FirstFileClaims:
     With `sends_conflicts` a conflict with a file on the server is no reason not to send.
     """
 
-    def __init__(self, ledger: Ledger, *, sends_conflicts: bool = False) -> None:
+    def __init__(self, ledger: Ledger, crew: Crew, *, sends_conflicts: bool = False) -> None:
         self._ledger = ledger
+        self._crew = crew
         self._sends_conflicts = sends_conflicts
         self._under_way: dict[str, Instance] = {}
 
-    def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
+    async def sort_out(
+        self, instances: Sequence[Instance], compare: Compare
+    ) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
         """Return the instances to send, the outcomes of copies and conflicts, and files that came twice by one path."""
         under_way = self._under_way
         claims = [(i, under_way.setdefault(i.header.sop_instance_uid, i)) for i in instances]
         # Only now: a claim is released after its outcome is in the ledger, so what is neither claimed nor there is new.
-        owners = self._ledger.owners([i.header.sop_instance_uid for i, claimant in claims if claimant is i])
+        ours = [i.header.sop_instance_uid for i, claimant in claims if claimant is i]
+        owners = await by(self._crew.errands, self._ledger.owners, ours)
         fresh: list[Instance] = []
         settled: list[Outcome] = []
         again: list[Candidate] = []
@@ -66,7 +74,7 @@ class FirstFileClaims:
             ):
                 # Named twice: it is under way, or has been recorded since the scan looked it up.
                 again.append(candidate)
-            elif (outcome := _compare(instance, others, None if is_ours else claimant)) is None or (
+            elif (outcome := await _compare(instance, others, None if is_ours else claimant, compare)) is None or (
                 is_ours and self._sends_conflicts and outcome.fate is Fate.CONFLICT
             ):
                 fresh.append(instance if outcome is None else replace(instance, rival=outcome.copy_of))
@@ -74,7 +82,7 @@ class FirstFileClaims:
             else:
                 settled.append(outcome)
             if is_ours:
-                del under_way[uid]
+                under_way.pop(uid, None)
                 let_go.add(uid)
         return fresh, settled, again
 
@@ -91,25 +99,31 @@ class FirstFileClaims:
 class NewestFileClaims:
     """Of the files of each SOP Instance UID only the one modified last is sent, if it is newer than what was sent."""
 
-    def __init__(self, ledger: Ledger, newest: NewestFiles) -> None:
+    def __init__(self, ledger: Ledger, crew: Crew, newest: NewestFiles) -> None:
         self._ledger = ledger
+        self._crew = crew
         self._newest = newest
 
-    def sort_out(self, instances: Sequence[Instance]) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
+    async def sort_out(
+        self, instances: Sequence[Instance], compare: Compare
+    ) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
         """Return the instances to send, and the outcomes of copies and conflicts; no file comes twice."""
-        sent_before = self._ledger.owners([instance.header.sop_instance_uid for instance in instances])
+        uids = [instance.header.sop_instance_uid for instance in instances]
+        sent_before, newest_files = await by(
+            self._crew.errands, lambda: (self._ledger.owners(uids), {uid: self._newest.newest(uid) for uid in uids})
+        )
         fresh: list[Instance] = []
         settled: list[Outcome] = []
         for instance in instances:
             uid = instance.header.sop_instance_uid
-            others, newest = sent_before.get(uid, []), self._newest.newest(uid)
-            outcome = _compare(newest, others, None)
+            others, newest = sent_before.get(uid, []), newest_files[uid]
+            outcome = await _compare(newest, others, None, compare)
             is_sent = outcome is None or (outcome.fate is Fate.CONFLICT and _is_newest(newest, others))
             if newest == instance and is_sent:
                 fresh.append(instance if outcome is None else replace(instance, rival=outcome.copy_of))
                 continue
             if newest != instance:
-                outcome = _compare(instance, others, newest if is_sent else None)
+                outcome = await _compare(instance, others, newest if is_sent else None, compare)
             settled.append(outcome or _not_compared(instance, others[0], CHANGED))
         return fresh, settled, []
 
@@ -121,7 +135,9 @@ def _is_newest(instance: Instance, others: Iterable[Instance]) -> bool:
     return all(instance.candidate.modified_ns > other.candidate.modified_ns for other in others)
 
 
-def _compare(instance: Instance, others: Iterable[Instance], claimant: Instance | None) -> Outcome | None:
+async def _compare(
+    instance: Instance, others: Iterable[Instance], claimant: Instance | None, compare: Compare
+) -> Outcome | None:
     """Return the outcome of a file that is not sent because of others with its SOP Instance UID; None if it is sent.
 
     `others` are on the server by an earlier request, `claimant` is under way.
@@ -133,7 +149,7 @@ def _compare(instance: Instance, others: Iterable[Instance], claimant: Instance 
         if location == instance.candidate.location:
             continue  # the same file as it was before it changed
         try:
-            difference = _difference(instance, other)
+            difference = await _difference(instance, other, compare)
         except OSError as error:
             why = error.strerror or str(error)
             return _not_compared(instance, other, why) if error.filename == location else _not_read(instance, why)
@@ -159,7 +175,7 @@ def _not_compared(instance: Instance, other: Instance, why: str) -> Outcome:
     return Outcome(instance.candidate, instance.header, Fate.UNREADABLE, reason, copy_of=location)
 
 
-def _difference(instance: Instance, other: Instance) -> str | None:
+async def _difference(instance: Instance, other: Instance, compare: Compare) -> str | None:
     """Say in which respect a file differs from another one; empty if it does not, None if that cannot be known.
 
     Raises OSError where one of them cannot be read.
@@ -170,16 +186,5 @@ def _difference(instance: Instance, other: Instance) -> str | None:
         return f"in another series ({other.header.series_uid})"
     if instance.candidate.size_bytes != other.candidate.size_bytes:
         return "other bytes"
-    if not _is_unchanged(other.candidate):
-        return None
-    is_equal = filecmp.cmp(instance.candidate.location, other.candidate.location, shallow=False)
-    return "" if is_equal else "other bytes"
-
-
-def _is_unchanged(candidate: Candidate) -> bool:
-    """Say whether a file is still what was sent: else nothing can be said of those bytes."""
-    try:
-        status = os.stat(candidate.location)  # noqa: PTH116 - a str that need not be UTF-8
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (candidate.size_bytes, candidate.modified_ns)
+    is_equal = await compare(instance.candidate, other.candidate)
+    return None if is_equal is None else "" if is_equal else "other bytes"

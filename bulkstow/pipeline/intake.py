@@ -9,29 +9,41 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from bulkstow.errors import DamagedHead, HeadError
+from bulkstow.blocking import ReadLimit, Turn, Work, carry_out, each
+from bulkstow.errors import ConfigurationError, DamagedHead, HeadError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Fate, Instance, Outcome
 from bulkstow.pipeline.claims import Claims
-from bulkstow.pipeline.crew import Crew, by, read_by
+from bulkstow.pipeline.comparison import compare
+from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.batching import Batcher
 from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
 from bulkstow.source.heads import read_instance
-from bulkstow.source.walk import Walk
+from bulkstow.source.walk import Source, Walk, find_source
+
+A = TypeVar("A")
 
 Outcomes = MemoryObjectSendStream[list[Outcome]]
 
 FEWEST_HEADS = 8
 """Heads read in one job at least. A list is divided among all hands, as the storage may be slow; with the eight that
 there are by default it is 32 a job, which take 0.5 ms from the page cache, and a job 0.03 ms by itself."""
+
+
+NAMES_PER_TURN = 256
+"""Sources looked at in one job, 10 µs each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +71,90 @@ class _Sighting:
     events: tuple[Event, ...]
 
 
+async def found_sources(names: Sequence[str], crew: Crew, limit: ReadLimit) -> dict[str, Source]:
+    """Look whether every source is there, before a run starts.
+
+    Raises ConfigurationError as `find_source` does, and where the storage does not answer.
+    """
+
+    def look(name: str) -> tuple[str, Source]:
+        return name, find_source(name)
+
+    def missed(name: str, why: str) -> tuple[str, Source]:
+        raise ConfigurationError(f"cannot look at {name!r}: {why}; is what it is on mounted, and does it answer?")
+
+    found: dict[str, Source] = {}
+    async for several in each(look, names, missed, crew, limit, items_per_turn=NAMES_PER_TURN):
+        found.update(several)
+    return found
+
+
+class _Lists(Work[bool, Sequence[Candidate | Outcome]]):
+    """Lists that come from an iterator, as work for one thread."""
+
+    def __init__(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
+        super().__init__(results_per_turn=1)
+        self._lists = lists
+        self._has_more = True
+
+    @property
+    def has_more(self) -> bool:
+        """False while the next list is being made, and after the last one."""
+        return self._has_more
+
+    def _take(self, _turn: Turn[bool, Sequence[Candidate | Outcome]]) -> bool | None:
+        if not self._has_more:
+            return None
+        self._has_more = False
+        return True
+
+    def _do(self, _step: bool) -> object:
+        return next(self._lists, None)
+
+    def _put(self, _step: bool, brought: object, turn: Turn[bool, Sequence[Candidate | Outcome]]) -> None:
+        if brought is not None:
+            self._has_more = True
+            turn.results.append(brought)  # type: ignore[arg-type]  # it is what the iterator gave
+
+    def _miss(self, _step: bool, why: str, _turn: Turn[bool, Sequence[Candidate | Outcome]]) -> None:
+        raise ConfigurationError(f"the list of files cannot be read: {why}")
+
+
+async def _walked(
+    lists: Iterator[Sequence[Candidate | Outcome]], crew: Crew, limit: ReadLimit
+) -> AsyncGenerator[Sequence[Candidate | Outcome], None]:
+    """Yield lists of what is found; where a file system hangs, the rest is walked meanwhile."""
+    if isinstance(lists, Walk):
+        async for walked in carry_out(lists, crew.walks, limit):
+            yield walked
+    else:
+        async for several in carry_out(_Lists(lists), crew.walks, limit):
+            for found in several:
+                yield found
+
+
 async def scan(
     lists: Iterator[Sequence[Candidate | Outcome]],
     crew: Crew,
+    limit: ReadLimit,
     ledger: Ledger,
     inspection: Inspection,
-    outbox: Outbox,
     found: MemoryObjectSendStream[list[Candidate]],
     outcomes: Outcomes,
     reporter: Reporter,
 ) -> None:
     """Hand on the files that the ledger has not settled."""
-
-    def look() -> _Sighting | None:
-        sight = next(lists, None)
-        return None if sight is None else _sift(sight, ledger, inspection)
-
-    async with found, outcomes:
-        while (sighting := await by(crew.errands, look)) is not None and not outbox.is_abandoned:
+    async with found, outcomes, aclosing(_walked(lists, crew, limit)) as walked:
+        async for sight in walked:
+            sighting = await by(crew.errands, _sift, sight, ledger, inspection)
             for event in sighting.events:
                 reporter.tell(event)
             if sighting.outcomes:
                 await outcomes.send(sighting.outcomes)
             if sighting.candidates:
                 await found.send(sighting.candidates)
-    if not outbox.is_abandoned:
-        empty = lists.empty_sources if isinstance(lists, Walk) and not inspection.allow_empty else ()
-        reporter.tell(ScanEnded(tuple(empty)))
+    empty = lists.empty_sources if isinstance(lists, Walk) and not inspection.allow_empty else ()
+    reporter.tell(ScanEnded(tuple(empty)))
 
 
 def _sift(sight: Sequence[Candidate | Outcome], ledger: Ledger, inspection: Inspection) -> _Sighting:
@@ -103,85 +172,106 @@ def _sift(sight: Sequence[Candidate | Outcome], ledger: Ledger, inspection: Insp
     return _Sighting([c for c, k in new if k is None or not k.is_final], outcomes, tuple(events))
 
 
-async def inspect(
-    found: MemoryObjectReceiveStream[list[Candidate]],
-    crew: Crew,
-    inspection: Inspection,
-    claims: Claims,
-    instances: MemoryObjectSendStream[list[Instance]],
-    outcomes: Outcomes,
-    reporter: Reporter,
-    outbox: Outbox,
-    newest: NewestFiles | None = None,
-) -> None:
-    """Read the heads of each list's files, several threads at a time, and hand on what can be sent, in order.
+@dataclass(slots=True)
+class Inspector:
+    """Reads the heads of each list's files, several threads at a time, and hands on what can be sent, in order.
 
-    With `newest` nothing is handed on before all files are known.
+    With `newest` nothing is handed on before all files are known. A list in which a file hangs is handed on without
+    that file, which follows when it is read or given up; the lists after it do not wait for it.
     """
 
-    def take_back(again: Sequence[Candidate]) -> None:
-        if again:
-            reporter.tell(Found(-len(again), -sum(c.size_bytes for c in again)))
+    crew: Crew
+    limit: ReadLimit
+    inspection: Inspection
+    claims: Claims
+    instances: MemoryObjectSendStream[list[Instance]]
+    outcomes: Outcomes
+    reporter: Reporter
+    newest: NewestFiles | None = None
 
-    async def hand_on(storable: Sequence[Instance]) -> None:
-        fresh, settled, again = await by(crew.errands, claims.sort_out, storable)
-        take_back(again)
+    async def inspect(self, found: MemoryObjectReceiveStream[list[Candidate]]) -> None:
+        """Inspect all lists."""
+        async with found, self.instances, self.outcomes:
+            async with anyio.create_task_group() as under_way:
+                async for candidates in found:
+                    await _begun(under_way, self._inspect_list, candidates)
+            if self.newest is None:
+                return
+            await by(self.crew.errands, self.newest.index)
+            lists = self.newest.lists()
+            async with anyio.create_task_group() as under_way:
+                while storable := await by(self.crew.errands, partial(next, lists, list[Instance]())):
+                    await _begun(under_way, self._hand_on, storable)
+
+    async def _inspect_list(self, candidates: Sequence[Candidate], may_go_on: Callable[[], None]) -> None:
+        items_per_turn = max(FEWEST_HEADS, math.ceil(len(candidates) / self.inspection.hands))
+        looks = each(
+            partial(_look_into, inspection=self.inspection),
+            candidates,
+            _not_answered,
+            self.crew,
+            self.limit,
+            items_per_turn=items_per_turn,
+            at_once=self.inspection.hands,
+        )
+        async with aclosing(looks):
+            async for looked_at in looks:
+                if settled := [item for item in looked_at if isinstance(item, Outcome)]:
+                    await self.outcomes.send(settled)
+                storable = [item for item in looked_at if isinstance(item, Instance)]
+                if self.newest is None:
+                    await self._hand_on(storable, may_go_on)
+                else:
+                    self._take_back(await by(self.crew.errands, self.newest.add, storable))
+                may_go_on()
+
+    async def _hand_on(self, storable: Sequence[Instance], may_go_on: Callable[[], None]) -> None:
+        compare_files = partial(compare, crew=self.crew, limit=self.limit, on_stuck=may_go_on)
+        fresh, settled, again = await self.claims.sort_out(storable, compare_files)
+        self._take_back(again)
         if settled:
-            await outcomes.send(settled)
+            await self.outcomes.send(settled)
         if fresh:
-            await instances.send(fresh)
+            await self.instances.send(fresh)
 
-    async with found, instances, outcomes:
-        async for candidates in found:
-            looked_at = await _read_heads(candidates, crew, inspection)
-            storable = [item for item in looked_at if isinstance(item, Instance)]
-            if settled := [item for item in looked_at if isinstance(item, Outcome)]:
-                await outcomes.send(settled)
-            if newest is None:
-                await hand_on(storable)
-            else:
-                take_back(await by(crew.errands, newest.add, storable))
-        if newest is not None:
-            await by(crew.errands, newest.index)
-            lists = newest.lists()
-            while not outbox.is_abandoned and (storable := await by(crew.errands, next, lists, [])):
-                await hand_on(storable)
+    def _take_back(self, again: Sequence[Candidate]) -> None:
+        if again:
+            self.reporter.tell(Found(-len(again), -sum(c.size_bytes for c in again)))
 
 
-async def _read_heads(candidates: Sequence[Candidate], crew: Crew, inspection: Inspection) -> list[Instance | Outcome]:
-    each = max(FEWEST_HEADS, math.ceil(len(candidates) / inspection.hands))
-    parts = [candidates[start : start + each] for start in range(0, len(candidates), each)]
-    read: list[list[Instance | Outcome]] = [[] for _ in parts]
+async def _begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], Awaitable[None]], argument: A) -> None:
+    """Call a function in a task of its own, and wait until it ends, or says that it will still take long."""
+    has_ended = anyio.Event()
 
-    async def read_part(number: int) -> None:
-        read[number] = await read_by(crew, _look_into, parts[number], inspection)
-
-    async with anyio.create_task_group() as tasks:
-        for number in range(len(parts)):
-            tasks.start_soon(read_part, number)
-    return [item for part in read for item in part]
-
-
-def _look_into(candidates: Iterable[Candidate], inspection: Inspection) -> list[Instance | Outcome]:
-    looked_at: list[Instance | Outcome] = []
-    for candidate in candidates:
+    async def call() -> None:
         try:
-            if inspection.admits is not None and os.path.islink(candidate.location):  # noqa: PTH114 - a str
-                candidate = replace(candidate, by_link=inspection.admits(candidate.location))
-            instance = read_instance(
-                candidate,
-                accept_missing_preamble=inspection.accept_missing_preamble,
-                skip_truncated=inspection.skip_truncated,
-            )
-            looked_at.append(instance)
-        except DamagedHead as error:
-            looked_at.append(Outcome(candidate, None, Fate.UNREADABLE, str(error)))
-        except HeadError as error:
-            looked_at.append(Outcome(candidate, None, Fate.SKIPPED, str(error)))
-        except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-            looked_at.append(Outcome(candidate, None, Fate.UNREADABLE, reason))
-    return looked_at
+            await function(argument, has_ended.set)
+        finally:
+            has_ended.set()
+
+    tasks.start_soon(call)
+    await has_ended.wait()
+
+
+def _look_into(candidate: Candidate, inspection: Inspection) -> Instance | Outcome:
+    try:
+        if inspection.admits is not None and os.path.islink(candidate.location):  # noqa: PTH114 - a str
+            candidate = replace(candidate, by_link=inspection.admits(candidate.location))
+        return read_instance(
+            candidate,
+            accept_missing_preamble=inspection.accept_missing_preamble,
+            skip_truncated=inspection.skip_truncated,
+        )
+    except DamagedHead as error:
+        return Outcome(candidate, None, Fate.UNREADABLE, str(error))
+    except HeadError as error:
+        return Outcome(candidate, None, Fate.SKIPPED, str(error))
+    except OSError as error:
+        return Outcome(candidate, None, Fate.UNREADABLE, f"cannot be read: {error.strerror or error}")
+
+
+def _not_answered(candidate: Candidate, why: str) -> Instance | Outcome:
+    return Outcome(candidate, None, Fate.UNREADABLE, f"cannot be read: {why}")
 
 
 async def assemble(

@@ -69,6 +69,7 @@ class Outbox:
         self._ended = False
         self._changed = anyio.Event()
         self.is_abandoned = False
+        self.abandoned = anyio.Event()
 
     async def offer(self, batch: Batch) -> None:
         """Hand over a fresh batch; wait while the window is full."""
@@ -129,6 +130,7 @@ class Outbox:
     def abandon(self) -> None:
         """Start nothing more: what waits is left for the next run."""
         self.is_abandoned = True
+        self.abandoned.set()
         for waiting in (self._fresh, self._due, self._parked):
             waiting.clear()
         self.end()

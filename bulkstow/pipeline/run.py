@@ -5,11 +5,13 @@ The end of input closes the streams one after the other, and that ends everythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import anyio
 
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import BulkstowError
@@ -18,7 +20,7 @@ from bulkstow.model import Candidate, Fate, Instance, Outcome
 from bulkstow.pipeline.claims import Claims, FirstFileClaims, NewestFileClaims
 from bulkstow.pipeline.crew import Crew, by
 from bulkstow.pipeline.delivery import Delivery, record
-from bulkstow.pipeline.intake import Inspection, assemble, inspect, scan
+from bulkstow.pipeline.intake import Inspection, Inspector, assemble, scan
 from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.outbox import Outbox
 from bulkstow.pipeline.watch import Watch
@@ -59,12 +61,14 @@ class Run:
         breaker: Breaker | None = None,
         budget: RetryBudget | None = None,
         crew: Crew | None = None,
+        limit: ReadLimit | None = None,
     ) -> None:
         self._settings = settings
         self._destination = destination
         self._ledger = ledger
         self._reporter = reporter
-        self._crew = crew or Crew(settings.read_concurrency)
+        self._limit = limit or ReadLimit(settings.read_timeout_s)
+        self._crew = crew or Crew(settings.read_concurrency, stuck_s=self._limit.stuck_s)
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status)
         self._backoff = backoff or Backoff()
         self._breaker = breaker or Breaker()
@@ -81,6 +85,7 @@ class Run:
     def drain(self) -> None:
         """Start nothing more, finish and record what is under way."""
         self.is_draining = True
+        self._limit.hurry()
         if self._outbox is not None:
             self._outbox.abandon()
 
@@ -130,11 +135,15 @@ class Run:
         with NewestFiles() as newest:
             if are_conflicts:
                 alone = BatchSize(settings.batch_bytes, 1)
-                await self._send(lists, inspection, FirstFileClaims(self._ledger, sends_conflicts=True), alone)
+                await self._send(
+                    lists, inspection, FirstFileClaims(self._ledger, self._crew, sends_conflicts=True), alone
+                )
             elif settings.on_conflict == "newest":
-                await self._send(lists, inspection, NewestFileClaims(self._ledger, newest), self.batch_size, newest)
+                await self._send(
+                    lists, inspection, NewestFileClaims(self._ledger, self._crew, newest), self.batch_size, newest
+                )
             else:
-                await self._send(lists, inspection, FirstFileClaims(self._ledger), self.batch_size)
+                await self._send(lists, inspection, FirstFileClaims(self._ledger, self._crew), self.batch_size)
 
     async def _send(
         self,
@@ -189,19 +198,15 @@ class Run:
                     settings.give_up_after_s,
                 )
                 watch.begin()
-                stages.start_soon(
-                    scan, lists, self._crew, self._ledger, inspection, outbox, found_in, outcomes_in.clone(), reporter
+                inspector = Inspector(
+                    self._crew, self._limit, inspection, claims, instances_in, outcomes_in.clone(), reporter, newest
                 )
+                to_scan = (lists, self._crew, self._limit, self._ledger, inspection, found_in, outcomes_in.clone())
                 stages.start_soon(
-                    partial(inspect, newest=newest),
-                    found,
-                    self._crew,
-                    inspection,
-                    claims,
-                    instances_in,
-                    outcomes_in.clone(),
-                    reporter,
-                    outbox,
+                    _until,
+                    outbox.abandoned,
+                    partial(scan, *to_scan, reporter),
+                    partial(inspector.inspect, found),
                 )
                 stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, outbox)
                 stages.start_soon(delivery.send, watch, outcomes_in.clone())
@@ -213,6 +218,21 @@ class Run:
             raise group if ours is None else _first(ours) from None
         if delivery.stopped_by is not None:
             raise delivery.stopped_by
+
+
+async def _until(end: anyio.Event, *stages: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Carry out stages to their ends, or to a sudden one: what they look for and read may hang."""
+
+    async def wait_for_end() -> None:
+        await end.wait()
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait_for_end)
+        async with anyio.create_task_group() as under_way:
+            for stage in stages:
+                under_way.start_soon(stage)
+        tasks.cancel_scope.cancel()
 
 
 def _no_link(_location: str) -> bool:

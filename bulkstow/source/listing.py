@@ -72,13 +72,17 @@ def _wrong_separator(name: bytes, *, null_separated: bool) -> str:
 class PatientStream:
     """A stream of names that can be given up: a pipe that nobody writes to would hold its reader for ever."""
 
-    def __init__(self, descriptor: int, is_given_up: Callable[[], bool]) -> None:
+    def __init__(
+        self, descriptor: int, is_given_up: Callable[[], bool], on_wait: Callable[[], None] = lambda: None
+    ) -> None:
         self._descriptor = descriptor
         self._is_given_up = is_given_up
+        self._on_wait = on_wait
 
     def read(self, size_bytes: int, /) -> bytes:
         """Return what is there, waiting for it; nothing at the end, or once it is given up."""
         while not self._is_given_up():
             if select.select([self._descriptor], [], [], LOOK_UP_S)[0]:
                 return os.read(self._descriptor, size_bytes)
+            self._on_wait()
         return b""

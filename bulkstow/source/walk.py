@@ -38,6 +38,10 @@ SORT_WINDOW = 65_536
 """Entries of a directory that are sorted together: some 16 MB, however many millions the directory holds. Beyond it,
 the order is that of the windows, as the file system gives them."""
 
+HANGING_AT_ONCE = 3
+"""Entries of a directory that may hang before the others are left until one of those is answered. One file may be
+damaged; three mean the directory, and each takes a thread."""
+
 EMPTY_SOURCES_KEPT = 100
 """A list may name any number of directories; a person names a few."""
 
@@ -91,6 +95,8 @@ class _Level:
     """Of the present window, the next one last."""
     directories: deque[_Directory] = field(default_factory=deque)
     steps_under_way: int = 0
+    is_aside: bool = False
+    """So many of its entries hang that the others are left until one of those is answered."""
     has_files: bool = False
     """A file was found in or below it, or something that could not be read and is reported for itself."""
 
@@ -211,7 +217,10 @@ class Walk(Work[_Step, Found]):
     def _take(self, turn: Turn[_Step, Found]) -> _Step | None:
         while self._levels:
             level = self._levels[-1]
-            if level.entries:
+            if level.steps_under_way >= HANGING_AT_ONCE:
+                level.is_aside = True
+                self._levels.pop()
+            elif level.entries:
                 level.steps_under_way += 1
                 return level, level.entries.pop()
             if level.directories:
@@ -329,6 +338,9 @@ class Walk(Work[_Step, Found]):
         if isinstance(step, tuple):
             level, _ = step
             level.steps_under_way -= 1
+            if level.is_aside:
+                level.is_aside = False
+                self._levels.append(level)
             self._took(brought, level, turn)
             return
         match step:
@@ -363,6 +375,9 @@ class Walk(Work[_Step, Found]):
     def _listed(self, level: _Level, window: list[os.DirEntry[str]], *, more: bool) -> None:
         if level.parent is not None:
             level.parent.steps_under_way -= 1
+            if level.parent.is_aside:
+                level.parent.is_aside = False
+                self._levels.append(level.parent)
         level.is_listed = not more
         level.entries = sorted(window, key=attrgetter("name"), reverse=True)
         self._levels.append(level)
@@ -370,7 +385,14 @@ class Walk(Work[_Step, Found]):
     def _miss(self, step: _Step, why: str, turn: Turn[_Step, Found]) -> None:
         match step:
             case (level, entry):
-                self._put(step, _outcome(entry.path, Fate.UNREADABLE, f"cannot be looked at: {why}"), turn)
+                level.steps_under_way -= 1
+                self._took(_outcome(entry.path, Fate.UNREADABLE, f"cannot be looked at: {why}"), level, turn)
+                if level.is_aside and level.steps_under_way == 0:
+                    # None of them was answered: one after the other, the rest would take for ever.
+                    level.is_aside, level.is_listed = False, True
+                    level.entries.clear()
+                    self._took(_not_listed(level.directory.path, f"several entries hang, {why}"), level, turn)
+                    self._levels.append(level)
             case _List(level, window):
                 self._put(_List(level, list(window)), _not_listed(level.directory.path, why), turn)
             case _Name():

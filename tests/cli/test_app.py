@@ -266,6 +266,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "accept-missing-preamble": ("true", True),
     "skip-truncated": ("true", True),
     "follow-links": ("true", True),
+    "read-timeout": ("30s", 30.0),
     "allow-empty": ("true", True),
     "progress": ("log", "log"),
     "log": ("run.log", Path("run.log")),

@@ -16,6 +16,7 @@ import anyio
 import pytest
 import trustme
 
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import Bearer, Secret, login
 from bulkstow.destination.http import ERROR_LIMIT_BYTES
@@ -636,20 +637,24 @@ async def test_slow_disk_is_not_a_stalled_server(large: Batch, monkeypatch: pyte
 
 async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that hangs for ever ends the request in the end, and the file under way is named, not the server."""
-    monkeypatch.setattr("bulkstow.destination.stow.READING_S", 0.2)
     may_end = threading.Event()
     monkeypatch.setattr(os, "sendfile", lambda *_: may_end.wait() and 0)
 
     async def take(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
 
-    async with peer(take) as url, destination(url) as stow:
+    async with (
+        peer(take) as url,
+        StowDestination(
+            DestinationSettings(url=url), login(DestinationSettings(url=url), {}), limit=ReadLimit(0.2)
+        ) as stow,
+    ):
         result = await stow.send(large)
         may_end.set()
     assert isinstance(result, Spoiled)
     ((uid, reason),) = result.changed.items()
     assert uid == large.instances[0].header.sop_instance_uid
-    assert "the disk has not answered" in reason
+    assert "cannot be read: the storage has not answered for" in reason
 
 
 def spoil(path: Path) -> None:

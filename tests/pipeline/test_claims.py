@@ -6,13 +6,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 
+from bulkstow.blocking import ReadLimit
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, Fate, Instance, Outcome
 from bulkstow.pipeline.claims import FirstFileClaims
+from bulkstow.pipeline.comparison import compare
+from bulkstow.pipeline.crew import Crew
 from tests.archives import candidate, write_instance
 
 SAME = "a second copy of the SOP instance, same bytes: see "
@@ -26,15 +31,23 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def claims(ledger: Ledger) -> FirstFileClaims:
+def claims(ledger: Ledger) -> Iterator[FirstFileClaims]:
     """Nothing claimed."""
-    return FirstFileClaims(ledger)
+    with Crew(2) as crew:
+        yield FirstFileClaims(ledger, crew)
 
 
 @pytest.fixture
 def first(tmp_path: Path) -> Instance:
     """The first file of an instance."""
     return write_instance(tmp_path / "archive", 1)
+
+
+def sort_out(
+    claims: FirstFileClaims, instances: list[Instance]
+) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
+    """Have instances sorted out."""
+    return anyio.run(claims.sort_out, instances, partial(compare, crew=claims._crew, limit=ReadLimit(60.0)))
 
 
 def copied(instance: Instance, name: str, *, other_bytes: bool = False) -> Instance:
@@ -68,8 +81,8 @@ def in_conflict(rival: Instance, owner: Instance, difference: str) -> Outcome:
 def test_each_instance_is_sent(claims: FirstFileClaims, tmp_path: Path) -> None:
     """Different instances stand for themselves, in their order."""
     instances = [write_instance(tmp_path / "archive", number) for number in (3, 1, 2)]
-    assert claims.sort_out(instances) == (instances, [], [])
-    assert claims.sort_out([]) == ([], [], [])
+    assert sort_out(claims, instances) == (instances, [], [])
+    assert sort_out(claims, []) == ([], [], [])
 
 
 DIFFERENCES = ["none", "other bytes", "longer", "other study", "other series", "other study, same bytes"]
@@ -104,10 +117,10 @@ def test_a_second_file_of_what_is_under_way(claims: FirstFileClaims, first: Inst
     """An equal one is a copy, one that differs is a conflict; either way it is told which file is sent instead."""
     rival, outcome = second(first, what)
     if at_once:
-        assert claims.sort_out([first, rival]) == ([first], [outcome], [])
+        assert sort_out(claims, [first, rival]) == ([first], [outcome], [])
     else:
-        claims.sort_out([first])
-        assert claims.sort_out([rival]) == ([], [outcome], [])
+        sort_out(claims, [first])
+        assert sort_out(claims, [rival]) == ([], [outcome], [])
 
 
 @pytest.mark.parametrize("what", DIFFERENCES)
@@ -116,8 +129,8 @@ def test_a_second_file_of_what_is_stored(ledger: Ledger, claims: FirstFileClaims
     ledger.record([ended(first)])
     rival, outcome = second(first, what)
     again = Instance(replace(rival.candidate, location=rival.candidate.location), rival.header)
-    assert claims.sort_out([rival, again]) == ([], [outcome, outcome], [])
-    assert claims.sort_out([again]) == ([], [outcome], [])
+    assert sort_out(claims, [rival, again]) == ([], [outcome, outcome], [])
+    assert sort_out(claims, [again]) == ([], [outcome], [])
 
 
 def test_a_file_equal_to_any_of_several_is_a_copy(ledger: Ledger, claims: FirstFileClaims, first: Instance) -> None:
@@ -125,7 +138,7 @@ def test_a_file_equal_to_any_of_several_is_a_copy(ledger: Ledger, claims: FirstF
     sent = copied(first, "zz", other_bytes=True)
     ledger.record([ended(first), ended(sent)])
     copy, (third, outcome) = copied(sent, "zzz"), second(first, "longer")
-    assert claims.sort_out([third, copy]) == ([], [outcome, passed_over(copy, sent)], [])
+    assert sort_out(claims, [third, copy]) == ([], [outcome, passed_over(copy, sent)], [])
 
 
 @pytest.mark.parametrize("what", ["other bytes", "longer", "other study"])
@@ -136,14 +149,14 @@ def test_a_conflict_with_a_stored_file_that_is_gone(
     ledger.record([ended(first)])
     rival, outcome = second(first, what)
     Path(first.candidate.location).unlink()
-    assert claims.sort_out([rival]) == (([rival], [], []) if what == "other bytes" else ([], [outcome], []))
+    assert sort_out(claims, [rival]) == (([rival], [], []) if what == "other bytes" else ([], [outcome], []))
 
 
 @pytest.mark.parametrize("what", ["gone", "touched", "other file gone"])
 def test_what_cannot_be_compared_is_a_failure(claims: FirstFileClaims, first: Instance, what: str) -> None:
     """It is neither sent beside the other file nor skipped as its copy; its turn comes if the other one fails."""
     copy = copied(first, "copy")
-    claims.sort_out([first])
+    sort_out(claims, [first])
     path, other = Path(first.candidate.location), f"cannot be compared with {first.candidate.location}, which has"
     match what:
         case "gone":
@@ -157,7 +170,7 @@ def test_what_cannot_be_compared_is_a_failure(claims: FirstFileClaims, first: In
             path.unlink()
             why = "that file is gone or has changed"
             expected = (f"{other} the same SOP Instance UID: {why}", os.fspath(path))
-    fresh, (outcome,), _ = claims.sort_out([copy])
+    fresh, (outcome,), _ = sort_out(claims, [copy])
     assert (fresh, outcome.fate) == ([], Fate.UNREADABLE)
     assert (outcome.reason, outcome.copy_of) == expected
 
@@ -167,7 +180,7 @@ def test_what_follows_an_unreadable_copy_still_waits(ledger: Ledger, claims: Fir
     ledger.record([ended(first)])
     gone, copy = copied(first, "a"), copied(first, "b")
     Path(gone.candidate.location).unlink()
-    fresh, (unreadable, skipped), again = claims.sort_out([gone, copy])
+    fresh, (unreadable, skipped), again = sort_out(claims, [gone, copy])
     assert (fresh, again, unreadable.fate) == ([], [], Fate.UNREADABLE)
     assert skipped == passed_over(copy, first)
 
@@ -179,7 +192,7 @@ def test_what_did_not_arrive_stands_for_nothing(
     """A copy of a file that failed has its own turn."""
     ledger.record([ended(first, fate)])
     copy = copied(first, "copy")
-    assert claims.sort_out([copy]) == ([copy], [], [])
+    assert sort_out(claims, [copy]) == ([copy], [], [])
 
 
 @pytest.mark.parametrize("what", ["gone", "grown", "touched"])
@@ -198,14 +211,14 @@ def test_a_stored_file_that_changed_stands_for_nothing(
             os.utime(path, ns=(0, first.candidate.modified_ns))
         case _:
             os.utime(path, ns=(0, first.candidate.modified_ns + 1))
-    assert claims.sort_out([copy]) == ([copy], [], [])
+    assert sort_out(claims, [copy]) == ([copy], [], [])
 
 
 def test_the_same_path_twice_is_no_copy(claims: FirstFileClaims, first: Instance) -> None:
     """A source named twice brings a file again: it is neither sent nor recorded twice."""
     once_more = replace(first, candidate=replace(first.candidate))
-    assert claims.sort_out([first, once_more]) == ([first], [], [once_more.candidate])
-    assert claims.sort_out([once_more]) == ([], [], [once_more.candidate])
+    assert sort_out(claims, [first, once_more]) == ([first], [], [once_more.candidate])
+    assert sort_out(claims, [once_more]) == ([], [], [once_more.candidate])
 
 
 def test_a_file_that_is_sent_again_is_no_copy_of_itself(
@@ -214,7 +227,7 @@ def test_a_file_that_is_sent_again_is_no_copy_of_itself(
     """What the ledger says of the same path, as it was then, does not keep it from being sent."""
     before = replace(first, candidate=replace(first.candidate, modified_ns=1))
     ledger.record([ended(before)])
-    assert claims.sort_out([first]) == ([first], [], [])
+    assert sort_out(claims, [first]) == ([first], [], [])
 
 
 def test_a_file_recorded_since_it_was_looked_up_is_not_sent_again(
@@ -222,26 +235,26 @@ def test_a_file_recorded_since_it_was_looked_up_is_not_sent_again(
 ) -> None:
     """Named twice, and the first time came to its end in between: it is one file, and claims nothing."""
     ledger.record([ended(first)])
-    assert claims.sort_out([first]) == ([], [], [first.candidate])
+    assert sort_out(claims, [first]) == ([], [], [first.candidate])
     copy = copied(first, "copy")
-    assert claims.sort_out([copy])[0] == []
+    assert sort_out(claims, [copy])[0] == []
 
 
 def test_a_claim_ends_with_its_outcome(claims: FirstFileClaims, first: Instance) -> None:
     """Once released, and not stored, the next file of the instance claims it."""
-    claims.sort_out([first])
+    sort_out(claims, [first])
     claims.release([ended(first, Fate.REFUSED)])
     copy = copied(first, "copy")
-    assert claims.sort_out([copy]) == ([copy], [], [])
+    assert sort_out(claims, [copy]) == ([copy], [], [])
 
 
 def test_outcomes_of_others_release_nothing(claims: FirstFileClaims, first: Instance) -> None:
     """Neither a copy that was passed over nor a file without a header ends a claim."""
-    claims.sort_out([first])
+    sort_out(claims, [first])
     copy = copied(first, "copy")
-    _, copies, _ = claims.sort_out([copy])
+    _, copies, _ = sort_out(claims, [copy])
     claims.release([*copies, Outcome(copy.candidate, None, Fate.UNREADABLE)])
-    assert claims.sort_out([copy]) == ([], copies, [])
+    assert sort_out(claims, [copy]) == ([], copies, [])
 
 
 def test_a_stranger_is_released_without_harm(claims: FirstFileClaims, first: Instance) -> None:
@@ -257,7 +270,7 @@ def test_copies_whose_paths_are_not_utf8_are_recorded(ledger: Ledger, claims: Fi
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
     owner = Instance(Candidate(location, first.candidate.size_bytes, os.stat(location).st_mtime_ns), first.header)  # noqa: PTH116
-    fresh, copies, _ = claims.sort_out([owner, first])
+    fresh, copies, _ = sort_out(claims, [owner, first])
     assert fresh == [owner]
     ledger.record([ended(owner), *copies])
     (known,) = ledger.look_up([first.candidate])
