@@ -95,6 +95,8 @@ class _Level:
     """Of the present window, the next one last."""
     directories: deque[_Directory] = field(default_factory=deque)
     steps_under_way: int = 0
+    missed: int = 0
+    """Entries given up since one was answered."""
     is_aside: bool = False
     """So many of its entries hang that the others are left until one of those is answered."""
     has_files: bool = False
@@ -217,13 +219,13 @@ class Walk(Work[_Step, Found]):
     def _take(self, turn: Turn[_Step, Found]) -> _Step | None:
         while self._levels:
             level = self._levels[-1]
-            if level.steps_under_way >= HANGING_AT_ONCE:
+            if level.steps_under_way and level.steps_under_way + level.missed >= HANGING_AT_ONCE:
                 level.is_aside = True
                 self._levels.pop()
             elif level.entries:
                 level.steps_under_way += 1
                 return level, level.entries.pop()
-            if level.directories:
+            elif level.directories:
                 self._enter(level.directories.popleft(), level, turn)
             elif level.is_listed:
                 self._leave(self._levels.pop())
@@ -338,9 +340,8 @@ class Walk(Work[_Step, Found]):
         if isinstance(step, tuple):
             level, _ = step
             level.steps_under_way -= 1
-            if level.is_aside:
-                level.is_aside = False
-                self._levels.append(level)
+            level.missed = 0
+            self._take_up(level)
             self._took(brought, level, turn)
             return
         match step:
@@ -356,6 +357,12 @@ class Walk(Work[_Step, Found]):
                     self._names_left = False
             case _:
                 self._took(brought, None, turn)
+
+    def _take_up(self, level: _Level) -> None:
+        """Go on with a directory that was left aside."""
+        if level.is_aside:
+            level.is_aside = False
+            self._levels.append(level)
 
     def _took(self, brought: object, level: _Level | None, turn: Turn[_Step, Found]) -> None:
         if isinstance(brought, Candidate):
@@ -375,9 +382,7 @@ class Walk(Work[_Step, Found]):
     def _listed(self, level: _Level, window: list[os.DirEntry[str]], *, more: bool) -> None:
         if level.parent is not None:
             level.parent.steps_under_way -= 1
-            if level.parent.is_aside:
-                level.parent.is_aside = False
-                self._levels.append(level.parent)
+            self._take_up(level.parent)
         level.is_listed = not more
         level.entries = sorted(window, key=attrgetter("name"), reverse=True)
         self._levels.append(level)
@@ -386,13 +391,14 @@ class Walk(Work[_Step, Found]):
         match step:
             case (level, entry):
                 level.steps_under_way -= 1
+                level.missed += 1
                 self._took(_outcome(entry.path, Fate.UNREADABLE, f"cannot be looked at: {why}"), level, turn)
-                if level.is_aside and level.steps_under_way == 0:
+                if level.missed >= HANGING_AT_ONCE and level.steps_under_way == 0:
                     # None of them was answered: one after the other, the rest would take for ever.
-                    level.is_aside, level.is_listed = False, True
                     level.entries.clear()
+                    level.is_listed = True
                     self._took(_not_listed(level.directory.path, f"several entries hang, {why}"), level, turn)
-                    self._levels.append(level)
+                    self._take_up(level)
             case _List(level, window):
                 self._put(_List(level, list(window)), _not_listed(level.directory.path, why), turn)
             case _Name():
