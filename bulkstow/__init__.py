@@ -7,7 +7,15 @@ The command line is `bulkstow`; see the README.
 
 from __future__ import annotations
 
-from bulkstow.errors import BulkstowError, ConfigurationError, DestinationRefused, LedgerError, LoginRefused, RunStopped
+from bulkstow.errors import (
+    BulkstowError,
+    ConfigurationError,
+    DestinationRefused,
+    LedgerError,
+    LoginRefused,
+    RunStopped,
+    StorageGone,
+)
 
 TYPE_CHECKING = False  # the command line imports this package first, and a Ctrl-C may come at once: see `cli`
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ __all__ = [
     "LedgerError",
     "LoginRefused",
     "RunStopped",
+    "StorageGone",
     "Summary",
     "upload",
 ]
