@@ -70,8 +70,8 @@ class Instance:
     cut_off: str = ""
     """What the head says of pixel data that are longer than the file, for the report; empty where it says nothing."""
     rival: str = ""
-    """Location of the file with other content that the server has under the same SOP Instance UID: that this UID is
-    there already says nothing of this file."""
+    """The file with other content that the server has under the same SOP Instance UID, in words for a reason: that this
+    UID is there already says nothing of this file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ from bulkstow.model import Candidate, Fate, Instance, Outcome
 _FINAL = frozenset(fate for fate in Fate if fate.is_success or fate in (Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED))
 """What the next run leaves alone; of a copy, or a file in conflict, only while the other file is on the server."""
 
+MOST_CHANGED_KEPT = 50_000
+"""Changed files whose copies are told from others: 10 MB. Beyond it every copy is compared again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -57,6 +60,8 @@ class Ledger(AbstractContextManager["Ledger"]):
         self._real_path = path.resolve()
         self._reading = threading.Lock()
         self._writing = threading.Lock()
+        self._changed: set[bytes] = set()
+        """Paths of files that this run found changed, up to MOST_CHANGED_KEPT."""
         with ExitStack() as opened:
             opened.callback(Lock(path).release)
             check_head(path)
@@ -94,29 +99,37 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Return for each candidate what is known of it; None where it is new or has changed since.
 
         Outcomes in `again` are not final, as the user asks for them once more. A copy, or a file in conflict, is final
-        only while the file that was sent in its place is on the server.
+        only while the file that was sent in its place is on the server as it was: not if this run found it changed,
+        nor if a later run sent it again.
         """
         query = f"""
-            SELECT f.path, f.size_bytes, f.modified_ns, f.outcome, f.copy_of IS NULL OR o.outcome IN ({SUCCESSES}),
-                f.reason, f.run = ? AND f.copy_of IS NULL
+            SELECT f.path, f.size_bytes, f.modified_ns, f.outcome,
+                f.copy_of IS NULL OR (o.outcome IN ({SUCCESSES}) AND o.run <= f.run),
+                f.reason, f.run = ? AND f.copy_of IS NULL, f.copy_of
             FROM file AS f LEFT JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
                 AND o.sop_instance_uid = f.sop_instance_uid
             WHERE f.destination = ? AND f.path IN ({_marks(len(candidates))})"""  # noqa: S608 - only ? and constants
         final = _FINAL.difference(again)
         keys = [os.fsencode(candidate.location) for candidate in candidates]
         rows = {row[0]: row[1:] for row in self._read(query, (self._run, self._destination, *keys))}
+        for candidate, key in zip(candidates, keys, strict=True):
+            if key in rows and rows[key][:2] != (candidate.size_bytes, as_kept(candidate.modified_ns)):
+                del rows[key]
+                if len(self._changed) < MOST_CHANGED_KEPT:
+                    self._changed.add(key)
 
-        def known(candidate: Candidate, key: bytes) -> Known | None:
+        def known(key: bytes) -> Known | None:
             row = rows.get(key)
-            if row is None or row[:2] != (candidate.size_bytes, as_kept(candidate.modified_ns)):
+            if row is None:
                 return None
-            fate, reason = FATES.get(row[2]), row[4]
+            fate, reason, copy_of = FATES.get(row[2]), row[4], row[6]
             if fate is None or type(reason) is not str:
                 raise DamagedRow(f"an outcome {row[2]!r}, or a reason of another type")
-            return Known(fate, fate in final and bool(row[3]), reason, bool(row[5]))
+            is_outdated = copy_of is not None and (copy_of in self._changed or len(self._changed) == MOST_CHANGED_KEPT)
+            return Known(fate, fate in final and bool(row[3]) and not is_outdated, reason, bool(row[5]))
 
         with explained(self.path):
-            return [known(candidate, key) for candidate, key in zip(candidates, keys, strict=True)]
+            return [known(key) for key in keys]
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return, by SOP Instance UID, the files that were sent for it and are on the server, in the order of paths."""

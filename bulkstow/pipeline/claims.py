@@ -77,7 +77,7 @@ class FirstFileClaims:
             elif (outcome := await _compare(instance, others, None if is_ours else claimant, compare)) is None or (
                 is_ours and self._sends_conflicts and outcome.fate is Fate.CONFLICT
             ):
-                fresh.append(instance if outcome is None else replace(instance, rival=outcome.copy_of))
+                fresh.append(_with_rival(instance, others, outcome))
                 continue
             else:
                 settled.append(outcome)
@@ -120,7 +120,7 @@ class NewestFileClaims:
             outcome = await _compare(newest, others, None, compare)
             is_sent = outcome is None or (outcome.fate is Fate.CONFLICT and _is_newest(newest, others))
             if newest == instance and is_sent:
-                fresh.append(instance if outcome is None else replace(instance, rival=outcome.copy_of))
+                fresh.append(_with_rival(instance, others, outcome))
                 continue
             if newest != instance:
                 outcome = await _compare(instance, others, newest if is_sent else None, compare)
@@ -133,6 +133,20 @@ class NewestFileClaims:
 
 def _is_newest(instance: Instance, others: Iterable[Instance]) -> bool:
     return all(instance.candidate.modified_ns > other.candidate.modified_ns for other in others)
+
+
+def _with_rival(instance: Instance, others: Iterable[Instance], conflict: Outcome | None) -> Instance:
+    """Return a file that is sent, with what the server has under its UID: the other file, or this one as it was before.
+
+    A file whose time alone has changed may have its old content.
+    """
+    if conflict is not None:
+        return replace(instance, rival=conflict.copy_of)
+    for other in others:
+        location = other.candidate.location
+        if location == instance.candidate.location and _plain_difference(instance, other):
+            return replace(instance, rival=f"{location} before it changed")
+    return instance
 
 
 async def _compare(
@@ -180,11 +194,16 @@ async def _difference(instance: Instance, other: Instance, compare: Compare) -> 
 
     Raises OSError where one of them cannot be read.
     """
+    if difference := _plain_difference(instance, other):
+        return difference
+    is_equal = await compare(instance.candidate, other.candidate)
+    return None if is_equal is None else "" if is_equal else "other bytes"
+
+
+def _plain_difference(instance: Instance, other: Instance) -> str:
+    """Say in which respect two files differ that need not be read for it; empty if in none."""
     if instance.header.study_uid != other.header.study_uid:
         return f"in another study ({other.header.study_uid})"
     if instance.header.series_uid != other.header.series_uid:
         return f"in another series ({other.header.series_uid})"
-    if instance.candidate.size_bytes != other.candidate.size_bytes:
-        return "other bytes"
-    is_equal = await compare(instance.candidate, other.candidate)
-    return None if is_equal is None else "" if is_equal else "other bytes"
+    return "other bytes" if instance.candidate.size_bytes != other.candidate.size_bytes else ""

@@ -68,6 +68,15 @@ class Server:
         return Reply(200, b"[]")
 
 
+class Keeps(Server):
+    """A destination that has every instance already."""
+
+    async def send(self, batch: Batch) -> Result:
+        """Say so."""
+        uids = [Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, 0x0111) for i in batch.instances]
+        return Reply(409, to_json(StoreResponse(failed=tuple(uids))))
+
+
 def content_of(location: str) -> int:
     """Return the number in a file's pixels."""
     return Path(location).read_bytes()[-1]
@@ -277,11 +286,44 @@ async def test_a_server_that_keeps_what_it_has(tmp_path: Path, mode: Mode) -> No
     await upload(archive, tmp_path / "l.db", Server(), mode)
     write(archive, "second", uid=1, content=2, modified_s=2)
 
-    class Keeps(Server):
-        async def send(self, batch: Batch) -> Result:
-            uids = [Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, 0x0111) for i in batch.instances]
-            return Reply(409, to_json(StoreResponse(failed=tuple(uids))))
-
     tally = await upload(archive, tmp_path / "l.db", Keeps(), mode)
     assert +tally.outcomes == Counter({Fate.STORED: 1, Fate.REFUSED: 1})
     assert str(archive / "first") in rows(tmp_path / "l.db")["second"].reason
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("added", "fate"), [(b"\0\0", Fate.REFUSED), (b"", Fate.DUPLICATE)], ids=["other content", "other time"]
+)
+async def test_a_changed_file_on_a_server_that_keeps_what_it_has(
+    tmp_path: Path, mode: Mode, added: bytes, fate: Fate
+) -> None:
+    """'Already there' is true of the file as it was: where that has other content for certain, it is a failure."""
+    archive = tmp_path / "archive"
+    path = write(archive, "file", uid=1, content=1, modified_s=1)
+    await upload(archive, tmp_path / "l.db", Server(), mode)
+    path.write_bytes(path.read_bytes() + added)
+    os.utime(path, ns=(0, 2 * 10**9))
+    tally = await upload(archive, tmp_path / "l.db", Keeps(), mode)
+    assert +tally.outcomes == Counter({fate: 1})
+    assert ("/file before it changed, which has other content" in rows(tmp_path / "l.db")["file"].reason) == bool(added)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one run", "in two runs"])
+async def test_copies_of_a_file_that_changed_are_compared_again(tmp_path: Path, at_once: bool) -> None:
+    """What was equal to the file as it was is no copy of what the server then has."""
+    archive = tmp_path / "archive"
+    path = write(archive, "a/first", uid=1, content=1, modified_s=1)
+    write(archive, "b/copy", uid=1, content=1, modified_s=1)
+    await upload(archive, tmp_path / "l.db", Server(), "report")
+    assert rows(tmp_path / "l.db")["copy"].fate is Fate.SKIPPED
+    write(archive, "a/first", uid=1, content=2, modified_s=2)
+    if not at_once:
+        await upload(path.parent, tmp_path / "l.db", Server(), "report")
+    await upload(archive, tmp_path / "l.db", Server(), "report")
+    assert {name: row.fate for name, row in rows(tmp_path / "l.db").items()} == {
+        "first": Fate.STORED,
+        "copy": Fate.CONFLICT,
+    }
