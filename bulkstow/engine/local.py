@@ -6,13 +6,12 @@ Owns the run's resources (ledger, login, connections, signals, display) and its 
 from __future__ import annotations
 
 import os
-import sys
+import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -24,9 +23,10 @@ from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import make_room
 from bulkstow.engine.job import Job
+from bulkstow.engine.names import ListedNames, distinct
 from bulkstow.engine.signals import Control, ending_signals
 from bulkstow.engine.summary import summary_of
-from bulkstow.errors import BulkstowError, ConfigurationError, LedgerError
+from bulkstow.errors import BulkstowError, LedgerError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
 from bulkstow.pipeline.crew import Crew
@@ -37,7 +37,6 @@ from bulkstow.progress.display import Display
 from bulkstow.progress.events import Connecting, Counted, Reporter, Reporters, Taken, Timed, Upgraded
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
-from bulkstow.source.listing import PatientStream, read_list
 from bulkstow.source.walk import walk
 
 FIRST_SHOWN_S = 1.0
@@ -55,13 +54,12 @@ async def run(
     """
     started_s = time.monotonic()
     control = Control(display)
-    stopped_by: BulkstowError | None = None
     with ExitStack() as stack:
         settings = _within_limits(job.settings, display)
         limit = ReadLimit(settings.read_timeout_s)
         crew = Crew(settings.read_concurrency, stuck_s=limit.stuck_s)
         stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
-        # Before signals are ours: there is nothing to finish yet.
+        # Until here a signal ends the process at once: there is nothing to finish yet.
         sources = await found_sources(job.sources, crew, limit)
         signals = stack.enter_context(anyio.open_signal_receiver(*ending_signals())) if heed_signals else None
 
@@ -73,50 +71,73 @@ async def run(
 
         listed = None
         if job.files_from is not None:
-            listed = _Names(job, stack, lambda: control.is_over, wait_for_name, note_empty)
-        names = chain(_distinct(job.sources, lambda name: sources[name].real_path), listed or ())
+            listed = ListedNames(job, stack, lambda: control.is_over, wait_for_name, note_empty)
+        names = chain(distinct(job.sources, lambda name: sources[name].real_path), listed or ())
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(Upgraded(str(ledger.kept_copy)))
-        async with (
-            StowDestination(
-                job.destination,
-                login(job.destination, os.environ),
-                readers=crew,
-                limit=limit,
-                throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
-                on_taken=lambda size_bytes: reporters.tell(Taken(size_bytes)),
-                on_spent=lambda batch, spent: reporters.tell(Timed(spent, batch)),
-            ) as destination,
-            anyio.create_task_group() as beside,
-        ):
-            beside.start_soon(_watch, display, tally)
-            if signals is not None:
-                beside.start_soon(control.heed, signals)
-            try:
-                with control.scope:
-                    reporters.tell(Connecting(job.destination.root))
-                    await destination.reach()
-                    trust_status = job.destination.trust_status
-                    upload = Run(
-                        settings, destination, ledger, reporters, trust_status=trust_status, crew=crew, limit=limit
-                    )
-                    control.begin(upload)
-                    own_files = ledger.files | _own_files(settings)
-                    lists = walk(names, within=sources.values(), exclude=own_files, follow_links=settings.follow_links)
-                    await upload.carry_out(lists)
-            except BulkstowError as stop:
-                stopped_by = stop  # raised outside: the task group would wrap it in a group of one
-            finally:
-                control.end()
-                beside.cancel_scope.cancel()
-                display.close(tally)
+        own_files = ledger.files | _own_files(settings)
+        lists = walk(names, within=sources.values(), exclude=own_files, follow_links=settings.follow_links)
+        async with _destination(job, settings, crew, limit, reporters) as destination:
+
+            async def send() -> None:
+                reporters.tell(Connecting(job.destination.root))
+                await destination.reach()
+                trust_status = job.destination.trust_status
+                upload = Run(
+                    settings, destination, ledger, reporters, trust_status=trust_status, crew=crew, limit=limit
+                )
+                control.begin(upload)
+                await upload.carry_out(lists)
+
+            stopped_by = await _attended(send, control, signals, display, tally)
         if tally.requests:
             reporters.tell(Counted(await _studies(ledger)))
     if stopped_by is not None:
         raise stopped_by
     return summary_of(job, tally, time.monotonic() - started_s, complete=control.is_complete)
+
+
+def _destination(
+    job: Job, settings: UploadSettings, crew: Crew, limit: ReadLimit, reporter: Reporter
+) -> StowDestination:
+    return StowDestination(
+        job.destination,
+        login(job.destination, os.environ),
+        readers=crew,
+        limit=limit,
+        throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
+        on_taken=lambda size_bytes: reporter.tell(Taken(size_bytes)),
+        on_spent=lambda batch, spent: reporter.tell(Timed(spent, batch)),
+    )
+
+
+async def _attended(
+    send: Callable[[], Awaitable[None]],
+    control: Control,
+    signals: AsyncIterator[signal.Signals] | None,
+    display: Display,
+    tally: Tally,
+) -> BulkstowError | None:
+    """Send with the figures shown and signals heeded; return the error that stopped it.
+
+    An error is returned, not raised: the task group would wrap it in a group of one.
+    """
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(_watch, display, tally)
+        if signals is not None:
+            beside.start_soon(control.heed, signals)
+        try:
+            with control.scope:
+                await send()
+        except BulkstowError as stop:
+            return stop
+        finally:
+            control.end()
+            beside.cancel_scope.cancel()
+            display.close(tally)
+    return None
 
 
 def _own_files(settings: UploadSettings) -> frozenset[str]:
@@ -147,62 +168,3 @@ async def _watch(display: Display, tally: Tally) -> None:
     while True:
         display.show(tally)
         await anyio.sleep(display.interval_s)
-
-
-def _distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:
-    """Leave out a source that is the same as, or below, another: its files are found there.
-
-    By real paths: below another source, a link that was named for itself leads to files that are not found there.
-    """
-    by_real_path: dict[Path, str] = {}
-    for source in sources:
-        path = Path(real_path(source))
-        by_real_path.pop(path, None)
-        by_real_path[path] = source
-    return [source for path, source in by_real_path.items() if not any(above in by_real_path for above in path.parents)]
-
-
-class _Names:
-    """The names in a list of files, which is opened at once and read as names are wanted.
-
-    `on_wait` is called while the list's writer is waited for, `on_empty` with what to call the list if no name is in
-    it.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        stack: ExitStack,
-        is_given_up: Callable[[], bool],
-        on_wait: Callable[[], None],
-        on_empty: Callable[[str], None],
-    ) -> None:
-        self._name = name = str(job.files_from)
-        self._null_separated = job.null_separated
-        self._is_given_up = is_given_up
-        self._on_wait = on_wait
-        self._on_empty = on_empty
-        if name == "-" and sys.stdin is None:
-            raise ConfigurationError("--files-from -: standard input is closed; pipe the list of files into it")
-        try:
-            self._descriptor = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _unreadable(name, error) from error
-        if name != "-":
-            stack.callback(os.close, self._descriptor)
-
-    def __iter__(self) -> Iterator[str]:
-        count = 0
-        stream = PatientStream(self._descriptor, self._is_given_up, self._on_wait)
-        try:
-            for name in read_list(stream, null_separated=self._null_separated):
-                count += 1
-                yield name
-        except OSError as error:
-            raise _unreadable(self._name, error) from error
-        if not (count or self._is_given_up()):
-            self._on_empty(f"--files-from {self._name}")
-
-
-def _unreadable(name: str, error: OSError) -> ConfigurationError:
-    return ConfigurationError(f"--files-from {name}: cannot be read ({error.strerror or error})")

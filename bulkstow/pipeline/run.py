@@ -6,6 +6,7 @@ The end of input closes the streams one after the other, and that ends everythin
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,18 @@ OUTCOMES_AHEAD = 16
 
 LISTS_AHEAD = 4
 """Lists between two stages: enough that a slow directory or a slow commit does not stop the stage after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Files to send, and by which rules."""
+
+    lists: Iterator[Sequence[Candidate | Outcome]]
+    inspection: Inspection
+    claims: Claims
+    batch_size: BatchSize
+    newest: NewestFiles | None = None
+    """With it nothing is sent before all files are known."""
 
 
 class Run:
@@ -132,92 +145,97 @@ class Run:
             hands=settings.read_concurrency,
             admits=admits,
         )
+        ledger, crew = self._ledger, self._crew
         with NewestFiles() as newest:
             if are_conflicts:
                 alone = BatchSize(settings.batch_bytes, 1)
-                await self._send(
-                    lists, inspection, FirstFileClaims(self._ledger, self._crew, sends_conflicts=True), alone
-                )
+                await self._send(_Pass(lists, inspection, FirstFileClaims(ledger, crew, sends_conflicts=True), alone))
             elif settings.on_conflict == "newest":
-                await self._send(
-                    lists, inspection, NewestFileClaims(self._ledger, self._crew, newest), self.batch_size, newest
-                )
+                claims = NewestFileClaims(ledger, crew, newest)
+                await self._send(_Pass(lists, inspection, claims, self.batch_size, newest))
             else:
-                await self._send(lists, inspection, FirstFileClaims(self._ledger, self._crew), self.batch_size)
+                await self._send(_Pass(lists, inspection, FirstFileClaims(ledger, crew), self.batch_size))
 
-    async def _send(
-        self,
-        lists: Iterator[Sequence[Candidate | Outcome]],
-        inspection: Inspection,
-        claims: Claims,
-        batch_size: BatchSize,
-        newest: NewestFiles | None = None,
-    ) -> None:
-        settings, reporter = self._settings, self._reporter
-        batcher = Batcher(batch_size.limits, keep_studies=settings.affinity == "study")
-        # Who says how much a request holds means it.
-        is_left_to_us = settings.batch_bytes == "auto" and settings.batch_instances == "auto"
-        outbox = self._outbox = Outbox(
-            concurrency=self.concurrency,
-            lanes=Lanes(settings.per_study),
-            breaker=self._breaker,
-            budget=self._budget,
-            pacer=self._pacer,
-            request_rate=self._request_rate,
-            on_wait=lambda wait, duration_s: reporter.tell(Waited(wait, duration_s)),
-        )
-        found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
-        instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
-        outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](OUTCOMES_AHEAD)
+    async def _send(self, files: _Pass) -> None:
+        batcher = Batcher(files.batch_size.limits, keep_studies=self._settings.affinity == "study")
+        outbox = self._outbox = self._new_outbox()
         delivery = Delivery(
-            self._destination,
-            outbox,
-            batcher,
-            batch_size,
-            self._backoff,
-            self._rules,
-            self._crew,
-            self._ledger,
-            reporter,
-            self.concurrency,
-            self._request_rate,
+            destination=self._destination,
+            outbox=outbox,
+            batcher=batcher,
+            batch_size=files.batch_size,
+            backoff=self._backoff,
+            rules=self._rules,
+            crew=self._crew,
+            ledger=self._ledger,
+            reporter=self._reporter,
+            concurrency=self.concurrency,
+            request_rate=self._request_rate,
         )
         delivery.tell_limits()
         if self.is_draining:
             outbox.abandon()
         try:
-            async with anyio.create_task_group() as stages, outcomes_in:
-                watch = Watch(
-                    self._breaker,
-                    self._destination,
-                    outbox,
-                    reporter,
-                    stages,
-                    delivery.stop,
-                    delivery.give_up,
-                    settings.give_up_after_s,
-                )
-                watch.begin()
-                inspector = Inspector(
-                    self._crew, self._limit, inspection, claims, instances_in, outcomes_in.clone(), reporter, newest
-                )
-                to_scan = (lists, self._crew, self._limit, self._ledger, inspection, found_in, outcomes_in.clone())
-                stages.start_soon(
-                    _until,
-                    outbox.abandoned,
-                    partial(scan, *to_scan, reporter),
-                    partial(inspector.inspect, found),
-                )
-                stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, outbox)
-                stages.start_soon(delivery.send, watch, outcomes_in.clone())
-                stages.start_soon(record, outcomes, self._crew, self._ledger, claims, reporter)
-                outcomes_in.close()
+            await self._carry_out_stages(files, batcher, outbox, delivery)
         except BaseExceptionGroup as group:
             # When one stage stops the run, the streams that it leaves break the others: only the first tells anything.
             ours, _ = group.split(BulkstowError)
             raise group if ours is None else _first(ours) from None
         if delivery.stopped_by is not None:
             raise delivery.stopped_by
+
+    def _new_outbox(self) -> Outbox:
+        return Outbox(
+            concurrency=self.concurrency,
+            lanes=Lanes(self._settings.per_study),
+            breaker=self._breaker,
+            budget=self._budget,
+            pacer=self._pacer,
+            request_rate=self._request_rate,
+            on_wait=lambda wait, duration_s: self._reporter.tell(Waited(wait, duration_s)),
+        )
+
+    async def _carry_out_stages(self, files: _Pass, batcher: Batcher, outbox: Outbox, delivery: Delivery) -> None:
+        """Join the stages by streams, and wait until the last of them has ended."""
+        settings, reporter, crew, ledger = self._settings, self._reporter, self._crew, self._ledger
+        found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+        instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
+        outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](OUTCOMES_AHEAD)
+        # Batches of a size that the user chose are not closed early to keep senders busy.
+        is_left_to_us = settings.batch_bytes == "auto" and settings.batch_instances == "auto"
+        async with anyio.create_task_group() as stages, outcomes_in:
+            watch = Watch(
+                breaker=self._breaker,
+                destination=self._destination,
+                outbox=outbox,
+                reporter=reporter,
+                tasks=stages,
+                stop=delivery.stop,
+                give_up=delivery.give_up,
+                give_up_after_s=settings.give_up_after_s,
+            )
+            watch.begin()
+            inspector = Inspector(
+                crew=crew,
+                limit=self._limit,
+                inspection=files.inspection,
+                claims=files.claims,
+                instances=instances_in,
+                outcomes=outcomes_in.clone(),
+                reporter=reporter,
+                newest=files.newest,
+            )
+            to_scan = (files.lists, crew, self._limit, ledger, files.inspection, found_in, outcomes_in.clone())
+            stages.start_soon(
+                _until,
+                outbox.abandoned,
+                partial(scan, *to_scan, reporter),
+                partial(inspector.inspect, found),
+            )
+            stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, outbox)
+            stages.start_soon(delivery.send, watch, outcomes_in.clone())
+            stages.start_soon(record, outcomes, crew, ledger, files.claims, reporter)
+            outcomes_in.close()
 
 
 async def _until(end: anyio.Event, *stages: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.engine.job import Job
-from bulkstow.engine.local import _distinct, run
+from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
 from bulkstow.ledger import Ledger, read_entries
@@ -234,27 +234,6 @@ async def test_a_list_adds_to_the_sources(archive: Path, tmp_path: Path, url: st
     summary = await run(what, Tally(), Watching())
     assert summary.outcomes[Fate.STORED] == 5 == sum(summary.outcomes.values())
     assert storage.received == 5
-
-
-@pytest.mark.parametrize(
-    ("sources", "expected"),
-    [
-        ((), []),
-        (("a", "b"), ["a", "b"]),
-        (("a", "a"), ["a"]),
-        (("a", "./a", "b/../a"), ["b/../a"]),
-        (("a", "a/b", "a/b/c"), ["a"]),
-        (("a/b/c", "a/b", "a"), ["a"]),
-        (("a/b", "ab", "a/bc"), ["a/b", "ab", "a/bc"]),
-        (("/", "a"), ["/"]),
-        ((".", "a", ".."), [".."]),
-        (("a/", "a"), ["a"]),
-    ],
-    ids=["none", "apart", "twice", "spelled otherwise", "below", "above", "alike", "root", "dots", "slash"],
-)
-def test_sources_in_each_other(sources: tuple[str, ...], expected: list[str]) -> None:
-    """A source that is the same as another, or below it, is left out: its files are found there."""
-    assert _distinct(sources) == expected
 
 
 def test_a_summary_has_every_word() -> None:

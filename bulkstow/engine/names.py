@@ -1,0 +1,75 @@
+"""The names of a run's sources: those of the command line, and those in a list of files.
+
+Reads names; `source.walk` looks at what they name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from bulkstow.engine.job import Job
+from bulkstow.errors import ConfigurationError
+from bulkstow.source.listing import PatientStream, read_list
+
+
+def distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:
+    """Leave out a source that is the same as, or below, another: its files are found there.
+
+    By real paths: below another source, a link that was named for itself leads to files that are not found there.
+    """
+    by_real_path: dict[Path, str] = {}
+    for source in sources:
+        path = Path(real_path(source))
+        by_real_path.pop(path, None)
+        by_real_path[path] = source
+    return [source for path, source in by_real_path.items() if not any(above in by_real_path for above in path.parents)]
+
+
+class ListedNames:
+    """The names in a list of files, which is opened at once and read as names are wanted.
+
+    `on_wait` is called while the list's writer is waited for, `on_empty` with what to call the list if no name is in
+    it.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        stack: ExitStack,
+        is_given_up: Callable[[], bool],
+        on_wait: Callable[[], None],
+        on_empty: Callable[[str], None],
+    ) -> None:
+        self._name = name = str(job.files_from)
+        self._null_separated = job.null_separated
+        self._is_given_up = is_given_up
+        self._on_wait = on_wait
+        self._on_empty = on_empty
+        if name == "-" and sys.stdin is None:
+            raise ConfigurationError("--files-from -: standard input is closed; pipe the list of files into it")
+        try:
+            self._descriptor = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unreadable(name, error) from error
+        if name != "-":
+            stack.callback(os.close, self._descriptor)
+
+    def __iter__(self) -> Iterator[str]:
+        count = 0
+        stream = PatientStream(self._descriptor, self._is_given_up, self._on_wait)
+        try:
+            for name in read_list(stream, null_separated=self._null_separated):
+                count += 1
+                yield name
+        except OSError as error:
+            raise _unreadable(self._name, error) from error
+        if not (count or self._is_given_up()):
+            self._on_empty(f"--files-from {self._name}")
+
+
+def _unreadable(name: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"--files-from {name}: cannot be read ({error.strerror or error})")
