@@ -2,10 +2,6 @@
 
 `StowDestination.send` posts a batch once and tells how that ended, as a value; it decides nothing about the instances
 and retries nothing but a login. `find` asks what is there.
-
-The clock is here: a connection has its time, then the server must take some bytes every now and then (while there are
-any: a slow disk is not its fault), then it has time to think, the longer the larger the batch. There is no deadline
-over the whole: slow is not dead.
 """
 
 from __future__ import annotations
@@ -28,22 +24,18 @@ from bulkstow.config import ONE_LOGIN, READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.auth import Auth
-from bulkstow.destination.body import Body, Throttle, Whom
+from bulkstow.destination.body import Body, Throttle
+from bulkstow.destination.clock import RequestClock
 from bulkstow.destination.contents import Contents, Files, directories_of, look_again, opened
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
 from bulkstow.destination.payload import Octets
+from bulkstow.destination.preflight import QUESTION_S, check_service
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
-from bulkstow.policy import preflight
-from bulkstow.policy.preflight import Asked, Step
+from bulkstow.policy.preflight import Asked, login_refused, unreachable
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, closing, content_type
 from bulkstow.wire.request_headers import has_header
-
-THINKING_S_PER_MIB = 1.0
-THINKING_S_PER_INSTANCE = 0.1
-"""Added to the thinking timeout: servers that parse and index after the last byte take some ms an instance (Orthanc on
-a spinning disk up to 50), and a spooled body is read once more at disk speed."""
 
 ANSWER_BYTES_PER_INSTANCE = 4096
 """An item of a Store Instances Response with UIDs of 64 characters and Google's RetrieveURL has 560 bytes in JSON and
@@ -55,13 +47,6 @@ READERS = 8
 ACCEPT = "application/dicom+json"
 """Every server answers this; Google gives XML unless asked, Azure nothing but this. The user may ask for another answer
 to what is stored, which is read in JSON and XML; QIDO-RS is always asked for JSON, as nothing else is read there."""
-
-PREFLIGHT_S = 30.0
-"""For each question before the first body; a search for one study takes ms, in an archive that wakes up seconds."""
-
-PREFLIGHT_DELAYS_S = (0.2, 0.5, 1.0)
-"""Between questions whose connections end without an answer: behind a link that loses one in five, one run in 600 is
-told that nothing is there."""
 
 R = TypeVar("R", bound=Result)
 
@@ -80,44 +65,6 @@ class Destination(Protocol):
 
     async def probe(self) -> Reply | Interruption:
         """Ask for anything, to see whether anybody is there."""
-
-
-class _Clock:
-    """How long one request may wait for what it waits for."""
-
-    def __init__(self, stall_timeout_s: float, limit: ReadLimit) -> None:
-        self.scope = anyio.CancelScope()
-        self._stall_timeout_s = stall_timeout_s
-        self._limit = limit
-        self._disk_since_s: float | None = None
-
-    @property
-    def silent_s(self) -> float:
-        """For how long the disk has been waited for; 0 where something else is."""
-        return 0.0 if self._disk_since_s is None else anyio.current_time() - self._disk_since_s
-
-    def wait_for(self, whom: Whom) -> None:
-        """Take what is waited for from now on."""
-        now_s = anyio.current_time()
-        self._disk_since_s = now_s if whom == "disk" else None
-        match whom:
-            case "server":
-                self.scope.deadline = now_s + self._stall_timeout_s
-            case "disk":
-                self.scope.deadline = now_s + self._limit.allowed_s()
-            case "throttle":
-                self.scope.deadline = math.inf
-
-    def wait_for_answer(self, thinking_s: float) -> None:
-        """Take that all has left."""
-        self._disk_since_s = None
-        self.scope.deadline = anyio.current_time() + thinking_s
-
-    def hurry(self) -> None:
-        """Wait for a disk that hangs only a moment longer: the run is to end."""
-        if self._disk_since_s is not None:
-            silent_s = self.silent_s
-            self.scope.deadline = self._disk_since_s + self._limit.allowed_s(silent_s)
 
 
 class StowDestination:
@@ -180,7 +127,7 @@ class StowDestination:
             self._chunked = False
             result = await self._logged_in(lambda login: self._post(batch, login))
         if isinstance(result, Reply) and result.status == 401:
-            raise preflight.login_refused(result, self._asked)
+            raise login_refused(result, self._asked)
         return result
 
     async def look(self, batch: Batch) -> Spoiled | None:
@@ -210,27 +157,11 @@ class StowDestination:
         asked = self._asked
         if self._settings.no_preflight:
             if why := await self._http.try_connection():
-                raise preflight.unreachable(why, asked)
+                raise unreachable(why, asked)
             return
-        answer = await self._ask_again()
-        if preflight.may_expect_tls(answer, asked) and await self._http.speaks_tls():
-            raise preflight.expects_tls(asked)
-        match preflight.judge_search(answer, asked):
-            case Step.BEGIN:
-                return
-            case Step.ASK_AGAIN:
-                raise preflight.no_answer(answer, asked)
-            case Step.ASK_BY_STORING:
-                preflight.judge_store(answer, await self._logged_in(self._store_nothing), asked)
-
-    async def _ask_again(self) -> Reply | Interruption:
-        """Search for a study; again while connections end without an answer."""
-        for delay_s in (*PREFLIGHT_DELAYS_S, None):
-            answer = await self._get("/studies", {"limit": "1"}, patience_s=PREFLIGHT_S)
-            if delay_s is None or preflight.judge_search(answer, self._asked) is not Step.ASK_AGAIN:
-                break
-            await anyio.sleep(delay_s)
-        return answer
+        search = partial(self._get, "/studies", {"limit": "1"}, patience_s=QUESTION_S)
+        store_nothing = partial(self._logged_in, self._store_nothing)
+        await check_service(search, store_nothing, self._http.speaks_tls, asked)
 
     async def _store_nothing(self, login: Mapping[str, str]) -> Reply | Interruption:
         """Post a body without instances."""
@@ -242,7 +173,7 @@ class StowDestination:
             "Content-Type": content_type(boundary, quoted=self._settings.quote_boundary),
             "Content-Length": str(len(body)),
         }
-        with anyio.move_on_after(PREFLIGHT_S):
+        with anyio.move_on_after(QUESTION_S):
             return await self._http.exchange(Request("POST", "/studies", headers, body=body))
         return Interruption(Cause.UNANSWERED, body_started=False)
 
@@ -279,16 +210,15 @@ class StowDestination:
     async def _post(self, batch: Batch, login: Mapping[str, str]) -> Result:
         settings = self._settings
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
-        thinking_s = settings.thinking_timeout_s
-        thinking_s += THINKING_S_PER_MIB * batch.size_bytes / 2**20 + THINKING_S_PER_INSTANCE * len(batch.instances)
         started_s = time.perf_counter()
-        clock = _Clock(settings.stall_timeout_s, self._limit)
+        clock = RequestClock(settings, batch, self._limit)
+        result: Result | None = None
         with clock.scope, self._limit.watched_by(clock.hurry):
 
             def taken(count_bytes: int) -> None:
                 self._on_taken(count_bytes)
                 if body.is_taken:
-                    clock.wait_for_answer(thinking_s)
+                    clock.wait_for_answer()
 
             body = Body(
                 batch.instances,
@@ -308,21 +238,10 @@ class StowDestination:
             }
             if not self._chunked:
                 headers["Content-Length"] = str(body.length_bytes)
-            clock.scope.deadline = anyio.current_time() + settings.connect_timeout_s + settings.stall_timeout_s
             answer_limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
             request = Request("POST", "/studies", headers, body=body, answer_limit_bytes=answer_limit_bytes)
-            result: Result = await self._http.exchange(request)
-        is_cut = clock.scope.cancelled_caught
-        if is_cut or isinstance(result, Interruption) or (isinstance(result, Reply) and result.status == 408):
-            # A server, or a proxy before it, does not wait for a disk that hangs; that is no fault of the others.
-            silent_s = 0.0 if body.is_taken else clock.silent_s
-            if silent_s > (0.0 if is_cut else self._limit.stuck_s):
-                words = f"cannot be read: {unanswered(silent_s)}"
-                result = Spoiled({body.under_way.header.sop_instance_uid: words})
-                is_cut = False
-        if is_cut:
-            cause = Cause.UNANSWERED if body.is_taken else Cause.STALLED
-            result = Interruption(cause, body_started=body.is_started)
+            result = await self._http.exchange(request)
+        result = self._blamed(result, body, clock)
         self._on_spent(batch, body.spent(started_s, time.perf_counter()))
         if isinstance(result, Reply):
             return replace(result, is_whole=body.is_taken, changed=await body.changed())
@@ -331,4 +250,24 @@ class StowDestination:
             seen = await self.look(batch) or Spoiled({})
             changed = {**seen.changed, body.fault.instance.header.sop_instance_uid: body.fault.reason}
             return Spoiled(changed, seen.beneath)
+        return result
+
+    def _blamed(self, result: Result | None, body: Body, clock: RequestClock) -> Result:
+        """Return how an exchange ended: `result`, unless its time was over (None) or a disk that hangs kept it waiting.
+
+        A server, or a proxy before it, does not wait for such a disk; that is no fault of the other files.
+        """
+        match result:
+            case None:
+                tolerated_s = 0.0
+            case Interruption() | Reply(status=408):
+                tolerated_s = self._limit.stuck_s
+            case _:
+                return result
+        silent_s = 0.0 if body.is_taken else clock.silent_s
+        if silent_s > tolerated_s:
+            words = f"cannot be read: {unanswered(silent_s)}"
+            return Spoiled({body.under_way.header.sop_instance_uid: words})
+        if result is None:
+            return Interruption(Cause.UNANSWERED if body.is_taken else Cause.STALLED, body_started=body.is_started)
         return result

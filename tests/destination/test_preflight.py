@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait between questions, and remove the proxies of this machine."""
-    monkeypatch.setattr("bulkstow.destination.stow.PREFLIGHT_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr("bulkstow.destination.preflight.DELAYS_S", (0.0, 0.0))
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
