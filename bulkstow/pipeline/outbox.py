@@ -239,12 +239,16 @@ class Outbox:
         return min(waits_s, default=None)
 
     def _early_s(self, now_s: float) -> float:
-        """Return how long no request may begin, by the rates that the user and the server allow."""
+        """Return how long no request may begin, by the rates that the user and the server allow.
+
+        During an outage the breaker's intervals take the place of the server's rate.
+        """
         allowed_s = 0.0 if self._pacer is None else self._pacer.wait_s(now_s)
-        return max(allowed_s, self._request_rate.wait_s(now_s))
+        return allowed_s if self._breaker.is_open else max(allowed_s, self._request_rate.wait_s(now_s))
 
     def _count_request(self, now_s: float) -> None:
-        self._request_rate.take(now_s)
+        if not self._breaker.is_open:
+            self._request_rate.take(now_s)
         if self._pacer is not None:
             self._pacer.take(now_s, 1)
 

@@ -73,6 +73,7 @@ class Run:
         backoff: Backoff | None = None,
         breaker: Breaker | None = None,
         budget: RetryBudget | None = None,
+        request_rate: RequestRate | None = None,
         crew: Crew | None = None,
         limit: ReadLimit | None = None,
     ) -> None:
@@ -90,7 +91,7 @@ class Run:
         self.batch_size = BatchSize(settings.batch_bytes, settings.batch_instances)
         if (ceiling_bytes := ledger.ceiling_bytes) is not None:
             self.batch_size.learn_ceiling(ceiling_bytes)
-        self._request_rate = RequestRate()
+        self._request_rate = request_rate or RequestRate()
         self._pacer = None if settings.requests_per_s is None else Pacer(settings.requests_per_s)
         self._outbox: Outbox | None = None
         self.is_draining = False

@@ -69,7 +69,8 @@ SETTLED_REQUESTS = 10
 class RequestRate:
     """Finds and keeps the rate of requests that a destination accepts; None while it rejects none."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first_per_s: float = FIRST_PER_S) -> None:
+        self._first_per_s = first_per_s
         self._pacer: Pacer | None = None
         self._rejected_per_s: float | None = None
         """The rate at the last rejection, until it is accepted."""
@@ -132,14 +133,16 @@ class RequestRate:
     def rejected(self, started_s: float, now_s: float) -> None:
         """Take a request that was rejected for the rate.
 
-        Several that started before the rate was last lowered, or soon after, say nothing new.
+        Several that started before the rate was last lowered, or soon after, say nothing new. Where nothing was
+        accepted since then, the destination may be out of service. The circuit breaker finds that out; a rate that was
+        lowered meanwhile would outlast the outage.
         """
         observed_per_s = self._observed_per_s(now_s)
         if self._pacer is None:
-            rate_per_s = max(BELOW * observed_per_s, FIRST_PER_S)
+            rate_per_s = max(BELOW * observed_per_s, self._first_per_s)
             self._pacer = Pacer(rate_per_s, burst_s=EARLY / rate_per_s)
             self._pacer.take(now_s, 1)
-        elif started_s < self._changed_s or now_s < self._changed_s + DROPS_EVERY_S:
+        elif not self._accepted_since_drop or started_s < self._changed_s or now_s < self._changed_s + DROPS_EVERY_S:
             return
         else:
             before_per_s = self._pacer.rate_per_s

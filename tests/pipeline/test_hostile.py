@@ -23,6 +23,7 @@ from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Candidate, Cause, Fate, Header, Interruption, Outcome, Referenced, Reply, StoreResponse
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.health import Breaker
+from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.events import Reporter
 from bulkstow.progress.tally import Tally
@@ -41,6 +42,9 @@ pytestmark = pytest.mark.anyio
 
 QUICK = Backoff(base_s=0.001, cap_s=0.01)
 """Waits that order nothing: what is tested does not hang on how long they are."""
+
+QUICK_PER_S = 1000.0
+"""Likewise the rate at which requests go on behind rejections."""
 
 RETRIES = 12
 """At 30 % a request fails so often in a row once in 6 million."""
@@ -91,7 +95,16 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
     breaker, budget = Breaker(first_probe_s=0.001, cap_s=0.01), RetryBudget(minimum_per_s=100_000)
     with Ledger(ledger, url) as opened:
         async with stow:
-            run = Run(settings, stow, opened, reporter, backoff=QUICK, breaker=breaker, budget=budget)
+            run = Run(
+                settings,
+                stow,
+                opened,
+                reporter,
+                backoff=QUICK,
+                breaker=breaker,
+                budget=budget,
+                request_rate=RequestRate(first_per_s=QUICK_PER_S),
+            )
             await run.carry_out(iter(archive.lists) if archive.lists else walk([str(archive.root)]))
 
 

@@ -21,6 +21,7 @@ from bulkstow.pipeline.run import Run
 from bulkstow.policy.batch_size import BatchSize, Sample
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import Breaker
+from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
@@ -445,9 +446,8 @@ async def run_through(
     tally = Tally()
     with Ledger(ledger, URL) as opened:
         breaker = Breaker(first_probe_s=0.001, cap_s=probe_cap_s)
-        run = Run(
-            settings, server, opened, tally, backoff=QUICK, breaker=breaker, budget=RetryBudget(minimum_per_s=1000)
-        )
+        budget, rate = RetryBudget(minimum_per_s=1000), RequestRate(first_per_s=1000)
+        run = Run(settings, server, opened, tally, backoff=QUICK, breaker=breaker, budget=budget, request_rate=rate)
         await run.carry_out(walk([str(archive)]))
     return tally
 

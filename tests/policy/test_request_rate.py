@@ -203,8 +203,18 @@ def test_one_round_of_rejections_lowers_the_rate_once() -> None:
     assert rate.rate_per_s == FIRST_PER_S
     rate.rejected(0.5, 0.9)
     assert rate.rate_per_s == FIRST_PER_S
+    rate.accepted(1.9, 1)
     rate.rejected(0.5, 2.0)
     assert rate.rate_per_s == FIRST_PER_S / 2
+
+
+def test_an_outage_does_not_lower_the_rate() -> None:
+    """Rejections one after the other, with nothing accepted between them, lower the rate once."""
+    rate = RequestRate()
+    for second in range(20):
+        rate.take(float(second))
+        rate.rejected(float(second), second + 0.01)
+    assert rate.rate_per_s == FIRST_PER_S
 
 
 @given(
