@@ -168,7 +168,7 @@ async def test_stalled_peer_is_left(large: Batch) -> None:
 
 async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that has the whole body and says nothing is left after its time to think."""
-    monkeypatch.setattr("bulkstow.destination.stow.THINKING_S_PER_INSTANCE", 0)
+    monkeypatch.setattr("bulkstow.destination.clock.THINKING_S_PER_INSTANCE", 0)
 
     async def ponder(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -180,7 +180,7 @@ async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch
 
 async def test_trickled_answer_is_ended(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that comes byte by byte does not win time by each of them."""
-    monkeypatch.setattr("bulkstow.destination.stow.THINKING_S_PER_INSTANCE", 0)
+    monkeypatch.setattr("bulkstow.destination.clock.THINKING_S_PER_INSTANCE", 0)
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
