@@ -48,7 +48,7 @@ class Asked:
 def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
     """Return what the answer to the search means.
 
-    Raises DestinationRefused (no connection, a redirect, a proxy that does not reach the server) and LoginRefused.
+    Raises DestinationRefused (no connection, a redirect, a proxy that does not reach the server) and LoginRefused (401).
     """
     match answer:
         case Interruption(cause=Cause.UNREACHABLE, detail=why):
@@ -62,7 +62,7 @@ def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
         case Reply(status=502 | 503 | 504 as status) if asked.is_relayed:
             raise unreachable(f"the proxy {asked.proxy} answers HTTP {status}", asked)
         case Reply(status=403):
-            raise _forbidden(answer, asked, ", or --no-preflight where only searching is forbidden")
+            return Step.ASK_BY_STORING  # perhaps only searching is forbidden
         case Reply():
             _check_reply(answer, asked)
     if 200 <= answer.status < 300:
@@ -75,7 +75,7 @@ def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
 def judge_store(searched: Reply | Interruption, answer: Reply | Interruption, asked: Asked) -> None:
     """Take the answer to a store request without instances; `searched` is that to the search before it.
 
-    Raises DestinationRefused where it shows no STOW-RS, and LoginRefused.
+    Raises DestinationRefused where it shows no STOW-RS, and LoginRefused (401, 403).
     """
     if isinstance(answer, Interruption):
         return  # whether the server is well is found out while it is used
@@ -163,9 +163,9 @@ def _check_reply(reply: Reply, asked: Asked) -> None:
         )
 
 
-def _forbidden(reply: Reply, asked: Asked, way_out: str = "") -> LoginRefused:
+def _forbidden(reply: Reply, asked: Asked) -> LoginRefused:
     whom = "this user" if asked.has_login else "access without a login"
-    text = f"{asked.place} forbids {whom} (403): ask for the right to use DICOMweb there{way_out}"
+    text = f"{asked.place} forbids {whom} (403): ask for the right to use DICOMweb there"
     return LoginRefused(f"{text}{said_by(reply)}")
 
 

@@ -92,14 +92,17 @@ async def test_a_web_server_is_found_out(search: str, store: str, told: str) -> 
 
 
 async def test_searching_may_be_forbidden() -> None:
-    """A 403 stops with the way out, and that way asks nothing at all."""
+    """After a 403 for the search a store request decides; without preflight nothing is asked at all."""
     seen: list[Request] = []
-    async with peer(answering(seen, ("403 Forbidden", b""), ("200 OK", b""))) as url:
-        with pytest.raises(LoginRefused, match="--no-preflight"):
-            await reach(url)
+    async with peer(answering(seen, ("403 Forbidden", b""), ("400 Bad Request", b""))) as url:
+        await reach(url)
+        assert [request.line.split()[0] for request in seen] == ["GET", "POST"]
         seen.clear()
         await reach(url, no_preflight=True)
     assert seen == []
+    async with peer(answering(seen, ("403 Forbidden", b""), ("403 Forbidden", b'{"message": "no"}'))) as url:
+        with pytest.raises(LoginRefused, match=r"forbids access without a login \(403\): .*; the server says: no$"):
+            await reach(url)
 
 
 @pytest.mark.parametrize("octets", [b"", b"\x07\x00\x00\x00\x00\x04\x00\x00\x00\x00"], ids=["closed", "A-ABORT"])

@@ -37,6 +37,7 @@ def interruption(cause: Cause) -> Interruption:
         (Reply(200, b'{"status": "ok"}', "application/json"), Step.ASK_BY_STORING),
         (Reply(200, b"[" * 100_000, "application/json"), Step.ASK_BY_STORING),
         (Reply(400, b""), Step.ASK_BY_STORING),
+        (Reply(403, b""), Step.ASK_BY_STORING),
         (Reply(404, PAGE), Step.ASK_BY_STORING),
         (Reply(405, b""), Step.ASK_BY_STORING),
         (Reply(406, b""), Step.ASK_BY_STORING),
@@ -64,16 +65,6 @@ def test_search(answer: Reply | Interruption, expected: Step) -> None:
             ),
         ),
         (
-            Reply(403, b'{"message": "no right to search"}'),
-            ASKED,
-            LoginRefused,
-            (
-                f"{ROOT} forbids this user (403): ask for the right to use DICOMweb there, or --no-preflight where "
-                "only searching is forbidden; the server says: no right to search"
-            ),
-        ),
-        (Reply(403, b""), Asked(ROOT, has_login=False), LoginRefused, "forbids access without a login (403)"),
-        (
             Reply(302, b"", location="https://pacs/login\x1b[1m"),
             ASKED,
             DestinationRefused,
@@ -96,12 +87,6 @@ def test_search(answer: Reply | Interruption, expected: Step) -> None:
             Asked(ROOT, has_login=True, proxy="proxy:3128"),
             DestinationRefused,
             f"cannot connect to {ROOT}: the proxy proxy:3128 gives no answer; check the proxy, or",
-        ),
-        (
-            Reply(403, b""),
-            Asked(ROOT, has_login=True, proxy="proxy:3128"),
-            LoginRefused,
-            f"{ROOT} (through the proxy proxy:3128) forbids this user (403): ask for the right",
         ),
         (
             Reply(503, PAGE),
