@@ -133,6 +133,8 @@ def _read(descriptor: int, candidate: Candidate, *, accept_missing_preamble: boo
         # A file that shrank since the scan is at its end before its size says so.
         whole = len(data) < reach_bytes or len(data) >= size_bytes
         if not has_magic(data):
+            if len(data) < min(reach_bytes, size_bytes):
+                raise DamagedHead(f"cannot be read: it ends after {len(data)} of {size_bytes} bytes")
             bare = _read_without_magic(descriptor, data, accept_missing_preamble=accept_missing_preamble)
             return Instance(candidate, bare)
         outcome = read_head(data, whole=whole)

@@ -135,6 +135,13 @@ def test_a_file_that_shrank_since_the_scan_is_cut_off(tmp_path: Path) -> None:
     assert reason(path, size_bytes=1_000_000) == "cut off in its head"
 
 
+@pytest.mark.parametrize("data", [b"", b"DI", bytes(131)], ids=["empty", "two bytes", "no magic"])
+def test_a_file_that_lost_its_beginning_since_the_scan_is_damaged(tmp_path: Path, data: bytes) -> None:
+    """What was there at the scan may have been an instance: a read that ends before it is no proof of the contrary."""
+    with pytest.raises(DamagedHead, match=f"^cannot be read: it ends after {len(data)} of 858 bytes$"):
+        read_header(written(tmp_path, data), size_bytes=858)
+
+
 # --- reasons
 
 
