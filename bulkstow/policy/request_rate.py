@@ -82,8 +82,9 @@ class RequestRate:
         """When they ended."""
         self._levels: deque[int] = deque(maxlen=LEVELS)
         self._accepted_since_drop = 0
+        self._has_accepted = False
         self.limit_per_s: float | None = None
-        """What the destination seems to accept, for people."""
+        """What the destination seems to accept, for people; None, too, while it has accepted nothing."""
 
     @property
     def rate_per_s(self) -> float | None:
@@ -105,6 +106,7 @@ class RequestRate:
         self._accepted.append(now_s)
         self._levels.append(at_once)
         self._accepted_since_drop += 1
+        self._has_accepted = True
         if self._pacer is not None:
             self._grow(self._pacer, now_s)
 
@@ -153,7 +155,8 @@ class RequestRate:
             self._pacer.change(rate_per_s, burst_s=EARLY / rate_per_s)
         self._changed_s = now_s
         self._accepted_since_drop = 0
-        self.limit_per_s = max(rate_per_s, min(observed_per_s, self._rejected_per_s or observed_per_s))
+        if self._has_accepted:
+            self.limit_per_s = max(rate_per_s, min(observed_per_s, self._rejected_per_s or observed_per_s))
 
     def _observed_per_s(self, now_s: float) -> float:
         """Return how many requests a second were accepted lately."""

@@ -195,6 +195,18 @@ def test_a_limit_that_is_not_met_any_more_is_given_up() -> None:
     assert rate.limit_per_s is None
 
 
+def test_a_server_that_accepts_nothing_has_no_rate() -> None:
+    """While every request is rejected nothing is told of a rate; once one is accepted, the next rejection tells it."""
+    rate = RequestRate()
+    for second in range(0, 60, 3):
+        rate.take(float(second))
+        rate.rejected(float(second), second + 0.01)
+    assert rate.limit_per_s is None
+    rate.accepted(60.0, 1)
+    rate.rejected(62.0, 62.0)
+    assert rate.limit_per_s == rate.rate_per_s
+
+
 def test_one_round_of_rejections_lowers_the_rate_once() -> None:
     """What started before the rate was lowered, or ends within a second after it, says nothing new."""
     rate = RequestRate()
@@ -231,4 +243,4 @@ def test_the_rate_is_bounded_and_requests_go_on(events: list[tuple[bool, float, 
         else:
             rate.rejected(now_s - took_s, now_s)
         assert rate.rate_per_s is None or rate.rate_per_s >= LEAST_PER_S
-        assert (rate.rate_per_s is None) == (rate.limit_per_s is None)
+        assert rate.rate_per_s is not None or rate.limit_per_s is None
