@@ -154,7 +154,10 @@ class Outbox:
                     self._on_wait(wait, anyio.current_time() - now_s)
 
     def _kind_of_wait(self, now_s: float) -> Wait | None:
-        """Say why a request that might begin does not; None where none might, or what is left waits for its time."""
+        """Say why a request that might begin does not; None where none might, or what is left waits for its time.
+
+        Retries that the budget holds back wait for their time, too.
+        """
         if self._in_flight >= self._concurrency.limit or not self._breaker.allow(now_s):
             return None
         if self._pacer is not None and self._pacer.wait_s(now_s) > 0:
@@ -162,7 +165,8 @@ class Outbox:
         if self._request_rate.wait_s(now_s) > 0 and (self._fresh or self._due):
             return Wait.SERVER_RATE
         if self._fresh or self._due:
-            return Wait.STUDY
+            is_study_busy = any(not self._lanes.allow(errand.batch) for errand in (*self._due, *self._fresh))
+            return Wait.STUDY if is_study_busy else None
         return None if self._ended else Wait.NOTHING
 
     def done(self, errand: Errand, again: Iterable[tuple[float, Errand]], *, answered: bool = True) -> None:

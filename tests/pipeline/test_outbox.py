@@ -426,6 +426,22 @@ async def test_why_no_request_begins_is_told(
     assert waited_s == pytest.approx(expected)
 
 
+async def test_retries_that_the_budget_holds_back_wait_for_no_study() -> None:
+    """The time until the budget allows a retry is nobody's: neither a busy study nor a slow disk is told."""
+    told: list[Wait] = []
+    box = outbox(
+        budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=0.1), on_wait=lambda wait, _duration_s: told.append(wait)
+    )
+    await box.offer(batch(1))
+    again = [(anyio.current_time(), Send(replace(batch(n, study=n), faults=1))) for n in (1, 2)]
+    box.done(await take(box), again)
+    began_s = anyio.current_time()
+    box.done(await take(box), ())
+    box.done(await take(box), ())
+    assert anyio.current_time() - began_s == pytest.approx(10.0)
+    assert told == []
+
+
 async def test_a_request_is_idle_while_it_might_begin_and_nothing_is_there_for_it() -> None:
     """What is fresh and what is under way has its request; at the end none is idle."""
     box = outbox(senders=2)
