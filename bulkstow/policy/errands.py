@@ -132,7 +132,8 @@ def after_fault(
         return Later(Send(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
 
     if batch.faults >= rules.attempts:
-        return (Later(Ask(batch, f"{batch.faults} attempts, the last: {reason}"), Delay.BACKOFF, at_least_s),)
+        attempts = "1 attempt" if batch.faults == 1 else f"{batch.faults} attempts, the last"
+        return (Later(Ask(batch, f"{attempts}: {reason}"), Delay.BACKOFF, at_least_s),)
     if len(batch.instances) == 1 or halve_from is None:
         return (later(batch),)
     if batch.faults == rules.attempts - 1:

@@ -48,7 +48,7 @@ class Asked:
 def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
     """Return what the answer to the search means.
 
-    Raises DestinationRefused (no connection, a redirect, a proxy that does not reach the server) and LoginRefused (401).
+    Raises DestinationRefused (no connection, a redirect, a proxy that does not reach the server), LoginRefused (401).
     """
     match answer:
         case Interruption(cause=Cause.UNREACHABLE, detail=why):

@@ -679,7 +679,7 @@ INTERRUPTIONS = [
         batch(2),
         LOST,
         [
-            "ask 1 2 after backoff (1 faults) (may be stored) because: 1 attempts, the last: connection lost (reset)",
+            "ask 1 2 after backoff (1 faults) (may be stored) because: 1 attempt: connection lost (reset)",
             "gone",
         ],
         Rules(attempts=1),
