@@ -52,7 +52,7 @@ def empty_words(summary: Summary) -> Iterator[str]:
     """Yield a line for each source in which no file was found, as far as they are shown."""
     sources = summary.empty_sources
     for source in sources[:SHOWN_FAILURES]:
-        yield f"no file found in {shown(source)}: is it mounted? --allow-empty accepts this"
+        yield f"no file found in {shown(source)}: is it mounted, or the list empty? --allow-empty accepts this"
     if len(sources) > SHOWN_FAILURES:
         yield f"no file found in {len(sources) - SHOWN_FAILURES:,} more sources"
 

@@ -174,7 +174,7 @@ def test_a_source_without_files_is_a_failure(
     assert ended.status == 1
     sources = [source if source.startswith("--") else str(tmp_path / source) for source in named]
     for source in sources:
-        told = f"no file found in {source}: is it mounted? --allow-empty accepts this"
+        told = f"no file found in {source}: is it mounted, or the list empty? --allow-empty accepts this"
         assert told in ended.out
         assert f"bulkstow: {told}" in ended.err
     summary = json.loads((tmp_path / "summary.json").read_text())
