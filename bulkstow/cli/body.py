@@ -18,7 +18,8 @@ from bulkstow.model import Candidate, Fate, Instance, Outcome
 from bulkstow.printing import shown
 from bulkstow.quantities import counted
 from bulkstow.source.heads import read_header
-from bulkstow.source.walk import Source, check_sources, walk
+from bulkstow.source.sources import Source, check_sources
+from bulkstow.source.walk import walk
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 

@@ -31,7 +31,8 @@ from bulkstow.pipeline.outbox import Outbox
 from bulkstow.policy.batching import Batcher
 from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
 from bulkstow.source.heads import read_instance
-from bulkstow.source.walk import Source, Walk, find_source
+from bulkstow.source.sources import Source, find_source
+from bulkstow.source.walk import Walk
 
 A = TypeVar("A")
 

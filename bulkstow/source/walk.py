@@ -9,15 +9,13 @@ on with what is left (see `blocking`).
 """
 
 # A `Path` for each of a million files would cost as much as the system calls.
-# ruff: noqa: PTH100, PTH114, PTH115, PTH116, PTH120
+# ruff: noqa: PTH114, PTH116
 
 from __future__ import annotations
 
 import os
-import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import attrgetter
@@ -25,6 +23,9 @@ from operator import attrgetter
 from bulkstow.blocking import Turn, Work
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.source.entries import Directory, Found, Identity, not_listed, outcome_of, seen, unseen
+from bulkstow.source.links import LinkRule
+from bulkstow.source.sources import Source, absolute, told
 
 LIST_LENGTH = 256
 """Files in a list: a hop between threads was measured at 50 µs, a file of the walk at 4 µs, so that a hop costs a
@@ -45,55 +46,21 @@ damaged; three mean the directory, and each takes a thread."""
 EMPTY_SOURCES_KEPT = 100
 """A list may name any number of directories; a person names a few."""
 
-LINK_TO_DIRECTORY = "a link to a directory, not followed: --follow-links follows it"
-LINK_TO_OUTSIDE = "a link to a file outside the sources: --follow-links sends it"
 WALKED_ALREADY = "a directory that was reached before: its files are sent under their other names"
-
-_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a character device"),
-    (stat.S_ISBLK, "a block device"),
-)
-
-_Identity = tuple[int, int]
-"""Device and inode: the same for a directory by whatever path it is reached."""
-
-
-Found = Candidate | Outcome
-"""What the walk hands on: a file to look into, or what became of something that cannot be looked into."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file or directory that the user named."""
-
-    path: str
-    """Absolute; links in it are not resolved."""
-    real_path: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Directory:
-    path: str
-    identity: _Identity
-    by_link: bool = False
-    source_real_path: str = ""
-    """Of a directory that is a source itself."""
 
 
 @dataclass(slots=True, eq=False)
 class _Level:
     """A directory that is being walked."""
 
-    directory: _Directory
+    directory: Directory
     source_real_path: str
     parent: _Level | None
     listing: Iterator[os.DirEntry[str]] | None = None
     is_listed: bool = False
     entries: list[os.DirEntry[str]] = field(default_factory=list)
     """Of the present window, the next one last."""
-    directories: deque[_Directory] = field(default_factory=deque)
+    directories: deque[Directory] = field(default_factory=deque)
     steps_under_way: int = 0
     missed: int = 0
     """Entries given up since one was answered."""
@@ -122,29 +89,6 @@ _Look = tuple[_Level, os.DirEntry[str]]
 
 _Step = _Look | _List | _Name | str
 """A `str` is a source to look at."""
-
-
-def find_source(source: str) -> Source:
-    """Look whether a source is there, before a run starts.
-
-    Raises:
-        ConfigurationError: it is not there, or cannot be looked at; the text names it and the place looked at.
-    """
-    path = _absolute(source)
-    try:
-        os.stat(path)
-        return Source(path, os.path.realpath(path))
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"no such file or directory: {source!r} (looked for {path}); correct the name, or mount what it is on"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot look at {source!r} ({path}): {_told(error)}") from None
-
-
-def check_sources(sources: Iterable[str]) -> list[Source]:
-    """Look whether every source is there, before a run starts. Raises ConfigurationError as `find_source` does."""
-    return [find_source(source) for source in sources]
 
 
 class Walk(Work[_Step, Found]):
@@ -179,18 +123,18 @@ class Walk(Work[_Step, Found]):
         self._names_left = True
         self._namer: Turn[_Step, Found] | None = None
         within = tuple(within)
-        self._roots = frozenset(source.real_path for source in within)
-        self._named = self._roots | {source.path for source in within}
+        roots = frozenset(source.real_path for source in within)
+        self._named = roots | {source.path for source in within}
         self._exclude = exclude
-        self._follows = follow_links
+        self._links = LinkRule(roots, exclude, follow_links)
         self._sort_window = sort_window
         self.empty_sources: list[str] = []
         """The first of those, also of `within`, in which no file was found."""
         self._sources: deque[str] = deque()
         self._levels: list[_Level] = []
-        self._entered: set[_Identity] = set()
+        self._entered: set[Identity] = set()
         """Directories that are being walked."""
-        self._entered_by_link: set[_Identity] = set()
+        self._entered_by_link: set[Identity] = set()
 
     def __iter__(self) -> Iterator[list[Found]]:
         return self
@@ -202,7 +146,7 @@ class Walk(Work[_Step, Found]):
 
     def admits(self, location: str) -> bool:
         """Say whether a link that is now at `location` would be followed. Blocks."""
-        return self._follows or _is_within(os.path.realpath(location), self._roots)
+        return self._links.admits(location)
 
     def note_empty(self, source: str) -> None:
         """Take that no file was found in a source."""
@@ -242,12 +186,12 @@ class Walk(Work[_Step, Found]):
             return _Name()
         return None
 
-    def _enter(self, directory: _Directory, parent: _Level | None, turn: Turn[_Step, Found]) -> None:
+    def _enter(self, directory: Directory, parent: _Level | None, turn: Turn[_Step, Found]) -> None:
         identity = directory.identity
         if identity in self._entered or (directory.by_link and identity in self._entered_by_link):
             if parent is not None:
                 parent.has_files = True
-            turn.results.append(_outcome(directory.path, Fate.SKIPPED, WALKED_ALREADY))
+            turn.results.append(outcome_of(directory.path, Fate.SKIPPED, WALKED_ALREADY))
             return
         if directory.by_link:
             self._entered_by_link.add(identity)
@@ -279,30 +223,15 @@ class Walk(Work[_Step, Found]):
             case _:
                 return self._look_at_source(step)
 
-    def _look(self, entry: os.DirEntry[str], source_real_path: str) -> Found | _Directory | None:
+    def _look(self, entry: os.DirEntry[str], source_real_path: str) -> Found | Directory | None:
         path = entry.path
         if path in self._exclude:
             return None
         try:
-            found = _seen(path, entry.stat())
+            found = seen(path, entry.stat())
         except OSError as error:
-            return _unseen(path, error)
-        return self._through_link(found, path, source_real_path) if entry.is_symlink() else found
-
-    def _through_link(
-        self, found: Candidate | Outcome | _Directory, path: str, source_real_path: str
-    ) -> Found | _Directory | None:
-        """Return what stands for a link that leads to `found`."""
-        if isinstance(found, _Directory):
-            return replace(found, by_link=True) if self._follows else _outcome(path, Fate.SKIPPED, LINK_TO_DIRECTORY)
-        if isinstance(found, Outcome):
-            return found
-        real_path = os.path.realpath(path)
-        if real_path in self._exclude:
-            return None
-        if self._follows or _is_within(real_path, self._roots) or _is_within(real_path, {source_real_path}):
-            return replace(found, by_link=True)
-        return _outcome(path, Fate.SKIPPED, LINK_TO_OUTSIDE)
+            return unseen(path, error)
+        return self._links.through(found, path, source_real_path) if entry.is_symlink() else found
 
     def _list(self, level: _Level, window: list[os.DirEntry[str]]) -> Outcome | bool:
         """Read a directory's next entries; say whether there may be more. No descriptor stays open of one that fits."""
@@ -313,26 +242,26 @@ class Walk(Work[_Step, Found]):
                 # It was a directory when it was seen; a link put in its place may lead out of the source.
                 if not (directory.by_link or directory.source_real_path) and os.path.islink(directory.path):
                     level.listing.close()
-                    return _outcome(directory.path, Fate.UNREADABLE, "a directory that was replaced by a link")
+                    return outcome_of(directory.path, Fate.UNREADABLE, "a directory that was replaced by a link")
             # An entry keeps what it was asked: popped, it goes when it is done with.
             for entry in islice(level.listing, self._sort_window):
                 window.append(entry)  # noqa: PERF402 - where it hangs, what is there so far is looked at
         except OSError as error:
-            return _not_listed(directory.path, _told(error))
+            return not_listed(directory.path, told(error))
         return len(window) == self._sort_window
 
-    def _look_at_source(self, source: str) -> Found | _Directory | None:
+    def _look_at_source(self, source: str) -> Found | Directory | None:
         """Return what a source is. A link named as a source counts as the directory itself: it was asked for."""
-        path = _absolute(source)
+        path = absolute(source)
         if path in self._exclude:
             return None
         try:
-            found = _seen(path, os.stat(path))
-            if isinstance(found, _Directory):
+            found = seen(path, os.stat(path))
+            if isinstance(found, Directory):
                 return replace(found, source_real_path=os.path.realpath(path))
             return replace(found, by_link=True) if isinstance(found, Candidate) else found
         except (OSError, ValueError) as error:
-            return _unseen(path, error)
+            return unseen(path, error)
 
     # --- what came of it
 
@@ -373,7 +302,7 @@ class Walk(Work[_Step, Found]):
             turn.results.append(brought)
             if level is not None and brought.fate is Fate.UNREADABLE:
                 level.has_files = True
-        elif isinstance(brought, _Directory):
+        elif isinstance(brought, Directory):
             if level is None:
                 self._enter(brought, None, turn)
             else:
@@ -392,73 +321,20 @@ class Walk(Work[_Step, Found]):
             case (level, entry):
                 level.steps_under_way -= 1
                 level.missed += 1
-                self._took(_outcome(entry.path, Fate.UNREADABLE, f"cannot be looked at: {why}"), level, turn)
+                self._took(outcome_of(entry.path, Fate.UNREADABLE, f"cannot be looked at: {why}"), level, turn)
                 if level.missed >= HANGING_AT_ONCE and level.steps_under_way == 0:
                     # None of them was answered: one after the other, the rest would take for ever.
                     level.entries.clear()
                     level.is_listed = True
-                    self._took(_not_listed(level.directory.path, f"several entries hang, {why}"), level, turn)
+                    self._took(not_listed(level.directory.path, f"several entries hang, {why}"), level, turn)
                     self._take_up(level)
             case _List(level, window):
-                self._put(_List(level, list(window)), _not_listed(level.directory.path, why), turn)
+                self._put(_List(level, list(window)), not_listed(level.directory.path, why), turn)
             case _Name():
                 raise ConfigurationError(f"the list of files cannot be read: {why}")
             case _:
-                self._put(step, _outcome(_absolute(step), Fate.UNREADABLE, f"cannot be looked at: {why}"), turn)
+                self._put(step, outcome_of(absolute(step), Fate.UNREADABLE, f"cannot be looked at: {why}"), turn)
 
 
 walk = Walk
 """The walk as a plain iterator of lists."""
-
-
-def _absolute(source: str) -> str:
-    # An empty name is the name of nothing, not of the working directory.
-    return os.path.abspath(source) if source else ""
-
-
-def _ancestors(path: str) -> Iterator[str]:
-    """Yield a path and all directories above it."""
-    while True:
-        yield path
-        above = os.path.dirname(path)
-        if above == path:
-            return
-        path = above
-
-
-def _is_within(real_path: str, roots: frozenset[str] | set[str]) -> bool:
-    return any(above in roots for above in _ancestors(real_path))
-
-
-def _seen(path: str, status: os.stat_result) -> Candidate | Outcome | _Directory:
-    mode = status.st_mode
-    if stat.S_ISREG(mode):
-        return Candidate(path, status.st_size, status.st_mtime_ns)
-    if stat.S_ISDIR(mode):
-        return _Directory(path, (status.st_dev, status.st_ino))
-    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "of an unknown kind")
-    return _outcome(path, Fate.SKIPPED, f"{kind}, not a regular file")
-
-
-def _unseen(path: str, error: OSError | ValueError) -> Outcome:
-    """Return why nothing can be said of `path`."""
-    reason = _told(error)
-    # A name with a NUL in it, which only a list can hold, is a ValueError: no file can have it.
-    if isinstance(error, FileNotFoundError | ValueError):
-        reason = "no such file"
-        with suppress(OSError, ValueError):
-            reason = f"a link to nothing: {os.readlink(path)}"
-    return _outcome(path, Fate.UNREADABLE, reason)
-
-
-def _not_listed(directory: str, why: str) -> Outcome:
-    return _outcome(directory, Fate.UNREADABLE, f"a directory that cannot be listed: {why}")
-
-
-def _outcome(path: str, fate: Fate, reason: str) -> Outcome:
-    return Outcome(Candidate(path, size_bytes=0, modified_ns=0), header=None, fate=fate, reason=reason)
-
-
-def _told(error: OSError | ValueError) -> str:
-    """Return the operating system's own words."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -13,7 +13,8 @@ import pytest
 from bulkstow.blocking import ReadLimit, carry_out
 from bulkstow.model import Candidate, Fate, Outcome
 from bulkstow.pipeline.crew import Crew
-from bulkstow.source.walk import HANGING_AT_ONCE, Found, Walk
+from bulkstow.source.entries import Found
+from bulkstow.source.walk import HANGING_AT_ONCE, Walk
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,9 @@ import pytest
 
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, Fate, Outcome
-from bulkstow.source.walk import Found, check_sources, walk
+from bulkstow.source.entries import Found
+from bulkstow.source.sources import check_sources
+from bulkstow.source.walk import walk
 
 
 def plant(root: Path, *names: str) -> None:

@@ -1,0 +1,71 @@
+"""What a path turns out to be: a file to look into, a directory to enter, or an outcome."""
+
+# ruff: noqa: PTH115 - a `Path` for each of a million files would cost as much as the system calls
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.source.sources import told
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+Identity = tuple[int, int]
+"""Device and inode: the same for a directory by whatever path it is reached."""
+
+
+Found = Candidate | Outcome
+"""What the walk hands on: a file to look into, or what became of something that cannot be looked into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory that the walk may enter."""
+
+    path: str
+    identity: Identity
+    by_link: bool = False
+    source_real_path: str = ""
+    """Of a directory that is a source itself."""
+
+
+def seen(path: str, status: os.stat_result) -> Found | Directory:
+    """Return what a path is, from what the system says of it."""
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        return Candidate(path, status.st_size, status.st_mtime_ns)
+    if stat.S_ISDIR(mode):
+        return Directory(path, (status.st_dev, status.st_ino))
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "of an unknown kind")
+    return outcome_of(path, Fate.SKIPPED, f"{kind}, not a regular file")
+
+
+def unseen(path: str, error: OSError | ValueError) -> Outcome:
+    """Return why nothing can be said of `path`."""
+    reason = told(error)
+    # A name with a NUL in it, which only a list can hold, is a ValueError: no file can have it.
+    if isinstance(error, FileNotFoundError | ValueError):
+        reason = "no such file"
+        with suppress(OSError, ValueError):
+            reason = f"a link to nothing: {os.readlink(path)}"
+    return outcome_of(path, Fate.UNREADABLE, reason)
+
+
+def not_listed(directory: str, why: str) -> Outcome:
+    """Return the outcome of a directory whose files cannot be found."""
+    return outcome_of(directory, Fate.UNREADABLE, f"a directory that cannot be listed: {why}")
+
+
+def outcome_of(path: str, fate: Fate, reason: str) -> Outcome:
+    """Return the outcome of what is not looked into."""
+    return Outcome(Candidate(path, size_bytes=0, modified_ns=0), header=None, fate=fate, reason=reason)

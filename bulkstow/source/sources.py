@@ -1,0 +1,73 @@
+"""The places that a user names, and whether a path lies in one of them.
+
+Looks whether they are there; `walk` finds what is in them.
+"""
+
+# ruff: noqa: PTH100, PTH116, PTH120 - a `Path` for each of a million files would cost as much as the system calls
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from bulkstow.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file or directory that the user named."""
+
+    path: str
+    """Absolute; links in it are not resolved."""
+    real_path: str
+
+
+def find_source(source: str) -> Source:
+    """Look whether a source is there, before a run starts.
+
+    Raises:
+        ConfigurationError: it is not there, or cannot be looked at; the text names it and the place looked at.
+    """
+    path = absolute(source)
+    try:
+        os.stat(path)
+        return Source(path, os.path.realpath(path))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"no such file or directory: {source!r} (looked for {path}); correct the name, or mount what it is on"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot look at {source!r} ({path}): {told(error)}") from None
+
+
+def check_sources(sources: Iterable[str]) -> list[Source]:
+    """Look whether every source is there, before a run starts. Raises ConfigurationError as `find_source` does."""
+    return [find_source(source) for source in sources]
+
+
+def absolute(source: str) -> str:
+    """Return the absolute path of a source; links in it are not resolved."""
+    # An empty name is the name of nothing, not of the working directory.
+    return os.path.abspath(source) if source else ""
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    """Yield a path and all directories above it."""
+    while True:
+        yield path
+        above = os.path.dirname(path)
+        if above == path:
+            return
+        path = above
+
+
+def is_within(real_path: str, roots: AbstractSet[str]) -> bool:
+    """Say whether a path is one of the roots, or below one."""
+    return any(above in roots for above in _ancestors(real_path))
+
+
+def told(error: OSError | ValueError) -> str:
+    """Return the operating system's own words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
