@@ -63,6 +63,7 @@ async def upload(
     batch_instances: int | Literal["auto"] | None = "auto",
     retries: int = 4,
     retry_failed: bool = False,
+    on_conflict: Literal["report", "send", "newest"] = "report",
     accept_missing_preamble: bool = False,
     skip_truncated: bool = False,
     follow_links: bool = False,
@@ -76,10 +77,11 @@ async def upload(
     What became of each file is in `ledger` (`bulkstow report`); run again with it, only what has no final success is
     sent. `concurrency` is 'auto', a number, or bounds such as '2-32'; `batch_bytes` and `batch_instances` bound a
     request: 'auto' finds what takes some seconds at most, None is unlimited. Nothing is printed and no signal is
-    handled. An instance that fails is counted, not raised, and a source without any file is
-    named in `Summary.empty_sources`, unless `allow_empty`. Raises ConfigurationError for an argument that cannot be
-    used or a source that is not there, and RunStopped
-    (LoginRefused, DestinationRefused, LedgerError) for what no retry mends. Protocol: PS3.18 §10.5.
+    handled. An instance that fails is counted, not raised, and a source without any file is named in
+    `Summary.empty_sources`, unless `allow_empty`. `on_conflict` decides which of several files with one SOP Instance
+    UID is sent. Raises ConfigurationError for an argument that cannot be used or a source that is not there, and
+    RunStopped (LoginRefused, DestinationRefused, LedgerError) for an error that no retry fixes. Protocol: PS3.18
+    §10.5.
     """
     import os
     from pathlib import Path
@@ -112,6 +114,7 @@ async def upload(
             batch_instances=batch_instances,
             retries=retries,
             retry_failed=retry_failed,
+            on_conflict=on_conflict,
             accept_missing_preamble=accept_missing_preamble,
             skip_truncated=skip_truncated,
             follow_links=follow_links,

@@ -183,7 +183,7 @@ class DestinationSettings:
     thinking_timeout_s: Annotated[Duration, Parameter(name="--thinking-timeout", group=LOGIN)] = 120.0
     """Time for the answer once the body is sent; a second is added for each MiB and each ten instances of the batch."""
     no_preflight: Switch = False
-    """Do not ask whether this is a DICOMweb service that lets us in before the first file leaves; only connect."""
+    """Only connect at the start; do not check before the first file leaves that a DICOMweb service is there."""
     trust_status: Switch = False
     """Take a 2xx that lists nothing as stored, for servers that answer with an empty body."""
 
@@ -272,7 +272,7 @@ class UploadSettings:
     follow_links: Switch = False
     """Follow symbolic links to directories, and to files outside the sources, too."""
     allow_empty: Switch = False
-    """Accept a source in which no file is; otherwise that is a failure, as when a share is not mounted."""
+    """Accept a source without any file; otherwise that is a failure, as when a share is not mounted."""
     progress: Literal["auto", "bar", "log", "none"] = "auto"
     """What to show on standard error: bars on a terminal, else a line every 30 s."""
     log: Path | None = None

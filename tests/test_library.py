@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from aiohttp import web
 
 import bulkstow
 from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.ledger import read_entries
 from bulkstow.model import Fate, StoreResponse
 from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
@@ -199,3 +201,24 @@ async def test_a_ledger_that_is_none_is_raised(archive: Path, tmp_path: Path, ur
     with pytest.raises(bulkstow.LedgerError, match="file is not a database"):
         await bulkstow.upload([archive], url=url, ledger=tmp_path / "l.db")
     assert (tmp_path / "l.db").read_text() == "not a ledger at all"
+
+
+@pytest.fixture
+def two_versions(tmp_path: Path) -> tuple[Path, Path]:
+    """Give two files with one SOP Instance UID, the older and the newer."""
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    content = Path(write_instance(tmp_path / "one", 9).candidate.location).read_bytes()
+    older.write_bytes(content)
+    newer.write_bytes(content + b"\xfc\xff\xfc\xffOB\0\0\4\0\0\0\0\0\0\0")
+    os.utime(older, (1, 1))
+    return older, newer
+
+
+async def test_a_conflict_is_decided_as_the_caller_says(
+    two_versions: tuple[Path, Path], tmp_path: Path, url: str
+) -> None:
+    """Of two files with one UID and other content the one modified last is sent."""
+    older, newer = two_versions
+    await bulkstow.upload(two_versions, url=url, ledger=tmp_path / "l.db", on_conflict="newest")
+    outcomes = {entry.outcome.candidate.location: entry.outcome.fate for entry in read_entries(tmp_path / "l.db")}
+    assert outcomes == {str(older): Fate.CONFLICT, str(newer): Fate.STORED}

@@ -18,6 +18,7 @@ from bulkstow.ledger import Entry, read_entries
 from bulkstow.ledger import recover as read_damaged
 from bulkstow.model import Fate
 from bulkstow.printing import shown, shown_in_cell
+from bulkstow.quantities import counted
 
 COLUMNS = ("path", "sop_instance_uid", "outcome", "reason", "attempts", "size_bytes", "study_uid", "series_uid")
 
@@ -38,8 +39,8 @@ def report(
     ledger
         The journal that `bulkstow upload` wrote.
     format
-        A table for people, CSV for spreadsheets, or one JSON object a line. Only JSON holds names exactly; in the rest
-        what is not printable is escaped, and in CSV an apostrophe precedes what would be a formula.
+        A table for people, CSV for spreadsheets, or one JSON object a line. Only JSON holds names exactly; the others
+        escape unprintable characters, and CSV puts an apostrophe before a formula.
     outcome
         Only these, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict, unreadable, skipped.
     recover
@@ -54,12 +55,12 @@ def report(
 
 def _recover(ledger: Path) -> int:
     recovered = read_damaged(ledger)
-    print(f"{recovered.files:,} files recovered to {shown(str(recovered.path))}")
+    print(f"{counted(recovered.files, 'file')} recovered to {shown(str(recovered.path))}")
     if recovered.left_out:
-        print(f"{recovered.left_out:,} rows left out: they are not as they were written")
+        print(f"{counted(recovered.left_out, 'damaged row')} left out")
     if not recovered.is_whole:
         print("other rows may be missing: not every page could be read")
-    print("give it to the next upload with --ledger: what is missing is sent again")
+    print("give the new ledger to the next upload (--ledger): files that are missing in it are sent again")
     return 0
 
 

@@ -65,8 +65,8 @@ _NO_LEDGER = "give another file with --ledger, or, if it was a ledger, recover i
 
 _HINTS = {
     sqlite3.SQLITE_FULL: "make room there and run again",
-    sqlite3.SQLITE_BUSY: "end what else has it open and run again",
-    sqlite3.SQLITE_LOCKED: "end what else has it open and run again",
+    sqlite3.SQLITE_BUSY: "close the other program that has it open, and run again",
+    sqlite3.SQLITE_LOCKED: "close the other program that has it open, and run again",
     sqlite3.SQLITE_READONLY: "it must be writable",
     sqlite3.SQLITE_CANTOPEN: "is its directory there, and writable?",
     sqlite3.SQLITE_PERM: "it must be readable and writable",
@@ -156,7 +156,7 @@ def check_ids(path: Path, application: int, version: int) -> None:
     if version not in _READABLE_VERSIONS:
         raise LedgerError(
             f"the ledger {path} has schema {version}, this bulkstow reads schemas up to {SCHEMA_VERSION}: "
-            "use the bulkstow that wrote it, or a new --ledger (what is stored is then sent again)"
+            "use the bulkstow that wrote it, or a new --ledger (stored files are then sent again)"
         )
 
 
@@ -164,7 +164,7 @@ def damaged(path: Path, detail: str) -> LedgerError:
     """Return what is raised for a ledger whose content cannot be."""
     return LedgerError(
         f"the ledger {path} is damaged ({detail}): recover what can be read with `bulkstow report --recover`, "
-        "or give a new --ledger (what is stored is then sent again)"
+        "or give a new --ledger (stored files are then sent again)"
     )
 
 

@@ -239,7 +239,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             if before is not None and (now is None or not os.path.samestat(before, now)):
                 raise LedgerError(
                     f"the ledger {self.path} was deleted or replaced while the run went on, so nothing more can be "
-                    "recorded: put it back, or start anew (what is stored is then sent again)"
+                    "recorded: put it back, or start anew (stored files are then sent again)"
                 )
 
 

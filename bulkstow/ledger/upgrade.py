@@ -50,6 +50,6 @@ def _keep(connection: sqlite3.Connection, path: Path) -> Path:
             partial.unlink(missing_ok=True)
         raise LedgerError(
             f"the ledger {path} is of an older bulkstow, and no copy of it can be kept in {kept} ({error}): "
-            "make room there, or move away what is in its place"
+            "make room there, or move away the file in its place"
         ) from error
     return kept

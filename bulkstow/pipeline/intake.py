@@ -82,7 +82,7 @@ async def found_sources(names: Sequence[str], crew: Crew, limit: ReadLimit) -> d
         return name, find_source(name)
 
     def missed(name: str, why: str) -> tuple[str, Source]:
-        raise ConfigurationError(f"cannot look at {name!r}: {why}; is what it is on mounted, and does it answer?")
+        raise ConfigurationError(f"cannot look at {name!r}: {why}; is its file system mounted, and does it answer?")
 
     found: dict[str, Source] = {}
     async for several in each(look, names, missed, crew, limit, items_per_turn=NAMES_PER_TURN):

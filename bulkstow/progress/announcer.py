@@ -48,7 +48,7 @@ class Announcer:
                         self._announce_failure(outcome)
             case Upgraded(kept_copy):
                 self._display.say(
-                    "the ledger of an older bulkstow is brought up to date: what it calls skipped is looked at again; "
+                    "the ledger of an older bulkstow is upgraded: files that were skipped are looked at again; "
                     f"a copy of it is kept in {shown(kept_copy)}"
                 )
             case _:

@@ -44,7 +44,7 @@ NO_MAGIC = "damaged: it holds DICOM elements, but does not begin with 128 bytes 
 NO_SOP_INSTANCE = "no SOP Instance UID"
 NO_STUDY = "no Study Instance UID"
 
-_NOT_LOOKED_INTO = "which was not looked into: unpack it and send what is inside"
+_NOT_LOOKED_INTO = "which was not looked into: unpack it and send the files inside"
 
 _REACHES_BYTES = (4 * 1024, 64 * 1024)
 """How far to read before the next look. 4 KiB, a page, holds the head of 185 of those 188 files of pydicom and

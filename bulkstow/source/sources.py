@@ -36,7 +36,7 @@ def find_source(source: str) -> Source:
         return Source(path, os.path.realpath(path))
     except FileNotFoundError:
         raise ConfigurationError(
-            f"no such file or directory: {source!r} (looked for {path}); correct the name, or mount what it is on"
+            f"no such file or directory: {source!r} (looked for {path}); correct the name, or mount its file system"
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot look at {source!r} ({path}): {told(error)}") from None

@@ -409,6 +409,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(self.directory / "run.db", URL)
         self.on_disk = {n: candidate(n) for n in range(6)}
         self.rows: dict[str, Outcome] = {}
+        self.run = 1
+        self.run_of: dict[str, int] = {}
+        """The run that recorded each row."""
+        self.seen_changed: set[str] = set()
+        """Files that the present run found changed since they were recorded."""
         self.recorded_now: set[str] = set()
         self.clock = 1
 
@@ -418,6 +423,7 @@ class LedgerMachine(RuleBasedStateMachine):
         outcomes = [Outcome(self.on_disk[n], header(n % 3), fate, "why", 1) for n in numbers]
         self.ledger.record(outcomes)
         self.rows |= {o.candidate.location: o for o in outcomes}
+        self.run_of |= {o.candidate.location: self.run for o in outcomes}
         self.recorded_now |= {o.candidate.location for o in outcomes}
 
     @rule(number=FILES, owner=FILES, fate=st.sampled_from([Fate.SKIPPED, Fate.CONFLICT]))
@@ -428,6 +434,7 @@ class LedgerMachine(RuleBasedStateMachine):
             copy = Outcome(self.on_disk[number], header(owner % 3), fate, "copy", 0, location)
             self.ledger.record([copy])
             self.rows[copy.candidate.location] = copy
+            self.run_of[copy.candidate.location] = self.run
             self.recorded_now.add(copy.candidate.location)
 
     @rule(number=FILES, grows=st.booleans())
@@ -444,7 +451,13 @@ class LedgerMachine(RuleBasedStateMachine):
         """A run ends well, and another begins."""
         self.ledger.__exit__(None, None, None)
         self.ledger = Ledger(self.directory / "run.db", URL)
+        self.next_run()
+
+    def next_run(self) -> None:
+        """Begin a run in the dict."""
+        self.run += 1
         self.recorded_now = set()
+        self.seen_changed = set()
 
     @rule()
     def crash(self) -> None:
@@ -456,7 +469,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.__exit__(None, None, None)
         self.ledger = Ledger(after / "run.db", URL)
         self.directory = after
-        self.recorded_now = set()
+        self.next_run()
 
     def has(self, location: str) -> bool:
         """Say whether the server has what is in a file, by the dict."""
@@ -464,14 +477,24 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def knows_what_it_should(self) -> None:
-        """Rows of unchanged files are found, those of changed ones are not."""
+        """Rows of unchanged files are found, those of changed ones are not.
+
+        A copy is settled while the server has the other file as it was: not sent again by a later run, nor changed.
+        """
         files = list(self.on_disk.values())
+        self.seen_changed |= {
+            file.location for file in files if (row := self.rows.get(file.location)) and row.candidate != file
+        }
         for file, known in zip(files, self.ledger.look_up(files), strict=True):
             row = self.rows.get(file.location)
             if row is None or row.candidate != file:
                 assert known is None
             else:
-                stands = not row.copy_of or self.has(row.copy_of)
+                stands = not row.copy_of or (
+                    self.has(row.copy_of)
+                    and self.run_of[row.copy_of] <= self.run_of[file.location]
+                    and row.copy_of not in self.seen_changed
+                )
                 aside = row.fate in (Fate.SKIPPED, Fate.CONFLICT)
                 final = row.fate in SUCCESSES or row.fate is Fate.REFUSED or (aside and stands)
                 assert known == Known(row.fate, final, row.reason)

@@ -126,7 +126,7 @@ def test_a_report_reads_schema_1_and_leaves_it_so(path: Path) -> None:
 def test_without_a_copy_nothing_is_changed(path: Path) -> None:
     """Where no copy can be kept, the ledger is as it was and the message names what is in the way."""
     path.with_name(f"run.db{KEPT_SUFFIX}").mkdir()
-    with pytest.raises(LedgerError, match=r"run\.db-schema-1 .*move away what is in its place"):
+    with pytest.raises(LedgerError, match=r"run\.db-schema-1 .*move away the file in its place"):
         Ledger(path, URL)
     assert (rows(path), version(path)) == (ROWS, 1)
 

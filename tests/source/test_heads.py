@@ -55,7 +55,7 @@ BIG_DATA_SET = b"".join(
 )
 
 
-NOT_LOOKED_INTO = "which was not looked into: unpack it and send what is inside"
+NOT_LOOKED_INTO = "which was not looked into: unpack it and send the files inside"
 
 
 def written(directory: Path, data: bytes) -> str:
