@@ -136,6 +136,9 @@ def _settle_reply(batch: Batch, reply: Reply, rules: Rules, *, outage: bool, adm
         response = store_response.read(reply.body)
     except StoreResponseError:
         response = StoreResponse()
+    if not reply.is_whole:
+        # No server has stored what has not left us; which instances had left is not known.
+        response = replace(response, stored=(), warned=())
     named, again, unnamed, pressure = _settle_named(
         batch, response, rules, reply.warning, outage=outage, admitted=admitted
     )

@@ -1466,3 +1466,12 @@ def test_a_status_that_came_too_early_is_not_trusted() -> None:
     whole, early = (settle(Attempt(batch(1), Reply(200, b"", is_whole=is_whole)), rules) for is_whole in (True, False))
     assert [o.fate for o in whole.outcomes] == [Fate.STORED]
     assert not early.outcomes
+
+
+@pytest.mark.parametrize("status", [200, 202, 409])
+def test_what_an_answer_names_too_early_is_asked_for(status: int) -> None:
+    """Before the body's end no answer proves that an instance is stored; that it failed may be known by then."""
+    early = Reply(status, answer(stored=[1], failed=[(2, 0xA900)]), is_whole=False)
+    settlement = settle(Attempt(batch(2), early), Rules())
+    assert [(o.fate, o.header) for o in settlement.outcomes] == [(Fate.REFUSED, header(2))]
+    assert [i.header for later in settlement.again for i in later.errand.batch.instances] == [header(1)]
