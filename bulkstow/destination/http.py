@@ -29,6 +29,7 @@ from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_ur
 from bulkstow.destination.payload import Payload, Upload
 from bulkstow.destination.proxy import proxy_for
 from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
+from bulkstow.destination.response_head import BoundedConnector
 from bulkstow.destination.tls import ssl_context
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, Interruption, Reply
@@ -43,7 +44,7 @@ FIELD_BYTES = 128 * 2**10
 """One line of an answer's head. Sticky cookies and security policies come to 8 to 20 KiB; curl takes 100 KiB."""
 
 FIELDS = 256
-"""Lines in it; servers behind several proxies send some 40. Both limits together bound an answer's head to 32 MiB."""
+"""Lines in it; servers behind several proxies send some 40. `response_head` bounds their sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,7 @@ class HttpClient:
         trace.on_connection_create_end.append(_on_connected)
         trace.on_connection_reuseconn.append(_on_reused)
         return aiohttp.ClientSession(
-            # The number of requests under way is the pipeline's affair: no second limit here.
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl, force_close=force_close),
+            connector=BoundedConnector(ssl=self._ssl, force_close=force_close),
             # No deadline over the whole; stalls and thinking are clocked by who sends the body.
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s),
             max_line_size=FIELD_BYTES,

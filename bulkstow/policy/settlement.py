@@ -2,9 +2,10 @@
 
 This is the heart. `settle` and `settle_asked` (`asking`) are pure functions; together they keep these promises:
 
-- *Stored* is said only of an instance that the server named in ReferencedSOPSequence and not in FailedSOPSequence, that
-  it called already stored after a request of ours without its word, that a QIDO-RS query found, or whose 2xx the user
-  chose to trust. A status alone proves nothing: Orthanc answers 200 with nothing listed, and 400 with instances stored.
+- *Stored* is said only of an instance that the server named in ReferencedSOPSequence and not in FailedSOPSequence, and
+  that after the whole body had left; that it called already stored after a request of ours without its word; that a
+  QIDO-RS query found; or whose 2xx the user chose to trust. A status alone proves nothing: Orthanc answers 200 with
+  nothing listed, and 400 with instances stored.
 - The outcomes and what is to be done again partition the batch: no instance is lost, none is counted twice.
 - *Refused* is said of an instance that the server may have, because an earlier request was not answered or ended with
   an ambiguous failure, only after a QIDO-RS query; where nobody answers that, the server's last word counts.

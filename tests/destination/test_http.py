@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.http import FIELD_BYTES, FIELDS
+from bulkstow.destination.response_head import HEAD_BYTES
 from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Interruption, Reply, Result
@@ -52,6 +53,7 @@ def written(*fields: bytes, status: bytes = b"200 OK", body: bytes = STORED) -> 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
 
 GOOD = {
+    "a head at the limit": written(*[b"X-%d: %b" % (n, b"y" * 100_000) for n in range(5)]),
     "long cookie": written(b"Set-Cookie: a=" + b"x" * 20_000),
     "long policy": written(b"Content-Security-Policy: " + b"default-src 'self'; " * 5000),
     "many fields": written(*[b"X-%d: y" % n for n in range(FIELDS - 10)]),
@@ -82,6 +84,10 @@ MALFORMED = {
     "field beyond the limit": (written(b"Warning: " + b"x" * (FIELD_BYTES + 1)), TOO_LONG),
     "endless field": (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2**21, TOO_LONG),
     "fields beyond the limit": (written(*[b"X-%d: y" % n for n in range(FIELDS + 1)]), "Too many headers received"),
+    "head beyond the limit": (
+        written(*[b"X-%d: %b" % (n, b"y" * 100_000) for n in range(12)]),
+        f"Got more than {HEAD_BYTES} bytes of headers",
+    ),
     "unknown coding": (written(b"Content-Encoding: br"), "Can not decode content-encoding"),
     "wrong coding": (written(b"Content-Encoding: gzip"), "Can not decode content-encoding"),
     "length is no number": (written().replace(b"Length: 3", b"Length: x3"), "Invalid character in Content-Length"),
