@@ -141,9 +141,10 @@ async def _attended(
 
 
 def _own_files(settings: UploadSettings) -> frozenset[str]:
-    """Return the paths of what the run itself writes, which is no part of an archive; as the walk spells them."""
+    """Return the paths of what the run itself writes, which is no part of an archive: as named, and links resolved."""
     summary = None if settings.summary == "-" else settings.summary
-    return frozenset(os.path.abspath(name) for name in (settings.log, summary) if name is not None)  # noqa: PTH100
+    names = [name for name in (settings.log, summary) if name is not None]
+    return frozenset(spell(name) for name in names for spell in (os.path.abspath, os.path.realpath))
 
 
 async def _studies(ledger: Ledger) -> int | None:

@@ -126,6 +126,7 @@ class Walk(Work[_Step, Found]):
         roots = frozenset(source.real_path for source in within)
         self._named = roots | {source.path for source in within}
         self._exclude = exclude
+        self._excluded_names = frozenset(map(os.path.basename, exclude))
         self._links = LinkRule(roots, exclude, follow_links)
         self._sort_window = sort_window
         self.empty_sources: list[str] = []
@@ -225,13 +226,17 @@ class Walk(Work[_Step, Found]):
 
     def _look(self, entry: os.DirEntry[str], source_real_path: str) -> Found | Directory | None:
         path = entry.path
-        if path in self._exclude:
+        if entry.name in self._excluded_names and self._excludes(path):
             return None
         try:
             found = seen(path, entry.stat())
         except OSError as error:
             return unseen(path, error)
         return self._links.through(found, path, source_real_path) if entry.is_symlink() else found
+
+    def _excludes(self, path: str) -> bool:
+        """Return whether a path, as it is or through links in its directories, is one of those to pass over."""
+        return path in self._exclude or os.path.realpath(path) in self._exclude
 
     def _list(self, level: _Level, window: list[os.DirEntry[str]]) -> Outcome | bool:
         """Read a directory's next entries; say whether there may be more. No descriptor stays open of one that fits."""
@@ -253,9 +258,9 @@ class Walk(Work[_Step, Found]):
     def _look_at_source(self, source: str) -> Found | Directory | None:
         """Return what a source is. A link named as a source counts as the directory itself: it was asked for."""
         path = absolute(source)
-        if path in self._exclude:
-            return None
         try:
+            if self._excludes(path):
+                return None
             found = seen(path, os.stat(path))
             if isinstance(found, Directory):
                 return replace(found, source_real_path=os.path.realpath(path))

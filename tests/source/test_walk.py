@@ -226,6 +226,16 @@ def test_a_link_named_as_a_source_counts_as_what_it_leads_to(tmp_path: Path) -> 
     assert all(isinstance(one, Candidate) for one in found)
 
 
+def test_what_is_excluded_is_passed_over_through_a_linked_directory(tmp_path: Path) -> None:
+    """A source that holds nothing but the ledger is empty, by whatever name it is given."""
+    plant(tmp_path / "share", "bulkstow.db", "bulkstow.db-lock")
+    (tmp_path / "archive").symlink_to(tmp_path / "share")
+    exclude = frozenset(str(tmp_path / "share" / name) for name in ("bulkstow.db", "bulkstow.db-lock"))
+    walked = walk([str(tmp_path / "archive")], exclude=exclude)
+    assert list(walked) == []
+    assert walked.empty_sources == [str(tmp_path / "archive")]
+
+
 def test_a_link_to_what_is_excluded_is_passed_over(tmp_path: Path) -> None:
     """The ledger is nobody's file by whatever name."""
     plant(tmp_path, "a", "bulkstow.db")
