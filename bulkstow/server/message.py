@@ -7,7 +7,8 @@ nothing of what a part is.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +57,12 @@ async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> w
     first = True
     try:
         for part in parts:
-            async for piece in _part(part, boundary, part_type, first=first):
-                if not response.prepared:
-                    await response.prepare(request)
-                await response.write(piece)
+            # Closed here: a client that leaves, or the end of the server, would leave it to the garbage collector.
+            async with aclosing(_part(part, boundary, part_type, first=first)) as pieces:
+                async for piece in pieces:
+                    if not response.prepared:
+                        await response.prepare(request)
+                    await response.write(piece)
             first = False
     except (OSError, EOFError, ValueError):
         if not response.prepared:
@@ -71,7 +74,7 @@ async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> w
     return response
 
 
-async def _part(part: Part, boundary: str, part_type: str, *, first: bool) -> AsyncIterator[bytes]:
+async def _part(part: Part, boundary: str, part_type: str, *, first: bool) -> AsyncGenerator[bytes, None]:
     """Yield a part with its head. EOFError: the file falls short."""
     match part:
         case MadePart(make=make):

@@ -8,8 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-RETRY_AFTER_LIMIT_S = 24 * 3600.0
-"""Nobody means more than a day; a clock that is wrong may say so."""
+RETRY_AFTER_LIMIT_S = 3600.0
+"""The longest wait that a server can ask for at once.
+
+A wrong clock or year asks for more; a server that means more repeats it, at the cost of one request an hour."""
 
 
 def field_text(value: str) -> str:
