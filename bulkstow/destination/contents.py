@@ -127,10 +127,22 @@ async def look_again(
     return changed
 
 
-def directories_of(instances: Sequence[Instance], changed: Mapping[str, str]) -> frozenset[str]:
-    """Return the directories of what is changed, or the nearest ones above them that are there. Blocks."""
-    directories = {i.candidate.location.rpartition("/")[0] for i in instances if i.header.sop_instance_uid in changed}
-    return frozenset(map(_nearest_directory, directories))
+async def directories_of(
+    instances: Sequence[Instance], changed: Mapping[str, str], readers: Executor, limit: ReadLimit
+) -> frozenset[str]:
+    """Return the directories of what is changed, or the nearest ones above them that are there.
+
+    One whose storage does not answer within the limit counts as there.
+    """
+    asked = {i.candidate.location.rpartition("/")[0] for i in instances if i.header.sop_instance_uid in changed}
+    directories: set[str] = set()
+    async for several in each(_nearest_directory, sorted(asked), _itself, readers, limit, at_once=len(asked)):
+        directories.update(several)
+    return frozenset(directories)
+
+
+def _itself(directory: str, _why: str) -> str:
+    return directory
 
 
 def _read_first(segment: Segment | None) -> None:

@@ -6,7 +6,6 @@ and retries nothing but a login. `find` asks what is there.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import secrets
 import time
@@ -135,10 +134,7 @@ class StowDestination:
         changed = await look_again(partial(opened, self._contents), batch.instances, self._readers, self._limit)
         if not changed:
             return None
-        directories = frozenset[str]()
-        looking = self._readers.submit(directories_of, batch.instances, changed)
-        with anyio.move_on_after(self._limit.allowed_s()):
-            directories = await asyncio.wrap_future(looking)
+        directories = await directories_of(batch.instances, changed, self._readers, self._limit)
         return Spoiled(changed, directories, is_begun=False)
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
@@ -255,17 +251,11 @@ class StowDestination:
     def _blamed(self, result: Result | None, body: Body, clock: RequestClock) -> Result:
         """Return how an exchange ended: `result`, unless its time was over (None) or a disk that hangs kept it waiting.
 
-        A server, or a proxy before it, does not wait for such a disk; that is no fault of the other files.
+        A server, or a proxy before it, does not wait for such a disk, and ends the request in one way or another; that
+        is no fault of the other files.
         """
-        match result:
-            case None:
-                tolerated_s = 0.0
-            case Interruption() | Reply(status=408):
-                tolerated_s = self._limit.stuck_s
-            case _:
-                return result
         silent_s = 0.0 if body.is_taken else clock.silent_s
-        if silent_s > tolerated_s:
+        if silent_s > (0.0 if result is None else self._limit.stuck_s):
             words = f"cannot be read: {unanswered(silent_s)}"
             return Spoiled({body.under_way.header.sop_instance_uid: words})
         if result is None:

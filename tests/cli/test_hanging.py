@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from aiohttp import web
 
+from bulkstow import blocking
 from bulkstow.ledger import read_entries
-from bulkstow.model import Fate
+from bulkstow.model import Fate, Header, StoreResponse
+from bulkstow.opening import open_file
 from bulkstow.server.storage import DiscardStorage
 from tests.archives import write_instance
 from tests.cli.command import call, served
 
 FILES = 40
 LIMIT = "400ms"
+
+PEER_PATIENCE_S = 0.4
+"""How long a server waits for the next piece of a body."""
 
 
 @pytest.fixture
@@ -52,6 +60,11 @@ def outcomes(tmp_path: Path) -> dict[str, tuple[Fate, str]]:
     """Return what the ledger says, by name."""
     entries = [entry.outcome for entry in read_entries(tmp_path / "bulkstow.db")]
     return {Path(o.candidate.location).name: (o.fate, o.reason) for o in entries}
+
+
+def told(tmp_path: Path) -> dict[str, str]:
+    """Return the reasons of what is unreadable, by name."""
+    return {name: reason for name, (fate, reason) in outcomes(tmp_path).items() if fate is Fate.UNREADABLE}
 
 
 @pytest.mark.parametrize(
@@ -115,3 +128,125 @@ def test_a_source_that_hangs_is_told_at_the_start(
     ended = call(capsys, "upload", "archive", "--url", "http://127.0.0.1:9", "--read-timeout", LIMIT)
     assert ended.status == 2
     assert "cannot look at 'archive': the storage has not answered for" in ended.err
+
+
+class Impatient:
+    """A fault that waits for each piece of a body only so long, then answers with a status, or 0: hangs up."""
+
+    def __init__(self, status: int) -> None:
+        self._status = status
+        self._request: web.Request | None = None
+
+    async def before(self, request: web.Request, number: int) -> Impatient:
+        """Go on with this request."""
+        struck = Impatient(self._status)
+        struck._request = request
+        return struck
+
+    async def body(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        """Yield the pieces that come in time."""
+        coming = aiter(pieces)
+        while True:
+            try:
+                async with asyncio.timeout(PEER_PATIENCE_S):
+                    piece = await anext(coming, None)
+            except TimeoutError:
+                self._give_up()
+            if piece is None:
+                return
+            yield piece
+
+    def _give_up(self) -> NoReturn:
+        if self._status:
+            answer = web.HTTPException()
+            answer.set_status(self._status)
+            raise answer
+        assert self._request is not None
+        assert self._request.transport is not None
+        self._request.transport.abort()
+        raise ConnectionResetError
+
+    def judge(self, header: Header) -> None:
+        """Store whatever comes."""
+
+    async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
+        """Go on."""
+        return response
+
+
+@pytest.fixture
+def body_hangs(monkeypatch: pytest.MonkeyPatch, never: threading.Event) -> threading.Event:
+    """Let one file not open for its request; give the event that it is being opened."""
+    begun = threading.Event()
+    hang = hanging(open_file, "IM001000003", never)
+
+    def open_for_body(location: str, *, by_link: bool) -> int:
+        if location.endswith("IM001000003"):
+            begun.set()
+        descriptor: int = hang(location, by_link=by_link)
+        return descriptor
+
+    monkeypatch.setattr("bulkstow.destination.contents.open_file", open_for_body)
+    return begun
+
+
+def test_ctrl_c_ends_a_run_whose_body_hangs(
+    capsys: pytest.CaptureFixture[str],
+    archive: Path,
+    tmp_path: Path,
+    body_hangs: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first SIGINT is enough, long before the limit: status 130, and the file is not said to be stored."""
+    monkeypatch.setattr(blocking, "GRACE_S", 0.2)
+
+    def interrupt() -> None:
+        body_hangs.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    storage = DiscardStorage(remember=True)
+    with served(storage) as url:
+        ended = call(capsys, "upload", "archive", "--url", url, "--read-timeout", "1h")
+    assert ended.status == 130
+    assert "IM001000003" in told(tmp_path)
+    stored = [fate for fate, _ in outcomes(tmp_path).values() if fate is Fate.STORED]
+    assert len(stored) == len(storage.digests())
+
+
+@pytest.mark.parametrize("answer", [0, 400, 408, 502, 200], ids=["hangs up", "400", "408", "502", "200"])
+def test_a_server_that_does_not_wait_for_the_disk(
+    capsys: pytest.CaptureFixture[str],
+    archive: Path,
+    tmp_path: Path,
+    body_hangs: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: int,
+) -> None:
+    """The file that hung is unreadable, long before the limit; the others of its batch are stored."""
+    monkeypatch.setattr(blocking, "STUCK_S", PEER_PATIENCE_S / 4)
+    storage = DiscardStorage(remember=True)
+    with served(storage, fault=Impatient(answer)) as url:
+        ended = call(capsys, "upload", "archive", "--url", url, "--read-timeout", "1h", "--batch-instances", "40")
+    assert body_hangs.is_set()
+    assert ended.status == 1
+    assert set(told(tmp_path)) == {"IM001000003"}
+    assert len(storage.digests()) == FILES - 1
+
+
+def test_a_file_that_hangs_after_the_answer_is_unreadable_alone(
+    capsys: pytest.CaptureFixture[str],
+    archive: Path,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What cannot be looked at again is not claimed; the others that the server named with it are stored."""
+    storage = DiscardStorage(remember=True)
+    with served(storage) as url:
+        monkeypatch.setattr(os, "stat", hanging(os.stat, "IM001000003", never))
+        ended = call(capsys, "upload", "archive", "--url", url, "--read-timeout", LIMIT, "--batch-instances", "40")
+    assert ended.status == 1
+    ((name, reason),) = told(tmp_path).items()
+    assert (name, "cannot be looked at again: the storage has not answered for" in reason) == ("IM001000003", True)
+    assert [fate for fate, _ in outcomes(tmp_path).values()].count(Fate.STORED) == FILES - 1

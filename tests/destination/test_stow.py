@@ -18,12 +18,14 @@ import trustme
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
+from bulkstow.destination import contents
 from bulkstow.destination.auth import Bearer, Secret, login
 from bulkstow.destination.http import ERROR_LIMIT_BYTES
 from bulkstow.destination.qido import PAGE_LIMIT_BYTES
 from bulkstow.destination.stow import ANSWER_BYTES_PER_INSTANCE, StowDestination
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.model import Batch, Cause, Interruption, Reply, Spent, Spoiled
+from bulkstow.opening import open_file
 from tests.archives import write_batch
 from tests.destination.peers import STORED, Request, answer, peer, read_head, read_request
 
@@ -663,6 +665,11 @@ def spoil(path: Path) -> None:
     path.mkdir()
 
 
+def shorten(path: Path) -> None:
+    """Write other contents in a file's place."""
+    path.write_bytes(b"short")
+
+
 @pytest.mark.parametrize("side", [16, 1100], ids=["small", "large"])
 async def test_disk_that_fails_spoils_its_file(tmp_path: Path, side: int) -> None:
     """An error of the disk is the file's, not the connection's: it is not held against the server."""
@@ -676,3 +683,41 @@ async def test_disk_that_fails_spoils_its_file(tmp_path: Path, side: int) -> Non
         result = await stow.send(batch)
     assert isinstance(result, Spoiled)
     assert result.changed == {batch.instances[1].header.sop_instance_uid: "cannot be read: Is a directory"}
+
+
+async def test_files_that_hang_beside_a_changed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at again because a file beside it changed may hang: it is named with it, and the others are not.
+
+    A directory that does not answer is suspected as it is.
+    """
+    batch = write_batch(tmp_path / "archive", 4)
+    changed, hanging = batch.instances[0], batch.instances[2]
+    shorten(Path(changed.candidate.location))
+    may_end = threading.Event()
+    is_dir = Path.is_dir
+
+    def open_late(location: str, *, by_link: bool) -> int:
+        if location == hanging.candidate.location:
+            may_end.wait()
+        return open_file(location, by_link=by_link)
+
+    def look_late(path: Path) -> bool:
+        may_end.wait()
+        return is_dir(path)
+
+    monkeypatch.setattr(contents, "open_file", open_late)
+    monkeypatch.setattr(Path, "is_dir", look_late)
+
+    async def take(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    async with peer(take) as url:
+        settings = DestinationSettings(url=url)
+        async with StowDestination(settings, login(settings, {}), limit=ReadLimit(0.3)) as stow:
+            with anyio.fail_after(PATIENCE_S):
+                result = await stow.send(batch)
+            may_end.set()
+    assert isinstance(result, Spoiled)
+    assert set(result.changed) == {changed.header.sop_instance_uid, hanging.header.sop_instance_uid}
+    assert "cannot be looked at again: the storage" in result.changed[hanging.header.sop_instance_uid]
+    assert result.beneath == {str(tmp_path / "archive")}
