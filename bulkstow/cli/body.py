@@ -5,25 +5,37 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import anyio
+from cyclopts import Parameter
 
-from bulkstow.config import DestinationSettings
+from bulkstow.blocking import ReadLimit, carry_out, each
+from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, Duration
 from bulkstow.destination.body import write_body
 from bulkstow.destination.contents import SourceChanged
-from bulkstow.errors import ConfigurationError, DamagedHead, HeadError
-from bulkstow.model import Candidate, Fate, Instance, Outcome
+from bulkstow.errors import ConfigurationError
+from bulkstow.model import Candidate, Instance, Outcome
+from bulkstow.pipeline.crew import Crew
+from bulkstow.pipeline.intake import Inspection, found_sources, look_into, not_answered
 from bulkstow.printing import shown
-from bulkstow.quantities import counted
-from bulkstow.source.heads import read_header
-from bulkstow.source.sources import Source, check_sources
-from bulkstow.source.walk import walk
+from bulkstow.quantities import counted, require_positive
+from bulkstow.source.walk import Walk
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
+READERS = 1
+"""Threads that read, not counting those that hang: the body is one stream."""
 
-def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://localhost:8042/dicom-web") -> int:
+
+def body(
+    *sources: str,
+    output: Path = Path("request.bin"),
+    url: str = "http://localhost:8042/dicom-web",
+    read_timeout_s: Annotated[Duration, Parameter(name="--read-timeout")] = READ_TIMEOUT_S,
+) -> int:
     """Write the exact body of one request with all instances found, and print the curl command that sends it.
 
     What may be an instance and cannot be sent is named on standard error, and the exit status is 1.
@@ -36,24 +48,17 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
         File to write.
     url
         The DICOMweb root that the printed command names.
+    read_timeout_s
+        Time for the storage to answer one read; a file or directory that takes longer is left out.
     """
     if not sources:
         raise ConfigurationError("nothing to send: name directories or files")
-    named = check_sources(sources)
+    require_positive("--read-timeout", read_timeout_s)
     destination = DestinationSettings(url=url)
-    left_out: list[Outcome] = []
-    instances = tuple(_instances(named, output, left_out))
-    for outcome in left_out:
-        print(f"left out: {outcome.candidate.location!r}: {shown(outcome.reason)}", file=sys.stderr)
-    if not instances:
-        raise ConfigurationError("no DICOM instance found in " + " ".join(sources))
     boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
-    try:
-        size_bytes = anyio.run(write_body, instances, boundary, output)
-    except SourceChanged as error:
-        raise ConfigurationError(f"{error.instance.candidate.location}: {error.reason}") from error
-    except OSError as error:
-        raise ConfigurationError(f"--output {output}: cannot be written ({error.strerror})") from error
+    exclude = frozenset({str(output.absolute())})
+    limit = ReadLimit(read_timeout_s)
+    instances, left_out, size_bytes = anyio.run(_write, sources, output, exclude, boundary, limit)
     print(f"# {shown(str(output))}: {size_bytes:,} bytes, {counted(len(instances), 'instance')}")
     command = (
         f"curl -H {shlex.quote('Content-Type: ' + content_type(boundary))} -H 'Accept: application/dicom+json' "
@@ -63,24 +68,42 @@ def body(*sources: str, output: Path = Path("request.bin"), url: str = "http://l
     return 1 if left_out else 0
 
 
-def _instances(sources: list[Source], output: Path, left_out: list[Outcome]) -> Iterator[Instance]:
-    """Yield each SOP instance once, in the order of the walk, and add to `left_out` what cannot be read."""
-    seen: set[str] = set()
-    for found in walk((s.path for s in sources), within=sources, exclude=frozenset({str(output.absolute())})):
-        for candidate in found:
-            if not isinstance(candidate, Candidate):
-                if candidate.fate.is_failure:
-                    left_out.append(candidate)
-                continue
-            try:
-                header = read_header(candidate.location, size_bytes=candidate.size_bytes, by_link=candidate.by_link)
-            except DamagedHead as error:
-                left_out.append(Outcome(candidate, None, Fate.UNREADABLE, str(error)))
-            except HeadError:
-                continue
-            except OSError as error:
-                left_out.append(Outcome(candidate, None, Fate.UNREADABLE, f"cannot be read: {error.strerror or error}"))
-            else:
-                if header.sop_instance_uid not in seen:
-                    seen.add(header.sop_instance_uid)
-                    yield Instance(candidate, header)
+async def _write(
+    names: Sequence[str], output: Path, exclude: frozenset[str], boundary: str, limit: ReadLimit
+) -> tuple[tuple[Instance, ...], list[Outcome], int]:
+    """Write the body; return what is in it, what is left out of it, and its length in bytes."""
+    crew = Crew(READERS, stuck_s=limit.stuck_s)
+    left_out: list[Outcome] = []
+    try:
+        sources = (await found_sources(names, crew, limit)).values()
+        walk = Walk((s.path for s in sources), within=sources, exclude=exclude)
+        instances = await _instances(walk, crew, limit, left_out)
+        for outcome in left_out:
+            print(f"left out: {outcome.candidate.location!r}: {shown(outcome.reason)}", file=sys.stderr)
+        if not instances:
+            raise ConfigurationError("no DICOM instance found in " + " ".join(names))
+        return instances, left_out, await write_body(instances, boundary, output, crew, limit)
+    except SourceChanged as error:
+        raise ConfigurationError(f"{error.instance.candidate.location}: {error.reason}") from error
+    except OSError as error:
+        raise ConfigurationError(f"--output {output}: cannot be written ({error.strerror})") from error
+    finally:
+        crew.shutdown(wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
+
+
+async def _instances(walk: Walk, crew: Crew, limit: ReadLimit, left_out: list[Outcome]) -> tuple[Instance, ...]:
+    """Return each SOP instance once, in the order of the walk, and add to `left_out` what cannot be read."""
+    instances: dict[str, Instance] = {}
+    async for found in carry_out(walk, crew.walks, limit):
+        candidates = [one for one in found if isinstance(one, Candidate)]
+        looked_at: list[Instance | Outcome] = [one for one in found if isinstance(one, Outcome)]
+        if candidates:
+            look = partial(look_into, inspection=Inspection())
+            async for several in each(look, candidates, not_answered, crew, limit, items_per_turn=len(candidates)):
+                looked_at += several
+        for one in looked_at:
+            if isinstance(one, Instance):
+                instances.setdefault(one.header.sop_instance_uid, one)
+            elif one.fate.is_failure:
+                left_out.append(one)
+    return tuple(instances.values())

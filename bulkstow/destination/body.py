@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import aiofiles
-import anyio
-import anyio.to_thread
 
-from bulkstow.blocking import ReadLimit
+from bulkstow.blocking import ReadLimit, each
 from bulkstow.config import READ_TIMEOUT_S
 from bulkstow.destination.ahead import ReadAhead
 from bulkstow.destination.contents import BodyReader, Contents, Files, Place, SourceChanged, look_again, segments
@@ -308,18 +306,28 @@ async def _ended(turn: Future[Halt]) -> Halt:
         return Halt.SENT
 
 
-async def write_body(instances: Sequence[Instance], boundary: str, path: Path) -> int:
+async def write_body(
+    instances: Sequence[Instance], boundary: str, path: Path, readers: Executor, limit: ReadLimit
+) -> int:
     """Write a request's body to a file, byte for byte what would be sent, and return its length in bytes.
 
-    Raises SourceChanged, and OSError where the file cannot be written.
+    Raises SourceChanged, also where the storage does not answer, and OSError where the file cannot be written.
     """
     view = memoryview(bytearray(READ_BYTES))
     size_bytes = 0
-    reader = BodyReader(segments(instances, boundary, Files()))
+    place = Place()
+    reader = BodyReader(segments(instances, boundary, Files(), place))
+
+    def missed(_view: memoryview, why: str) -> int:
+        raise SourceChanged(instances[place.number], f"cannot be read: {why}")
+
     async with aiofiles.open(path, "wb", buffering=0) as file:
-        while count := await anyio.to_thread.run_sync(reader.read_into, view):
+        while True:
+            # Where it hangs, an empty list comes first.
+            count = sum([sum(read) async for read in each(reader.read_into, [view], missed, readers, limit)])
+            if not count:
+                return size_bytes
             written_bytes = 0
             while written_bytes < count:  # without a buffer a write may take less than it is given
                 written_bytes += await file.write(view[written_bytes:count])
             size_bytes += count
-    return size_bytes

@@ -207,9 +207,9 @@ class Inspector:
     async def _inspect_list(self, candidates: Sequence[Candidate], may_go_on: Callable[[], None]) -> None:
         items_per_turn = max(FEWEST_HEADS, math.ceil(len(candidates) / self.inspection.hands))
         looks = each(
-            partial(_look_into, inspection=self.inspection),
+            partial(look_into, inspection=self.inspection),
             candidates,
-            _not_answered,
+            not_answered,
             self.crew,
             self.limit,
             items_per_turn=items_per_turn,
@@ -254,7 +254,8 @@ async def _begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], A
     await has_ended.wait()
 
 
-def _look_into(candidate: Candidate, inspection: Inspection) -> Instance | Outcome:
+def look_into(candidate: Candidate, inspection: Inspection) -> Instance | Outcome:
+    """Return what a file is, or why it is not sent. Blocks."""
     try:
         if inspection.admits is not None and os.path.islink(candidate.location):  # noqa: PTH114 - a str
             candidate = replace(candidate, by_link=inspection.admits(candidate.location))
@@ -271,7 +272,8 @@ def _look_into(candidate: Candidate, inspection: Inspection) -> Instance | Outco
         return Outcome(candidate, None, Fate.UNREADABLE, f"cannot be read: {error.strerror or error}")
 
 
-def _not_answered(candidate: Candidate, why: str) -> Instance | Outcome:
+def not_answered(candidate: Candidate, why: str) -> Instance | Outcome:
+    """Return what stands for a file whose storage does not answer."""
     return Outcome(candidate, None, Fate.UNREADABLE, f"cannot be read: {why}")
 
 

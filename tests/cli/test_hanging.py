@@ -250,3 +250,24 @@ def test_a_file_that_hangs_after_the_answer_is_unreadable_alone(
     ((name, reason),) = told(tmp_path).items()
     assert (name, "cannot be looked at again: the storage has not answered for" in reason) == ("IM001000003", True)
     assert [fate for fate, _ in outcomes(tmp_path).values()].count(Fate.STORED) == FILES - 1
+
+
+def test_a_body_leaves_out_what_hangs(
+    capsys: pytest.CaptureFixture[str], archive: Path, never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`bulkstow body` names a directory and a file that hang; all else is in the body."""
+    monkeypatch.setattr(os, "scandir", hanging(os.scandir, "d2", never))
+    monkeypatch.setattr(os, "open", hanging(os.open, "IM001000003", never))
+    ended = call(capsys, "body", "archive", "--read-timeout", LIMIT)
+    assert ended.status == 1
+    assert f"left out: '{archive}/d1/IM001000003': cannot be read: the storage has not answered" in ended.err
+    assert f"left out: '{archive}/d2': a directory that cannot be listed: the storage has not answered" in ended.err
+    assert f"{FILES // 2 - 1} instances" in ended.out
+
+
+@pytest.mark.usefixtures("body_hangs")
+def test_a_body_ends_where_a_read_hangs(capsys: pytest.CaptureFixture[str], archive: Path) -> None:
+    """What hangs after its head was read cannot be left out any more: the file is named, and no command is printed."""
+    ended = call(capsys, "body", "archive", "--read-timeout", LIMIT)
+    assert (ended.status, ended.out) == (2, "")
+    assert f"{archive}/d1/IM001000003: cannot be read: the storage has not answered" in ended.err

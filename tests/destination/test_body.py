@@ -14,6 +14,7 @@ from typing import cast
 import anyio
 import pytest
 
+from bulkstow.blocking import ReadLimit
 from bulkstow.destination.body import WRITE_BYTES, Body, write_body
 from bulkstow.destination.contents import Files, SourceChanged
 from bulkstow.destination.courier import Courier
@@ -376,7 +377,7 @@ async def test_short_reads_are_read_on(
     server = way()
     await send(Body(instances, "B", Files(), readers), server)
     assert server.received == framed(instances)
-    await write_body(instances, "B", tmp_path / "request.bin")
+    await write_body(instances, "B", tmp_path / "request.bin", readers, ReadLimit(60))
     assert (tmp_path / "request.bin").read_bytes() == framed(instances)
 
 
@@ -391,9 +392,9 @@ async def test_sendfile_that_sends_nothing(
     assert server.received == framed(instances)
 
 
-async def test_written_body_is_the_sent_one(tmp_path: Path) -> None:
+async def test_written_body_is_the_sent_one(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
     """The body in a file has the very bytes that would be sent."""
     instances = write_batch(tmp_path / "archive", 3).instances
-    size_bytes = await write_body(instances, "B", tmp_path / "request.bin")
+    size_bytes = await write_body(instances, "B", tmp_path / "request.bin", readers, ReadLimit(60))
     assert (tmp_path / "request.bin").read_bytes() == framed(instances)
     assert size_bytes == (tmp_path / "request.bin").stat().st_size
