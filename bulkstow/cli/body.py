@@ -8,10 +8,8 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import anyio
-from cyclopts import Parameter
 
 from bulkstow.blocking import ReadLimit, carry_out, each
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, Duration
@@ -34,7 +32,7 @@ def body(
     *sources: str,
     output: Path = Path("request.bin"),
     url: str = "http://localhost:8042/dicom-web",
-    read_timeout_s: Annotated[Duration, Parameter(name="--read-timeout")] = READ_TIMEOUT_S,
+    read_timeout: Duration = READ_TIMEOUT_S,
 ) -> int:
     """Write the exact body of one request with all instances found, and print the curl command that sends it.
 
@@ -48,16 +46,16 @@ def body(
         File to write.
     url
         The DICOMweb root that the printed command names.
-    read_timeout_s
+    read_timeout
         Time for the storage to answer one read; a file or directory that takes longer is left out.
     """
     if not sources:
         raise ConfigurationError("nothing to send: name directories or files")
-    require_positive("--read-timeout", read_timeout_s)
+    require_positive("--read-timeout", read_timeout)
     destination = DestinationSettings(url=url)
     boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
     exclude = frozenset({str(output.absolute())})
-    limit = ReadLimit(read_timeout_s)
+    limit = ReadLimit(read_timeout)
     instances, left_out, size_bytes = anyio.run(_write, sources, output, exclude, boundary, limit)
     print(f"# {shown(str(output))}: {size_bytes:,} bytes, {counted(len(instances), 'instance')}")
     command = (
