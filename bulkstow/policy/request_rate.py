@@ -24,7 +24,7 @@ LEAST_PER_S = 1 / 60
 """The lowest rate: no slower than the circuit breaker's attempts."""
 
 FIRST_PER_S = 2.0
-"""The rate after a rejection before anything was accepted; 200 a second are found in 5 s."""
+"""The rate after a rejection before anything was accepted; 200 a second are found in 6 s."""
 
 WINDOW_S = 1.0
 WINDOW_REQUESTS = 8

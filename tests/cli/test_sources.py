@@ -185,6 +185,19 @@ def test_a_source_without_files_is_a_failure(
     assert "is it mounted" not in accepted.says
 
 
+@pytest.mark.parametrize(("source", "own"), [("link", "share"), ("share", "link")])
+def test_the_files_of_the_run_are_no_archive(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, url: str, source: str, own: str
+) -> None:
+    """A source that holds nothing but the run's ledger, log and summary is empty, by whatever name it is given."""
+    (tmp_path / "share").mkdir()
+    (tmp_path / "link").symlink_to("share")
+    files = ("--ledger", f"{own}/l.db", "--log", f"{own}/run.log", "--summary", f"{own}/last.json")
+    for _ in range(2):
+        ended = call(capsys, "upload", source, "--url", url, *files)
+        assert (ended.status, "no file found in" in ended.out) == (1, True)
+
+
 def test_a_source_that_vanishes_after_the_start_is_a_failure(
     capsys: pytest.CaptureFixture[str], archive: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
