@@ -10,10 +10,10 @@ This module opens no file and makes no connection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter, Token
@@ -35,101 +35,60 @@ from bulkstow.quantities import (
 from bulkstow.wire.request_headers import has_header, parse_headers
 
 
-def _size_token(_type: object, tokens: Sequence[Token]) -> int:
-    return parse_size_bytes(tokens[0].value)
+def written_as(
+    parse: Callable[[str], object],
+    metavar: str,
+    *,
+    show: Callable[[Any], str | None] = str,
+    words: Mapping[str, object] | None = None,
+) -> Parameter:
+    """Return how a setting is written: as text for `parse`, or as one of some words with a value of their own.
 
+    `show` turns a value back into text that `parse` takes; None where there is nothing to show.
+    """
+    values = words or {}
+    texts = {value: word for word, value in values.items()}
 
-def _limit_token(_type: object, tokens: Sequence[Token]) -> int | None:
-    return None if tokens[0].value == "unlimited" else parse_size_bytes(tokens[0].value)
+    def convert(_type: object, tokens: Sequence[Token]) -> object:
+        text = ",".join(token.value for token in tokens)  # a list in the TOML file has several
+        return values[text] if text in values else parse(text)
 
-
-def _batch_bytes_token(_type: object, tokens: Sequence[Token]) -> int | Found | None:
-    return "auto" if tokens[0].value == "auto" else _limit_token(_type, tokens)
-
-
-def _whole_token(_type: object, tokens: Sequence[Token]) -> int:
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
-
-
-def _count_token(_type: object, tokens: Sequence[Token]) -> int | None:
-    return None if tokens[0].value == "unlimited" else _whole_token(_type, tokens)
-
-
-def _batch_instances_token(_type: object, tokens: Sequence[Token]) -> int | Found | None:
-    return "auto" if tokens[0].value == "auto" else _count_token(_type, tokens)
-
-
-def _duration_token(_type: object, tokens: Sequence[Token]) -> float:
-    return parse_duration_s(tokens[0].value)
-
-
-def _patience_token(_type: object, tokens: Sequence[Token]) -> float | None:
-    return None if tokens[0].value == "never" else parse_duration_s(tokens[0].value)
-
-
-def _span_token(_type: object, tokens: Sequence[Token]) -> Span:
-    return parse_span(tokens[0].value)
-
-
-def _timetable_token(_type: object, tokens: Sequence[Token]) -> Timetable | None:
-    return parse_timetable(tokens[0].value)
-
-
-def _requests_token(_type: object, tokens: Sequence[Token]) -> float | None:
-    return parse_per_second(tokens[0].value)
-
-
-def _show_limit(limit: object) -> str:
-    return "unlimited" if limit is None else str(limit)
-
-
-Bandwidth = Annotated[
-    Timetable | None,
-    Parameter(converter=_timetable_token, show_default=_show_limit, n_tokens=1, accepts_keys=False, metavar="RATE"),
-]
-RequestRate = Annotated[
-    float | None, Parameter(converter=_requests_token, show_default=_show_limit, n_tokens=1, metavar="NUMBER")
-]
-Concurrency = Annotated[
-    Span, Parameter(converter=_span_token, show_default=str, n_tokens=1, accepts_keys=False, metavar="SPAN")
-]
-Size = Annotated[int, Parameter(converter=_size_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
-Found = Literal["auto"]
-"""bulkstow finds the value that serves best."""
-BatchBytes = Annotated[
-    int | Found | None,
-    Parameter(
-        converter=_batch_bytes_token,
-        show_default=lambda limit: limit if limit == "auto" else show_size(limit),
+    return Parameter(
+        converter=convert,
+        show_default=lambda value: texts[value] if value in texts else show(value),
         show_choices=False,
         n_tokens=1,
-        metavar="SIZE",
-    ),
+        accepts_keys=False,
+        negative="",
+        metavar=metavar,
+    )
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+UNLIMITED: dict[str, object] = {"unlimited": None}
+AUTOMATIC: dict[str, object] = {"auto": "auto"}
+Automatic = Literal["auto"]
+"""bulkstow finds the best value while it runs."""
+
+Size = Annotated[int, written_as(parse_size_bytes, "SIZE", show=show_size)]
+SizeLimit = Annotated[int | None, written_as(parse_size_bytes, "SIZE", show=show_size, words=UNLIMITED)]
+BatchBytes = Annotated[
+    int | Automatic | None, written_as(parse_size_bytes, "SIZE", show=show_size, words=UNLIMITED | AUTOMATIC)
 ]
-BatchInstances = Annotated[
-    int | Found | None,
-    Parameter(
-        converter=_batch_instances_token, show_default=_show_limit, show_choices=False, n_tokens=1, metavar="INT"
-    ),
-]
-SizeLimit = Annotated[int | None, Parameter(converter=_limit_token, show_default=show_size, n_tokens=1, metavar="SIZE")]
-Count = Annotated[int, Parameter(converter=_whole_token, n_tokens=1, metavar="INT")]
-CountLimit = Annotated[int | None, Parameter(converter=_count_token, n_tokens=1, metavar="INT")]
-Duration = Annotated[
-    float, Parameter(converter=_duration_token, show_default=show_duration, n_tokens=1, metavar="TIME")
-]
-Patience = Annotated[
-    float | None,
-    Parameter(
-        converter=_patience_token,
-        show_default=lambda s: "never" if s is None else show_duration(s),
-        n_tokens=1,
-        metavar="TIME",
-    ),
-]
+Count = Annotated[int, written_as(_whole_number, "INT")]
+CountLimit = Annotated[int | None, written_as(_whole_number, "INT", words=UNLIMITED)]
+BatchInstances = Annotated[int | Automatic | None, written_as(_whole_number, "INT", words=UNLIMITED | AUTOMATIC)]
+Duration = Annotated[float, written_as(parse_duration_s, "TIME", show=show_duration)]
+GiveUpAfter = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words={"never": None})]
+Concurrency = Annotated[Span, written_as(parse_span, "SPAN")]
+Bandwidth = Annotated[Timetable | None, written_as(parse_timetable, "RATE", words=UNLIMITED)]
+RequestRate = Annotated[float | None, written_as(parse_per_second, "NUMBER", words=UNLIMITED)]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 ONE_LOGIN = "one login at a time; leave it out, or --user, --bearer-file, --bearer-command and BULKSTOW_BEARER"
@@ -258,7 +217,7 @@ class UploadSettings:
     """Requests begun a second, questions included, such as 20 or 0.5."""
     retries: Count = 4
     """Times that an instance is sent again after a request without an answer."""
-    give_up_after_s: Annotated[Patience, Parameter(name="--give-up-after")] = None
+    give_up_after_s: Annotated[GiveUpAfter, Parameter(name="--give-up-after")] = None
     """Stop with status 3 when the server has been gone or full for so long, or 'never'."""
     retry_failed: Switch = False
     """Send again what an earlier run found refused, and compare again what it found in conflict."""

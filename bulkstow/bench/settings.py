@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
-from bulkstow.config import Count, SizeLimit, Switch
+from bulkstow.config import Count, SizeLimit, Switch, written_as
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import parse_duration_s, show_duration
 
@@ -28,45 +28,25 @@ def parse_counts(text: str) -> tuple[int, ...] | None:
     return tuple(int(number) for number in text.split(","))
 
 
-def _counts_token(_type: object, tokens: Sequence[Token]) -> tuple[int, ...] | None:
-    return parse_counts(",".join(token.value for token in tokens))
-
-
-def _auto_duration_token(_type: object, tokens: Sequence[Token]) -> float | None:
-    return None if tokens[0].value == "auto" else parse_duration_s(tokens[0].value)
-
-
 def _number(text: str) -> float:
     if re.fullmatch(r"\s*[0-9]{1,15}(\.[0-9]+)?\s*", text) is None:
         raise ValueError(f"{text!r} is not a number such as 20 or 0.5")
     return float(text)
 
 
-def _number_token(_type: object, tokens: Sequence[Token]) -> float:
-    return _number(tokens[0].value)
+def _show_number(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
 
 
-Counts = Annotated[
-    tuple[int, ...] | None,
-    Parameter(
-        converter=_counts_token,
-        show_default=lambda counts: ",".join(map(str, counts or ())) or "auto",
-        n_tokens=1,
-        negative="",
-        metavar="LIST",
-    ),
-]
-AutoDuration = Annotated[
-    float | None,
-    Parameter(
-        converter=_auto_duration_token,
-        show_default=lambda s: "auto" if s is None else show_duration(s),
-        n_tokens=1,
-        metavar="TIME",
-    ),
-]
-Number = Annotated[float, Parameter(converter=_number_token, n_tokens=1, metavar="NUMBER")]
-Rate = Annotated[float | None, Parameter(converter=_number_token, n_tokens=1, show_default=False, metavar="NUMBER")]
+def _show_counts(counts: Sequence[int]) -> str:
+    return ",".join(map(str, counts))
+
+
+AUTOMATIC: dict[str, object] = {"auto": None}
+Counts = Annotated[tuple[int, ...] | None, written_as(parse_counts, "LIST", show=_show_counts, words=AUTOMATIC)]
+AutoDuration = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words=AUTOMATIC)]
+Number = Annotated[float, written_as(_number, "NUMBER", show=_show_number)]
+Rate = Annotated[float | None, written_as(_number, "NUMBER", show=_show_number)]
 LOAD = Group("Load", sort_key=5)
 OUTPUT = Group("Output", sort_key=15)
 
