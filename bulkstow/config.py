@@ -139,7 +139,7 @@ class DestinationSettings:
     """Time for a connection to stand; a SYN lost twice is sent again after 3 s and 7 s."""
     stall_timeout_s: Annotated[Duration, Parameter(name="--stall-timeout", group=LOGIN)] = 60.0
     """Time in which the server must take some bytes; slow is fine, nothing is not."""
-    thinking_timeout_s: Annotated[Duration, Parameter(name="--thinking-timeout", group=LOGIN)] = 120.0
+    response_timeout_s: Annotated[Duration, Parameter(name="--response-timeout", group=LOGIN)] = 120.0
     """Time for the answer once the body is sent; a second is added for each MiB and each ten instances of the batch."""
     no_preflight: Switch = False
     """Only connect at the start; do not check before the first file leaves that a DICOMweb service is there."""
@@ -173,7 +173,7 @@ class DestinationSettings:
             raise ConfigurationError("--client-key without --client-cert")
         require_positive("--connect-timeout", self.connect_timeout_s)
         require_positive("--stall-timeout", self.stall_timeout_s)
-        require_positive("--thinking-timeout", self.thinking_timeout_s)
+        require_positive("--response-timeout", self.response_timeout_s)
 
     @property
     def root(self) -> str:

@@ -51,7 +51,7 @@ URL = "http://localhost:8042/dicom-web"
         ({"client_key": Path("key.pem")}, "--client-key without --client-cert"),
         ({"connect_timeout_s": 0.0}, "--connect-timeout 0: expected more than 0"),
         ({"stall_timeout_s": -1.5}, "--stall-timeout -1.5: expected more than 0"),
-        ({"thinking_timeout_s": float("nan")}, "--thinking-timeout nan: expected more than 0"),
+        ({"response_timeout_s": float("nan")}, "--response-timeout nan: expected more than 0"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(next(iter(value.values()))),
 )

@@ -163,7 +163,7 @@ async def grounds(settings: DestinationSettings, auth: Auth) -> AsyncIterator[Gr
     """Give a server as the place of a run."""
     above = replace(settings, url=orthanc_root(settings.root))
     async with HttpClient(settings) as client, HttpClient(above) as orthanc:
-        yield Grounds(client, orthanc, auth, settings.thinking_timeout_s)
+        yield Grounds(client, orthanc, auth, settings.response_timeout_s)
 
 
 def orthanc_root(root: str) -> str:

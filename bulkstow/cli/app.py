@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import App, Parameter
 
+from bulkstow.cli.old_names import flags_in, with_new_flags
 from bulkstow.cli.origins import PREFIX, Origins
 from bulkstow.cli.process import hand_over_interrupts
 from bulkstow.errors import INTERRUPTED, BulkstowError, ConfigurationError, RunStopped, first_of
@@ -79,10 +80,10 @@ def _with_config(
     sources: list[Any] = [cyclopts.config.Env(PREFIX, command=False)]
     if config is not None:
         sources.append(cyclopts.config.Dict(_read_config(config), source=str(config)))
-    origins = Origins(app, os.environ)
+    origins = Origins(app, os.environ, flags_in(tokens))
     app.config = [origins.enter, *sources, origins.leave]
     try:
-        command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        command, bound, _ = app.parse_args(with_new_flags(tokens), exit_on_error=False, print_error=False)
     except (cyclopts.CycloptsError, BulkstowError) as error:
         text = origins.explained(error) if isinstance(error, cyclopts.CycloptsError) else origins.as_written(str(error))
         if where := origins.given("--summary", error):

@@ -13,8 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_origin
 
-from cyclopts import App, Argument, ArgumentCollection, CoercionError, CycloptsError, Token, UnknownOptionError
+from cyclopts import (
+    UNSET,
+    App,
+    Argument,
+    ArgumentCollection,
+    CoercionError,
+    CycloptsError,
+    RepeatArgumentError,
+    Token,
+    UnknownOptionError,
+)
 
+from bulkstow.cli.old_names import OLD_FLAGS, add_old_names
 from bulkstow.errors import ConfigurationError
 
 PREFIX = "BULKSTOW_"
@@ -38,30 +49,36 @@ class _Origin:
 class Origins:
     """Remembers where values come from: `enter` and `leave` stand around the sources in `App.config`."""
 
-    def __init__(self, root: App, environment: Mapping[str, str]) -> None:
+    def __init__(self, root: App, environment: Mapping[str, str], flags: frozenset[str]) -> None:
         self._root = root
         self._environment = environment
+        self._flags = flags
         self._by_flag: dict[str, _Origin] = {}
         self._table = ""
         self._arguments: Iterable[Argument] = ()
 
     def enter(self, _app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         """Take the command, before any source is read: its name is that of its table in the file."""
+        add_old_names(arguments)
         self._table = ".".join(commands)
         self._arguments = arguments
 
     def leave(self, _app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-        """Take the command's arguments, when all sources have been read.
+        """Take the command's arguments, when all sources have been read; an empty key counts as unset.
 
         Raises ConfigurationError for a variable that is no setting.
         """
+        for argument in arguments:
+            argument.tokens = [token for token in argument.tokens if not _is_empty(token)]
         self._by_flag = dict(self._found(arguments))
         self._check_variables(arguments)
 
     def as_written(self, text: str) -> str:
         """Return a message with each flag that was not given as one replaced by what the user wrote."""
         parts = text.split("`")  # a command between backticks is to be typed as it stands
-        return "`".join(part if number % 2 else self._renamed(part) for number, part in enumerate(parts))
+        return "`".join(
+            part if number % 2 else self._with_old_flags(self._renamed(part)) for number, part in enumerate(parts)
+        )
 
     def explained(self, error: CycloptsError) -> str:
         """Return what is wrong with the command line, a variable or the file, in one line."""
@@ -71,7 +88,8 @@ class Origins:
             has_value = origin.equals == "=" and get_origin(error.target_type) is not Literal
             keyword = f"{origin.name}={error.token.value}" if has_value else origin.name
             error.token = error.token.evolve(keyword=keyword, source="cli")
-        return str(error).replace("\n", " ")
+        twice = self._given_twice(error.token) if isinstance(error, RepeatArgumentError) else ""
+        return twice or self._with_old_flags(str(error).replace("\n", " "))
 
     def given(self, flag: str, error: Exception) -> str | None:
         """Return what was given for a flag of a command that `error` kept from running; None if nothing was.
@@ -98,12 +116,27 @@ class Origins:
                 if origin := self._origin(token):
                     yield from ((name, origin) for name in argument.names if name.startswith("--"))
 
-    def _origin(self, token: Token) -> _Origin | None:
-        """Return how the user wrote it; None for a flag."""
+    def _with_old_flags(self, text: str) -> str:
+        for new, old in OLD_FLAGS.items():
+            if old in self._flags:
+                text = re.sub(rf"(?<![\w-]){new}(?![\w-])", old, text)
+        return text
+
+    def _given_twice(self, token: Token) -> str:
+        """Return what is wrong where one place has a setting under its new and its old name; "" for other repeats."""
+        for flags in OLD_FLAGS.items():
+            names = [origin.name if (origin := self._origin(token, flag)) else flag for flag in flags]
+            written = origin.name if (origin := self._origin(token)) else token.keyword
+            if written in names and (token.source != "cli" or self._flags.issuperset(flags)):
+                return f"{names[0]} and {names[1]} are one setting: give only {names[0]}"
+        return ""
+
+    def _origin(self, token: Token, flag: str = "") -> _Origin | None:
+        """Return how the user wrote a value, or would have written it with this flag's name; None for a flag."""
         if token.source == "env" and token.keyword:
-            return _Origin(token.keyword, "=")
+            return _Origin(_variable(flag) if flag else token.keyword, "=")
         if _is_of_file(token):
-            return _Origin(f"{token.source} [{self._table}] {_key(token)}", " = ")
+            return _Origin(f"{token.source} [{self._table}] {flag.removeprefix('--') or _key(token)}", " = ")
         return None
 
     def _unknown_key(self, token: Token, flags: Iterable[str]) -> str:
@@ -117,7 +150,7 @@ class Origins:
         variables = self._environment.items()
         given = {name for name, value in variables if name.startswith(PREFIX) and value}
         given -= {name for name in given if name.startswith(OF_THE_TESTS)}
-        unknown = given - NO_SETTINGS - _variables(arguments)
+        unknown = given - NO_SETTINGS - _variables(arguments) - set(map(_variable, OLD_FLAGS.values()))
         if not unknown:
             return
         known = set(NO_SETTINGS).union(*map(_variables, _collections(self._root)))  # imports every command
@@ -138,7 +171,8 @@ def _collections(app: App) -> Iterator[ArgumentCollection]:
 
 
 def _flags(arguments: ArgumentCollection) -> list[str]:
-    return [name for argument in arguments if argument.parse for name in argument.names if name.startswith("--")]
+    names = (name for argument in arguments if argument.parse for name in argument.names)
+    return [name for name in names if name.startswith("--") and name not in OLD_FLAGS.values()]
 
 
 def _variables(arguments: ArgumentCollection) -> set[str]:
@@ -151,6 +185,10 @@ def _variable(flag: str) -> str:
 
 def _is_of_file(token: Token) -> bool:
     return token.source not in ("", "cli", "env")
+
+
+def _is_empty(token: Token) -> bool:
+    return _is_of_file(token) and not token.value and token.implicit_value is UNSET
 
 
 def _key(token: Token) -> str:

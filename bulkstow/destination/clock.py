@@ -31,7 +31,7 @@ class RequestClock:
         )
         self._stall_timeout_s = settings.stall_timeout_s
         self._answer_timeout_s = (
-            settings.thinking_timeout_s
+            settings.response_timeout_s
             + THINKING_S_PER_MIB * batch.size_bytes / 2**20
             + THINKING_S_PER_INSTANCE * len(batch.instances)
         )

@@ -188,7 +188,7 @@ class StowDestination:
     ) -> Reply | Interruption:
         async def get(login: Mapping[str, str]) -> Reply | Interruption:
             request = Request("GET", path, {**login, "Accept": ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
-            with anyio.move_on_after(min(patience_s, self._settings.thinking_timeout_s)):
+            with anyio.move_on_after(min(patience_s, self._settings.response_timeout_s)):
                 return await self._http.exchange(request)
             return Interruption(Cause.UNANSWERED, body_started=False)
 

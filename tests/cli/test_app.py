@@ -244,7 +244,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "quote-boundary": ("true", True),
     "connect-timeout": ("500ms", 0.5),
     "stall-timeout": ("5m", 300.0),
-    "thinking-timeout": ("2h", 7200.0),
+    "response-timeout": ("2h", 7200.0),
     "no-preflight": ("true", True),
     "trust-status": ("true", True),
     "ledger": ("other.db", Path("other.db")),
@@ -529,6 +529,15 @@ def test_an_empty_variable_counts_as_unset(
         monkeypatch.setenv(f"BULKSTOW_{flag.upper().replace('-', '_')}", "")
     assert call(capsys, "upload", "archive", "--url", URL).err == ""
     assert upload_values(wanted.job) == upload_defaults() | {"url": URL}
+
+
+def test_an_empty_key_counts_as_unset(capsys: pytest.CaptureFixture[str], wanted: Wanted) -> None:
+    """A file may show a setting without giving it a value; a mistyped key is an error with an empty value too."""
+    Path("c.toml").write_text("[upload]\n" + "".join(f"{flag} = ''\n" for flag in SAMPLES))
+    assert call(capsys, "upload", "archive", "--url", URL, "--config", "c.toml").err == ""
+    assert upload_values(wanted.job) == upload_defaults() | {"url": URL}
+    Path("c.toml").write_text("[upload]\nretris = ''\n")
+    assert 'no setting "retris"' in call(capsys, "upload", "archive", "--url", URL, "--config", "c.toml").err
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the command", "after it"])

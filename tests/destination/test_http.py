@@ -39,7 +39,7 @@ async def send(batch: Batch, octets: bytes, *, closes: bool = False) -> Result:
         await (writer.drain() if closes else reader.read())
 
     async with peer(say) as url:
-        settings = DestinationSettings(url=url, thinking_timeout_s=5)
+        settings = DestinationSettings(url=url, response_timeout_s=5)
         async with StowDestination(settings, login(settings, {})) as stow:
             return await stow.send(batch)
 

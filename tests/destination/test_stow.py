@@ -176,7 +176,7 @@ async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch
         await read_request(reader)
         await asyncio.Event().wait()
 
-    async with peer(ponder) as url, destination(url, thinking_timeout_s=0.2) as stow:
+    async with peer(ponder) as url, destination(url, response_timeout_s=0.2) as stow:
         assert await stow.send(batch) == Interruption(Cause.UNANSWERED, body_started=True)
 
 
@@ -192,7 +192,7 @@ async def test_trickled_answer_is_ended(batch: Batch, monkeypatch: pytest.Monkey
             await writer.drain()
             await asyncio.sleep(0.01)  # the peer's slowness is what is tested
 
-    async with peer(trickle) as url, destination(url, thinking_timeout_s=0.3) as stow:
+    async with peer(trickle) as url, destination(url, response_timeout_s=0.3) as stow:
         assert await stow.send(batch) == Interruption(Cause.UNANSWERED, body_started=True)
 
 

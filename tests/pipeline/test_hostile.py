@@ -282,7 +282,7 @@ async def test_frozen_then_gone_then_back(tmp_path: Path, small: Archive, monkey
     freezing = planned({"kind": "frozen", "delay": "1h", "requests": [6]})
     async with anyio.create_task_group() as tasks:
         async with serving(Origin(storage, fault=freezing)) as url:
-            settings = DestinationSettings(url=url, connect_timeout_s=1, stall_timeout_s=0.2, thinking_timeout_s=0.2)
+            settings = DestinationSettings(url=url, connect_timeout_s=1, stall_timeout_s=0.2, response_timeout_s=0.2)
             stow = Watched(settings)
             tasks.start_soon(finish, partial(carry_out, small, stow, url, ledger, tally), done := anyio.Event())
             await stow.met[Cause.UNANSWERED].wait()

@@ -1,0 +1,35 @@
+"""Settings that have a better name now: their old flag, variable and key are still read, and shown nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from cyclopts import ArgumentCollection, Parameter
+
+OLD_FLAGS: Mapping[str, str] = MappingProxyType({"--response-timeout": "--thinking-timeout"})
+"""The old flag of a setting by its flag."""
+
+
+def flags_in(tokens: Sequence[str]) -> frozenset[str]:
+    """Return the flags of a command line, as far as they can be told from values before it is parsed."""
+    return frozenset(token.partition("=")[0] for token in _before_the_end_of_flags(tokens) if token.startswith("--"))
+
+
+def with_new_flags(tokens: Sequence[str]) -> list[str]:
+    """Return the words of a command line with each old flag under its new name."""
+    new_flags = {old: new for new, old in OLD_FLAGS.items()}
+    first = _before_the_end_of_flags(tokens)
+    split = (token.partition("=") for token in first)
+    return ["".join((new_flags.get(flag, flag), *value)) for flag, *value in split] + list(tokens[len(first) :])
+
+
+def add_old_names(arguments: ArgumentCollection) -> None:
+    """Let variables and keys set arguments under their old names too."""
+    for argument in arguments:
+        if old := OLD_FLAGS.get(argument.name):
+            argument.parameter = Parameter.combine(argument.parameter, Parameter(name=(*argument.positives, old)))
+
+
+def _before_the_end_of_flags(tokens: Sequence[str]) -> Sequence[str]:
+    return tokens[: tokens.index("--")] if "--" in tokens else tokens
