@@ -20,7 +20,7 @@ INTERVAL_S = 0.02
 """Fifty questions a second cost nothing that shows, and a loop that is late by a read of 5 ms is met now and again."""
 
 
-def feel(loop: asyncio.AbstractEventLoop, late_s: list[float]) -> None:
+def observe(loop: asyncio.AbstractEventLoop, late_s: list[float]) -> None:
     """Ask the loop again and again, until it is closed, and note how late it was."""
     try:
         while True:
@@ -39,7 +39,7 @@ def _main() -> None:
     late_s: list[float] = []
 
     def begin(loop: asyncio.AbstractEventLoop) -> None:
-        threading.Thread(target=feel, args=(loop, late_s), daemon=True).start()
+        threading.Thread(target=observe, args=(loop, late_s), daemon=True).start()
 
     try:
         sys.exit(status_with(begin))

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Literal
 
-    from bulkstow.model import Fate, Summary
+    from bulkstow.model import Outcome, Summary
 
 __all__ = [
     "BulkstowError",
     "ConfigurationError",
     "DestinationRefused",
-    "Fate",
     "LedgerError",
     "LoginRefused",
+    "Outcome",
     "RunStopped",
     "StorageGone",
     "Summary",
@@ -41,7 +41,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import the values of `model` when they are first asked for (PEP 562)."""
-    if name not in ("Fate", "Summary"):
+    if name not in ("Outcome", "Summary"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from bulkstow import model
 

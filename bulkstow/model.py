@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Fate(StrEnum):
+class Outcome(StrEnum):
     """What became of a file: the same words in ledger, report, summary and exit status."""
 
     STORED = "stored"
@@ -35,8 +35,8 @@ class Fate(StrEnum):
         return self in _SUCCESSES
 
 
-_FAILURES = frozenset({Fate.REFUSED, Fate.UNCONFIRMED, Fate.CONFLICT, Fate.UNREADABLE})
-_SUCCESSES = frozenset({Fate.STORED, Fate.WARNED, Fate.DUPLICATE})
+_FAILURES = frozenset({Outcome.REFUSED, Outcome.UNCONFIRMED, Outcome.CONFLICT, Outcome.UNREADABLE})
+_SUCCESSES = frozenset({Outcome.STORED, Outcome.WARNED, Outcome.DUPLICATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class Instance:
 
     candidate: Candidate
     header: Header
-    cut_off: str = ""
+    truncation: str = ""
     """What the head says of pixel data that are longer than the file, for the report; empty where it says nothing."""
-    rival: str = ""
+    conflicting_file: str = ""
     """The file with other content that the server has under the same SOP Instance UID, in words for a reason: that this
     UID is there already says nothing of this file."""
 
@@ -85,11 +85,11 @@ class Batch:
     instances: tuple[Instance, ...]
     requests: int = 0
     """Requests that carried these instances before this one."""
-    faults: int = 0
+    failed_attempts: int = 0
     """How many of those ended without the server's word and count against the limit of attempts."""
     may_be_stored: bool = False
     """An earlier request reached the server and was not answered: 'already stored' would be our own doing."""
-    doubts: int = 0
+    ambiguous_failures: int = 0
     """How many of them, alone, the server failed for a reason that may pass or may not."""
     was_ambiguous: bool = False
     """An earlier request was answered, with a failure of each of these instances for such a reason: a server that lost
@@ -104,7 +104,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """An HTTP answer, read whole up to a limit."""
 
     status: int
@@ -136,7 +136,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Interruption:
+class NoResponse:
     """An exchange that ended without an answer."""
 
     cause: Cause
@@ -146,22 +146,22 @@ class Interruption:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoiled:
+class SourceChanged:
     """An exchange that we ended ourselves, or did not begin, because files were not what the scan had found."""
 
     changed: Mapping[str, str]
     """The reason for each such file, by SOP Instance UID."""
-    beneath: frozenset[str] = frozenset()
+    directories: frozenset[str] = frozenset()
     """Directories in whose trees more files may have changed."""
     is_begun: bool = True
     """Bytes may have left before it was ended."""
 
 
-Result = Reply | Interruption | Spoiled
+Exchange = Response | NoResponse | SourceChanged
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class RequestTiming:
     """Where one request's time went; what is left of `elapsed_s` was spent waiting for a turn."""
 
     elapsed_s: float
@@ -171,11 +171,11 @@ class Spent:
     """Waiting for the disk, and for a processor."""
     sending_s: float
     """Waiting for the network, or the server, to take bytes."""
-    thinking_s: float
+    waiting_s: float
     """From the last byte that left to the answer; 0 where it did not come so far."""
-    held_s: float = 0.0
+    throttled_s: float = 0.0
     """Waiting because of a limit that the user set."""
-    shut_s: float = 0.0
+    receive_window_s: float = 0.0
     """That part of `sending_s` in which the server had no room for what the network would have brought."""
 
 
@@ -184,7 +184,7 @@ class Attempt:
     """One batch sent once, and how that ended."""
 
     batch: Batch
-    result: Result
+    exchange: Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +217,13 @@ class StoreResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FileResult:
     """What became of one file, for good or until the next run."""
 
     candidate: Candidate
     header: Header | None
     """None where the file was not read as DICOM."""
-    fate: Fate
+    outcome: Outcome
     reason: str = ""
     attempts: int = 0
     """Requests that carried it."""
@@ -236,7 +236,7 @@ class Summary:
     """A whole run in figures."""
 
     destination: str
-    outcomes: dict[Fate, int]
+    outcomes: dict[Outcome, int]
     """Every file that the run came across, by what is now known of it."""
     settled_before: int
     """Those of them that an earlier run had settled: nothing was sent for them."""
@@ -278,4 +278,4 @@ class Summary:
     @property
     def failures(self) -> int:
         """Files that are refused, unconfirmed, in conflict or unreadable."""
-        return sum(count for fate, count in self.outcomes.items() if fate.is_failure)
+        return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure)

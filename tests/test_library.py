@@ -18,7 +18,7 @@ from aiohttp import web
 import bulkstow
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.ledger import read_entries
-from bulkstow.model import Fate, StoreResponse
+from bulkstow.model import Outcome, StoreResponse
 from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
@@ -74,7 +74,7 @@ def test_all_is_what_is_public() -> None:
     for name in bulkstow.__all__:
         getattr(bulkstow, name)  # some are imported only now
     public = {name for name, value in vars(bulkstow).items() if name[0] != "_" and not isinstance(value, ModuleType)}
-    assert set(bulkstow.__all__) == public - {"annotations", "TYPE_CHECKING"} | {"Fate", "Summary"}
+    assert set(bulkstow.__all__) == public - {"annotations", "TYPE_CHECKING"} | {"Outcome", "Summary"}
     assert list(bulkstow.__all__) == sorted(bulkstow.__all__)
     assert all(inspect.getdoc(getattr(bulkstow, name)) for name in bulkstow.__all__)
 
@@ -119,7 +119,7 @@ async def test_paths_with_headers(
         [one, str(two), three], url=url, headers={"X-Tenant": "a b: c", "User-Agent": "mine"}, ledger=tmp_path / "l.db"
     )
     assert isinstance(summary, bulkstow.Summary)
-    assert summary.outcomes == dict.fromkeys(Fate, 0) | {Fate.STORED: 3}
+    assert summary.outcomes == dict.fromkeys(Outcome, 0) | {Outcome.STORED: 3}
     assert (summary.complete, summary.failures, summary.destination) == (True, 0, url)
     assert len(storage.digests()) == 3
     assert listen.headers
@@ -145,7 +145,7 @@ async def test_a_failure_is_counted_not_raised(archive: Path, tmp_path: Path, ur
     """A file that cannot be sent is a figure."""
     (archive / "cut").write_bytes((archive / "IM001000001").read_bytes()[:200])
     summary = await bulkstow.upload([archive], url=url, ledger=tmp_path / "l.db")
-    assert (summary.failures, summary.outcomes[Fate.UNREADABLE]) == (1, 1)
+    assert (summary.failures, summary.outcomes[Outcome.UNREADABLE]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -220,5 +220,5 @@ async def test_a_conflict_is_decided_as_the_caller_says(
     """Of two files with one UID and other content the one modified last is sent."""
     older, newer = two_versions
     await bulkstow.upload(two_versions, url=url, ledger=tmp_path / "l.db", on_conflict="newest")
-    outcomes = {entry.outcome.candidate.location: entry.outcome.fate for entry in read_entries(tmp_path / "l.db")}
-    assert outcomes == {str(older): Fate.CONFLICT, str(newer): Fate.STORED}
+    results = {entry.result.candidate.location: entry.result.outcome for entry in read_entries(tmp_path / "l.db")}
+    assert results == {str(older): Outcome.CONFLICT, str(newer): Outcome.STORED}

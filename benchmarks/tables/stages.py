@@ -24,7 +24,7 @@ from benchmarks.processes import Server, sink
 
 if TYPE_CHECKING:
     from bulkstow.ledger import Ledger
-    from bulkstow.model import Batch, Candidate, Instance, Outcome, Reply, Spent
+    from bulkstow.model import Batch, Candidate, FileResult, Instance, RequestTiming, Response
 
 CT_SCALE = 0.1
 MR_SCALE = 0.1
@@ -71,8 +71,8 @@ class _Walkthrough:
     _lists: list[list[Candidate]] = field(default_factory=list)
     _instances: list[list[Instance]] = field(default_factory=list)
     _batches: list[Batch] = field(default_factory=list)
-    _replies: list[Reply] = field(default_factory=list)
-    _outcomes: list[list[Outcome]] = field(default_factory=list)
+    _replies: list[Response] = field(default_factory=list)
+    _results: list[list[FileResult]] = field(default_factory=list)
 
     def go(self) -> None:
         """Take the archive through every stage."""
@@ -107,14 +107,14 @@ class _Walkthrough:
 
     async def _sort_out(self, ledger: Ledger) -> None:
         from bulkstow.blocking import ReadLimit
-        from bulkstow.pipeline.claims import FirstFileClaims
         from bulkstow.pipeline.comparison import compare
-        from bulkstow.pipeline.crew import Crew
+        from bulkstow.pipeline.in_flight import FirstFileInFlight
+        from bulkstow.pipeline.worker_threads import WorkerThreads
 
-        with Crew(8) as crew, self._timed("claims"):
-            claims = FirstFileClaims(ledger, crew)
+        with WorkerThreads(8) as threads, self._timed("claims"):
+            claims = FirstFileInFlight(ledger, threads)
             for instances in self._instances:
-                await claims.sort_out(instances, partial(compare, crew=crew, limit=ReadLimit(60.0)))
+                await claims.deduplicate(instances, partial(compare, threads=threads, limit=ReadLimit(60.0)))
 
     def _gather(self) -> None:
         from bulkstow.config import UploadSettings
@@ -145,39 +145,39 @@ class _Walkthrough:
         from bulkstow.config import DestinationSettings
         from bulkstow.destination.auth import NoLogin
         from bulkstow.destination.stow import StowDestination
-        from bulkstow.model import Reply
+        from bulkstow.model import Response
 
-        thinking_s: list[float] = []
+        waiting_s: list[float] = []
         settings = DestinationSettings(url=self.server.url)
 
-        def on_spent(_: Batch, spent: Spent) -> None:
-            thinking_s.append(spent.thinking_s)
+        def on_timing(_: Batch, timing: RequestTiming) -> None:
+            waiting_s.append(timing.waiting_s)
 
-        async with StowDestination(settings, NoLogin(), on_spent=on_spent) as destination:
+        async with StowDestination(settings, NoLogin(), on_timing=on_timing) as destination:
             with self._timed("sending, and waiting for the answer"):
                 for batch in self._batches:
-                    reply = await destination.send(batch)
-                    assert isinstance(reply, Reply)
-                    self._replies.append(reply)
-        self.clock.setdefault("(of that: waiting for the answer)", []).append(sum(thinking_s))
+                    response = await destination.send(batch)
+                    assert isinstance(response, Response)
+                    self._replies.append(response)
+        self.clock.setdefault("(of that: waiting for the answer)", []).append(sum(waiting_s))
 
     def _settle(self) -> None:
         from bulkstow.ledger import Ledger
         from bulkstow.model import Attempt
-        from bulkstow.policy.errands import Rules
         from bulkstow.policy.settlement import settle
+        from bulkstow.policy.work_items import Rules
         from bulkstow.progress.events import Recorded
         from bulkstow.progress.tally import Tally
 
         rules = Rules(attempts=5, trust_status=False)
         with self._timed("answer and settlement"):
-            for batch, reply in zip(self._batches, self._replies, strict=True):
-                settled = settle(Attempt(batch, reply), rules, outage=False, admitted=True)
-                self._outcomes.append(list(settled.outcomes))
+            for batch, response in zip(self._batches, self._replies, strict=True):
+                settled = settle(Attempt(batch, response), rules, outage=False, has_stored=True)
+                self._results.append(list(settled.results))
         with Ledger(self.scratch / "ledger.db", self.server.url) as ledger, self._timed("ledger record"):
-            for outcomes in self._outcomes:
-                ledger.record(outcomes)
+            for results in self._results:
+                ledger.record(results)
         tally = Tally()
         with self._timed("tally"):
-            for outcomes in self._outcomes:
-                tally.tell(Recorded(tuple(outcomes)))
+            for results in self._results:
+                tally.tell(Recorded(tuple(results)))

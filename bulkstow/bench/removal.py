@@ -21,7 +21,7 @@ from bulkstow.destination.auth import Auth
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.destination.qido import PAGE_LIMIT_BYTES
 from bulkstow.errors import ConfigurationError
-from bulkstow.model import Cause, Interruption, Reply
+from bulkstow.model import Cause, NoResponse, Response
 from bulkstow.server.catalogue import is_uid
 from bulkstow.wire.resource_path import resource_path
 
@@ -106,16 +106,16 @@ class Grounds:
     async def _page(self, query: Mapping[str, str]) -> list[Study] | str:
         """Return the studies that QIDO-RS lists, or why it lists none."""
         match await self._ask(self._client, "GET", "/studies", query):
-            case Interruption(cause=cause):
+            case NoResponse(cause=cause):
                 return cause.value
-            case Reply(status=204):
+            case Response(status=204):
                 return []
-            case Reply(status=200 | 206, body=body):
+            case Response(status=200 | 206, body=body):
                 try:
                     return [_study(item) for item in json.loads(body or b"[]")]
                 except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                     return "the answer is not DICOM JSON"
-            case Reply(status=status):
+            case Response(status=status):
                 return f"HTTP {status}"
 
     async def _delete(self, study: Study) -> str:
@@ -138,21 +138,21 @@ class Grounds:
 
     async def _ask(
         self, client: HttpClient, method: str, path: str, query: Mapping[str, str] | None = None
-    ) -> Reply | Interruption:
+    ) -> Response | NoResponse:
         def request(headers: Mapping[str, str]) -> Request:
             headers = {**headers, "Accept": _ACCEPT}
             return Request(method, path, headers, query or {}, answer_limit_bytes=PAGE_LIMIT_BYTES)
 
         headers = self._auth.headers()
         answer = await self._exchange(client, request(headers))
-        if isinstance(answer, Reply) and answer.status == 401 and await self._auth.refresh(headers):
+        if isinstance(answer, Response) and answer.status == 401 and await self._auth.refresh(headers):
             answer = await self._exchange(client, request(self._auth.headers()))
         return answer
 
-    async def _exchange(self, client: HttpClient, request: Request) -> Reply | Interruption:
+    async def _exchange(self, client: HttpClient, request: Request) -> Response | NoResponse:
         with anyio.move_on_after(self._patience_s):
             return await client.exchange(request)
-        return Interruption(Cause.UNANSWERED, body_started=False)
+        return NoResponse(Cause.UNANSWERED, body_started=False)
 
 
 _ACCEPT = "application/dicom+json"
@@ -184,9 +184,9 @@ def _study(item: Mapping[str, Mapping[str, list[object]]]) -> Study:
     return Study(str(patient_ids[0]), str(item[_STUDY_UID]["Value"][0]))
 
 
-def _is_done(answer: Reply | Interruption) -> bool:
-    return isinstance(answer, Reply) and answer.status in (200, 202, 204)
+def _is_done(answer: Response | NoResponse) -> bool:
+    return isinstance(answer, Response) and answer.status in (200, 202, 204)
 
 
-def _words(answer: Reply | Interruption) -> str:
-    return f"HTTP {answer.status}" if isinstance(answer, Reply) else answer.cause.value
+def _words(answer: Response | NoResponse) -> str:
+    return f"HTTP {answer.status}" if isinstance(answer, Response) else answer.cause.value

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from bulkstow.bench.sender import Answered
-from bulkstow.model import Instance, Interruption, Reply
+from bulkstow.model import Instance, NoResponse, Response
 
 ASK_S = 0.05
 """Between two questions for the same instance: what the time can be told by."""
@@ -23,7 +23,7 @@ PROBE_S = 1.0
 PATIENCE_S = 60.0
 """An index that lags by more than a minute is told by this figure well enough."""
 
-Find = Callable[[tuple[Instance, ...]], Awaitable[frozenset[str] | Reply | Interruption]]
+Find = Callable[[tuple[Instance, ...]], Awaitable[frozenset[str] | Response | NoResponse]]
 
 
 class Probe:

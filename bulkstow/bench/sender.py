@@ -20,10 +20,20 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.stow import Destination, StowDestination
 from bulkstow.errors import StoreResponseError
-from bulkstow.model import Attempt, Batch, Fate, Instance, Interruption, Reply, Result, Spent, Spoiled
-from bulkstow.pipeline.crew import Crew
-from bulkstow.policy.errands import Rules
+from bulkstow.model import (
+    Attempt,
+    Batch,
+    Exchange,
+    Instance,
+    NoResponse,
+    Outcome,
+    RequestTiming,
+    Response,
+    SourceChanged,
+)
+from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.settlement import settle
+from bulkstow.policy.work_items import Rules
 from bulkstow.wire import store_response
 from bulkstow.wire.dialects import meaning
 
@@ -32,11 +42,11 @@ HANDS = 8
 connections CT slices went 4 % faster and reports 13 % slower, both for 6 % more processor time, and the event loop
 lagged up to twice as long."""
 
-_ACKNOWLEDGED = frozenset({Fate.STORED, Fate.WARNED})
+_ACKNOWLEDGED = frozenset({Outcome.STORED, Outcome.WARNED})
 """Not `duplicate`: each instance is sent once, and what a server did not store is no goodput."""
 
 
-Heard = dict[int, tuple[Spent, float]]
+Heard = dict[int, tuple[RequestTiming, float]]
 """Where the time of each request went that has just ended, and when that was; by the batch's number."""
 
 
@@ -85,10 +95,10 @@ class Sender:
         finally:
             self._supply.give_back(batch.instances)
             spent, ended_s = self._heard.pop(batch.number, (None, self.now()))
-        settlement = settle(Attempt(batch, result), self._rules, admitted=True)
-        stored = {id(outcome.candidate) for outcome in settlement.outcomes if outcome.fate in _ACKNOWLEDGED}
+        settlement = settle(Attempt(batch, result), self._rules, has_stored=True)
+        stored = {id(result.candidate) for result in settlement.results if result.outcome in _ACKNOWLEDGED}
         acknowledged = tuple(instance for instance in batch.instances if id(instance.candidate) in stored)
-        has_begun = not (isinstance(result, Interruption) and not result.body_started)
+        has_begun = not (isinstance(result, NoResponse) and not result.body_started)
         ended = Ended(
             intended_s=intended_s,
             started_s=started_s,
@@ -97,8 +107,8 @@ class Sender:
             size_bytes=sum(instance.candidate.size_bytes for instance in acknowledged),
             errors=errors(batch.instances, acknowledged, result),
             connected_s=started_s + spent.connecting_s if spent and has_begun else None,
-            taken_s=ended_s - spent.thinking_s if spent and spent.thinking_s else None,
-            is_unanswered=isinstance(result, Interruption) and has_begun,
+            taken_s=ended_s - spent.waiting_s if spent and spent.waiting_s else None,
+            is_unanswered=isinstance(result, NoResponse) and has_begun,
             had_slot=had_slot,
         )
         return Answered(ended, acknowledged, is_unreachable=not has_begun)
@@ -114,30 +124,30 @@ async def sending(
     """
     supply, heard = Supply(workload), Heard()
 
-    def hear(batch: Batch, spent: Spent) -> None:
+    def hear(batch: Batch, spent: RequestTiming) -> None:
         # Of a request that goes again for a login, the last counts.
         heard[batch.number] = spent, time.perf_counter()
 
-    with Crew(HANDS) as crew:
-        async with StowDestination(settings, auth, readers=crew, contents=supply, on_spent=hear) as destination:
+    with WorkerThreads(HANDS) as crew:
+        async with StowDestination(settings, auth, readers=crew, contents=supply, on_timing=hear) as destination:
             yield destination, Sender(destination, supply, heard, trust_status=settings.trust_status)
 
 
-def errors(sent: Iterable[Instance], acknowledged: Iterable[Instance], result: Result) -> dict[str, int]:
+def errors(sent: Iterable[Instance], acknowledged: Iterable[Instance], result: Exchange) -> dict[str, int]:
     """Count the instances that were not acknowledged: by failure reason, HTTP status, or how the exchange ended."""
     left = {i.header.sop_instance_uid for i in sent} - {i.header.sop_instance_uid for i in acknowledged}
     if not left:
         return {}
     match result:
-        case Interruption(cause=cause):
+        case NoResponse(cause=cause):
             return {cause.value: len(left)}
-        case Spoiled():
+        case SourceChanged():
             raise AssertionError("what is made does not change")
-        case Reply() as reply:
+        case Response() as reply:
             return _refusals(left, reply)
 
 
-def _refusals(left: set[str], reply: Reply) -> dict[str, int]:
+def _refusals(left: set[str], reply: Response) -> dict[str, int]:
     try:
         failed = store_response.read(reply.body).failed
     except StoreResponseError:

@@ -14,11 +14,11 @@ import anyio
 from bulkstow.blocking import ReadLimit, carry_out, each
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, Duration
 from bulkstow.destination.body import write_body
-from bulkstow.destination.contents import SourceChanged
+from bulkstow.destination.contents import InstanceChanged
 from bulkstow.errors import ConfigurationError
-from bulkstow.model import Candidate, Instance, Outcome
-from bulkstow.pipeline.crew import Crew
+from bulkstow.model import Candidate, FileResult, Instance
 from bulkstow.pipeline.intake import Inspection, found_sources, look_into, not_answered
+from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.printing import shown
 from bulkstow.quantities import counted, require_positive
 from bulkstow.source.walk import Walk
@@ -68,40 +68,42 @@ def body(
 
 async def _write(
     names: Sequence[str], output: Path, exclude: frozenset[str], boundary: str, limit: ReadLimit
-) -> tuple[tuple[Instance, ...], list[Outcome], int]:
+) -> tuple[tuple[Instance, ...], list[FileResult], int]:
     """Write the body; return what is in it, what is left out of it, and its length in bytes."""
-    crew = Crew(READERS, stuck_s=limit.stuck_s)
-    left_out: list[Outcome] = []
+    threads = WorkerThreads(READERS, stuck_s=limit.stuck_s)
+    left_out: list[FileResult] = []
     try:
-        sources = (await found_sources(names, crew, limit)).values()
+        sources = (await found_sources(names, threads, limit)).values()
         walk = Walk((s.path for s in sources), within=sources, exclude=exclude)
-        instances = await _instances(walk, crew, limit, left_out)
-        for outcome in left_out:
-            print(f"left out: {outcome.candidate.location!r}: {shown(outcome.reason)}", file=sys.stderr)
+        instances = await _instances(walk, threads, limit, left_out)
+        for result in left_out:
+            print(f"left out: {result.candidate.location!r}: {shown(result.reason)}", file=sys.stderr)
         if not instances:
             raise ConfigurationError("no DICOM instance found in " + " ".join(names))
-        return instances, left_out, await write_body(instances, boundary, output, crew, limit)
-    except SourceChanged as error:
+        return instances, left_out, await write_body(instances, boundary, output, threads, limit)
+    except InstanceChanged as error:
         raise ConfigurationError(f"{error.instance.candidate.location}: {error.reason}") from error
     except OSError as error:
         raise ConfigurationError(f"--output {output}: cannot be written ({error.strerror})") from error
     finally:
-        crew.shutdown(wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
+        threads.shutdown(wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
 
 
-async def _instances(walk: Walk, crew: Crew, limit: ReadLimit, left_out: list[Outcome]) -> tuple[Instance, ...]:
+async def _instances(
+    walk: Walk, threads: WorkerThreads, limit: ReadLimit, left_out: list[FileResult]
+) -> tuple[Instance, ...]:
     """Return each SOP instance once, in the order of the walk, and add to `left_out` what cannot be read."""
     instances: dict[str, Instance] = {}
-    async for found in carry_out(walk, crew.walks, limit):
+    async for found in carry_out(walk, threads.scans, limit):
         candidates = [one for one in found if isinstance(one, Candidate)]
-        looked_at: list[Instance | Outcome] = [one for one in found if isinstance(one, Outcome)]
+        looked_at: list[Instance | FileResult] = [one for one in found if isinstance(one, FileResult)]
         if candidates:
             look = partial(look_into, inspection=Inspection())
-            async for several in each(look, candidates, not_answered, crew, limit, items_per_turn=len(candidates)):
+            async for several in each(look, candidates, not_answered, threads, limit, items_per_turn=len(candidates)):
                 looked_at += several
         for one in looked_at:
             if isinstance(one, Instance):
                 instances.setdefault(one.header.sop_instance_uid, one)
-            elif one.fate.is_failure:
+            elif one.outcome.is_failure:
                 left_out.append(one)
     return tuple(instances.values())

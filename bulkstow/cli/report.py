@@ -16,7 +16,7 @@ from bulkstow.config import Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.ledger import Entry, read_entries
 from bulkstow.ledger import recover as read_damaged
-from bulkstow.model import Fate
+from bulkstow.model import Outcome
 from bulkstow.printing import shown, shown_in_cell
 from bulkstow.quantities import counted
 
@@ -48,7 +48,7 @@ def report(
     """
     if recover:
         return _recover(ledger)
-    with closing(read_entries(ledger, _fates(outcome))) as entries:
+    with closing(read_entries(ledger, _outcomes_named(outcome))) as entries:
         _write(entries, format, sys.stdout, outcome)
     return 0
 
@@ -79,24 +79,24 @@ def _write(entries: Iterator[Entry], notation: Notation, out: TextIO, chosen: st
                 print(json.dumps(_fields(entry)).replace("\x7f", r"\u007f"), file=out)
 
 
-def _fates(text: str) -> list[Fate]:
+def _outcomes_named(text: str) -> list[Outcome]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
-        if word not in list(Fate):
-            raise ConfigurationError(f"--outcome {word!r}: expected some of {', '.join(Fate)}")
-    return [Fate(word) for word in words]
+        if word not in list(Outcome):
+            raise ConfigurationError(f"--outcome {word!r}: expected some of {', '.join(Outcome)}")
+    return [Outcome(word) for word in words]
 
 
 def _fields(entry: Entry) -> dict[str, object]:
-    outcome = entry.outcome
-    header = outcome.header
+    result = entry.result
+    header = result.header
     values = (
-        outcome.candidate.location,
+        result.candidate.location,
         header.sop_instance_uid if header else None,
-        outcome.fate.value,
-        outcome.reason,
-        outcome.attempts,
-        outcome.candidate.size_bytes,
+        result.outcome.value,
+        result.reason,
+        result.attempts,
+        result.candidate.size_bytes,
         header.study_uid if header else None,
         header.series_uid if header else None,
     )
@@ -104,16 +104,16 @@ def _fields(entry: Entry) -> dict[str, object]:
 
 
 def _write_table(entries: Iterator[Entry], out: TextIO, chosen: str) -> None:
-    counts: Counter[Fate] = Counter()
+    counts: Counter[Outcome] = Counter()
     print(f"{'outcome':<12} {'attempts':>8}  path: reason", file=out)
     for entry in entries:
-        outcome = entry.outcome
-        counts[outcome.fate] += 1
-        reason = f": {shown(outcome.reason)}" if outcome.reason else ""
-        print(f"{outcome.fate:<12} {outcome.attempts:>8}  {shown(outcome.candidate.location)}{reason}", file=out)
-    print(", ".join(f"{count:,} {fate}" for fate, count in counts.items()) or _nothing(chosen), file=out)
+        result = entry.result
+        counts[result.outcome] += 1
+        reason = f": {shown(result.reason)}" if result.reason else ""
+        print(f"{result.outcome:<12} {result.attempts:>8}  {shown(result.candidate.location)}{reason}", file=out)
+    print(", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()) or _nothing(chosen), file=out)
 
 
 def _nothing(chosen: str) -> str:
-    words = " or ".join(f'"{fate}"' for fate in _fates(chosen))
+    words = " or ".join(f'"{outcome}"' for outcome in _outcomes_named(chosen))
     return f"no file with outcome {words}" if words else "no files"

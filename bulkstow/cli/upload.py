@@ -24,7 +24,7 @@ from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import INTERRUPTED, ConfigurationError
-from bulkstow.model import Fate, Summary
+from bulkstow.model import Outcome, Summary
 from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.closing import closing, empty_words
@@ -164,7 +164,7 @@ def summarise_wrong_use(where: str, reason: str) -> None:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     summary = Summary(
         destination="",
-        outcomes=dict.fromkeys(Fate, 0),
+        outcomes=dict.fromkeys(Outcome, 0),
         settled_before=0,
         bytes_sent=0,
         requests=0,

@@ -48,7 +48,7 @@ BLOCK_BYTES = 256 * 2**10
 local disk."""
 
 
-class ReadAhead:
+class StorageSpeed:
     """Knows whether the storage is slow: from the turns of all bodies that it is, from the fetches that it is not."""
 
     def __init__(self, readers: Executor) -> None:
@@ -68,9 +68,9 @@ class ReadAhead:
             self._is_slow = True
             self._quick_fetches = 0
 
-    def begin(self, instances: Sequence[Instance]) -> Lookout:
+    def begin(self, instances: Sequence[Instance]) -> Prefetch:
         """Begin with a body."""
-        return Lookout(self, instances)
+        return Prefetch(self, instances)
 
     def fetch(self, instance: Instance) -> Future[None] | None:
         """Have a file fetched, if that is worth it and not too much is being fetched."""
@@ -94,10 +94,10 @@ class ReadAhead:
             self._is_slow = False
 
 
-class Lookout:
+class Prefetch:
     """Keeps ahead of one body."""
 
-    def __init__(self, ahead: ReadAhead, instances: Sequence[Instance]) -> None:
+    def __init__(self, ahead: StorageSpeed, instances: Sequence[Instance]) -> None:
         self._ahead = ahead
         self._instances = instances
         self._fetches: list[Future[None]] = []

@@ -1,6 +1,6 @@
 """The body of a request, on its way from disk to socket with its exact length.
 
-Over a plain connection files go from the page cache straight into the socket (see `courier`); over TLS, and in chunks,
+Over a plain connection files go from the page cache straight into the socket (see `writer`); over TLS, and in chunks,
 they pass through this process, the next read being under way while the last is sent. Either way the event loop never
 waits for the disk, and nothing is read that the socket has not asked for: a body holds at most two reads in memory.
 """
@@ -19,11 +19,11 @@ import aiofiles
 
 from bulkstow.blocking import ReadLimit, each
 from bulkstow.config import READ_TIMEOUT_S
-from bulkstow.destination.ahead import ReadAhead
-from bulkstow.destination.contents import BodyReader, Contents, Files, Place, SourceChanged, look_again, segments
-from bulkstow.destination.courier import TURN_BYTES, Courier, Halt
-from bulkstow.destination.outlet import Outlet
-from bulkstow.model import Instance, Spent
+from bulkstow.destination.ahead import StorageSpeed
+from bulkstow.destination.contents import BodyReader, Contents, Cursor, Files, InstanceChanged, look_again, segments
+from bulkstow.destination.courier import TURN_BYTES, SendfileWriter, TurnEnd
+from bulkstow.destination.outlet import RequestWriter
+from bulkstow.model import Instance, RequestTiming
 from bulkstow.wire.multipart import body_length
 
 READ_BYTES = 2**20
@@ -38,7 +38,7 @@ either way a link that has been fast may fall to 23 kB/s before the default of 6
 LAST_TURN_S = 0.1
 """How long a turn that is under way is heard out: it is over after 54 ms, where the disk does not hang."""
 
-Whom = Literal["server", "disk", "throttle"]
+WaitingFor = Literal["server", "disk", "throttle"]
 """What a body waits for: the server to take bytes, the disk to give them, or its turn at the bandwidth."""
 
 
@@ -86,8 +86,8 @@ class Body:
         readers: Executor,
         throttle: Throttle | None = None,
         on_taken: Callable[[int], None] = lambda _: None,
-        ahead: ReadAhead | None = None,
-        on_waiting: Callable[[Whom], None] = lambda _: None,
+        ahead: StorageSpeed | None = None,
+        on_waiting: Callable[[WaitingFor], None] = lambda _: None,
         limit: ReadLimit | None = None,
     ) -> None:
         self._instances = instances
@@ -100,18 +100,18 @@ class Body:
         self._ahead = ahead
         self._on_waiting = on_waiting
         self.length_bytes = body_length(boundary, (i.candidate.size_bytes for i in instances))
-        self.fault: SourceChanged | None = None
+        self.fault: InstanceChanged | None = None
         self._begin()
 
     def _begin(self) -> None:
         self._began_s: float | None = None
         self._taken_s: float | None = None
-        self._reading_s = self._sending_s = self._held_s = 0.0
-        self._shut = 0.0
+        self._reading_s = self._sending_s = self._throttled_s = 0.0
+        self._receive_window = 0.0
         self._left_bytes = self.length_bytes
         self._is_uncopied = False
-        self._place = Place()
-        self._lookout = None if self._ahead is None else self._ahead.begin(self._instances)
+        self._place = Cursor()
+        self._prefetch = None if self._ahead is None else self._ahead.begin(self._instances)
         self.is_started = False
 
     @property
@@ -119,21 +119,21 @@ class Body:
         """All of it has left."""
         return self._left_bytes == 0
 
-    def spent(self, started_s: float, ended_s: float) -> Spent:
+    def timing(self, started_s: float, ended_s: float) -> RequestTiming:
         """Return where the time of a request went that took from `started_s` to `ended_s` (`time.perf_counter`)."""
         began_s = ended_s if self._began_s is None else self._began_s
         taken_s = ended_s if self._taken_s is None else self._taken_s
-        return Spent(
+        return RequestTiming(
             elapsed_s=ended_s - started_s,
             connecting_s=began_s - started_s,
             reading_s=self._reading_s,
             sending_s=self._sending_s,
-            thinking_s=ended_s - taken_s,
-            held_s=self._held_s,
-            shut_s=self._sending_s * self._shut,
+            waiting_s=ended_s - taken_s,
+            throttled_s=self._throttled_s,
+            receive_window_s=self._sending_s * self._receive_window,
         )
 
-    async def write(self, outlet: Outlet) -> None:
+    async def write(self, request_writer: RequestWriter) -> None:
         """Send the whole body.
 
         Raises SourceChanged, and keeps it in `fault`, as soon as a file is not what the scan found; OSError when the
@@ -142,23 +142,23 @@ class Body:
         self._begin()
         self._began_s = time.perf_counter()
         drawn = segments(self._instances, self._boundary, self._contents, self._place)
-        before = outlet.congestion()
+        before = request_writer.congestion()
         self._on_waiting("disk")
         try:
-            handle = await outlet.handle()
+            handle = await request_writer.handle()
             if handle is None:
-                await self._pass(BodyReader(drawn), outlet)
+                await self._pass(BodyReader(drawn), request_writer)
             else:
                 self._is_uncopied = True
-                await self._carry(Courier(drawn, self.length_bytes, handle), outlet)
-        except SourceChanged as changed:
+                await self._carry(SendfileWriter(drawn, self.length_bytes, handle), request_writer)
+        except InstanceChanged as changed:
             self.fault = changed
             raise
         finally:
-            if self._lookout is not None:
-                self._lookout.end()
-            if before is not None and (after := outlet.congestion()) is not None:
-                self._shut = after.shut_since(before)
+            if self._prefetch is not None:
+                self._prefetch.end()
+            if before is not None and (after := request_writer.congestion()) is not None:
+                self._receive_window = after.receive_window_since(before)
 
     @property
     def under_way(self) -> Instance:
@@ -177,39 +177,39 @@ class Body:
     def _look(self, instance: Instance) -> dict[str, str]:
         return self._contents.changed([instance])
 
-    async def _carry(self, courier: Courier, outlet: Outlet) -> None:
+    async def _carry(self, writer: SendfileWriter, request_writer: RequestWriter) -> None:
         """Let the courier take its turns in threads, and wait for the socket in between."""
-        turn: Future[Halt] | None = None
-        halt = Halt.TURN
+        turn: Future[TurnEnd] | None = None
+        halt = TurnEnd.TURN
         try:
-            while halt is not Halt.SENT:
-                if halt is Halt.FULL:
-                    await self._sending(outlet.free(courier))
+            while halt is not TurnEnd.SENT:
+                if halt is TurnEnd.FULL:
+                    await self._sending(request_writer.free(writer))
                 turn_bytes = await self._admitted(TURN_BYTES)
-                before_bytes = courier.sent_bytes
+                before_bytes = writer.sent_bytes
                 self._on_waiting("disk")  # each turn has its own time
                 self.is_started = True  # before it is so: the connection may end before we hear of the first byte
-                with self._reading(courier):
-                    turn = self._readers.submit(courier.carry, turn_bytes)
+                with self._reading(writer):
+                    turn = self._readers.submit(writer.carry, turn_bytes)
                     self._look_ahead()  # behind the turn, not before it
                     try:
                         halt = await _ended(turn)
                     finally:
-                        self._took(courier.sent_bytes - before_bytes, turn_bytes)
+                        self._took(writer.sent_bytes - before_bytes, turn_bytes)
         except ConnectionError:
-            await outlet.hear_out()
+            await request_writer.hear_out()
             raise
         finally:
-            courier.give_up()
+            writer.give_up()
             if turn is None:
-                courier.close()
+                writer.close()
             else:
                 if not turn.done():
-                    courier.hang_up()
+                    writer.hang_up()
                 # A turn that hangs on a disk is not waited for: what it holds is closed when it ends.
-                turn.add_done_callback(lambda _: courier.close())
+                turn.add_done_callback(lambda _: writer.close())
 
-    async def _pass(self, reader: BodyReader, outlet: Outlet) -> None:
+    async def _pass(self, reader: BodyReader, request_writer: RequestWriter) -> None:
         """Read blocks in threads, and write each while the next is read."""
         free, filled = (memoryview(bytearray(min(READ_BYTES, self.length_bytes))) for _ in range(2))
         reading = self._readers.submit(reader.read_into, free)
@@ -224,16 +224,16 @@ class Body:
                 free, filled = filled, free
                 reading = self._readers.submit(reader.read_into, free)
                 self._look_ahead()
-                await self._write_block(filled[:count], outlet)
+                await self._write_block(filled[:count], request_writer)
         finally:
             reading.add_done_callback(lambda _: reader.close())
 
-    async def _write_block(self, block: memoryview, outlet: Outlet) -> None:
+    async def _write_block(self, block: memoryview, request_writer: RequestWriter) -> None:
         start = 0
         while start < len(block):
             admitted_bytes = await self._admitted(min(WRITE_BYTES, len(block) - start))
             self.is_started = True
-            await self._sending(outlet.write(block[start : start + admitted_bytes]))
+            await self._sending(request_writer.write(block[start : start + admitted_bytes]))
             self._took(admitted_bytes, admitted_bytes)
             start += admitted_bytes
 
@@ -246,7 +246,7 @@ class Body:
         self._on_waiting("throttle")
         await self._throttle.admit(size_bytes)
         self._on_waiting("disk")
-        self._held_s += time.perf_counter() - started_s
+        self._throttled_s += time.perf_counter() - started_s
         return size_bytes
 
     def _took(self, sent_bytes: int, admitted_bytes: int) -> None:
@@ -269,8 +269,8 @@ class Body:
         self._on_waiting("disk")
 
     def _look_ahead(self) -> None:
-        if self._lookout is not None:
-            self._lookout.keep_ahead(self._place.number)
+        if self._prefetch is not None:
+            self._prefetch.keep_ahead(self._place.number)
 
     @contextmanager
     def _reading(self, source: Source) -> Iterator[None]:
@@ -282,11 +282,11 @@ class Body:
             self._sending_s += source.waited_s - waited_before_s
             reading_s = source.reading_s - read_before_s
             self._reading_s += max(0.0, min(reading_s, time.perf_counter() - started_s))
-            if self._lookout is not None:
-                self._lookout.see(self._place.number, source.read_bytes, source.reading_s)
+            if self._prefetch is not None:
+                self._prefetch.see(self._place.number, source.read_bytes, source.reading_s)
 
 
-async def _ended(turn: Future[Halt]) -> Halt:
+async def _ended(turn: Future[TurnEnd]) -> TurnEnd:
     """Wait for a turn. That it sent the last byte stands, even if we are cancelled before we hear of it.
 
     aiohttp cancels who still writes when the answer is there, and gives up the connection; and an answer can be faster
@@ -300,10 +300,10 @@ async def _ended(turn: Future[Halt]) -> Halt:
             ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else will ask
             await asyncio.wait([ending], timeout=LAST_TURN_S)
         task = asyncio.current_task()
-        if turn.cancelled() or not turn.done() or turn.exception() or turn.result() is not Halt.SENT or task is None:
+        if turn.cancelled() or not turn.done() or turn.exception() or turn.result() is not TurnEnd.SENT or task is None:
             raise
         task.uncancel()
-        return Halt.SENT
+        return TurnEnd.SENT
 
 
 async def write_body(
@@ -315,11 +315,11 @@ async def write_body(
     """
     view = memoryview(bytearray(READ_BYTES))
     size_bytes = 0
-    place = Place()
+    place = Cursor()
     reader = BodyReader(segments(instances, boundary, Files(), place))
 
     def missed(_view: memoryview, why: str) -> int:
-        raise SourceChanged(instances[place.number], f"cannot be read: {why}")
+        raise InstanceChanged(instances[place.number], f"cannot be read: {why}")
 
     async with aiofiles.open(path, "wb", buffering=0) as file:
         while True:

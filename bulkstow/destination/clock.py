@@ -13,11 +13,11 @@ import anyio
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.body import Whom
+from bulkstow.destination.body import WaitingFor
 from bulkstow.model import Batch
 
-THINKING_S_PER_MIB = 1.0
-THINKING_S_PER_INSTANCE = 0.1
+RESPONSE_S_PER_MIB = 1.0
+RESPONSE_S_PER_INSTANCE = 0.1
 """Added to the thinking timeout: servers that parse and index after the last byte take some ms an instance (Orthanc on
 a spinning disk up to 50), and a spooled body is read once more at disk speed."""
 
@@ -32,8 +32,8 @@ class RequestClock:
         self._stall_timeout_s = settings.stall_timeout_s
         self._answer_timeout_s = (
             settings.response_timeout_s
-            + THINKING_S_PER_MIB * batch.size_bytes / 2**20
-            + THINKING_S_PER_INSTANCE * len(batch.instances)
+            + RESPONSE_S_PER_MIB * batch.size_bytes / 2**20
+            + RESPONSE_S_PER_INSTANCE * len(batch.instances)
         )
         self._limit = limit
         self._disk_since_s: float | None = None
@@ -43,7 +43,7 @@ class RequestClock:
         """For how long the disk has been waited for; 0 while the request waits for something else."""
         return 0.0 if self._disk_since_s is None else anyio.current_time() - self._disk_since_s
 
-    def wait_for(self, whom: Whom) -> None:
+    def wait_for(self, whom: WaitingFor) -> None:
         """Note what the request waits for from now on."""
         now_s = anyio.current_time()
         self._disk_since_s = now_s if whom == "disk" else None

@@ -31,7 +31,7 @@ SMALL_BYTES = 16 * 2**10
 straight from the page cache; at 35 KB it is 17 against 15 µs, at 0.5 MB 150 against 90."""
 
 
-class SourceChanged(BulkstowError):
+class InstanceChanged(BulkstowError):
     """A file could not be read as the scan had found it; stays inside this room."""
 
     def __init__(self, instance: Instance, reason: str) -> None:
@@ -79,7 +79,7 @@ class Files:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise SourceChanged(instance, f"cannot be read: {error.strerror or error}") from error
+            raise InstanceChanged(instance, f"cannot be read: {error.strerror or error}") from error
 
     def changed(self, instances: Sequence[Instance]) -> dict[str, str]:
         """Look at the files again.
@@ -91,7 +91,7 @@ class Files:
         for instance in instances:
             try:
                 _compare(instance, os.stat(instance.candidate.location))  # noqa: PTH116 - a str that need not be UTF-8
-            except SourceChanged as changed:
+            except InstanceChanged as changed:
                 found[instance.header.sop_instance_uid] = changed.reason
             except OSError as error:
                 # Removed or moved: it may have been written to before that, with its bytes on their way.
@@ -104,7 +104,7 @@ def opened(contents: Contents, instance: Instance) -> dict[str, str]:
     try:
         with contextlib.closing(contents.segments(instance)) as drawn:
             _read_first(next(drawn, None))
-    except SourceChanged as error:
+    except InstanceChanged as error:
         return {instance.header.sop_instance_uid: error.reason}
     return {}
 
@@ -161,7 +161,7 @@ def _nearest_directory(directory: str) -> str:
 
 
 @dataclass(slots=True)
-class Place:
+class Cursor:
     """How far a body has been drawn."""
 
     number: int = 0
@@ -169,10 +169,10 @@ class Place:
 
 
 def segments(
-    instances: Sequence[Instance], boundary: str, contents: Contents, place: Place | None = None
+    instances: Sequence[Instance], boundary: str, contents: Contents, place: Cursor | None = None
 ) -> Generator[Segment]:
     """Yield a whole body: framing and small files gathered, large ones by themselves. Raises SourceChanged."""
-    place = place or Place()
+    place = place or Cursor()
     gathered = memoryview(bytearray(GATHER_BYTES))
     filled = 0
     for number, instance in enumerate(instances):
@@ -214,9 +214,9 @@ def read_into(view: memoryview, source: FileRange, offset: int) -> int:
     try:
         count = os.preadv(source.descriptor, [view], offset)
     except OSError as error:
-        raise SourceChanged(source.instance, f"cannot be read: {error.strerror or error}") from error
+        raise InstanceChanged(source.instance, f"cannot be read: {error.strerror or error}") from error
     if not count:
-        raise SourceChanged(source.instance, _changed_size(source.instance.candidate, offset))
+        raise InstanceChanged(source.instance, _changed_size(source.instance.candidate, offset))
     return count
 
 
@@ -232,9 +232,9 @@ def _copy(segment: Segment, view: memoryview) -> None:
 def _compare(instance: Instance, found: os.stat_result) -> None:
     candidate = instance.candidate
     if found.st_size != candidate.size_bytes:
-        raise SourceChanged(instance, _changed_size(candidate, found.st_size))
+        raise InstanceChanged(instance, _changed_size(candidate, found.st_size))
     if found.st_mtime_ns != candidate.modified_ns:
-        raise SourceChanged(instance, "changed while it was sent: its modification time is new")
+        raise InstanceChanged(instance, "changed while it was sent: its modification time is new")
 
 
 def _changed_size(candidate: Candidate, found_bytes: int) -> str:

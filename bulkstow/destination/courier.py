@@ -40,7 +40,7 @@ _MORE = getattr(socket, "MSG_MORE", 0)
 """More follows at once, so the kernel need not send a packet of its own for 120 bytes of framing."""
 
 
-class Halt(Enum):
+class TurnEnd(Enum):
     """Why a turn ended."""
 
     SENT = "all is sent"
@@ -48,7 +48,7 @@ class Halt(Enum):
     FULL = "the socket takes no more for now"
 
 
-class Courier:
+class SendfileWriter:
     """Carries one body. One thread at a time may call `carry`; `give_up` may be called meanwhile."""
 
     def __init__(self, drawn: Generator[Segment], length_bytes: int, handle: socket.socket) -> None:
@@ -78,7 +78,7 @@ class Courier:
         """Return the socket's number, to wait for it."""
         return self._handle.fileno()
 
-    def carry(self, turn_bytes: int = TURN_BYTES) -> Halt:
+    def carry(self, turn_bytes: int = TURN_BYTES) -> TurnEnd:
         """Send so many bytes at most, as long as the socket takes them.
 
         Blocks on the disk. Raises SourceChanged, and OSError when the connection is lost.
@@ -86,29 +86,29 @@ class Courier:
         with self._carrying:
             return self._carry(self.sent_bytes + turn_bytes, time.perf_counter() + TURN_S)
 
-    def _carry(self, end_bytes: int, end_s: float) -> Halt:
+    def _carry(self, end_bytes: int, end_s: float) -> TurnEnd:
         while not self._given_up and time.perf_counter() < end_s:
             if self._segment is None:
                 self._segment, self._offset = next(self._drawn, None), 0
                 if self._segment is None:
-                    return Halt.SENT
+                    return TurnEnd.SENT
                 continue  # the disk may have taken its time, and nobody may want it any more
             wanted_bytes = min(size_of(self._segment) - self._offset, end_bytes - self.sent_bytes)
             if not wanted_bytes:
-                return Halt.TURN
+                return TurnEnd.TURN
             try:
                 count = self._push(self._segment, wanted_bytes)
             except BlockingIOError:
                 if not self._is_free_soon():
-                    return Halt.FULL
+                    return TurnEnd.FULL
                 continue
             self._offset += count
             self.sent_bytes += count
             if self.sent_bytes == self._length_bytes:
-                return Halt.SENT  # every file was compared before the last segment was drawn
+                return TurnEnd.SENT  # every file was compared before the last segment was drawn
             if self._offset == size_of(self._segment):
                 self._segment = None
-        return Halt.TURN
+        return TurnEnd.TURN
 
     def give_up(self) -> None:
         """Send nothing more; a turn under way ends at its next look."""

@@ -32,7 +32,7 @@ from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_
 from bulkstow.destination.response_head import BoundedConnector
 from bulkstow.destination.tls import ssl_context
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
-from bulkstow.model import Cause, Interruption, Reply
+from bulkstow.model import Cause, NoResponse, Response
 from bulkstow.wire.http_fields import field_text, retry_after_s
 from bulkstow.wire.request_headers import has_header
 from bulkstow.wire.server_text import printable
@@ -92,8 +92,8 @@ class HttpClient:
     ) -> None:
         await self._sessions.aclose()
 
-    async def exchange(self, request: Request) -> Reply | Interruption:
-        """Make a request and read its answer whole; an Interruption tells why there is none.
+    async def exchange(self, request: Request) -> Response | NoResponse:
+        """Make a request and read its answer whole; a NoResponse tells why there is none.
 
         Raises DestinationRefused when the server's certificate is not trusted.
         """
@@ -113,17 +113,17 @@ class HttpClient:
         """Return whether the server's port speaks TLS."""
         return await speaks_tls(URL(self._root), self._settings.connect_timeout_s)
 
-    async def _exchange_or_replay(self, request: Request) -> Reply | Interruption:
+    async def _exchange_or_replay(self, request: Request) -> Response | NoResponse:
         trail = _Trail()
-        result = await self._exchange(request, self._pooled, trail)
+        exchange = await self._exchange(request, self._pooled, trail)
         # Bytes that a server sent after its last answer are malformed as the next one.
-        if not (trail.is_reused and isinstance(result, Interruption) and result.cause in _STALE):
-            return result
+        if not (trail.is_reused and isinstance(exchange, NoResponse) and exchange.cause in _STALE):
+            return exchange
         again = await self._exchange(request, self._fresh, _Trail())
         # What left the first time may have been stored, whatever becomes of the second.
-        if isinstance(again, Interruption):
-            return replace(again, body_started=again.body_started or result.body_started)
-        return replace(again, is_replayed=result.body_started)
+        if isinstance(again, NoResponse):
+            return replace(again, body_started=again.body_started or exchange.body_started)
+        return replace(again, is_replayed=exchange.body_started)
 
     def _mask(self, login: Mapping[str, str]) -> Mask:
         """Return the mask for what a request with these headers may bring back."""
@@ -155,7 +155,7 @@ class HttpClient:
             trace_configs=[trace],
         )
 
-    async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Reply | Interruption:
+    async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Response | NoResponse:
         body = request.body
         payload = None if body is None else Payload(body, chunked="Content-Length" not in request.headers)
         try:
@@ -180,7 +180,7 @@ class HttpClient:
             if payload is not None:
                 await payload.ended()
 
-    def _interruption(self, error: Exception, trail: _Trail, *, body_started: bool) -> Interruption:
+    def _interruption(self, error: Exception, trail: _Trail, *, body_started: bool) -> NoResponse:
         """Return an exception as a value; raise what no retry mends.
 
         `from None` where a traceback would show a proxy's URL, and the password in it.
@@ -200,17 +200,17 @@ class HttpClient:
             case aiohttp.ClientError() | OSError() if not trail.is_connected:
                 return self._unreachable(reason(error))
             case _Overlong():
-                return Interruption(Cause.OVERLONG, body_started, str(error))
+                return NoResponse(Cause.OVERLONG, body_started, str(error))
             case aiohttp.ClientPayloadError() if not isinstance(error.__cause__, ContentEncodingError):
-                return Interruption(Cause.DISCONNECTED, body_started, reason(error))
+                return NoResponse(Cause.DISCONNECTED, body_started, reason(error))
             case aiohttp.ClientConnectionError() | OSError():
-                return Interruption(Cause.DISCONNECTED, body_started, reason(error))
+                return NoResponse(Cause.DISCONNECTED, body_started, reason(error))
             case _:
-                return Interruption(Cause.MALFORMED, body_started, reason(error))
+                return NoResponse(Cause.MALFORMED, body_started, reason(error))
 
-    def _unreachable(self, why: str) -> Interruption:
+    def _unreachable(self, why: str) -> NoResponse:
         detail = f"the proxy {self.proxy.name} ({self.proxy.variable}): {why}" if self.proxy else why
-        return Interruption(Cause.UNREACHABLE, body_started=False, detail=detail)
+        return NoResponse(Cause.UNREACHABLE, body_started=False, detail=detail)
 
     def _proxy_login_refused(self) -> LoginRefused:
         where = f"{self.proxy.name} ({self.proxy.variable})" if self.proxy else ""
@@ -258,15 +258,15 @@ async def _on_reused(_session: aiohttp.ClientSession, context: SimpleNamespace, 
     context.trace_request_ctx.is_connected = context.trace_request_ctx.is_reused = True
 
 
-def _masked(result: Reply | Interruption, mask: Mask) -> Reply | Interruption:
-    match result:
-        case Interruption(detail=detail):
-            return replace(result, detail=printable(mask.text(detail)))
-        case Reply(body=body, warning=warning, location=location):
-            return replace(result, body=mask.body(body), warning=mask.text(warning), location=mask.text(location))
+def _masked(exchange: Response | NoResponse, mask: Mask) -> Response | NoResponse:
+    match exchange:
+        case NoResponse(detail=detail):
+            return replace(exchange, detail=printable(mask.text(detail)))
+        case Response(body=body, warning=warning, location=location):
+            return replace(exchange, body=mask.body(body), warning=mask.text(warning), location=mask.text(location))
 
 
-async def _read_answer(response: aiohttp.ClientResponse, limit_bytes: int) -> Reply:
+async def _read_answer(response: aiohttp.ClientResponse, limit_bytes: int) -> Response:
     if response.status < 200:
         raise _Malformed(f"HTTP status {response.status:03} does not end an exchange")
     body = bytearray()
@@ -275,7 +275,7 @@ async def _read_answer(response: aiohttp.ClientResponse, limit_bytes: int) -> Re
         if len(body) > limit_bytes:
             raise _Overlong(f"more than {limit_bytes} bytes")
     headers = response.headers
-    return Reply(
+    return Response(
         status=response.status,
         body=bytes(body),
         content_type=field_text(headers.get("Content-Type", "")),

@@ -31,12 +31,12 @@ class Congestion:
     """A connection's time in seconds: with bytes on their way, and of that waiting for room at the other end."""
 
     busy_s: float
-    shut_s: float
+    receive_window_s: float
 
-    def shut_since(self, before: Congestion) -> float:
+    def receive_window_since(self, before: Congestion) -> float:
         """Return the share of the busy time since then in which the other end had no room."""
         busy_s = self.busy_s - before.busy_s
-        return min(1.0, (self.shut_s - before.shut_s) / busy_s) if busy_s > 0 else 0.0
+        return min(1.0, (self.receive_window_s - before.receive_window_s) / busy_s) if busy_s > 0 else 0.0
 
 
 class Descriptor(Protocol):
@@ -46,7 +46,7 @@ class Descriptor(Protocol):
         """Return its number."""
 
 
-class Outlet:
+class RequestWriter:
     """One request's way out; belongs to the event loop."""
 
     def __init__(self, writer: aiohttp.abc.AbstractStreamWriter, *, chunked: bool) -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import aiohttp.abc
 import anyio
 
-from bulkstow.destination.outlet import Outlet
+from bulkstow.destination.outlet import RequestWriter
 
 HEARING_S = 0.2
 """A body that is being ended ends within 0.1 s, where the disk does not hang."""
@@ -32,7 +32,7 @@ class Upload(Protocol):
     def is_taken(self) -> bool:
         """All of it has left."""
 
-    async def write(self, outlet: Outlet) -> None:
+    async def write(self, request_writer: RequestWriter) -> None:
         """Send it; raises OSError, or whatever else ends the request."""
 
 
@@ -47,10 +47,10 @@ class Octets:
     def __len__(self) -> int:
         return len(self._octets)
 
-    async def write(self, outlet: Outlet) -> None:
+    async def write(self, request_writer: RequestWriter) -> None:
         """Send it."""
         self.is_started = True
-        await outlet.write(memoryview(self._octets))
+        await request_writer.write(memoryview(self._octets))
         self.is_taken = True
 
 
@@ -67,7 +67,7 @@ class Payload(aiohttp.Payload):
         """Send the body; raises what the body raises."""
         self._under_way = anyio.Event()
         try:
-            await self._body.write(Outlet(writer, chunked=self._chunked))
+            await self._body.write(RequestWriter(writer, chunked=self._chunked))
         finally:
             self._under_way.set()
 

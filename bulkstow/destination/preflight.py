@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from bulkstow.model import Interruption, Reply
+from bulkstow.model import NoResponse, Response
 from bulkstow.policy.preflight import Asked, Step, expects_tls, judge_search, judge_store, may_expect_tls, no_answer
 
-Question = Callable[[], Awaitable[Reply | Interruption]]
+Question = Callable[[], Awaitable[Response | NoResponse]]
 
 QUESTION_S = 30.0
 """Limit for each question: a search for one study takes ms, in an archive that wakes up seconds."""
@@ -41,7 +41,7 @@ async def check_service(
             judge_store(answer, await store_nothing(), asked)
 
 
-async def _search_again(search: Question, asked: Asked) -> Reply | Interruption:
+async def _search_again(search: Question, asked: Asked) -> Response | NoResponse:
     """Search; again while connections end without an answer."""
     for delay_s in DELAYS_S:
         answer = await search()

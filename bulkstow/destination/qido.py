@@ -13,12 +13,12 @@ from itertools import groupby
 
 import anyio.to_thread
 
-from bulkstow.model import Cause, Instance, Interruption, Reply
+from bulkstow.model import Cause, Instance, NoResponse, Response
 from bulkstow.wire.bounded import parse_json
 from bulkstow.wire.resource_path import instances_path
 from bulkstow.wire.server_text import text_of
 
-Get = Callable[[str, Mapping[str, str]], Awaitable[Reply | Interruption]]
+Get = Callable[[str, Mapping[str, str]], Awaitable[Response | NoResponse]]
 
 PAGE_INSTANCES = 200
 """Azure's maximum, the smallest of all."""
@@ -39,7 +39,7 @@ SINGLE_QUERIES = 10
 _SOP_INSTANCE_UID = "00080018"
 
 
-async def find(get: Get, instances: Iterable[Instance]) -> frozenset[str] | Reply | Interruption:
+async def find(get: Get, instances: Iterable[Instance]) -> frozenset[str] | Response | NoResponse:
     """Return the SOP Instance UIDs among `instances` that the server lists, or the exchange that failed."""
     found: set[str] = set()
     headers = sorted((i.header for i in instances), key=lambda h: (h.study_uid, h.series_uid))
@@ -54,7 +54,7 @@ async def find(get: Get, instances: Iterable[Instance]) -> frozenset[str] | Repl
     return frozenset(found)
 
 
-async def _find_singly(get: Get, path: str, uids: set[str]) -> set[str] | Reply | Interruption:
+async def _find_singly(get: Get, path: str, uids: set[str]) -> set[str] | Response | NoResponse:
     found: set[str] = set()
     for uid in sorted(uids):
         page = await _page(await get(path, {"SOPInstanceUID": uid}))
@@ -64,12 +64,12 @@ async def _find_singly(get: Get, path: str, uids: set[str]) -> set[str] | Reply 
     return found
 
 
-async def _find_paged(get: Get, path: str, uids: set[str]) -> set[str] | Reply | Interruption:
+async def _find_paged(get: Get, path: str, uids: set[str]) -> set[str] | Response | NoResponse:
     listed: set[str] = set()
     offset = 0
     while not uids <= listed:
         if len(listed) > MOST_LISTED:
-            return Interruption(Cause.OVERLONG, body_started=False, detail=f"more than {MOST_LISTED} instances")
+            return NoResponse(Cause.OVERLONG, body_started=False, detail=f"more than {MOST_LISTED} instances")
         query = {"limit": str(PAGE_INSTANCES), "offset": str(offset)}
         page = await _page(await get(path, query))
         if not isinstance(page, set):
@@ -81,9 +81,9 @@ async def _find_paged(get: Get, path: str, uids: set[str]) -> set[str] | Reply |
     return listed & uids
 
 
-async def _page(answer: Reply | Interruption) -> set[str] | Reply | Interruption:
+async def _page(answer: Response | NoResponse) -> set[str] | Response | NoResponse:
     """Return the UIDs of one page; 204 and an empty list are both 'no match'."""
-    if isinstance(answer, Interruption) or answer.status not in (200, 204, 206):
+    if isinstance(answer, NoResponse) or answer.status not in (200, 204, 206):
         return answer
     if answer.status == 204 or not answer.body.strip():
         return set()
@@ -92,7 +92,7 @@ async def _page(answer: Reply | Interruption) -> set[str] | Reply | Interruption
             return await anyio.to_thread.run_sync(_uids, answer.body)
         return _uids(answer.body)
     except (ValueError, LookupError, TypeError):
-        return Reply(status=406, body=b"the answer to QIDO-RS is not DICOM JSON")
+        return Response(status=406, body=b"the answer to QIDO-RS is not DICOM JSON")
 
 
 def _uids(body: bytes) -> set[str]:

@@ -21,7 +21,7 @@ import anyio
 from bulkstow.blocking import ReadLimit, unanswered
 from bulkstow.config import ONE_LOGIN, READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination import qido
-from bulkstow.destination.ahead import ReadAhead
+from bulkstow.destination.ahead import StorageSpeed
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.body import Body, Throttle
 from bulkstow.destination.clock import RequestClock
@@ -31,7 +31,7 @@ from bulkstow.destination.masking import is_telling
 from bulkstow.destination.payload import Octets
 from bulkstow.destination.preflight import QUESTION_S, check_service
 from bulkstow.errors import ConfigurationError
-from bulkstow.model import Batch, Cause, Instance, Interruption, Reply, Result, Spent, Spoiled
+from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, RequestTiming, Response, SourceChanged
 from bulkstow.policy.preflight import Asked, login_refused, unreachable
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, closing, content_type
 from bulkstow.wire.request_headers import has_header
@@ -47,29 +47,29 @@ ACCEPT = "application/dicom+json"
 """Every server answers this; Google gives XML unless asked, Azure nothing but this. The user may ask for another answer
 to what is stored, which is read in JSON and XML; QIDO-RS is always asked for JSON, as nothing else is read there."""
 
-R = TypeVar("R", bound=Result)
+R = TypeVar("R", bound=Exchange)
 
 
 class Destination(Protocol):
     """Where a pipeline sends: one exchange at a time, told as a value."""
 
-    async def send(self, batch: Batch) -> Result:
+    async def send(self, batch: Batch) -> Exchange:
         """Send a batch once."""
 
-    async def look(self, batch: Batch) -> Spoiled | None:
+    async def look(self, batch: Batch) -> SourceChanged | None:
         """Look at a batch's files without sending them; return which have changed, None where none has."""
 
-    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Ask which of the instances are there; return their SOP Instance UIDs, or how the question failed."""
 
-    async def probe(self) -> Reply | Interruption:
+    async def probe(self) -> Response | NoResponse:
         """Ask for anything, to see whether anybody is there."""
 
 
 class StowDestination:
     """A STOW-RS server; use it as an asynchronous context.
 
-    `on_taken(n)` hears of every n bytes that the server has taken, `on_spent` of where each request's time went.
+    `on_taken(n)` hears of every n bytes that the server has taken, `on_timing` of where each request's time went.
     `contents` says where instances' bytes come from (from files, if nothing else is said), and `readers` who fetches
     them. Raises ConfigurationError for certificates that cannot be loaded, and for headers that cannot be read or set.
     """
@@ -84,12 +84,12 @@ class StowDestination:
         throttle: Throttle | None = None,
         contents: Contents | None = None,
         on_taken: Callable[[int], None] = lambda _: None,
-        on_spent: Callable[[Batch, Spent], None] = lambda _batch, _spent: None,
+        on_timing: Callable[[Batch, RequestTiming], None] = lambda _batch, _timing: None,
     ) -> None:
         self._settings = settings
         self._auth = auth
         self._on_taken = on_taken
-        self._on_spent = on_spent
+        self._on_timing = on_timing
         self._limit = limit or ReadLimit(READ_TIMEOUT_S)
         self._throttle = throttle
         self._contents = contents or Files()
@@ -100,7 +100,7 @@ class StowDestination:
         self._accept = {} if has_header(self._http.headers, "Accept") else {"Accept": ACCEPT}
         self._own_readers = ThreadPoolExecutor(READERS, thread_name_prefix="read") if readers is None else None
         self._readers: Executor = readers or cast("Executor", self._own_readers)
-        self._ahead = ReadAhead(self._readers) if contents is None else None
+        self._ahead = StorageSpeed(self._readers) if contents is None else None
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -113,7 +113,7 @@ class StowDestination:
         if self._own_readers is not None:
             self._own_readers.shutdown(wait=False, cancel_futures=True)
 
-    async def send(self, batch: Batch) -> Result:
+    async def send(self, batch: Batch) -> Exchange:
         """Post a batch once (PS3.18 §10.5).
 
         Once more with a fresh login after a 401; and with a Content-Length, from then on, after a 411.
@@ -121,27 +121,27 @@ class StowDestination:
         Raises DestinationRefused when the server's certificate is not trusted, and LoginRefused for a 401 that stays.
         """
         was_chunked = self._chunked
-        result = await self._logged_in(lambda login: self._post(batch, login))
-        if was_chunked and isinstance(result, Reply) and result.status == 411:
+        exchange = await self._logged_in(lambda login: self._post(batch, login))
+        if was_chunked and isinstance(exchange, Response) and exchange.status == 411:
             self._chunked = False
-            result = await self._logged_in(lambda login: self._post(batch, login))
-        if isinstance(result, Reply) and result.status == 401:
-            raise login_refused(result, self._asked)
-        return result
+            exchange = await self._logged_in(lambda login: self._post(batch, login))
+        if isinstance(exchange, Response) and exchange.status == 401:
+            raise login_refused(exchange, self._asked)
+        return exchange
 
-    async def look(self, batch: Batch) -> Spoiled | None:
+    async def look(self, batch: Batch) -> SourceChanged | None:
         """Open a batch's files and compare them with what the scan found; None where they are the same."""
         changed = await look_again(partial(opened, self._contents), batch.instances, self._readers, self._limit)
         if not changed:
             return None
         directories = await directories_of(batch.instances, changed, self._readers, self._limit)
-        return Spoiled(changed, directories, is_begun=False)
+        return SourceChanged(changed, directories, is_begun=False)
 
-    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
         return await qido.find(partial(self._get, answer_limit_bytes=qido.PAGE_LIMIT_BYTES), instances)
 
-    async def probe(self) -> Reply | Interruption:
+    async def probe(self) -> Response | NoResponse:
         """Ask for any study, to see whether anybody answers."""
         return await self._get("/studies", {"limit": "1"})
 
@@ -159,7 +159,7 @@ class StowDestination:
         store_nothing = partial(self._logged_in, self._store_nothing)
         await check_service(search, store_nothing, self._http.speaks_tls, asked)
 
-    async def _store_nothing(self, login: Mapping[str, str]) -> Reply | Interruption:
+    async def _store_nothing(self, login: Mapping[str, str]) -> Response | NoResponse:
         """Post a body without instances."""
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
         body = Octets(closing(boundary))
@@ -171,7 +171,7 @@ class StowDestination:
         }
         with anyio.move_on_after(QUESTION_S):
             return await self._http.exchange(Request("POST", "/studies", headers, body=body))
-        return Interruption(Cause.UNANSWERED, body_started=False)
+        return NoResponse(Cause.UNANSWERED, body_started=False)
 
     @property
     def _asked(self) -> Asked:
@@ -185,30 +185,30 @@ class StowDestination:
         *,
         answer_limit_bytes: int = ERROR_LIMIT_BYTES,
         patience_s: float = math.inf,
-    ) -> Reply | Interruption:
-        async def get(login: Mapping[str, str]) -> Reply | Interruption:
+    ) -> Response | NoResponse:
+        async def get(login: Mapping[str, str]) -> Response | NoResponse:
             request = Request("GET", path, {**login, "Accept": ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
             with anyio.move_on_after(min(patience_s, self._settings.response_timeout_s)):
                 return await self._http.exchange(request)
-            return Interruption(Cause.UNANSWERED, body_started=False)
+            return NoResponse(Cause.UNANSWERED, body_started=False)
 
         return await self._logged_in(get)
 
-    async def _logged_in(self, exchange: Callable[[Mapping[str, str]], Awaitable[R]]) -> R:
+    async def _logged_in(self, make: Callable[[Mapping[str, str]], Awaitable[R]]) -> R:
         """Make an exchange; once more with a fresh login after a 401."""
         login = self._auth.headers()
-        result = await exchange(login)
-        if isinstance(result, Reply) and result.status == 401 and await self._auth.refresh(login):
+        exchange = await make(login)
+        if isinstance(exchange, Response) and exchange.status == 401 and await self._auth.refresh(login):
             login = self._auth.headers()
-            result = await exchange(login)
-        return result
+            exchange = await make(login)
+        return exchange
 
-    async def _post(self, batch: Batch, login: Mapping[str, str]) -> Result:
+    async def _post(self, batch: Batch, login: Mapping[str, str]) -> Exchange:
         settings = self._settings
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
         started_s = time.perf_counter()
         clock = RequestClock(settings, batch, self._limit)
-        result: Result | None = None
+        exchange: Exchange | None = None
         with clock.scope, self._limit.watched_by(clock.hurry):
 
             def taken(count_bytes: int) -> None:
@@ -236,28 +236,28 @@ class StowDestination:
                 headers["Content-Length"] = str(body.length_bytes)
             answer_limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
             request = Request("POST", "/studies", headers, body=body, answer_limit_bytes=answer_limit_bytes)
-            result = await self._http.exchange(request)
-        result = self._blamed(result, body, clock)
-        self._on_spent(batch, body.spent(started_s, time.perf_counter()))
-        if isinstance(result, Reply):
-            return replace(result, is_whole=body.is_taken, changed=await body.changed())
+            exchange = await self._http.exchange(request)
+        exchange = self._blamed(exchange, body, clock)
+        self._on_timing(batch, body.timing(started_s, time.perf_counter()))
+        if isinstance(exchange, Response):
+            return replace(exchange, is_whole=body.is_taken, changed=await body.changed())
         if body.fault is not None:
             # What is lost together is told together, not one file a request.
-            seen = await self.look(batch) or Spoiled({})
+            seen = await self.look(batch) or SourceChanged({})
             changed = {**seen.changed, body.fault.instance.header.sop_instance_uid: body.fault.reason}
-            return Spoiled(changed, seen.beneath)
-        return result
+            return SourceChanged(changed, seen.directories)
+        return exchange
 
-    def _blamed(self, result: Result | None, body: Body, clock: RequestClock) -> Result:
+    def _blamed(self, exchange: Exchange | None, body: Body, clock: RequestClock) -> Exchange:
         """Return how an exchange ended: `result`, unless its time was over (None) or a disk that hangs kept it waiting.
 
         A server, or a proxy before it, does not wait for such a disk, and ends the request in one way or another; that
         is no fault of the other files.
         """
         silent_s = 0.0 if body.is_taken else clock.silent_s
-        if silent_s > (0.0 if result is None else self._limit.stuck_s):
+        if silent_s > (0.0 if exchange is None else self._limit.stuck_s):
             words = f"cannot be read: {unanswered(silent_s)}"
-            return Spoiled({body.under_way.header.sop_instance_uid: words})
-        if result is None:
-            return Interruption(Cause.UNANSWERED if body.is_taken else Cause.STALLED, body_started=body.is_started)
-        return result
+            return SourceChanged({body.under_way.header.sop_instance_uid: words})
+        if exchange is None:
+            return NoResponse(Cause.UNANSWERED if body.is_taken else Cause.STALLED, body_started=body.is_started)
+        return exchange

@@ -29,9 +29,9 @@ from bulkstow.engine.summary import summary_of
 from bulkstow.errors import BulkstowError, LedgerError
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
-from bulkstow.pipeline.crew import Crew
 from bulkstow.pipeline.intake import found_sources
 from bulkstow.pipeline.run import Run
+from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
 from bulkstow.progress.events import Connecting, Counted, Reporter, Reporters, Taken, Timed, Upgraded
@@ -57,10 +57,12 @@ async def run(
     with ExitStack() as stack:
         settings = _within_limits(job.settings, display)
         limit = ReadLimit(settings.read_timeout_s)
-        crew = Crew(settings.read_concurrency, stuck_s=limit.stuck_s)
-        stack.callback(crew.shutdown, wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
+        threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
+        stack.callback(
+            threads.shutdown, wait=False, cancel_futures=True
+        )  # a thread that hangs on a disk holds up nobody
         # Until here a signal ends the process at once: there is nothing to finish yet.
-        sources = await found_sources(job.sources, crew, limit)
+        sources = await found_sources(job.sources, threads, limit)
         signals = stack.enter_context(anyio.open_signal_receiver(*ending_signals())) if heed_signals else None
 
         def note_empty(name: str) -> None:
@@ -79,14 +81,14 @@ async def run(
             reporters.tell(Upgraded(str(ledger.kept_copy)))
         own_files = ledger.files | _own_files(settings)
         lists = walk(names, within=sources.values(), exclude=own_files, follow_links=settings.follow_links)
-        async with _destination(job, settings, crew, limit, reporters) as destination:
+        async with _destination(job, settings, threads, limit, reporters) as destination:
 
             async def send() -> None:
                 reporters.tell(Connecting(job.destination.root))
                 await destination.reach()
                 trust_status = job.destination.trust_status
                 upload = Run(
-                    settings, destination, ledger, reporters, trust_status=trust_status, crew=crew, limit=limit
+                    settings, destination, ledger, reporters, trust_status=trust_status, threads=threads, limit=limit
                 )
                 control.begin(upload)
                 await upload.carry_out(lists)
@@ -100,16 +102,16 @@ async def run(
 
 
 def _destination(
-    job: Job, settings: UploadSettings, crew: Crew, limit: ReadLimit, reporter: Reporter
+    job: Job, settings: UploadSettings, threads: WorkerThreads, limit: ReadLimit, reporter: Reporter
 ) -> StowDestination:
     return StowDestination(
         job.destination,
         login(job.destination, os.environ),
-        readers=crew,
+        readers=threads,
         limit=limit,
         throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
         on_taken=lambda size_bytes: reporter.tell(Taken(size_bytes)),
-        on_spent=lambda batch, spent: reporter.tell(Timed(spent, batch)),
+        on_timing=lambda batch, timing: reporter.tell(Timed(timing, batch)),
     )
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from bulkstow.engine.job import Job
 from bulkstow.errors import INTERRUPTED, BulkstowError, RunStopped, first_of
-from bulkstow.model import Fate, Summary
+from bulkstow.model import Outcome, Summary
 from bulkstow.policy.bottleneck import bottleneck
 from bulkstow.progress.tally import Tally
 
@@ -25,7 +25,7 @@ def summary_of(
     """Return the figures of a run, which `stopped_by` ended early, or a signal where it is None."""
     summary = Summary(
         destination=job.destination.root,
-        outcomes={fate: tally.outcomes[fate] for fate in Fate},
+        outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
         settled_before=tally.settled_before,
         bytes_sent=tally.sent_bytes,
         requests=tally.requests,

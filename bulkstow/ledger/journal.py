@@ -17,19 +17,23 @@ from bulkstow.ledger.lock import LOCK_SUFFIX, Lock
 from bulkstow.ledger.rows import (
     COLUMN_COUNT,
     COLUMNS,
-    FATES,
     INSTANCE_COLUMNS,
+    OUTCOMES,
     SUCCESSES,
     DamagedRow,
     as_instance,
     as_kept,
-    as_outcome,
+    as_result,
     as_row,
 )
 from bulkstow.ledger.upgrade import KEPT_SUFFIX, upgrade
-from bulkstow.model import Candidate, Fate, Instance, Outcome
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
 
-_FINAL = frozenset(fate for fate in Fate if fate.is_success or fate in (Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED))
+_FINAL = frozenset(
+    outcome
+    for outcome in Outcome
+    if outcome.is_success or outcome in (Outcome.REFUSED, Outcome.CONFLICT, Outcome.SKIPPED)
+)
 """What the next run leaves alone; of a copy, or a file in conflict, only while the other file is on the server."""
 
 MOST_CHANGED_KEPT = 50_000
@@ -40,7 +44,7 @@ MOST_CHANGED_KEPT = 50_000
 class Known:
     """What the ledger holds of a file that has not changed since."""
 
-    fate: Fate
+    outcome: Outcome
     is_final: bool
     """Nothing has to be done for it again, unless the user asks."""
     reason: str = ""
@@ -95,7 +99,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         suffixes = (*OWN_SUFFIXES, LOCK_SUFFIX, KEPT_SUFFIX)
         return frozenset(path + suffix for path in (spelled, str(self._real_path)) for suffix in suffixes)
 
-    def look_up(self, candidates: Sequence[Candidate], again: Collection[Fate] = ()) -> list[Known | None]:
+    def look_up(self, candidates: Sequence[Candidate], again: Collection[Outcome] = ()) -> list[Known | None]:
         """Return for each candidate what is known of it; None where it is new or has changed since.
 
         Outcomes in `again` are not final, as the user asks for them once more. A copy, or a file in conflict, is final
@@ -122,11 +126,11 @@ class Ledger(AbstractContextManager["Ledger"]):
             row = rows.get(key)
             if row is None:
                 return None
-            fate, reason, copy_of = FATES.get(row[2]), row[4], row[6]
-            if fate is None or type(reason) is not str:
+            outcome, reason, copy_of = OUTCOMES.get(row[2]), row[4], row[6]
+            if outcome is None or type(reason) is not str:
                 raise DamagedRow(f"an outcome {row[2]!r}, or a reason of another type")
             is_outdated = copy_of is not None and (copy_of in self._changed or len(self._changed) == MOST_CHANGED_KEPT)
-            return Known(fate, fate in final and bool(row[3]) and not is_outdated, reason, bool(row[5]))
+            return Known(outcome, outcome in final and bool(row[3]) and not is_outdated, reason, bool(row[5]))
 
         with explained(self.path):
             return [known(key) for key in keys]
@@ -149,7 +153,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             owners.setdefault(owner.header.sop_instance_uid, []).append(owner)
         return owners
 
-    def orphaned_copies(self, limit: int) -> list[Outcome]:
+    def orphaned_copies(self, limit: int) -> list[FileResult]:
         """Return, in the order of paths, what this run passed over as copies of files that did not reach the server.
 
         Copies that an earlier run left so are found by the scan, if they are among its sources.
@@ -162,23 +166,23 @@ class Ledger(AbstractContextManager["Ledger"]):
             WHERE f.destination = ? AND f.run = ? AND f.copy_of IS NOT NULL
             AND (o.outcome NOT IN ({SUCCESSES}) OR o.sop_instance_uid IS NOT f.sop_instance_uid)
             ORDER BY f.path LIMIT ?"""  # noqa: S608 - only constants
-        return self._outcomes(query, limit)
+        return self._results(query, limit)
 
-    def conflicts(self, limit: int) -> list[Outcome]:
+    def conflicts(self, limit: int) -> list[FileResult]:
         """Return, in the order of paths, this run's files in conflict: the first for each SOP Instance UID."""
         query = f"""
             SELECT {COLUMNS}, min(path) FROM file INDEXED BY file_by_copy
-            WHERE destination = ? AND run = ? AND copy_of IS NOT NULL AND outcome = '{Fate.CONFLICT}'
+            WHERE destination = ? AND run = ? AND copy_of IS NOT NULL AND outcome = '{Outcome.CONFLICT}'
             GROUP BY sop_instance_uid ORDER BY path LIMIT ?"""  # noqa: S608 - only constants
-        return self._outcomes(query, limit)
+        return self._results(query, limit)
 
-    def record(self, outcomes: Iterable[Outcome]) -> None:
+    def record(self, results: Iterable[FileResult]) -> None:
         """Write outcomes in one transaction; when this returns they survive the process.
 
         Raises LedgerError, before anything is written, when the file at the ledger's path is another one or none.
         """
         self._check_in_place()
-        rows = [(self._destination, self._run, *as_row(outcome)) for outcome in outcomes]
+        rows = [(self._destination, self._run, *as_row(result)) for result in results]
         with self._writing, explained(self.path), self._writer:
             self._writer.execute("BEGIN")
             self._writer.executemany(
@@ -224,10 +228,10 @@ class Ledger(AbstractContextManager["Ledger"]):
         with self._reading, explained(self.path):
             return self._reader.execute(query, parameters).fetchall()
 
-    def _outcomes(self, query: str, limit: int) -> list[Outcome]:
+    def _results(self, query: str, limit: int) -> list[FileResult]:
         rows = self._read(query, (self._destination, self._run, limit))
         with explained(self.path):
-            return [as_outcome(row[:COLUMN_COUNT]) for row in rows]
+            return [as_result(row[:COLUMN_COUNT]) for row in rows]
 
     def _identify(self) -> list[os.stat_result | None]:
         """Return what lies at the paths of the database and its WAL, which some file systems do without."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bulkstow.errors import LedgerError
 from bulkstow.ledger.database import check, check_head, connect, damaged, explained, wal_of
-from bulkstow.ledger.rows import COLUMNS, as_outcome
-from bulkstow.model import Fate, Outcome
+from bulkstow.ledger.rows import COLUMNS, as_result
+from bulkstow.model import FileResult, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class Entry:
     """A row of the ledger, for reports."""
 
     destination: str
-    outcome: Outcome
+    result: FileResult
 
 
-def read_entries(path: Path, fates: Iterable[Fate] = ()) -> Generator[Entry]:
+def read_entries(path: Path, outcomes: Iterable[Outcome] = ()) -> Generator[Entry]:
     """Return what a ledger holds, in the order of paths, only of the given fates if there are any.
 
     Writes nothing, and may be called beside a run. Raises LedgerError at once when the file is not there, is no ledger,
@@ -42,7 +42,7 @@ def read_entries(path: Path, fates: Iterable[Fate] = ()) -> Generator[Entry]:
         if found != ("ok",):
             raise damaged(path, " ".join(str(found and found[0]).split()))
         closing_all = opened.pop_all()
-    return _entries(connection, path, tuple(fates), closing_all)
+    return _entries(connection, path, tuple(outcomes), closing_all)
 
 
 def _open(path: Path, opened: ExitStack) -> sqlite3.Connection:
@@ -87,13 +87,13 @@ def _check_unchanged(path: Path) -> None:
 
 
 def _entries(
-    connection: sqlite3.Connection, path: Path, fates: tuple[Fate, ...], opened: ExitStack
+    connection: sqlite3.Connection, path: Path, outcomes: tuple[Outcome, ...], opened: ExitStack
 ) -> Generator[Entry]:
-    chosen = f"WHERE outcome IN ({', '.join('?' * len(fates))})" if fates else ""
+    chosen = f"WHERE outcome IN ({', '.join('?' * len(outcomes))})" if outcomes else ""
     # The outer join: a row whose destination is not there is an error, and not left out.
     query = f"SELECT url, {COLUMNS} FROM file LEFT JOIN destination ON destination = id {chosen} ORDER BY id, path"  # noqa: S608
     with opened, explained(path):
-        for url, *row in connection.execute(query, fates):
+        for url, *row in connection.execute(query, outcomes):
             if type(url) is not str:
                 raise damaged(path, "a row without its destination")
-            yield Entry(url, as_outcome(row))
+            yield Entry(url, as_result(row))

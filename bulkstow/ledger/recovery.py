@@ -32,8 +32,8 @@ from bulkstow.ledger.database import (
     wal_of,
 )
 from bulkstow.ledger.reading import copy_ledger
-from bulkstow.ledger.rows import COLUMNS, DamagedRow, as_outcome, as_row
-from bulkstow.model import Outcome
+from bulkstow.ledger.rows import COLUMNS, DamagedRow, as_result, as_row
+from bulkstow.model import FileResult
 
 _DESTINATIONS = (
     "SELECT id, url, ceiling_bytes FROM destination NOT INDEXED",
@@ -169,12 +169,12 @@ class _Rescue:
         )
         for number, *row in self._rows():
             try:
-                outcome = as_outcome(row)
-                self._check(number, outcome)
+                result = as_result(row)
+                self._check(number, result)
             except (DamagedRow, *DATABASE_ERRORS):
                 self.left_out.add((number, row[0]))
             else:
-                self.files += self.target.execute(insert, (*self.destinations[number], *as_row(outcome))).rowcount
+                self.files += self.target.execute(insert, (*self.destinations[number], *as_row(result))).rowcount
         self.target.execute("COMMIT")
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
@@ -192,13 +192,13 @@ class _Rescue:
                     with suppress(*DATABASE_ERRORS):
                         yield from self.source.execute(f"{_ROWS} WHERE destination = ? AND path = ?", key)
 
-    def _check(self, number: object, outcome: Outcome) -> None:
+    def _check(self, number: object, result: FileResult) -> None:
         """Raise DamagedRow unless the row is as it was written, as far as that can be told."""
-        candidate, header = outcome.candidate, outcome.header
+        candidate, header = result.candidate, result.header
         if number not in self.destinations or not candidate.location.startswith("/") or candidate.size_bytes < 0:
             raise DamagedRow("no destination, path or size")
         if header is not None:
-            key = (number, header.sop_instance_uid, as_row(outcome)[0])
+            key = (number, header.sop_instance_uid, as_row(result)[0])
             if self.source.execute(_IN_INDEX, key).fetchone() is None:
                 raise DamagedRow("the index has another path or UID")
 

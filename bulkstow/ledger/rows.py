@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from bulkstow.model import Candidate, Fate, Header, Instance, Outcome
+from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 
 COLUMNS = (
     "path, size_bytes, modified_ns, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
@@ -21,19 +21,19 @@ COLUMN_COUNT = len(COLUMNS.split(", "))
 
 INSTANCE_COLUMNS = ", ".join(COLUMNS.split(", ")[:8])
 
-FATES: dict[object, Fate] = {fate.value: fate for fate in Fate}
-"""By the word in the ledger; a look-up costs a quarter of what `Fate(…)` does."""
+OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome}
+"""By the word in the ledger; a look-up costs a quarter of what `Outcome(…)` does."""
 
-SUCCESSES = ", ".join(f"'{fate}'" for fate in Fate if fate.is_success)
+SUCCESSES = ", ".join(f"'{outcome}'" for outcome in Outcome if outcome.is_success)
 
 
 class DamagedRow(ValueError):
     """A row holds what was never written so; the text says what."""
 
 
-def as_row(outcome: Outcome) -> tuple[object, ...]:
+def as_row(result: FileResult) -> tuple[object, ...]:
     """Return the values of COLUMNS."""
-    candidate, header = outcome.candidate, outcome.header
+    candidate, header = result.candidate, result.header
     uids: tuple[str | None, ...] = (None,) * 5
     if header is not None:
         uids = (
@@ -48,10 +48,10 @@ def as_row(outcome: Outcome) -> tuple[object, ...]:
         candidate.size_bytes,
         as_kept(candidate.modified_ns),
         *uids,
-        outcome.fate.value,
-        outcome.reason.encode(errors="backslashreplace").decode(),  # it may hold a path
-        outcome.attempts,
-        os.fsencode(outcome.copy_of) if outcome.copy_of else None,
+        result.outcome.value,
+        result.reason.encode(errors="backslashreplace").decode(),  # it may hold a path
+        result.attempts,
+        os.fsencode(result.copy_of) if result.copy_of else None,
     )
 
 
@@ -60,17 +60,19 @@ def as_kept(modified_ns: int) -> int:
     return max(-(2**63), min(modified_ns, 2**63 - 1))
 
 
-def as_outcome(row: Sequence[Any]) -> Outcome:
+def as_result(row: Sequence[Any]) -> FileResult:
     """Return the outcome that COLUMNS hold. Raises DamagedRow."""
-    *_, fate, reason, attempts, copy_of = row
-    if fate not in FATES:
-        raise DamagedRow(f"an outcome {fate!r}")
+    *_, outcome, reason, attempts, copy_of = row
+    if outcome not in OUTCOMES:
+        raise DamagedRow(f"an outcome {outcome!r}")
     if type(reason) is not str or type(attempts) is not int or type(copy_of) not in (bytes, type(None)):
         raise DamagedRow("a reason, a count or a path of another type")
     candidate, header = _candidate(row), _header(row)
-    if header is None and FATES[fate].is_success:
-        raise DamagedRow(f"{fate} without UIDs")
-    return Outcome(candidate, header, FATES[fate], reason, attempts, "" if copy_of is None else os.fsdecode(copy_of))
+    if header is None and OUTCOMES[outcome].is_success:
+        raise DamagedRow(f"{outcome} without UIDs")
+    return FileResult(
+        candidate, header, OUTCOMES[outcome], reason, attempts, "" if copy_of is None else os.fsdecode(copy_of)
+    )
 
 
 def as_instance(row: Sequence[Any]) -> Instance:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bulkstow.errors import LedgerError
 from bulkstow.ledger.database import SCHEMA_VERSION, connect, create, schema_version
-from bulkstow.model import Fate
+from bulkstow.model import Outcome
 
 KEPT_SUFFIX = "-schema-1"
 """What the name of a ledger's copy ends with that is kept as it was."""
@@ -30,7 +30,7 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
         return None
     kept = _keep(connection, path.resolve())
     connection.executescript(
-        f"BEGIN IMMEDIATE; DELETE FROM file WHERE outcome = '{Fate.SKIPPED}'; "  # noqa: S608 - only constants
+        f"BEGIN IMMEDIATE; DELETE FROM file WHERE outcome = '{Outcome.SKIPPED}'; "  # noqa: S608 - only constants
         f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
     return kept

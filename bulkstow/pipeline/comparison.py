@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bulkstow.blocking import ReadLimit, Turn, Work, carry_out
 from bulkstow.model import Candidate
 from bulkstow.opening import open_file
-from bulkstow.pipeline.crew import Crew
+from bulkstow.pipeline.worker_threads import WorkerThreads
 
 BLOCK_BYTES = 1024 * 1024
 """Read of each file at a time: 0.15 ms from the page cache, and a disk of 10 MB/s gives it well within any limit."""
@@ -96,7 +96,7 @@ class _Comparison(Work[_Step, bool | None | OSError]):
 async def compare(
     candidate: Candidate,
     other: Candidate,
-    crew: Crew,
+    threads: WorkerThreads,
     limit: ReadLimit,
     on_stuck: Callable[[], None] = lambda: None,
 ) -> bool | None:
@@ -106,7 +106,7 @@ async def compare(
     where it does not answer within the limit.
     """
     found: list[bool | OSError | None] = []
-    async for results in carry_out(_Comparison(candidate, other), crew, limit):
+    async for results in carry_out(_Comparison(candidate, other), threads, limit):
         if not results:
             on_stuck()
         found += results

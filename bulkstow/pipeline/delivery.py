@@ -17,23 +17,23 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import RunStopped
 from bulkstow.ledger import Ledger
-from bulkstow.model import Attempt, Batch, Cause, Interruption, Outcome, Reply, Result, Spoiled
-from bulkstow.pipeline.claims import Claims
-from bulkstow.pipeline.crew import Crew, by
-from bulkstow.pipeline.outbox import Outbox
+from bulkstow.model import Attempt, Batch, Cause, Exchange, FileResult, NoResponse, Response, SourceChanged
+from bulkstow.pipeline.health_monitor import HealthMonitor
+from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.refusals import explain_refusals
-from bulkstow.pipeline.watch import Watch
+from bulkstow.pipeline.scheduler import Scheduler
+from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy import batch_size, concurrency
-from bulkstow.policy.asking import settle_asked
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
+from bulkstow.policy.changed_directories import ChangedDirectories
 from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.errands import Ask, Errand, Later, Pressure, Rules, Send, Settlement
+from bulkstow.policy.conflicts import without_false_proof
+from bulkstow.policy.query_settlement import settle_query
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff
-from bulkstow.policy.rivals import without_false_proof
 from bulkstow.policy.settlement import settle
-from bulkstow.policy.suspicion import Suspicion
+from bulkstow.policy.work_items import HealthSignal, Query, Rules, Scheduled, Settlement, Store, WorkItem
 from bulkstow.progress.events import CeilingLearned, Ended, Recorded, Reporter, RetryScheduled, Started, Tuned
 
 ROWS_PER_COMMIT = 2000
@@ -55,85 +55,89 @@ class Delivery:
     """What the senders of one run share."""
 
     destination: Destination
-    outbox: Outbox
+    scheduler: Scheduler
     batcher: Batcher
     batch_size: BatchSize
     backoff: Backoff
     rules: Rules
-    crew: Crew
+    threads: WorkerThreads
     ledger: Ledger
     reporter: Reporter
     concurrency: Concurrency
     request_rate: RequestRate
-    suspicion: Suspicion = field(default_factory=Suspicion)
-    admitted: bool = False
+    changed_directories: ChangedDirectories = field(default_factory=ChangedDirectories)
+    has_stored: bool = False
     """The destination has stored something for us."""
     stopped_by: RunStopped | None = None
     """What ended the run early: the other senders finish what they have, then it is raised."""
     _told: Tuned | None = field(default=None, init=False)
     _under_way: set[anyio.CancelScope] = field(default_factory=set, init=False)
 
-    async def send(self, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
+    async def send(self, monitor: HealthMonitor, results: MemoryObjectSendStream[list[FileResult]]) -> None:
         """Carry out errands, as many at once as the outbox gives, until there are no more."""
-        async with outcomes, anyio.create_task_group() as under_way:
-            while (errand := await self.outbox.take()) is not None:
-                under_way.start_soon(self._see_through, errand, watch, outcomes)
+        async with results, anyio.create_task_group() as under_way:
+            while (item := await self.scheduler.take()) is not None:
+                under_way.start_soon(self._see_through, item, monitor, results)
 
-    async def _see_through(self, errand: Errand, watch: Watch, outcomes: MemoryObjectSendStream[list[Outcome]]) -> None:
-        ended: tuple[Settlement, Result | None] | None = None
+    async def _see_through(
+        self, item: WorkItem, monitor: HealthMonitor, results: MemoryObjectSendStream[list[FileResult]]
+    ) -> None:
+        ended: tuple[Settlement, Exchange | None] | None = None
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)
             try:
-                ended = await self._carry_out(errand, watch)
+                ended = await self._carry_out(item, monitor)
             except RunStopped as stop:
                 self.stop(stop)
             finally:
                 self._under_way.discard(scope)
         if ended is None:
-            self.outbox.done(errand, (), answered=False)
+            self.scheduler.done(item, (), answered=False)
             return
-        settlement, result = without_false_proof(errand, ended[0]), ended[1]
+        settlement, exchange = without_false_proof(item, ended[0]), ended[1]
         if settlement.too_large_bytes is not None:
             await self._lower_ceiling(settlement.too_large_bytes)
-        if settlement.outcomes:
-            self.admitted = self.admitted or any(outcome.fate.is_success for outcome in settlement.outcomes)
-            await outcomes.send(await explain_refusals(settlement.outcomes, errand.batch, self.crew))
-        watch.feel(errand, settlement.pressure)
-        answered = settlement.pressure not in (Pressure.GONE, Pressure.NONE, Pressure.REJECTED)
-        self.outbox.done(errand, self._times(settlement.again, result), answered=answered)
+        if settlement.results:
+            self.has_stored = self.has_stored or any(result.outcome.is_success for result in settlement.results)
+            await results.send(await explain_refusals(settlement.results, item.batch, self.threads))
+        monitor.observe(item, settlement.health_signal)
+        answered = settlement.health_signal not in (HealthSignal.GONE, HealthSignal.NONE, HealthSignal.REJECTED)
+        self.scheduler.done(item, self._times(settlement.again, exchange), answered=answered)
 
-    async def _carry_out(self, errand: Errand, watch: Watch) -> tuple[Settlement, Result | None]:
+    async def _carry_out(self, item: WorkItem, monitor: HealthMonitor) -> tuple[Settlement, Exchange | None]:
         """Return what is settled, and how the exchange ended; None where a question was answered."""
-        match errand:
-            case Send(batch):
-                if (spoiled := await self._look_again(batch)) is not None:
-                    return settle(Attempt(batch, spoiled), self.rules), spoiled
+        match item:
+            case Store(batch):
+                if (source_changed := await self._look_again(batch)) is not None:
+                    return settle(Attempt(batch, source_changed), self.rules), source_changed
                 self.reporter.tell(Started(batch))
-                result = await self._send(batch, watch)
-                if isinstance(result, Spoiled):
-                    self.suspicion.lost(result.beneath)
-                outage = watch.excuses(errand)
-                settled = partial(settle, Attempt(batch, result), self.rules, outage=outage, admitted=self.admitted)
-                is_large = isinstance(result, Reply) and len(result.body) > LARGE_ANSWER_BYTES
-                return (await by(self.crew.errands, settled) if is_large else settled()), result
-            case Ask(batch):
+                exchange = await self._send(batch, monitor)
+                if isinstance(exchange, SourceChanged):
+                    self.changed_directories.lost(exchange.directories)
+                outage = monitor.excuses(item)
+                settled = partial(
+                    settle, Attempt(batch, exchange), self.rules, outage=outage, has_stored=self.has_stored
+                )
+                is_large = isinstance(exchange, Response) and len(exchange.body) > LARGE_ANSWER_BYTES
+                return (await run_blocking(self.threads.calls, settled) if is_large else settled()), exchange
+            case Query(batch):
                 answer = await self.destination.find(batch.instances)
-                settlement = settle_asked(errand, answer, self.rules, outage=watch.excuses(errand))
+                settlement = settle_query(item, answer, self.rules, outage=monitor.excuses(item))
                 return settlement, None if isinstance(answer, frozenset) else answer
 
-    async def _send(self, batch: Batch, watch: Watch) -> Result:
-        started_s, at_once = anyio.current_time(), self.outbox.in_flight
-        result: Result | None = None
+    async def _send(self, batch: Batch, monitor: HealthMonitor) -> Exchange:
+        started_s, at_once = anyio.current_time(), self.scheduler.in_flight
+        exchange: Exchange | None = None
         try:
-            result = await self.destination.send(batch)
+            exchange = await self.destination.send(batch)
         finally:
             elapsed_s = anyio.current_time() - started_s
-            self.reporter.tell(Ended(batch, result, elapsed_s))
-        self._size(batch, result, elapsed_s)
-        if not watch.breaker.is_open:
-            self._count(batch, result, started_s, at_once)
+            self.reporter.tell(Ended(batch, exchange, elapsed_s))
+        self._size(batch, exchange, elapsed_s)
+        if not monitor.breaker.is_open:
+            self._count(batch, exchange, started_s, at_once)
         self.tell_limits()
-        return result
+        return exchange
 
     def tell_limits(self) -> None:
         """Tell of the controllers' limits, if they have changed."""
@@ -143,35 +147,35 @@ class Delivery:
             self._told = tuned
             self.reporter.tell(tuned)
 
-    async def _look_again(self, batch: Batch) -> Spoiled | None:
+    async def _look_again(self, batch: Batch) -> SourceChanged | None:
         """Look at a batch's files before they are sent, where files beside them were lost or changed."""
-        if not self.suspicion.touches(batch):
+        if not self.changed_directories.touches(batch):
             return None
-        spoiled = await self.destination.look(batch)
-        if spoiled is None:
-            self.suspicion.unharmed(batch)
+        source_changed = await self.destination.look(batch)
+        if source_changed is None:
+            self.changed_directories.unharmed(batch)
         else:
-            self.suspicion.lost(spoiled.beneath)
-        return spoiled
+            self.changed_directories.lost(source_changed.directories)
+        return source_changed
 
-    def _count(self, batch: Batch, result: Result, started_s: float, at_once: int) -> None:
+    def _count(self, batch: Batch, exchange: Exchange, started_s: float, at_once: int) -> None:
         """Let how a request ended bound the number and the rate of the next ones.
 
         A request that we broke off ourselves says nothing. `at_once` were under way when this one started.
         """
         now_s, is_rejected = anyio.current_time(), True
-        match result:
-            case Spoiled() | Interruption(cause=Cause.UNREACHABLE | Cause.DISCONNECTED | Cause.MALFORMED):
+        match exchange:
+            case SourceChanged() | NoResponse(cause=Cause.UNREACHABLE | Cause.DISCONNECTED | Cause.MALFORMED):
                 return
-            case Reply(status=429 | 503):
+            case Response(status=429 | 503):
                 can_lower = self.concurrency.limit > self.concurrency.lowest
                 if not (can_lower and self.request_rate.is_of_concurrency(at_once)):
                     self.request_rate.rejected(started_s, now_s)
                     return
-            case Reply():
+            case Response():
                 self.request_rate.accepted(now_s, at_once)
                 is_rejected = False
-            case Interruption():
+            case NoResponse():
                 pass
         self.concurrency.ended(
             concurrency.Sample(
@@ -179,14 +183,14 @@ class Delivery:
                 batch.size_bytes,
                 len(batch.instances),
                 is_rejected=is_rejected,
-                is_wanted=self.outbox.is_wanting,
+                is_wanted=self.scheduler.is_wanting,
             )
         )
 
-    def _size(self, batch: Batch, result: Result, elapsed_s: float) -> None:
+    def _size(self, batch: Batch, exchange: Exchange, elapsed_s: float) -> None:
         """Let what a request took bound the next ones."""
         # A body that left twice took the time of two.
-        is_answered = isinstance(result, Reply) and 200 <= result.status < 300 and not result.is_replayed
+        is_answered = isinstance(exchange, Response) and 200 <= exchange.status < 300 and not exchange.is_replayed
         is_settled = self.concurrency.limit == self.concurrency.settled
         self.batch_size.ended(
             batch_size.Sample(
@@ -194,7 +198,7 @@ class Delivery:
                 len(batch.instances),
                 elapsed_s,
                 is_answered=is_answered,
-                is_plenty=self.outbox.is_plentiful,
+                is_plenty=self.scheduler.is_plentiful,
                 is_settled=is_settled,
             )
         )
@@ -203,7 +207,7 @@ class Delivery:
     def stop(self, stop: RunStopped) -> None:
         """End the run early, in good order."""
         self.stopped_by = self.stopped_by or stop
-        self.outbox.abandon()
+        self.scheduler.abandon()
 
     def give_up(self, stop: RunStopped) -> None:
         """End the run early, and break off what is under way: no answer is expected; the next run sends it again."""
@@ -211,20 +215,20 @@ class Delivery:
         for scope in self._under_way:
             scope.cancel()
 
-    def _times(self, again: tuple[Later, ...], after: Result | None) -> Iterator[tuple[float, Errand]]:
+    def _times(self, again: tuple[Scheduled, ...], after: Exchange | None) -> Iterator[tuple[float, WorkItem]]:
         now_s = anyio.current_time()
         for later in again:
-            match later.errand:
-                case Ask(asked=asked, excused=excused):
+            match later.item:
+                case Query(asked=asked, excused=excused):
                     setbacks = asked + 1
-                case Send(batch):
-                    setbacks, excused = batch.faults + batch.doubts, batch.excused
+                case Store(batch):
+                    setbacks, excused = batch.failed_attempts + batch.ambiguous_failures, batch.excused
             setbacks += min(excused, MOST_SETBACKS_EXCUSED)
             delay_s = self.backoff.delay_s(
-                later.delay, faults=setbacks, jitter=random.random(), at_least_s=later.at_least_s
+                later.delay, failed_attempts=setbacks, jitter=random.random(), at_least_s=later.at_least_s
             )
-            self.reporter.tell(RetryScheduled(later.errand, delay_s, after))
-            yield now_s + delay_s, later.errand
+            self.reporter.tell(RetryScheduled(later.item, delay_s, after))
+            yield now_s + delay_s, later.item
 
     async def _lower_ceiling(self, refused_bytes: int) -> None:
         """Send no more bodies of a size that was refused, in this run and the next (413)."""
@@ -233,14 +237,14 @@ class Delivery:
             self.batcher.limits = self.batch_size.limits
             self.reporter.tell(CeilingLearned(ceiling_bytes))
             self.tell_limits()
-            await by(self.crew.errands, self.ledger.learn_ceiling, ceiling_bytes)
+            await run_blocking(self.threads.calls, self.ledger.learn_ceiling, ceiling_bytes)
 
 
 async def record(
-    outcomes: MemoryObjectReceiveStream[list[Outcome]],
-    crew: Crew,
+    results: MemoryObjectReceiveStream[list[FileResult]],
+    threads: WorkerThreads,
     ledger: Ledger,
-    claims: Claims,
+    in_flight: InFlight,
     reporter: Reporter,
 ) -> None:
     """Write outcomes to the ledger, many to a commit, then tell of them.
@@ -248,18 +252,18 @@ async def record(
     When the run is cancelled, what has arrived is written all the same: the server's word is in, and losing it would
     send those instances again.
     """
-    async with outcomes:
+    async with results:
         try:
-            async for arrived in outcomes:
-                await _write(_gather(arrived, outcomes.receive_nowait), crew, ledger, claims, reporter)
+            async for arrived in results:
+                await _write(_gather(arrived, results.receive_nowait), threads, ledger, in_flight, reporter)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                while left := _gather([], outcomes.receive_nowait):
-                    await _write(left, crew, ledger, claims, reporter)
+                while left := _gather([], results.receive_nowait):
+                    await _write(left, threads, ledger, in_flight, reporter)
             raise
 
 
-def _gather(gathered: list[Outcome], receive_nowait: Callable[[], list[Outcome]]) -> list[Outcome]:
+def _gather(gathered: list[FileResult], receive_nowait: Callable[[], list[FileResult]]) -> list[FileResult]:
     """Add what has arrived meanwhile, up to a commit's worth."""
     gathered = list(gathered)
     while len(gathered) < ROWS_PER_COMMIT:
@@ -270,8 +274,10 @@ def _gather(gathered: list[Outcome], receive_nowait: Callable[[], list[Outcome]]
     return gathered
 
 
-async def _write(outcomes: list[Outcome], crew: Crew, ledger: Ledger, claims: Claims, reporter: Reporter) -> None:
+async def _write(
+    results: list[FileResult], threads: WorkerThreads, ledger: Ledger, in_flight: InFlight, reporter: Reporter
+) -> None:
     with anyio.CancelScope(shield=True):
-        await by(crew.errands, ledger.record, outcomes)
-    claims.release(outcomes)
-    reporter.tell(Recorded(tuple(outcomes)))
+        await run_blocking(threads.calls, ledger.record, results)
+    in_flight.release(results)
+    reporter.tell(Recorded(tuple(results)))

@@ -22,12 +22,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from bulkstow.blocking import ReadLimit, Turn, Work, carry_out, each
 from bulkstow.errors import ConfigurationError, DamagedHead, HeadError
 from bulkstow.ledger import Ledger
-from bulkstow.model import Candidate, Fate, Instance, Outcome
-from bulkstow.pipeline.claims import Claims
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.comparison import compare
-from bulkstow.pipeline.crew import Crew, by
+from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.newest import NewestFiles
-from bulkstow.pipeline.outbox import Outbox
+from bulkstow.pipeline.scheduler import Scheduler
+from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.batching import Batcher
 from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
 from bulkstow.source.heads import read_instance
@@ -36,7 +36,7 @@ from bulkstow.source.walk import Walk
 
 A = TypeVar("A")
 
-Outcomes = MemoryObjectSendStream[list[Outcome]]
+Outcomes = MemoryObjectSendStream[list[FileResult]]
 
 FEWEST_HEADS = 8
 """Heads read in one job at least. A list is divided among all hands, as the storage may be slow; with the eight that
@@ -51,28 +51,28 @@ NAMES_PER_TURN = 256
 class Inspection:
     """How files are looked at."""
 
-    again: frozenset[Fate] = frozenset()
+    again: frozenset[Outcome] = frozenset()
     """Outcomes of earlier runs that are not final, as the user asks for them once more."""
     accept_missing_preamble: bool = False
     skip_truncated: bool = False
     allow_empty: bool = False
     """A source without any file is no failure."""
-    hands: int = 8
+    readers: int = 8
     """Files that may be read at once."""
     admits: Callable[[str], bool] | None = None
     """Whether a link may be followed; set where the files do not come from the walk, which decides that itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Sighting:
+class _ScanResult:
     """What one list of the scan came to."""
 
     candidates: list[Candidate]
-    outcomes: list[Outcome]
+    results: list[FileResult]
     events: tuple[Event, ...]
 
 
-async def found_sources(names: Sequence[str], crew: Crew, limit: ReadLimit) -> dict[str, Source]:
+async def found_sources(names: Sequence[str], threads: WorkerThreads, limit: ReadLimit) -> dict[str, Source]:
     """Look whether every source is there, before a run starts.
 
     Raises ConfigurationError as `find_source` does, and where the storage does not answer.
@@ -85,15 +85,15 @@ async def found_sources(names: Sequence[str], crew: Crew, limit: ReadLimit) -> d
         raise ConfigurationError(f"cannot look at {name!r}: {why}; is its file system mounted, and does it answer?")
 
     found: dict[str, Source] = {}
-    async for several in each(look, names, missed, crew, limit, items_per_turn=NAMES_PER_TURN):
+    async for several in each(look, names, missed, threads, limit, items_per_turn=NAMES_PER_TURN):
         found.update(several)
     return found
 
 
-class _Lists(Work[bool, Sequence[Candidate | Outcome]]):
+class _Lists(Work[bool, Sequence[Candidate | FileResult]]):
     """Lists that come from an iterator, as work for one thread."""
 
-    def __init__(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
+    def __init__(self, lists: Iterator[Sequence[Candidate | FileResult]]) -> None:
         super().__init__(results_per_turn=1)
         self._lists = lists
         self._has_more = True
@@ -103,7 +103,7 @@ class _Lists(Work[bool, Sequence[Candidate | Outcome]]):
         """False while the next list is being made, and after the last one."""
         return self._has_more
 
-    def _take(self, _turn: Turn[bool, Sequence[Candidate | Outcome]]) -> bool | None:
+    def _take(self, _turn: Turn[bool, Sequence[Candidate | FileResult]]) -> bool | None:
         if not self._has_more:
             return None
         self._has_more = False
@@ -112,65 +112,65 @@ class _Lists(Work[bool, Sequence[Candidate | Outcome]]):
     def _do(self, _step: bool) -> object:
         return next(self._lists, None)
 
-    def _put(self, _step: bool, brought: object, turn: Turn[bool, Sequence[Candidate | Outcome]]) -> None:
+    def _put(self, _step: bool, brought: object, turn: Turn[bool, Sequence[Candidate | FileResult]]) -> None:
         if brought is not None:
             self._has_more = True
             turn.results.append(brought)  # type: ignore[arg-type]  # it is what the iterator gave
 
-    def _miss(self, _step: bool, why: str, _turn: Turn[bool, Sequence[Candidate | Outcome]]) -> None:
+    def _miss(self, _step: bool, why: str, _turn: Turn[bool, Sequence[Candidate | FileResult]]) -> None:
         raise ConfigurationError(f"the list of files cannot be read: {why}")
 
 
 async def _walked(
-    lists: Iterator[Sequence[Candidate | Outcome]], crew: Crew, limit: ReadLimit
-) -> AsyncGenerator[Sequence[Candidate | Outcome], None]:
+    lists: Iterator[Sequence[Candidate | FileResult]], threads: WorkerThreads, limit: ReadLimit
+) -> AsyncGenerator[Sequence[Candidate | FileResult], None]:
     """Yield lists of what is found; where a file system hangs, the rest is walked meanwhile."""
     if isinstance(lists, Walk):
-        async for walked in carry_out(lists, crew.walks, limit):
+        async for walked in carry_out(lists, threads.scans, limit):
             yield walked
     else:
-        async for several in carry_out(_Lists(lists), crew.walks, limit):
+        async for several in carry_out(_Lists(lists), threads.scans, limit):
             for found in several:
                 yield found
 
 
 async def scan(
-    lists: Iterator[Sequence[Candidate | Outcome]],
-    crew: Crew,
+    lists: Iterator[Sequence[Candidate | FileResult]],
+    threads: WorkerThreads,
     limit: ReadLimit,
     ledger: Ledger,
     inspection: Inspection,
     found: MemoryObjectSendStream[list[Candidate]],
-    outcomes: Outcomes,
+    results: Outcomes,
     reporter: Reporter,
 ) -> None:
     """Hand on the files that the ledger has not settled."""
-    async with found, outcomes, aclosing(_walked(lists, crew, limit)) as walked:
+    async with found, results, aclosing(_walked(lists, threads, limit)) as walked:
         async for sight in walked:
-            sighting = await by(crew.errands, _sift, sight, ledger, inspection)
+            sighting = await run_blocking(threads.calls, _sift, sight, ledger, inspection)
             for event in sighting.events:
                 reporter.tell(event)
-            if sighting.outcomes:
-                await outcomes.send(sighting.outcomes)
+            if sighting.results:
+                await results.send(sighting.results)
             if sighting.candidates:
                 await found.send(sighting.candidates)
     empty = lists.empty_sources if isinstance(lists, Walk) and not inspection.allow_empty else ()
     reporter.tell(ScanEnded(tuple(empty)))
 
 
-def _sift(sight: Sequence[Candidate | Outcome], ledger: Ledger, inspection: Inspection) -> _Sighting:
+def _sift(sight: Sequence[Candidate | FileResult], ledger: Ledger, inspection: Inspection) -> _ScanResult:
     by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in sight}
     candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
-    outcomes = [item for item in by_path.values() if isinstance(item, Outcome)]
+    results = [item for item in by_path.values() if isinstance(item, FileResult)]
     known = ledger.look_up(candidates, inspection.again)
     # What this run has recorded already was named twice: it is one file.
     new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
-    events: list[Event] = [Found(len(new) + len(outcomes), sum(candidate.size_bytes for candidate, _ in new))]
-    if final := Counter(k.fate for _, k in new if k is not None and k.is_final):
-        settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.fate.is_success)
+    events: list[Event] = [Found(len(new) + len(results), sum(candidate.size_bytes for candidate, _ in new))]
+    if final := Counter(k.outcome for _, k in new if k is not None and k.is_final):
+        settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.outcome.is_success)
         size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
-        events.append(Known(final, tuple(Outcome(c, None, k.fate, k.reason) for c, k in settled), size_bytes))
-    return _Sighting([c for c, k in new if k is None or not k.is_final], outcomes, tuple(events))
+        events.append(Known(final, tuple(FileResult(c, None, k.outcome, k.reason) for c, k in settled), size_bytes))
+    return _ScanResult([c for c, k in new if k is None or not k.is_final], results, tuple(events))
 
 
 @dataclass(slots=True)
@@ -181,57 +181,57 @@ class Inspector:
     that file, which follows when it is read or given up; the lists after it do not wait for it.
     """
 
-    crew: Crew
+    threads: WorkerThreads
     limit: ReadLimit
     inspection: Inspection
-    claims: Claims
+    in_flight: InFlight
     instances: MemoryObjectSendStream[list[Instance]]
-    outcomes: Outcomes
+    results: Outcomes
     reporter: Reporter
     newest: NewestFiles | None = None
 
     async def inspect(self, found: MemoryObjectReceiveStream[list[Candidate]]) -> None:
         """Inspect all lists."""
-        async with found, self.instances, self.outcomes:
+        async with found, self.instances, self.results:
             async with anyio.create_task_group() as under_way:
                 async for candidates in found:
                     await _begun(under_way, self._inspect_list, candidates)
             if self.newest is None:
                 return
-            await by(self.crew.errands, self.newest.index)
+            await run_blocking(self.threads.calls, self.newest.index)
             lists = self.newest.lists()
             async with anyio.create_task_group() as under_way:
-                while storable := await by(self.crew.errands, partial(next, lists, list[Instance]())):
+                while storable := await run_blocking(self.threads.calls, partial(next, lists, list[Instance]())):
                     await _begun(under_way, self._hand_on, storable)
 
     async def _inspect_list(self, candidates: Sequence[Candidate], may_go_on: Callable[[], None]) -> None:
-        items_per_turn = max(FEWEST_HEADS, math.ceil(len(candidates) / self.inspection.hands))
+        items_per_turn = max(FEWEST_HEADS, math.ceil(len(candidates) / self.inspection.readers))
         looks = each(
             partial(look_into, inspection=self.inspection),
             candidates,
             not_answered,
-            self.crew,
+            self.threads,
             self.limit,
             items_per_turn=items_per_turn,
-            at_once=self.inspection.hands,
+            at_once=self.inspection.readers,
         )
         async with aclosing(looks):
             async for looked_at in looks:
-                if settled := [item for item in looked_at if isinstance(item, Outcome)]:
-                    await self.outcomes.send(settled)
+                if settled := [item for item in looked_at if isinstance(item, FileResult)]:
+                    await self.results.send(settled)
                 storable = [item for item in looked_at if isinstance(item, Instance)]
                 if self.newest is None:
                     await self._hand_on(storable, may_go_on)
                 else:
-                    self._take_back(await by(self.crew.errands, self.newest.add, storable))
+                    self._take_back(await run_blocking(self.threads.calls, self.newest.add, storable))
                 may_go_on()
 
     async def _hand_on(self, storable: Sequence[Instance], may_go_on: Callable[[], None]) -> None:
-        compare_files = partial(compare, crew=self.crew, limit=self.limit, on_stuck=may_go_on)
-        fresh, settled, again = await self.claims.sort_out(storable, compare_files)
+        compare_files = partial(compare, threads=self.threads, limit=self.limit, on_stuck=may_go_on)
+        fresh, settled, again = await self.in_flight.deduplicate(storable, compare_files)
         self._take_back(again)
         if settled:
-            await self.outcomes.send(settled)
+            await self.results.send(settled)
         if fresh:
             await self.instances.send(fresh)
 
@@ -254,7 +254,7 @@ async def _begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], A
     await has_ended.wait()
 
 
-def look_into(candidate: Candidate, inspection: Inspection) -> Instance | Outcome:
+def look_into(candidate: Candidate, inspection: Inspection) -> Instance | FileResult:
     """Return what a file is, or why it is not sent. Blocks."""
     try:
         if inspection.admits is not None and os.path.islink(candidate.location):  # noqa: PTH114 - a str
@@ -265,20 +265,24 @@ def look_into(candidate: Candidate, inspection: Inspection) -> Instance | Outcom
             skip_truncated=inspection.skip_truncated,
         )
     except DamagedHead as error:
-        return Outcome(candidate, None, Fate.UNREADABLE, str(error))
+        return FileResult(candidate, None, Outcome.UNREADABLE, str(error))
     except HeadError as error:
-        return Outcome(candidate, None, Fate.SKIPPED, str(error))
+        return FileResult(candidate, None, Outcome.SKIPPED, str(error))
     except OSError as error:
-        return Outcome(candidate, None, Fate.UNREADABLE, f"cannot be read: {error.strerror or error}")
+        return FileResult(candidate, None, Outcome.UNREADABLE, f"cannot be read: {error.strerror or error}")
 
 
-def not_answered(candidate: Candidate, why: str) -> Instance | Outcome:
+def not_answered(candidate: Candidate, why: str) -> Instance | FileResult:
     """Return what stands for a file whose storage does not answer."""
-    return Outcome(candidate, None, Fate.UNREADABLE, f"cannot be read: {why}")
+    return FileResult(candidate, None, Outcome.UNREADABLE, f"cannot be read: {why}")
 
 
 async def assemble(
-    instances: MemoryObjectReceiveStream[list[Instance]], batcher: Batcher, outbox: Outbox, *, keep_busy: bool = True
+    instances: MemoryObjectReceiveStream[list[Instance]],
+    batcher: Batcher,
+    scheduler: Scheduler,
+    *,
+    keep_busy: bool = True,
 ) -> None:
     """Gather instances into batches and offer them to the senders, which is where the pipeline waits.
 
@@ -288,13 +292,13 @@ async def assemble(
     async with instances:
         async for several in instances:
             for batch in batcher.add(several):
-                await outbox.offer(batch)
-            while (idle := outbox.idle) and (keep_busy or batcher.is_plentiful):
+                await scheduler.offer(batch)
+            while (idle := scheduler.idle) and (keep_busy or batcher.is_plentiful):
                 least_instances = batcher.open_count / idle if keep_busy else math.inf
-                oldest = batcher.close_oldest(least_instances, outbox.is_ready)
+                oldest = batcher.close_oldest(least_instances, scheduler.is_ready)
                 if oldest is None:
                     break
-                await outbox.offer(oldest)
-    for batch in batcher.flush(batcher.open_count / outbox.at_once):
-        await outbox.offer(batch)
-    outbox.end()
+                await scheduler.offer(oldest)
+    for batch in batcher.flush(batcher.open_count / scheduler.at_once):
+        await scheduler.offer(batch)
+    scheduler.end()

@@ -95,16 +95,16 @@ def _row(instance: Instance) -> tuple[object, ...]:
         header.sop_instance_uid,
         header.sop_class_uid,
         header.transfer_syntax_uid,
-        instance.cut_off,
+        instance.truncation,
     )
     path = os.fsencode(candidate.location)
     return path, candidate.size_bytes, str(candidate.modified_ns), candidate.by_link, *texts, modified_s, rest_ns
 
 
 def _instance(path: bytes, size_bytes: int, modified_ns: str, by_link: int, *texts: str) -> Instance:
-    *uids, cut_off = texts
+    *uids, truncation = texts
     candidate = Candidate(os.fsdecode(path), size_bytes, int(modified_ns), bool(by_link))
-    return Instance(candidate, Header(*uids), cut_off)
+    return Instance(candidate, Header(*uids), truncation)
 
 
 @contextmanager

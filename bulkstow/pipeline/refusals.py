@@ -12,24 +12,24 @@ from dataclasses import replace
 import anyio
 
 from bulkstow.errors import HeadError
-from bulkstow.model import Batch, Candidate, Fate, Outcome
-from bulkstow.pipeline.crew import Crew, read_by
-from bulkstow.policy.errands import with_cut_off
+from bulkstow.model import Batch, Candidate, FileResult, Outcome
+from bulkstow.pipeline.worker_threads import WorkerThreads, run_abandonable
+from bulkstow.policy.work_items import with_truncation
 from bulkstow.source.heads import find_cut_off
 
 LONGEST_LOOK_S = 10.0
 """For all refused files of a request; each takes 0.6 ms where it is cached, and some reads where it is not."""
 
 
-async def explain_refusals(outcomes: Sequence[Outcome], batch: Batch, crew: Crew) -> list[Outcome]:
+async def explain_refusals(results: Sequence[FileResult], batch: Batch, threads: WorkerThreads) -> list[FileResult]:
     """Return the outcomes of a batch; a file that was refused and is found to be cut off says so in its reason."""
-    known = {instance.candidate for instance in batch.instances if instance.cut_off}
-    refused = [o.candidate for o in outcomes if o.fate is Fate.REFUSED and o.candidate not in known]
+    known = {instance.candidate for instance in batch.instances if instance.truncation}
+    refused = [o.candidate for o in results if o.outcome is Outcome.REFUSED and o.candidate not in known]
     notes: dict[Candidate, str] = {}
     if refused:
         with anyio.move_on_after(LONGEST_LOOK_S):
-            notes = await read_by(crew, _look_into, refused)
-    return [replace(o, reason=with_cut_off(o.reason, notes.get(o.candidate, ""))) if notes else o for o in outcomes]
+            notes = await run_abandonable(threads, _look_into, refused)
+    return [replace(o, reason=with_truncation(o.reason, notes.get(o.candidate, ""))) if notes else o for o in results]
 
 
 def _look_into(candidates: Sequence[Candidate]) -> dict[Candidate, str]:

@@ -17,30 +17,30 @@ from bulkstow.config import UploadSettings
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import BulkstowError
 from bulkstow.ledger import Ledger
-from bulkstow.model import Candidate, Fate, Instance, Outcome
-from bulkstow.pipeline.claims import Claims, FirstFileClaims, NewestFileClaims
-from bulkstow.pipeline.crew import Crew, by
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.delivery import Delivery, record
+from bulkstow.pipeline.health_monitor import HealthMonitor
+from bulkstow.pipeline.in_flight import FirstFileInFlight, InFlight, NewestFileInFlight
 from bulkstow.pipeline.intake import Inspection, Inspector, assemble, scan
 from bulkstow.pipeline.newest import NewestFiles
-from bulkstow.pipeline.outbox import Outbox
-from bulkstow.pipeline.watch import Watch
+from bulkstow.pipeline.scheduler import Scheduler
+from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
 from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.errands import Rules
-from bulkstow.policy.health import Breaker
-from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.pacing import Pacer
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
+from bulkstow.policy.study_limiter import StudyLimiter
+from bulkstow.policy.work_items import Rules
 from bulkstow.progress.events import Reopened, Reporter, Waited
 from bulkstow.source.walk import Walk
 
 REOPENED_PER_PASS = 10_000
 """Bounds memory; an archive with more copies of failed files than that, or more conflicts, takes several passes."""
 
-OUTCOMES_AHEAD = 16
+RESULTS_AHEAD = 16
 """Answers that wait for the ledger: a commit of 2,000 rows takes 15 ms, in which few requests end."""
 
 LISTS_AHEAD = 4
@@ -51,9 +51,9 @@ LISTS_AHEAD = 4
 class _Pass:
     """Files to send, and by which rules."""
 
-    lists: Iterator[Sequence[Candidate | Outcome]]
+    lists: Iterator[Sequence[Candidate | FileResult]]
     inspection: Inspection
-    claims: Claims
+    in_flight: InFlight
     batch_size: BatchSize
     newest: NewestFiles | None = None
     """With it nothing is sent before all files are known."""
@@ -71,10 +71,10 @@ class Run:
         *,
         trust_status: bool = False,
         backoff: Backoff | None = None,
-        breaker: Breaker | None = None,
+        breaker: CircuitBreaker | None = None,
         budget: RetryBudget | None = None,
         request_rate: RequestRate | None = None,
-        crew: Crew | None = None,
+        threads: WorkerThreads | None = None,
         limit: ReadLimit | None = None,
     ) -> None:
         self._settings = settings
@@ -82,10 +82,10 @@ class Run:
         self._ledger = ledger
         self._reporter = reporter
         self._limit = limit or ReadLimit(settings.read_timeout_s)
-        self._crew = crew or Crew(settings.read_concurrency, stuck_s=self._limit.stuck_s)
+        self._threads = threads or WorkerThreads(settings.read_concurrency, stuck_s=self._limit.stuck_s)
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status)
         self._backoff = backoff or Backoff()
-        self._breaker = breaker or Breaker()
+        self._breaker = breaker or CircuitBreaker()
         self._budget = budget or RetryBudget()
         self.concurrency = Concurrency(lowest=settings.concurrency.lowest, highest=settings.concurrency.highest)
         self.batch_size = BatchSize(settings.batch_bytes, settings.batch_instances)
@@ -93,22 +93,22 @@ class Run:
             self.batch_size.learn_ceiling(ceiling_bytes)
         self._request_rate = request_rate or RequestRate()
         self._pacer = None if settings.requests_per_s is None else Pacer(settings.requests_per_s)
-        self._outbox: Outbox | None = None
+        self._scheduler: Scheduler | None = None
         self.is_draining = False
 
     def drain(self) -> None:
         """Start nothing more, finish and record what is under way."""
         self.is_draining = True
         self._limit.hurry()
-        if self._outbox is not None:
-            self._outbox.abandon()
+        if self._scheduler is not None:
+            self._scheduler.abandon()
 
     @property
     def is_over(self) -> bool:
         """True when nothing more is begun: it was drained, or stopped by what no retry mends."""
-        return self._outbox is not None and self._outbox.is_abandoned
+        return self._scheduler is not None and self._scheduler.is_abandoned
 
-    async def carry_out(self, lists: Iterator[Sequence[Candidate | Outcome]]) -> None:
+    async def carry_out(self, lists: Iterator[Sequence[Candidate | FileResult]]) -> None:
         """Send what the lists name and the ledger has not settled.
 
         Files that were not sent because of another one, which then did not reach the server, have their own turn at the
@@ -125,14 +125,14 @@ class Run:
             if not reopened:
                 break
             self._reporter.tell(Reopened(tuple(reopened)))
-            await self._pass(iter([[outcome.candidate for outcome in reopened]]), admits, are_conflicts=not orphans)
+            await self._pass(iter([[result.candidate for result in reopened]]), admits, are_conflicts=not orphans)
 
-    async def _reopened(self, find: Callable[[int], list[Outcome]]) -> list[Outcome]:
-        return await by(self._crew.errands, find, REOPENED_PER_PASS)
+    async def _reopened(self, find: Callable[[int], list[FileResult]]) -> list[FileResult]:
+        return await run_blocking(self._threads.calls, find, REOPENED_PER_PASS)
 
     async def _pass(
         self,
-        lists: Iterator[Sequence[Candidate | Outcome]],
+        lists: Iterator[Sequence[Candidate | FileResult]],
         admits: Callable[[str], bool] | None = None,
         *,
         are_conflicts: bool = False,
@@ -143,31 +143,33 @@ class Run:
             accept_missing_preamble=settings.accept_missing_preamble,
             skip_truncated=settings.skip_truncated,
             allow_empty=settings.allow_empty,
-            hands=settings.read_concurrency,
+            readers=settings.read_concurrency,
             admits=admits,
         )
-        ledger, crew = self._ledger, self._crew
+        ledger, threads = self._ledger, self._threads
         with NewestFiles() as newest:
             if are_conflicts:
                 alone = BatchSize(settings.batch_bytes, 1)
-                await self._send(_Pass(lists, inspection, FirstFileClaims(ledger, crew, sends_conflicts=True), alone))
+                await self._send(
+                    _Pass(lists, inspection, FirstFileInFlight(ledger, threads, sends_conflicts=True), alone)
+                )
             elif settings.on_conflict == "newest":
-                claims = NewestFileClaims(ledger, crew, newest)
-                await self._send(_Pass(lists, inspection, claims, self.batch_size, newest))
+                in_flight = NewestFileInFlight(ledger, threads, newest)
+                await self._send(_Pass(lists, inspection, in_flight, self.batch_size, newest))
             else:
-                await self._send(_Pass(lists, inspection, FirstFileClaims(ledger, crew), self.batch_size))
+                await self._send(_Pass(lists, inspection, FirstFileInFlight(ledger, threads), self.batch_size))
 
     async def _send(self, files: _Pass) -> None:
         batcher = Batcher(files.batch_size.limits, keep_studies=self._settings.affinity == "study")
-        outbox = self._outbox = self._new_outbox()
+        scheduler = self._scheduler = self._new_scheduler()
         delivery = Delivery(
             destination=self._destination,
-            outbox=outbox,
+            scheduler=scheduler,
             batcher=batcher,
             batch_size=files.batch_size,
             backoff=self._backoff,
             rules=self._rules,
-            crew=self._crew,
+            threads=self._threads,
             ledger=self._ledger,
             reporter=self._reporter,
             concurrency=self.concurrency,
@@ -175,9 +177,9 @@ class Run:
         )
         delivery.tell_limits()
         if self.is_draining:
-            outbox.abandon()
+            scheduler.abandon()
         try:
-            await self._carry_out_stages(files, batcher, outbox, delivery)
+            await self._carry_out_stages(files, batcher, scheduler, delivery)
         except BaseExceptionGroup as group:
             # When one stage stops the run, the streams that it leaves break the others: only the first tells anything.
             ours, _ = group.split(BulkstowError)
@@ -185,10 +187,10 @@ class Run:
         if delivery.stopped_by is not None:
             raise delivery.stopped_by
 
-    def _new_outbox(self) -> Outbox:
-        return Outbox(
+    def _new_scheduler(self) -> Scheduler:
+        return Scheduler(
             concurrency=self.concurrency,
-            lanes=Lanes(self._settings.per_study),
+            study_limiter=StudyLimiter(self._settings.per_study),
             breaker=self._breaker,
             budget=self._budget,
             pacer=self._pacer,
@@ -196,47 +198,47 @@ class Run:
             on_wait=lambda wait, duration_s: self._reporter.tell(Waited(wait, duration_s)),
         )
 
-    async def _carry_out_stages(self, files: _Pass, batcher: Batcher, outbox: Outbox, delivery: Delivery) -> None:
+    async def _carry_out_stages(self, files: _Pass, batcher: Batcher, scheduler: Scheduler, delivery: Delivery) -> None:
         """Join the stages by streams, and wait until the last of them has ended."""
-        settings, reporter, crew, ledger = self._settings, self._reporter, self._crew, self._ledger
+        settings, reporter, threads, ledger = self._settings, self._reporter, self._threads, self._ledger
         found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
-        outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](OUTCOMES_AHEAD)
+        results_in, results = anyio.create_memory_object_stream[list[FileResult]](RESULTS_AHEAD)
         # Batches of a size that the user chose are not closed early to keep senders busy.
         is_left_to_us = settings.batch_bytes == "auto" and settings.batch_instances == "auto"
-        async with anyio.create_task_group() as stages, outcomes_in:
-            watch = Watch(
+        async with anyio.create_task_group() as stages, results_in:
+            monitor = HealthMonitor(
                 breaker=self._breaker,
                 destination=self._destination,
-                outbox=outbox,
+                scheduler=scheduler,
                 reporter=reporter,
                 tasks=stages,
                 stop=delivery.stop,
                 give_up=delivery.give_up,
                 give_up_after_s=settings.give_up_after_s,
             )
-            watch.begin()
+            monitor.begin()
             inspector = Inspector(
-                crew=crew,
+                threads=threads,
                 limit=self._limit,
                 inspection=files.inspection,
-                claims=files.claims,
+                in_flight=files.in_flight,
                 instances=instances_in,
-                outcomes=outcomes_in.clone(),
+                results=results_in.clone(),
                 reporter=reporter,
                 newest=files.newest,
             )
-            to_scan = (files.lists, crew, self._limit, ledger, files.inspection, found_in, outcomes_in.clone())
+            to_scan = (files.lists, threads, self._limit, ledger, files.inspection, found_in, results_in.clone())
             stages.start_soon(
                 _until,
-                outbox.abandoned,
+                scheduler.abandoned,
                 partial(scan, *to_scan, reporter),
                 partial(inspector.inspect, found),
             )
-            stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, outbox)
-            stages.start_soon(delivery.send, watch, outcomes_in.clone())
-            stages.start_soon(record, outcomes, crew, ledger, files.claims, reporter)
-            outcomes_in.close()
+            stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, scheduler)
+            stages.start_soon(delivery.send, monitor, results_in.clone())
+            stages.start_soon(record, results, threads, ledger, files.in_flight, reporter)
+            results_in.close()
 
 
 async def _until(end: anyio.Event, *stages: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -258,13 +260,13 @@ def _no_link(_location: str) -> bool:
     return False
 
 
-def _again(settings: UploadSettings) -> frozenset[Fate]:
+def _again(settings: UploadSettings) -> frozenset[Outcome]:
     """Return the outcomes of earlier runs that the user asks for once more."""
     return frozenset(
-        fate
-        for fate, is_asked in (
-            (Fate.REFUSED, settings.retry_failed),
-            (Fate.CONFLICT, settings.retry_failed or settings.on_conflict != "report"),
+        outcome
+        for outcome, is_asked in (
+            (Outcome.REFUSED, settings.retry_failed),
+            (Outcome.CONFLICT, settings.retry_failed or settings.on_conflict != "report"),
         )
         if is_asked
     )

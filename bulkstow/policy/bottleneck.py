@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from enum import Enum, StrEnum
 
-from bulkstow.model import Spent
+from bulkstow.model import RequestTiming
 
 BUSY = 0.85
 """Of one processor: Python runs one thread at a time, and at 0.9 a run against a sink on another core gains nothing
@@ -85,10 +85,10 @@ class Usage:
     """The time of all requests together; the following are parts of it."""
     connecting_s: float = 0.0
     reading_s: float = 0.0
-    held_s: float = 0.0
+    throttled_s: float = 0.0
     sending_s: float = 0.0
-    shut_s: float = 0.0
-    thinking_s: float = 0.0
+    receive_window_s: float = 0.0
+    waiting_s: float = 0.0
 
     @property
     def by_name_s(self) -> dict[str, float]:
@@ -96,10 +96,10 @@ class Usage:
         return {
             "connecting": self.connecting_s,
             "reading": self.reading_s,
-            "held back": self.held_s,
-            "sending": self.sending_s - self.shut_s,
-            "server full": self.shut_s,
-            "server thinking": self.thinking_s,
+            "held back": self.throttled_s,
+            "sending": self.sending_s - self.receive_window_s,
+            "server full": self.receive_window_s,
+            "server thinking": self.waiting_s,
             "nothing to send": self.starved_s,
             "study busy": self.queued_s,
             "pace": self.paced_s,
@@ -112,17 +112,17 @@ class Usage:
         """Return what was added since."""
         return Usage(*(getattr(self, f.name) - getattr(before, f.name) for f in fields(self)))
 
-    def with_request(self, spent: Spent) -> Usage:
+    def with_request(self, timing: RequestTiming) -> Usage:
         """Return the sums with one more request."""
         return replace(
             self,
-            requests_s=self.requests_s + spent.elapsed_s,
-            connecting_s=self.connecting_s + spent.connecting_s,
-            reading_s=self.reading_s + spent.reading_s,
-            held_s=self.held_s + spent.held_s,
-            sending_s=self.sending_s + spent.sending_s,
-            shut_s=self.shut_s + spent.shut_s,
-            thinking_s=self.thinking_s + spent.thinking_s,
+            requests_s=self.requests_s + timing.elapsed_s,
+            connecting_s=self.connecting_s + timing.connecting_s,
+            reading_s=self.reading_s + timing.reading_s,
+            throttled_s=self.throttled_s + timing.throttled_s,
+            sending_s=self.sending_s + timing.sending_s,
+            receive_window_s=self.receive_window_s + timing.receive_window_s,
+            waiting_s=self.waiting_s + timing.waiting_s,
         )
 
     def with_wait(self, wait: Wait, duration_s: float) -> Usage:
@@ -146,7 +146,7 @@ def bottleneck(usage: Usage) -> Bottleneck:
     if with_server_s < SHORTEST_S or usage.requests_s <= 0:
         return Bottleneck.UNKNOWN
     share = 1 / with_server_s
-    if max(usage.paced_s * share, usage.held_s / usage.requests_s) >= MUCH:
+    if max(usage.paced_s * share, usage.throttled_s / usage.requests_s) >= MUCH:
         return Bottleneck.LIMIT
     if usage.limited_s * share >= MUCH:
         return Bottleneck.SERVER_RATE
@@ -158,8 +158,8 @@ def bottleneck(usage: Usage) -> Bottleneck:
         return Bottleneck.STUDIES
     parts = {
         Bottleneck.DISK: usage.reading_s,
-        Bottleneck.SERVER: usage.thinking_s + usage.shut_s,
-        Bottleneck.NETWORK: usage.connecting_s + usage.sending_s - usage.shut_s,
-        Bottleneck.LIMIT: usage.held_s,
+        Bottleneck.SERVER: usage.waiting_s + usage.receive_window_s,
+        Bottleneck.NETWORK: usage.connecting_s + usage.sending_s - usage.receive_window_s,
+        Bottleneck.LIMIT: usage.throttled_s,
     }
     return max(parts, key=lambda part: parts[part])

@@ -6,67 +6,67 @@ Settles no instance (`settlement` and `asking` do); reads no list of instances.
 from __future__ import annotations
 
 from bulkstow.errors import DestinationRefused, LoginRefused
-from bulkstow.model import Cause, Interruption, Reply
-from bulkstow.policy.errands import Pressure
+from bulkstow.model import Cause, NoResponse, Response
+from bulkstow.policy.work_items import HealthSignal
 from bulkstow.wire.server_text import error_text, is_html, printable, text_of
 
 
-def is_absence(result: Reply | Interruption) -> bool:
+def is_absence(exchange: Response | NoResponse) -> bool:
     """Say whether an exchange shows that the destination is gone: nobody answers, or a proxy answers in its stead."""
-    match result:
-        case Interruption(cause=cause):
+    match exchange:
+        case NoResponse(cause=cause):
             return cause not in (Cause.OVERLONG, Cause.MALFORMED)
-        case Reply(status=status):
+        case Response(status=status):
             return status in _OUT_OF_SERVICE
 
 
 _OUT_OF_SERVICE = (502, 503, 504)
 
 
-def pressure_of(result: Reply | Interruption) -> Pressure:
+def health_signal_of(exchange: Response | NoResponse) -> HealthSignal:
     """Return what an exchange that failed says of the destination's health."""
-    return Pressure.GONE if is_absence(result) else Pressure.EASED
+    return HealthSignal.GONE if is_absence(exchange) else HealthSignal.EASED
 
 
-def stop_if_hopeless(reply: Reply) -> None:
+def stop_if_hopeless(response: Response) -> None:
     """Raise LoginRefused or DestinationRefused for a status that no retry changes, with the server's own words."""
-    match reply.status:
+    match response.status:
         case 401:
             raise LoginRefused(
-                f"the server refuses our login (401): check --user, --header or the bearer token{said_by(reply)}"
+                f"the server refuses our login (401): check --user, --header or the bearer token{said_by(response)}"
             )
         case 403:
             raise LoginRefused(
-                f"the server forbids this user to store (403): ask for the right to STOW-RS there{said_by(reply)}"
+                f"the server forbids this user to store (403): ask for the right to STOW-RS there{said_by(response)}"
             )
         case 404 | 405 | 406 | 501:
             raise DestinationRefused(
-                f"no STOW-RS service at this URL (HTTP {reply.status}): --url is the DICOMweb root, "
-                f"to which /studies is added{said_by(reply)}"
+                f"no STOW-RS service at this URL (HTTP {response.status}): --url is the DICOMweb root, "
+                f"to which /studies is added{said_by(response)}"
             )
         case 411:
             raise DestinationRefused(
                 "the server misses a Content-Length that we send (411): look for a proxy that takes it away"
-                f"{said_by(reply)}"
+                f"{said_by(response)}"
             )
         case status if 300 <= status < 400:
-            where = f" to {printable(reply.location)}" if reply.location else ""
+            where = f" to {printable(response.location)}" if response.location else ""
             raise DestinationRefused(f"the server redirects{where} (HTTP {status}): give that URL's root as --url")
         case _:
             return
 
 
-def status_reason(reply: Reply, comment: str = "") -> str:
+def status_reason(response: Response, comment: str = "") -> str:
     """Return the status of a request that failed as a whole, and why; `comment` is what the answer says in words."""
-    return f"HTTP {reply.status} ({words_of(reply, comment) or 'no reason given'})"
+    return f"HTTP {response.status} ({words_of(response, comment) or 'no reason given'})"
 
 
-def words_of(reply: Reply, comment: str) -> str:
+def words_of(response: Response, comment: str) -> str:
     """Return what the server says of a whole request."""
-    return printable(reply.warning) or comment or error_text(reply.body)
+    return printable(response.warning) or comment or error_text(response.body)
 
 
-def said_by(reply: Reply) -> str:
+def said_by(response: Response) -> str:
     """Return the server's words for the end of a message; a page in HTML was not written for this request."""
-    words = printable(reply.warning) or ("" if is_html(text_of(reply.body)) else error_text(reply.body))
+    words = printable(response.warning) or ("" if is_html(text_of(response.body)) else error_text(response.body))
     return f"; the server says: {words}" if words else ""

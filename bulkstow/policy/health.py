@@ -2,15 +2,15 @@
 
 Stores decide: a server whose QIDO-RS answers while its STOW-RS hangs counts as gone. Takes how requests ended, with the
 time; says whether a request may start, when the next attempt is due, and which failures the outage explains. Has no
-clock and sends nothing (`pipeline.watch` asks the questions, `pipeline.outbox` lets requests through).
+clock and sends nothing (`pipeline.health_monitor` asks the questions, `pipeline.scheduler` lets requests through).
 """
 
 from __future__ import annotations
 
 from enum import Enum, StrEnum
 
-from bulkstow.model import Cause, Interruption, Reply
-from bulkstow.policy.errands import Ask, Errand, Pressure
+from bulkstow.model import Cause, NoResponse, Response
+from bulkstow.policy.work_items import HealthSignal, Query, WorkItem
 
 REJECTED_S = 5.0
 """Rejections for load open the breaker when nothing was stored for so long. A limiter of one request a second stores
@@ -40,7 +40,7 @@ class State(Enum):
     """One request at growing intervals: it has no room, and would answer a question all the same."""
 
 
-class Heard(Enum):
+class ProbeResult(Enum):
     """What became of a question in an outage."""
 
     SERVICE = "the service answered"
@@ -49,20 +49,20 @@ class Heard(Enum):
     NOBODY = "no connection"
 
 
-def heard(result: Reply | Interruption) -> Heard:
+def probe_result(exchange: Response | NoResponse) -> ProbeResult:
     """Return what the result of a question says of the destination."""
-    match result:
-        case Reply(status=status):
-            return Heard.PROXY if status in (429, *PROXY_STATUSES) else Heard.SERVICE
-        case Interruption(cause=Cause.UNREACHABLE):
-            return Heard.NOBODY
-        case Interruption(cause=Cause.OVERLONG):
-            return Heard.SERVICE
-        case Interruption():
-            return Heard.SILENCE
+    match exchange:
+        case Response(status=status):
+            return ProbeResult.PROXY if status in (429, *PROXY_STATUSES) else ProbeResult.SERVICE
+        case NoResponse(cause=Cause.UNREACHABLE):
+            return ProbeResult.NOBODY
+        case NoResponse(cause=Cause.OVERLONG):
+            return ProbeResult.SERVICE
+        case NoResponse():
+            return ProbeResult.SILENCE
 
 
-class Breaker:
+class CircuitBreaker:
     """Stops sending while the destination is gone or full.
 
     Opens after `trip_after` failures of that kind in a row. Attempts are due at intervals that double, from
@@ -83,7 +83,7 @@ class Breaker:
         """When the first of the failures in a row ended."""
         self._interval_s = self._first_probe_s
         self._due_s = 0.0
-        self._trial: Errand | None = None
+        self._trial: WorkItem | None = None
         self._trial_counts = True
 
     @property
@@ -136,63 +136,63 @@ class Breaker:
             case State.FULL:
                 return self._trial is None and now_s >= self._due_s
 
-    def started(self, errand: Errand) -> None:
+    def started(self, item: WorkItem) -> None:
         """Take that a request started; during an outage it is the trial."""
         if self.is_open:
-            self._trial = errand
+            self._trial = item
 
-    def excuses(self, errand: Errand) -> bool:
+    def excuses(self, item: WorkItem) -> bool:
         """Say whether an outage explains a failure of this request, so that it counts as no attempt.
 
         A trial counts where the service itself has answered a question just before: then its instances may be what the
         service chokes on.
         """
-        return self.is_open and not (errand is self._trial and self._trial_counts)
+        return self.is_open and not (item is self._trial and self._trial_counts)
 
-    def ended(self, errand: Errand, pressure: Pressure, now_s: float) -> None:
+    def ended(self, item: WorkItem, health_signal: HealthSignal, now_s: float) -> None:
         """Take how a request ended.
 
         During an outage a failure says something new only if it is the trial's: the others started before.
         """
-        is_trial = errand is self._trial
+        is_trial = item is self._trial
         if is_trial:
             self._trial = None
-        match pressure:
-            case Pressure.NONE:
+        match health_signal:
+            case HealthSignal.NONE:
                 return
-            case Pressure.EASED | Pressure.BUSY:
-                if not isinstance(errand, Ask):
+            case HealthSignal.EASED | HealthSignal.BUSY:
+                if not isinstance(item, Query):
                     self._close()
             case _ if not self.is_open:
-                self._count(pressure, now_s)
-            case Pressure.FULL:
+                self._count(health_signal, now_s)
+            case HealthSignal.FULL:
                 self._open(State.FULL)
-            case Pressure.GONE if self.is_full:
+            case HealthSignal.GONE if self.is_full:
                 self._open(State.OPEN)
-            case Pressure.GONE | Pressure.REJECTED:
+            case HealthSignal.GONE | HealthSignal.REJECTED:
                 if is_trial:
                     self._open(State.OPEN)
-        if is_trial and self.is_open and pressure not in (Pressure.EASED, Pressure.BUSY):
+        if is_trial and self.is_open and health_signal not in (HealthSignal.EASED, HealthSignal.BUSY):
             self._postpone(now_s)
 
-    def asked(self, answer: Heard, now_s: float) -> None:
+    def asked(self, answer: ProbeResult, now_s: float) -> None:
         """Take what became of the question whether the destination is back."""
         if self._state is not State.OPEN:
             return
-        if answer is Heard.NOBODY:
+        if answer is ProbeResult.NOBODY:
             self._postpone(now_s)
         else:
             self._state = State.HALF_OPEN
-            self._trial_counts = answer is Heard.SERVICE
+            self._trial_counts = answer is ProbeResult.SERVICE
 
-    def _count(self, pressure: Pressure, now_s: float) -> None:
+    def _count(self, health_signal: HealthSignal, now_s: float) -> None:
         """Count a failure, and open when they are enough."""
         self._began_s = now_s if self._began_s is None else self._began_s
         self._signs += 1
-        self._failures += pressure is not Pressure.REJECTED
+        self._failures += health_signal is not HealthSignal.REJECTED
         lasts = self._signs >= self._trip_after and now_s - self._began_s >= REJECTED_S
         if self._failures >= self._trip_after or lasts:
-            self._open(State.FULL if pressure is Pressure.FULL else State.OPEN)
+            self._open(State.FULL if health_signal is HealthSignal.FULL else State.OPEN)
             self._due_s = now_s + self._interval_s
 
     def _open(self, state: State) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bulkstow.errors import DestinationRefused, LoginRefused
-from bulkstow.model import Cause, Interruption, Reply
+from bulkstow.model import Cause, NoResponse, Response
 from bulkstow.policy.exchange import said_by
 from bulkstow.wire.server_text import is_html, printable, text_of
 
@@ -45,25 +45,25 @@ class Asked:
         return bool(self.proxy) and self.root.startswith("http://")
 
 
-def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
+def judge_search(answer: Response | NoResponse, asked: Asked) -> Step:
     """Return what the answer to the search means.
 
     Raises DestinationRefused (no connection, a redirect, a proxy that does not reach the server), LoginRefused (401).
     """
     match answer:
-        case Interruption(cause=Cause.UNREACHABLE, detail=why):
+        case NoResponse(cause=Cause.UNREACHABLE, detail=why):
             raise unreachable(why, asked)
-        case Interruption(cause=Cause.DISCONNECTED | Cause.MALFORMED):
+        case NoResponse(cause=Cause.DISCONNECTED | Cause.MALFORMED):
             return Step.ASK_AGAIN
-        case Interruption(cause=Cause.UNANSWERED) if asked.is_relayed:
+        case NoResponse(cause=Cause.UNANSWERED) if asked.is_relayed:
             raise unreachable(f"the proxy {asked.proxy} gives no answer", asked)
-        case Interruption():
+        case NoResponse():
             return Step.BEGIN  # it is there, and slow
-        case Reply(status=502 | 503 | 504 as status) if asked.is_relayed:
+        case Response(status=502 | 503 | 504 as status) if asked.is_relayed:
             raise unreachable(f"the proxy {asked.proxy} answers HTTP {status}", asked)
-        case Reply(status=403):
+        case Response(status=403):
             return Step.ASK_BY_STORING  # perhaps only searching is forbidden
-        case Reply():
+        case Response():
             _check_reply(answer, asked)
     if 200 <= answer.status < 300:
         return Step.BEGIN if _is_search_result(answer) else Step.ASK_BY_STORING
@@ -72,12 +72,12 @@ def judge_search(answer: Reply | Interruption, asked: Asked) -> Step:
     return Step.ASK_BY_STORING
 
 
-def judge_store(searched: Reply | Interruption, answer: Reply | Interruption, asked: Asked) -> None:
+def judge_store(searched: Response | NoResponse, answer: Response | NoResponse, asked: Asked) -> None:
     """Take the answer to a store request without instances; `searched` is that to the search before it.
 
     Raises DestinationRefused where it shows no STOW-RS, and LoginRefused (401, 403).
     """
-    if isinstance(answer, Interruption):
+    if isinstance(answer, NoResponse):
         return  # whether the server is well is found out while it is used
     if answer.status == 403:
         raise _forbidden(answer, asked)
@@ -86,7 +86,7 @@ def judge_store(searched: Reply | Interruption, answer: Reply | Interruption, as
     if answer.status in _NO_SERVICE or (answer.status < 300 and is_page):
         page = ", a web page" if is_page else ""
         before = (
-            f"{searched.status} to GET, " if isinstance(searched, Reply) and searched.status != answer.status else ""
+            f"{searched.status} to GET, " if isinstance(searched, Response) and searched.status != answer.status else ""
         )
         statuses = f"{before}{answer.status}{' to POST' if before else ''}"
         raise DestinationRefused(
@@ -109,9 +109,9 @@ def expects_tls(asked: Asked) -> DestinationRefused:
     return DestinationRefused(f"{asked.root}: the server expects TLS on this port; try https://")
 
 
-def no_answer(answer: Reply | Interruption, asked: Asked) -> DestinationRefused:
+def no_answer(answer: Response | NoResponse, asked: Asked) -> DestinationRefused:
     """Return what to raise where a port gave no HTTP answer, again and again."""
-    told = f" ({', '.join(filter(None, (answer.cause, answer.detail)))})" if isinstance(answer, Interruption) else ""
+    told = f" ({', '.join(filter(None, (answer.cause, answer.detail)))})" if isinstance(answer, NoResponse) else ""
     if asked.proxy:
         return DestinationRefused(
             f"no HTTP answer from the proxy {asked.proxy} for {asked.root}{told}: check the proxy"
@@ -122,21 +122,21 @@ def no_answer(answer: Reply | Interruption, asked: Asked) -> DestinationRefused:
     )
 
 
-def login_refused(reply: Reply, asked: Asked) -> LoginRefused:
+def login_refused(response: Response, asked: Asked) -> LoginRefused:
     """Return what to raise for a 401, after a fresh token where there is one."""
     if asked.has_login:
         text = f"{asked.place} refuses our login (401): check --user, --header or the bearer token"
     else:
         text = f"{asked.place} requires a login (401), and none was given: "
         text += "--user, --bearer-file, --bearer-command or BULKSTOW_BEARER"
-    return LoginRefused(f"{text}{said_by(reply)}")
+    return LoginRefused(f"{text}{said_by(response)}")
 
 
 _BUSY = (408, 425, 429)
 _NO_SERVICE = (404, 405, 406, 410, 501)
 
 
-def may_expect_tls(answer: Reply | Interruption, asked: Asked) -> bool:
+def may_expect_tls(answer: Response | NoResponse, asked: Asked) -> bool:
     """Return whether an answer to plain HTTP may come from a port for TLS.
 
     nginx, Apache and Go answer 400 with a text that names HTTPS, SSL or TLS; others close, or send a TLS alert.
@@ -144,36 +144,36 @@ def may_expect_tls(answer: Reply | Interruption, asked: Asked) -> bool:
     if asked.proxy or not asked.root.startswith("http://"):
         return False
     match answer:
-        case Reply(status=400, body=body):
+        case Response(status=400, body=body):
             text = text_of(body[:2000]).upper()
             return any(word in text for word in ("HTTPS", "SSL", "TLS"))
-        case Interruption(cause=cause):
+        case NoResponse(cause=cause):
             return cause in (Cause.DISCONNECTED, Cause.MALFORMED)
         case _:
             return False
 
 
-def _check_reply(reply: Reply, asked: Asked) -> None:
-    if reply.status == 401:
-        raise login_refused(reply, asked)
-    if 300 <= reply.status < 400:
-        where = f" to {printable(reply.location)}" if reply.location else ""
+def _check_reply(response: Response, asked: Asked) -> None:
+    if response.status == 401:
+        raise login_refused(response, asked)
+    if 300 <= response.status < 400:
+        where = f" to {printable(response.location)}" if response.location else ""
         raise DestinationRefused(
-            f"{asked.place} redirects{where} (HTTP {reply.status}): give the root of that URL as --url"
+            f"{asked.place} redirects{where} (HTTP {response.status}): give the root of that URL as --url"
         )
 
 
-def _forbidden(reply: Reply, asked: Asked) -> LoginRefused:
+def _forbidden(response: Response, asked: Asked) -> LoginRefused:
     whom = "this user" if asked.has_login else "access without a login"
     text = f"{asked.place} forbids {whom} (403): ask for the right to use DICOMweb there"
-    return LoginRefused(f"{text}{said_by(reply)}")
+    return LoginRefused(f"{text}{said_by(response)}")
 
 
-def _is_search_result(reply: Reply) -> bool:
+def _is_search_result(response: Response) -> bool:
     """Return whether a 2xx is QIDO-RS's: nothing, a JSON list, or by its media type (PS3.18 §10.6.3)."""
-    if not reply.body.strip() or "dicom" in reply.content_type.lower():
+    if not response.body.strip() or "dicom" in response.content_type.lower():
         return True
     try:
-        return isinstance(json.loads(reply.body), list)
+        return isinstance(json.loads(response.body), list)
     except (ValueError, RecursionError):
         return False

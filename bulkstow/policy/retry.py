@@ -33,7 +33,7 @@ class Backoff:
     """A server that is back should not wait for us longer than a minute."""
     long_factor: float = 10.0
 
-    def delay_s(self, delay: Delay, *, faults: int, jitter: float, at_least_s: float | None = None) -> float:
+    def delay_s(self, delay: Delay, *, failed_attempts: int, jitter: float, at_least_s: float | None = None) -> float:
         """Return seconds to wait after the `faults`-th fault (1 is the first), `jitter` being in [0, 1).
 
         `at_least_s` is the server's own word (Retry-After, RFC 9110 §10.2.3); the jitter comes on top of it, so that
@@ -42,7 +42,7 @@ class Backoff:
         if delay is Delay.NONE:
             return at_least_s or 0.0
         base_s = self.base_s * (self.long_factor if delay is Delay.LONG else 1.0)
-        bound_s = min(self.cap_s, base_s * 2.0 ** min(max(faults - 1, 0), 30))
+        bound_s = min(self.cap_s, base_s * 2.0 ** min(max(failed_attempts - 1, 0), 30))
         if at_least_s is not None:
             return at_least_s + jitter * min(bound_s, self.base_s)
         return jitter * bound_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
-from bulkstow.model import Outcome
+from bulkstow.model import FileResult
 from bulkstow.policy.health import OutageCause
 from bulkstow.printing import shown
 from bulkstow.progress.display import Display
@@ -42,10 +42,10 @@ class Announcer:
                 self._display.say(f"{_BEGAN[cause]}: sending stops, next attempt at {at:%H:%M:%S}")
             case OutageEnded(duration_s):
                 self._display.say(f"the server stores again after {show_duration(duration_s)}: sending continues")
-            case Recorded(outcomes):
-                for outcome in outcomes:
-                    if outcome.fate.is_failure:
-                        self._announce_failure(outcome)
+            case Recorded(results):
+                for result in results:
+                    if result.outcome.is_failure:
+                        self._announce_failure(result)
             case Upgraded(kept_copy):
                 self._display.say(
                     "the ledger of an older bulkstow is upgraded: files that were skipped are looked at again; "
@@ -54,7 +54,7 @@ class Announcer:
             case _:
                 pass
 
-    def _announce_failure(self, failure: Outcome) -> None:
+    def _announce_failure(self, failure: FileResult) -> None:
         """Say a failure, if it is time, and how many were not said since the last one."""
         now_s = time.monotonic()
         if self._failures >= FAILURES_AT_ONCE and now_s < self._next_s:
@@ -62,7 +62,7 @@ class Announcer:
             return
         others = f" (and {counted(self._unsaid, 'other')} since the last line)" if self._unsaid else ""
         path, reason = shown(failure.candidate.location), shown(failure.reason)
-        self._display.say(f"{failure.fate} {path}: {reason}{others}")
+        self._display.say(f"{failure.outcome} {path}: {reason}{others}")
         self._failures += 1
         self._unsaid = 0
         self._next_s = now_s + FAILURES_PAUSE_S

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from bulkstow.model import Fate, Summary
+from bulkstow.model import Outcome, Summary
 from bulkstow.policy.bottleneck import Bottleneck
 from bulkstow.printing import shown
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
@@ -23,9 +23,9 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         yield "no file has its outcome yet" if tally.found_files else "no files found"
     else:
         yield f"{'outcome':<12} {'files':>11}"
-    for fate in Fate:
-        if count := summary.outcomes.get(fate, 0):
-            yield f"{fate:<12} {count:>11,}"
+    for outcome in Outcome:
+        if count := summary.outcomes.get(outcome, 0):
+            yield f"{outcome:<12} {count:>11,}"
     for reason, count in tally.skip_reasons.most_common():
         if count:
             yield f"  skipped {count:,}: {shown(reason)}"
@@ -33,11 +33,11 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         yield f"  {summary.settled_before:,} of them settled by an earlier run: nothing was sent for them"
     yield from _speed(summary, tally)
     report = f"bulkstow report {shown(shlex.quote(str(ledger)))}"
-    failed = [fate.value for fate in Fate if fate.is_failure and summary.outcomes.get(fate)]
+    failed = [outcome.value for outcome in Outcome if outcome.is_failure and summary.outcomes.get(outcome)]
     if failures := tally.first_failures:
         yield "first failures:"
         yield from (
-            f"  {outcome.fate} {shown(outcome.candidate.location)}: {shown(outcome.reason)}" for outcome in failures
+            f"  {result.outcome} {shown(result.candidate.location)}: {shown(result.reason)}" for result in failures
         )
     yield from empty_words(summary)
     if failed:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from bulkstow.model import Batch, Fate, Outcome, Result, Spent
+from bulkstow.model import Batch, Exchange, FileResult, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
-from bulkstow.policy.errands import Errand
 from bulkstow.policy.health import OutageCause
+from bulkstow.policy.work_items import WorkItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Found:
 class Known:
     """Files among them that an earlier run settled."""
 
-    fates: Mapping[Fate, int]
-    not_stored: tuple[Outcome, ...] = ()
+    outcomes: Mapping[Outcome, int]
+    not_stored: tuple[FileResult, ...] = ()
     """Those of them that the server does not have, with their reasons."""
     size_bytes: int = 0
     """Of all of them."""
@@ -69,7 +69,7 @@ class Ended:
     """A request is over, whatever came of it; `result` is None where it was cancelled."""
 
     batch: Batch
-    result: Result | None = None
+    exchange: Exchange | None = None
     elapsed_s: float = 0.0
 
 
@@ -77,7 +77,7 @@ class Ended:
 class Timed:
     """Where the time of a request went; it comes before the request's `Ended`."""
 
-    spent: Spent
+    timing: RequestTiming
     batch: Batch | None = None
 
 
@@ -93,14 +93,14 @@ class Waited:
 class Recorded:
     """Outcomes are in the ledger."""
 
-    outcomes: tuple[Outcome, ...]
+    results: tuple[FileResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
     """Files that are found once more: they were not sent because of another one with their SOP Instance UID."""
 
-    outcomes: tuple[Outcome, ...]
+    results: tuple[FileResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +152,9 @@ class CeilingLearned:
 class RetryScheduled:
     """What is left of an exchange waits for its next try."""
 
-    errand: Errand
+    item: WorkItem
     delay_s: float
-    after: Result | None
+    after: Exchange | None
     """How the exchange ended; None where QIDO-RS answered, but did not list an instance."""
 
 

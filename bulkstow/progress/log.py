@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from bulkstow.config import UploadSettings
-from bulkstow.model import Batch, Interruption, Outcome, Reply, Result, Spent, Spoiled, Summary
-from bulkstow.policy.errands import Ask
+from bulkstow.model import Batch, Exchange, FileResult, NoResponse, RequestTiming, Response, SourceChanged, Summary
+from bulkstow.policy.work_items import Query
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.events import (
     CeilingLearned,
@@ -54,7 +54,7 @@ class Log:
         self._has_warned = False
         self._dropped = 0
         self._limits: Fields = {}
-        self._spent: dict[int, Spent] = {}
+        self._timing: dict[int, RequestTiming] = {}
         """Where the time of requests under way went, by the batch's number."""
 
     def begin(self, fields: Fields) -> None:
@@ -63,23 +63,23 @@ class Log:
 
     def end(self, summary: Summary) -> None:
         """Write how a run ended."""
-        outcomes = {fate.value: count for fate, count in summary.outcomes.items() if count}
+        results = {outcome.value: count for outcome, count in summary.outcomes.items() if count}
         reason = {"reason": summary.stopped_because} if summary.stopped_because else {}
-        self._put("end", {"exit_status": summary.exit_status, **reason, **outcomes})
+        self._put("end", {"exit_status": summary.exit_status, **reason, **results})
 
     def tell(self, event: Event) -> None:
         """Write the line of an event that has one."""
         match event:
-            case Timed(spent, Batch(number=number)):
-                self._spent[number] = spent
-            case Ended(batch, result, elapsed_s):
-                self._put("request", _request(batch, result, elapsed_s, self._spent.pop(batch.number, None)))
-            case Recorded(outcomes):
-                for failure in (outcome for outcome in outcomes if outcome.fate.is_failure):
+            case Timed(timing, Batch(number=number)):
+                self._timing[number] = timing
+            case Ended(batch, exchange, elapsed_s):
+                self._put("request", _request(batch, exchange, elapsed_s, self._timing.pop(batch.number, None)))
+            case Recorded(results):
+                for failure in (result for result in results if result.outcome.is_failure):
                     self._put("failure", _failure(failure))
-            case RetryScheduled(errand, delay_s, after):
-                kind = "query" if isinstance(errand, Ask) else "store"
-                what = {"batch": errand.batch.number, "instances": len(errand.batch.instances), "kind": kind}
+            case RetryScheduled(item, delay_s, after):
+                kind = "query" if isinstance(item, Query) else "store"
+                what = {"batch": item.batch.number, "instances": len(item.batch.instances), "kind": kind}
                 self._put("retry", {**what, "delay_s": _rounded(delay_s), **_ending(after)})
             case OutageBegan() | OutageContinues() | OutageEnded():
                 self._put(*_outage(event))
@@ -122,7 +122,7 @@ def settings_of(settings: UploadSettings) -> dict[str, object]:
     }
 
 
-def _request(batch: Batch, result: Result | None, elapsed_s: float, spent: Spent | None) -> Fields:
+def _request(batch: Batch, exchange: Exchange | None, elapsed_s: float, timing: RequestTiming | None) -> Fields:
     what = {
         "batch": batch.number,
         "instances": len(batch.instances),
@@ -130,24 +130,24 @@ def _request(batch: Batch, result: Result | None, elapsed_s: float, spent: Spent
         "attempt": batch.requests + 1,
     }
     timings: Fields = {}
-    if spent is not None:
-        timings = {name: _rounded(value) for name, value in dataclasses.asdict(spent).items() if name != "elapsed_s"}
-    return {**what, **(_ending(result) or {"error": "cancelled"}), "elapsed_s": _rounded(elapsed_s), **timings}
+    if timing is not None:
+        timings = {name: _rounded(value) for name, value in dataclasses.asdict(timing).items() if name != "elapsed_s"}
+    return {**what, **(_ending(exchange) or {"error": "cancelled"}), "elapsed_s": _rounded(elapsed_s), **timings}
 
 
-def _failure(failure: Outcome) -> Fields:
+def _failure(failure: FileResult) -> Fields:
     uid = {"sop_instance_uid": failure.header.sop_instance_uid} if failure.header else {}
-    why = {"outcome": failure.fate.value, "reason": failure.reason, "attempts": failure.attempts}
+    why = {"outcome": failure.outcome.value, "reason": failure.reason, "attempts": failure.attempts}
     return {"path": failure.candidate.location, **uid, **why}
 
 
-def _ending(result: Result | None) -> Fields:
-    match result:
-        case Reply(status=status):
+def _ending(exchange: Exchange | None) -> Fields:
+    match exchange:
+        case Response(status=status):
             return {"status": status}
-        case Interruption(cause=cause, detail=detail):
+        case NoResponse(cause=cause, detail=detail):
             return {"error": cause.value, **({"detail": detail} if detail else {})}
-        case Spoiled(changed=changed):
+        case SourceChanged(changed=changed):
             return {"error": "files changed", "changed": dict(changed)}
         case None:
             return {}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import islice, zip_longest
 
-from bulkstow.model import Fate, Outcome
+from bulkstow.model import FileResult, Outcome
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Usage
 from bulkstow.policy.health import OutageCause
@@ -48,10 +48,10 @@ class Tally:
         self.found_bytes = 0
         self.scan_ended = False
         self.settled_before = 0
-        self.outcomes: Counter[Fate] = Counter()
+        self.outcomes: Counter[Outcome] = Counter()
         self.skip_reasons: Counter[str] = Counter()
         """Why files were skipped, up to the colon; what follows it may name a file, and would grow with the archive."""
-        self.failures: list[Outcome] = []
+        self.failures: list[FileResult] = []
         """The first few of each fate, of this run and of earlier ones."""
         self.empty_sources: tuple[str, ...] = ()
         self.delivered = 0
@@ -113,15 +113,15 @@ class Tally:
     @property
     def failed(self) -> int:
         """Files that are refused, unconfirmed, in conflict or unreadable."""
-        return sum(count for fate, count in self.outcomes.items() if fate.is_failure)
+        return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure)
 
     @property
-    def first_failures(self) -> list[Outcome]:
+    def first_failures(self) -> list[FileResult]:
         """The failures to show: the first ones, of each fate that occurs at least one."""
-        by_fate = [[failure for failure in self.failures if failure.fate is fate] for fate in Fate]
+        by_fate = [[failure for failure in self.failures if failure.outcome is outcome] for outcome in Outcome]
         in_turn = (failure for turn in zip_longest(*by_fate) for failure in turn if failure is not None)
-        order = list(Fate)
-        return sorted(islice(in_turn, SHOWN_FAILURES), key=lambda failure: order.index(failure.fate))
+        order = list(Outcome)
+        return sorted(islice(in_turn, SHOWN_FAILURES), key=lambda failure: order.index(failure.outcome))
 
     @property
     def usage(self) -> Usage:
@@ -141,15 +141,15 @@ class Tally:
         match event:
             case Taken(size_bytes):
                 self.sent_bytes += size_bytes
-            case Recorded(outcomes):
-                self._count(outcomes)
+            case Recorded(results):
+                self._count(results)
             case Found(files, size_bytes):
                 self.found_files += files
                 self.found_bytes += size_bytes
-            case Known(fates, not_stored, size_bytes):
+            case Known(outcomes, not_stored, size_bytes):
                 self._settled_before_bytes += size_bytes
-                self.outcomes.update(fates)
-                self.settled_before += sum(fates.values())
+                self.outcomes.update(outcomes)
+                self.settled_before += sum(outcomes.values())
                 self._note_reasons(not_stored)
             case ScanEnded(empty_sources):
                 self.scan_ended = True
@@ -158,8 +158,8 @@ class Tally:
                 self._count_request(event)
             case Waited(wait, duration_s):
                 self._usage = self._usage.with_wait(wait, duration_s)
-            case Reopened(outcomes):
-                self._take_back(outcomes)
+            case Reopened(results):
+                self._take_back(results)
             case OutageBegan() | OutageContinues() | OutageEnded():
                 self._count_outage(event)
             case Connecting() | Tuned() | Counted():
@@ -175,8 +175,8 @@ class Tally:
                 self.requests_in_flight += 1
             case Ended():
                 self.requests_in_flight -= 1
-            case Timed(spent):
-                self._usage = self._usage.with_request(spent)
+            case Timed(timing):
+                self._usage = self._usage.with_request(timing)
 
     def _take_state(self, event: Connecting | Tuned | Counted) -> None:
         match event:
@@ -199,35 +199,35 @@ class Tally:
                 self.outage = self.next_attempt_s = self._outage_began_s = None
                 self._past_outages_s += duration_s
 
-    def _count(self, outcomes: tuple[Outcome, ...]) -> None:
-        for outcome in outcomes:
-            self.outcomes[outcome.fate] += 1
-            self._settled_bytes += outcome.candidate.size_bytes
-            self.delivered += outcome.fate.is_success
-        self._note_reasons(outcomes)
+    def _count(self, results: tuple[FileResult, ...]) -> None:
+        for result in results:
+            self.outcomes[result.outcome] += 1
+            self._settled_bytes += result.candidate.size_bytes
+            self.delivered += result.outcome.is_success
+        self._note_reasons(results)
 
-    def _note_reasons(self, outcomes: tuple[Outcome, ...]) -> None:
+    def _note_reasons(self, results: tuple[FileResult, ...]) -> None:
         """Count why files were skipped, and keep the first failures of each fate."""
-        for outcome in outcomes:
-            if outcome.fate is Fate.SKIPPED:
-                self.skip_reasons[_kind(outcome)] += 1
-            elif outcome.fate.is_failure and self._kept(outcome.fate) < SHOWN_FAILURES:
-                self.failures.append(outcome)
+        for result in results:
+            if result.outcome is Outcome.SKIPPED:
+                self.skip_reasons[_kind(result)] += 1
+            elif result.outcome.is_failure and self._kept(result.outcome) < SHOWN_FAILURES:
+                self.failures.append(result)
 
-    def _kept(self, fate: Fate) -> int:
-        return sum(failure.fate is fate for failure in self.failures)
+    def _kept(self, outcome: Outcome) -> int:
+        return sum(failure.outcome is outcome for failure in self.failures)
 
-    def _take_back(self, outcomes: tuple[Outcome, ...]) -> None:
-        locations = {outcome.candidate.location for outcome in outcomes}
+    def _take_back(self, results: tuple[FileResult, ...]) -> None:
+        locations = {result.candidate.location for result in results}
         self.failures = [failure for failure in self.failures if failure.candidate.location not in locations]
-        for outcome in outcomes:
-            self.outcomes[outcome.fate] -= 1
-            if outcome.fate is Fate.SKIPPED:
-                self.skip_reasons[_kind(outcome)] -= 1
+        for result in results:
+            self.outcomes[result.outcome] -= 1
+            if result.outcome is Outcome.SKIPPED:
+                self.skip_reasons[_kind(result)] -= 1
             self.found_files -= 1
-            self._settled_bytes -= outcome.candidate.size_bytes
-            self.found_bytes -= outcome.candidate.size_bytes
+            self._settled_bytes -= result.candidate.size_bytes
+            self.found_bytes -= result.candidate.size_bytes
 
 
-def _kind(outcome: Outcome) -> str:
-    return outcome.reason.partition(":")[0]
+def _kind(result: FileResult) -> str:
+    return result.reason.partition(":")[0]

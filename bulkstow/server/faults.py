@@ -142,7 +142,7 @@ class Course:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._spent: Counter[tuple[int, str]] = Counter()
+        self._timing: Counter[tuple[int, str]] = Counter()
         self._for_good: dict[str, PlannedFault] = {}
         self.struck: Counter[Kind] = Counter()
         """How often each kind has struck, in requests or instances."""
@@ -192,8 +192,8 @@ class Course:
     def _strike(self, fault: PlannedFault, uid: str = "") -> bool:
         """Tell whether it may strike once more, and count that it does."""
         key = (fault.place, uid)
-        if fault.times is not None and self._spent[key] >= fault.times:
+        if fault.times is not None and self._timing[key] >= fault.times:
             return False
-        self._spent[key] += 1
+        self._timing[key] += 1
         self.struck[fault.kind] += 1
         return True

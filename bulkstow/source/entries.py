@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.source.sources import told
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
@@ -24,7 +24,7 @@ Identity = tuple[int, int]
 """Device and inode: the same for a directory by whatever path it is reached."""
 
 
-Found = Candidate | Outcome
+Found = Candidate | FileResult
 """What the walk hands on: a file to look into, or what became of something that cannot be looked into."""
 
 
@@ -47,10 +47,10 @@ def seen(path: str, status: os.stat_result) -> Found | Directory:
     if stat.S_ISDIR(mode):
         return Directory(path, (status.st_dev, status.st_ino))
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "of an unknown kind")
-    return outcome_of(path, Fate.SKIPPED, f"{kind}, not a regular file")
+    return result_of(path, Outcome.SKIPPED, f"{kind}, not a regular file")
 
 
-def unseen(path: str, error: OSError | ValueError) -> Outcome:
+def unseen(path: str, error: OSError | ValueError) -> FileResult:
     """Return why nothing can be said of `path`."""
     reason = told(error)
     # A name with a NUL in it, which only a list can hold, is a ValueError: no file can have it.
@@ -58,14 +58,14 @@ def unseen(path: str, error: OSError | ValueError) -> Outcome:
         reason = "no such file"
         with suppress(OSError, ValueError):
             reason = f"a link to nothing: {os.readlink(path)}"
-    return outcome_of(path, Fate.UNREADABLE, reason)
+    return result_of(path, Outcome.UNREADABLE, reason)
 
 
-def not_listed(directory: str, why: str) -> Outcome:
+def not_listed(directory: str, why: str) -> FileResult:
     """Return the outcome of a directory whose files cannot be found."""
-    return outcome_of(directory, Fate.UNREADABLE, f"a directory that cannot be listed: {why}")
+    return result_of(directory, Outcome.UNREADABLE, f"a directory that cannot be listed: {why}")
 
 
-def outcome_of(path: str, fate: Fate, reason: str) -> Outcome:
+def result_of(path: str, outcome: Outcome, reason: str) -> FileResult:
     """Return the outcome of what is not looked into."""
-    return Outcome(Candidate(path, size_bytes=0, modified_ns=0), header=None, fate=fate, reason=reason)
+    return FileResult(Candidate(path, size_bytes=0, modified_ns=0), header=None, outcome=outcome, reason=reason)

@@ -100,8 +100,8 @@ def read_instance(
     descriptor = open_file(candidate.location, by_link=candidate.by_link)
     try:
         instance = _read(descriptor, candidate, accept_missing_preamble=accept_missing_preamble)
-        if skip_truncated and (cut_off := instance.cut_off or _find_cut_off(descriptor)):
-            raise DamagedHead(cut_off)
+        if skip_truncated and (truncation := instance.truncation or _find_cut_off(descriptor)):
+            raise DamagedHead(truncation)
         return instance
     finally:
         os.close(descriptor)
@@ -122,7 +122,7 @@ def find_cut_off(candidate: Candidate) -> str:
 def _find_cut_off(descriptor: int) -> str:
     at = META_AT if has_magic(read_up_to(descriptor, META_AT, 0)) else 0
     _, found = _find(descriptor, at, to_end=True)
-    return str(found.cut_off or "")
+    return str(found.truncation or "")
 
 
 def _read(descriptor: int, candidate: Candidate, *, accept_missing_preamble: bool) -> Instance:

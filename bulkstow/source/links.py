@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from bulkstow.model import Candidate, Fate, Outcome
-from bulkstow.source.entries import Directory, Found, outcome_of
+from bulkstow.model import Candidate, FileResult, Outcome
+from bulkstow.source.entries import Directory, Found, result_of
 from bulkstow.source.sources import is_within
 
 LINK_TO_DIRECTORY = "a link to a directory, not followed: --follow-links follows it"
@@ -27,18 +27,20 @@ class LinkRule:
         return self.follows_all or is_within(os.path.realpath(location), self.roots)
 
     def through(
-        self, found: Candidate | Outcome | Directory, path: str, source_real_path: str
+        self, found: Candidate | FileResult | Directory, path: str, source_real_path: str
     ) -> Found | Directory | None:
         """Return what stands for a link that leads to `found`."""
         if isinstance(found, Directory):
             return (
-                replace(found, by_link=True) if self.follows_all else outcome_of(path, Fate.SKIPPED, LINK_TO_DIRECTORY)
+                replace(found, by_link=True)
+                if self.follows_all
+                else result_of(path, Outcome.SKIPPED, LINK_TO_DIRECTORY)
             )
-        if isinstance(found, Outcome):
+        if isinstance(found, FileResult):
             return found
         real_path = os.path.realpath(path)
         if real_path in self.exclude:
             return None
         if self.follows_all or is_within(real_path, self.roots) or is_within(real_path, {source_real_path}):
             return replace(found, by_link=True)
-        return outcome_of(path, Fate.SKIPPED, LINK_TO_OUTSIDE)
+        return result_of(path, Outcome.SKIPPED, LINK_TO_OUTSIDE)

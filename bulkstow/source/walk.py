@@ -22,8 +22,8 @@ from operator import attrgetter
 
 from bulkstow.blocking import Turn, Work
 from bulkstow.errors import ConfigurationError
-from bulkstow.model import Candidate, Fate, Outcome
-from bulkstow.source.entries import Directory, Found, Identity, not_listed, outcome_of, seen, unseen
+from bulkstow.model import Candidate, FileResult, Outcome
+from bulkstow.source.entries import Directory, Found, Identity, not_listed, result_of, seen, unseen
 from bulkstow.source.links import LinkRule
 from bulkstow.source.sources import Source, absolute, told
 
@@ -192,7 +192,7 @@ class Walk(Work[_Step, Found]):
         if identity in self._entered or (directory.by_link and identity in self._entered_by_link):
             if parent is not None:
                 parent.has_files = True
-            turn.results.append(outcome_of(directory.path, Fate.SKIPPED, WALKED_ALREADY))
+            turn.results.append(result_of(directory.path, Outcome.SKIPPED, WALKED_ALREADY))
             return
         if directory.by_link:
             self._entered_by_link.add(identity)
@@ -238,7 +238,7 @@ class Walk(Work[_Step, Found]):
         """Return whether a path, as it is or through links in its directories, is one of those to pass over."""
         return path in self._exclude or os.path.realpath(path) in self._exclude
 
-    def _list(self, level: _Level, window: list[os.DirEntry[str]]) -> Outcome | bool:
+    def _list(self, level: _Level, window: list[os.DirEntry[str]]) -> FileResult | bool:
         """Read a directory's next entries; say whether there may be more. No descriptor stays open of one that fits."""
         directory = level.directory
         try:
@@ -247,7 +247,7 @@ class Walk(Work[_Step, Found]):
                 # It was a directory when it was seen; a link put in its place may lead out of the source.
                 if not (directory.by_link or directory.source_real_path) and os.path.islink(directory.path):
                     level.listing.close()
-                    return outcome_of(directory.path, Fate.UNREADABLE, "a directory that was replaced by a link")
+                    return result_of(directory.path, Outcome.UNREADABLE, "a directory that was replaced by a link")
             # An entry keeps what it was asked: popped, it goes when it is done with.
             for entry in islice(level.listing, self._sort_window):
                 window.append(entry)  # noqa: PERF402 - where it hangs, what is there so far is looked at
@@ -281,7 +281,7 @@ class Walk(Work[_Step, Found]):
         match step:
             case _List(level, window):
                 self._listed(level, window, more=brought is True)
-                if isinstance(brought, Outcome):
+                if isinstance(brought, FileResult):
                     self._took(brought, level, turn)
             case _Name():
                 self._namer = None
@@ -303,9 +303,9 @@ class Walk(Work[_Step, Found]):
             turn.results.append(brought)
             if level is not None:
                 level.has_files = True
-        elif isinstance(brought, Outcome):
+        elif isinstance(brought, FileResult):
             turn.results.append(brought)
-            if level is not None and brought.fate is Fate.UNREADABLE:
+            if level is not None and brought.outcome is Outcome.UNREADABLE:
                 level.has_files = True
         elif isinstance(brought, Directory):
             if level is None:
@@ -326,7 +326,7 @@ class Walk(Work[_Step, Found]):
             case (level, entry):
                 level.steps_under_way -= 1
                 level.missed += 1
-                self._took(outcome_of(entry.path, Fate.UNREADABLE, f"cannot be looked at: {why}"), level, turn)
+                self._took(result_of(entry.path, Outcome.UNREADABLE, f"cannot be looked at: {why}"), level, turn)
                 if level.missed >= HANGING_AT_ONCE and level.steps_under_way == 0:
                     # None of them was answered: one after the other, the rest would take for ever.
                     level.entries.clear()
@@ -338,7 +338,7 @@ class Walk(Work[_Step, Found]):
             case _Name():
                 raise ConfigurationError(f"the list of files cannot be read: {why}")
             case _:
-                self._put(step, outcome_of(absolute(step), Fate.UNREADABLE, f"cannot be looked at: {why}"), turn)
+                self._put(step, result_of(absolute(step), Outcome.UNREADABLE, f"cannot be looked at: {why}"), turn)
 
 
 walk = Walk

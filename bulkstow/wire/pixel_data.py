@@ -63,7 +63,7 @@ def _read_to_end(data: bytes, size_bytes: int) -> CutOff | PixelData:
         return PixelData.OPEN
     steps = read_data_set(meta.end_at, size_bytes, meta.uids.get(TRANSFER_SYNTAX, ""), to_end=True)
     found = _read(steps, data, size_bytes)
-    return PixelData.OPEN if found is None or found.cut_off is None else found.cut_off
+    return PixelData.OPEN if found is None or found.truncation is None else found.truncation
 
 
 def _read(steps: Steps[Found], data: bytes, size_bytes: int) -> Found | None:

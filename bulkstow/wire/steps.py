@@ -61,9 +61,9 @@ class TooLong(Problem):
 class Ended(Problem):
     """The data end too early."""
 
-    def __init__(self, cut_off: CutOff) -> None:
+    def __init__(self, truncation: CutOff) -> None:
         super().__init__(CUT_OFF)
-        self.cut_off = cut_off
+        self.truncation = truncation
 
 
 def makes_no_sense(at: int) -> Problem:

@@ -42,7 +42,7 @@ class Found:
     highest_tag: int = 0
     problem: str = ""
     """Why they could not be read further; empty where all was found, or the end was reached in good order."""
-    cut_off: CutOff | None = None
+    truncation: CutOff | None = None
     """The problem is that the data end."""
 
 
@@ -104,9 +104,9 @@ def _read(
                 at = reader.end_of(element)
     except Ended as ended:
         # Behind the pixel data some writers leave a byte or two.
-        if ended.cut_off.tag is None and highest_tag >= _FIRST_PIXEL_DATA:
+        if ended.truncation.tag is None and highest_tag >= _FIRST_PIXEL_DATA:
             return Found(uids, at, highest_tag)
-        return Found(uids, at, highest_tag, str(ended), ended.cut_off)
+        return Found(uids, at, highest_tag, str(ended), ended.truncation)
     except Problem as problem:
         return Found(uids, at, highest_tag, str(problem))
     return Found(uids, at, highest_tag)

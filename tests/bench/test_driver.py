@@ -16,7 +16,7 @@ from bulkstow.bench.sender import Answered, Sender
 from bulkstow.bench.supply import Supply
 from bulkstow.bench.workload import workload
 from bulkstow.errors import LoginRefused
-from bulkstow.model import Batch, Cause, Instance, Interruption, Referenced, Reply, Result, StoreResponse
+from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Referenced, Response, StoreResponse
 from bulkstow.wire.store_response import to_json
 from tests.virtual_time import BACKEND
 
@@ -31,10 +31,10 @@ def anyio_backend() -> object:
     return BACKEND
 
 
-def stored(batch: Batch) -> Reply:
+def stored(batch: Batch) -> Response:
     """Return the answer of a server that has stored everything."""
     items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid) for i in batch.instances)
-    return Reply(200, to_json(StoreResponse(stored=items)))
+    return Response(200, to_json(StoreResponse(stored=items)))
 
 
 class Server:
@@ -46,7 +46,7 @@ class Server:
         service_s: float = 0.1,
         *,
         frozen_s: tuple[float, float] = (0.0, 0.0),
-        answer: Callable[[Batch], Result] = stored,
+        answer: Callable[[Batch], Exchange] = stored,
     ) -> None:
         self._slots = anyio.Semaphore(slots)
         self._service_s = service_s
@@ -56,7 +56,7 @@ class Server:
         self.batches: list[Batch] = []
         self.most_within = self._within = 0
 
-    async def send(self, batch: Batch) -> Result:
+    async def send(self, batch: Batch) -> Exchange:
         """Serve a request."""
         self.began_s.append(anyio.current_time())
         self.batches.append(batch)
@@ -79,9 +79,9 @@ class Server:
         """Find nothing."""
         return frozenset()
 
-    async def probe(self) -> Reply:
+    async def probe(self) -> Response:
         """Be there."""
-        return Reply(204, b"")
+        return Response(204, b"")
 
 
 def driver(server: Server, stint: Stint, heard: list[Answered] | None = None) -> Driver:
@@ -194,7 +194,7 @@ async def test_what_is_cancelled_counts_as_unanswered(stint: Stint) -> None:
 
 async def test_what_no_retry_mends_ends_the_load() -> None:
     """A login that is refused is told, once, and nothing more is sent."""
-    server = Server(answer=lambda _: Reply(401, b""))
+    server = Server(answer=lambda _: Response(401, b""))
     running = driver(server, closed(3))
     found = await running.carry_out()
     assert isinstance(running.stopped_by, LoginRefused)
@@ -204,7 +204,7 @@ async def test_what_no_retry_mends_ends_the_load() -> None:
 
 async def test_nobody_is_called_again_and_again() -> None:
     """A connection that is refused tries again after a moment, not at once, and every instance of it is an error."""
-    server = Server(service_s=0.0, answer=lambda _: Interruption(Cause.UNREACHABLE, body_started=False))
+    server = Server(service_s=0.0, answer=lambda _: NoResponse(Cause.UNREACHABLE, body_started=False))
     found = await put_on(server, closed(1, duration_s=10.0, warmup_s=0.0))
     assert len(server.batches) == pytest.approx(10 / NO_CONNECTION_S, abs=1)
     assert found.errors == {"no connection": len(server.batches)}

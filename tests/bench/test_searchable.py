@@ -10,7 +10,7 @@ from bulkstow.bench.searchable import ASK_S, PATIENCE_S, PROBE_S, Probe
 from bulkstow.bench.sender import Answered
 from bulkstow.bench.supply import Supply
 from bulkstow.bench.workload import workload
-from bulkstow.model import Cause, Instance, Interruption, Reply
+from bulkstow.model import Cause, Instance, NoResponse, Response
 from tests.virtual_time import BACKEND
 
 pytestmark = pytest.mark.anyio
@@ -33,12 +33,12 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 class Index:
     """A server that finds everything from a moment on."""
 
-    def __init__(self, from_s: float, before: Reply | Interruption | None = None) -> None:
+    def __init__(self, from_s: float, before: Response | NoResponse | None = None) -> None:
         self._from_s = from_s
         self._before = before
         self.asked: list[str] = []
 
-    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Answer."""
         self.asked.append(instances[0].header.sop_instance_uid)
         if anyio.current_time() < self._from_s:
@@ -63,8 +63,8 @@ async def told(index: Index, *answers: int, for_s: float = 2 * PATIENCE_S) -> li
     return times_s
 
 
-@pytest.mark.parametrize("before", [None, Reply(503, b""), Interruption(Cause.UNANSWERED, body_started=False)])
-async def test_it_asks_until_it_is_found(before: Reply | Interruption | None) -> None:
+@pytest.mark.parametrize("before", [None, Response(503, b""), NoResponse(Cause.UNANSWERED, body_started=False)])
+async def test_it_asks_until_it_is_found(before: Response | NoResponse | None) -> None:
     """The time from the answer on, as exact as it asks often; a question that fails finds nothing."""
     (time_s,) = await told(Index(anyio.current_time() + 3.0, before), 4)
     assert time_s == pytest.approx(3.0, abs=ASK_S)

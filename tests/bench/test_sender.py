@@ -13,7 +13,7 @@ from bulkstow.bench.workload import workload
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.errors import DestinationRefused, LoginRefused
-from bulkstow.model import Batch, Cause, Instance, Interruption, Referenced, Reply, Result, StoreResponse
+from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Referenced, Response, StoreResponse
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.wire.store_response import to_json
@@ -27,11 +27,11 @@ SR_BYTES = SR.largest_bytes
 class Server:
     """A destination that gives one answer to everything."""
 
-    def __init__(self, result: Result | StoreResponse) -> None:
-        self._result = result if not isinstance(result, StoreResponse) else Reply(200, to_json(result))
+    def __init__(self, result: Exchange | StoreResponse) -> None:
+        self._result = result if not isinstance(result, StoreResponse) else Response(200, to_json(result))
         self.batches: list[Batch] = []
 
-    async def send(self, batch: Batch) -> Result:
+    async def send(self, batch: Batch) -> Exchange:
         """Answer."""
         self.batches.append(batch)
         return self._result
@@ -43,9 +43,9 @@ class Server:
         """Find nothing."""
         return frozenset()
 
-    async def probe(self) -> Reply:
+    async def probe(self) -> Response:
         """Be there."""
-        return Reply(204, b"")
+        return Response(204, b"")
 
 
 NAMES = [one.header for one in Supply(SR).take(0, 4)]
@@ -75,18 +75,18 @@ async def answered(server: Server, *, trust_status: bool = False) -> Answered:
         (StoreResponse(failed=named(0, 1, 2, 3, code=0x0111)), 0, {"failure reason 0111 duplicate": 4}),
         (StoreResponse(failed=named(0, 1, 2, 3, code=0x0124)), 0, {"failure reason 0124 not authorised": 4}),
         (StoreResponse(stored=named(0, 1, 2)), 3, {"HTTP 200, not named": 1}),
-        (Reply(200, b""), 0, {"HTTP 200, not named": 4}),
-        (Reply(202, to_json(StoreResponse(stored=named(0), failed=named(1, code=0x0110)))), 1, None),
-        (Reply(409, b"<html>"), 0, {"HTTP 409": 4}),
-        (Reply(413, b""), 0, {"HTTP 413": 4}),
-        (Reply(503, b"", retry_after_s=5.0), 0, {"HTTP 503": 4}),
-        (Interruption(Cause.DISCONNECTED, body_started=True), 0, {"connection lost": 4}),
-        (Interruption(Cause.UNANSWERED, body_started=True), 0, {"no answer in time": 4}),
-        (Interruption(Cause.UNREACHABLE, body_started=False), 0, {"no connection": 4}),
+        (Response(200, b""), 0, {"HTTP 200, not named": 4}),
+        (Response(202, to_json(StoreResponse(stored=named(0), failed=named(1, code=0x0110)))), 1, None),
+        (Response(409, b"<html>"), 0, {"HTTP 409": 4}),
+        (Response(413, b""), 0, {"HTTP 413": 4}),
+        (Response(503, b"", retry_after_s=5.0), 0, {"HTTP 503": 4}),
+        (NoResponse(Cause.DISCONNECTED, body_started=True), 0, {"connection lost": 4}),
+        (NoResponse(Cause.UNANSWERED, body_started=True), 0, {"no answer in time": 4}),
+        (NoResponse(Cause.UNREACHABLE, body_started=False), 0, {"no connection": 4}),
     ],
 )
 async def test_goodput_is_what_is_named_as_stored(
-    result: Result | StoreResponse, stored: int, errors: dict[str, int] | None
+    result: Exchange | StoreResponse, stored: int, errors: dict[str, int] | None
 ) -> None:
     """All else is an error, by its kind; nothing is sent again, and a duplicate was not stored for us."""
     found = await answered(Server(result))
@@ -100,19 +100,21 @@ async def test_goodput_is_what_is_named_as_stored(
 
 async def test_a_status_may_be_trusted() -> None:
     """For servers that answer with an empty body, where the user says so."""
-    assert (await answered(Server(Reply(200, b"")), trust_status=True)).ended.instances == 4
+    assert (await answered(Server(Response(200, b"")), trust_status=True)).ended.instances == 4
 
 
 @pytest.mark.parametrize(
     ("result", "is_unanswered", "is_unreachable"),
     [
-        (Reply(503, b""), False, False),
-        (Interruption(Cause.UNANSWERED, body_started=True), True, False),
-        (Interruption(Cause.DISCONNECTED, body_started=True), True, False),
-        (Interruption(Cause.UNREACHABLE, body_started=False), False, True),
+        (Response(503, b""), False, False),
+        (NoResponse(Cause.UNANSWERED, body_started=True), True, False),
+        (NoResponse(Cause.DISCONNECTED, body_started=True), True, False),
+        (NoResponse(Cause.UNREACHABLE, body_started=False), False, True),
     ],
 )
-async def test_no_answer_is_told_from_no_connection(result: Result, is_unanswered: bool, is_unreachable: bool) -> None:
+async def test_no_answer_is_told_from_no_connection(
+    result: Exchange, is_unanswered: bool, is_unreachable: bool
+) -> None:
     """Who took bytes and did not answer took that long at least; who was not there took nothing."""
     found = await answered(Server(result))
     assert (found.ended.is_unanswered, found.is_unreachable) == (is_unanswered, is_unreachable)
@@ -123,7 +125,7 @@ async def test_no_answer_is_told_from_no_connection(result: Result, is_unanswere
 async def test_what_no_retry_mends_is_raised(status: int, stop: type[Exception]) -> None:
     """The same as in an upload."""
     with pytest.raises(stop):
-        await answered(Server(Reply(status, b"")))
+        await answered(Server(Response(status, b"")))
 
 
 async def test_what_is_sent_is_what_was_made(tmp_path: Path) -> None:

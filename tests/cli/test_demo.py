@@ -37,7 +37,7 @@ def test_everything_is_stored_under_the_directory(capsys: pytest.CaptureFixture[
     archive = {path.read_bytes() for path in Path("top/archive").rglob("IM*") if path.suffix == ""}
     assert {path.read_bytes() for path in Path("top/stored").rglob("*.dcm")} == archive
     assert len(archive) == 25
-    entries = {entry.outcome.candidate.location for entry in read_entries(Path("top/bulkstow.db"))}
+    entries = {entry.result.candidate.location for entry in read_entries(Path("top/bulkstow.db"))}
     assert entries == {str(path) for path in (tmp_path / "top" / "archive").rglob("*") if path.is_file()}
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from bulkstow import blocking
 from bulkstow.ledger import read_entries
-from bulkstow.model import Fate, Header, StoreResponse
+from bulkstow.model import Header, Outcome, StoreResponse
 from bulkstow.opening import open_file
 from bulkstow.server.storage import DiscardStorage
 from tests.archives import write_instance
@@ -56,15 +56,15 @@ def hanging(call: Callable[..., Any], name: str, never: threading.Event) -> Call
     return hang
 
 
-def outcomes(tmp_path: Path) -> dict[str, tuple[Fate, str]]:
+def results(tmp_path: Path) -> dict[str, tuple[Outcome, str]]:
     """Return what the ledger says, by name."""
-    entries = [entry.outcome for entry in read_entries(tmp_path / "bulkstow.db")]
-    return {Path(o.candidate.location).name: (o.fate, o.reason) for o in entries}
+    entries = [entry.result for entry in read_entries(tmp_path / "bulkstow.db")]
+    return {Path(o.candidate.location).name: (o.outcome, o.reason) for o in entries}
 
 
 def told(tmp_path: Path) -> dict[str, str]:
     """Return the reasons of what is unreadable, by name."""
-    return {name: reason for name, (fate, reason) in outcomes(tmp_path).items() if fate is Fate.UNREADABLE}
+    return {name: reason for name, (outcome, reason) in results(tmp_path).items() if outcome is Outcome.UNREADABLE}
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_what_hangs_is_unreadable_and_the_rest_is_stored(
         ended = call(capsys, "upload", "archive", "--url", url, "--read-timeout", LIMIT)
     assert ended.status == 1
     assert len(storage.digests()) == stored
-    fate, reason = outcomes(tmp_path)[name]
-    assert (fate, reason.startswith(says)) == (Fate.UNREADABLE, True)
+    outcome, reason = results(tmp_path)[name]
+    assert (outcome, reason.startswith(says)) == (Outcome.UNREADABLE, True)
 
 
 def test_a_comparison_that_hangs_is_given_up(
@@ -116,8 +116,11 @@ def test_a_comparison_that_hangs_is_given_up(
         ended = call(capsys, "upload", "archive", "--url", url, "--read-timeout", LIMIT)
     assert ended.status == 1
     assert len(storage.digests()) == FILES
-    found = outcomes(tmp_path)
-    assert [name for name, (fate, _) in found.items() if fate is Fate.UNREADABLE] in (["copy"], [original.name])
+    found = results(tmp_path)
+    assert [name for name, (outcome, _) in found.items() if outcome is Outcome.UNREADABLE] in (
+        ["copy"],
+        [original.name],
+    )
 
 
 def test_a_source_that_hangs_is_told_at_the_start(
@@ -210,7 +213,7 @@ def test_ctrl_c_ends_a_run_whose_body_hangs(
         ended = call(capsys, "upload", "archive", "--url", url, "--read-timeout", "1h")
     assert ended.status == 130
     assert "IM001000003" in told(tmp_path)
-    stored = [fate for fate, _ in outcomes(tmp_path).values() if fate is Fate.STORED]
+    stored = [outcome for outcome, _ in results(tmp_path).values() if outcome is Outcome.STORED]
     assert len(stored) == len(storage.digests())
 
 
@@ -249,7 +252,7 @@ def test_a_file_that_hangs_after_the_answer_is_unreadable_alone(
     assert ended.status == 1
     ((name, reason),) = told(tmp_path).items()
     assert (name, "cannot be looked at again: the storage has not answered for" in reason) == ("IM001000003", True)
-    assert [fate for fate, _ in outcomes(tmp_path).values()].count(Fate.STORED) == FILES - 1
+    assert [outcome for outcome, _ in results(tmp_path).values()].count(Outcome.STORED) == FILES - 1
 
 
 def test_a_body_leaves_out_what_hangs(

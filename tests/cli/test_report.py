@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bulkstow.ledger import Ledger
-from bulkstow.model import Candidate, Fate, Header, Outcome
+from bulkstow.model import Candidate, FileResult, Header, Outcome
 from tests.archives import header
 from tests.cli.command import Ended, call, spawn, spawn_unread
 
@@ -24,10 +24,10 @@ STEERING = "/archive/\x1b[2Jline\nend\t\x9b"
 QUOTED = '/archive/a,"b"'
 
 OUTCOMES = (
-    Outcome(Candidate(PLAIN, 512, 1), header(1), Fate.STORED, attempts=1),
-    Outcome(Candidate(ODD, 513, 2), header(2), Fate.REFUSED, "wrong class (0xA900)", attempts=2),
-    Outcome(Candidate(STEERING, 514, 3), None, Fate.SKIPPED, "not DICOM"),
-    Outcome(Candidate(QUOTED, 515, 4), header(4), Fate.UNCONFIRMED, "HTTP 500 (\x1b[31mno\x1b[0m)", attempts=5),
+    FileResult(Candidate(PLAIN, 512, 1), header(1), Outcome.STORED, attempts=1),
+    FileResult(Candidate(ODD, 513, 2), header(2), Outcome.REFUSED, "wrong class (0xA900)", attempts=2),
+    FileResult(Candidate(STEERING, 514, 3), None, Outcome.SKIPPED, "not DICOM"),
+    FileResult(Candidate(QUOTED, 515, 4), header(4), Outcome.UNCONFIRMED, "HTTP 500 (\x1b[31mno\x1b[0m)", attempts=5),
 )
 
 
@@ -120,7 +120,7 @@ def test_no_cell_is_a_formula(capsys: pytest.CaptureFixture[str], tmp_path: Path
     (tmp_path / "bulkstow.db").unlink()
     odd = Header(uid, uid, uid, uid, uid)
     with Ledger(tmp_path / "bulkstow.db", URL) as ledger:
-        ledger.record([Outcome(Candidate("/a", 5, 1), odd, Fate.REFUSED, uid, 2)])
+        ledger.record([FileResult(Candidate("/a", 5, 1), odd, Outcome.REFUSED, uid, 2)])
     (row,) = csv.DictReader(io.StringIO(report(capsys, "--format", "csv").out, newline=""))
     texts = {name: row[name] for name in ("sop_instance_uid", "study_uid", "series_uid", "reason")}
     assert texts == dict.fromkeys(texts, cell)
@@ -173,7 +173,7 @@ def test_nothing_to_show(capsys: pytest.CaptureFixture[str], tmp_path: Path, cho
 def test_a_closed_pipe_ends_it_quietly(tmp_path: Path, notation: str, files: int) -> None:
     """`bulkstow report … | head` needs no words about it, whether the rest fits a buffer or not."""
     with Ledger(tmp_path / "bulkstow.db", URL) as ledger:
-        ledger.record(Outcome(Candidate(f"/{n}", 1, 1), None, Fate.SKIPPED, "empty") for n in range(files))
+        ledger.record(FileResult(Candidate(f"/{n}", 1, 1), None, Outcome.SKIPPED, "empty") for n in range(files))
     ended = spawn_unread("report", "bulkstow.db", "--format", notation)
     assert (ended.status, ended.err) == (0, "")
 

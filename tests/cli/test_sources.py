@@ -11,7 +11,7 @@ import pytest
 from bulkstow.destination.contents import Files
 from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import read_entries
-from bulkstow.model import Candidate, Fate, Instance
+from bulkstow.model import Candidate, Instance, Outcome
 from bulkstow.server.storage import DiscardStorage
 from bulkstow.source.heads import read_instance
 from tests.archives import header, write_instance
@@ -47,10 +47,10 @@ def uids(study: int, count: int) -> set[str]:
     return {header(number, study=study).sop_instance_uid for number in range(count)}
 
 
-def outcomes(tmp_path: Path) -> dict[str, tuple[Fate, str]]:
+def results(tmp_path: Path) -> dict[str, tuple[Outcome, str]]:
     """Return what the ledger says, by path from `tmp_path` on."""
-    entries = [entry.outcome for entry in read_entries(tmp_path / "bulkstow.db")]
-    return {str(Path(o.candidate.location).relative_to(tmp_path)): (o.fate, o.reason) for o in entries}
+    entries = [entry.result for entry in read_entries(tmp_path / "bulkstow.db")]
+    return {str(Path(o.candidate.location).relative_to(tmp_path)): (o.outcome, o.reason) for o in entries}
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ def test_nothing_outside_the_sources_is_sent(
     assert ended.status == 0, ended.says
     assert set(storage.digests()) == uids(OWN, 2)
     assert storage.received == 2
-    found = outcomes(tmp_path)
+    found = results(tmp_path)
     assert found["archive/loop"] == (
-        Fate.SKIPPED,
+        Outcome.SKIPPED,
         "a link to a directory, not followed: --follow-links follows it",
     )
-    assert found["archive/out"] == (Fate.SKIPPED, "a link to a file outside the sources: --follow-links sends it")
+    assert found["archive/out"] == (Outcome.SKIPPED, "a link to a file outside the sources: --follow-links sends it")
     skipped = [found[f"archive/{name}"] for name in ("again", "IM001000000")]
-    assert sorted(fate for fate, _ in skipped) == [Fate.SKIPPED, Fate.STORED]
+    assert sorted(outcome for outcome, _ in skipped) == [Outcome.SKIPPED, Outcome.STORED]
     assert "skipped 1: a link to a directory, not followed" in ended.out
     assert "skipped 1: a link to a file outside the sources" in ended.out
     assert "skipped 1: a second copy of the SOP instance, same bytes" in ended.out

@@ -13,7 +13,7 @@ import pytest
 
 from bulkstow.cli.streams import StandardError
 from bulkstow.ledger import Ledger, read_entries
-from bulkstow.model import Fate
+from bulkstow.model import Outcome
 from tests.archives import write_instance
 from tests.cli.command import PATIENCE_S, Ended, running, served
 
@@ -66,7 +66,7 @@ def test_an_upload_needs_no_streams(url: str, progress: str, redirection: str) -
     """Progress and closing words that cannot be written change neither what is sent nor the exit status."""
     ended = redirected(f"upload archive --url {url} --progress {progress}", redirection)
     assert ended.status == 0, ended.says
-    assert [entry.outcome.fate for entry in read_entries(Path("bulkstow.db"))] == [Fate.STORED] * INSTANCES
+    assert [entry.result.outcome for entry in read_entries(Path("bulkstow.db"))] == [Outcome.STORED] * INSTANCES
     assert "Traceback" not in ended.says
     assert ended.err.endswith(FULL) == (">/dev/full" in redirection.split())
 

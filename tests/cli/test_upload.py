@@ -22,7 +22,7 @@ import pytest
 from aiohttp import web
 
 from bulkstow.ledger import read_entries
-from bulkstow.model import Fate, Header, StoreResponse, Summary
+from bulkstow.model import Header, Outcome, StoreResponse, Summary
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.retry import Backoff
 from bulkstow.server.login import Login
@@ -115,7 +115,7 @@ def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str)
     (line,) = ended.out.splitlines()
     figures = json.loads(line)
     assert figures.keys() == {field.name for field in dataclasses.fields(Summary)}
-    assert figures["outcomes"] == {fate.value: 0 for fate in Fate} | {"stored": INSTANCES, "skipped": 1}
+    assert figures["outcomes"] == {outcome.value: 0 for outcome in Outcome} | {"stored": INSTANCES, "skipped": 1}
     assert " ".join(figures["outcomes"]) == "stored warned duplicate refused unconfirmed conflict unreadable skipped"
     assert (figures["destination"], figures["complete"], figures["settled_before"]) == (url, True, 0)
     assert figures["requests"] >= 1
@@ -284,7 +284,7 @@ def stored_in(ledger: Path) -> set[str]:
     connection = sqlite3.connect(ledger)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
-    headers = [entry.outcome.header for entry in read_entries(ledger, [Fate.STORED])]
+    headers = [entry.result.header for entry in read_entries(ledger, [Outcome.STORED])]
     return {header.sop_instance_uid for header in headers if header is not None}
 
 
@@ -496,7 +496,7 @@ def test_a_log_tells_the_whole_run(capsys: pytest.CaptureFixture[str], archive: 
     assert {"connect", "limits", "scan_end", "request", "failure"} <= {line["event"] for line in lines}
     assert [line["path"] for line in lines if line["event"] == "failure"] == [str(refused)]
     requests = [line for line in lines if line["event"] == "request"]
-    assert all(line["status"] in (200, 202, 409) and line["thinking_s"] >= 0 for line in requests)
+    assert all(line["status"] in (200, 202, 409) and line["waiting_s"] >= 0 for line in requests)
     assert "s3cret" not in text
     assert path.stat().st_mode & 0o777 == 0o600
     assert "run.log" not in call(capsys, "report", "bulkstow.db").out

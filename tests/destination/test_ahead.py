@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from bulkstow.destination import ahead
-from bulkstow.destination.ahead import AHEAD_FILES, QUICK_FETCHES, SLOW_S, SLOW_TURNS, ReadAhead
+from bulkstow.destination.ahead import AHEAD_FILES, QUICK_FETCHES, SLOW_S, SLOW_TURNS, StorageSpeed
 from bulkstow.model import Candidate, Instance
 from tests.archives import header
 
@@ -38,7 +38,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return locations
 
 
-def find_slow(reading: ReadAhead) -> None:
+def find_slow(reading: StorageSpeed) -> None:
     """Have it learn that the storage is slow."""
     for _ in range(SLOW_TURNS):
         reading.learn(1, 1000, SLOW_S * 2)
@@ -49,7 +49,7 @@ INSTANCES = [Instance(Candidate(f"/archive/{n}", 1000, 0), header(n)) for n in r
 
 def test_nothing_is_fetched_from_fast_storage(readers: ThreadPoolExecutor, fetched: list[str]) -> None:
     """As long as files come quickly nobody reads them twice."""
-    reading = ReadAhead(readers)
+    reading = StorageSpeed(readers)
     for _ in range(SLOW_TURNS):
         reading.learn(10, 5_000_000, 10 * SLOW_S / 2)
         reading.learn(0, 16_000_000, 60.0)  # a part of one large file says nothing of the next
@@ -64,11 +64,11 @@ def test_nothing_is_fetched_from_fast_storage(readers: ThreadPoolExecutor, fetch
 
 def test_the_next_files_are_fetched_from_slow_storage(readers: ThreadPoolExecutor, fetched: list[str]) -> None:
     """Each file behind the body's place is asked for once, in order, and no more than so many ahead of it."""
-    reading = ReadAhead(readers)
+    reading = StorageSpeed(readers)
     find_slow(reading)
-    lookout = reading.begin(INSTANCES)
+    prefetch = reading.begin(INSTANCES)
     for place in (0, 0, 5, 3, 80):
-        lookout.keep_ahead(place)
+        prefetch.keep_ahead(place)
     readers.shutdown()
     wanted = [*range(1, 6 + AHEAD_FILES), *range(81, 100)]
     assert fetched == [f"/archive/{n}" for n in wanted]
@@ -80,11 +80,11 @@ def test_what_was_not_begun_is_not_fetched_for_a_body_that_ended(
     """A body that is given up leaves no work behind."""
     disk = threading.Event()
     readers.submit(disk.wait)
-    reading = ReadAhead(readers)
+    reading = StorageSpeed(readers)
     find_slow(reading)
-    lookout = reading.begin(INSTANCES)
-    lookout.keep_ahead(0)
-    lookout.end()
+    prefetch = reading.begin(INSTANCES)
+    prefetch.keep_ahead(0)
+    prefetch.end()
     disk.set()
     readers.shutdown()
     assert fetched == []
@@ -95,7 +95,7 @@ def test_storage_that_has_become_fast_is_left_alone(
 ) -> None:
     """When what is fetched is there already, time after time, fetching ends; until the storage is slow again."""
     monkeypatch.setattr(ahead, "QUICK_S", 60.0)
-    reading = ReadAhead(readers)
+    reading = StorageSpeed(readers)
     find_slow(reading)
     for _ in range(QUICK_FETCHES):
         fetch = reading.fetch(INSTANCES[0])
@@ -115,7 +115,7 @@ def test_a_fetch_is_quick_for_its_bytes(
     (tmp_path / "large").write_bytes(bytes(large.size_bytes))
     clock = itertools.count(0.0, fetching_s)  # looked at before and after each fetch
     monkeypatch.setattr(ahead, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    reading = ReadAhead(readers)
+    reading = StorageSpeed(readers)
     find_slow(reading)
     for _ in range(QUICK_FETCHES):
         fetch = reading.fetch(Instance(large, header(1)))
@@ -128,7 +128,7 @@ def test_files_that_cannot_be_read_are_not_our_affair(readers: ThreadPoolExecuto
     """A file that is gone, or empty, or longer than is fetched: whatever is wrong shows when it is sent."""
     (tmp_path / "0").touch()
     (tmp_path / "1").write_bytes(bytes(ahead.FETCH_BYTES + 1))
-    reading = ReadAhead(readers)
+    reading = StorageSpeed(readers)
     find_slow(reading)
     for name in ("0", "1", "2"):
         fetch = reading.fetch(Instance(Candidate(str(tmp_path / name), 1, 0), header(1)))

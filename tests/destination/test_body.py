@@ -16,9 +16,9 @@ import pytest
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.destination.body import WRITE_BYTES, Body, write_body
-from bulkstow.destination.contents import Files, SourceChanged
-from bulkstow.destination.courier import Courier
-from bulkstow.destination.outlet import Outlet
+from bulkstow.destination.contents import Files, InstanceChanged
+from bulkstow.destination.courier import SendfileWriter
+from bulkstow.destination.outlet import RequestWriter
 from bulkstow.model import Instance
 from bulkstow.wire.multipart import closing, part_head
 from tests.archives import write_batch, write_instance
@@ -43,9 +43,9 @@ class Server:
         self.received = bytearray()
         self.pieces_bytes: list[int] = []
 
-    def outlet(self) -> Outlet:
+    def request_writer(self) -> RequestWriter:
         """Return a way to it."""
-        return cast("Outlet", self)
+        return cast("RequestWriter", self)
 
     def congestion(self) -> None:
         """No kernel counts here."""
@@ -89,9 +89,9 @@ class Straight(Server):
         """Return a handle of the body's own."""
         return socket.socket(fileno=os.dup(self.here.fileno()))
 
-    async def free(self, courier: Courier) -> None:
+    async def free(self, writer: SendfileWriter) -> None:
         """Wait as the real one does."""
-        await Outlet.free(self.outlet(), courier)
+        await RequestWriter.free(self.request_writer(), writer)
 
     async def hear_out(self) -> None:
         """There is nothing to hear."""
@@ -115,8 +115,8 @@ async def send(body: Body, server: Server) -> None:
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.take_all)
-            with suppress(SourceChanged):
-                await body.write(server.outlet())
+            with suppress(InstanceChanged):
+                await body.write(server.request_writer())
             if isinstance(server, Straight):
                 server.here.close()
     await server.close()
@@ -325,7 +325,7 @@ async def test_abandoned_body_leaves_no_file_open(
         server.wanted = 1
     body = Body([instance], "B", Files(), readers, None, lambda _: has_left.set())
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(body.write, server.outlet())
+        tasks.start_soon(body.write, server.request_writer())
         await has_left.wait()
         assert instance.candidate.location in open_files()
         tasks.cancel_scope.cancel()
@@ -340,7 +340,7 @@ async def test_lost_connection_ends_the_body(tmp_path: Path, readers: ThreadPool
     server = Straight()
     server.there.close()
     with pytest.raises(ConnectionError):
-        await Body([instance], "B", Files(), readers).write(server.outlet())
+        await Body([instance], "B", Files(), readers).write(server.request_writer())
     readers.shutdown(wait=True)
     await server.close()
     assert instance.candidate.location not in open_files()

@@ -17,7 +17,7 @@ from bulkstow.destination.http import FIELD_BYTES, FIELDS
 from bulkstow.destination.response_head import HEAD_BYTES
 from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import ConfigurationError
-from bulkstow.model import Batch, Cause, Interruption, Reply, Result
+from bulkstow.model import Batch, Cause, Exchange, NoResponse, Response
 from tests.archives import write_batch
 from tests.destination.peers import STORED, answer, peer, read_request
 
@@ -30,7 +30,7 @@ def batch(tmp_path: Path) -> Batch:
     return write_batch(tmp_path / "archive", 1)
 
 
-async def send(batch: Batch, octets: bytes, *, closes: bool = False) -> Result:
+async def send(batch: Batch, octets: bytes, *, closes: bool = False) -> Exchange:
     """Send a batch to a server that answers with these octets."""
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,9 +72,9 @@ GOOD = {
 @pytest.mark.parametrize("octets", GOOD.values(), ids=GOOD.keys())
 async def test_good_answer_is_not_lost(batch: Batch, octets: bytes) -> None:
     """What surrounds a Store Instances Response does not cost it."""
-    result = await send(batch, octets)
-    assert isinstance(result, Reply)
-    assert (result.status, result.body) == (200, STORED)
+    exchange = await send(batch, octets)
+    assert isinstance(exchange, Response)
+    assert (exchange.status, exchange.body) == (200, STORED)
 
 
 TOO_LONG = f"Got more than {FIELD_BYTES} bytes when reading"
@@ -108,27 +108,27 @@ MALFORMED = {
 @pytest.mark.parametrize(("octets", "detail"), MALFORMED.values(), ids=MALFORMED.keys())
 async def test_malformed_answer_is_told(batch: Batch, octets: bytes, detail: str) -> None:
     """An answer that cannot be read is an interruption with its reason in one line, never a success."""
-    result = await send(batch, octets)
-    assert isinstance(result, Interruption)
-    assert (result.cause, result.body_started) == (Cause.MALFORMED, True)
-    assert result.detail.startswith(detail)
-    assert result.detail.isprintable()
-    assert "b'" not in result.detail
+    exchange = await send(batch, octets)
+    assert isinstance(exchange, NoResponse)
+    assert (exchange.cause, exchange.body_started) == (Cause.MALFORMED, True)
+    assert exchange.detail.startswith(detail)
+    assert exchange.detail.isprintable()
+    assert "b'" not in exchange.detail
 
 
 async def test_chunked_answer_without_its_end(batch: Batch) -> None:
     """Chunks without the last one are an answer cut off."""
-    result = await send(batch, CHUNKED + b"%x\r\n%b\r\n" % (len(STORED), STORED), closes=True)
-    assert isinstance(result, Interruption)
-    assert result.cause is Cause.DISCONNECTED
+    exchange = await send(batch, CHUNKED + b"%x\r\n%b\r\n" % (len(STORED), STORED), closes=True)
+    assert isinstance(exchange, NoResponse)
+    assert exchange.cause is Cause.DISCONNECTED
 
 
 async def test_inflated_size_is_bounded(batch: Batch) -> None:
     """The limit of an answer is that of its inflated octets."""
     bomb = gzip.compress(bytes(2**26))
-    result = await send(batch, written(b"Content-Encoding: gzip", body=bomb))
-    assert isinstance(result, Interruption)
-    assert result.cause is Cause.OVERLONG
+    exchange = await send(batch, written(b"Content-Encoding: gzip", body=bomb))
+    assert isinstance(exchange, NoResponse)
+    assert exchange.cause is Cause.OVERLONG
 
 
 async def test_octets_behind_an_answer_are_no_answer(batch: Batch) -> None:
@@ -152,8 +152,8 @@ async def test_octets_behind_an_answer_are_no_answer(batch: Batch) -> None:
             first = await stow.send(batch)
             may_babble.set()
             second = await stow.send(batch)
-    assert first == Reply(200, STORED)
-    assert isinstance(second, Reply)
+    assert first == Response(200, STORED)
+    assert isinstance(second, Response)
     assert (second.body, connections) == (STORED, 2)
 
 
@@ -175,12 +175,12 @@ _FIELDS = st.lists(
 def test_any_fields_end_in_a_value(batch: Batch, fields: list[tuple[bytes, bytes]], status: bytes) -> None:
     """Whatever an answer's fields hold, the exchange ends as a value whose texts can be written down."""
     lines = [name + b": " + value.translate(None, b"\r\n") for name, value in fields]
-    result = asyncio.run(send(batch, written(*lines, status=status), closes=True))
-    match result:
-        case Reply():
-            f"{result.warning}{result.location}{result.content_type}".encode()
-        case Interruption():
-            assert result.detail.isprintable()
+    exchange = asyncio.run(send(batch, written(*lines, status=status), closes=True))
+    match exchange:
+        case Response():
+            f"{exchange.warning}{exchange.location}{exchange.content_type}".encode()
+        case NoResponse():
+            assert exchange.detail.isprintable()
         case other:
             raise AssertionError(other)
 
@@ -199,19 +199,19 @@ async def test_a_server_that_repeats_our_secrets(batch: Batch, status: str) -> N
     async with peer(repeat) as url:
         settings = DestinationSettings(url=url, header=given, user="user")
         async with StowDestination(settings, login(settings, {"BULKSTOW_PASSWORD": "hunter22"})) as stow:
-            result = await stow.send(batch)
-    assert isinstance(result, Reply)
-    assert result.body == b"bad request: *** *** *** 42"
-    assert result.warning == "299 - *** ***"
-    assert result.location == "http://***@h/?k=***"
+            exchange = await stow.send(batch)
+    assert isinstance(exchange, Response)
+    assert exchange.body == b"bad request: *** *** *** 42"
+    assert exchange.warning == "299 - *** ***"
+    assert exchange.location == "http://***@h/?k=***"
 
 
 async def test_secrets_in_a_malformed_answer(batch: Batch) -> None:
     """The reason why an answer cannot be read repeats none of its octets."""
     settings = DestinationSettings(url="http://h", header=("X-Api-Key: k3y-of-mine",))
-    result = await send(batch, b"HTTP/1.1 200 OK\r\nk3y-of-mine\r\n\r\n")
-    assert isinstance(result, Interruption)
-    assert "k3y" not in result.detail
+    exchange = await send(batch, b"HTTP/1.1 200 OK\r\nk3y-of-mine\r\n\r\n")
+    assert isinstance(exchange, NoResponse)
+    assert "k3y" not in exchange.detail
     assert "k3y" not in repr(settings)
 
 
@@ -289,6 +289,6 @@ async def test_all_of_a_header_file_is_secret(batch: Batch, tmp_path: Path) -> N
     async with peer(repeat) as url:
         settings = DestinationSettings(url=url, header_file=tmp_path / "headers")
         async with StowDestination(settings, login(settings, {})) as stow:
-            result = await stow.send(batch)
-    assert isinstance(result, Reply)
-    assert result.body == b"no tenant ***"
+            exchange = await stow.send(batch)
+    assert isinstance(exchange, Response)
+    assert exchange.body == b"no tenant ***"

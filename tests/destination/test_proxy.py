@@ -16,7 +16,7 @@ from bulkstow.destination.auth import NoLogin
 from bulkstow.destination.proxy import proxy_for
 from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import ConfigurationError, LoginRefused
-from bulkstow.model import Batch, Cause, Interruption, Reply
+from bulkstow.model import Batch, Cause, NoResponse, Response
 from tests.archives import write_batch
 from tests.destination.peers import Relay, answer, peer, read_head, read_request
 
@@ -166,9 +166,9 @@ async def test_plain_http_through_a_proxy(batch: Batch, monkeypatch: pytest.Monk
     async with peer(store) as url, peer(relay) as proxy:
         monkeypatch.setenv("http_proxy", f"me:p%40ss@{proxy.removeprefix('http://').removesuffix('/dicom-web')}")
         async with StowDestination(DestinationSettings(url=url), NoLogin()) as stow:
-            result = await stow.send(batch)
-    assert isinstance(result, Reply)
-    assert result.status == 200
+            exchange = await stow.send(batch)
+    assert isinstance(exchange, Response)
+    assert exchange.status == 200
     assert relay.lines == [f"POST {url}/studies HTTP/1.1"]
     assert relay.headers[0]["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
     assert "Authorization" not in relay.headers[0]
@@ -196,8 +196,8 @@ async def test_tls_through_a_proxy(
         monkeypatch.setenv("https_proxy", proxy.removesuffix("/dicom-web"))
         settings = DestinationSettings(url=url, ca_file=tmp_path / "ca.pem")
         async with StowDestination(settings, NoLogin()) as stow:
-            result = await stow.send(batch)
-    assert isinstance(result, Reply)
+            exchange = await stow.send(batch)
+    assert isinstance(exchange, Response)
     host = url.removeprefix("https://").removesuffix("/dicom-web")
     assert relay.lines == [f"CONNECT {host} HTTP/1.1"]
     assert sizes_bytes[0] > batch.size_bytes
@@ -214,10 +214,10 @@ async def test_proxy_that_makes_no_tunnel(batch: Batch, monkeypatch: pytest.Monk
     async with peer(refuse) as proxy:
         monkeypatch.setenv("https_proxy", proxy.removesuffix("/dicom-web").replace("//", "//me:s3cret@"))
         async with StowDestination(DestinationSettings(url=HTTPS), NoLogin()) as stow:
-            result = await stow.send(batch)
+            exchange = await stow.send(batch)
     name = proxy.removeprefix("http://").removesuffix("/dicom-web")
     detail = f"the proxy {name} (https_proxy): answers HTTP {status[:3]} to CONNECT"
-    assert result == Interruption(Cause.UNREACHABLE, body_started=False, detail=detail)
+    assert exchange == NoResponse(Cause.UNREACHABLE, body_started=False, detail=detail)
 
 
 @pytest.mark.parametrize("octets", [b"SSH-2.0-OpenSSH\r\n", b"", None], ids=["nonsense", "closed", "silent"])
@@ -234,10 +234,10 @@ async def test_proxy_that_is_none(batch: Batch, monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setenv("all_proxy", proxy.removesuffix("/dicom-web"))
         async with StowDestination(DestinationSettings(url=HTTPS, connect_timeout_s=0.3), NoLogin()) as stow:
             with anyio.fail_after(20):
-                result = await stow.send(batch)
-    assert isinstance(result, Interruption)
-    assert (result.cause, result.body_started) == (Cause.UNREACHABLE, False)
-    assert result.detail.startswith(
+                exchange = await stow.send(batch)
+    assert isinstance(exchange, NoResponse)
+    assert (exchange.cause, exchange.body_started) == (Cause.UNREACHABLE, False)
+    assert exchange.detail.startswith(
         f"the proxy {proxy.removeprefix('http://').removesuffix('/dicom-web')} (all_proxy): "
     )
 

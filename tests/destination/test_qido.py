@@ -12,7 +12,7 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import NoLogin
 from bulkstow.destination.qido import LARGE_PAGE_BYTES, MOST_LISTED, PAGE_INSTANCES, SINGLE_QUERIES, find
 from bulkstow.destination.stow import StowDestination
-from bulkstow.model import Candidate, Cause, Header, Instance, Interruption, Reply
+from bulkstow.model import Candidate, Cause, Header, Instance, NoResponse, Response
 from tests.archives import header
 from tests.destination.peers import answer, peer, read_head
 
@@ -24,9 +24,9 @@ def instances(count: int, *, study: int = 1) -> tuple[Instance, ...]:
     return tuple(Instance(Candidate(f"/{n}", 1, 1), header(n, study=study)) for n in range(1, count + 1))
 
 
-def listing(uids: list[str]) -> Reply:
+def listing(uids: list[str]) -> Response:
     """Return a page of instances as DICOM JSON."""
-    return Reply(200, json.dumps([{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode())
+    return Response(200, json.dumps([{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode())
 
 
 class Server:
@@ -36,11 +36,11 @@ class Server:
         self.held, self.page, self.ignores_offset = held, page, ignores_offset
         self.asked: list[tuple[str, dict[str, str]]] = []
 
-    async def get(self, path: str, query: Mapping[str, str]) -> Reply:
+    async def get(self, path: str, query: Mapping[str, str]) -> Response:
         """Answer a query."""
         self.asked.append((path, dict(query)))
         if uid := query.get("SOPInstanceUID"):
-            return listing([uid]) if uid in self.held else Reply(204, b"")
+            return listing([uid]) if uid in self.held else Response(204, b"")
         start = 0 if self.ignores_offset else int(query["offset"])
         return listing(self.held[start : start + min(self.page, int(query["limit"]))])
 
@@ -80,7 +80,7 @@ async def test_server_that_ignores_offset_is_left() -> None:
 async def test_server_that_ignores_the_filter_proves_nothing() -> None:
     """A list without the UID asked for is no proof of it."""
 
-    async def get(_path: str, _query: Mapping[str, str]) -> Reply:
+    async def get(_path: str, _query: Mapping[str, str]) -> Response:
         return listing(["2.25.1.1.99", "2.25.1.1.2\0"])
 
     assert await find(get, instances(2)) == frozenset({"2.25.1.1.2"})
@@ -96,14 +96,14 @@ async def test_series_are_asked_apart() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [Reply(503, b""), Reply(404, b"no"), Interruption(Cause.UNREACHABLE, body_started=False)],
+    [Response(503, b""), Response(404, b"no"), NoResponse(Cause.UNREACHABLE, body_started=False)],
     ids=["busy", "none", "gone"],
 )
 @pytest.mark.parametrize("count", [1, SINGLE_QUERIES + 1])
-async def test_failed_query_is_handed_on(answer: Reply | Interruption, count: int) -> None:
+async def test_failed_query_is_handed_on(answer: Response | NoResponse, count: int) -> None:
     """A question that was not answered is told as such, never as 'not there'."""
 
-    async def get(_path: str, _query: Mapping[str, str]) -> Reply | Interruption:
+    async def get(_path: str, _query: Mapping[str, str]) -> Response | NoResponse:
         return answer
 
     assert await find(get, instances(count)) is answer
@@ -113,20 +113,22 @@ async def test_failed_query_is_handed_on(answer: Reply | Interruption, count: in
 async def test_nonsense_is_not_an_empty_list(body: bytes) -> None:
     """An answer that is no DICOM JSON list is a failed question."""
 
-    async def get(_path: str, _query: Mapping[str, str]) -> Reply:
-        return Reply(200, body)
+    async def get(_path: str, _query: Mapping[str, str]) -> Response:
+        return Response(200, body)
 
     answer = await find(get, instances(1))
-    assert isinstance(answer, Reply)
+    assert isinstance(answer, Response)
     assert answer.status == 406
 
 
-@pytest.mark.parametrize("reply", [Reply(204, b""), Reply(200, b"[]"), Reply(200, b"")], ids=["204", "[]", "empty"])
-async def test_no_match(reply: Reply) -> None:
+@pytest.mark.parametrize(
+    "response", [Response(204, b""), Response(200, b"[]"), Response(200, b"")], ids=["204", "[]", "empty"]
+)
+async def test_no_match(response: Response) -> None:
     """No match is 204 by the standard and an empty list at Orthanc."""
 
-    async def get(_path: str, _query: Mapping[str, str]) -> Reply:
-        return reply
+    async def get(_path: str, _query: Mapping[str, str]) -> Response:
+        return response
 
     assert await find(get, instances(1)) == frozenset()
 
@@ -169,8 +171,8 @@ async def test_a_large_page_is_read_like_a_small_one() -> None:
         "00081030": {"vr": "LO", "Value": ["x" * LARGE_PAGE_BYTES]},
     }
 
-    async def get(path: str, query: Mapping[str, str]) -> Reply:
-        return Reply(200, json.dumps([item]).encode())
+    async def get(path: str, query: Mapping[str, str]) -> Response:
+        return Response(200, json.dumps([item]).encode())
 
     assert await find(get, wanted) == frozenset(uids(wanted))
 
@@ -178,20 +180,20 @@ async def test_a_large_page_is_read_like_a_small_one() -> None:
 async def test_a_series_without_end_is_given_up() -> None:
     """A server whose pages bring new UIDs for ever is asked for a bounded number of pages."""
 
-    async def get(path: str, query: Mapping[str, str]) -> Reply:
+    async def get(path: str, query: Mapping[str, str]) -> Response:
         return listing([f"9.{int(query['offset']) + n}" for n in range(10_000)])
 
     answered = await find(get, instances(SINGLE_QUERIES + 1))
-    assert answered == Interruption(Cause.OVERLONG, body_started=False, detail=f"more than {MOST_LISTED} instances")
+    assert answered == NoResponse(Cause.OVERLONG, body_started=False, detail=f"more than {MOST_LISTED} instances")
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"[" + b"{}," * 100_000 + b"{}]"], ids=["deep", "dense"])
 async def test_a_page_that_would_fill_the_memory_is_not_parsed(body: bytes) -> None:
     """A page of brackets is no DICOM JSON."""
 
-    async def get(path: str, query: Mapping[str, str]) -> Reply:
-        return Reply(200, body)
+    async def get(path: str, query: Mapping[str, str]) -> Response:
+        return Response(200, body)
 
     answered = await find(get, instances(1))
-    assert isinstance(answered, Reply)
+    assert isinstance(answered, Response)
     assert answered.status == 406

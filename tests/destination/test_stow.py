@@ -24,7 +24,7 @@ from bulkstow.destination.http import ERROR_LIMIT_BYTES
 from bulkstow.destination.qido import PAGE_LIMIT_BYTES
 from bulkstow.destination.stow import ANSWER_BYTES_PER_INSTANCE, StowDestination
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
-from bulkstow.model import Batch, Cause, Interruption, Reply, Spent, Spoiled
+from bulkstow.model import Batch, Cause, NoResponse, RequestTiming, Response, SourceChanged
 from bulkstow.opening import open_file
 from tests.archives import write_batch
 from tests.destination.peers import STORED, Request, answer, peer, read_head, read_request
@@ -65,11 +65,11 @@ async def test_request_is_as_the_standard_has_it(batch: Batch) -> None:
         answer(writer)
 
     async with peer(store) as url, destination(url, header=("x-tenant: 1234567890",)) as stow:
-        result = await stow.send(batch)
+        exchange = await stow.send(batch)
 
     (request,) = seen
     boundary = request.headers["Content-Type"].rpartition("=")[2]
-    assert result == Reply(200, STORED)
+    assert exchange == Response(200, STORED)
     assert request.line == "POST /dicom-web/studies HTTP/1.1"
     assert request.headers["Content-Type"] == f'multipart/related; type="application/dicom"; boundary={boundary}'
     assert boundary.isalnum()
@@ -92,7 +92,7 @@ async def test_chunked_and_quoted_on_demand(batch: Batch) -> None:
         answer(writer)
 
     async with peer(store) as url, destination(url, chunked=True, quote_boundary=True) as stow:
-        assert await stow.send(batch) == Reply(200, STORED)
+        assert await stow.send(batch) == Response(200, STORED)
 
     (request,) = seen
     assert request.headers["Transfer-Encoding"] == "chunked"
@@ -126,10 +126,10 @@ async def test_early_answer_is_heard(large: Batch) -> None:
         left_bytes.append(len(await reader.read()))
 
     async with peer(refuse) as url, destination(url) as stow:
-        result = await stow.send(large)
+        exchange = await stow.send(large)
 
-    assert isinstance(result, Reply)
-    assert (result.status, result.body, result.is_whole) == (413, b"<html>", False)
+    assert isinstance(exchange, Response)
+    assert (exchange.status, exchange.body, exchange.is_whole) == (413, b"<html>", False)
     assert left_bytes == [] or left_bytes[0] < large.size_bytes
 
 
@@ -148,13 +148,13 @@ async def test_connection_closed_while_idle_is_replayed(batch: Batch, hears_out:
     async with peer(store_once) as url, destination(url) as stow:
         results = [await stow.send(batch) for _ in range(3)]
 
-    replies = [result for result in results if isinstance(result, Reply)]
-    assert len(replies) == requests == 3
+    responses = [exchange for exchange in results if isinstance(exchange, Response)]
+    assert len(responses) == requests == 3
     # The replay is on a connection that is not kept, so the third request has a new one from the start.
-    assert not replies[0].is_replayed
-    assert not replies[2].is_replayed
+    assert not responses[0].is_replayed
+    assert not responses[2].is_replayed
     if hears_out:
-        assert replies[1].is_replayed
+        assert responses[1].is_replayed
 
 
 async def test_stalled_peer_is_left(large: Batch) -> None:
@@ -165,24 +165,24 @@ async def test_stalled_peer_is_left(large: Batch) -> None:
         await asyncio.Event().wait()
 
     async with peer(freeze) as url, destination(url, stall_timeout_s=0.2, connect_timeout_s=0.1) as stow:
-        assert await stow.send(large) == Interruption(Cause.STALLED, body_started=True)
+        assert await stow.send(large) == NoResponse(Cause.STALLED, body_started=True)
 
 
 async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that has the whole body and says nothing is left after its time to think."""
-    monkeypatch.setattr("bulkstow.destination.clock.THINKING_S_PER_INSTANCE", 0)
+    monkeypatch.setattr("bulkstow.destination.clock.RESPONSE_S_PER_INSTANCE", 0)
 
     async def ponder(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         await asyncio.Event().wait()
 
     async with peer(ponder) as url, destination(url, response_timeout_s=0.2) as stow:
-        assert await stow.send(batch) == Interruption(Cause.UNANSWERED, body_started=True)
+        assert await stow.send(batch) == NoResponse(Cause.UNANSWERED, body_started=True)
 
 
 async def test_trickled_answer_is_ended(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that comes byte by byte does not win time by each of them."""
-    monkeypatch.setattr("bulkstow.destination.clock.THINKING_S_PER_INSTANCE", 0)
+    monkeypatch.setattr("bulkstow.destination.clock.RESPONSE_S_PER_INSTANCE", 0)
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -193,7 +193,7 @@ async def test_trickled_answer_is_ended(batch: Batch, monkeypatch: pytest.Monkey
             await asyncio.sleep(0.01)  # the peer's slowness is what is tested
 
     async with peer(trickle) as url, destination(url, response_timeout_s=0.3) as stow:
-        assert await stow.send(batch) == Interruption(Cause.UNANSWERED, body_started=True)
+        assert await stow.send(batch) == NoResponse(Cause.UNANSWERED, body_started=True)
 
 
 async def test_slow_but_living_peer_is_not_ended(large: Batch) -> None:
@@ -208,7 +208,7 @@ async def test_slow_but_living_peer_is_not_ended(large: Batch) -> None:
         answer(writer)
 
     async with peer(sip) as url, destination(url, stall_timeout_s=0.25) as stow:
-        assert await stow.send(large) == Reply(200, STORED)
+        assert await stow.send(large) == Response(200, STORED)
 
 
 async def test_a_login_refused_at_the_start_is_told_in_the_servers_words() -> None:
@@ -234,9 +234,9 @@ async def test_an_answer_longer_than_its_batch_explains_is_ended(batch: Batch) -
 
     async with peer(gush) as url, destination(url) as stow:
         whole, beyond = await stow.send(batch), await stow.send(batch)
-    assert isinstance(whole, Reply)
+    assert isinstance(whole, Response)
     assert len(whole.body) == limit_bytes
-    assert beyond == Interruption(Cause.OVERLONG, body_started=True, detail=f"more than {limit_bytes} bytes")
+    assert beyond == NoResponse(Cause.OVERLONG, body_started=True, detail=f"more than {limit_bytes} bytes")
 
 
 async def test_an_endless_answer_to_a_question_is_ended(batch: Batch) -> None:
@@ -253,7 +253,7 @@ async def test_an_endless_answer_to_a_question_is_ended(batch: Batch) -> None:
     async with peer(gush) as url, destination(url) as stow:
         probed, found = await stow.probe(), await stow.find(batch.instances)
     details = tuple(f"more than {limit} bytes" for limit in limits)
-    assert (probed, found) == tuple(Interruption(Cause.OVERLONG, body_started=False, detail=d) for d in details)
+    assert (probed, found) == tuple(NoResponse(Cause.OVERLONG, body_started=False, detail=d) for d in details)
 
 
 async def test_reset_in_the_body(large: Batch) -> None:
@@ -267,30 +267,30 @@ async def test_reset_in_the_body(large: Batch) -> None:
         writer.transport.abort()
 
     async with peer(reset) as url, destination(url) as stow:
-        result = await stow.send(large)
-    assert isinstance(result, Interruption)
-    assert (result.cause, result.body_started) == (Cause.DISCONNECTED, True)
+        exchange = await stow.send(large)
+    assert isinstance(exchange, NoResponse)
+    assert (exchange.cause, exchange.body_started) == (Cause.DISCONNECTED, True)
 
 
 @pytest.mark.parametrize(
-    ("reply", "cause"),
+    ("response", "cause"),
     [
         (b"", Cause.DISCONNECTED),
         (b"HTTP/1.1 200 OK\r\nContent-Le", Cause.DISCONNECTED),
         (b"220 mail.example ESMTP\r\n", Cause.MALFORMED),
     ],
 )
-async def test_no_proper_answer(batch: Batch, reply: bytes, cause: Cause) -> None:
+async def test_no_proper_answer(batch: Batch, response: bytes, cause: Cause) -> None:
     """No answer and one cut off in its head are a lost connection; one that is not HTTP is malformed."""
 
     async def mumble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
-        writer.write(reply)
+        writer.write(response)
 
     async with peer(mumble) as url, destination(url) as stow:
-        result = await stow.send(batch)
-    assert isinstance(result, Interruption)
-    assert (result.cause, result.body_started) == (cause, True)
+        exchange = await stow.send(batch)
+    assert isinstance(exchange, NoResponse)
+    assert (exchange.cause, exchange.body_started) == (cause, True)
 
 
 async def test_truncated_answer(batch: Batch) -> None:
@@ -301,9 +301,9 @@ async def test_truncated_answer(batch: Batch) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + STORED)
 
     async with peer(truncate) as url, destination(url) as stow:
-        result = await stow.send(batch)
-    assert isinstance(result, Interruption)
-    assert result.cause is Cause.DISCONNECTED
+        exchange = await stow.send(batch)
+    assert isinstance(exchange, NoResponse)
+    assert exchange.cause is Cause.DISCONNECTED
 
 
 def free_port() -> int:
@@ -318,9 +318,7 @@ async def test_nobody_there(batch: Batch) -> None:
     """A refused connection is told apart: nothing left this machine."""
     url = f"http://127.0.0.1:{free_port()}/dicom-web"
     async with destination(url) as stow:
-        assert await stow.send(batch) == Interruption(
-            Cause.UNREACHABLE, body_started=False, detail="Connection refused"
-        )
+        assert await stow.send(batch) == NoResponse(Cause.UNREACHABLE, body_started=False, detail="Connection refused")
         with pytest.raises(DestinationRefused, match=f"cannot connect to {url}: Connection refused; is the server"):
             await stow.reach()
 
@@ -340,9 +338,9 @@ async def test_redirect_is_not_followed(batch: Batch) -> None:
             answer(writer, "307 Temporary Redirect", b"", f"Location: {other}/studies")
 
         async with peer(redirect) as url, destination(url, {"BULKSTOW_BEARER": "abc"}) as stow:
-            result = await stow.send(batch)
+            exchange = await stow.send(batch)
 
-    assert result == Reply(307, b"", location=f"{other}/studies")
+    assert exchange == Response(307, b"", location=f"{other}/studies")
     assert elsewhere == []
 
 
@@ -360,9 +358,9 @@ async def test_401_is_replayed_once_with_a_fresh_token(batch: Batch) -> None:
     async with peer(store) as url:
         settings = DestinationSettings(url=url)
         async with StowDestination(settings, Bearer(lambda: Secret(next(tokens)))) as stow:
-            result = await stow.send(batch)
+            exchange = await stow.send(batch)
 
-    assert result == Reply(200, STORED)
+    assert exchange == Response(200, STORED)
     assert [request.headers["Authorization"] for request in seen] == ["Bearer old", "Bearer new"]
     assert len(seen[0].body) == len(seen[1].body)
 
@@ -398,11 +396,11 @@ async def test_changed_file_breaks_the_request_off(batch: Batch) -> None:
     bad = batch.instances[1]
     os.truncate(bad.candidate.location, 10)
     async with peer(store) as url, destination(url) as stow:
-        result = await stow.send(batch)
+        exchange = await stow.send(batch)
 
     reason = f"changed while it was sent: {bad.candidate.size_bytes} bytes at the scan, now 10"
-    assert isinstance(result, Spoiled)
-    assert result.changed == {bad.header.sop_instance_uid: reason}
+    assert isinstance(exchange, SourceChanged)
+    assert exchange.changed == {bad.header.sop_instance_uid: reason}
     assert not any(complete)
 
 
@@ -420,15 +418,15 @@ async def test_proxy_of_the_environment(batch: Batch, monkeypatch: pytest.Monkey
         monkeypatch.setenv("http_proxy", proxy.removesuffix("/dicom-web"))
         monkeypatch.delenv("no_proxy", raising=False)
         async with destination("http://archive.example/dicom-web") as stow:
-            assert await stow.send(batch) == Reply(200, STORED)
+            assert await stow.send(batch) == Response(200, STORED)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         async with destination(f"http://127.0.0.1:{free_port()}/dicom-web") as stow:
-            result = await stow.send(batch)
+            exchange = await stow.send(batch)
 
     assert [request.line for request in seen] == ["POST http://archive.example/dicom-web/studies HTTP/1.1"]
     assert "Authorization" not in seen[0].headers
-    assert isinstance(result, Interruption)
-    assert result.cause is Cause.UNREACHABLE
+    assert isinstance(exchange, NoResponse)
+    assert exchange.cause is Cause.UNREACHABLE
 
 
 async def test_plain_http_behind_an_https_url(batch: Batch) -> None:
@@ -504,9 +502,9 @@ async def test_trusted_by_choice(batch: Batch, authority: Authority) -> None:
     """A given authority is trusted; --insecure trusts anybody."""
     async with peer(store_all, authority.server) as url:
         async with destination(url, ca_file=authority.ca_file) as stow:
-            assert await stow.send(batch) == Reply(200, STORED)
+            assert await stow.send(batch) == Response(200, STORED)
         async with destination(url, insecure=True) as stow:
-            assert await stow.send(batch) == Reply(200, STORED)
+            assert await stow.send(batch) == Response(200, STORED)
 
 
 async def test_client_certificate(batch: Batch, authority: Authority) -> None:
@@ -519,7 +517,7 @@ async def test_client_certificate(batch: Batch, authority: Authority) -> None:
             peer(store_all, asking) as url,
             destination(url, ca_file=authority.ca_file, client_cert=authority.client_file) as stow,
         ):
-            assert await stow.send(batch) == Reply(200, STORED)
+            assert await stow.send(batch) == Response(200, STORED)
     finally:
         asking.verify_mode = ssl.CERT_NONE
 
@@ -546,9 +544,9 @@ async def test_large_body_over_tls(large: Batch, tmp_path: Path) -> None:
 
     with anyio.fail_after(PATIENCE_S):
         async with peer(take, server) as url, destination(url, ca_file=tmp_path / "ca.pem") as stow:
-            result = await stow.send(large)
+            exchange = await stow.send(large)
 
-    assert isinstance(result, Reply)
+    assert isinstance(exchange, Response)
     assert received_bytes[0] > large.size_bytes
 
 
@@ -566,13 +564,13 @@ async def test_answer_that_is_faster_than_our_thread_keeps_the_connection(batch:
     async with peer(take) as url, destination(url) as stow:
         results = [await stow.send(batch) for _ in range(50)]
 
-    assert all(isinstance(result, Reply) and not result.is_replayed for result in results)
+    assert all(isinstance(exchange, Response) and not exchange.is_replayed for exchange in results)
     assert connections == 1
 
 
 async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
     """Where the time went is told once a request: its parts are no more than the whole, and a slow server is seen."""
-    spent: list[Spent] = []
+    timing: list[RequestTiming] = []
     may_read, may_answer = asyncio.Event(), asyncio.Event()
 
     async def dawdle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -589,7 +587,7 @@ async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
                 settings,
                 login(settings, {}),
                 on_taken=lambda _: taken.set(),
-                on_spent=lambda _, one: spent.append(one),
+                on_timing=lambda _, one: timing.append(one),
             ) as stow,
             anyio.create_task_group() as tasks,
         ):
@@ -598,10 +596,10 @@ async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
             may_read.set()
             may_answer.set()
 
-    (one,) = spent
-    parts_s = one.connecting_s + one.reading_s + one.sending_s + one.thinking_s
-    assert min(one.connecting_s, one.reading_s, one.sending_s, one.thinking_s) >= 0
-    assert 0 <= one.shut_s <= one.sending_s
+    (one,) = timing
+    parts_s = one.connecting_s + one.reading_s + one.sending_s + one.waiting_s
+    assert min(one.connecting_s, one.reading_s, one.sending_s, one.waiting_s) >= 0
+    assert 0 <= one.receive_window_s <= one.sending_s
     assert one.sending_s > 0
     assert parts_s <= one.elapsed_s
 
@@ -632,9 +630,9 @@ async def test_slow_disk_is_not_a_stalled_server(large: Batch, monkeypatch: pyte
             may_read.set()
 
         tasks.start_soon(have_patience)
-        result = await stow.send(large)
-    assert isinstance(result, Reply)
-    assert result.status == 200
+        exchange = await stow.send(large)
+    assert isinstance(exchange, Response)
+    assert exchange.status == 200
 
 
 async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -651,10 +649,10 @@ async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch
             DestinationSettings(url=url), login(DestinationSettings(url=url), {}), limit=ReadLimit(0.2)
         ) as stow,
     ):
-        result = await stow.send(large)
+        exchange = await stow.send(large)
         may_end.set()
-    assert isinstance(result, Spoiled)
-    ((uid, reason),) = result.changed.items()
+    assert isinstance(exchange, SourceChanged)
+    ((uid, reason),) = exchange.changed.items()
     assert uid == large.instances[0].header.sop_instance_uid
     assert "cannot be read: the storage has not answered for" in reason
 
@@ -680,9 +678,9 @@ async def test_disk_that_fails_spoils_its_file(tmp_path: Path, side: int) -> Non
         await read_request(reader)
 
     async with peer(take) as url, destination(url) as stow:
-        result = await stow.send(batch)
-    assert isinstance(result, Spoiled)
-    assert result.changed == {batch.instances[1].header.sop_instance_uid: "cannot be read: Is a directory"}
+        exchange = await stow.send(batch)
+    assert isinstance(exchange, SourceChanged)
+    assert exchange.changed == {batch.instances[1].header.sop_instance_uid: "cannot be read: Is a directory"}
 
 
 async def test_files_that_hang_beside_a_changed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -715,9 +713,9 @@ async def test_files_that_hang_beside_a_changed_one(tmp_path: Path, monkeypatch:
         settings = DestinationSettings(url=url)
         async with StowDestination(settings, login(settings, {}), limit=ReadLimit(0.3)) as stow:
             with anyio.fail_after(PATIENCE_S):
-                result = await stow.send(batch)
+                exchange = await stow.send(batch)
             may_end.set()
-    assert isinstance(result, Spoiled)
-    assert set(result.changed) == {changed.header.sop_instance_uid, hanging.header.sop_instance_uid}
-    assert "cannot be looked at again: the storage" in result.changed[hanging.header.sop_instance_uid]
-    assert result.beneath == {str(tmp_path / "archive")}
+    assert isinstance(exchange, SourceChanged)
+    assert set(exchange.changed) == {changed.header.sop_instance_uid, hanging.header.sop_instance_uid}
+    assert "cannot be looked at again: the storage" in exchange.changed[hanging.header.sop_instance_uid]
+    assert exchange.directories == {str(tmp_path / "archive")}

@@ -16,7 +16,7 @@ from aiohttp import web
 from anyio.abc import Process
 
 from bulkstow.ledger import read_entries
-from bulkstow.model import Fate, StoreResponse
+from bulkstow.model import Outcome, StoreResponse
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
 from tests.archives import write_instance
@@ -74,15 +74,15 @@ local.walk = die_midway
 """
 
 IN_THE_BODY = """
-from bulkstow.destination.courier import Courier
-push, bodies = Courier._push, {}
+from bulkstow.destination.courier import SendfileWriter
+push, bodies = SendfileWriter._push, {}
 def die_midway(self, segment, wanted_bytes):
     bodies.setdefault(self, len(bodies))
     if bodies[self] == 7:
         push(self, segment, wanted_bytes // 2)
         die()
     return push(self, segment, wanted_bytes)
-Courier._push = die_midway
+SendfileWriter._push = die_midway
 """
 
 
@@ -130,13 +130,13 @@ async def run_once(url: str, archive: Path, ledger: Path, witness: Witness, trap
 def check_whole(archive: Path, ledger: Path, storage: DirectoryStorage) -> None:
     """Check that every file is recorded as stored, and stored as it is."""
     held = storage.digests()
-    entries = [entry.outcome for entry in read_entries(ledger)]
+    entries = [entry.result for entry in read_entries(ledger)]
     assert len(entries) == INSTANCES
-    for outcome in entries:
-        assert outcome.fate is Fate.STORED
-        assert outcome.header is not None
-        content = Path(outcome.candidate.location).read_bytes()
-        assert held[outcome.header.sop_instance_uid] == sha256(content).hexdigest()
+    for result in entries:
+        assert result.outcome is Outcome.STORED
+        assert result.header is not None
+        content = Path(result.candidate.location).read_bytes()
+        assert held[result.header.sop_instance_uid] == sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
 from bulkstow.ledger import Ledger, read_entries
-from bulkstow.model import Candidate, Fate, Outcome, StoreResponse
+from bulkstow.model import Candidate, FileResult, Outcome, StoreResponse
 from bulkstow.progress.events import Known, Recorded, Taken
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
@@ -104,7 +104,7 @@ async def test_a_job_is_carried_out(archive: Path, tmp_path: Path, url: str, sto
     tally, display = Tally(), Watching()
     summary = await run(job(url, archive, ledger=tmp_path / "l.db"), tally, display)
     assert len(storage.digests()) == 4
-    assert summary.outcomes == dict.fromkeys(Fate, 0) | {Fate.STORED: 4}
+    assert summary.outcomes == dict.fromkeys(Outcome, 0) | {Outcome.STORED: 4}
     assert (summary.destination, summary.complete, summary.retries) == (url, True, 0)
     assert summary.bytes_sent == tally.sent_bytes > 4 * 256
     assert summary.elapsed_s > 0
@@ -163,7 +163,7 @@ async def test_a_signal_is_heeded(archive: Path, tmp_path: Path, number: signal.
             await anyio.lowlevel.checkpoint()
         wait.go_on.set()
     assert display.said == ["finishing the current requests; press Ctrl-C again to stop immediately"]
-    assert tally.outcomes == {Fate.STORED: 1}
+    assert tally.outcomes == {Outcome.STORED: 1}
     assert signal.getsignal(number) == before
 
 
@@ -223,7 +223,7 @@ async def test_the_ledger_is_no_part_of_the_archive(archive: Path, url: str) -> 
     """Kept among the files that are sent, neither it nor its companions are looked at."""
     summary = await run(job(url, archive, ledger=archive / "l.db"), Tally(), Watching())
     assert sum(summary.outcomes.values()) == 4
-    assert {Path(e.outcome.candidate.location).suffix for e in read_entries(archive / "l.db")} == {""}
+    assert {Path(e.result.candidate.location).suffix for e in read_entries(archive / "l.db")} == {""}
 
 
 async def test_a_list_adds_to_the_sources(archive: Path, tmp_path: Path, url: str, storage: DiscardStorage) -> None:
@@ -232,17 +232,17 @@ async def test_a_list_adds_to_the_sources(archive: Path, tmp_path: Path, url: st
     (tmp_path / "list").write_text(f"{tmp_path / 'more'}\n{archive / 'IM001000001'}\n")
     what = job(url, archive, ledger=tmp_path / "l.db", files_from=str(tmp_path / "list"))
     summary = await run(what, Tally(), Watching())
-    assert summary.outcomes[Fate.STORED] == 5 == sum(summary.outcomes.values())
+    assert summary.outcomes[Outcome.STORED] == 5 == sum(summary.outcomes.values())
     assert storage.received == 5
 
 
 def test_a_summary_has_every_word() -> None:
     """Each outcome has its count, also where it is 0; figures are the tally's."""
     tally = Tally()
-    tally.tell(Known({Fate.STORED: 2}))
+    tally.tell(Known({Outcome.STORED: 2}))
     tally.tell(Taken(100))
-    tally.tell(Recorded((Outcome(Candidate("/a", 1, 0), None, Fate.REFUSED, "no"),)))
+    tally.tell(Recorded((FileResult(Candidate("/a", 1, 0), None, Outcome.REFUSED, "no"),)))
     summary = summary_of(job(f"{URL}/", ledger=Path("l.db")), tally, 1.5, complete=False)
-    assert summary.outcomes == dict.fromkeys(Fate, 0) | {Fate.STORED: 2, Fate.REFUSED: 1}
+    assert summary.outcomes == dict.fromkeys(Outcome, 0) | {Outcome.STORED: 2, Outcome.REFUSED: 1}
     assert (summary.destination, summary.settled_before, summary.bytes_sent) == (URL, 2, 100)
     assert (summary.elapsed_s, summary.complete, summary.failures) == (1.5, False, 1)

@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bulkstow.errors import LedgerError
 from bulkstow.ledger import APPLICATION_ID, LOCK_SUFFIX, SCHEMA_VERSION, Entry, Known, Ledger, read_entries
-from bulkstow.model import Candidate, Fate, Instance, Outcome
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from tests.archives import header
 
 URL = "http://pacs/dicom-web"
-SUCCESSES = {Fate.STORED, Fate.WARNED, Fate.DUPLICATE}
+SUCCESSES = {Outcome.STORED, Outcome.WARNED, Outcome.DUPLICATE}
 
 
 def candidate(number: int, *, size_bytes: int = 100, modified_ns: int = 1) -> Candidate:
@@ -30,11 +30,13 @@ def candidate(number: int, *, size_bytes: int = 100, modified_ns: int = 1) -> Ca
     return Candidate(f"/archive/IM{number:04}", size_bytes, modified_ns)
 
 
-def outcome(number: int, fate: Fate = Fate.STORED, *, copy_of: int | None = None, reason: str = "") -> Outcome:
+def result(
+    number: int, outcome: Outcome = Outcome.STORED, *, copy_of: int | None = None, reason: str = ""
+) -> FileResult:
     """Return what became of file `number`."""
     owner = "" if copy_of is None else candidate(copy_of).location
     uid_of = number if copy_of is None else copy_of
-    return Outcome(candidate(number), header(uid_of), fate, reason, attempts=1, copy_of=owner)
+    return FileResult(candidate(number), header(uid_of), outcome, reason, attempts=1, copy_of=owner)
 
 
 @pytest.fixture
@@ -60,14 +62,14 @@ def test_a_new_ledger_knows_nothing(ledger: Ledger) -> None:
     assert ledger.ceiling_bytes is None
 
 
-@pytest.mark.parametrize("again", [None, *Fate])
-@pytest.mark.parametrize("fate", Fate)
-def test_what_is_final(ledger: Ledger, fate: Fate, again: Fate | None) -> None:
+@pytest.mark.parametrize("again", [None, *Outcome])
+@pytest.mark.parametrize("outcome", Outcome)
+def test_what_is_final(ledger: Ledger, outcome: Outcome, again: Outcome | None) -> None:
     """What the server has, refused, conflict and skipped are final until the user asks; all else is tried again."""
-    ledger.record([outcome(1, fate)])
+    ledger.record([result(1, outcome)])
     (known,) = ledger.look_up([candidate(1)], [] if again is None else [again])
-    final = SUCCESSES | {Fate.REFUSED, Fate.CONFLICT, Fate.SKIPPED}
-    assert known == Known(fate, is_final=fate in final and fate is not again)
+    final = SUCCESSES | {Outcome.REFUSED, Outcome.CONFLICT, Outcome.SKIPPED}
+    assert known == Known(outcome, is_final=outcome in final and outcome is not again)
 
 
 @pytest.mark.parametrize(
@@ -75,75 +77,77 @@ def test_what_is_final(ledger: Ledger, fate: Fate, again: Fate | None) -> None:
 )
 def test_a_file_that_changed_is_new(ledger: Ledger, changed: Candidate) -> None:
     """A name proves nothing: size and time must be what they were."""
-    ledger.record([outcome(1)])
+    ledger.record([result(1)])
     assert ledger.look_up([changed]) == [None]
 
 
 def test_answers_come_in_the_order_of_the_question(ledger: Ledger) -> None:
     """A list as long as a scan hands over is answered file by file."""
-    ledger.record(outcome(n, Fate.REFUSED if n % 3 else Fate.STORED) for n in range(0, 512, 2))
+    ledger.record(result(n, Outcome.REFUSED if n % 3 else Outcome.STORED) for n in range(0, 512, 2))
     known = ledger.look_up([candidate(n) for n in range(511, -1, -1)])
-    expected = [None if n % 2 else (Fate.REFUSED if n % 3 else Fate.STORED) for n in range(511, -1, -1)]
-    assert [k and k.fate for k in known] == expected
+    expected = [None if n % 2 else (Outcome.REFUSED if n % 3 else Outcome.STORED) for n in range(511, -1, -1)]
+    assert [k and k.outcome for k in known] == expected
     uids = [header(n).sop_instance_uid for n in range(512)]
     assert set(ledger.owners(uids)) == {uid for n, uid in enumerate(uids) if n % 6 == 0}
 
 
 def test_the_last_word_counts(ledger: Ledger) -> None:
     """A file has one row, in one call too."""
-    ledger.record([outcome(1, Fate.UNCONFIRMED)])
-    ledger.record([outcome(1, Fate.REFUSED), outcome(1, Fate.STORED)])
-    assert ledger.look_up([candidate(1)]) == [Known(Fate.STORED, is_final=True)]
+    ledger.record([result(1, Outcome.UNCONFIRMED)])
+    ledger.record([result(1, Outcome.REFUSED), result(1, Outcome.STORED)])
+    assert ledger.look_up([candidate(1)]) == [Known(Outcome.STORED, is_final=True)]
 
 
-@pytest.mark.parametrize("fate", Fate)
-def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, fate: Fate) -> None:
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, outcome: Outcome) -> None:
     """What failed or was skipped stands for nothing."""
-    ledger.record([outcome(1, fate)])
+    ledger.record([result(1, outcome)])
     uid = header(1).sop_instance_uid
-    owners = {uid: [Instance(candidate(1), header(1))]} if fate in SUCCESSES else {}
+    owners = {uid: [Instance(candidate(1), header(1))]} if outcome in SUCCESSES else {}
     assert ledger.owners([uid, "2.25.9"]) == owners
 
 
 def test_each_file_that_was_sent_for_one_uid_is_an_owner(ledger: Ledger) -> None:
     """In the order of paths, each with the study and series that it is in."""
     elsewhere = replace(header(1), study_uid="2.25.7")
-    ledger.record([outcome(3), replace(outcome(2), header=elsewhere), replace(outcome(1), fate=Fate.REFUSED)])
-    ledger.record([replace(outcome(3), header=header(1))])
+    ledger.record([result(3), replace(result(2), header=elsewhere), replace(result(1), outcome=Outcome.REFUSED)])
+    ledger.record([replace(result(3), header=header(1))])
     owners = [Instance(candidate(2), elsewhere), Instance(candidate(3), header(1))]
     assert ledger.owners([header(1).sop_instance_uid]) == {header(1).sop_instance_uid: owners}
 
 
-@pytest.mark.parametrize("kind", [Fate.SKIPPED, Fate.CONFLICT])
-@pytest.mark.parametrize("fate", [None, *Fate])
-def test_a_copy_is_final_while_its_owner_is_on_the_server(ledger: Ledger, fate: Fate | None, kind: Fate) -> None:
+@pytest.mark.parametrize("kind", [Outcome.SKIPPED, Outcome.CONFLICT])
+@pytest.mark.parametrize("outcome", [None, *Outcome])
+def test_a_copy_is_final_while_its_owner_is_on_the_server(
+    ledger: Ledger, outcome: Outcome | None, kind: Outcome
+) -> None:
     """A copy of what failed, or of what a crash left without a row, is not settled; nor is a file in conflict with it.
 
     Each is looked at again when the user asks for its kind.
     """
-    ledger.record([outcome(2, kind, copy_of=1), *([] if fate is None else [outcome(1, fate)])])
-    stands = fate in SUCCESSES
+    ledger.record([result(2, kind, copy_of=1), *([] if outcome is None else [result(1, outcome)])])
+    stands = outcome in SUCCESSES
     assert ledger.look_up([candidate(2)]) == [Known(kind, is_final=stands)]
     assert ledger.look_up([candidate(2)], [kind]) == [Known(kind, is_final=False)]
 
 
 def test_orphaned_copies_are_those_of_files_that_failed(ledger: Ledger) -> None:
     """In the order of their paths, up to a limit; not those of files that are stored, or not settled yet."""
-    ledger.record([outcome(1, Fate.STORED), outcome(2, Fate.REFUSED), outcome(3, Fate.UNREADABLE)])
+    ledger.record([result(1, Outcome.STORED), result(2, Outcome.REFUSED), result(3, Outcome.UNREADABLE)])
     owners = {14: 1, 13: 2, 12: 3, 11: 2, 10: 99}
-    copies = {n: outcome(n, Fate.SKIPPED, copy_of=owner) for n, owner in owners.items()}
+    copies = {n: result(n, Outcome.SKIPPED, copy_of=owner) for n, owner in owners.items()}
     ledger.record(copies.values())
     assert ledger.orphaned_copies(10) == [copies[11], copies[12], copies[13]]
     assert ledger.orphaned_copies(2) == [copies[11], copies[12]]
-    ledger.record([outcome(11, Fate.STORED)])
+    ledger.record([result(11, Outcome.STORED)])
     assert ledger.orphaned_copies(10) == [copies[12], copies[13]]
 
 
 def test_orphaned_copies_are_those_of_this_run(path: Path) -> None:
     """What an earlier run passed over may lie in another archive: only this run's copies have their turn at its end."""
-    copy = outcome(2, Fate.SKIPPED, copy_of=1)
+    copy = result(2, Outcome.SKIPPED, copy_of=1)
     with Ledger(path, URL) as first:
-        first.record([outcome(1, Fate.REFUSED), copy])
+        first.record([result(1, Outcome.REFUSED), copy])
     with Ledger(path, URL) as second:
         assert second.orphaned_copies(10) == []
         second.record([copy])
@@ -153,13 +157,13 @@ def test_orphaned_copies_are_those_of_this_run(path: Path) -> None:
 def test_conflicts_are_the_first_of_each_uid_in_this_run(path: Path) -> None:
     """By path, up to a limit, whatever became of the other file; neither copies nor those of an earlier run."""
     with Ledger(path, URL) as first:
-        first.record([outcome(1), outcome(9, Fate.CONFLICT, copy_of=1)])
-    conflicts = [outcome(n, Fate.CONFLICT, copy_of=owner) for n, owner in ((13, 2), (12, 2), (11, 1), (10, 1))]
+        first.record([result(1), result(9, Outcome.CONFLICT, copy_of=1)])
+    conflicts = [result(n, Outcome.CONFLICT, copy_of=owner) for n, owner in ((13, 2), (12, 2), (11, 1), (10, 1))]
     with Ledger(path, URL) as second:
-        second.record([*conflicts, outcome(2), outcome(3, Fate.SKIPPED, copy_of=1)])
+        second.record([*conflicts, result(2), result(3, Outcome.SKIPPED, copy_of=1)])
         assert second.conflicts(10) == [conflicts[3], conflicts[1]]
         assert second.conflicts(1) == [conflicts[3]]
-        second.record([outcome(10, Fate.STORED)])
+        second.record([result(10, Outcome.STORED)])
         assert second.conflicts(10) == [conflicts[2], conflicts[1]]
 
 
@@ -167,20 +171,20 @@ def test_two_destinations_in_one_ledger_do_not_mix(path: Path) -> None:
     """What one server has says nothing of another, and neither does its ceiling."""
     uid = header(1).sop_instance_uid
     with Ledger(path, URL) as first:
-        first.record([outcome(1), outcome(2, Fate.REFUSED), outcome(3, Fate.SKIPPED, copy_of=2)])
+        first.record([result(1), result(2, Outcome.REFUSED), result(3, Outcome.SKIPPED, copy_of=2)])
         first.learn_ceiling(2**20)
     with Ledger(path, "http://other/dicom-web") as second:
         assert second.look_up([candidate(1)]) == [None]
         assert second.owners([uid]) == {}
         assert second.orphaned_copies(10) == []
         assert second.ceiling_bytes is None
-        second.record([outcome(1, Fate.REFUSED)])
+        second.record([result(1, Outcome.REFUSED)])
     with Ledger(path, URL) as first:
-        assert first.look_up([candidate(1)]) == [Known(Fate.STORED, is_final=True)]
+        assert first.look_up([candidate(1)]) == [Known(Outcome.STORED, is_final=True)]
         assert first.ceiling_bytes == 2**20
-    assert [(e.destination, e.outcome.fate) for e in read_entries(path) if e.outcome.candidate == candidate(1)] == [
-        (URL, Fate.STORED),
-        ("http://other/dicom-web", Fate.REFUSED),
+    assert [(e.destination, e.result.outcome) for e in read_entries(path) if e.result.candidate == candidate(1)] == [
+        (URL, Outcome.STORED),
+        ("http://other/dicom-web", Outcome.REFUSED),
     ]
 
 
@@ -194,59 +198,59 @@ def test_a_ceiling_is_remembered(path: Path) -> None:
         assert ledger.ceiling_bytes == 4 * 2**20
 
 
-FULL = Outcome(candidate(1), header(1), Fate.WARNED, "B000 coerced", attempts=3)
+FULL = FileResult(candidate(1), header(1), Outcome.WARNED, "B000 coerced", attempts=3)
 
 
 @pytest.mark.parametrize(
     "kept",
     [
         FULL,
-        replace(FULL, header=None, fate=Fate.SKIPPED, reason="not DICOM", attempts=0),
-        replace(FULL, fate=Fate.SKIPPED, copy_of="/archive/IM0002"),
+        replace(FULL, header=None, outcome=Outcome.SKIPPED, reason="not DICOM", attempts=0),
+        replace(FULL, outcome=Outcome.SKIPPED, copy_of="/archive/IM0002"),
         replace(FULL, candidate=Candidate(os.fsdecode(b"/archive/M\xfcller\xff"), 0, -1)),
         replace(FULL, copy_of=os.fsdecode(b"/archive/\xff\xfe")),
         replace(FULL, candidate=Candidate("/archive/\u00fcber \u5f71\u50cf\n'; DROP TABLE file", 2**62, 2**62)),
     ],
     ids=["whole", "no header", "copy", "path not UTF-8", "copy of a path not UTF-8", "odd path"],
 )
-def test_outcomes_round_trip(ledger: Ledger, kept: Outcome) -> None:
+def test_outcomes_round_trip(ledger: Ledger, kept: FileResult) -> None:
     """What is recorded is what a report reads and the next run finds."""
     ledger.record([kept])
     assert list(read_entries(ledger.path)) == [Entry(URL, kept)]
     (known,) = ledger.look_up([kept.candidate])
     assert known is not None
-    assert known.fate is kept.fate
+    assert known.outcome is kept.outcome
 
 
 def test_a_reason_that_holds_a_path_is_kept_readable(ledger: Ledger) -> None:
     """A path that is not UTF-8 in a reason does not end the run; its odd bytes are spelled out."""
-    ledger.record([outcome(1, Fate.SKIPPED, reason=f"see {os.fsdecode(bytes([0x2F, 0xFF]))}")])
-    assert [entry.outcome.reason for entry in read_entries(ledger.path)] == [r"see /\udcff"]
+    ledger.record([result(1, Outcome.SKIPPED, reason=f"see {os.fsdecode(bytes([0x2F, 0xFF]))}")])
+    assert [entry.result.reason for entry in read_entries(ledger.path)] == [r"see /\udcff"]
 
 
 @pytest.mark.parametrize("modified_ns", [2**63, 10**20, -(2**63) - 1], ids=["2262", "5138", "1677"])
 def test_times_beyond_64_bits_do_not_end_the_run(ledger: Ledger, modified_ns: int) -> None:
     """A damaged file system dates files to any year; they are recorded and known again."""
     odd = candidate(1, modified_ns=modified_ns)
-    ledger.record([replace(outcome(1), candidate=odd)])
-    assert ledger.look_up([odd]) == [Known(Fate.STORED, is_final=True)]
+    ledger.record([replace(result(1), candidate=odd)])
+    assert ledger.look_up([odd]) == [Known(Outcome.STORED, is_final=True)]
 
 
 def test_a_report_reads_beside_a_run(ledger: Ledger) -> None:
     """What is recorded is seen at once, and reading holds no writer up."""
-    ledger.record(outcome(n) for n in (3, 1, 2))
+    ledger.record(result(n) for n in (3, 1, 2))
     entries = read_entries(ledger.path)
-    assert next(entries).outcome == outcome(1)
-    ledger.record([outcome(4)])
-    assert [entry.outcome.candidate for entry in entries] == [candidate(2), candidate(3)]
+    assert next(entries).result == result(1)
+    ledger.record([result(4)])
+    assert [entry.result.candidate for entry in entries] == [candidate(2), candidate(3)]
     assert len(list(read_entries(ledger.path))) == 4
 
 
 def test_a_report_may_be_of_some_fates_only(ledger: Ledger) -> None:
     """Chosen fates, in the order of paths."""
-    ledger.record(outcome(n, fate) for n, fate in enumerate(reversed(Fate)))
-    chosen = [entry.outcome.fate for entry in read_entries(ledger.path, [Fate.REFUSED, Fate.STORED])]
-    assert chosen == [Fate.REFUSED, Fate.STORED]
+    ledger.record(result(n, outcome) for n, outcome in enumerate(reversed(Outcome)))
+    chosen = [entry.result.outcome for entry in read_entries(ledger.path, [Outcome.REFUSED, Outcome.STORED])]
+    assert chosen == [Outcome.REFUSED, Outcome.STORED]
 
 
 def test_a_second_run_is_kept_out_while_the_first_is_open(path: Path) -> None:
@@ -254,9 +258,9 @@ def test_a_second_run_is_kept_out_while_the_first_is_open(path: Path) -> None:
     with Ledger(path, URL) as first:
         with pytest.raises(LedgerError, match=r"run\.db is in use by another run: wait for it, or give another"):
             Ledger(path, URL)
-        first.record([outcome(1)])
+        first.record([result(1)])
     with Ledger(path, URL) as second:
-        assert second.look_up([candidate(1)]) == [Known(Fate.STORED, is_final=True)]
+        assert second.look_up([candidate(1)]) == [Known(Outcome.STORED, is_final=True)]
 
 
 def test_a_run_that_raises_closes_its_ledger(path: Path) -> None:
@@ -271,7 +275,7 @@ def test_its_own_files_are_known(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A scan that comes across the ledger passes over it, by whatever path it was given."""
     monkeypatch.chdir(path.parent)
     with Ledger(Path(path.name), URL) as ledger:
-        ledger.record([outcome(1)])
+        ledger.record([result(1)])
         assert {os.fspath(beside) for beside in path.parent.iterdir()} <= ledger.files
         assert os.fspath(path) in ledger.files
 
@@ -346,7 +350,7 @@ def test_a_report_of_nothing_is_refused(path: Path, how: str) -> None:
 def test_a_ledger_that_is_gone_while_the_run_goes_on_stops_it(path: Path, what: str) -> None:
     """Nothing more is recorded where nobody will find it, and the end of the run does not hide it."""
     ledger = Ledger(path, URL)
-    ledger.record([outcome(1)])
+    ledger.record([result(1)])
     match what:
         case "deleted":
             path.unlink()
@@ -361,7 +365,7 @@ def test_a_ledger_that_is_gone_while_the_run_goes_on_stops_it(path: Path, what: 
             other.replace(path)
     why = r"the ledger .*run\.db was deleted or replaced while the run went on, so nothing more can be recorded"
     with pytest.raises(LedgerError, match=why):
-        ledger.record([outcome(2)])
+        ledger.record([result(2)])
     with pytest.raises(LedgerError, match=why):
         ledger.learn_ceiling(2**20)
     with pytest.raises(LedgerError, match=why), ledger:
@@ -389,14 +393,14 @@ def test_a_ledger_that_can_no_longer_be_written_stops_the_run(ledger: Ledger) ->
             "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
         )
     with pytest.raises(LedgerError, match=r"the ledger .*run\.db cannot be used: database or disk is full"):
-        ledger.record([outcome(1), replace(outcome(2), attempts=13)])
+        ledger.record([result(1), replace(result(2), attempts=13)])
     assert ledger.look_up([candidate(1)]) == [None]
-    ledger.record([outcome(1)])
-    assert ledger.look_up([candidate(1)]) == [Known(Fate.STORED, is_final=True)]
+    ledger.record([result(1)])
+    assert ledger.look_up([candidate(1)]) == [Known(Outcome.STORED, is_final=True)]
 
 
 FILES = st.integers(0, 5)
-FATES = st.sampled_from(Fate)
+OUTCOMES = st.sampled_from(Outcome)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -408,7 +412,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp())
         self.ledger = Ledger(self.directory / "run.db", URL)
         self.on_disk = {n: candidate(n) for n in range(6)}
-        self.rows: dict[str, Outcome] = {}
+        self.rows: dict[str, FileResult] = {}
         self.run = 1
         self.run_of: dict[str, int] = {}
         """The run that recorded each row."""
@@ -417,21 +421,21 @@ class LedgerMachine(RuleBasedStateMachine):
         self.recorded_now: set[str] = set()
         self.clock = 1
 
-    @rule(numbers=st.lists(FILES, min_size=1, max_size=4), fate=FATES)
-    def settle_files(self, numbers: list[int], fate: Fate) -> None:
+    @rule(numbers=st.lists(FILES, min_size=1, max_size=4), outcome=OUTCOMES)
+    def settle_files(self, numbers: list[int], outcome: Outcome) -> None:
         """Outcomes of files as they are now."""
-        outcomes = [Outcome(self.on_disk[n], header(n % 3), fate, "why", 1) for n in numbers]
-        self.ledger.record(outcomes)
-        self.rows |= {o.candidate.location: o for o in outcomes}
-        self.run_of |= {o.candidate.location: self.run for o in outcomes}
-        self.recorded_now |= {o.candidate.location for o in outcomes}
+        results = [FileResult(self.on_disk[n], header(n % 3), outcome, "why", 1) for n in numbers]
+        self.ledger.record(results)
+        self.rows |= {o.candidate.location: o for o in results}
+        self.run_of |= {o.candidate.location: self.run for o in results}
+        self.recorded_now |= {o.candidate.location for o in results}
 
-    @rule(number=FILES, owner=FILES, fate=st.sampled_from([Fate.SKIPPED, Fate.CONFLICT]))
-    def pass_over_a_copy(self, number: int, owner: int, fate: Fate) -> None:
+    @rule(number=FILES, owner=FILES, outcome=st.sampled_from([Outcome.SKIPPED, Outcome.CONFLICT]))
+    def pass_over_a_copy(self, number: int, owner: int, outcome: Outcome) -> None:
         """A file stands aside for another."""
         if number != owner:
             location = self.on_disk[owner].location
-            copy = Outcome(self.on_disk[number], header(owner % 3), fate, "copy", 0, location)
+            copy = FileResult(self.on_disk[number], header(owner % 3), outcome, "copy", 0, location)
             self.ledger.record([copy])
             self.rows[copy.candidate.location] = copy
             self.run_of[copy.candidate.location] = self.run
@@ -473,7 +477,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def has(self, location: str) -> bool:
         """Say whether the server has what is in a file, by the dict."""
-        return location in self.rows and self.rows[location].fate in SUCCESSES
+        return location in self.rows and self.rows[location].outcome in SUCCESSES
 
     @invariant()
     def knows_what_it_should(self) -> None:
@@ -495,14 +499,14 @@ class LedgerMachine(RuleBasedStateMachine):
                     and self.run_of[row.copy_of] <= self.run_of[file.location]
                     and row.copy_of not in self.seen_changed
                 )
-                aside = row.fate in (Fate.SKIPPED, Fate.CONFLICT)
-                final = row.fate in SUCCESSES or row.fate is Fate.REFUSED or (aside and stands)
-                assert known == Known(row.fate, final, row.reason)
+                aside = row.outcome in (Outcome.SKIPPED, Outcome.CONFLICT)
+                final = row.outcome in SUCCESSES or row.outcome is Outcome.REFUSED or (aside and stands)
+                assert known == Known(row.outcome, final, row.reason)
 
     @invariant()
     def names_owners_and_orphans(self) -> None:
         """Owners are on the server; orphans are this run's copies of what has a row and is not."""
-        stored = [row for row in self.rows.values() if row.fate in SUCCESSES and row.header]
+        stored = [row for row in self.rows.values() if row.outcome in SUCCESSES and row.header]
         uids = [header(n).sop_instance_uid for n in range(3)]
         owners = self.ledger.owners(uids)
         assert set(owners) == {row.header.sop_instance_uid for row in stored if row.header}
@@ -518,7 +522,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def reports_all_rows(self) -> None:
         """A report shows each row, whole."""
         expected = sorted(self.rows.values(), key=lambda row: row.candidate.location)
-        assert [entry.outcome for entry in read_entries(self.ledger.path)] == expected
+        assert [entry.result for entry in read_entries(self.ledger.path)] == expected
 
     def teardown(self) -> None:
         """Leave nothing behind."""

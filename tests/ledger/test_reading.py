@@ -15,36 +15,36 @@ import pytest
 from bulkstow.errors import LedgerError
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.ledger.database import wal_of
-from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.model import Candidate, FileResult, Outcome
 from tests.archives import header
 
 URL = "http://pacs/dicom-web"
 
 
-def fill(path: Path, count: int = 3) -> list[Outcome]:
+def fill(path: Path, count: int = 3) -> list[FileResult]:
     """Make a ledger with some rows and return them."""
-    outcomes = [Outcome(Candidate(f"/a/{n:04}", n, n), header(n), Fate.STORED, "", 1) for n in range(count)]
+    results = [FileResult(Candidate(f"/a/{n:04}", n, n), header(n), Outcome.STORED, "", 1) for n in range(count)]
     with Ledger(path, URL) as ledger:
-        ledger.record(outcomes)
-    return outcomes
+        ledger.record(results)
+    return results
 
 
-def read(path: Path) -> list[Outcome]:
+def read(path: Path) -> list[FileResult]:
     """Return all outcomes."""
-    return [entry.outcome for entry in read_entries(path)]
+    return [entry.result for entry in read_entries(path)]
 
 
-def killed(directory: Path) -> tuple[Path, list[Outcome]]:
+def killed(directory: Path) -> tuple[Path, list[FileResult]]:
     """Return a ledger as a killed run leaves it: its rows are in the WAL."""
     with Ledger(directory / "run.db", URL) as ledger:
-        outcomes = [Outcome(Candidate("/a/1", 1, 1), header(1), Fate.STORED, "", 1)]
-        ledger.record(outcomes)
+        results = [FileResult(Candidate("/a/1", 1, 1), header(1), Outcome.STORED, "", 1)]
+        ledger.record(results)
         left = directory / "left"
         left.mkdir()
         for path in (directory / "run.db", wal_of(directory / "run.db")):
             shutil.copy(path, left)
     assert wal_of(left / "run.db").stat().st_size > 0
-    return left / "run.db", outcomes
+    return left / "run.db", results
 
 
 @pytest.mark.parametrize("is_link", [False, True], ids=["file", "link"])
@@ -88,7 +88,7 @@ from pathlib import Path
 from bulkstow.ledger import read_entries
 os.setgid(65534); os.setuid(65534)
 for path in sys.argv[1:]:
-    print(",".join(entry.outcome.candidate.location for entry in read_entries(Path(path))))
+    print(",".join(entry.result.candidate.location for entry in read_entries(Path(path))))
 """
 
 
@@ -101,7 +101,7 @@ def test_a_report_where_nothing_can_be_written(tmp_path: Path) -> None:
     fill(rest / "run.db", 2)
     _, _ = killed(tmp_path)
     with Ledger(live / "run.db", URL) as ledger:
-        ledger.record([Outcome(Candidate("/a/7", 1, 1), header(1), Fate.STORED)])
+        ledger.record([FileResult(Candidate("/a/7", 1, 1), header(1), Outcome.STORED)])
         for directory in (rest, left, live):
             directory.chmod(0o755)
             for file in directory.iterdir():

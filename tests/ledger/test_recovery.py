@@ -13,7 +13,7 @@ import pytest
 from bulkstow.errors import LedgerError
 from bulkstow.ledger import Ledger, Recovered, read_entries, recover
 from bulkstow.ledger.database import wal_of
-from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.model import Candidate, FileResult, Outcome
 from tests.archives import header, write_batch
 from tests.cli.command import call, served
 
@@ -24,22 +24,22 @@ FILES_BEGIN, INDEX_BEGINS = 5, 6
 """The pages at which the table of files begins, and the index that vouches for its UIDs, in every ledger."""
 
 
-def outcome(number: int) -> Outcome:
+def result(number: int) -> FileResult:
     """Return a row of one kind or another."""
     candidate = Candidate(f"/archive/study/IM{number:06}", 1000 + number, 10**18 + number)
     match number % 10:
         case 0:
-            return Outcome(candidate, None, Fate.SKIPPED, "not DICOM")
+            return FileResult(candidate, None, Outcome.SKIPPED, "not DICOM")
         case 1:
             reason, of = "a second copy: see /archive/study/IM000002", "/archive/study/IM000002"
-            return Outcome(candidate, header(2), Fate.SKIPPED, reason, copy_of=of)
+            return FileResult(candidate, header(2), Outcome.SKIPPED, reason, copy_of=of)
         case 2:
-            return Outcome(candidate, header(number), Fate.REFUSED, "wrong class (0xA900)", 1)
+            return FileResult(candidate, header(number), Outcome.REFUSED, "wrong class (0xA900)", 1)
         case _:
-            return Outcome(candidate, header(number), Fate.STORED, "", 1)
+            return FileResult(candidate, header(number), Outcome.STORED, "", 1)
 
 
-OUTCOMES = {o.candidate.location: o for o in map(outcome, range(ROWS))}
+OUTCOMES = {o.candidate.location: o for o in map(result, range(ROWS))}
 
 
 @pytest.fixture(scope="module")
@@ -82,27 +82,27 @@ def may_be_told() -> Iterator[None]:
 def test_no_damage_is_a_traceback_or_a_false_claim(whole: Path, tmp_path: Path, seed: int) -> None:
     """Whatever flips: report, look-up, record and recovery end well or in one line, and `stored` stays what it was."""
     damaged = flipped(whole, tmp_path / "run.db", random.Random(seed))
-    stored = {location for location, o in OUTCOMES.items() if o.fate.is_success}
+    stored = {location for location, o in OUTCOMES.items() if o.outcome.is_success}
     with may_be_told():
-        shown = [entry.outcome for entry in read_entries(damaged)]
-        assert {o.candidate.location for o in shown if o.fate.is_success} <= stored
+        shown = [entry.result for entry in read_entries(damaged)]
+        assert {o.candidate.location for o in shown if o.outcome.is_success} <= stored
         assert len(shown) == ROWS
     with may_be_told(), Ledger(Path(shutil.copy(damaged, tmp_path / "look.db")), URL) as ledger:
         candidates = [o.candidate for o in OUTCOMES.values()]
         for candidate, known in zip(candidates, ledger.look_up(candidates), strict=True):
-            assert known is None or not known.fate.is_success or candidate.location in stored
+            assert known is None or not known.outcome.is_success or candidate.location in stored
         ledger.owners([header(number).sop_instance_uid for number in range(ROWS)])
         ledger.orphaned_copies(10)
         ledger.conflicts(10)
         assert ledger.ceiling_bytes is None or ledger.ceiling_bytes > 0
-        ledger.record([outcome(number) for number in range(ROWS, ROWS + 50)])
+        ledger.record([result(number) for number in range(ROWS, ROWS + 50)])
     with may_be_told():
         recovered = recover(damaged)
     if not (tmp_path / "run-recovered.db").exists():
         return
-    entries = {entry.outcome.candidate.location: entry.outcome for entry in read_entries(recovered.path)}
+    entries = {entry.result.candidate.location: entry.result for entry in read_entries(recovered.path)}
     assert len(entries) == recovered.files
-    assert {location for location, o in entries.items() if o.fate.is_success} <= stored
+    assert {location for location, o in entries.items() if o.outcome.is_success} <= stored
     # A page of the table holds some 25 rows, one of the index 40.
     assert recovered.files >= ROWS - 80
 
@@ -112,13 +112,13 @@ def test_a_whole_ledger_is_recovered_whole(whole: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(whole, tmp_path / "run.db"))
     recovered = recover(path)
     assert recovered == Recovered(tmp_path / "run-recovered.db", ROWS, 0, is_whole=True)
-    assert [entry.outcome for entry in read_entries(recovered.path)] == list(OUTCOMES.values())
+    assert [entry.result for entry in read_entries(recovered.path)] == list(OUTCOMES.values())
     assert path.read_bytes() == whole.read_bytes()
     assert sorted(beside.name for beside in tmp_path.iterdir()) == ["run-recovered.db", "run.db"]
     assert recovered.path.stat().st_mode & 0o777 == 0o600
     with Ledger(recovered.path, URL) as ledger:
         assert ledger.ceiling_bytes == 2**20
-        assert all(known is not None and known.is_final for known in ledger.look_up([outcome(7).candidate]))
+        assert all(known is not None and known.is_final for known in ledger.look_up([result(7).candidate]))
 
 
 @pytest.mark.parametrize("page", range(1, 22))
@@ -133,7 +133,7 @@ def test_a_page_that_is_gone_costs_its_own_rows(whole: Path, tmp_path: Path, pag
             recover(tmp_path / "run.db")
         return
     recovered = recover(tmp_path / "run.db")
-    assert all(OUTCOMES[e.outcome.candidate.location] == e.outcome for e in read_entries(recovered.path))
+    assert all(OUTCOMES[e.result.candidate.location] == e.result for e in read_entries(recovered.path))
     assert recovered.files >= ROWS / 10 if page == INDEX_BEGINS else recovered.files >= ROWS / 2
     assert recovered.files == ROWS or recovered.left_out or not recovered.is_whole
 

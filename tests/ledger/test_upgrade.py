@@ -13,7 +13,7 @@ from bulkstow.errors import LedgerError
 from bulkstow.ledger import SCHEMA_VERSION, Ledger, read_entries, recover
 from bulkstow.ledger.rows import COLUMNS, as_row
 from bulkstow.ledger.upgrade import KEPT_SUFFIX
-from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.model import Candidate, FileResult, Outcome
 from tests.archives import candidate, header, write_instance
 from tests.cli.command import call, served
 
@@ -49,7 +49,7 @@ CREATE INDEX file_by_copy ON file (destination, run) WHERE copy_of IS NOT NULL;
 """As bulkstow wrote it, to the letter."""
 
 
-def write_schema_1(path: Path, outcomes: list[Outcome], url: str = URL) -> None:
+def write_schema_1(path: Path, results: list[FileResult], url: str = URL) -> None:
     """Write a ledger as the bulkstow of schema 1 left it."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
@@ -59,15 +59,15 @@ def write_schema_1(path: Path, outcomes: list[Outcome], url: str = URL) -> None:
         connection.execute("INSERT INTO run (destination) VALUES (1)")
         connection.executemany(
             f"INSERT INTO file (destination, run, {COLUMNS}) VALUES (1, 1{', ?' * 12})",
-            map(as_row, outcomes),
+            map(as_row, results),
         )
         connection.commit()
 
 
-STORED = Outcome(Candidate("/a/1", 100, 1), header(1), Fate.STORED, attempts=1)
-REFUSED = Outcome(Candidate("/a/2", 100, 1), header(2), Fate.REFUSED, "A900", 1)
-SKIPPED = Outcome(Candidate("/a/3", 100, 1), None, Fate.SKIPPED, "no Study Instance UID")
-COPY = Outcome(Candidate("/a/4", 100, 1), header(1), Fate.SKIPPED, "a second copy, other bytes", copy_of="/a/1")
+STORED = FileResult(Candidate("/a/1", 100, 1), header(1), Outcome.STORED, attempts=1)
+REFUSED = FileResult(Candidate("/a/2", 100, 1), header(2), Outcome.REFUSED, "A900", 1)
+SKIPPED = FileResult(Candidate("/a/3", 100, 1), None, Outcome.SKIPPED, "no Study Instance UID")
+COPY = FileResult(Candidate("/a/4", 100, 1), header(1), Outcome.SKIPPED, "a second copy, other bytes", copy_of="/a/1")
 ROWS = [STORED, REFUSED, SKIPPED, COPY]
 
 
@@ -78,9 +78,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run.db"
 
 
-def rows(path: Path) -> list[Outcome]:
+def rows(path: Path) -> list[FileResult]:
     """Return what a report of a ledger reads."""
-    return [entry.outcome for entry in read_entries(path)]
+    return [entry.result for entry in read_entries(path)]
 
 
 def version(path: Path) -> int:
@@ -94,7 +94,12 @@ def test_skipped_files_are_looked_at_again_and_nothing_else(path: Path) -> None:
     """What was stored or refused is known as before; a copy of the ledger as it was is its owner's alone."""
     with Ledger(path, URL) as ledger:
         known = ledger.look_up([row.candidate for row in ROWS])
-        assert [k and (k.fate, k.is_final) for k in known] == [(Fate.STORED, True), (Fate.REFUSED, True), None, None]
+        assert [k and (k.outcome, k.is_final) for k in known] == [
+            (Outcome.STORED, True),
+            (Outcome.REFUSED, True),
+            None,
+            None,
+        ]
         kept = ledger.kept_copy
         assert kept == path.with_name(f"run.db{KEPT_SUFFIX}")
         assert os.fspath(kept) in ledger.files
@@ -133,7 +138,7 @@ def test_without_a_copy_nothing_is_changed(path: Path) -> None:
 
 def test_rows_in_the_wal_of_a_killed_run_are_kept(path: Path, tmp_path: Path) -> None:
     """They are in the upgraded ledger and in the copy."""
-    late = Outcome(Candidate("/a/5", 100, 1), header(5), Fate.STORED, attempts=1)
+    late = FileResult(Candidate("/a/5", 100, 1), header(5), Outcome.STORED, attempts=1)
     with closing(sqlite3.connect(path, isolation_level=None)) as killed:
         killed.execute(f"INSERT INTO file (destination, run, {COLUMNS}) VALUES (1, 1{', ?' * 12})", as_row(late))
         killed.execute("PRAGMA wal_autocheckpoint = 0")
@@ -162,23 +167,23 @@ def test_a_run_sends_what_the_older_bulkstow_skipped(tmp_path: Path, capsys: pyt
     stored, mistaken = write_instance(archive, 1), write_instance(archive, 2)
     other = archive / "other"
     other.write_bytes((archive / "IM001000001").read_bytes()[:-2] + b"\1\1")
-    outcomes = [
-        Outcome(stored.candidate, stored.header, Fate.STORED, attempts=1),
-        Outcome(mistaken.candidate, None, Fate.SKIPPED, "no Study Instance UID"),
-        Outcome(candidate(other), stored.header, Fate.SKIPPED, "other bytes", copy_of=stored.candidate.location),
+    results = [
+        FileResult(stored.candidate, stored.header, Outcome.STORED, attempts=1),
+        FileResult(mistaken.candidate, None, Outcome.SKIPPED, "no Study Instance UID"),
+        FileResult(candidate(other), stored.header, Outcome.SKIPPED, "other bytes", copy_of=stored.candidate.location),
     ]
     ledger, log = tmp_path / "run.db", tmp_path / "run.log"
     with served() as url:
-        write_schema_1(ledger, outcomes, url)
+        write_schema_1(ledger, results, url)
         words = ("--url", url, "--ledger", str(ledger), "--log", str(log), "--progress", "log")
         ended = call(capsys, "upload", str(archive), *words)
     assert ended.status == 1
     assert f"a copy of it is kept in {ledger}{KEPT_SUFFIX}" in ended.err
     assert "ledger_upgrade" in log.read_text()
-    assert {row.candidate.location: (row.fate, row.attempts) for row in rows(ledger)} == {
-        stored.candidate.location: (Fate.STORED, 1),
-        mistaken.candidate.location: (Fate.STORED, 1),
-        str(other): (Fate.CONFLICT, 0),
+    assert {row.candidate.location: (row.outcome, row.attempts) for row in rows(ledger)} == {
+        stored.candidate.location: (Outcome.STORED, 1),
+        mistaken.candidate.location: (Outcome.STORED, 1),
+        str(other): (Outcome.CONFLICT, 0),
     }
     assert "stored                 2\n" in ended.out
     assert "in 1 request," in ended.out

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from bulkstow.model import Fate
+from bulkstow.model import Outcome
 from bulkstow.wire.synthetic import part10
 from tests.orthanc.archives import files_below, header, synthetic
 from tests.orthanc.command import Ended, Upload
@@ -21,7 +21,7 @@ from tests.orthanc.servers import Orthanc
 
 pytestmark = pytest.mark.orthanc
 
-SUCCESSES = {fate.value for fate in Fate if fate.is_success}
+SUCCESSES = {outcome.value for outcome in Outcome if outcome.is_success}
 
 # Orthanc takes data sets without preamble, which bulkstow sends on demand only.
 EVERYTHING = ("--progress", "none", "--accept-missing-preamble")
@@ -89,12 +89,12 @@ def test_each_instance_is_stored_by_one_file(migration: Migration, alone: Alone)
 
 def test_the_run_says_that_some_were_refused(migration: Migration) -> None:
     """Some files are refused, so the exit status is 1; the figures are those of the report; no traceback is shown."""
-    outcomes = [line["outcome"] for line in migration.report.values()]
-    assert outcomes.count("refused") > 0
+    results = [line["outcome"] for line in migration.report.values()]
+    assert results.count("refused") > 0
     assert migration.first.status == 1
     assert migration.first.stderr == ""
     assert migration.summary["complete"]
-    assert migration.summary["outcomes"] == {fate.value: outcomes.count(fate.value) for fate in Fate}
+    assert migration.summary["outcomes"] == {outcome.value: results.count(outcome.value) for outcome in Outcome}
 
 
 def test_the_closing_words_add_up(migration: Migration) -> None:
@@ -107,7 +107,7 @@ def test_the_closing_words_add_up(migration: Migration) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "outcome", "reason"),
+    ("name", "result", "reason"),
     [
         (".DS_Store", "skipped", "not DICOM"),
         ("report.pdf", "skipped", "not DICOM"),
@@ -145,10 +145,10 @@ def test_the_closing_words_add_up(migration: Migration) -> None:
         ("not-utf8-\udce9.txt", "skipped", "not DICOM"),
     ],
 )
-def test_odd_files(migration: Migration, mixed: Path, name: str, outcome: str, reason: str) -> None:
+def test_odd_files(migration: Migration, mixed: Path, name: str, result: str, reason: str) -> None:
     """What lies about in archives comes to what it should; a broken first copy does not hide the whole one."""
     line = migration.report[f"{mixed}/odd/{name}"]
-    assert (line["outcome"], line["reason"].partition(":")[0]) == (outcome, reason)
+    assert (line["outcome"], line["reason"].partition(":")[0]) == (result, reason)
 
 
 def test_stored_bytes_are_the_files(migration: Migration) -> None:
@@ -179,16 +179,16 @@ def test_a_file_that_sinks_its_request(orthanc: Orthanc, tmp_path: Path) -> None
     """An instance without series makes Orthanc drop the rest of the request and say 200: the others are stored."""
     archive = tmp_path / "archive"
     files = synthetic(archive, studies=1)
-    uid, spoilt = sorted(files.items())[4]
+    uid, mixed = sorted(files.items())[4]
     number = int(uid.rpartition(".")[2])
     content = part10(replace(header(1, number), series_uid=""), number=number)
     assert orthanc.store_alone(content).listed == frozenset()
-    spoilt.write_bytes(content)
+    mixed.write_bytes(content)
     upload = Upload(archive, orthanc.url, tmp_path, ("--progress", "none", "--retries", "1"))
     assert upload.run().status == 1
     assert orthanc.instances() == files.keys() - {uid}
     (line,) = (line for line in upload.report() if line["outcome"] != "stored")
-    assert (line["path"], line["outcome"]) == (str(spoilt), "unconfirmed")
+    assert (line["path"], line["outcome"]) == (str(mixed), "unconfirmed")
     assert line["reason"].startswith("HTTP 200 without naming it")
 
 

@@ -99,7 +99,7 @@ async def test_from_python(tenant: Orthanc, archive: Path, files: dict[str, Path
         )
 
     first = await upload()
-    assert (first.outcomes[library.Fate.STORED], first.failures, first.complete) == (len(files), 0, True)
+    assert (first.outcomes[library.Outcome.STORED], first.failures, first.complete) == (len(files), 0, True)
     assert await anyio.to_thread.run_sync(tenant.instances) == files.keys()
     again = await upload()
     assert (again.requests, again.settled_before) == (0, len(files))

@@ -18,7 +18,7 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import NoLogin
 from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import Ledger
-from bulkstow.model import Fate
+from bulkstow.model import Outcome
 from bulkstow.pipeline.run import Run
 from bulkstow.progress.tally import Tally
 from bulkstow.server.origin import Origin, serving
@@ -122,7 +122,7 @@ async def test_everything_is_stored_at_the_rate_of_the_limiter(tmp_path: Path, b
         answers = Counter(
             line.split('" ')[1].split()[0] for line in (tmp_path / "nginx/access.log").read_text().splitlines()
         )
-    assert tally.outcomes == Counter({Fate.STORED: STUDIES * INSTANCES})
+    assert tally.outcomes == Counter({Outcome.STORED: STUDIES * INSTANCES})
     assert answers.keys() == {"200", str(status)}
     assert answers[str(status)] <= 0.25 * STUDIES * INSTANCES
     assert tally.outage_s == 0.0

@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 
 from bulkstow.config import UploadSettings
 from bulkstow.ledger import Ledger, read_entries
-from bulkstow.model import Batch, Cause, Fate, Instance, Interruption, Outcome, Referenced, Reply, Result, StoreResponse
+from bulkstow.model import (
+    Batch,
+    Cause,
+    Exchange,
+    FileResult,
+    Instance,
+    NoResponse,
+    Outcome,
+    Referenced,
+    Response,
+    StoreResponse,
+)
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.tally import Tally
@@ -38,7 +49,7 @@ class Server:
         self.requests: list[list[str]] = []
         self.sent: list[str] = []
 
-    async def send(self, batch: Batch) -> Result:
+    async def send(self, batch: Batch) -> Exchange:
         """Answer as the contents are."""
         uids = [i.header.sop_instance_uid for i in batch.instances]
         self._under_way.update(uids)
@@ -54,27 +65,27 @@ class Server:
         bad = {n for n, i in enumerate(batch.instances) if content_of(i.candidate.location) in self._refused}
         failed = tuple(Referenced(items[n].sop_class_uid, items[n].sop_instance_uid, 0xA900) for n in bad)
         good = tuple(item for n, item in items.items() if n not in bad)
-        return Reply(202 if bad else 200, to_json(StoreResponse(stored=good, failed=failed)))
+        return Response(202 if bad else 200, to_json(StoreResponse(stored=good, failed=failed)))
 
     async def look(self, batch: Batch) -> None:
         """Find nothing changed."""
 
-    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Know nothing."""
         return frozenset()
 
-    async def probe(self) -> Reply | Interruption:
+    async def probe(self) -> Response | NoResponse:
         """Be there."""
-        return Reply(200, b"[]")
+        return Response(200, b"[]")
 
 
 class Keeps(Server):
     """A destination that has every instance already."""
 
-    async def send(self, batch: Batch) -> Result:
+    async def send(self, batch: Batch) -> Exchange:
         """Say so."""
         uids = [Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, 0x0111) for i in batch.instances]
-        return Reply(409, to_json(StoreResponse(failed=tuple(uids))))
+        return Response(409, to_json(StoreResponse(failed=tuple(uids))))
 
 
 def content_of(location: str) -> int:
@@ -102,9 +113,9 @@ async def upload(archive: Path, ledger: Path, server: Server, mode: Mode, *, ret
     return tally
 
 
-def rows(ledger: Path) -> dict[str, Outcome]:
+def rows(ledger: Path) -> dict[str, FileResult]:
     """Return the ledger's rows by file name."""
-    return {Path(e.outcome.candidate.location).name: e.outcome for e in read_entries(ledger)}
+    return {Path(e.result.candidate.location).name: e.result for e in read_entries(ledger)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,38 +145,40 @@ def test_no_content_is_lost_in_silence(mode: Mode, files: list[File], refused: f
         tally = anyio.run(upload, archive, ledger, server, mode)
         told = rows(ledger)
         assert sorted(told) == names
-        assert +tally.outcomes == Counter(outcome.fate for outcome in told.values())
+        assert +tally.outcomes == Counter(result.outcome for result in told.values())
         of_uid: dict[int, dict[str, File]] = defaultdict(dict)
         for name, file in zip(names, files, strict=True):
             of_uid[file.uid][name] = file
         for several in of_uid.values():
-            check(mode, several, {name: told[name].fate for name in several}, server, refused)
+            check(mode, several, {name: told[name].outcome for name in several}, server, refused)
         quiet = Server(refused)
         again = anyio.run(upload, archive, ledger, quiet, mode)
         assert quiet.requests == []
         assert +again.outcomes == +tally.outcomes
 
 
-def check(mode: Mode, files: dict[str, File], fates: dict[str, Fate], server: Server, refused: frozenset[int]) -> None:
+def check(
+    mode: Mode, files: dict[str, File], outcomes: dict[str, Outcome], server: Server, refused: frozenset[int]
+) -> None:
     """Check the outcomes of the files of one UID."""
-    stored = {files[name].content for name, fate in fates.items() if fate is Fate.STORED}
-    for name, fate in fates.items():
+    stored = {files[name].content for name, outcome in outcomes.items() if outcome is Outcome.STORED}
+    for name, outcome in outcomes.items():
         content = files[name].content
-        match fate:
-            case Fate.STORED | Fate.REFUSED:
+        match outcome:
+            case Outcome.STORED | Outcome.REFUSED:
                 assert name in server.sent
-                assert (fate is Fate.REFUSED) == (content in refused)
-            case Fate.SKIPPED:
+                assert (outcome is Outcome.REFUSED) == (content in refused)
+            case Outcome.SKIPPED:
                 assert name not in server.sent
                 assert content in stored
             case _:
-                assert (fate, name in server.sent) == (Fate.CONFLICT, False)
+                assert (outcome, name in server.sent) == (Outcome.CONFLICT, False)
                 assert stored - {content}
     acceptable = {file.content for file in files.values()} - refused
     match mode:
         case "report":
             first = [name for name, file in files.items() if file.content not in refused][:1]
-            assert [name for name, fate in fates.items() if fate is Fate.STORED] == first
+            assert [name for name, outcome in outcomes.items() if outcome is Outcome.STORED] == first
         case "send":
             assert stored == acceptable
         case "newest":
@@ -173,7 +186,7 @@ def check(mode: Mode, files: dict[str, File], fates: dict[str, Fate], server: Se
                 (name for name, file in files.items() if file.content not in refused),
                 key=lambda name: (-files[name].modified_s, name),
             )
-            assert [name for name, fate in fates.items() if fate is Fate.STORED] == newest[:1]
+            assert [name for name, outcome in outcomes.items() if outcome is Outcome.STORED] == newest[:1]
 
 
 @pytest.mark.anyio
@@ -191,7 +204,7 @@ async def test_send_sends_each_in_a_request_of_its_own(tmp_path: Path) -> None:
     assert all(len(names) == 1 for names in server.requests if names[0] in ("a1", "a2", "a3", "b1", "b2", "b3"))
     for letter in "ab":
         assert [name for name in server.sent if name[0] == letter] == [f"{letter}{number}" for number in range(4)]
-    assert +tally.outcomes == Counter({Fate.STORED: 10, Fate.REFUSED: 2, Fate.SKIPPED: 1})
+    assert +tally.outcomes == Counter({Outcome.STORED: 10, Outcome.REFUSED: 2, Outcome.SKIPPED: 1})
     assert rows(tmp_path / "l.db")["d"].copy_of == str(archive / "a3")
     assert [Path(failure.candidate.location).name for failure in tally.failures] == ["a2", "b2"]
 
@@ -207,13 +220,13 @@ async def test_a_conflict_of_an_earlier_run(tmp_path: Path, mode: Mode, sent: li
     server = Server()
     tally = await upload(archive, tmp_path / "l.db", server, mode)
     assert server.sent == sent
-    assert (tally.outcomes[Fate.CONFLICT], tally.failed) == (2 - len(sent), 2 - len(sent))
+    assert (tally.outcomes[Outcome.CONFLICT], tally.failed) == (2 - len(sent), 2 - len(sent))
     assert tally.settled_before == (3 if mode == "report" else 1)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("modified_s", "fate"), [(1, Fate.CONFLICT), (2, Fate.CONFLICT), (3, Fate.STORED)])
-async def test_newest_replaces_what_an_earlier_run_sent(tmp_path: Path, modified_s: int, fate: Fate) -> None:
+@pytest.mark.parametrize(("modified_s", "outcome"), [(1, Outcome.CONFLICT), (2, Outcome.CONFLICT), (3, Outcome.STORED)])
+async def test_newest_replaces_what_an_earlier_run_sent(tmp_path: Path, modified_s: int, outcome: Outcome) -> None:
     """A newer file of an instance that is on the server is sent; one of the same time or older is in conflict."""
     archive = tmp_path / "archive"
     write(archive, "first", uid=1, content=1, modified_s=2)
@@ -221,8 +234,8 @@ async def test_newest_replaces_what_an_earlier_run_sent(tmp_path: Path, modified
     write(archive, "second", uid=1, content=2, modified_s=modified_s)
     server = Server()
     await upload(archive, tmp_path / "l.db", server, "newest")
-    assert rows(tmp_path / "l.db")["second"].fate is fate
-    assert server.sent == (["second"] if fate is Fate.STORED else [])
+    assert rows(tmp_path / "l.db")["second"].outcome is outcome
+    assert server.sent == (["second"] if outcome is Outcome.STORED else [])
 
 
 @pytest.mark.anyio
@@ -236,7 +249,7 @@ async def test_newest_sends_nothing_where_the_newest_is_on_the_server(tmp_path: 
     server = Server()
     tally = await upload(archive, tmp_path / "l.db", server, "newest")
     assert server.sent == []
-    assert +tally.outcomes == Counter({Fate.STORED: 1, Fate.SKIPPED: 1, Fate.CONFLICT: 1})
+    assert +tally.outcomes == Counter({Outcome.STORED: 1, Outcome.SKIPPED: 1, Outcome.CONFLICT: 1})
 
 
 @pytest.mark.anyio
@@ -250,7 +263,7 @@ async def test_newest_hears_of_all_before_it_sends(tmp_path: Path) -> None:
         run = Run(UploadSettings(on_conflict="newest"), server, ledger, tally)
         await run.carry_out(walk([str(archive / "0"), str(archive / "2"), str(archive / "1"), str(archive / "2")]))
     assert Counter(server.sent) == Counter(str(number) for number in range(2, 600, 3))
-    assert +tally.outcomes == Counter({Fate.STORED: 200, Fate.CONFLICT: 400})
+    assert +tally.outcomes == Counter({Outcome.STORED: 200, Outcome.CONFLICT: 400})
     assert tally.found_files == 600
 
 
@@ -265,13 +278,13 @@ async def test_an_interrupted_run_goes_on(tmp_path: Path, mode: Mode) -> None:
         server = Server()
         run = Run(UploadSettings(on_conflict=mode), server, ledger, Tally())
 
-        async def drain(batch: Batch) -> Result:
+        async def drain(batch: Batch) -> Exchange:
             run.drain()
-            return Interruption(Cause.DISCONNECTED, body_started=True)
+            return NoResponse(Cause.DISCONNECTED, body_started=True)
 
         server.send = drain  # type: ignore[method-assign]
         await run.carry_out(walk([str(archive)]))
-    assert not any(outcome.fate.is_success for outcome in rows(tmp_path / "l.db").values())
+    assert not any(result.outcome.is_success for result in rows(tmp_path / "l.db").values())
     server = Server()
     await upload(archive, tmp_path / "l.db", server, mode)
     assert server.sent == {"report": ["0"], "send": ["0", "1", "2"], "newest": ["2"]}[mode]
@@ -287,17 +300,17 @@ async def test_a_server_that_keeps_what_it_has(tmp_path: Path, mode: Mode) -> No
     write(archive, "second", uid=1, content=2, modified_s=2)
 
     tally = await upload(archive, tmp_path / "l.db", Keeps(), mode)
-    assert +tally.outcomes == Counter({Fate.STORED: 1, Fate.REFUSED: 1})
+    assert +tally.outcomes == Counter({Outcome.STORED: 1, Outcome.REFUSED: 1})
     assert str(archive / "first") in rows(tmp_path / "l.db")["second"].reason
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    ("added", "fate"), [(b"\0\0", Fate.REFUSED), (b"", Fate.DUPLICATE)], ids=["other content", "other time"]
+    ("added", "outcome"), [(b"\0\0", Outcome.REFUSED), (b"", Outcome.DUPLICATE)], ids=["other content", "other time"]
 )
 async def test_a_changed_file_on_a_server_that_keeps_what_it_has(
-    tmp_path: Path, mode: Mode, added: bytes, fate: Fate
+    tmp_path: Path, mode: Mode, added: bytes, outcome: Outcome
 ) -> None:
     """'Already there' is true of the file as it was: where that has other content for certain, it is a failure."""
     archive = tmp_path / "archive"
@@ -306,7 +319,7 @@ async def test_a_changed_file_on_a_server_that_keeps_what_it_has(
     path.write_bytes(path.read_bytes() + added)
     os.utime(path, ns=(0, 2 * 10**9))
     tally = await upload(archive, tmp_path / "l.db", Keeps(), mode)
-    assert +tally.outcomes == Counter({fate: 1})
+    assert +tally.outcomes == Counter({outcome: 1})
     assert ("/file before it changed, which has other content" in rows(tmp_path / "l.db")["file"].reason) == bool(added)
 
 
@@ -318,12 +331,12 @@ async def test_copies_of_a_file_that_changed_are_compared_again(tmp_path: Path, 
     path = write(archive, "a/first", uid=1, content=1, modified_s=1)
     write(archive, "b/copy", uid=1, content=1, modified_s=1)
     await upload(archive, tmp_path / "l.db", Server(), "report")
-    assert rows(tmp_path / "l.db")["copy"].fate is Fate.SKIPPED
+    assert rows(tmp_path / "l.db")["copy"].outcome is Outcome.SKIPPED
     write(archive, "a/first", uid=1, content=2, modified_s=2)
     if not at_once:
         await upload(path.parent, tmp_path / "l.db", Server(), "report")
     await upload(archive, tmp_path / "l.db", Server(), "report")
-    assert {name: row.fate for name, row in rows(tmp_path / "l.db").items()} == {
-        "first": Fate.STORED,
-        "copy": Fate.CONFLICT,
+    assert {name: row.outcome for name, row in rows(tmp_path / "l.db").items()} == {
+        "first": Outcome.STORED,
+        "copy": Outcome.CONFLICT,
     }

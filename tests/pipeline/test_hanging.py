@@ -16,7 +16,7 @@ from bulkstow import blocking
 from bulkstow.config import UploadSettings
 from bulkstow.errors import StorageGone
 from bulkstow.ledger import Ledger
-from bulkstow.pipeline import crew as crews
+from bulkstow.pipeline import worker_threads
 from bulkstow.pipeline.run import Run
 from bulkstow.progress.tally import Tally
 from bulkstow.source.walk import walk
@@ -70,7 +70,7 @@ async def test_a_dead_file_system_stops_the_run(
     archive: Path, tmp_path: Path, begun: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With as many threads hanging as may, the run stops and says why; it does not wait for each file."""
-    monkeypatch.setattr(crews, "MOST_STUCK", 4)
+    monkeypatch.setattr(worker_threads, "MOST_STUCK", 4)
     monkeypatch.setattr(blocking, "STUCK_S", 0.05)
     settings = UploadSettings(ledger=tmp_path / "l.db", read_concurrency=2)
     gone = pytest.raises(StorageGone, match="the storage does not answer")

@@ -20,9 +20,19 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import Auth, Bearer, NoLogin, Secret
 from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import Ledger, read_entries
-from bulkstow.model import Candidate, Cause, Fate, Header, Interruption, Outcome, Referenced, Reply, StoreResponse
+from bulkstow.model import (
+    Candidate,
+    Cause,
+    FileResult,
+    Header,
+    NoResponse,
+    Outcome,
+    Referenced,
+    Response,
+    StoreResponse,
+)
 from bulkstow.pipeline.run import Run
-from bulkstow.policy.health import Breaker
+from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.events import Reporter
@@ -54,7 +64,7 @@ class Archive:
     """Files, and what they hold."""
 
     def __init__(
-        self, root: Path, *, studies: int, instances: int, lists: Sequence[Sequence[Candidate | Outcome]] = ()
+        self, root: Path, *, studies: int, instances: int, lists: Sequence[Sequence[Candidate | FileResult]] = ()
     ) -> None:
         self.root = root
         self.lists = lists
@@ -82,17 +92,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 
 async def upload(
     archive: Archive, url: str, ledger: Path, *, auth: Auth | None = None, chunked: bool = False
-) -> list[Outcome]:
+) -> list[FileResult]:
     """Send an archive; return the outcome of each of its files."""
     stow = StowDestination(DestinationSettings(url=url, chunked=chunked), auth or NoLogin())
     await carry_out(archive, stow, url, ledger, Tally())
-    return [entry.outcome for entry in read_entries(ledger)]
+    return [entry.result for entry in read_entries(ledger)]
 
 
 async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: Path, reporter: Reporter) -> None:
     """Run an upload that waits for nothing longer than it must."""
     settings = UploadSettings(ledger=ledger, retries=RETRIES, batch_instances=5)
-    breaker, budget = Breaker(first_probe_s=0.001, cap_s=0.01), RetryBudget(minimum_per_s=100_000)
+    breaker, budget = CircuitBreaker(first_probe_s=0.001, cap_s=0.01), RetryBudget(minimum_per_s=100_000)
     with Ledger(ledger, url) as opened:
         async with stow:
             run = Run(
@@ -108,20 +118,20 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
             await run.carry_out(iter(archive.lists) if archive.lists else walk([str(archive.root)]))
 
 
-def check(archive: Archive, held: dict[str, str], outcomes: list[Outcome]) -> dict[str, Fate]:
+def check(archive: Archive, held: dict[str, str], results: list[FileResult]) -> dict[str, Outcome]:
     """Hold the ledger against the origin, and return the fates by SOP Instance UID."""
-    fates = {o.header.sop_instance_uid: o.fate for o in outcomes if o.header is not None}
-    assert fates.keys() == archive.digests.keys()
-    assert len(outcomes) == len({o.candidate.location for o in outcomes}) == len(archive.digests)
-    claimed = {uid for uid, fate in fates.items() if fate.is_success}
+    outcomes = {o.header.sop_instance_uid: o.outcome for o in results if o.header is not None}
+    assert outcomes.keys() == archive.digests.keys()
+    assert len(results) == len({o.candidate.location for o in results}) == len(archive.digests)
+    claimed = {uid for uid, outcome in outcomes.items() if outcome.is_success}
     assert claimed <= held.keys()
     assert all(held[uid] == archive.digests[uid] for uid in held)
-    return fates
+    return outcomes
 
 
-def planned(*faults: dict[str, Any], seed: int = 1) -> Mishaps:
+def planned(*failed_attempts: dict[str, Any], seed: int = 1) -> Mishaps:
     """Return what carries out a plan, given in the keys of its file."""
-    return Mishaps(plan_of({"seed": seed, "fault": list(faults)}))
+    return Mishaps(plan_of({"seed": seed, "fault": list(failed_attempts)}))
 
 
 PASSING: list[dict[str, Any]] = [
@@ -162,11 +172,11 @@ async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, large: Arc
     mishaps = planned(*({**fault, "probability": SHARE} for fault in PASSING), seed=seed)
     storage = DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=mishaps)) as url:
-        outcomes = await upload(large, url, tmp_path / "l.db")
-    fates = check(large, storage.digests(), outcomes)
-    assert Counter(fates.values()) == Counter({Fate.STORED: 2000})
+        results = await upload(large, url, tmp_path / "l.db")
+    outcomes = check(large, storage.digests(), results)
+    assert Counter(outcomes.values()) == Counter({Outcome.STORED: 2000})
     assert storage.digests() == large.digests
-    assert max(outcome.attempts for outcome in outcomes) <= RETRIES + 1
+    assert max(result.attempts for result in results) <= RETRIES + 1
     assert mishaps.struck.keys() == {Kind(fault["kind"]) for fault in PASSING}
 
 
@@ -196,9 +206,9 @@ async def test_what_passes_is_waited_for(tmp_path: Path, small: Archive, fault: 
     """Under one kind of fault alone, however often it strikes, everything is stored and proved."""
     mishaps, storage = planned(fault), DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=mishaps)) as url:
-        outcomes = await upload(small, url, tmp_path / "l.db", auth=Bearer(Tokens().read))
-    fates = check(small, storage.digests(), outcomes)
-    assert Counter(fates.values()) == Counter({Fate.STORED: 60})
+        results = await upload(small, url, tmp_path / "l.db", auth=Bearer(Tokens().read))
+    outcomes = check(small, storage.digests(), results)
+    assert Counter(outcomes.values()) == Counter({Outcome.STORED: 60})
     assert mishaps.struck[Kind(fault["kind"])] > 0 or fault["kind"] == "length-required"
 
 
@@ -220,12 +230,14 @@ async def test_what_is_invalid_is_refused(tmp_path: Path, small: Archive) -> Non
     mishaps = planned({"kind": "invalid", "instances": sorted(bad)}, {"kind": "reset", "every": 3})
     storage = DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=mishaps)) as url:
-        outcomes = await upload(small, url, tmp_path / "l.db")
-    fates = check(small, storage.digests(), outcomes)
+        results = await upload(small, url, tmp_path / "l.db")
+    outcomes = check(small, storage.digests(), results)
     assert (
-        {uid for uid, fate in fates.items() if fate is Fate.REFUSED} == bad == small.digests.keys() - storage.digests()
+        {uid for uid, outcome in outcomes.items() if outcome is Outcome.REFUSED}
+        == bad
+        == small.digests.keys() - storage.digests()
     )
-    assert Counter(fates.values()) == Counter({Fate.STORED: 58, Fate.REFUSED: 2})
+    assert Counter(outcomes.values()) == Counter({Outcome.STORED: 58, Outcome.REFUSED: 2})
 
 
 async def test_what_is_held_is_a_duplicate(tmp_path: Path, small: Archive) -> None:
@@ -233,12 +245,12 @@ async def test_what_is_held_is_a_duplicate(tmp_path: Path, small: Archive) -> No
     first, again = ({"kind": "duplicate", "instances": sorted(small.digests)} for _ in range(2))
     storage = DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=planned(first))) as url:
-        outcomes = await upload(small, url, tmp_path / "l.db")
-    assert set(check(small, storage.digests(), outcomes).values()) == {Fate.DUPLICATE}
+        results = await upload(small, url, tmp_path / "l.db")
+    assert set(check(small, storage.digests(), results).values()) == {Outcome.DUPLICATE}
     async with serving(Origin(storage, fault=planned({"kind": "silent", "every": 2}, again))) as url:
-        outcomes = await upload(small, url, tmp_path / "again.db")
-    fates = Counter(check(small, storage.digests(), outcomes).values())
-    assert fates.keys() == {Fate.DUPLICATE, Fate.STORED}
+        results = await upload(small, url, tmp_path / "again.db")
+    outcomes = Counter(check(small, storage.digests(), results).values())
+    assert outcomes.keys() == {Outcome.DUPLICATE, Outcome.STORED}
     assert storage.digests() == small.digests
 
 
@@ -246,8 +258,8 @@ async def test_larger_than_the_limit_when_alone(tmp_path: Path, small: Archive) 
     """A 413 for each batch halves it down to single instances, and one that is too large by itself is refused."""
     storage = DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=planned({"kind": "too-large", "above-bytes": 10}))) as url:
-        outcomes = await upload(small, url, tmp_path / "l.db")
-    assert set(check(small, storage.digests(), outcomes).values()) == {Fate.REFUSED}
+        results = await upload(small, url, tmp_path / "l.db")
+    assert set(check(small, storage.digests(), results).values()) == {Outcome.REFUSED}
     assert storage.digests() == {}
 
 
@@ -255,8 +267,8 @@ async def test_chunked_where_a_length_is_required(tmp_path: Path, small: Archive
     """After a 411 bodies are sent with their length, and nobody is the worse for it."""
     storage, mishaps = DirectoryStorage(tmp_path / "origin"), planned({"kind": "length-required"})
     async with serving(Origin(storage, fault=mishaps)) as url:
-        outcomes = await upload(small, url, tmp_path / "l.db", chunked=True)
-    assert set(check(small, storage.digests(), outcomes).values()) == {Fate.STORED}
+        results = await upload(small, url, tmp_path / "l.db", chunked=True)
+    assert set(check(small, storage.digests(), results).values()) == {Outcome.STORED}
     assert mishaps.struck[Kind.LENGTH_REQUIRED] > 0
 
 
@@ -267,12 +279,12 @@ class Watched(StowDestination):
         super().__init__(settings, NoLogin())
         self.met = {Cause.UNANSWERED: anyio.Event(), Cause.UNREACHABLE: anyio.Event()}
 
-    async def probe(self) -> Reply | Interruption:
+    async def probe(self) -> Response | NoResponse:
         """Ask, and look at what came of it."""
-        result = await super().probe()
-        if isinstance(result, Interruption) and result.cause in self.met:
-            self.met[result.cause].set()
-        return result
+        exchange = await super().probe()
+        if isinstance(exchange, NoResponse) and exchange.cause in self.met:
+            self.met[exchange.cause].set()
+        return exchange
 
 
 async def test_frozen_then_gone_then_back(tmp_path: Path, small: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,8 +301,8 @@ async def test_frozen_then_gone_then_back(tmp_path: Path, small: Archive, monkey
         await stow.met[Cause.UNREACHABLE].wait()
         async with serving(Origin(storage), port=urlsplit(url).port or 0):
             await done.wait()
-    fates = check(small, storage.digests(), [entry.outcome for entry in read_entries(ledger)])
-    assert Counter(fates.values()) == Counter({Fate.STORED: 60})
+    outcomes = check(small, storage.digests(), [entry.result for entry in read_entries(ledger)])
+    assert Counter(outcomes.values()) == Counter({Outcome.STORED: 60})
     assert not tally.outage
 
 
@@ -320,8 +332,8 @@ async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Pat
         with Ledger(ledger, url) as opened:
             run = Run(settings, stow, opened, Tally(), backoff=QUICK)
             await run.carry_out(walk([os.fspath(tmp_path)], exclude=opened.files))
-    outcomes = [entry.outcome for entry in read_entries(ledger) if entry.outcome.header is not None]
-    assert [outcome.fate for outcome in outcomes] == [Fate.UNCONFIRMED] * len(odd)
+    results = [entry.result for entry in read_entries(ledger) if entry.result.header is not None]
+    assert [result.outcome for result in results] == [Outcome.UNCONFIRMED] * len(odd)
     assert set(paths) == {"/dicom-web/studies", "/dicom-web/studies/1.2.3/series/1.2.3.4/instances"}
 
 
@@ -374,11 +386,11 @@ async def test_files_that_are_lost_together_cost_a_few_requests(
     archive = Archive(root, studies=0, instances=0, lists=list(walk([str(root)])))
     async with peer(take) as url:
         await carry_out(archive, StowDestination(DestinationSettings(url=url), NoLogin()), url, ledger, Tally())
-    outcomes = {e.outcome.candidate.location: e.outcome for e in read_entries(ledger)}
-    assert len(outcomes) == 400
-    unread = [location for location in lost if outcomes[location].fate is Fate.UNREADABLE]
-    assert all(says in outcomes[location].reason for location in unread)
-    assert {outcome.fate for location, outcome in outcomes.items() if location not in unread} <= {Fate.STORED}
+    results = {e.result.candidate.location: e.result for e in read_entries(ledger)}
+    assert len(results) == 400
+    unread = [location for location in lost if results[location].outcome is Outcome.UNREADABLE]
+    assert all(says in results[location].reason for location in unread)
+    assert {result.outcome for location, result in results.items() if location not in unread} <= {Outcome.STORED}
     assert len(lost) - len(unread) <= 5 * UNDER_WAY
     needed = (400 - len(unread)) / 5
     assert requests <= needed + UNDER_WAY

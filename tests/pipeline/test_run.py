@@ -15,12 +15,23 @@ import pytest
 from bulkstow.config import UploadSettings
 from bulkstow.errors import DestinationRefused, LedgerError, RunStopped
 from bulkstow.ledger import Ledger, read_entries
-from bulkstow.model import Batch, Cause, Fate, Instance, Interruption, Referenced, Reply, Result, Spoiled, StoreResponse
+from bulkstow.model import (
+    Batch,
+    Cause,
+    Exchange,
+    Instance,
+    NoResponse,
+    Outcome,
+    Referenced,
+    Response,
+    SourceChanged,
+    StoreResponse,
+)
 from bulkstow.pipeline.delivery import LARGE_ANSWER_BYTES
 from bulkstow.pipeline.run import Run
 from bulkstow.policy.batch_size import BatchSize, Sample
 from bulkstow.policy.batching import BatchLimits
-from bulkstow.policy.health import Breaker
+from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.progress.tally import Tally
@@ -36,47 +47,47 @@ URL = "http://archive.example"
 QUICK = Backoff(base_s=0.001, cap_s=0.005)
 
 
-def stored(batch: Batch) -> Reply:
+def stored(batch: Batch) -> Response:
     """Return the answer of a server that has stored everything."""
     items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid) for i in batch.instances)
-    return Reply(200, to_json(StoreResponse(stored=items)))
+    return Response(200, to_json(StoreResponse(stored=items)))
 
 
 class Server:
     """A destination that answers by a function, and keeps account."""
 
-    def __init__(self, answer: Callable[[Batch, int], Result] = lambda batch, _: stored(batch)) -> None:
+    def __init__(self, answer: Callable[[Batch, int], Exchange] = lambda batch, _: stored(batch)) -> None:
         self._answer = answer
         self.batches: list[Batch] = []
         self.held: set[str] = set()
         self.in_flight = self.most_in_flight = 0
         self.probes = self.silent_probes = 0
-        self.to_questions = Reply(200, b"[]")
+        self.to_questions = Response(200, b"[]")
 
-    async def send(self, batch: Batch) -> Result:
+    async def send(self, batch: Batch) -> Exchange:
         """Take a batch."""
         self.batches.append(batch)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await anyio.lowlevel.checkpoint()
         self.in_flight -= 1
-        result = self._answer(batch, len(self.batches))
-        if isinstance(result, Reply) and result.status == 200:
+        exchange = self._answer(batch, len(self.batches))
+        if isinstance(exchange, Response) and exchange.status == 200:
             self.held |= {i.header.sop_instance_uid for i in batch.instances}
-        return result
+        return exchange
 
     async def look(self, batch: Batch) -> None:
         """Find nothing changed."""
 
-    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Tell what is held."""
         return frozenset(self.held & {i.header.sop_instance_uid for i in instances})
 
-    async def probe(self) -> Reply | Interruption:
+    async def probe(self) -> Response | NoResponse:
         """Be there, unless told otherwise."""
         self.probes += 1
         if self.probes <= self.silent_probes:
-            return Interruption(Cause.UNREACHABLE, body_started=False)
+            return NoResponse(Cause.UNREACHABLE, body_started=False)
         return self.to_questions
 
 
@@ -90,9 +101,9 @@ async def upload(archive: Path, server: Server, ledger: Path, **changes: object)
     return tally
 
 
-def fates(ledger: Path) -> dict[str, Fate]:
+def outcomes(ledger: Path) -> dict[str, Outcome]:
     """Return what the ledger says, by file name."""
-    return {Path(e.outcome.candidate.location).name: e.outcome.fate for e in read_entries(ledger)}
+    return {Path(e.result.candidate.location).name: e.result.outcome for e in read_entries(ledger)}
 
 
 @pytest.fixture
@@ -114,11 +125,11 @@ async def test_everything_arrives_once(archive: Path, tmp_path: Path, concurrenc
     sent = Counter(i.header.sop_instance_uid for b in server.batches for i in b.instances)
     assert len(sent) == 60
     assert set(sent.values()) == {1}
-    assert tally.outcomes == Counter({Fate.STORED: 60})
+    assert tally.outcomes == Counter({Outcome.STORED: 60})
     assert (tally.found_files, tally.requests, tally.retries) == (60, len(server.batches), 0)
     assert tally.scan_ended
     assert server.most_in_flight <= concurrency
-    assert len(fates(tmp_path / "l.db")) == 60
+    assert len(outcomes(tmp_path / "l.db")) == 60
 
 
 async def test_large_answers_prove_what_small_ones_do(archive: Path, tmp_path: Path) -> None:
@@ -126,9 +137,9 @@ async def test_large_answers_prove_what_small_ones_do(archive: Path, tmp_path: P
     padding = b" " * LARGE_ANSWER_BYTES
     server = Server(lambda batch, _: replace(stored(batch), body=stored(batch).body + padding))
     tally = await upload(archive, server, tmp_path / "l.db")
-    assert tally.outcomes == Counter({Fate.STORED: 60})
+    assert tally.outcomes == Counter({Outcome.STORED: 60})
     with pytest.raises(DestinationRefused, match="no STOW-RS service"):
-        await upload(archive, Server(lambda _batch, _number: Reply(404, padding)), tmp_path / "other.db")
+        await upload(archive, Server(lambda _batch, _number: Response(404, padding)), tmp_path / "other.db")
 
 
 @pytest.mark.parametrize("batch_instances", [50, "auto"])
@@ -141,23 +152,23 @@ async def test_studies_mixed_in_one_directory_fill_requests(tmp_path: Path, batc
             (tmp_path / "archive" / name).rename(tmp_path / "archive" / f"{number}-{name}")
     server = Server()
     tally = await upload(tmp_path / "archive", server, tmp_path / "l.db", batch_instances=batch_instances)
-    assert tally.outcomes == Counter({Fate.STORED: 600})
+    assert tally.outcomes == Counter({Outcome.STORED: 600})
     assert tally.requests <= 16
 
 
 async def test_an_instance_that_lost_a_race_is_not_refused(archive: Path, tmp_path: Path) -> None:
     """A server that stores an instance and answers 0110, and 'conflict' from then on, has it: QIDO-RS tells."""
 
-    def race(batch: Batch, _number: int) -> Result:
+    def race(batch: Batch, _number: int) -> Exchange:
         server.held |= {i.header.sop_instance_uid for i in batch.instances}
         if len(batch.instances) == 1:
-            return Reply(409, b"conflict")
+            return Response(409, b"conflict")
         items = (Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, 0x0110) for i in batch.instances)
-        return Reply(409, to_json(StoreResponse(failed=tuple(items))))
+        return Response(409, to_json(StoreResponse(failed=tuple(items))))
 
     server = Server(race)
     tally = await upload(archive / "study1", server, tmp_path / "l.db")
-    assert tally.outcomes == Counter({Fate.STORED: 20})
+    assert tally.outcomes == Counter({Outcome.STORED: 20})
 
 
 async def test_second_run_sends_nothing(archive: Path, tmp_path: Path) -> None:
@@ -166,7 +177,7 @@ async def test_second_run_sends_nothing(archive: Path, tmp_path: Path) -> None:
     server = Server()
     tally = await upload(archive, server, tmp_path / "l.db")
     assert server.batches == []
-    assert tally.outcomes == Counter({Fate.STORED: 60})
+    assert tally.outcomes == Counter({Outcome.STORED: 60})
     assert tally.settled_before == 60
 
 
@@ -184,11 +195,11 @@ async def test_refused_is_tried_again_only_on_demand(archive: Path, tmp_path: Pa
     """A refused file is left alone by the next run, unless --retry-failed asks for it."""
     bad = header(7, study=2).sop_instance_uid
 
-    def refuse(batch: Batch, _number: int) -> Reply:
+    def refuse(batch: Batch, _number: int) -> Response:
         uids = [i.header.sop_instance_uid for i in batch.instances]
         good = tuple(Referenced(SECONDARY_CAPTURE, uid) for uid in uids if uid != bad)
         failed = tuple(Referenced(SECONDARY_CAPTURE, uid, 0xA900) for uid in uids if uid == bad)
-        return Reply(202, to_json(StoreResponse(stored=good, failed=failed)))
+        return Response(202, to_json(StoreResponse(stored=good, failed=failed)))
 
     (archive / "junk").write_text("junk")
     first = await upload(archive, Server(refuse), tmp_path / "l.db")
@@ -196,21 +207,21 @@ async def test_refused_is_tried_again_only_on_demand(archive: Path, tmp_path: Pa
     second = await upload(archive, again, tmp_path / "l.db")
     assert again.batches == []
     third = await upload(archive, again, tmp_path / "l.db", retry_failed=True)
-    assert first.outcomes == second.outcomes == Counter({Fate.STORED: 59, Fate.REFUSED: 1, Fate.SKIPPED: 1})
+    assert first.outcomes == second.outcomes == Counter({Outcome.STORED: 59, Outcome.REFUSED: 1, Outcome.SKIPPED: 1})
     told = [(failure.candidate, failure.reason) for failure in second.first_failures]
     assert told == [(failure.candidate, failure.reason) for failure in first.first_failures] != []
     assert first.skip_reasons == second.skip_reasons == Counter({"not DICOM": 1})
-    assert third.outcomes[Fate.STORED] == 60
+    assert third.outcomes[Outcome.STORED] == 60
     assert len(again.batches) == 1
 
 
 async def test_unconfirmed_is_tried_by_the_next_run(archive: Path, tmp_path: Path) -> None:
     """What an earlier run could not prove, the next one sends."""
-    server = Server(lambda batch, _: Reply(500, b"oops"))
+    server = Server(lambda batch, _: Response(500, b"oops"))
     first = await upload(archive, server, tmp_path / "l.db", retries=1)
-    assert first.outcomes == Counter({Fate.UNCONFIRMED: 60})
+    assert first.outcomes == Counter({Outcome.UNCONFIRMED: 60})
     second = await upload(archive, Server(), tmp_path / "l.db")
-    assert second.outcomes == Counter({Fate.STORED: 60})
+    assert second.outcomes == Counter({Outcome.STORED: 60})
 
 
 async def test_copies_and_conflicts_are_told(archive: Path, tmp_path: Path) -> None:
@@ -219,20 +230,20 @@ async def test_copies_and_conflicts_are_told(archive: Path, tmp_path: Path) -> N
     (archive / "zcopy").write_bytes(one)
     (archive / "study3" / "zother").write_bytes(one[:-1] + b"\0")
     first = await upload(archive, Server(), tmp_path / "l.db")
-    assert (first.outcomes[Fate.CONFLICT], first.failed) == (1, 1)
+    assert (first.outcomes[Outcome.CONFLICT], first.failed) == (1, 1)
     (archive / "zlater").write_bytes(one)
     server = Server()
     again = await upload(archive, server, tmp_path / "l.db")
     assert server.batches == []
     # Files come before sub-directories: the copy at the top is found first, and stands for the instance.
     same = f"a second copy of the SOP instance, same bytes: see {archive / 'zcopy'}"
-    reasons = {Path(e.outcome.candidate.location).name: e.outcome for e in read_entries(tmp_path / "l.db")}
-    assert {name: (o.fate, o.reason) for name, o in reasons.items() if o.copy_of} == {
-        "IM001000001": (Fate.SKIPPED, same),
-        "zother": (Fate.CONFLICT, f"the same SOP Instance UID as {archive / 'zcopy'}, other bytes"),
-        "zlater": (Fate.SKIPPED, same),
+    reasons = {Path(e.result.candidate.location).name: e.result for e in read_entries(tmp_path / "l.db")}
+    assert {name: (o.outcome, o.reason) for name, o in reasons.items() if o.copy_of} == {
+        "IM001000001": (Outcome.SKIPPED, same),
+        "zother": (Outcome.CONFLICT, f"the same SOP Instance UID as {archive / 'zcopy'}, other bytes"),
+        "zlater": (Outcome.SKIPPED, same),
     }
-    assert again.outcomes == Counter({Fate.STORED: 60, Fate.SKIPPED: 2, Fate.CONFLICT: 1})
+    assert again.outcomes == Counter({Outcome.STORED: 60, Outcome.SKIPPED: 2, Outcome.CONFLICT: 1})
     assert (again.settled_before, again.failed) == (62, 1)
 
 
@@ -243,17 +254,17 @@ async def test_copy_has_its_turn_when_the_first_fails(archive: Path, tmp_path: P
     bad = archive / "first"
     bad.write_bytes(good.read_bytes() + (b"" if is_equal else b"\0\0"))
 
-    def spoil(batch: Batch, _number: int) -> Result:
+    def spoil(batch: Batch, _number: int) -> Exchange:
         for instance in batch.instances:
             if instance.candidate.location == str(bad):
-                return Spoiled({instance.header.sop_instance_uid: "cannot be read: Input/output error"})
+                return SourceChanged({instance.header.sop_instance_uid: "cannot be read: Input/output error"})
         return stored(batch)
 
     tally = await upload(archive, Server(spoil), tmp_path / "l.db")
-    assert tally.outcomes == Counter({Fate.STORED: 60, Fate.UNREADABLE: 1})
+    assert tally.outcomes == Counter({Outcome.STORED: 60, Outcome.UNREADABLE: 1})
     assert [failure.candidate.location for failure in tally.failures] == [str(bad)]
     assert tally.found_files == 61
-    assert fates(tmp_path / "l.db")["IM001000001"] is Fate.STORED
+    assert outcomes(tmp_path / "l.db")["IM001000001"] is Outcome.STORED
 
 
 async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: Path, tmp_path: Path) -> None:
@@ -264,22 +275,22 @@ async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: P
     with Ledger(tmp_path / "l.db", URL) as ledger:
         run = Run(settings, Server(), ledger, Tally())
 
-        async def stop_before_it_is_sent(batch: Batch) -> Result:
+        async def stop_before_it_is_sent(batch: Batch) -> Exchange:
             run.drain()
-            return Interruption(Cause.DISCONNECTED, body_started=True)
+            return NoResponse(Cause.DISCONNECTED, body_started=True)
 
         server = Server()
         server.send = stop_before_it_is_sent  # type: ignore[method-assign]
         run = Run(settings, server, ledger, Tally())
         await run.carry_out(walk([str(first), str(copy)]))
-    assert fates(tmp_path / "l.db") == {"IM001000001": Fate.SKIPPED}
+    assert outcomes(tmp_path / "l.db") == {"IM001000001": Outcome.SKIPPED}
 
     first.write_bytes(part10(header(999)))
     await upload(first, Server(), tmp_path / "l.db")
     server = Server()
     tally = await upload(archive, server, tmp_path / "l.db")
     assert header(1).sop_instance_uid in {i.header.sop_instance_uid for b in server.batches for i in b.instances}
-    assert tally.outcomes == Counter({Fate.STORED: 61})
+    assert tally.outcomes == Counter({Outcome.STORED: 61})
 
 
 async def test_many_copies_of_what_is_stored_take_one_pass(archive: Path, tmp_path: Path) -> None:
@@ -291,8 +302,8 @@ async def test_many_copies_of_what_is_stored_take_one_pass(archive: Path, tmp_pa
     server = Server()
     tally = await upload(archive, server, tmp_path / "l.db")
     assert server.batches == []
-    assert tally.outcomes == Counter({Fate.STORED: 60, Fate.SKIPPED: 30})
-    stands = {e.outcome.copy_of for e in read_entries(tmp_path / "l.db", [Fate.SKIPPED])}
+    assert tally.outcomes == Counter({Outcome.STORED: 60, Outcome.SKIPPED: 30})
+    stands = {e.result.copy_of for e in read_entries(tmp_path / "l.db", [Outcome.SKIPPED])}
     assert stands == {str(archive / "study1" / "IM001000001")}
 
 
@@ -305,7 +316,7 @@ async def test_a_name_listed_twice_is_one_file(archive: Path, tmp_path: Path) ->
     settings = UploadSettings(ledger=tmp_path / "l.db", batch_instances=1)
     with Ledger(tmp_path / "l.db", URL) as ledger:
         await Run(settings, server, ledger, tally).carry_out(walk(names * 30, list_length=7))
-    assert tally.outcomes == Counter({Fate.STORED: 60, Fate.SKIPPED: 1})
+    assert tally.outcomes == Counter({Outcome.STORED: 60, Outcome.SKIPPED: 1})
     assert (tally.found_files, tally.settled_before) == (61, 0)
     assert len(server.batches) == 60
 
@@ -314,25 +325,25 @@ async def test_nobody_to_ask_is_no_outage(archive: Path, tmp_path: Path) -> None
     """A server that stores and lists nothing, and has no QIDO-RS behind its proxy, does not hold up the run."""
 
     class Silent(Server):
-        async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
-            return Reply(503, b"")
+        async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
+            return Response(503, b"")
 
-    server = Silent(lambda _batch, _number: Reply(200, b"{}"))
-    server.to_questions = Reply(503, b"")
+    server = Silent(lambda _batch, _number: Response(200, b"{}"))
+    server.to_questions = Response(503, b"")
     tally = await run_through(archive / "study1", server, tmp_path / "l.db", batch_instances=5)
-    assert tally.outcomes == Counter({Fate.UNCONFIRMED: 20})
+    assert tally.outcomes == Counter({Outcome.UNCONFIRMED: 20})
 
 
 async def test_a_proxy_that_answers_questions_with_503_for_ever(archive: Path, tmp_path: Path) -> None:
     """Where questions tell nothing of the service, one request at a time finds out, and everything arrives."""
 
-    def back_soon(batch: Batch, number: int) -> Result:
-        return Reply(503, b"") if 3 <= number <= 9 else stored(batch)
+    def back_soon(batch: Batch, number: int) -> Exchange:
+        return Response(503, b"") if 3 <= number <= 9 else stored(batch)
 
     server = Server(back_soon)
-    server.to_questions = Reply(503, b"")
+    server.to_questions = Response(503, b"")
     tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=5)
-    assert tally.outcomes == Counter({Fate.STORED: 60})
+    assert tally.outcomes == Counter({Outcome.STORED: 60})
 
 
 async def test_a_pass_may_begin_in_an_outage(tmp_path: Path) -> None:
@@ -342,18 +353,18 @@ async def test_a_pass_may_begin_in_an_outage(tmp_path: Path) -> None:
     write_instance(archive / "copy", 1)
     lost: list[str] = []
 
-    def lose_the_first(batch: Batch, _number: int) -> Result:
+    def lose_the_first(batch: Batch, _number: int) -> Exchange:
         lost.append(batch.instances[0].candidate.location)
-        return Interruption(Cause.DISCONNECTED, body_started=True) if lost[-1] == lost[0] else stored(batch)
+        return NoResponse(Cause.DISCONNECTED, body_started=True) if lost[-1] == lost[0] else stored(batch)
 
     class Mute(Server):
-        async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
-            return Interruption(Cause.UNANSWERED, body_started=False)
+        async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
+            return NoResponse(Cause.UNANSWERED, body_started=False)
 
     server = Mute(lose_the_first)
     with anyio.fail_after(10):
         tally = await run_through(archive, server, tmp_path / "l.db", retries=2)
-    assert tally.outcomes == Counter({Fate.STORED: 1, Fate.UNCONFIRMED: 1, Fate.SKIPPED: 0})
+    assert tally.outcomes == Counter({Outcome.STORED: 1, Outcome.UNCONFIRMED: 1, Outcome.SKIPPED: 0})
 
 
 async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> None:
@@ -363,9 +374,9 @@ async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> Non
     one = str(archive / "study1" / "IM001000001")
     with Ledger(tmp_path / "l.db", URL) as ledger:
         await Run(settings, server, ledger, tally).carry_out(walk([one, one]))
-    assert tally.outcomes == Counter({Fate.STORED: 1})
+    assert tally.outcomes == Counter({Outcome.STORED: 1})
     assert tally.found_files == 1
-    assert fates(tmp_path / "l.db") == {"IM001000001": Fate.STORED}
+    assert outcomes(tmp_path / "l.db") == {"IM001000001": Outcome.STORED}
 
 
 def cut_off_instance(directory: Path, in_front_bytes: int) -> None:
@@ -386,18 +397,18 @@ async def test_a_file_that_is_cut_off_says_so(
     """It is sent; a success says so where the head tells, a refusal in any case; unless such files are not sent."""
     cut_off_instance(tmp_path / "archive", in_front_bytes)
     note = "pixel data cut off: 96 of 4096 bytes missing"
-    server = Server() if is_taken else Server(lambda *_: Reply(400, b""))
+    server = Server() if is_taken else Server(lambda *_: Response(400, b""))
 
-    async def reasons(ledger: Path, **changes: object) -> list[tuple[Fate, str]]:
+    async def reasons(ledger: Path, **changes: object) -> list[tuple[Outcome, str]]:
         await upload(tmp_path / "archive", server, ledger, on_conflict=conflicts, **changes)
-        return [(e.outcome.fate, e.outcome.reason) for e in read_entries(ledger)]
+        return [(e.result.outcome, e.result.reason) for e in read_entries(ledger)]
 
     if is_taken:
-        assert await reasons(tmp_path / "l.db") == [(Fate.STORED, "" if in_front_bytes else note)]
+        assert await reasons(tmp_path / "l.db") == [(Outcome.STORED, "" if in_front_bytes else note)]
     else:
-        assert await reasons(tmp_path / "l.db") == [(Fate.REFUSED, f"HTTP 400 (no reason given); {note}")]
+        assert await reasons(tmp_path / "l.db") == [(Outcome.REFUSED, f"HTTP 400 (no reason given); {note}")]
     sent = len(server.batches)
-    assert await reasons(tmp_path / "other.db", skip_truncated=True) == [(Fate.UNREADABLE, note)]
+    assert await reasons(tmp_path / "other.db", skip_truncated=True) == [(Outcome.UNREADABLE, note)]
     assert len(server.batches) == sent
 
 
@@ -412,15 +423,15 @@ async def test_junk_is_in_the_report(tmp_path: Path) -> None:
     os.mkfifo(archive / "fifo")
     tally = await upload(archive, Server(), tmp_path / "l.db")
     assert {
-        Path(e.outcome.candidate.location).name: (e.outcome.fate, e.outcome.reason)
+        Path(e.result.candidate.location).name: (e.result.outcome, e.result.reason)
         for e in read_entries(tmp_path / "l.db")
     } == {
-        "IM001000001": (Fate.STORED, ""),
-        "empty": (Fate.SKIPPED, "empty"),
-        "notes.txt": (Fate.SKIPPED, "not DICOM"),
-        "cut": (Fate.UNREADABLE, "cut off in its head"),
-        "nowhere": (Fate.UNREADABLE, "a link to nothing: gone"),
-        "fifo": (Fate.SKIPPED, "a FIFO, not a regular file"),
+        "IM001000001": (Outcome.STORED, ""),
+        "empty": (Outcome.SKIPPED, "empty"),
+        "notes.txt": (Outcome.SKIPPED, "not DICOM"),
+        "cut": (Outcome.UNREADABLE, "cut off in its head"),
+        "nowhere": (Outcome.UNREADABLE, "a link to nothing: gone"),
+        "fifo": (Outcome.SKIPPED, "a FIFO, not a regular file"),
     }
     assert tally.found_files == tally.settled_files == 6
     assert tally.failed == 2
@@ -430,12 +441,12 @@ async def test_batch_with_a_spoiled_file(archive: Path, tmp_path: Path) -> None:
     """One file that changed does not sink its companions, and they pay no attempt for it."""
     bad = str(archive / "study1" / "IM001000003")
 
-    def spoil(batch: Batch, _number: int) -> Result:
-        spoiled = [i.header.sop_instance_uid for i in batch.instances if i.candidate.location == bad]
-        return Spoiled(dict.fromkeys(spoiled, "changed")) if spoiled else stored(batch)
+    def spoil(batch: Batch, _number: int) -> Exchange:
+        source_changed = [i.header.sop_instance_uid for i in batch.instances if i.candidate.location == bad]
+        return SourceChanged(dict.fromkeys(source_changed, "changed")) if source_changed else stored(batch)
 
     tally = await upload(archive, Server(spoil), tmp_path / "l.db", retries=0)
-    assert tally.outcomes == Counter({Fate.STORED: 59, Fate.UNREADABLE: 1})
+    assert tally.outcomes == Counter({Outcome.STORED: 59, Outcome.UNREADABLE: 1})
 
 
 async def run_through(
@@ -445,7 +456,7 @@ async def run_through(
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
-        breaker = Breaker(first_probe_s=0.001, cap_s=probe_cap_s)
+        breaker = CircuitBreaker(first_probe_s=0.001, cap_s=probe_cap_s)
         budget, rate = RetryBudget(minimum_per_s=1000), RequestRate(first_per_s=1000)
         run = Run(settings, server, opened, tally, backoff=QUICK, breaker=breaker, budget=budget, request_rate=rate)
         await run.carry_out(walk([str(archive)]))
@@ -457,14 +468,14 @@ async def test_an_outage_costs_no_instance(archive: Path, tmp_path: Path) -> Non
     server = Server()
     server.silent_probes = 6
 
-    def gone_for_a_while(batch: Batch, number: int) -> Result:
+    def gone_for_a_while(batch: Batch, number: int) -> Exchange:
         if number >= 3 and server.probes <= server.silent_probes:
-            return Interruption(Cause.DISCONNECTED, body_started=True)
+            return NoResponse(Cause.DISCONNECTED, body_started=True)
         return stored(batch)
 
     server._answer = gone_for_a_while
     tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=5, retries=2)
-    assert tally.outcomes == Counter({Fate.STORED: 60})
+    assert tally.outcomes == Counter({Outcome.STORED: 60})
     assert not tally.outage
     assert server.probes == 7
     assert len(server.batches) <= 12 + 4 + 3
@@ -474,58 +485,60 @@ async def test_poison_does_not_hold_up_the_run(archive: Path, tmp_path: Path) ->
     """An instance that always costs its connection is given up after its attempts, and everything else arrives."""
     poison = header(7, study=2).sop_instance_uid
 
-    def choke(batch: Batch, _number: int) -> Result:
+    def choke(batch: Batch, _number: int) -> Exchange:
         if any(i.header.sop_instance_uid == poison for i in batch.instances):
-            return Interruption(Cause.DISCONNECTED, body_started=True)
+            return NoResponse(Cause.DISCONNECTED, body_started=True)
         return stored(batch)
 
     server = Server(choke)
     tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=20)
-    assert tally.outcomes == Counter({Fate.STORED: 59, Fate.UNCONFIRMED: 1})
+    assert tally.outcomes == Counter({Outcome.STORED: 59, Outcome.UNCONFIRMED: 1})
     assert max(Counter(i.header.sop_instance_uid for b in server.batches for i in b.instances).values()) <= 5
 
 
-@pytest.mark.parametrize("reply", ["507", "A700"])
-async def test_full_disk_costs_no_instance(archive: Path, tmp_path: Path, reply: str) -> None:
+@pytest.mark.parametrize("response", ["507", "A700"])
+async def test_full_disk_costs_no_instance(archive: Path, tmp_path: Path, response: str) -> None:
     """A server without room is tried with one request now and then; when there is room again everything arrives."""
     refused = 0
 
-    def full(batch: Batch, number: int) -> Result:
+    def full(batch: Batch, number: int) -> Exchange:
         nonlocal refused
         if not 3 <= number <= 24:
             return stored(batch)
         refused += 1
-        if reply == "507":
-            return Reply(507, b"")
+        if response == "507":
+            return Response(507, b"")
         uids = [i.header.sop_instance_uid for i in batch.instances]
-        return Reply(409, to_json(StoreResponse(failed=tuple(Referenced(SECONDARY_CAPTURE, u, 0xA700) for u in uids))))
+        return Response(
+            409, to_json(StoreResponse(failed=tuple(Referenced(SECONDARY_CAPTURE, u, 0xA700) for u in uids)))
+        )
 
     for number in range(200):
         write_instance(archive / "study4", number, study=4)
     server = Server(full)
     tally = await run_through(archive, server, tmp_path / "l.db", batch_instances=2, retries=2, probe_cap_s=0.01)
-    assert tally.outcomes == Counter({Fate.STORED: 260})
+    assert tally.outcomes == Counter({Outcome.STORED: 260})
     assert refused == 22
 
 
 async def test_gone_for_too_long(archive: Path, tmp_path: Path) -> None:
     """With --give-up-after the run stops when the server stays away, and says what to do."""
-    server = Server(lambda _batch, _number: Interruption(Cause.UNREACHABLE, body_started=False))
+    server = Server(lambda _batch, _number: NoResponse(Cause.UNREACHABLE, body_started=False))
     server.silent_probes = 10**9
     with pytest.raises(DestinationRefused, match=r"has not answered for .*: run again when it is back"):
         await run_through(archive, server, tmp_path / "l.db", give_up_after_s=0.02)
-    assert fates(tmp_path / "l.db") == {}
+    assert outcomes(tmp_path / "l.db") == {}
 
 
 async def test_hopeless_answer_stops_the_run(archive: Path, tmp_path: Path) -> None:
     """A wrong URL stops the run with its word; what was settled before is in the ledger."""
 
-    def move_away(batch: Batch, number: int) -> Result:
-        return stored(batch) if number <= 2 else Reply(404, b"")
+    def move_away(batch: Batch, number: int) -> Exchange:
+        return stored(batch) if number <= 2 else Response(404, b"")
 
     with pytest.raises(DestinationRefused, match="no STOW-RS service at this URL"):
         await upload(archive, Server(move_away), tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=5)
-    assert Counter(fates(tmp_path / "l.db").values()) == Counter({Fate.STORED: 10})
+    assert Counter(outcomes(tmp_path / "l.db").values()) == Counter({Outcome.STORED: 10})
 
 
 async def test_ledger_that_cannot_be_written_stops_the_run(
@@ -533,7 +546,7 @@ async def test_ledger_that_cannot_be_written_stops_the_run(
 ) -> None:
     """Without a ledger nothing goes on: sending would be sending blind."""
 
-    def full(_ledger: Ledger, _outcomes: object) -> None:
+    def full(_ledger: Ledger, _results: object) -> None:
         raise LedgerError("the ledger cannot be used: database or disk is full")
 
     monkeypatch.setattr(Ledger, "record", full)
@@ -549,7 +562,7 @@ async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Pat
     with Ledger(tmp_path / "l.db", URL) as ledger:
         run = Run(settings, server, ledger, tally)
 
-        def drain_in_the_middle(batch: Batch, number: int) -> Result:
+        def drain_in_the_middle(batch: Batch, number: int) -> Exchange:
             if number == 5:
                 run.drain()
             return stored(batch)
@@ -560,13 +573,13 @@ async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Pat
 
     first = {i.header.sop_instance_uid for b in server.batches for i in b.instances}
     assert 10 <= len(first) <= 14
-    assert tally.outcomes == Counter({Fate.STORED: len(first)})
+    assert tally.outcomes == Counter({Outcome.STORED: len(first)})
     rest = Server()
     done = await upload(archive, rest, tmp_path / "l.db")
     second = {i.header.sop_instance_uid for b in rest.batches for i in b.instances}
     assert first.isdisjoint(second)
     assert len(first | second) == 60
-    assert done.outcomes == Counter({Fate.STORED: 60})
+    assert done.outcomes == Counter({Outcome.STORED: 60})
 
 
 async def test_cancelled_run_keeps_what_the_server_said(archive: Path, tmp_path: Path) -> None:
@@ -577,7 +590,7 @@ async def test_cancelled_run_keeps_what_the_server_said(archive: Path, tmp_path:
     with Ledger(tmp_path / "l.db", URL) as ledger:
         with anyio.CancelScope() as scope:
 
-            def cancel_in_the_middle(batch: Batch, number: int) -> Result:
+            def cancel_in_the_middle(batch: Batch, number: int) -> Exchange:
                 nonlocal answered
                 if number == 5:
                     scope.cancel()
@@ -587,7 +600,7 @@ async def test_cancelled_run_keeps_what_the_server_said(archive: Path, tmp_path:
 
             await Run(settings, Server(cancel_in_the_middle), ledger, tally).carry_out(walk([str(archive)]))
         assert scope.cancelled_caught
-    assert len(fates(tmp_path / "l.db")) >= answered
+    assert len(outcomes(tmp_path / "l.db")) >= answered
 
 
 async def test_413_lowers_the_ceiling_for_this_run_and_the_next(archive: Path, tmp_path: Path) -> None:
@@ -596,11 +609,11 @@ async def test_413_lowers_the_ceiling_for_this_run_and_the_next(archive: Path, t
         write_instance(archive / "study4", number, study=4, rows=1024, columns=1024)
     limit_bytes = 2_500_000
 
-    def nginx(batch: Batch, _number: int) -> Result:
-        return stored(batch) if batch.size_bytes <= limit_bytes else Reply(413, b"<html>")
+    def nginx(batch: Batch, _number: int) -> Exchange:
+        return stored(batch) if batch.size_bytes <= limit_bytes else Response(413, b"<html>")
 
     tally = await upload(archive, Server(nginx), tmp_path / "l.db", concurrency=Span(1, 1))
-    assert tally.outcomes == Counter({Fate.STORED: 66})
+    assert tally.outcomes == Counter({Outcome.STORED: 66})
     with Ledger(tmp_path / "l.db", URL) as ledger:
         assert ledger.ceiling_bytes is not None
         assert ledger.ceiling_bytes > limit_bytes // 2
@@ -641,12 +654,12 @@ async def test_what_requests_took_bounds_those_to_come(archive: Path, tmp_path: 
     """Every request is told with its size and time, answered or not, and batches made after it keep the new bounds."""
 
     class Slow(Server):
-        async def send(self, batch: Batch) -> Result:
+        async def send(self, batch: Batch) -> Exchange:
             await anyio.sleep(0.002)
             return await super().send(batch)
 
-    def fail_once(batch: Batch, number: int) -> Result:
-        return Reply(503, b"") if number == 2 else stored(batch)
+    def fail_once(batch: Batch, number: int) -> Exchange:
+        return Response(503, b"") if number == 2 else stored(batch)
 
     for number in range(240):
         write_instance(archive / "study4", number, study=4)
@@ -672,15 +685,15 @@ async def test_first_request_of_each_study_is_alone(archive: Path, tmp_path: Pat
     overlaps: list[str] = []
 
     class Watching(Server):
-        async def send(self, batch: Batch) -> Result:
+        async def send(self, batch: Batch) -> Exchange:
             study = batch.instances[0].header.study_uid
             if under_way[study] and study not in ended:
                 overlaps.append(study)
             under_way[study] += 1
-            result = await super().send(batch)
+            exchange = await super().send(batch)
             under_way[study] -= 1
             ended.add(study)
-            return result
+            return exchange
 
     await upload(archive, Watching(), tmp_path / "l.db", concurrency=Span(8, 8), batch_instances=2)
     assert overlaps == []

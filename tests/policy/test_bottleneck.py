@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.model import Spent
+from bulkstow.model import RequestTiming
 from bulkstow.policy.bottleneck import Bottleneck, Usage, Wait, bottleneck
 
 seconds = st.floats(min_value=0, max_value=1e6)
@@ -20,23 +20,23 @@ usages = st.builds(Usage, *(seconds for _ in fields(Usage)))
     [
         (Usage(), Bottleneck.UNKNOWN),
         (Usage(elapsed_s=10, cpu_s=9.9), Bottleneck.UNKNOWN),
-        (Usage(elapsed_s=0.9, requests_s=2, thinking_s=2), Bottleneck.UNKNOWN),
-        (Usage(elapsed_s=10, requests_s=40, thinking_s=30, sending_s=8, reading_s=2), Bottleneck.SERVER),
-        (Usage(elapsed_s=10, requests_s=40, sending_s=30, shut_s=28, thinking_s=2), Bottleneck.SERVER),
-        (Usage(elapsed_s=10, requests_s=40, sending_s=30, shut_s=3, thinking_s=8), Bottleneck.NETWORK),
-        (Usage(elapsed_s=10, requests_s=40, connecting_s=30, thinking_s=8), Bottleneck.NETWORK),
-        (Usage(elapsed_s=10, requests_s=40, reading_s=30, thinking_s=8), Bottleneck.DISK),
-        (Usage(elapsed_s=10, requests_s=9, thinking_s=8, starved_s=6), Bottleneck.DISK),
-        (Usage(elapsed_s=10, requests_s=9, thinking_s=8, queued_s=6), Bottleneck.STUDIES),
+        (Usage(elapsed_s=0.9, requests_s=2, waiting_s=2), Bottleneck.UNKNOWN),
+        (Usage(elapsed_s=10, requests_s=40, waiting_s=30, sending_s=8, reading_s=2), Bottleneck.SERVER),
+        (Usage(elapsed_s=10, requests_s=40, sending_s=30, receive_window_s=28, waiting_s=2), Bottleneck.SERVER),
+        (Usage(elapsed_s=10, requests_s=40, sending_s=30, receive_window_s=3, waiting_s=8), Bottleneck.NETWORK),
+        (Usage(elapsed_s=10, requests_s=40, connecting_s=30, waiting_s=8), Bottleneck.NETWORK),
+        (Usage(elapsed_s=10, requests_s=40, reading_s=30, waiting_s=8), Bottleneck.DISK),
+        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, starved_s=6), Bottleneck.DISK),
+        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, queued_s=6), Bottleneck.STUDIES),
         (Usage(elapsed_s=10, requests_s=40, reading_s=30, cpu_s=9), Bottleneck.CLIENT),
-        (Usage(elapsed_s=10, requests_s=9, thinking_s=8, starved_s=6, cpu_s=9), Bottleneck.CLIENT),
-        (Usage(elapsed_s=10, requests_s=40, held_s=30, sending_s=8), Bottleneck.LIMIT),
-        (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=8), Bottleneck.LIMIT),
-        (Usage(elapsed_s=10, requests_s=2, held_s=2, outage_s=6), Bottleneck.OUTAGE),
+        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, starved_s=6, cpu_s=9), Bottleneck.CLIENT),
+        (Usage(elapsed_s=10, requests_s=40, throttled_s=30, sending_s=8), Bottleneck.LIMIT),
+        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, paced_s=8), Bottleneck.LIMIT),
+        (Usage(elapsed_s=10, requests_s=2, throttled_s=2, outage_s=6), Bottleneck.OUTAGE),
         (Usage(elapsed_s=10, outage_s=6), Bottleneck.OUTAGE),
-        (Usage(elapsed_s=10, requests_s=4, thinking_s=4, limited_s=8), Bottleneck.SERVER_RATE),
-        (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=4, outage_s=3), Bottleneck.LIMIT),
-        (Usage(elapsed_s=10, requests_s=4, thinking_s=4, paced_s=3, outage_s=3), Bottleneck.SERVER),
+        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, limited_s=8), Bottleneck.SERVER_RATE),
+        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, paced_s=4, outage_s=3), Bottleneck.LIMIT),
+        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, paced_s=3, outage_s=3), Bottleneck.SERVER),
     ],
     ids=lambda value: value.name if isinstance(value, Bottleneck) else None,
 )
@@ -54,8 +54,10 @@ def test_every_usage_has_a_verdict_with_words(usage: Usage) -> None:
 @given(usages, seconds, st.sampled_from(Wait))
 def test_sums_grow_and_a_stretch_is_their_difference(before: Usage, duration_s: float, wait: Wait) -> None:
     """A request and a wait change what they are about, and nothing else is in the stretch."""
-    spent = Spent(elapsed_s=6, connecting_s=1, reading_s=1, sending_s=2, thinking_s=1, held_s=1, shut_s=1)
-    stretch = Usage().with_request(spent).with_wait(wait, duration_s).since(Usage())
+    timing = RequestTiming(
+        elapsed_s=6, connecting_s=1, reading_s=1, sending_s=2, waiting_s=1, throttled_s=1, receive_window_s=1
+    )
+    stretch = Usage().with_request(timing).with_wait(wait, duration_s).since(Usage())
     assert stretch.requests_s == 6
     assert sum(stretch.by_name_s.values()) == pytest.approx(6 + duration_s)
     assert before.since(before) == Usage()

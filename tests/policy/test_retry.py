@@ -10,7 +10,7 @@ from bulkstow.policy.retry import Backoff, Delay, RetryBudget
 
 
 @pytest.mark.parametrize(
-    ("delay", "faults", "jitter", "at_least_s", "expected_s"),
+    ("delay", "failed_attempts", "jitter", "at_least_s", "expected_s"),
     [
         (Delay.NONE, 1, 0.5, None, 0.0),
         (Delay.NONE, 1, 0.5, 20.0, 20.0),
@@ -48,36 +48,38 @@ from bulkstow.policy.retry import Backoff, Delay, RetryBudget
         "Retry-After: 0",
     ],
 )
-def test_delays(delay: Delay, faults: int, jitter: float, at_least_s: float | None, expected_s: float) -> None:
+def test_delays(delay: Delay, failed_attempts: int, jitter: float, at_least_s: float | None, expected_s: float) -> None:
     """The bound doubles with each fault up to a minute; the jitter takes a share of it; Retry-After is obeyed."""
-    assert Backoff().delay_s(delay, faults=faults, jitter=jitter, at_least_s=at_least_s) == expected_s
+    assert Backoff().delay_s(delay, failed_attempts=failed_attempts, jitter=jitter, at_least_s=at_least_s) == expected_s
 
 
 @given(
     delay=st.sampled_from(Delay),
-    faults=st.integers(0, 10**6),
+    failed_attempts=st.integers(0, 10**6),
     jitter=st.floats(0, 1, exclude_max=True),
     at_least_s=st.none() | st.floats(0, 10**6),
     base_s=st.floats(0.001, 100),
     cap_s=st.floats(0.001, 1000),
 )
 def test_a_delay_is_bounded(
-    delay: Delay, faults: int, jitter: float, at_least_s: float | None, base_s: float, cap_s: float
+    delay: Delay, failed_attempts: int, jitter: float, at_least_s: float | None, base_s: float, cap_s: float
 ) -> None:
     """Never sooner than the server asked for, never later than that and the cap."""
-    delay_s = Backoff(base_s=base_s, cap_s=cap_s).delay_s(delay, faults=faults, jitter=jitter, at_least_s=at_least_s)
+    delay_s = Backoff(base_s=base_s, cap_s=cap_s).delay_s(
+        delay, failed_attempts=failed_attempts, jitter=jitter, at_least_s=at_least_s
+    )
     assert (at_least_s or 0.0) <= delay_s <= cap_s + (at_least_s or 0.0)
 
 
-@given(faults=st.integers(1, 50), jitter=st.floats(0, 1, exclude_max=True))
-def test_more_faults_never_wait_less(faults: int, jitter: float) -> None:
+@given(failed_attempts=st.integers(1, 50), jitter=st.floats(0, 1, exclude_max=True))
+def test_more_faults_never_wait_less(failed_attempts: int, jitter: float) -> None:
     """The bound grows with the faults, and a long delay is not the shorter one."""
 
-    def wait_s(delay: Delay, faults: int) -> float:
-        return Backoff().delay_s(delay, faults=faults, jitter=jitter)
+    def wait_s(delay: Delay, failed_attempts: int) -> float:
+        return Backoff().delay_s(delay, failed_attempts=failed_attempts, jitter=jitter)
 
-    assert wait_s(Delay.BACKOFF, faults) <= wait_s(Delay.BACKOFF, faults + 1)
-    assert wait_s(Delay.BACKOFF, faults) <= wait_s(Delay.LONG, faults)
+    assert wait_s(Delay.BACKOFF, failed_attempts) <= wait_s(Delay.BACKOFF, failed_attempts + 1)
+    assert wait_s(Delay.BACKOFF, failed_attempts) <= wait_s(Delay.LONG, failed_attempts)
 
 
 def test_retries_are_a_share_of_first_tries() -> None:

@@ -17,21 +17,21 @@ from bulkstow.model import (
     Batch,
     Candidate,
     Cause,
-    Fate,
+    Exchange,
+    FileResult,
     Instance,
-    Interruption,
+    NoResponse,
     Outcome,
     Referenced,
-    Reply,
-    Result,
-    Spoiled,
+    Response,
+    SourceChanged,
     StoreResponse,
 )
-from bulkstow.policy.asking import ASKS, ASKS_EXCUSED, settle_asked
-from bulkstow.policy.errands import AMBIGUOUS_TRIES, MOST_EXCUSED, Ask, Pressure, Rules, Send, Settlement
 from bulkstow.policy.exchange import is_absence
+from bulkstow.policy.query_settlement import ASKS, ASKS_EXCUSED, settle_query
 from bulkstow.policy.retry import Delay
 from bulkstow.policy.settlement import settle
+from bulkstow.policy.work_items import AMBIGUOUS_TRIES, MOST_EXCUSED, HealthSignal, Query, Rules, Settlement, Store
 from bulkstow.wire import store_response
 from bulkstow.wire.dialects import FailureClass, classify
 from bulkstow.wire.synthetic import SECONDARY_CAPTURE
@@ -49,15 +49,15 @@ def batch(
     count: int,
     *,
     requests: int = 0,
-    faults: int = 0,
-    doubts: int = 0,
+    failed_attempts: int = 0,
+    ambiguous_failures: int = 0,
     may_be_stored: bool = False,
     was_ambiguous: bool = False,
     excused: int = 0,
 ) -> Batch:
     """Return instances 1 to `count`."""
     instances = tuple(instance(n) for n in range(1, count + 1))
-    return Batch(1, instances, requests, faults, may_be_stored, doubts, was_ambiguous, excused)
+    return Batch(1, instances, requests, failed_attempts, may_be_stored, ambiguous_failures, was_ambiguous, excused)
 
 
 def referenced(number: int, code: int | None = None) -> Referenced:
@@ -83,28 +83,28 @@ def answer(
     )
 
 
-def number(of: Instance | Outcome) -> int:
+def number(of: Instance | FileResult) -> int:
     """Return the number of an instance."""
     return int(of.candidate.location.rpartition("/")[2])
 
 
 def shown(settlement: Settlement) -> list[str]:
     """Return a settlement as lines: outcomes, what is left to do, and the pressure where it is not 'eased'."""
-    lines = [f"{number(o)} {o.fate}{f': {o.reason}' if o.reason else ''}" for o in settlement.outcomes]
+    lines = [f"{number(o)} {o.outcome}{f': {o.reason}' if o.reason else ''}" for o in settlement.results]
     for later in settlement.again:
-        errand = later.errand
-        words = ["send" if isinstance(errand, Send) else "ask", *(str(number(i)) for i in errand.batch.instances)]
+        item = later.item
+        words = ["send" if isinstance(item, Store) else "ask", *(str(number(i)) for i in item.batch.instances)]
         words += [f"after {later.delay.value}"] if later.delay is not Delay.NONE else []
         words += [f"not before {later.at_least_s:g} s"] if later.at_least_s is not None else []
-        words += [f"({errand.batch.faults} faults)"] if errand.batch.faults else []
-        words += [f"({errand.batch.doubts} doubts)"] if errand.batch.doubts else []
-        excused = errand.batch.excused if isinstance(errand, Send) else errand.excused
+        words += [f"({item.batch.failed_attempts} faults)"] if item.batch.failed_attempts else []
+        words += [f"({item.batch.ambiguous_failures} doubts)"] if item.batch.ambiguous_failures else []
+        excused = item.batch.excused if isinstance(item, Store) else item.excused
         words += [f"({excused} excused)"] if excused else []
-        words += ["(may be stored)"] if errand.batch.may_be_stored else []
-        words += [f"because: {errand.reason}"] if isinstance(errand, Ask) else []
+        words += ["(may be stored)"] if item.batch.may_be_stored else []
+        words += [f"because: {item.reason}"] if isinstance(item, Query) else []
         lines.append(" ".join(words))
-    if settlement.pressure is not Pressure.EASED:
-        lines.append(settlement.pressure.value)
+    if settlement.health_signal is not HealthSignal.EASED:
+        lines.append(settlement.health_signal.value)
     if settlement.too_large_bytes is not None:
         lines.append(f"too large: {settlement.too_large_bytes}")
     return lines
@@ -116,7 +116,7 @@ class Case:
 
     name: str
     sent: Batch
-    result: Result
+    exchange: Exchange
     expected: list[str]
     rules: Rules = field(default_factory=Rules)
     outage: bool = False
@@ -162,37 +162,37 @@ SLOWED = "20 times not accepted, the last: HTTP 429 (slow)"
 STACK_TRACE_REASON = "HTTP 500 (javax.ws.rs.WebApplicationException: HTTP 500 Internal Server Error)"
 
 LISTED = [
-    Case("200 all listed", batch(2), Reply(200, answer(stored=[1, 2])), ["1 stored", "2 stored"]),
-    Case("200 in XML, whatever its type", batch(1), Reply(200, GOOGLE_ALL_STORED_XML, "text/plain"), ["1 stored"]),
+    Case("200 all listed", batch(2), Response(200, answer(stored=[1, 2])), ["1 stored", "2 stored"]),
+    Case("200 in XML, whatever its type", batch(1), Response(200, GOOGLE_ALL_STORED_XML, "text/plain"), ["1 stored"]),
     Case(
         "202 stored but not all",
         batch(2),
-        Reply(202, answer(stored=[1], failed=[(2, 0xC122)])),
+        Response(202, answer(stored=[1], failed=[(2, 0xC122)])),
         ["1 stored", "2 refused: C122 transfer syntax not supported"],
     ),
     Case(
         "409 that lists one as stored",
         batch(2),
-        Reply(409, answer(stored=[1], failed=[(2, 0xA900)])),
+        Response(409, answer(stored=[1], failed=[(2, 0xA900)])),
         ["1 stored", "2 refused: A900 data set does not match SOP class"],
     ),
-    Case("500 that lists all as stored", batch(2), Reply(500, answer(stored=[1, 2])), ["1 stored", "2 stored"]),
+    Case("500 that lists all as stored", batch(2), Response(500, answer(stored=[1, 2])), ["1 stored", "2 stored"]),
     Case(
         "stored and failed: failed",
         batch(2),
-        Reply(200, answer(stored=[1, 2], failed=[(2, 0xC000)])),
+        Response(200, answer(stored=[1, 2], failed=[(2, 0xC000)])),
         ["1 stored", "2 refused: C000 cannot understand"],
     ),
     Case(
         "warned and failed: failed",
         batch(1),
-        Reply(202, answer(warned=[(1, 0xB000)], failed=[(1, 0xA900)])),
+        Response(202, answer(warned=[(1, 0xB000)], failed=[(1, 0xA900)])),
         ["1 refused: A900 data set does not match SOP class"],
     ),
     Case(
         "warned is stored, with its code",
         batch(3),
-        Reply(202, answer(warned=[(1, 0xB000), (2, 0xB006), (3, 0xB007)])),
+        Response(202, answer(warned=[(1, 0xB000), (2, 0xB006), (3, 0xB007)])),
         [
             "1 warned: B000 coerced",
             "2 warned: B006 elements discarded",
@@ -202,19 +202,19 @@ LISTED = [
     Case(
         "stored twice over, once with a warning",
         batch(1),
-        Reply(200, answer(stored=[1], warned=[(1, 0xB000)])),
+        Response(200, answer(stored=[1], warned=[(1, 0xB000)])),
         ["1 warned: B000 coerced"],
     ),
     Case(
         "strangers listed as stored do not count",
         batch(2),
-        Reply(200, answer(stored=[1, 77])),
+        Response(200, answer(stored=[1, 77])),
         ["1 stored", "send 2 (may be stored)"],
     ),
     Case(
         "strangers as stored, and the status trusted",
         batch(1),
-        Reply(200, answer(stored=[77])),
+        Response(200, answer(stored=[77])),
         ["ask 1 because: HTTP 200 without naming it"],
         Rules(trust_status=True),
     ),
@@ -224,60 +224,60 @@ UNACKNOWLEDGED = [
     Case(
         "Orthanc 1.7: 200 with nothing listed",
         batch(3),
-        Reply(200, ORTHANC_17_NOTHING_LISTED),
+        Response(200, ORTHANC_17_NOTHING_LISTED),
         ["send 1 (may be stored)", "send 2 (may be stored)", "send 3 (may be stored)"],
     ),
     Case(
         "Orthanc 1.7: 200, last part dropped",
         batch(3),
-        Reply(200, answer(stored=[1, 2])),
+        Response(200, answer(stored=[1, 2])),
         ["1 stored", "2 stored", "send 3 (may be stored)"],
     ),
     Case(
         "204, which Azure gives for nothing",
         batch(2),
-        Reply(204, b""),
+        Response(204, b""),
         ["send 1 (may be stored)", "send 2 (may be stored)"],
     ),
     Case(
         "alone and still not listed",
         batch(1),
-        Reply(200, ORTHANC_17_NOTHING_LISTED),
+        Response(200, ORTHANC_17_NOTHING_LISTED),
         ["ask 1 because: HTTP 200 without naming it"],
     ),
-    Case("dcmjs: 200 and a word", batch(1), Reply(200, b"success"), ["ask 1 because: HTTP 200 without naming it"]),
+    Case("dcmjs: 200 and a word", batch(1), Response(200, b"success"), ["ask 1 because: HTTP 200 without naming it"]),
     Case(
         "trusted: an empty 200",
         batch(2),
-        Reply(200, b""),
+        Response(200, b""),
         ["1 stored: HTTP 200, trusted", "2 stored: HTTP 200, trusted"],
         Rules(trust_status=True),
     ),
     Case(
         "trusted: a module that lists nothing",
         batch(1),
-        Reply(202, ORTHANC_17_NOTHING_LISTED),
+        Response(202, ORTHANC_17_NOTHING_LISTED),
         ["1 stored: HTTP 202, trusted"],
         Rules(trust_status=True),
     ),
     Case(
         "trusted, but it lists some and leaves others out",
         batch(3),
-        Reply(200, answer(stored=[1])),
+        Response(200, answer(stored=[1])),
         ["1 stored", "send 2 (may be stored)", "send 3 (may be stored)"],
         Rules(trust_status=True),
     ),
     Case(
         "trusted, but another failure is told",
         batch(3),
-        Reply(200, answer(others=[272])),
+        Response(200, answer(others=[272])),
         ["send 1 (may be stored)", "send 2 (may be stored)", "send 3 (may be stored)"],
         Rules(trust_status=True),
     ),
     Case(
         "trust is in 2xx only",
         batch(1),
-        Reply(409, b""),
+        Response(409, b""),
         ["1 refused: HTTP 409 (no reason given)"],
         Rules(trust_status=True),
     ),
@@ -287,191 +287,196 @@ ELIMINATION = [
     Case(
         "Orthanc 1.7: 400, the good one listed, two culprits unnamed",
         batch(3),
-        Reply(400, ORTHANC_17_GOOD_ONES_LISTED),
+        Response(400, ORTHANC_17_GOOD_ONES_LISTED),
         ["1 stored", "send 2", "send 3"],
     ),
     Case(
         "Orthanc 1.7: 400, the good one listed, one culprit unnamed",
         batch(2),
-        Reply(400, ORTHANC_17_GOOD_ONES_LISTED),
+        Response(400, ORTHANC_17_GOOD_ONES_LISTED),
         ["1 stored", "send 2"],
     ),
     Case(
         "dcm4chee: a made-up UID, one left",
         batch(2),
-        Reply(202, DCM4CHEE_MADE_UP_UID),
+        Response(202, DCM4CHEE_MADE_UP_UID),
         ["1 stored", "2 refused: C000 cannot understand"],
     ),
     Case(
         "dcm4chee: a made-up UID, two left",
         batch(3),
-        Reply(202, DCM4CHEE_MADE_UP_UID),
+        Response(202, DCM4CHEE_MADE_UP_UID),
         ["1 stored", "send 2 (may be stored)", "send 3 (may be stored)"],
     ),
     Case(
         "Azure: no UID, alone",
         batch(1),
-        Reply(409, AZURE_WITHOUT_UID),
+        Response(409, AZURE_WITHOUT_UID),
         ["1 refused: A900 data set does not match SOP class"],
     ),
-    Case("Azure: no UID, two sent", batch(2), Reply(409, AZURE_WITHOUT_UID), ["send 1", "send 2"]),
+    Case("Azure: no UID, two sent", batch(2), Response(409, AZURE_WITHOUT_UID), ["send 1", "send 2"]),
     Case(
         "other failures, one left",
         batch(2),
-        Reply(202, answer(stored=[2], others=[0xC000])),
+        Response(202, answer(stored=[2], others=[0xC000])),
         ["1 refused: C000 cannot understand", "2 stored"],
     ),
     Case(
         "strangers that do not agree tell nothing of the one left",
         batch(1),
-        Reply(409, answer(failed=[(77, 45070), (78, 0xA900)])),
+        Response(409, answer(failed=[(77, 45070), (78, 0xA900)])),
         ["send 1 after backoff (1 doubts)"],
     ),
     Case(
         "strangers that agree",
         batch(1),
-        Reply(409, answer(failed=[(77, 0xA900), (78, 0xA900)])),
+        Response(409, answer(failed=[(77, 0xA900), (78, 0xA900)])),
         ["1 refused: A900 data set does not match SOP class"],
     ),
-    Case("a stranger, and nobody left", batch(1), Reply(202, answer(stored=[1], failed=[(77, 0xA900)])), ["1 stored"]),
+    Case(
+        "a stranger, and nobody left", batch(1), Response(202, answer(stored=[1], failed=[(77, 0xA900)])), ["1 stored"]
+    ),
 ]
 
 DUPLICATES = [
-    Case("Azure 45070", batch(1), Reply(409, AZURE_ALREADY_STORED), ["1 duplicate: B00E already stored"]),
+    Case("Azure 45070", batch(1), Response(409, AZURE_ALREADY_STORED), ["1 duplicate: B00E already stored"]),
     Case(
         "Azure 45070 after an unanswered request",
         batch(1, may_be_stored=True),
-        Reply(409, AZURE_ALREADY_STORED),
+        Response(409, AZURE_ALREADY_STORED),
         ["1 stored: B00E already stored, by an earlier request of ours"],
     ),
     Case(
         "273",
         batch(2),
-        Reply(202, answer(stored=[1], failed=[(2, 273)])),
+        Response(202, answer(stored=[1], failed=[(2, 273)])),
         ["1 stored", "2 duplicate: 0111 duplicate SOP instance"],
     ),
     Case(
         "a bare 409 is no duplicate",
         batch(1),
-        Reply(409, b""),
+        Response(409, b""),
         ["1 refused: HTTP 409 (no reason given)"],
     ),
-    Case("Azure 45071", batch(1), Reply(409, answer(failed=[(1, 45071)])), ["send 1 after backoff (1 faults)"]),
+    Case("Azure 45071", batch(1), Response(409, answer(failed=[(1, 45071)])), ["send 1 after backoff (1 faults)"]),
 ]
 
 FAILURE_CODES = [
     Case(
         "A7xx in part",
         batch(2),
-        Reply(202, answer(stored=[1], failed=[(2, 0xA700)])),
+        Response(202, answer(stored=[1], failed=[(2, 0xA700)])),
         ["1 stored", "send 2 after long (1 faults)"],
     ),
     Case(
         "A700 for all: the breaker",
         batch(2),
-        Reply(409, answer(failed=[(1, 0xA700), (2, 0xA7FF)])),
+        Response(409, answer(failed=[(1, 0xA700), (2, 0xA7FF)])),
         ["send 1 2 after long (1 faults)", "full"],
     ),
     Case(
         "A700 for all in an outage burns nothing",
-        batch(2, faults=4),
-        Reply(409, answer(failed=[(1, 0xA700), (2, 0xA700)])),
+        batch(2, failed_attempts=4),
+        Response(409, answer(failed=[(1, 0xA700), (2, 0xA700)])),
         ["send 1 2 after long (4 faults)", "full"],
         outage=True,
     ),
     Case(
         "507 in an outage burns nothing",
-        batch(2, faults=4),
-        Reply(507, b""),
+        batch(2, failed_attempts=4),
+        Response(507, b""),
         ["send 1 2 after long (4 faults)", "full"],
         outage=True,
     ),
     Case(
         "A700 for all, attempts used up",
-        batch(1, faults=4),
-        Reply(409, answer(failed=[(1, 0xA700)])),
+        batch(1, failed_attempts=4),
+        Response(409, answer(failed=[(1, 0xA700)])),
         ["1 unconfirmed: A700 out of resources", "full"],
     ),
     Case(
         "A770 and A77B are permanent",
         batch(2),
-        Reply(409, answer(failed=[(1, 0xA770), (2, 0xA77B)])),
+        Response(409, answer(failed=[(1, 0xA770), (2, 0xA77B)])),
         ["1 refused: A770 rejected by the archive's rules", "2 refused: A77B rejected by the archive's rules"],
     ),
-    Case("A77A passes slowly", batch(1), Reply(409, answer(failed=[(1, 42874)])), ["send 1 after long (1 faults)"]),
+    Case("A77A passes slowly", batch(1), Response(409, answer(failed=[(1, 42874)])), ["send 1 after long (1 faults)"]),
     Case(
-        "A9xx", batch(1), Reply(409, answer(failed=[(1, 43519)])), ["1 refused: A9FF data set does not match SOP class"]
+        "A9xx",
+        batch(1),
+        Response(409, answer(failed=[(1, 43519)])),
+        ["1 refused: A9FF data set does not match SOP class"],
     ),
-    Case("Cxxx", batch(1), Reply(409, answer(failed=[(1, 53247)])), ["1 refused: CFFF cannot understand"]),
+    Case("Cxxx", batch(1), Response(409, answer(failed=[(1, 53247)])), ["1 refused: CFFF cannot understand"]),
     Case(
         "272 in a batch goes alone",
         batch(2),
-        Reply(202, answer(stored=[1], failed=[(2, 272)])),
+        Response(202, answer(stored=[1], failed=[(2, 272)])),
         ["1 stored", "send 2"],
     ),
     Case(
         "several of 272 go each alone",
         batch(2),
-        Reply(409, answer(failed=[(1, 272), (2, 272)])),
+        Response(409, answer(failed=[(1, 272), (2, 272)])),
         ["send 1", "send 2"],
     ),
     Case(
         "272 alone, the second time",
-        batch(1, doubts=1),
-        Reply(409, answer(failed=[(1, 272)])),
+        batch(1, ambiguous_failures=1),
+        Response(409, answer(failed=[(1, 272)])),
         ["send 1 after backoff (2 doubts)"],
     ),
     Case(
         "272 after lost connections is the first of three",
-        batch(1, faults=4),
-        Reply(409, answer(failed=[(1, 272)])),
+        batch(1, failed_attempts=4),
+        Response(409, answer(failed=[(1, 272)])),
         ["send 1 after backoff (4 faults) (1 doubts)"],
     ),
     Case(
         "272 alone, the third time",
-        batch(1, doubts=2),
-        Reply(409, answer(failed=[(1, 272)])),
+        batch(1, ambiguous_failures=2),
+        Response(409, answer(failed=[(1, 272)])),
         ["ask 1 (3 doubts) because: 0110 processing failure"],
     ),
     Case(
         "272 alone, when there is one attempt",
         batch(1),
-        Reply(409, answer(failed=[(1, 272)])),
+        Response(409, answer(failed=[(1, 272)])),
         ["ask 1 (1 doubts) because: 0110 processing failure"],
         Rules(attempts=1),
     ),
     Case(
         "no code is as 272",
-        batch(1, doubts=2),
-        Reply(409, answer(failed=[(1, None)])),
+        batch(1, ambiguous_failures=2),
+        Response(409, answer(failed=[(1, None)])),
         ["ask 1 (3 doubts) because: no reason given"],
     ),
-    Case("0106", batch(1), Reply(409, answer(failed=[(1, 262)])), ["1 refused: 0106 invalid attribute value"]),
-    Case("0122", batch(1), Reply(409, answer(failed=[(1, 290)])), ["1 refused: 0122 SOP class not supported"]),
+    Case("0106", batch(1), Response(409, answer(failed=[(1, 262)])), ["1 refused: 0106 invalid attribute value"]),
+    Case("0122", batch(1), Response(409, answer(failed=[(1, 290)])), ["1 refused: 0122 SOP class not supported"]),
     Case(
         "0124 in part",
         batch(2),
-        Reply(202, answer(stored=[1], failed=[(2, 292)])),
+        Response(202, answer(stored=[1], failed=[(2, 292)])),
         ["1 stored", "2 refused: 0124 not authorised"],
     ),
-    Case("0210", batch(1), Reply(409, answer(failed=[(1, 528)])), ["1 refused: 0210 protocol error behind a proxy"]),
-    Case("0213", batch(2), Reply(409, answer(failed=[(1, 531), (2, 531)])), ["send 1 2 after backoff (1 faults)"]),
+    Case("0210", batch(1), Response(409, answer(failed=[(1, 528)])), ["1 refused: 0210 protocol error behind a proxy"]),
+    Case("0213", batch(2), Response(409, answer(failed=[(1, 531), (2, 531)])), ["send 1 2 after backoff (1 faults)"]),
     Case(
         "0213, attempts used up",
-        batch(1, faults=4),
-        Reply(409, answer(failed=[(1, 531)])),
+        batch(1, failed_attempts=4),
+        Response(409, answer(failed=[(1, 531)])),
         ["1 unconfirmed: 0213 resource limitation"],
     ),
     Case(
         "what waits alike travels together",
         batch(5),
-        Reply(409, answer(failed=[(1, 531), (2, 0xA700), (3, 272), (4, 45071), (5, 42874)])),
+        Response(409, answer(failed=[(1, 531), (2, 0xA700), (3, 272), (4, 45071), (5, 42874)])),
         ["send 3", "send 1 4 after backoff (1 faults)", "send 2 5 after long (1 faults)"],
     ),
     Case(
         "503 with A700 and Retry-After",
         batch(1),
-        Reply(503, answer(failed=[(1, 0xA700)]), retry_after_s=30),
+        Response(503, answer(failed=[(1, 0xA700)]), retry_after_s=30),
         ["send 1 after long not before 30 s (1 faults)", "full"],
     ),
 ]
@@ -481,14 +486,14 @@ MAY_BE_THERE = [
         Case(
             f"{name}, after {past}",
             replace(sent, instances=(instance(1),)),
-            Reply(status, body),
-            [f"ask 1{' (may be stored)' if sent.may_be_stored else ''} because: {reason}", *pressure],
+            Response(status, body),
+            [f"ask 1{' (may be stored)' if sent.may_be_stored else ''} because: {reason}", *health_signal],
         )
         for past, sent in (
             ("a request without an answer", batch(1, may_be_stored=True)),
             ("an ambiguous failure", batch(1, was_ambiguous=True)),
         )
-        for name, status, body, reason, pressure in (
+        for name, status, body, reason, health_signal in (
             ("C122", 409, answer(failed=[(1, 0xC122)]), "C122 transfer syntax not supported", []),
             ("0122", 409, answer(failed=[(1, 290)]), "0122 SOP class not supported", []),
             ("a bare 409", 409, b"", "HTTP 409 (no reason given)", []),
@@ -504,24 +509,24 @@ MAY_BE_THERE = [
     ),
     Case(
         "out of attempts, after a request without an answer",
-        batch(1, faults=4, may_be_stored=True),
-        Reply(409, answer(failed=[(1, 531)])),
+        batch(1, failed_attempts=4, may_be_stored=True),
+        Response(409, answer(failed=[(1, 531)])),
         ["ask 1 (5 faults) (may be stored) because: 0213 resource limitation"],
     ),
     Case(
         "C122 in a batch that was broken off: of each it is asked",
         batch(2, may_be_stored=True),
-        Reply(409, answer(failed=[(1, 0xC122), (2, 0xC122)])),
+        Response(409, answer(failed=[(1, 0xC122), (2, 0xC122)])),
         [f"ask {n} (may be stored) because: C122 transfer syntax not supported" for n in (1, 2)],
     ),
 ]
 
 STATUSES = [
-    Case("413 batch", batch(4), Reply(413, NGINX_413), ["send 1 2", "send 3 4", "busy", "too large: 4000"]),
+    Case("413 batch", batch(4), Response(413, NGINX_413), ["send 1 2", "send 3 4", "busy", "too large: 4000"]),
     Case(
         "413 alone",
         batch(1),
-        Reply(413, NGINX_413),
+        Response(413, NGINX_413),
         [
             "1 refused: HTTP 413 (413 Request Entity Too Large): 1000 bytes are more than the server takes",
             "busy",
@@ -531,77 +536,77 @@ STATUSES = [
     Case(
         "413 that lists one: the size is the request's",
         batch(2),
-        Reply(413, answer(stored=[1])),
+        Response(413, answer(stored=[1])),
         ["1 stored", "send 2", "busy", "too large: 2000"],
     ),
     Case(
         "400 that names nobody",
         batch(3),
-        Reply(400, b'{"HttpError":"Bad Request","HttpStatus":400}'),
+        Response(400, b'{"HttpError":"Bad Request","HttpStatus":400}'),
         ["send 1", "send 2 3"],
     ),
-    Case("409 that names nobody", batch(2), Reply(409, b""), ["send 1", "send 2"]),
-    Case("415", batch(2), Reply(415, b"", warning="no DICOM"), ["send 1", "send 2"]),
+    Case("409 that names nobody", batch(2), Response(409, b""), ["send 1", "send 2"]),
+    Case("415", batch(2), Response(415, b"", warning="no DICOM"), ["send 1", "send 2"]),
     Case(
         "422 alone, its Warning header kept",
         batch(1),
-        Reply(422, b"", warning='299 arc "pixel data missing"'),
+        Response(422, b"", warning='299 arc "pixel data missing"'),
         ['1 refused: HTTP 422 (299 arc "pixel data missing")'],
     ),
     Case(
         "500 with a stack trace",
         batch(4),
-        Reply(500, DCM4CHEE_STACK_TRACE, "text/plain"),
+        Response(500, DCM4CHEE_STACK_TRACE, "text/plain"),
         ["send 1 2 after backoff (1 faults) (may be stored)", "send 3 4 after backoff (1 faults) (may be stored)"],
     ),
     Case(
         "500 with a stack trace, alone, attempts used up",
-        batch(1, faults=4),
-        Reply(500, DCM4CHEE_STACK_TRACE),
+        batch(1, failed_attempts=4),
+        Response(500, DCM4CHEE_STACK_TRACE),
         [f"ask 1 after backoff (5 faults) (may be stored) because: 5 attempts, the last: {STACK_TRACE_REASON}"],
     ),
-    Case("502", batch(2), Reply(502, b""), ["send 1 2 after backoff (1 faults) (may be stored)", "gone"]),
+    Case("502", batch(2), Response(502, b""), ["send 1 2 after backoff (1 faults) (may be stored)", "gone"]),
     Case(
         "503 with Retry-After",
         batch(2),
-        Reply(503, b"", retry_after_s=120),
+        Response(503, b"", retry_after_s=120),
         ["send 1 2 after backoff not before 120 s (1 excused) (may be stored)", "rejected"],
     ),
     Case(
         "429 with Retry-After is no attempt, even where one is left",
-        batch(2, faults=1),
-        Reply(429, b"", "", "slow", retry_after_s=7),
+        batch(2, failed_attempts=1),
+        Response(429, b"", "", "slow", retry_after_s=7),
         ["send 1 2 after backoff not before 7 s (1 faults) (1 excused) (may be stored)", "rejected"],
         Rules(attempts=2),
     ),
     Case(
         "rejected for the tenth time: each instance alone, as one of them may be the cause",
         batch(2, excused=MOST_EXCUSED // 2 - 1),
-        Reply(429, b""),
+        Response(429, b""),
         [*(f"send {n} after backoff ({MOST_EXCUSED // 2} excused) (may be stored)" for n in (1, 2)), "rejected"],
     ),
     Case(
         "rejected until that must end",
         batch(1, excused=MOST_EXCUSED - 1),
-        Reply(429, b"", "", "slow", retry_after_s=7),
+        Response(429, b"", "", "slow", retry_after_s=7),
         [f"ask 1 after backoff not before 7 s (may be stored) because: {SLOWED}", "rejected"],
     ),
     Case(
         "failed in outages until that must end",
         batch(1, excused=MOST_EXCUSED - 1),
-        Interruption(Cause.UNANSWERED, body_started=True),
+        NoResponse(Cause.UNANSWERED, body_started=True),
         ["ask 1 after backoff (may be stored) because: 20 times not accepted, the last: no answer in time", "gone"],
         outage=True,
     ),
-    Case("507: the breaker", batch(1), Reply(507, b""), ["send 1 after backoff (1 faults) (may be stored)", "full"]),
+    Case("507: the breaker", batch(1), Response(507, b""), ["send 1 after backoff (1 faults) (may be stored)", "full"]),
     *(
         Case(
             f"{status} is tried again",
             batch(1),
-            Reply(status, b""),
-            [f"send 1 after backoff (1 {counted}) (may be stored)", pressure],
+            Response(status, b""),
+            [f"send 1 after backoff (1 {counted}) (may be stored)", health_signal],
         )
-        for status, counted, pressure in (
+        for status, counted, health_signal in (
             (408, "faults", "busy"),
             (424, "faults", "busy"),
             (425, "excused", "rejected"),
@@ -613,32 +618,32 @@ STATUSES = [
     Case(
         "503 that lists one",
         batch(2),
-        Reply(503, answer(stored=[2])),
+        Response(503, answer(stored=[2])),
         ["2 stored", "send 1 after backoff (1 excused) (may be stored)", "rejected"],
     ),
     Case(
         "503 the second time is not halved: that would be more of it",
-        batch(4, faults=1),
-        Reply(503, b""),
+        batch(4, failed_attempts=1),
+        Response(503, b""),
         ["send 1 2 3 4 after backoff (1 faults) (1 excused) (may be stored)", "rejected"],
     ),
     Case(
         "502 the second time is halved",
-        batch(4, faults=1),
-        Reply(502, b""),
+        batch(4, failed_attempts=1),
+        Response(502, b""),
         [f"send {pair} after backoff (2 faults) (may be stored)" for pair in ("1 2", "3 4")] + ["gone"],
     ),
     Case(
         "a proxy's word in an outage burns nothing",
-        batch(2, faults=4),
-        Reply(502, b"", retry_after_s=5),
+        batch(2, failed_attempts=4),
+        Response(502, b"", retry_after_s=5),
         ["send 1 2 after backoff not before 5 s (4 faults) (1 excused) (may be stored)", "gone"],
         outage=True,
     ),
 ]
 
-LOST = Interruption(Cause.DISCONNECTED, body_started=True, detail="reset")
-NOT_BEGUN = Interruption(Cause.DISCONNECTED, body_started=False)
+LOST = NoResponse(Cause.DISCONNECTED, body_started=True, detail="reset")
+NOT_BEGUN = NoResponse(Cause.DISCONNECTED, body_started=False)
 
 INTERRUPTIONS = [
     Case("lost midway", batch(3), LOST, ["send 1 2 3 after backoff (1 faults) (may be stored)", "gone"]),
@@ -651,7 +656,7 @@ INTERRUPTIONS = [
     ),
     Case(
         "the second time it is halved",
-        batch(3, faults=1),
+        batch(3, failed_attempts=1),
         LOST,
         [
             "send 1 after backoff (2 faults) (may be stored)",
@@ -661,13 +666,13 @@ INTERRUPTIONS = [
     ),
     Case(
         "the last attempt each has alone",
-        batch(3, faults=3),
+        batch(3, failed_attempts=3),
         LOST,
         [*(f"send {n} after backoff (4 faults) (may be stored)" for n in (1, 2, 3)), "gone"],
     ),
     Case(
         "then we ask",
-        batch(2, faults=4),
+        batch(2, failed_attempts=4),
         LOST,
         [
             "ask 1 2 after backoff (5 faults) (may be stored) because: 5 attempts, the last: connection lost (reset)",
@@ -686,20 +691,20 @@ INTERRUPTIONS = [
     ),
     Case(
         "no connection burns nothing",
-        batch(2, faults=4),
-        Interruption(Cause.UNREACHABLE, body_started=False),
+        batch(2, failed_attempts=4),
+        NoResponse(Cause.UNREACHABLE, body_started=False),
         ["send 1 2 after backoff (4 faults)", "gone"],
     ),
     Case(
         "an outage burns nothing",
-        batch(2, faults=4),
+        batch(2, failed_attempts=4),
         NOT_BEGUN,
         ["send 1 2 after backoff (4 faults) (1 excused)", "gone"],
         outage=True,
     ),
     Case(
         "an outage that began midway burns nothing",
-        batch(2, faults=4),
+        batch(2, failed_attempts=4),
         LOST,
         ["send 1 2 after backoff (4 faults) (1 excused) (may be stored)", "gone"],
         outage=True,
@@ -707,38 +712,38 @@ INTERRUPTIONS = [
     Case(
         "an endless answer is no absence",
         batch(1),
-        Interruption(Cause.OVERLONG, body_started=True),
+        NoResponse(Cause.OVERLONG, body_started=True),
         ["send 1 after backoff (1 faults) (may be stored)"],
         outage=True,
     ),
     Case(
         "an answer beyond its limit: in halves it may keep it",
         batch(2),
-        Interruption(Cause.OVERLONG, body_started=True),
+        NoResponse(Cause.OVERLONG, body_started=True),
         [f"send {n} after backoff (1 faults) (may be stored)" for n in (1, 2)],
     ),
     Case(
         "spoiled by one file: the others pay nothing",
-        batch(3, faults=2),
-        Spoiled({header(2).sop_instance_uid: "it grew"}),
+        batch(3, failed_attempts=2),
+        SourceChanged({header(2).sop_instance_uid: "it grew"}),
         ["2 unreadable: it grew", "send 1 3 (2 faults) (may be stored)", "none"],
     ),
     Case(
         "spoiled by several files",
         batch(4),
-        Spoiled({header(n).sop_instance_uid: f"gone {n}" for n in (1, 3)}),
+        SourceChanged({header(n).sop_instance_uid: f"gone {n}" for n in (1, 3)}),
         ["1 unreadable: gone 1", "3 unreadable: gone 3", "send 2 4 (may be stored)", "none"],
     ),
     Case(
         "spoiled before it was begun: nothing left, and nothing may be stored",
         batch(3, requests=2),
-        Spoiled({header(2).sop_instance_uid: "gone"}, is_begun=False),
+        SourceChanged({header(2).sop_instance_uid: "gone"}, is_begun=False),
         ["2 unreadable: gone", "send 1 3", "none"],
     ),
     Case(
         "spoiled, alone",
         batch(1),
-        Spoiled({header(1).sop_instance_uid: "it is gone"}),
+        SourceChanged({header(1).sop_instance_uid: "it is gone"}),
         ["1 unreadable: it is gone", "none"],
     ),
 ]
@@ -767,43 +772,45 @@ SERVERS_WORDS = [
     Case(
         "Google: it exists",
         batch(1),
-        Reply(409, GOOGLE_EXISTS),
+        Response(409, GOOGLE_EXISTS),
         ["1 duplicate: 0110 processing failure: instance already exists"],
     ),
     Case(
         "Google: it exists, after an unanswered request",
         batch(1, may_be_stored=True),
-        Reply(409, GOOGLE_EXISTS),
+        Response(409, GOOGLE_EXISTS),
         ["1 stored: 0110 processing failure: instance already exists, by an earlier request of ours"],
     ),
     Case(
         "Google: it exists with other bytes, which are not ours, whatever was sent before",
         batch(1, may_be_stored=True),
-        Reply(409, GOOGLE_DIFFERS),
+        Response(409, GOOGLE_DIFFERS),
         [f"1 refused: 0110 processing failure: {GOOGLE_WORDS}"],
     ),
     Case(
         "409 alone, in words: it exists",
         batch(1),
-        Reply(409, b'{"error":{"code":409,"message":"instance already exists","status":"ALREADY_EXISTS"}}'),
+        Response(409, b'{"error":{"code":409,"message":"instance already exists","status":"ALREADY_EXISTS"}}'),
         ["1 duplicate: HTTP 409 (instance already exists)"],
     ),
     Case(
         "words beside the sequences",
         batch(1),
-        Reply(409, BESIDE),
+        Response(409, BESIDE),
         ["1 refused: C000 cannot understand: quota of the tenant"],
     ),
     Case(
         "strangers that agree, in words too",
         batch(1),
-        Reply(409, store_response.to_json(StoreResponse(other_failures=(Referenced("", "", 0xC000, "no DICM"),) * 2))),
+        Response(
+            409, store_response.to_json(StoreResponse(other_failures=(Referenced("", "", 0xC000, "no DICM"),) * 2))
+        ),
         ["1 refused: C000 cannot understand: no DICM"],
     ),
     Case(
         "strangers with different words",
         batch(1),
-        Reply(
+        Response(
             409,
             store_response.to_json(
                 StoreResponse(other_failures=(Referenced("", "", 0xC000, "a"), Referenced("", "", 0xC000, "b")))
@@ -814,13 +821,15 @@ SERVERS_WORDS = [
     Case(
         "a warning's words",
         batch(1),
-        Reply(202, store_response.to_json(StoreResponse(warned=(replace(referenced(1, 0xB007), comment="no date"),)))),
+        Response(
+            202, store_response.to_json(StoreResponse(warned=(replace(referenced(1, 0xB007), comment="no date"),)))
+        ),
         ["1 warned: B007 data set does not match SOP class: no date"],
     ),
     Case(
         "only a module's words, and nobody named",
         batch(1),
-        Reply(400, b'{"00000902":{"vr":"LO","Value":["no boundary"]}}'),
+        Response(400, b'{"00000902":{"vr":"LO","Value":["no boundary"]}}'),
         ["1 refused: HTTP 400 (no boundary)"],
     ),
 ]
@@ -841,38 +850,38 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_exchange_settles(case: Case) -> None:
     """What is stored, refused, sent again, asked for, and what it says of the destination's health."""
-    settlement = settle(Attempt(case.sent, case.result), case.rules, outage=case.outage)
+    settlement = settle(Attempt(case.sent, case.exchange), case.rules, outage=case.outage)
     assert shown(settlement) == case.expected
 
 
 @pytest.mark.parametrize(
-    ("reply", "expected", "message"),
+    ("response", "expected", "message"),
     [
-        (Reply(401, b""), LoginRefused, r"\(401\): check --user, --header or the bearer token"),
-        (Reply(403, b""), LoginRefused, r"forbids this user to store \(403\)"),
+        (Response(401, b""), LoginRefused, r"\(401\): check --user, --header or the bearer token"),
+        (Response(403, b""), LoginRefused, r"forbids this user to store \(403\)"),
         (
-            Reply(404, b""),
+            Response(404, b""),
             DestinationRefused,
             r"no STOW-RS service at this URL \(HTTP 404\): --url is the DICOMweb root",
         ),
-        (Reply(405, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 405\)"),
-        (Reply(406, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 406\)"),
-        (Reply(501, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 501\)"),
-        (Reply(411, b""), DestinationRefused, r"\(411\): look for a proxy"),
+        (Response(405, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 405\)"),
+        (Response(406, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 406\)"),
+        (Response(501, b""), DestinationRefused, r"no STOW-RS service at this URL \(HTTP 501\)"),
+        (Response(411, b""), DestinationRefused, r"\(411\): look for a proxy"),
         (
-            Reply(302, b"", location="https://sso/login"),
+            Response(302, b"", location="https://sso/login"),
             DestinationRefused,
             r"redirects to https://sso/login \(HTTP 302\)",
         ),
-        (Reply(308, b""), DestinationRefused, r"the server redirects \(HTTP 308\)"),
-        (Reply(409, answer(failed=[(1, 292), (2, 0x0214)])), LoginRefused, r"every instance .* \(0124\)"),
+        (Response(308, b""), DestinationRefused, r"the server redirects \(HTTP 308\)"),
+        (Response(409, answer(failed=[(1, 292), (2, 0x0214)])), LoginRefused, r"every instance .* \(0124\)"),
     ],
-    ids=lambda value: f"{value.status}" if isinstance(value, Reply) else "",
+    ids=lambda value: f"{value.status}" if isinstance(value, Response) else "",
 )
-def test_what_no_retry_mends_stops_the_run(reply: Reply, expected: type[RunStopped], message: str) -> None:
+def test_what_no_retry_mends_stops_the_run(response: Response, expected: type[RunStopped], message: str) -> None:
     """Login, address and method are not the instances' doing, and the message says what to look at."""
     with pytest.raises(expected, match=message):
-        settle(Attempt(batch(2), reply), Rules())
+        settle(Attempt(batch(2), response), Rules())
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 406, 411, 501])
@@ -892,16 +901,16 @@ def test_what_no_retry_mends_stops_the_run(reply: Reply, expected: type[RunStopp
 def test_what_stops_the_run_ends_with_the_servers_words(status: int, body: bytes, words: str | None) -> None:
     """JSON and plain text are repeated behind our message; a page in HTML was not written for us."""
     with pytest.raises(RunStopped) as stopped:
-        settle(Attempt(batch(2), Reply(status, body)), Rules())
+        settle(Attempt(batch(2), Response(status, body)), Rules())
     said = str(stopped.value).partition("; the server says: ")
     assert said[1:] == (("; the server says: ", words) if words else ("", ""))
 
 
 def test_outcomes_count_the_requests_that_carried_them() -> None:
     """The request being settled is among the attempts of an outcome, and of what is sent again."""
-    settlement = settle(Attempt(batch(2, requests=2), Reply(202, answer(stored=[1], failed=[(2, 531)]))), Rules())
-    assert [outcome.attempts for outcome in settlement.outcomes] == [3]
-    assert [later.errand.batch.requests for later in settlement.again] == [3]
+    settlement = settle(Attempt(batch(2, requests=2), Response(202, answer(stored=[1], failed=[(2, 531)]))), Rules())
+    assert [result.attempts for result in settlement.results] == [3]
+    assert [later.item.batch.requests for later in settlement.again] == [3]
 
 
 WHY = "5 attempts, the last: HTTP 500"
@@ -931,63 +940,63 @@ WHY = "5 attempts, the last: HTTP 500"
         (frozenset(), 1, False, [f"ask 1 2 after backoff because: {WHY}"]),
         (frozenset({"2.25.9"}), 2, False, [f"{n} unconfirmed: {WHY}; QIDO-RS does not find it" for n in (1, 2)]),
         (
-            Reply(404, b""),
+            Response(404, b""),
             0,
             False,
             [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 404 (no reason given)" for n in (1, 2)), "none"],
         ),
         (
-            Reply(401, b""),
+            Response(401, b""),
             0,
             False,
             [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 401 (no reason given)" for n in (1, 2)), "none"],
         ),
         (
-            Reply(403, b""),
+            Response(403, b""),
             0,
             False,
             [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 403 (no reason given)" for n in (1, 2)), "none"],
         ),
         (
-            Reply(503, b"", retry_after_s=9),
+            Response(503, b"", retry_after_s=9),
             0,
             False,
             [f"ask 1 2 after backoff not before 9 s (1 excused) because: {WHY}", "none"],
         ),
-        (Reply(429, b""), 2, False, [f"ask 1 2 after backoff (1 excused) because: {WHY}", "none"]),
-        (Reply(408, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}", "none"]),
+        (Response(429, b""), 2, False, [f"ask 1 2 after backoff (1 excused) because: {WHY}", "none"]),
+        (Response(408, b""), 1, False, [f"ask 1 2 after backoff because: {WHY}", "none"]),
         (
-            Reply(502, b""),
+            Response(502, b""),
             2,
             False,
             [*(f"{n} unconfirmed: {WHY}; QIDO-RS answers HTTP 502 (no reason given)" for n in (1, 2)), "none"],
         ),
         (
-            Interruption(Cause.UNANSWERED, body_started=False),
+            NoResponse(Cause.UNANSWERED, body_started=False),
             1,
             False,
             [f"ask 1 2 after backoff because: {WHY}", "none"],
         ),
         (
-            Interruption(Cause.UNANSWERED, body_started=False),
+            NoResponse(Cause.UNANSWERED, body_started=False),
             2,
             False,
             [*(f"{n} unconfirmed: {WHY}; QIDO-RS gave no answer (no answer in time)" for n in (1, 2)), "none"],
         ),
         (
-            Interruption(Cause.UNANSWERED, body_started=False),
+            NoResponse(Cause.UNANSWERED, body_started=False),
             2,
             True,
             [f"ask 1 2 after backoff (1 excused) because: {WHY}", "gone"],
         ),
         (
-            Interruption(Cause.UNREACHABLE, body_started=False),
+            NoResponse(Cause.UNREACHABLE, body_started=False),
             2,
             False,
             [f"ask 1 2 after backoff because: {WHY}", "gone"],
         ),
         (
-            Interruption(Cause.OVERLONG, body_started=False),
+            NoResponse(Cause.OVERLONG, body_started=False),
             2,
             True,
             [
@@ -1017,76 +1026,76 @@ WHY = "5 attempts, the last: HTTP 500"
     ],
 )
 def test_asking_settles(
-    answered: frozenset[str] | Reply | Interruption, asked: int, outage: bool, expected: list[str]
+    answered: frozenset[str] | Response | NoResponse, asked: int, outage: bool, expected: list[str]
 ) -> None:
     """Only what QIDO-RS finds is stored; what it does not find is asked for a few times, and then not claimed."""
-    assert shown(settle_asked(Ask(batch(2), WHY, asked), answered, Rules(attempts=1), outage=outage)) == expected
+    assert shown(settle_query(Query(batch(2), WHY, asked), answered, Rules(attempts=1), outage=outage)) == expected
 
 
-@pytest.mark.parametrize("otherwise", [Fate.UNCONFIRMED, Fate.REFUSED])
+@pytest.mark.parametrize("otherwise", [Outcome.UNCONFIRMED, Outcome.REFUSED])
 @pytest.mark.parametrize("found", [frozenset(), frozenset({"2.25.1.1.1", "2.25.1.1.2"})])
-def test_what_cannot_be_asked_for_is_unconfirmed(found: frozenset[str], otherwise: Fate) -> None:
+def test_what_cannot_be_asked_for_is_unconfirmed(found: frozenset[str], otherwise: Outcome) -> None:
     """An instance whose study has no path is neither proved nor disproved; the others are settled."""
     sent = batch(2, may_be_stored=True)
     odd = replace(sent.instances[0], header=replace(sent.instances[0].header, study_uid="../../x"))
-    ask = Ask(replace(sent, instances=(odd, sent.instances[1])), WHY, asked=ASKS - 1, otherwise=otherwise)
-    first, second = settle_asked(ask, found, Rules(attempts=1)).outcomes
-    assert (first.candidate, first.fate) == (odd.candidate, Fate.UNCONFIRMED)
+    query = Query(replace(sent, instances=(odd, sent.instances[1])), WHY, asked=ASKS - 1, otherwise=otherwise)
+    first, second = settle_query(query, found, Rules(attempts=1)).results
+    assert (first.candidate, first.outcome) == (odd.candidate, Outcome.UNCONFIRMED)
     assert first.reason == f"{WHY}; QIDO-RS cannot be asked for it: its Study Instance UID is not a UID"
-    assert second.fate is (Fate.STORED if found else otherwise)
+    assert second.outcome is (Outcome.STORED if found else otherwise)
 
 
 def test_a_question_counts_its_turns() -> None:
     """Asking again is remembered in the errand, except where nobody was there to be asked."""
-    ask = Ask(batch(1), WHY)
-    (later,) = settle_asked(ask, frozenset(), Rules()).again
-    (unreached,) = settle_asked(ask, Interruption(Cause.UNREACHABLE, body_started=False), Rules()).again
-    assert later.errand == replace(ask, asked=1)
-    assert unreached.errand == ask
+    query = Query(batch(1), WHY)
+    (later,) = settle_query(query, frozenset(), Rules()).again
+    (unreached,) = settle_query(query, NoResponse(Cause.UNREACHABLE, body_started=False), Rules()).again
+    assert later.item == replace(query, asked=1)
+    assert unreached.item == query
 
 
 @pytest.mark.parametrize("outage", [False, True])
 def test_a_question_is_rejected_only_so_often(outage: bool) -> None:
     """A server that rejects every question, or is gone for each, ends with instances that are not claimed."""
-    answer = Interruption(Cause.UNANSWERED, body_started=False) if outage else Reply(503, b"")
-    ask, questions = Ask(batch(1), WHY), 0
-    while (settlement := settle_asked(ask, answer, Rules(), outage=outage)).again:
+    answer = NoResponse(Cause.UNANSWERED, body_started=False) if outage else Response(503, b"")
+    query, questions = Query(batch(1), WHY), 0
+    while (settlement := settle_query(query, answer, Rules(), outage=outage)).again:
         (later,) = settlement.again
-        assert isinstance(later.errand, Ask)
-        ask, questions = later.errand, questions + 1
-    assert [outcome.fate for outcome in settlement.outcomes] == [Fate.UNCONFIRMED]
+        assert isinstance(later.item, Query)
+        query, questions = later.item, questions + 1
+    assert [result.outcome for result in settlement.results] == [Outcome.UNCONFIRMED]
     assert questions == ASKS_EXCUSED + ASKS - 1
 
 
 def test_one_forbidden_study_does_not_stop_who_was_let_in() -> None:
     """0124 for a whole batch stops a run that has stored nothing yet; after that it is a refusal of these instances."""
-    attempt = Attempt(batch(2), Reply(409, answer(failed=[(1, 292), (2, 292)])))
+    attempt = Attempt(batch(2), Response(409, answer(failed=[(1, 292), (2, 292)])))
     with pytest.raises(LoginRefused, match="0124"):
         settle(attempt, Rules())
-    settlement = settle(attempt, Rules(), admitted=True)
+    settlement = settle(attempt, Rules(), has_stored=True)
     assert shown(settlement) == ["1 refused: 0124 not authorised", "2 refused: 0124 not authorised"]
 
 
 @pytest.mark.parametrize(
-    ("result", "expected"),
+    ("exchange", "expected"),
     [
-        (Interruption(Cause.UNREACHABLE, body_started=False), True),
-        (Interruption(Cause.UNANSWERED, body_started=False), True),
-        (Interruption(Cause.OVERLONG, body_started=False), False),
-        (Reply(502, b""), True),
-        (Reply(503, b""), True),
-        (Reply(504, b""), True),
-        (Reply(507, b""), False),
-        (Reply(500, b""), False),
-        (Reply(404, b""), False),
-        (Reply(401, b""), False),
-        (Reply(204, b""), False),
+        (NoResponse(Cause.UNREACHABLE, body_started=False), True),
+        (NoResponse(Cause.UNANSWERED, body_started=False), True),
+        (NoResponse(Cause.OVERLONG, body_started=False), False),
+        (Response(502, b""), True),
+        (Response(503, b""), True),
+        (Response(504, b""), True),
+        (Response(507, b""), False),
+        (Response(500, b""), False),
+        (Response(404, b""), False),
+        (Response(401, b""), False),
+        (Response(204, b""), False),
     ],
     ids=str,
 )
-def test_absence(result: Reply | Interruption, expected: bool) -> None:
+def test_absence(exchange: Response | NoResponse, expected: bool) -> None:
     """Silence is absence, and so is a proxy that answers in the server's stead; any word of its own is not."""
-    assert is_absence(result) is expected
+    assert is_absence(exchange) is expected
 
 
 def test_what_is_neither_named_nor_there_is_sent_again() -> None:
@@ -1094,30 +1103,30 @@ def test_what_is_neither_named_nor_there_is_sent_again() -> None:
     lost, tries = batch(1), 0
     while True:
         tries += 1
-        (later,) = settle(Attempt(lost, Reply(200, b"{}")), Rules()).again
-        assert isinstance(later.errand, Ask)
-        settlement = settle_asked(replace(later.errand, asked=ASKS - 1), frozenset(), Rules())
-        if settlement.outcomes:
+        (later,) = settle(Attempt(lost, Response(200, b"{}")), Rules()).again
+        assert isinstance(later.item, Query)
+        settlement = settle_query(replace(later.item, asked=ASKS - 1), frozenset(), Rules())
+        if settlement.results:
             break
-        lost = settlement.again[0].errand.batch
+        lost = settlement.again[0].item.batch
     assert tries == AMBIGUOUS_TRIES
-    assert [outcome.fate for outcome in settlement.outcomes] == [Fate.UNCONFIRMED]
+    assert [result.outcome for result in settlement.results] == [Outcome.UNCONFIRMED]
 
 
 @pytest.mark.parametrize("found", [frozenset({"2.25.1.1.1"}), frozenset()], ids=["there", "not there"])
 def test_a_bare_409_after_a_lost_answer_is_asked_about(found: frozenset[str]) -> None:
     """It may mean 'already there': QIDO-RS decides, and what it does not find for good is refused as the 409 said."""
-    (later,) = settle(Attempt(batch(1, may_be_stored=True), Reply(409, b"")), Rules()).again
-    assert isinstance(later.errand, Ask)
-    (outcome,) = settle_asked(replace(later.errand, asked=ASKS - 1), found, Rules()).outcomes
-    assert outcome.fate is (Fate.STORED if found else Fate.REFUSED)
+    (later,) = settle(Attempt(batch(1, may_be_stored=True), Response(409, b"")), Rules()).again
+    assert isinstance(later.item, Query)
+    (result,) = settle_query(replace(later.item, asked=ASKS - 1), found, Rules()).results
+    assert result.outcome is (Outcome.STORED if found else Outcome.REFUSED)
 
 
 def test_a_replay_may_meet_its_own_first_copy() -> None:
     """A body that left twice on its way to one answer: 'already stored' is our own doing."""
-    reply = Reply(409, AZURE_ALREADY_STORED, is_replayed=True)
-    (outcome,) = settle(Attempt(batch(1), reply), Rules()).outcomes
-    assert outcome.fate is Fate.STORED
+    response = Response(409, AZURE_ALREADY_STORED, is_replayed=True)
+    (result,) = settle(Attempt(batch(1), response), Rules()).results
+    assert result.outcome is Outcome.STORED
 
 
 @pytest.mark.parametrize(
@@ -1127,25 +1136,25 @@ def test_a_replay_may_meet_its_own_first_copy() -> None:
 )
 def test_a_status_is_trusted_only_where_nothing_else_is_said(body: bytes, trusted: bool) -> None:
     """--trust-status is for servers that say nothing, not for a page that somebody else sends."""
-    settlement = settle(Attempt(batch(1), Reply(200, body)), Rules(trust_status=True))
-    assert [outcome.fate for outcome in settlement.outcomes] == ([Fate.STORED] if trusted else [])
+    settlement = settle(Attempt(batch(1), Response(200, body)), Rules(trust_status=True))
+    assert [result.outcome for result in settlement.results] == ([Outcome.STORED] if trusted else [])
 
 
-Server = Callable[[Batch], Result]
+Server = Callable[[Batch], Exchange]
 
 
 @pytest.mark.parametrize("found", [True, False], ids=["there", "not there"])
 def test_a_lost_race_is_asked_about_before_it_is_refused(found: bool) -> None:
     """0110 for an instance in a batch, 'conflict' when it is sent alone: it is stored if QIDO-RS finds it."""
 
-    def server(sent: Batch) -> Reply:
+    def server(sent: Batch) -> Response:
         if len(sent.instances) > 1:
-            return Reply(202, answer(stored=[1], failed=[(2, 272)]))
-        return Reply(409, b"")
+            return Response(202, answer(stored=[1], failed=[(2, 272)]))
+        return Response(409, b"")
 
     course = carry_out(batch(2), server, Rules(), (lambda _: frozenset({"2.25.1.1.2"})) if found else find_nothing)
-    assert course.fates() == {1: Fate.STORED, 2: Fate.STORED if found else Fate.REFUSED}
-    assert [outcome.reason for outcome in course.outcomes if number(outcome) == 2] == [
+    assert course.outcomes() == {1: Outcome.STORED, 2: Outcome.STORED if found else Outcome.REFUSED}
+    assert [result.reason for result in course.results if number(result) == 2] == [
         f"HTTP 409 (no reason given); QIDO-RS {'finds it' if found else 'does not find it'}"
     ]
 
@@ -1153,10 +1162,10 @@ def test_a_lost_race_is_asked_about_before_it_is_refused(found: bool) -> None:
 @pytest.mark.parametrize(
     ("sent", "answered", "expected"),
     [
-        (batch(1, was_ambiguous=True), Reply(404, b""), Fate.REFUSED),
-        (batch(1, was_ambiguous=True), Interruption(Cause.UNANSWERED, body_started=False), Fate.REFUSED),
-        (batch(1, may_be_stored=True), Reply(404, b""), Fate.UNCONFIRMED),
-        (batch(1, may_be_stored=True, was_ambiguous=True), Reply(502, b""), Fate.UNCONFIRMED),
+        (batch(1, was_ambiguous=True), Response(404, b""), Outcome.REFUSED),
+        (batch(1, was_ambiguous=True), NoResponse(Cause.UNANSWERED, body_started=False), Outcome.REFUSED),
+        (batch(1, may_be_stored=True), Response(404, b""), Outcome.UNCONFIRMED),
+        (batch(1, may_be_stored=True, was_ambiguous=True), Response(502, b""), Outcome.UNCONFIRMED),
     ],
     ids=[
         "its word stands",
@@ -1166,42 +1175,42 @@ def test_a_lost_race_is_asked_about_before_it_is_refused(found: bool) -> None:
     ],
 )
 def test_where_nobody_can_be_asked_the_last_word_counts(
-    sent: Batch, answered: Reply | Interruption, expected: Fate
+    sent: Batch, answered: Response | NoResponse, expected: Outcome
 ) -> None:
     """A failure that the server named is refused; where an answer was lost nothing is known."""
-    settlement = settle_asked(Ask(sent, "C122", ASKS - 1, Fate.REFUSED), answered, Rules())
-    assert [outcome.fate for outcome in settlement.outcomes] == [expected]
+    settlement = settle_query(Query(sent, "C122", ASKS - 1, Outcome.REFUSED), answered, Rules())
+    assert [result.outcome for result in settlement.results] == [expected]
 
 
 @dataclass
 class Course:
     """What happened until nothing was left to do."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    results: list[FileResult] = field(default_factory=list)
     sent: list[Batch] = field(default_factory=list)
     asked: list[Batch] = field(default_factory=list)
 
-    def fates(self) -> dict[int, Fate]:
+    def outcomes(self) -> dict[int, Outcome]:
         """Return what became of each instance."""
-        return {number(outcome): outcome.fate for outcome in self.outcomes}
+        return {number(result): result.outcome for result in self.results}
 
 
 def carry_out(first: Batch, server: Server, rules: Rules, find: Callable[[Batch], frozenset[str]]) -> Course:
     """Send, settle and send again until nothing is left; far more errands than any bound allows end it."""
     course = Course()
-    errands: deque[Send | Ask] = deque([Send(first)])
-    while errands and len(course.sent) + len(course.asked) < 40 * (len(first.instances) + 5):
-        errand = errands.popleft()
-        match errand:
-            case Send(sent):
+    calls: deque[Store | Query] = deque([Store(first)])
+    while calls and len(course.sent) + len(course.asked) < 40 * (len(first.instances) + 5):
+        item = calls.popleft()
+        match item:
+            case Store(sent):
                 course.sent.append(sent)
                 settlement = settle(Attempt(sent, server(sent)), rules)
-            case Ask(about):
+            case Query(about):
                 course.asked.append(about)
-                settlement = settle_asked(errand, find(about), rules)
-        course.outcomes += settlement.outcomes
-        errands.extend(later.errand for later in settlement.again)
-    assert not errands, "it does not end"
+                settlement = settle_query(item, find(about), rules)
+        course.results += settlement.results
+        calls.extend(later.item for later in settlement.again)
+    assert not calls, "it does not end"
     return course
 
 
@@ -1216,12 +1225,12 @@ def test_a_culprit_that_nobody_names_is_found_by_halving(count: int, data: st.Da
     """One instance that sinks each request it is in is refused alone; all others are stored, in a few requests."""
     culprit = data.draw(st.integers(1, count))
 
-    def server(sent: Batch) -> Reply:
+    def server(sent: Batch) -> Response:
         numbers = [number(i) for i in sent.instances]
-        return Reply(status, b"") if culprit in numbers else Reply(200, answer(stored=numbers))
+        return Response(status, b"") if culprit in numbers else Response(200, answer(stored=numbers))
 
     course = carry_out(batch(count), server, Rules(), find_nothing)
-    assert course.fates() == {n: Fate.REFUSED if n == culprit else Fate.STORED for n in range(1, count + 1)}
+    assert course.outcomes() == {n: Outcome.REFUSED if n == culprit else Outcome.STORED for n in range(1, count + 1)}
     assert len(course.sent) <= 2 * math.ceil(math.log2(count)) + 1
 
 
@@ -1229,26 +1238,26 @@ def test_a_culprit_that_nobody_names_is_found_by_halving(count: int, data: st.Da
 def test_a_culprit_that_breaks_connections_does_not_take_others_with_it(attempts: int) -> None:
     """With two attempts and more, only the instance that kills the connection stays unconfirmed."""
 
-    def server(sent: Batch) -> Result:
+    def server(sent: Batch) -> Exchange:
         numbers = [number(i) for i in sent.instances]
-        return LOST if 7 in numbers else Reply(200, answer(stored=numbers))
+        return LOST if 7 in numbers else Response(200, answer(stored=numbers))
 
     course = carry_out(batch(10), server, Rules(attempts=attempts), find_nothing)
     lost = {7} if attempts > 1 else set(range(1, 11))
-    assert {n for n, fate in course.fates().items() if fate is Fate.UNCONFIRMED} == lost
-    assert {n for n, fate in course.fates().items() if fate is Fate.STORED} == set(range(1, 11)) - lost
+    assert {n for n, outcome in course.outcomes().items() if outcome is Outcome.UNCONFIRMED} == lost
+    assert {n for n, outcome in course.outcomes().items() if outcome is Outcome.STORED} == set(range(1, 11)) - lost
 
 
 def test_a_server_with_a_small_ceiling_gets_everything_it_can_take() -> None:
     """Behind a limit of two instances' size, halving ends with requests that fit."""
 
-    def server(sent: Batch) -> Reply:
+    def server(sent: Batch) -> Response:
         if sent.size_bytes > 2 * BYTES_EACH:
-            return Reply(413, NGINX_413)
-        return Reply(200, answer(stored=(number(i) for i in sent.instances)))
+            return Response(413, NGINX_413)
+        return Response(200, answer(stored=(number(i) for i in sent.instances)))
 
     course = carry_out(batch(16), server, Rules(), find_nothing)
-    assert set(course.fates().values()) == {Fate.STORED}
+    assert set(course.outcomes().values()) == {Outcome.STORED}
     assert len(course.sent) == 15
 
 
@@ -1258,8 +1267,8 @@ def test_a_server_that_never_lists_is_asked() -> None:
     def find(about: Batch) -> frozenset[str]:
         return frozenset(header(n).sop_instance_uid for n in (number(i) for i in about.instances) if n != 2)
 
-    course = carry_out(batch(3), lambda _: Reply(200, b""), Rules(), find)
-    assert course.fates() == {1: Fate.STORED, 2: Fate.UNCONFIRMED, 3: Fate.STORED}
+    course = carry_out(batch(3), lambda _: Response(200, b""), Rules(), find)
+    assert course.outcomes() == {1: Outcome.STORED, 2: Outcome.UNCONFIRMED, 3: Outcome.STORED}
     requests = Counter(number(i) for sent in course.sent for i in sent.instances)
     assert requests == {1: 2, 2: 1 + AMBIGUOUS_TRIES, 3: 2}
     questions = Counter(number(i) for about in course.asked for i in about.instances)
@@ -1282,10 +1291,10 @@ class Character:
     others: tuple[int | None, ...] = ()
     bare: bytes | None = None
 
-    def __call__(self, sent: Batch) -> Reply:
+    def __call__(self, sent: Batch) -> Response:
         """Answer a batch."""
         if self.bare is not None:
-            return Reply(self.status, self.bare)
+            return Response(self.status, self.bare)
         stored: list[int] = []
         warned: list[tuple[int, int]] = []
         failed: list[tuple[int, int | None]] = []
@@ -1303,7 +1312,7 @@ class Character:
                 case _:
                     pass
         failed += [(1000 + n, code) for n, code in enumerate(self.strangers)]
-        return Reply(self.status, answer(stored=stored, warned=warned, failed=failed, others=self.others))
+        return Response(self.status, answer(stored=stored, warned=warned, failed=failed, others=self.others))
 
 
 STATUS = st.one_of(
@@ -1319,64 +1328,64 @@ CHARACTERS = st.builds(
     st.none() | st.binary(max_size=20) | st.sampled_from([NGINX_413, DCM4CHEE_STACK_TRACE, b"{}", b"[]", b"success"]),
 )
 BREAKS = st.builds(
-    Interruption, st.sampled_from([cause for cause in Cause if cause is not Cause.UNREACHABLE]), st.booleans()
+    NoResponse, st.sampled_from([cause for cause in Cause if cause is not Cause.UNREACHABLE]), st.booleans()
 )
 RULES = st.builds(Rules, st.integers(1, 6), st.booleans())
 BATCHES = st.builds(
-    lambda count, faults, may_be: batch(count, faults=faults, may_be_stored=may_be),
+    lambda count, failed_attempts, may_be: batch(count, failed_attempts=failed_attempts, may_be_stored=may_be),
     st.integers(1, 12),
     st.integers(0, 7),
     st.booleans(),
 )
 
 
-def proven(reply: Reply, sent: Batch, rules: Rules) -> set[str]:
+def proven(response: Response, sent: Batch, rules: Rules) -> set[str]:
     """Return the UIDs of a batch that an answer gives a reason to call stored, read anew from its body."""
     try:
-        response = store_response.read(reply.body)
+        listed = store_response.read(response.body)
     except StoreResponseError:
-        response = StoreResponse()
+        listed = StoreResponse()
     ours = {i.header.sop_instance_uid for i in sent.instances}
-    lists_any = any((response.stored, response.warned, response.failed, response.other_failures))
-    if rules.trust_status and 200 <= reply.status < 300 and not lists_any:
+    lists_any = any((listed.stored, listed.warned, listed.failed, listed.other_failures))
+    if rules.trust_status and 200 <= response.status < 300 and not lists_any:
         return ours
-    named = {item.sop_instance_uid for item in (*response.stored, *response.warned)}
-    return (ours & named) - {item.sop_instance_uid for item in response.failed}
+    named = {item.sop_instance_uid for item in (*listed.stored, *listed.warned)}
+    return (ours & named) - {item.sop_instance_uid for item in listed.failed}
 
 
 @given(sent=BATCHES, server=CHARACTERS, broken=st.none() | BREAKS, rules=RULES, outage=st.booleans())
 @settings(max_examples=400, deadline=None)
 def test_a_settlement_is_total_and_claims_nothing_unproved(
-    sent: Batch, server: Character, broken: Interruption | None, rules: Rules, outage: bool
+    sent: Batch, server: Character, broken: NoResponse | None, rules: Rules, outage: bool
 ) -> None:
     """Outcomes and what is to be done again partition the batch, and nothing is stored without a reason."""
-    result = broken or server(sent)
+    exchange = broken or server(sent)
     try:
-        settlement = settle(Attempt(sent, result), rules, outage=outage)
+        settlement = settle(Attempt(sent, exchange), rules, outage=outage)
     except RunStopped:
         return
-    again = [i for later in settlement.again for i in later.errand.batch.instances]
-    assert Counter(o.candidate for o in settlement.outcomes) + Counter(i.candidate for i in again) == Counter(
+    again = [i for later in settlement.again for i in later.item.batch.instances]
+    assert Counter(o.candidate for o in settlement.results) + Counter(i.candidate for i in again) == Counter(
         i.candidate for i in sent.instances
     )
-    proved = proven(result, sent, rules) if isinstance(result, Reply) else set()
-    for outcome in settlement.outcomes:
-        assert outcome.header is not None
-        if outcome.fate in (Fate.STORED, Fate.WARNED):
-            own_doing = sent.may_be_stored and "by an earlier request of ours" in outcome.reason
-            assert outcome.header.sop_instance_uid in proved or own_doing
+    proved = proven(exchange, sent, rules) if isinstance(exchange, Response) else set()
+    for result in settlement.results:
+        assert result.header is not None
+        if result.outcome in (Outcome.STORED, Outcome.WARNED):
+            own_doing = sent.may_be_stored and "by an earlier request of ours" in result.reason
+            assert result.header.sop_instance_uid in proved or own_doing
         else:
-            assert outcome.header.sop_instance_uid not in proved
-        assert outcome.fate is not Fate.SKIPPED
-        assert outcome.attempts == sent.requests + 1
+            assert result.header.sop_instance_uid not in proved
+        assert result.outcome is not Outcome.SKIPPED
+        assert result.attempts == sent.requests + 1
 
 
-def not_told(sent: Batch, result: Result) -> set[int]:
+def not_told(sent: Batch, exchange: Exchange) -> set[int]:
     """Return what a server may have stored without saying so: its answer was lost, or a failure of it is ambiguous."""
-    match result:
-        case Interruption(body_started=True):
+    match exchange:
+        case NoResponse(body_started=True):
             return {number(i) for i in sent.instances}
-        case Reply(body=body):
+        case Response(body=body):
             try:
                 failed = store_response.read(body).failed
             except StoreResponseError:
@@ -1399,10 +1408,10 @@ def test_sending_ends_against_any_server(count: int, servers: list[Server], rule
     turns = iter(range(10**6))
     perhaps_there: set[int] = set()
 
-    def server(sent: Batch) -> Result:
-        result = servers[next(turns) % len(servers)](sent)
-        perhaps_there.update(not_told(sent, result))
-        return result
+    def server(sent: Batch) -> Exchange:
+        exchange = servers[next(turns) % len(servers)](sent)
+        perhaps_there.update(not_told(sent, exchange))
+        return exchange
 
     def find(about: Batch) -> frozenset[str]:
         return frozenset(i.header.sop_instance_uid for i in about.instances if number(i) in found)
@@ -1411,30 +1420,30 @@ def test_sending_ends_against_any_server(count: int, servers: list[Server], rule
         course = carry_out(batch(count), server, rules, find)
     except RunStopped:
         return
-    assert sorted(number(outcome) for outcome in course.outcomes) == list(range(1, count + 1))
+    assert sorted(number(result) for result in course.results) == list(range(1, count + 1))
     requests = Counter(number(i) for sent in course.sent for i in sent.instances)
     # Each request settles an instance, halves its batch, leaves it alone, counts as a fault, or is excused.
     assert max(requests.values()) <= math.ceil(math.log2(count)) + 1 + rules.attempts + 2 + MOST_EXCUSED
-    assert all(outcome.attempts == requests[number(outcome)] for outcome in course.outcomes)
+    assert all(result.attempts == requests[number(result)] for result in course.results)
     questions = Counter(number(i) for about in course.asked for i in about.instances)
     assert max(questions.values(), default=0) <= ASKS * AMBIGUOUS_TRIES
-    refused = {number(outcome) for outcome in course.outcomes if outcome.fate is Fate.REFUSED}
+    refused = {number(result) for result in course.results if result.outcome is Outcome.REFUSED}
     assert refused & perhaps_there <= questions.keys()
 
 
-@given(spoilt=st.lists(st.integers(1, 8), unique=True), rules=RULES)
-def test_spoiled_files_leave_the_others_unharmed(spoilt: list[int], rules: Rules) -> None:
+@given(mixed=st.lists(st.integers(1, 8), unique=True), rules=RULES)
+def test_spoiled_files_leave_the_others_unharmed(mixed: list[int], rules: Rules) -> None:
     """However many files turn out changed, one after the other, all the rest is stored and none pays an attempt."""
 
-    def server(sent: Batch) -> Result:
-        assert sent.faults == 0
+    def server(sent: Batch) -> Exchange:
+        assert sent.failed_attempts == 0
         for one in sent.instances:
-            if number(one) in spoilt:
-                return Spoiled({one.header.sop_instance_uid: "it changed"})
-        return Reply(200, answer(stored=(number(i) for i in sent.instances)))
+            if number(one) in mixed:
+                return SourceChanged({one.header.sop_instance_uid: "it changed"})
+        return Response(200, answer(stored=(number(i) for i in sent.instances)))
 
     course = carry_out(batch(8), server, rules, find_nothing)
-    assert course.fates() == {n: Fate.UNREADABLE if n in spoilt else Fate.STORED for n in range(1, 9)}
+    assert course.outcomes() == {n: Outcome.UNREADABLE if n in mixed else Outcome.STORED for n in range(1, 9)}
 
 
 _CHANGED = "changed on its way"
@@ -1452,26 +1461,28 @@ _MIXED = f"2 unreadable: {_CHANGED}; what the server has may be a mixture"
 )
 def test_files_that_changed_on_their_way_are_not_claimed(sent: Batch, body: bytes, expected: list[str] | None) -> None:
     """No word of the server makes a success of a file that was written to while it left; the others stay."""
-    reply = Reply(200, body, "application/dicom+json")
-    changed = replace(reply, changed={header(2).sop_instance_uid: _CHANGED})
+    response = Response(200, body, "application/dicom+json")
+    changed = replace(response, changed={header(2).sop_instance_uid: _CHANGED})
 
     lines = shown(settle(Attempt(sent, changed), Rules()))
 
-    assert lines == (shown(settle(Attempt(sent, reply), Rules())) if expected is None else expected)
+    assert lines == (shown(settle(Attempt(sent, response), Rules())) if expected is None else expected)
 
 
 def test_a_status_that_came_too_early_is_not_trusted() -> None:
     """Who trusts a 2xx trusts one to a body that was sent; before its end it speaks of nothing."""
     rules = Rules(trust_status=True)
-    whole, early = (settle(Attempt(batch(1), Reply(200, b"", is_whole=is_whole)), rules) for is_whole in (True, False))
-    assert [o.fate for o in whole.outcomes] == [Fate.STORED]
-    assert not early.outcomes
+    whole, early = (
+        settle(Attempt(batch(1), Response(200, b"", is_whole=is_whole)), rules) for is_whole in (True, False)
+    )
+    assert [o.outcome for o in whole.results] == [Outcome.STORED]
+    assert not early.results
 
 
 @pytest.mark.parametrize("status", [200, 202, 409])
 def test_what_an_answer_names_too_early_is_asked_for(status: int) -> None:
     """Before the body's end no answer proves that an instance is stored; that it failed may be known by then."""
-    early = Reply(status, answer(stored=[1], failed=[(2, 0xA900)]), is_whole=False)
+    early = Response(status, answer(stored=[1], failed=[(2, 0xA900)]), is_whole=False)
     settlement = settle(Attempt(batch(2), early), Rules())
-    assert [(o.fate, o.header) for o in settlement.outcomes] == [(Fate.REFUSED, header(2))]
-    assert [i.header for later in settlement.again for i in later.errand.batch.instances] == [header(1)]
+    assert [(o.outcome, o.header) for o in settlement.results] == [(Outcome.REFUSED, header(2))]
+    assert [i.header for later in settlement.again for i in later.item.batch.instances] == [header(1)]

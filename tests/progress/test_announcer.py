@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Nothing, display
@@ -42,8 +42,8 @@ def test_failures_are_said_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> No
     announcer = Announcer(Saying())
 
     def fail(count: int) -> None:
-        failure = Outcome(Candidate("/a\x1b", 1, 0), None, Fate.REFUSED, "no")
-        announcer.tell(Recorded((failure, Outcome(Candidate("/b", 1, 0), None, Fate.STORED)) * count))
+        failure = FileResult(Candidate("/a\x1b", 1, 0), None, Outcome.REFUSED, "no")
+        announcer.tell(Recorded((failure, FileResult(Candidate("/b", 1, 0), None, Outcome.STORED)) * count))
 
     fail(7)
     assert said == ["refused /a\\x1b: no"] * 5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkstow.model import Candidate, Fate, Outcome, Summary
+from bulkstow.model import Candidate, FileResult, Outcome, Summary
 from bulkstow.printing import shown
 from bulkstow.progress.closing import closing
 from bulkstow.progress.events import Event, Found, Known, Recorded
@@ -15,9 +15,9 @@ from bulkstow.progress.tally import Tally
 LEDGER = Path("bulkstow.db")
 
 
-def outcomes(fate: Fate, count: int, reason: str = "", path: str = "/archive/IM") -> Recorded:
+def results(outcome: Outcome, count: int, reason: str = "", path: str = "/archive/IM") -> Recorded:
     """Return the event that tells of so many."""
-    return Recorded(tuple(Outcome(Candidate(f"{path}{n}", 100, 0), None, fate, reason) for n in range(count)))
+    return Recorded(tuple(FileResult(Candidate(f"{path}{n}", 100, 0), None, outcome, reason) for n in range(count)))
 
 
 def words(
@@ -36,7 +36,7 @@ def words(
         tally.tell(event)
     summary = Summary(
         destination="http://pacs.example",
-        outcomes={fate: tally.outcomes[fate] for fate in Fate},
+        outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
         settled_before=tally.settled_before,
         bytes_sent=4 * 2**20,
         requests=requests,
@@ -52,7 +52,7 @@ def words(
 
 def test_all_is_well() -> None:
     """A table, the figures, and where every file is told of."""
-    assert words(Found(1234, 0), outcomes(Fate.STORED, 1234)) == [
+    assert words(Found(1234, 0), results(Outcome.STORED, 1234)) == [
         "outcome            files",
         "stored             1,234",
         "4MiB in 2 requests, 1 retry, 4 at once, 10s, 123 instances/s, 419kB/s",
@@ -62,20 +62,22 @@ def test_all_is_well() -> None:
 
 def test_time_without_server_is_told() -> None:
     """With its length, and only where there was an outage."""
-    assert "time without server: 31s" in words(outcomes(Fate.STORED, 1), outage_s=31.0)
-    assert not any("without server" in line for line in words(outcomes(Fate.STORED, 1)))
+    assert "time without server: 31s" in words(results(Outcome.STORED, 1), outage_s=31.0)
+    assert not any("without server" in line for line in words(results(Outcome.STORED, 1)))
 
 
 def test_the_rate_that_a_server_accepts_is_told() -> None:
     """In round figures, and only where it rejected more."""
     told = "the server accepts about 9.7 requests a second, and rejects more"
-    assert told in words(outcomes(Fate.STORED, 1), server_requests_per_s=9.74)
-    assert not any("the server accepts" in line for line in words(outcomes(Fate.STORED, 1)))
+    assert told in words(results(Outcome.STORED, 1), server_requests_per_s=9.74)
+    assert not any("the server accepts" in line for line in words(results(Outcome.STORED, 1)))
 
 
 def test_failures_are_shown_and_the_way_to_the_rest() -> None:
     """The first five with their reasons, and a command that lists the failures of just these kinds."""
-    lines = words(outcomes(Fate.UNREADABLE, 1, "cut off"), outcomes(Fate.REFUSED, 7, "no"), outcomes(Fate.STORED, 2))
+    lines = words(
+        results(Outcome.UNREADABLE, 1, "cut off"), results(Outcome.REFUSED, 7, "no"), results(Outcome.STORED, 2)
+    )
     assert lines[:4] == [
         "outcome            files",
         "stored                 2",
@@ -92,9 +94,9 @@ def test_failures_are_shown_and_the_way_to_the_rest() -> None:
 
 def test_failures_of_an_earlier_run_are_not_forgotten() -> None:
     """They are shown as those of this run, with the reasons of what was skipped, and not more than five."""
-    (refused,) = outcomes(Fate.REFUSED, 1, "no").outcomes
-    skipped = outcomes(Fate.SKIPPED, 2, "\x1b[2Jodd: see /a").outcomes
-    lines = words(Known({Fate.STORED: 5, Fate.REFUSED: 1, Fate.SKIPPED: 2}, (refused, *skipped)))
+    (refused,) = results(Outcome.REFUSED, 1, "no").results
+    skipped = results(Outcome.SKIPPED, 2, "\x1b[2Jodd: see /a").results
+    lines = words(Known({Outcome.STORED: 5, Outcome.REFUSED: 1, Outcome.SKIPPED: 2}, (refused, *skipped)))
     assert "  8 of them settled by an earlier run: nothing was sent for them" in lines
     assert r"  skipped 2: \x1b[2Jodd" in lines
     assert lines[-3:] == [
@@ -106,7 +108,7 @@ def test_failures_of_an_earlier_run_are_not_forgotten() -> None:
 
 def test_skips_have_their_reasons() -> None:
     """Each reason once, the most frequent first."""
-    skips = (outcomes(Fate.SKIPPED, 2, "empty"), outcomes(Fate.SKIPPED, 3, "a second copy, same bytes: see /a"))
+    skips = (results(Outcome.SKIPPED, 2, "empty"), results(Outcome.SKIPPED, 3, "a second copy, same bytes: see /a"))
     lines = words(*skips)
     assert lines[1:4] == [
         "skipped                5",
@@ -127,10 +129,10 @@ def test_nothing_was_done(events: tuple[Event, ...], expected: str) -> None:
 
 def test_an_incomplete_run_says_how_to_go_on() -> None:
     """That comes last, and nothing says that every file is told of."""
-    lines = words(outcomes(Fate.STORED, 1), outcomes(Fate.REFUSED, 1, "no"), complete=False)
+    lines = words(results(Outcome.STORED, 1), results(Outcome.REFUSED, 1, "no"), complete=False)
     assert lines[-2].startswith("all failures: ")
     assert lines[-1] == "not complete: run the same command again to go on where it stopped"
-    assert "every file: bulkstow report bulkstow.db" not in words(outcomes(Fate.STORED, 1), complete=False)
+    assert "every file: bulkstow report bulkstow.db" not in words(results(Outcome.STORED, 1), complete=False)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_the_command_can_be_pasted() -> None:
 def test_no_name_steers_the_terminal() -> None:
     """Paths, reasons (they may hold a link's target) and the ledger's name are escaped; all can be encoded."""
     odd = "\x1b[2J\udcff\n"
-    text = "\n".join(words(outcomes(Fate.UNREADABLE, 1, f"a link to nothing: {odd}", path=odd), ledger=Path(odd)))
+    text = "\n".join(words(results(Outcome.UNREADABLE, 1, f"a link to nothing: {odd}", path=odd), ledger=Path(odd)))
     assert "\x1b" not in text
     assert r"  unreadable \x1b[2J\udcff\n0: a link to nothing: \x1b[2J\udcff\n" in text
     text.encode()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.model import Batch, Candidate, Fate, Outcome, Spent
+from bulkstow.model import Batch, Candidate, FileResult, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.display import Bar, Display, Lines, Nothing, display, packed
@@ -52,14 +52,14 @@ def tally(*events: Event) -> Tally:
     return tally
 
 
-def stored(count: int, fate: Fate = Fate.STORED) -> Recorded:
+def stored(count: int, outcome: Outcome = Outcome.STORED) -> Recorded:
     """Return the event that tells of so many."""
-    return Recorded(tuple(Outcome(Candidate(f"/{n}", 1, 0), None, fate) for n in range(count)))
+    return Recorded(tuple(FileResult(Candidate(f"/{n}", 1, 0), None, outcome) for n in range(count)))
 
 
 MIDWAY = (
     Found(2000, 2000),
-    Known({Fate.STORED: 1000}),
+    Known({Outcome.STORED: 1000}),
     stored(234),
     Taken(3 * 2**20),
     Started(Batch(1, (), requests=1)),
@@ -117,7 +117,7 @@ def test_a_line_has_its_time_and_all_figures(clock: Clock) -> None:
     stream = io.StringIO()
     lines = Lines(stream)
     clock.now_s += 2
-    lines.show(tally(*MIDWAY, stored(2, Fate.REFUSED)))
+    lines.show(tally(*MIDWAY, stored(2, Outcome.REFUSED)))
     assert re.fullmatch(
         rf"{TIME} 2 failed, 1,236 of at least 2,000 files done, 236B of at least 2kB, at least 15s left, 1.57MB/s, "
         r"117 instances/s, 1 of 1 in flight, 1 retried, 2s\n",
@@ -245,17 +245,17 @@ def test_never_more_are_under_way_than_may_be() -> None:
 
 def test_what_it_waits_for_is_told(clock: Clock) -> None:
     """As soon as requests have ended, the line says what they spent their time on."""
-    spent = Spent(elapsed_s=1e6, connecting_s=0, reading_s=0, sending_s=1e5, thinking_s=9e5)
+    timing = RequestTiming(elapsed_s=1e6, connecting_s=0, reading_s=0, sending_s=1e5, waiting_s=9e5)
     figures, told = Figures(), tally()
     assert "waits for" not in figures.line(told)
-    told.tell(Timed(spent))
+    told.tell(Timed(timing))
     clock.now_s += 1000.0
     assert "waits for server" in figures.line(told)
 
 
 def settled(size_bytes: int, count: int = 1) -> Recorded:
     """Return the event that tells of files of this size that are stored."""
-    return Recorded(tuple(Outcome(Candidate(f"/{n}", size_bytes, 0), None, Fate.STORED) for n in range(count)))
+    return Recorded(tuple(FileResult(Candidate(f"/{n}", size_bytes, 0), None, Outcome.STORED) for n in range(count)))
 
 
 def test_how_long_it_still_takes(clock: Clock) -> None:
@@ -264,7 +264,7 @@ def test_how_long_it_still_takes(clock: Clock) -> None:
     What an earlier run settled takes no time, and tells nothing of how fast it goes.
     """
     figures = Figures()
-    told = tally(Found(1000, 10_000), Known({Fate.STORED: 500}, size_bytes=5000))
+    told = tally(Found(1000, 10_000), Known({Outcome.STORED: 500}, size_bytes=5000))
     assert "left" not in figures.line(told)
     clock.now_s += 10.0
     told.tell(settled(100, 10))
@@ -348,7 +348,7 @@ class Screen(Terminal):
 LARGE: tuple[Event, ...] = (
     Found(2_345_678, 3_450_000_000_000),
     settled(1_230_000_000_000),
-    stored(1234, Fate.REFUSED),
+    stored(1234, Outcome.REFUSED),
     Tuned(32, 32, BatchLimits(1, 1)),
     *(Started(Batch(number, ())) for number in range(32)),
 )

@@ -12,10 +12,21 @@ from typing import Any, Literal
 import pytest
 
 from bulkstow.config import UploadSettings
-from bulkstow.model import Batch, Candidate, Cause, Fate, Instance, Interruption, Outcome, Reply, Spent, Spoiled
+from bulkstow.model import (
+    Batch,
+    Candidate,
+    Cause,
+    FileResult,
+    Instance,
+    NoResponse,
+    Outcome,
+    RequestTiming,
+    Response,
+    SourceChanged,
+)
 from bulkstow.policy.batching import BatchLimits
-from bulkstow.policy.errands import Ask, Send
 from bulkstow.policy.health import OutageCause
+from bulkstow.policy.work_items import Query, Store
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.events import (
     CeilingLearned,
@@ -41,9 +52,12 @@ BATCH = Batch(
     7, (Instance(Candidate("/a", 100, 0), header(1)), Instance(Candidate("/b", 200, 0), header(2))), requests=1
 )
 REQUEST = {"batch": 7, "instances": 2, "size_bytes": 300, "attempt": 2}
-SPENT = Spent(2.0, connecting_s=0.1, reading_s=0.2, sending_s=0.3, thinking_s=0.4, held_s=0.5, shut_s=0.6)
-TIMINGS = {"connecting_s": 0.1, "reading_s": 0.2, "sending_s": 0.3, "thinking_s": 0.4, "held_s": 0.5, "shut_s": 0.6}
-REFUSED = Outcome(Candidate("/a b\n\udcff", 100, 0), header(1), Fate.REFUSED, "A900 no", attempts=3)
+SPENT = RequestTiming(
+    2.0, connecting_s=0.1, reading_s=0.2, sending_s=0.3, waiting_s=0.4, throttled_s=0.5, receive_window_s=0.6
+)
+TIMINGS = {"connecting_s": 0.1, "reading_s": 0.2, "sending_s": 0.3, "waiting_s": 0.4, "throttled_s": 0.5}
+TIMINGS |= {"receive_window_s": 0.6}
+REFUSED = FileResult(Candidate("/a b\n\udcff", 100, 0), header(1), Outcome.REFUSED, "A900 no", attempts=3)
 
 
 def log(*events: Event, notation: Literal["text", "json"] = "json") -> list[str]:
@@ -59,22 +73,22 @@ def log(*events: Event, notation: Literal["text", "json"] = "json") -> list[str]
 
 CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
     ([Connecting("http://pacs")], {"event": "connect", "url": "http://pacs"}),
-    ([Ended(BATCH, Reply(200, b""), 1.23456)], {"event": "request", **REQUEST, "status": 200, "elapsed_s": 1.2346}),
+    ([Ended(BATCH, Response(200, b""), 1.23456)], {"event": "request", **REQUEST, "status": 200, "elapsed_s": 1.2346}),
     (
-        [Timed(SPENT, BATCH), Ended(BATCH, Reply(503, b""), 2.0)],
+        [Timed(SPENT, BATCH), Ended(BATCH, Response(503, b""), 2.0)],
         {"event": "request", **REQUEST, "status": 503, "elapsed_s": 2.0, **TIMINGS},
     ),
     (
-        [Ended(BATCH, Interruption(Cause.STALLED, body_started=True, detail="why"), 2.0)],
+        [Ended(BATCH, NoResponse(Cause.STALLED, body_started=True, detail="why"), 2.0)],
         {"event": "request", **REQUEST, "error": "server took no bytes", "detail": "why", "elapsed_s": 2.0},
     ),
     (
-        [Ended(BATCH, Spoiled({"1.2": "shorter"}), 2.0)],
+        [Ended(BATCH, SourceChanged({"1.2": "shorter"}), 2.0)],
         {"event": "request", **REQUEST, "error": "files changed", "changed": {"1.2": "shorter"}, "elapsed_s": 2.0},
     ),
     ([Ended(BATCH)], {"event": "request", **REQUEST, "error": "cancelled", "elapsed_s": 0.0}),
     (
-        [Recorded((REFUSED, Outcome(Candidate("/c", 1, 0), None, Fate.STORED)))],
+        [Recorded((REFUSED, FileResult(Candidate("/c", 1, 0), None, Outcome.STORED)))],
         {
             "event": "failure",
             "path": "/a b\n\udcff",
@@ -85,11 +99,11 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
         },
     ),
     (
-        [RetryScheduled(Send(BATCH), 0.5, Reply(503, b""))],
+        [RetryScheduled(Store(BATCH), 0.5, Response(503, b""))],
         {"event": "retry", "batch": 7, "instances": 2, "kind": "store", "delay_s": 0.5, "status": 503},
     ),
     (
-        [RetryScheduled(Ask(BATCH, "lost"), 0.5, None)],
+        [RetryScheduled(Query(BATCH, "lost"), 0.5, None)],
         {"event": "retry", "batch": 7, "instances": 2, "kind": "query", "delay_s": 0.5},
     ),
     (

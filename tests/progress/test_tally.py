@@ -9,11 +9,11 @@ from typing import get_args
 
 import pytest
 
-from bulkstow.model import Batch, Candidate, Fate, Instance, Outcome, Spent
+from bulkstow.model import Batch, Candidate, FileResult, Instance, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
-from bulkstow.policy.errands import Send
 from bulkstow.policy.health import OutageCause
+from bulkstow.policy.work_items import Store
 from bulkstow.progress.events import (
     CeilingLearned,
     Connecting,
@@ -42,13 +42,13 @@ from tests.archives import header
 BATCH = Batch(1, (Instance(Candidate("/1", 100, 0), header(1)), Instance(Candidate("/2", 200, 0), header(2))))
 
 
-def outcome(fate: Fate, reason: str = "", *, size_bytes: int = 100) -> Outcome:
+def result(outcome: Outcome, reason: str = "", *, size_bytes: int = 100) -> FileResult:
     """Return an outcome."""
-    return Outcome(Candidate(f"/{fate}", size_bytes, 0), None, fate, reason)
+    return FileResult(Candidate(f"/{outcome}", size_bytes, 0), None, outcome, reason)
 
 
-CONFLICT = outcome(Fate.CONFLICT, "other bytes")
-COPY = outcome(Fate.SKIPPED, "a copy: see /a")
+CONFLICT = result(Outcome.CONFLICT, "other bytes")
+COPY = result(Outcome.SKIPPED, "a copy: see /a")
 
 
 def figures(tally: Tally) -> dict[str, object]:
@@ -62,21 +62,22 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ("found twice", [Found(3, 600), Found(-1, -100)], {"found_files": 2, "found_bytes": 500}),
     (
         "known",
-        [Known({Fate.STORED: 3, Fate.SKIPPED: 1}), Known({Fate.STORED: 1})],
-        {"outcomes": Counter({Fate.STORED: 4, Fate.SKIPPED: 1}), "settled_before": 5},
+        [Known({Outcome.STORED: 3, Outcome.SKIPPED: 1}), Known({Outcome.STORED: 1})],
+        {"outcomes": Counter({Outcome.STORED: 4, Outcome.SKIPPED: 1}), "settled_before": 5},
     ),
     (
         "known failures",
         [
             Known(
-                {Fate.REFUSED: 1, Fate.SKIPPED: 2}, (outcome(Fate.REFUSED, "no"), COPY, outcome(Fate.SKIPPED, "empty"))
+                {Outcome.REFUSED: 1, Outcome.SKIPPED: 2},
+                (result(Outcome.REFUSED, "no"), COPY, result(Outcome.SKIPPED, "empty")),
             )
         ],
         {
-            "outcomes": Counter({Fate.REFUSED: 1, Fate.SKIPPED: 2}),
+            "outcomes": Counter({Outcome.REFUSED: 1, Outcome.SKIPPED: 2}),
             "settled_before": 3,
             "skip_reasons": Counter({"a copy": 1, "empty": 1}),
-            "failures": [outcome(Fate.REFUSED, "no")],
+            "failures": [result(Outcome.REFUSED, "no")],
         },
     ),
     ("scan ended", [ScanEnded()], {"scan_ended": True}),
@@ -86,40 +87,44 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ("taken", [Taken(1000), Taken(24)], {"sent_bytes": 1024}),
     (
         "recorded",
-        [Recorded((outcome(Fate.STORED), outcome(Fate.WARNED), outcome(Fate.DUPLICATE)))],
-        {"outcomes": Counter({Fate.STORED: 1, Fate.WARNED: 1, Fate.DUPLICATE: 1}), "delivered": 3},
+        [Recorded((result(Outcome.STORED), result(Outcome.WARNED), result(Outcome.DUPLICATE)))],
+        {"outcomes": Counter({Outcome.STORED: 1, Outcome.WARNED: 1, Outcome.DUPLICATE: 1}), "delivered": 3},
     ),
     (
         "recorded failures",
-        [Recorded((outcome(Fate.REFUSED, "no"), outcome(Fate.UNCONFIRMED), outcome(Fate.UNREADABLE)))],
+        [Recorded((result(Outcome.REFUSED, "no"), result(Outcome.UNCONFIRMED), result(Outcome.UNREADABLE)))],
         {
-            "outcomes": Counter({Fate.REFUSED: 1, Fate.UNCONFIRMED: 1, Fate.UNREADABLE: 1}),
-            "failures": [outcome(Fate.REFUSED, "no"), outcome(Fate.UNCONFIRMED), outcome(Fate.UNREADABLE)],
+            "outcomes": Counter({Outcome.REFUSED: 1, Outcome.UNCONFIRMED: 1, Outcome.UNREADABLE: 1}),
+            "failures": [result(Outcome.REFUSED, "no"), result(Outcome.UNCONFIRMED), result(Outcome.UNREADABLE)],
         },
     ),
     (
         "recorded skips",
-        [Recorded((outcome(Fate.SKIPPED, "empty"), COPY, outcome(Fate.SKIPPED, "a copy: see /b")))],
-        {"outcomes": Counter({Fate.SKIPPED: 3}), "skip_reasons": Counter({"a copy": 2, "empty": 1})},
+        [Recorded((result(Outcome.SKIPPED, "empty"), COPY, result(Outcome.SKIPPED, "a copy: see /b")))],
+        {"outcomes": Counter({Outcome.SKIPPED: 3}), "skip_reasons": Counter({"a copy": 2, "empty": 1})},
     ),
     (
         "reopened",
-        [Found(2, 200), Recorded((COPY, outcome(Fate.STORED))), Reopened((COPY,))],
+        [Found(2, 200), Recorded((COPY, result(Outcome.STORED))), Reopened((COPY,))],
         {
             "found_files": 1,
             "found_bytes": 100,
-            "outcomes": Counter({Fate.STORED: 1, Fate.SKIPPED: 0}),
+            "outcomes": Counter({Outcome.STORED: 1, Outcome.SKIPPED: 0}),
             "delivered": 1,
         },
     ),
     (
         "reopened failure",
-        [Found(2, 200), Recorded((CONFLICT, outcome(Fate.REFUSED))), Reopened((replace(CONFLICT, reason="as read"),))],
+        [
+            Found(2, 200),
+            Recorded((CONFLICT, result(Outcome.REFUSED))),
+            Reopened((replace(CONFLICT, reason="as read"),)),
+        ],
         {
             "found_files": 1,
             "found_bytes": 100,
-            "outcomes": Counter({Fate.CONFLICT: 0, Fate.REFUSED: 1}),
-            "failures": [outcome(Fate.REFUSED)],
+            "outcomes": Counter({Outcome.CONFLICT: 0, Outcome.REFUSED: 1}),
+            "failures": [result(Outcome.REFUSED)],
         },
     ),
     (
@@ -138,7 +143,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
             "server_requests_per_s": 10.0,
         },
     ),
-    ("for the log", [CeilingLearned(5), RetryScheduled(Send(BATCH), 1.0, None), Upgraded("/run.db-schema-1")], {}),
+    ("for the log", [CeilingLearned(5), RetryScheduled(Store(BATCH), 1.0, None), Upgraded("/run.db-schema-1")], {}),
     ("counted", [Counted(7)], {"studies": 7}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
 ]
@@ -163,33 +168,35 @@ def test_only_the_first_failures_are_kept() -> None:
     """A run in which everything fails keeps a handful of each fate."""
     tally = Tally()
     for number in range(3 * SHOWN_FAILURES):
-        tally.tell(Recorded((outcome(Fate.REFUSED, str(number)), outcome(Fate.UNREADABLE, str(number)))))
-        tally.tell(Known({Fate.REFUSED: 1}, (outcome(Fate.REFUSED, "earlier"),)))
-    kept = Counter(failure.fate for failure in tally.failures)
-    assert kept == Counter({Fate.REFUSED: SHOWN_FAILURES, Fate.UNREADABLE: SHOWN_FAILURES})
+        tally.tell(Recorded((result(Outcome.REFUSED, str(number)), result(Outcome.UNREADABLE, str(number)))))
+        tally.tell(Known({Outcome.REFUSED: 1}, (result(Outcome.REFUSED, "earlier"),)))
+    kept = Counter(failure.outcome for failure in tally.failures)
+    assert kept == Counter({Outcome.REFUSED: SHOWN_FAILURES, Outcome.UNREADABLE: SHOWN_FAILURES})
     assert tally.failed == 9 * SHOWN_FAILURES
 
 
 def test_the_first_failures_are_of_each_fate() -> None:
     """Many of one fate do not hide the only one of another; they come in the order of the table."""
     tally = Tally()
-    tally.tell(Known({Fate.CONFLICT: 9}, tuple(outcome(Fate.CONFLICT, str(number)) for number in range(9))))
-    tally.tell(Recorded((outcome(Fate.UNREADABLE, "late"), outcome(Fate.REFUSED, "a"), outcome(Fate.REFUSED, "b"))))
-    shown = [(failure.fate, failure.reason) for failure in tally.first_failures]
+    tally.tell(Known({Outcome.CONFLICT: 9}, tuple(result(Outcome.CONFLICT, str(number)) for number in range(9))))
+    tally.tell(
+        Recorded((result(Outcome.UNREADABLE, "late"), result(Outcome.REFUSED, "a"), result(Outcome.REFUSED, "b")))
+    )
+    shown = [(failure.outcome, failure.reason) for failure in tally.first_failures]
     assert shown == [
-        (Fate.REFUSED, "a"),
-        (Fate.REFUSED, "b"),
-        (Fate.CONFLICT, "0"),
-        (Fate.CONFLICT, "1"),
-        (Fate.UNREADABLE, "late"),
+        (Outcome.REFUSED, "a"),
+        (Outcome.REFUSED, "b"),
+        (Outcome.CONFLICT, "0"),
+        (Outcome.CONFLICT, "1"),
+        (Outcome.UNREADABLE, "late"),
     ]
 
 
 def test_what_an_earlier_run_settled_is_settled_but_not_delivered() -> None:
     """It counts as done and as failed, and not for the speed of this run."""
     tally = Tally()
-    tally.tell(Known({Fate.STORED: 3, Fate.REFUSED: 2}))
-    tally.tell(Recorded((outcome(Fate.STORED),)))
+    tally.tell(Known({Outcome.STORED: 3, Outcome.REFUSED: 2}))
+    tally.tell(Recorded((result(Outcome.STORED),)))
     assert (tally.settled_files, tally.failed, tally.delivered, tally.settled_before) == (6, 2, 1, 5)
     assert tally.failures == []
 
@@ -207,10 +214,10 @@ def test_the_time_without_server_adds_up() -> None:
 def test_usage_is_what_was_told_and_the_clocks() -> None:
     """Requests' times and waits add up; the clock and the processor's time run from the tally's beginning."""
     tally = Tally()
-    spent = Spent(elapsed_s=3, connecting_s=0, reading_s=1, sending_s=1, thinking_s=1)
-    for event in (Timed(spent), Timed(spent), Waited(Wait.STUDY, 2.0)):
+    timing = RequestTiming(elapsed_s=3, connecting_s=0, reading_s=1, sending_s=1, waiting_s=1)
+    for event in (Timed(timing), Timed(timing), Waited(Wait.STUDY, 2.0)):
         tally.tell(event)
     usage = tally.usage
-    assert (usage.requests_s, usage.thinking_s, usage.queued_s, usage.starved_s) == (6, 2, 2, 0)
+    assert (usage.requests_s, usage.waiting_s, usage.queued_s, usage.starved_s) == (6, 2, 2, 0)
     assert 0 <= usage.elapsed_s <= tally.usage.elapsed_s
     assert 0 <= usage.cpu_s <= tally.usage.cpu_s

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bulkstow.blocking import ReadLimit, carry_out
-from bulkstow.model import Candidate, Fate, Outcome
-from bulkstow.pipeline.crew import Crew
+from bulkstow.model import Candidate, FileResult, Outcome
+from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.source.entries import Found
 from bulkstow.source.walk import HANGING_AT_ONCE, Walk
 
@@ -54,13 +54,13 @@ def hang_at(monkeypatch: pytest.MonkeyPatch, answered: threading.Event, *names: 
 async def walked(root: Path, limit: ReadLimit, *, until_stuck: threading.Event | None = None) -> list[Found]:
     """Return all that is found; `until_stuck` is set once everything else is."""
     found: list[Found] = []
-    with Crew(2, stuck_s=limit.stuck_s) as crew:
-        async for several in carry_out(Walk([str(root)]), crew.walks, limit):
+    with WorkerThreads(2, stuck_s=limit.stuck_s) as threads:
+        async for several in carry_out(Walk([str(root)]), threads.scans, limit):
             found += several
             if until_stuck is not None and not several:
                 until_stuck.set()
         if until_stuck is None:
-            crew.shutdown(wait=False)
+            threads.shutdown(wait=False)
     return found
 
 
@@ -71,8 +71,8 @@ def names(found: list[Found], root: Path) -> list[str]:
 
 def told(found: list[Found], root: Path) -> dict[str, str]:
     """Return the reasons of what is unreadable."""
-    outcomes = [one for one in found if isinstance(one, Outcome) and one.fate is Fate.UNREADABLE]
-    return {str(Path(one.candidate.location).relative_to(root)): one.reason for one in outcomes}
+    results = [one for one in found if isinstance(one, FileResult) and one.outcome is Outcome.UNREADABLE]
+    return {str(Path(one.candidate.location).relative_to(root)): one.reason for one in results}
 
 
 async def test_entries_that_hang_are_unreadable_one_by_one(
@@ -80,7 +80,7 @@ async def test_entries_that_hang_are_unreadable_one_by_one(
 ) -> None:
     """Fewer than mean the directory: all others are found."""
     hang_at(monkeypatch, answered, "f3", "f7")
-    monkeypatch.setattr(Crew, "__exit__", lambda *_: None)
+    monkeypatch.setattr(WorkerThreads, "__exit__", lambda *_: None)
     found = await walked(archive, ReadLimit(LIMIT_S))
     assert len(names(found, archive)) == 28
     reasons = told(found, archive)
@@ -93,7 +93,7 @@ async def test_a_directory_whose_entries_all_hang_is_given_up_whole(
 ) -> None:
     """A few of its entries are waited for, and it is told once; the other directories are found."""
     hang_at(monkeypatch, answered, *(f"f{number}" for number in range(10)))
-    monkeypatch.setattr(Crew, "__exit__", lambda *_: None)
+    monkeypatch.setattr(WorkerThreads, "__exit__", lambda *_: None)
     found = await walked(archive, ReadLimit(LIMIT_S))
     assert names(found, archive) == [f"{name}/f{number}" for name in ("d1/below", "d2") for number in range(10)]
     reasons = told(found, archive)

@@ -238,14 +238,14 @@ def test_pydicom_agrees_on_every_file_that_it_brings_along() -> None:
     """Of pydicom's files every instance is one here, with the same UIDs; those without preamble are failures."""
     agreed = 0
     for path in real_files():
-        found = outcome(str(path), path.stat().st_size, force=True)
+        found = result(str(path), path.stat().st_size, force=True)
         expected = pydicom_uids(path.read_bytes())
         assert (found if isinstance(found, tuple) else None) == expected, path.name
         agreed += expected is not None
     assert agreed > 200
 
 
-def outcome(path: str, size_bytes: int, *, force: bool) -> tuple[str, str] | HeadError:
+def result(path: str, size_bytes: int, *, force: bool) -> tuple[str, str] | HeadError:
     """Return the study and SOP instance UID of a file, or why it has none."""
     try:
         found = read_header(path, size_bytes=size_bytes, accept_missing_preamble=force)
@@ -298,7 +298,7 @@ SMALL_FILES = [path.read_bytes() for path in real_files() if 0 < path.stat().st_
 def test_no_instance_is_passed_over(tmp_path_factory: pytest.TempPathFactory, data: bytes, force: bool) -> None:
     """However a head is mutated: what pydicom reads as an instance is sent with its UIDs, or is a failure."""
     path = written(tmp_path_factory.getbasetemp(), data)
-    found = outcome(path, len(data), force=force)
+    found = result(path, len(data), force=force)
     if (expected := pydicom_uids(data)) is not None and not isinstance(found, DamagedHead):
         assert found == expected or (str(found) == "a DICOMDIR" and is_dicomdir(data))
 
@@ -417,7 +417,7 @@ def test_a_file_that_is_cut_off_is_found_out(tmp_path: Path, syntax: str, body: 
     for data, told in ((whole, ""), (whole[:-7], f"pixel data cut off: {expected}")):
         candidate = Candidate(written(tmp_path, data), len(data), 0)
         assert find_cut_off(candidate) == told
-        assert read_instance(candidate).cut_off in ("", told)
+        assert read_instance(candidate).truncation in ("", told)
         if told:
             with pytest.raises(DamagedHead, match=f"^{told}$"):
                 read_instance(candidate, skip_truncated=True)
@@ -431,7 +431,7 @@ def test_the_beginning_tells_of_pixel_data_in_reach(tmp_path: Path, private_byte
     private = element(0x00291010, "OB", bytes(private_bytes))
     data = (meta(EXPLICIT_LITTLE) + data_set() + private + element(PIXEL_DATA, "OW", bytes(9_000)))[:-7]
     instance = read_instance(Candidate(written(tmp_path, data), len(data), 0))
-    assert instance.cut_off == "pixel data cut off: 7 of 9000 bytes missing"
+    assert instance.truncation == "pixel data cut off: 7 of 9000 bytes missing"
 
 
 def test_another_last_element_is_named(tmp_path: Path) -> None:

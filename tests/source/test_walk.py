@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bulkstow.errors import ConfigurationError
-from bulkstow.model import Candidate, Fate, Outcome
+from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.source.entries import Found
 from bulkstow.source.sources import check_sources
 from bulkstow.source.walk import walk
@@ -41,9 +41,9 @@ def below(root: Path, found: Iterable[Found]) -> list[str]:
     return [os.path.relpath(location(one), root) for one in found]
 
 
-def outcomes(found: Iterable[Found]) -> dict[str, tuple[Fate, str]]:
+def results(found: Iterable[Found]) -> dict[str, tuple[Outcome, str]]:
     """Return fate and reason of what is no candidate, by its name."""
-    return {Path(location(one)).name: (one.fate, one.reason) for one in found if isinstance(one, Outcome)}
+    return {Path(location(one)).name: (one.outcome, one.reason) for one in found if isinstance(one, FileResult)}
 
 
 # --- what it finds
@@ -149,9 +149,9 @@ def test_a_tree_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
 # --- links
 
 
-NOT_FOLLOWED = (Fate.SKIPPED, "a link to a directory, not followed: --follow-links follows it")
-OUTSIDE = (Fate.SKIPPED, "a link to a file outside the sources: --follow-links sends it")
-WALKED_ALREADY = (Fate.SKIPPED, "a directory that was reached before: its files are sent under their other names")
+NOT_FOLLOWED = (Outcome.SKIPPED, "a link to a directory, not followed: --follow-links follows it")
+OUTSIDE = (Outcome.SKIPPED, "a link to a file outside the sources: --follow-links sends it")
+WALKED_ALREADY = (Outcome.SKIPPED, "a directory that was reached before: its files are sent under their other names")
 
 
 def candidates(found: Iterable[Found]) -> list[Candidate]:
@@ -173,7 +173,7 @@ def test_no_link_leads_out_of_the_source(tmp_path: Path) -> None:
     (tmp_path / "archive2/x").touch()
     found = everything(archive)
     assert below(archive, candidates(found)) == ["a"]
-    assert outcomes(found) == {
+    assert results(found) == {
         "loop": NOT_FOLLOWED,
         "beside": NOT_FOLLOWED,
         "file": OUTSIDE,
@@ -201,7 +201,7 @@ def test_a_link_to_a_directory_of_the_source_is_not_followed(tmp_path: Path) -> 
     (tmp_path / "link").symlink_to("data")
     found = everything(tmp_path)
     assert below(tmp_path, found) == ["link", "data/x"]
-    assert outcomes(found) == {"link": NOT_FOLLOWED}
+    assert results(found) == {"link": NOT_FOLLOWED}
 
 
 def test_a_link_into_another_source_is_followed(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_link_into_another_source_is_followed(tmp_path: Path) -> None:
     sources = [str(tmp_path / "one"), str(tmp_path / "second")]
     found = everything(*sources, within=check_sources(sources))
     assert below(tmp_path, found) == ["one/a", "one/link", "second/b"]
-    assert outcomes(everything(sources[0])) == {"link": OUTSIDE}
+    assert results(everything(sources[0])) == {"link": OUTSIDE}
 
 
 def test_a_link_named_as_a_source_counts_as_what_it_leads_to(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_directory_that_was_replaced_by_a_link_is_not_entered(
     monkeypatch.setattr(os, "scandir", replace)
     found = everything(tmp_path / "archive")
     assert below(tmp_path, candidates(found)) == ["archive/e/y"]
-    assert outcomes(found) == {"d": (Fate.UNREADABLE, "a directory that was replaced by a link")}
+    assert results(found) == {"d": (Outcome.UNREADABLE, "a directory that was replaced by a link")}
 
 
 def test_links_are_followed_on_demand(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_circles_end(tmp_path: Path) -> None:
     (tmp_path / "b/to_a").symlink_to(tmp_path / "a")
     found = everything(tmp_path, follow_links=True)
     assert below(tmp_path, candidates(found)) == ["a/x", "a/to_b/y", "b/y", "b/to_a/x"]
-    assert outcomes(found) == dict.fromkeys(("up", "here", "to_a", "to_b"), WALKED_ALREADY)
+    assert results(found) == dict.fromkeys(("up", "here", "to_a", "to_b"), WALKED_ALREADY)
 
 
 def test_a_directory_is_entered_by_link_once(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_directory_is_entered_by_link_once(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to("data")
     found = everything(tmp_path, follow_links=True)
     assert below(tmp_path, candidates(found)) == ["data/x", "link1/x"]
-    assert outcomes(found) == dict.fromkeys(("link2", "link3"), WALKED_ALREADY)
+    assert results(found) == dict.fromkeys(("link2", "link3"), WALKED_ALREADY)
 
 
 def test_directories_that_all_link_to_each_other_stay_finite(tmp_path: Path) -> None:
@@ -313,16 +313,16 @@ def test_a_link_named_as_a_source_is_always_entered(tmp_path: Path) -> None:
 def test_a_link_to_nothing_is_unreadable_and_says_where_it_leads(tmp_path: Path) -> None:
     """A dangling link, found or named, is reported with its target."""
     (tmp_path / "dangling").symlink_to("gone/away")
-    expected = {"dangling": (Fate.UNREADABLE, "a link to nothing: gone/away")}
-    assert outcomes(everything(tmp_path)) == expected
-    assert outcomes(everything(tmp_path / "dangling")) == expected
+    expected = {"dangling": (Outcome.UNREADABLE, "a link to nothing: gone/away")}
+    assert results(everything(tmp_path)) == expected
+    assert results(everything(tmp_path / "dangling")) == expected
 
 
 def test_a_link_to_itself_is_unreadable(tmp_path: Path) -> None:
     """The operating system's word for it is passed on."""
     (tmp_path / "loop").symlink_to("loop")
-    fate, reason = outcomes(everything(tmp_path))["loop"]
-    assert fate is Fate.UNREADABLE
+    outcome, reason = results(everything(tmp_path))["loop"]
+    assert outcome is Outcome.UNREADABLE
     assert "symbolic links" in reason
 
 
@@ -336,10 +336,10 @@ def test_what_is_no_regular_file_is_skipped_unopened(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
-        assert outcomes(everything(tmp_path)) == {
-            "fifo": (Fate.SKIPPED, "a FIFO, not a regular file"),
-            "null": (Fate.SKIPPED, "a character device, not a regular file"),
-            "socket": (Fate.SKIPPED, "a socket, not a regular file"),
+        assert results(everything(tmp_path)) == {
+            "fifo": (Outcome.SKIPPED, "a FIFO, not a regular file"),
+            "null": (Outcome.SKIPPED, "a character device, not a regular file"),
+            "socket": (Outcome.SKIPPED, "a socket, not a regular file"),
         }
 
 
@@ -356,7 +356,7 @@ def test_a_directory_that_cannot_be_listed_is_unreadable(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "scandir", refuse)
     found = everything(tmp_path)
     assert below(tmp_path, found) == ["a/x", "closed", "z/z"]
-    assert outcomes(found)["closed"] == (Fate.UNREADABLE, "a directory that cannot be listed: Permission denied")
+    assert results(found)["closed"] == (Outcome.UNREADABLE, "a directory that cannot be listed: Permission denied")
 
 
 @pytest.mark.parametrize("name", ["gone", "", "with\0nul", "\ud800"])
@@ -364,8 +364,8 @@ def test_a_name_from_a_list_that_is_no_file_is_unreadable(tmp_path: Path, name: 
     """Names that do not exist, or cannot, become outcomes, and what follows them is still found."""
     plant(tmp_path, "a")
     absent, present = everything(str(tmp_path / name) if name else "", tmp_path / "a")
-    assert isinstance(absent, Outcome)
-    assert (absent.fate, absent.reason) == (Fate.UNREADABLE, "no such file")
+    assert isinstance(absent, FileResult)
+    assert (absent.outcome, absent.reason) == (Outcome.UNREADABLE, "no such file")
     assert location(present) == str(tmp_path / "a")
 
 

@@ -268,14 +268,14 @@ def test_cut_anywhere_a_head_is_a_problem_or_ends_early(data: bytes) -> None:
 def test_the_element_in_which_the_data_end_is_told() -> None:
     """Read to its end, a data set says how much of its last value is missing."""
     pixel_data = element(0x7FE00010, "OW", bytes(1_000))
-    assert read((data_set() + pixel_data)[:-300], to_end=True).cut_off == CutOff(0x7FE00010, 1_000, 300)
-    assert read((data_set() + pixel_data), to_end=True).cut_off is None
+    assert read((data_set() + pixel_data)[:-300], to_end=True).truncation == CutOff(0x7FE00010, 1_000, 300)
+    assert read((data_set() + pixel_data), to_end=True).truncation is None
     fragments = data_set() + element(0x7FE00010, "OB", item(b"") + item(b"abcd") + SEQUENCE_END, undefined=True)
-    assert read(fragments, to_end=True).cut_off is None
-    assert read(fragments[:-9], to_end=True).cut_off == CutOff(0x7FE00010)
-    assert read(fragments[:-8], to_end=True).cut_off == CutOff(0x7FE00010)
-    assert read(data_set() + b"\x28\0\x10", to_end=True).cut_off == CutOff()
-    assert read(data_set() + pixel_data + b"\0", to_end=True).cut_off is None
+    assert read(fragments, to_end=True).truncation is None
+    assert read(fragments[:-9], to_end=True).truncation == CutOff(0x7FE00010)
+    assert read(fragments[:-8], to_end=True).truncation == CutOff(0x7FE00010)
+    assert read(data_set() + b"\x28\0\x10", to_end=True).truncation == CutOff()
+    assert read(data_set() + pixel_data + b"\0", to_end=True).truncation is None
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", data_set()[:50], data_set()]), st.booleans())

@@ -14,10 +14,10 @@ import pytest
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.ledger import Ledger
-from bulkstow.model import Candidate, Fate, Instance, Outcome
-from bulkstow.pipeline.claims import FirstFileClaims
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.comparison import compare
-from bulkstow.pipeline.crew import Crew
+from bulkstow.pipeline.in_flight import FirstFileInFlight
+from bulkstow.pipeline.worker_threads import WorkerThreads
 from tests.archives import candidate, write_instance
 
 SAME = "a second copy of the SOP instance, same bytes: see "
@@ -31,10 +31,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def claims(ledger: Ledger) -> Iterator[FirstFileClaims]:
+def in_flight(ledger: Ledger) -> Iterator[FirstFileInFlight]:
     """Nothing claimed."""
-    with Crew(2) as crew:
-        yield FirstFileClaims(ledger, crew)
+    with WorkerThreads(2) as threads:
+        yield FirstFileInFlight(ledger, threads)
 
 
 @pytest.fixture
@@ -43,11 +43,13 @@ def first(tmp_path: Path) -> Instance:
     return write_instance(tmp_path / "archive", 1)
 
 
-def sort_out(
-    claims: FirstFileClaims, instances: list[Instance]
-) -> tuple[list[Instance], list[Outcome], list[Candidate]]:
+def deduplicate(
+    in_flight: FirstFileInFlight, instances: list[Instance]
+) -> tuple[list[Instance], list[FileResult], list[Candidate]]:
     """Have instances sorted out."""
-    return anyio.run(claims.sort_out, instances, partial(compare, crew=claims._crew, limit=ReadLimit(60.0)))
+    return anyio.run(
+        in_flight.deduplicate, instances, partial(compare, threads=in_flight._threads, limit=ReadLimit(60.0))
+    )
 
 
 def copied(instance: Instance, name: str, *, other_bytes: bool = False) -> Instance:
@@ -60,35 +62,35 @@ def copied(instance: Instance, name: str, *, other_bytes: bool = False) -> Insta
     return Instance(candidate(path), instance.header)
 
 
-def ended(instance: Instance, fate: Fate = Fate.STORED) -> Outcome:
+def ended(instance: Instance, outcome: Outcome = Outcome.STORED) -> FileResult:
     """Return how an instance's way ended."""
-    return Outcome(instance.candidate, instance.header, fate)
+    return FileResult(instance.candidate, instance.header, outcome)
 
 
-def passed_over(copy: Instance, owner: Instance) -> Outcome:
+def passed_over(copy: Instance, owner: Instance) -> FileResult:
     """Return the outcome of a copy."""
     location = owner.candidate.location
-    return Outcome(copy.candidate, copy.header, Fate.SKIPPED, SAME + location, copy_of=location)
+    return FileResult(copy.candidate, copy.header, Outcome.SKIPPED, SAME + location, copy_of=location)
 
 
-def in_conflict(rival: Instance, owner: Instance, difference: str) -> Outcome:
+def in_conflict(conflicting_file: Instance, owner: Instance, difference: str) -> FileResult:
     """Return the outcome of a file that differs from the one with its UID that is sent."""
     location = owner.candidate.location
     reason = f"the same SOP Instance UID as {location}, {difference}"
-    return Outcome(rival.candidate, rival.header, Fate.CONFLICT, reason, copy_of=location)
+    return FileResult(conflicting_file.candidate, conflicting_file.header, Outcome.CONFLICT, reason, copy_of=location)
 
 
-def test_each_instance_is_sent(claims: FirstFileClaims, tmp_path: Path) -> None:
+def test_each_instance_is_sent(in_flight: FirstFileInFlight, tmp_path: Path) -> None:
     """Different instances stand for themselves, in their order."""
     instances = [write_instance(tmp_path / "archive", number) for number in (3, 1, 2)]
-    assert sort_out(claims, instances) == (instances, [], [])
-    assert sort_out(claims, []) == ([], [], [])
+    assert deduplicate(in_flight, instances) == (instances, [], [])
+    assert deduplicate(in_flight, []) == ([], [], [])
 
 
 DIFFERENCES = ["none", "other bytes", "longer", "other study", "other series", "other study, same bytes"]
 
 
-def second(first: Instance, what: str) -> tuple[Instance, Outcome]:
+def second(first: Instance, what: str) -> tuple[Instance, FileResult]:
     """Return a second file with the UID of the first, which differs in a respect or not, and its outcome."""
     path = Path(first.candidate.location)
     elsewhere = replace(first.header, study_uid="2.25.7", series_uid="2.25.7.1")
@@ -98,65 +100,75 @@ def second(first: Instance, what: str) -> tuple[Instance, Outcome]:
             copy = copied(first, "copy")
             return copy, passed_over(copy, first)
         case "other bytes":
-            rival, difference = copied(first, "rival", other_bytes=True), "other bytes"
+            conflicting_file, difference = copied(first, "rival", other_bytes=True), "other bytes"
         case "longer":
             path.with_name("rival").write_bytes(path.read_bytes() + b"\0\0")
-            rival, difference = Instance(candidate(path.with_name("rival")), first.header), "other bytes"
+            conflicting_file, difference = Instance(candidate(path.with_name("rival")), first.header), "other bytes"
         case "other series":
-            rival = replace(copied(first, "rival", other_bytes=True), header=series)
+            conflicting_file = replace(copied(first, "rival", other_bytes=True), header=series)
             difference = f"in another series ({first.header.series_uid})"
         case _:
-            rival = replace(copied(first, "rival", other_bytes="same" not in what), header=elsewhere)
+            conflicting_file = replace(copied(first, "rival", other_bytes="same" not in what), header=elsewhere)
             difference = f"in another study ({first.header.study_uid})"
-    return rival, in_conflict(rival, first, difference)
+    return conflicting_file, in_conflict(conflicting_file, first, difference)
 
 
 @pytest.mark.parametrize("what", DIFFERENCES)
 @pytest.mark.parametrize("at_once", [True, False], ids=["in one list", "in the next list"])
-def test_a_second_file_of_what_is_under_way(claims: FirstFileClaims, first: Instance, what: str, at_once: bool) -> None:
+def test_a_second_file_of_what_is_under_way(
+    in_flight: FirstFileInFlight, first: Instance, what: str, at_once: bool
+) -> None:
     """An equal one is a copy, one that differs is a conflict; either way it is told which file is sent instead."""
-    rival, outcome = second(first, what)
+    conflicting_file, result = second(first, what)
     if at_once:
-        assert sort_out(claims, [first, rival]) == ([first], [outcome], [])
+        assert deduplicate(in_flight, [first, conflicting_file]) == ([first], [result], [])
     else:
-        sort_out(claims, [first])
-        assert sort_out(claims, [rival]) == ([], [outcome], [])
+        deduplicate(in_flight, [first])
+        assert deduplicate(in_flight, [conflicting_file]) == ([], [result], [])
 
 
 @pytest.mark.parametrize("what", DIFFERENCES)
-def test_a_second_file_of_what_is_stored(ledger: Ledger, claims: FirstFileClaims, first: Instance, what: str) -> None:
+def test_a_second_file_of_what_is_stored(
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance, what: str
+) -> None:
     """What the ledger has stands as well, and the second file does not stay in memory as under way."""
     ledger.record([ended(first)])
-    rival, outcome = second(first, what)
-    again = Instance(replace(rival.candidate, location=rival.candidate.location), rival.header)
-    assert sort_out(claims, [rival, again]) == ([], [outcome, outcome], [])
-    assert sort_out(claims, [again]) == ([], [outcome], [])
+    conflicting_file, result = second(first, what)
+    again = Instance(
+        replace(conflicting_file.candidate, location=conflicting_file.candidate.location), conflicting_file.header
+    )
+    assert deduplicate(in_flight, [conflicting_file, again]) == ([], [result, result], [])
+    assert deduplicate(in_flight, [again]) == ([], [result], [])
 
 
-def test_a_file_equal_to_any_of_several_is_a_copy(ledger: Ledger, claims: FirstFileClaims, first: Instance) -> None:
+def test_a_file_equal_to_any_of_several_is_a_copy(
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
+) -> None:
     """Where several files were sent for one UID, one equal file decides; else the conflict names the first by path."""
     sent = copied(first, "zz", other_bytes=True)
     ledger.record([ended(first), ended(sent)])
-    copy, (third, outcome) = copied(sent, "zzz"), second(first, "longer")
-    assert sort_out(claims, [third, copy]) == ([], [outcome, passed_over(copy, sent)], [])
+    copy, (third, result) = copied(sent, "zzz"), second(first, "longer")
+    assert deduplicate(in_flight, [third, copy]) == ([], [result, passed_over(copy, sent)], [])
 
 
 @pytest.mark.parametrize("what", ["other bytes", "longer", "other study"])
 def test_a_conflict_with_a_stored_file_that_is_gone(
-    ledger: Ledger, claims: FirstFileClaims, first: Instance, what: str
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance, what: str
 ) -> None:
     """What the ledger says of it proves a difference in study, series or size; bytes that are gone prove nothing."""
     ledger.record([ended(first)])
-    rival, outcome = second(first, what)
+    conflicting_file, result = second(first, what)
     Path(first.candidate.location).unlink()
-    assert sort_out(claims, [rival]) == (([rival], [], []) if what == "other bytes" else ([], [outcome], []))
+    assert deduplicate(in_flight, [conflicting_file]) == (
+        ([conflicting_file], [], []) if what == "other bytes" else ([], [result], [])
+    )
 
 
 @pytest.mark.parametrize("what", ["gone", "touched", "other file gone"])
-def test_what_cannot_be_compared_is_a_failure(claims: FirstFileClaims, first: Instance, what: str) -> None:
+def test_what_cannot_be_compared_is_a_failure(in_flight: FirstFileInFlight, first: Instance, what: str) -> None:
     """It is neither sent beside the other file nor skipped as its copy; its turn comes if the other one fails."""
     copy = copied(first, "copy")
-    sort_out(claims, [first])
+    deduplicate(in_flight, [first])
     path, other = Path(first.candidate.location), f"cannot be compared with {first.candidate.location}, which has"
     match what:
         case "gone":
@@ -170,34 +182,36 @@ def test_what_cannot_be_compared_is_a_failure(claims: FirstFileClaims, first: In
             path.unlink()
             why = "that file is gone or has changed"
             expected = (f"{other} the same SOP Instance UID: {why}", os.fspath(path))
-    fresh, (outcome,), _ = sort_out(claims, [copy])
-    assert (fresh, outcome.fate) == ([], Fate.UNREADABLE)
-    assert (outcome.reason, outcome.copy_of) == expected
+    fresh, (result,), _ = deduplicate(in_flight, [copy])
+    assert (fresh, result.outcome) == ([], Outcome.UNREADABLE)
+    assert (result.reason, result.copy_of) == expected
 
 
-def test_what_follows_an_unreadable_copy_still_waits(ledger: Ledger, claims: FirstFileClaims, first: Instance) -> None:
+def test_what_follows_an_unreadable_copy_still_waits(
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
+) -> None:
     """A copy that cannot be read leaves its claim to the next file, which is compared with what is stored."""
     ledger.record([ended(first)])
     gone, copy = copied(first, "a"), copied(first, "b")
     Path(gone.candidate.location).unlink()
-    fresh, (unreadable, skipped), again = sort_out(claims, [gone, copy])
-    assert (fresh, again, unreadable.fate) == ([], [], Fate.UNREADABLE)
+    fresh, (unreadable, skipped), again = deduplicate(in_flight, [gone, copy])
+    assert (fresh, again, unreadable.outcome) == ([], [], Outcome.UNREADABLE)
     assert skipped == passed_over(copy, first)
 
 
-@pytest.mark.parametrize("fate", [Fate.REFUSED, Fate.UNCONFIRMED, Fate.UNREADABLE, Fate.SKIPPED])
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.UNCONFIRMED, Outcome.UNREADABLE, Outcome.SKIPPED])
 def test_what_did_not_arrive_stands_for_nothing(
-    ledger: Ledger, claims: FirstFileClaims, first: Instance, fate: Fate
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance, outcome: Outcome
 ) -> None:
     """A copy of a file that failed has its own turn."""
-    ledger.record([ended(first, fate)])
+    ledger.record([ended(first, outcome)])
     copy = copied(first, "copy")
-    assert sort_out(claims, [copy]) == ([copy], [], [])
+    assert deduplicate(in_flight, [copy]) == ([copy], [], [])
 
 
 @pytest.mark.parametrize("what", ["gone", "grown", "touched"])
 def test_a_stored_file_that_changed_stands_for_nothing(
-    ledger: Ledger, claims: FirstFileClaims, first: Instance, what: str
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance, what: str
 ) -> None:
     """Nothing can be said of the bytes that were sent, so the copy is sent."""
     ledger.record([ended(first)])
@@ -211,58 +225,60 @@ def test_a_stored_file_that_changed_stands_for_nothing(
             os.utime(path, ns=(0, first.candidate.modified_ns))
         case _:
             os.utime(path, ns=(0, first.candidate.modified_ns + 1))
-    assert sort_out(claims, [copy]) == ([copy], [], [])
+    assert deduplicate(in_flight, [copy]) == ([copy], [], [])
 
 
-def test_the_same_path_twice_is_no_copy(claims: FirstFileClaims, first: Instance) -> None:
+def test_the_same_path_twice_is_no_copy(in_flight: FirstFileInFlight, first: Instance) -> None:
     """A source named twice brings a file again: it is neither sent nor recorded twice."""
     once_more = replace(first, candidate=replace(first.candidate))
-    assert sort_out(claims, [first, once_more]) == ([first], [], [once_more.candidate])
-    assert sort_out(claims, [once_more]) == ([], [], [once_more.candidate])
+    assert deduplicate(in_flight, [first, once_more]) == ([first], [], [once_more.candidate])
+    assert deduplicate(in_flight, [once_more]) == ([], [], [once_more.candidate])
 
 
 def test_a_file_that_is_sent_again_is_no_copy_of_itself(
-    ledger: Ledger, claims: FirstFileClaims, first: Instance
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
 ) -> None:
     """What the ledger says of the same path, as it was then, does not keep it from being sent."""
     before = replace(first, candidate=replace(first.candidate, modified_ns=1))
     ledger.record([ended(before)])
-    assert sort_out(claims, [first]) == ([first], [], [])
+    assert deduplicate(in_flight, [first]) == ([first], [], [])
 
 
 def test_a_file_recorded_since_it_was_looked_up_is_not_sent_again(
-    ledger: Ledger, claims: FirstFileClaims, first: Instance
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
 ) -> None:
     """Named twice, and the first time came to its end in between: it is one file, and claims nothing."""
     ledger.record([ended(first)])
-    assert sort_out(claims, [first]) == ([], [], [first.candidate])
+    assert deduplicate(in_flight, [first]) == ([], [], [first.candidate])
     copy = copied(first, "copy")
-    assert sort_out(claims, [copy])[0] == []
+    assert deduplicate(in_flight, [copy])[0] == []
 
 
-def test_a_claim_ends_with_its_outcome(claims: FirstFileClaims, first: Instance) -> None:
+def test_a_claim_ends_with_its_outcome(in_flight: FirstFileInFlight, first: Instance) -> None:
     """Once released, and not stored, the next file of the instance claims it."""
-    sort_out(claims, [first])
-    claims.release([ended(first, Fate.REFUSED)])
+    deduplicate(in_flight, [first])
+    in_flight.release([ended(first, Outcome.REFUSED)])
     copy = copied(first, "copy")
-    assert sort_out(claims, [copy]) == ([copy], [], [])
+    assert deduplicate(in_flight, [copy]) == ([copy], [], [])
 
 
-def test_outcomes_of_others_release_nothing(claims: FirstFileClaims, first: Instance) -> None:
+def test_outcomes_of_others_release_nothing(in_flight: FirstFileInFlight, first: Instance) -> None:
     """Neither a copy that was passed over nor a file without a header ends a claim."""
-    sort_out(claims, [first])
+    deduplicate(in_flight, [first])
     copy = copied(first, "copy")
-    _, copies, _ = sort_out(claims, [copy])
-    claims.release([*copies, Outcome(copy.candidate, None, Fate.UNREADABLE)])
-    assert sort_out(claims, [copy]) == ([], copies, [])
+    _, copies, _ = deduplicate(in_flight, [copy])
+    in_flight.release([*copies, FileResult(copy.candidate, None, Outcome.UNREADABLE)])
+    assert deduplicate(in_flight, [copy]) == ([], copies, [])
 
 
-def test_a_stranger_is_released_without_harm(claims: FirstFileClaims, first: Instance) -> None:
+def test_a_stranger_is_released_without_harm(in_flight: FirstFileInFlight, first: Instance) -> None:
     """An outcome of what was never claimed is no error."""
-    claims.release([ended(first)])
+    in_flight.release([ended(first)])
 
 
-def test_copies_whose_paths_are_not_utf8_are_recorded(ledger: Ledger, claims: FirstFileClaims, first: Instance) -> None:
+def test_copies_whose_paths_are_not_utf8_are_recorded(
+    ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
+) -> None:
     """The path in the reason does not keep the outcome out of the ledger."""
     location = os.fsdecode(os.path.join(os.path.dirname(os.fsencode(first.candidate.location)), b"M\xfcller"))  # noqa: PTH118, PTH120
     try:
@@ -270,7 +286,7 @@ def test_copies_whose_paths_are_not_utf8_are_recorded(ledger: Ledger, claims: Fi
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
     owner = Instance(Candidate(location, first.candidate.size_bytes, os.stat(location).st_mtime_ns), first.header)  # noqa: PTH116
-    fresh, copies, _ = sort_out(claims, [owner, first])
+    fresh, copies, _ = deduplicate(in_flight, [owner, first])
     assert fresh == [owner]
     ledger.record([ended(owner), *copies])
     (known,) = ledger.look_up([first.candidate])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulkstow.model import Batch, Candidate, Instance
-from bulkstow.policy.suspicion import CLEAN_LOOKS, MOST_DIRECTORIES, Suspicion
+from bulkstow.policy.changed_directories import CLEAN_LOOKS, MOST_DIRECTORIES, ChangedDirectories
 from tests.archives import header
 
 
@@ -27,26 +27,26 @@ def batch(*locations: str) -> Batch:
 )
 def test_what_lies_beneath_a_loss_is_looked_at(lost: str, location: str, expected: bool) -> None:
     """A directory's whole tree is under suspicion, and nothing beside it."""
-    suspicion = Suspicion()
-    assert not suspicion.touches(batch(location))
-    suspicion.lost([lost])
-    assert suspicion.touches(batch("/elsewhere/0", location)) is expected
+    changed_directories = ChangedDirectories()
+    assert not changed_directories.touches(batch(location))
+    changed_directories.lost([lost])
+    assert changed_directories.touches(batch("/elsewhere/0", location)) is expected
 
 
 def test_suspicion_ends_when_a_tree_is_at_rest() -> None:
     """After some unharmed batches in a row no more are looked at; a loss in between starts anew."""
-    suspicion, one = Suspicion(), batch("/a/1")
-    suspicion.lost(["/a"])
+    changed_directories, one = ChangedDirectories(), batch("/a/1")
+    changed_directories.lost(["/a"])
     for _ in range(CLEAN_LOOKS - 1):
-        suspicion.unharmed(one)
-    suspicion.unharmed(batch("/b/1"))
-    assert suspicion.touches(one)
-    suspicion.lost(["/a"])
+        changed_directories.unharmed(one)
+    changed_directories.unharmed(batch("/b/1"))
+    assert changed_directories.touches(one)
+    changed_directories.lost(["/a"])
     for _ in range(CLEAN_LOOKS - 1):
-        suspicion.unharmed(one)
-    assert suspicion.touches(one)
-    suspicion.unharmed(one)
-    assert not suspicion.touches(one)
+        changed_directories.unharmed(one)
+    assert changed_directories.touches(one)
+    changed_directories.unharmed(one)
+    assert not changed_directories.touches(one)
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_losses_in_two_directories_put_their_tree_under_suspicion(
     first: str, second: str, location: str, expected: bool
 ) -> None:
     """A share that fails costs two requests, not one for each of its directories."""
-    suspicion = Suspicion()
-    suspicion.lost([first])
-    suspicion.lost([second])
-    assert suspicion.touches(batch(location)) is expected
+    changed_directories = ChangedDirectories()
+    changed_directories.lost([first])
+    changed_directories.lost([second])
+    assert changed_directories.touches(batch(location)) is expected
 
 
 def test_suspicion_is_bounded() -> None:
     """Of too many directories the oldest are forgotten."""
-    suspicion = Suspicion()
+    changed_directories = ChangedDirectories()
     for number in range(MOST_DIRECTORIES + 1):
-        suspicion.lost([f"/{number}/x", f"/{number}/x"])
-        suspicion.lost([f"/{number}/x"])
+        changed_directories.lost([f"/{number}/x", f"/{number}/x"])
+        changed_directories.lost([f"/{number}/x"])
     for _ in range(CLEAN_LOOKS):
-        suspicion.unharmed(batch("/elsewhere/1"))
-    assert not suspicion.touches(batch("/0/x/1"))
-    assert suspicion.touches(batch(f"/{MOST_DIRECTORIES}/x/1"))
+        changed_directories.unharmed(batch("/elsewhere/1"))
+    assert not changed_directories.touches(batch("/0/x/1"))
+    assert changed_directories.touches(batch(f"/{MOST_DIRECTORIES}/x/1"))

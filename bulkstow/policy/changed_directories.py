@@ -19,7 +19,7 @@ MOST_DIRECTORIES = 64
 """Bounds the work for each batch; of more, the oldest are forgotten, which costs a request each."""
 
 
-class Suspicion:
+class ChangedDirectories:
     """Remembers directories in which files were lost or changed."""
 
     def __init__(self) -> None:

@@ -21,12 +21,12 @@ import anyio
 from bulkstow.model import Batch
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.errands import Ask, Errand, Send
-from bulkstow.policy.health import Breaker
-from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.pacing import Pacer
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import RetryBudget
+from bulkstow.policy.study_limiter import StudyLimiter
+from bulkstow.policy.work_items import Query, Store, WorkItem
 
 WINDOW_PER_SENDER = 4
 """Fresh batches that wait for each request that may be under way. While the first request of a study is under way its
@@ -37,7 +37,7 @@ WAITING_PER_SENDER = 16
 archive."""
 
 
-class Outbox:
+class Scheduler:
     """Hands errands to senders.
 
     All its methods belong to one event loop. Times are those of `anyio.current_time`.
@@ -47,23 +47,23 @@ class Outbox:
         self,
         *,
         concurrency: Concurrency,
-        lanes: Lanes,
-        breaker: Breaker,
+        study_limiter: StudyLimiter,
+        breaker: CircuitBreaker,
         budget: RetryBudget,
         pacer: Pacer | None = None,
         request_rate: RequestRate | None = None,
         on_wait: Callable[[Wait, float], None] = lambda _wait, _duration_s: None,
     ) -> None:
         self._concurrency = concurrency
-        self._lanes = lanes
+        self._study_limiter = study_limiter
         self._breaker = breaker
         self._budget = budget
         self._pacer = pacer
         self._request_rate = request_rate or RequestRate()
         self._on_wait = on_wait
-        self._fresh: deque[Errand] = deque()
-        self._due: deque[Errand] = deque()
-        self._parked: list[tuple[float, int, Errand]] = []
+        self._fresh: deque[WorkItem] = deque()
+        self._due: deque[WorkItem] = deque()
+        self._parked: list[tuple[float, int, WorkItem]] = []
         self._order = count()
         self._in_flight = 0
         self._ended = False
@@ -76,7 +76,7 @@ class Outbox:
         while not self.is_abandoned and self._is_full():
             await self._changed.wait()
         if not self.is_abandoned:
-            self._fresh.append(Send(batch))
+            self._fresh.append(Store(batch))
             self._notify()
 
     @property
@@ -84,7 +84,7 @@ class Outbox:
         """Something waits that could be under way, if more were allowed at once."""
         if self._early_s(anyio.current_time()) > 0:
             return False
-        return any(self._lanes.allow(errand.batch) for waiting in (self._due, self._fresh) for errand in waiting)
+        return any(self._study_limiter.allow(item.batch) for waiting in (self._due, self._fresh) for item in waiting)
 
     @property
     def in_flight(self) -> int:
@@ -110,7 +110,7 @@ class Outbox:
 
     def is_ready(self, study_uid: str) -> bool:
         """Say whether a request with instances of this study might begin."""
-        return self._lanes.allow_study(study_uid)
+        return self._study_limiter.allow_study(study_uid)
 
     @property
     def is_ending(self) -> bool:
@@ -135,13 +135,13 @@ class Outbox:
             waiting.clear()
         self.end()
 
-    async def take(self) -> Errand | None:
+    async def take(self) -> WorkItem | None:
         """Wait for an errand that may start now, and count it as under way; None when there will be no more."""
         while True:
             now_s = anyio.current_time()
-            if (errand := self._next(now_s)) is not None:
-                self._start(errand, now_s)
-                return errand
+            if (item := self._next(now_s)) is not None:
+                self._start(item, now_s)
+                return item
             if self.is_over:
                 return None
             changed = self._changed
@@ -165,14 +165,14 @@ class Outbox:
         if self._request_rate.wait_s(now_s) > 0 and (self._fresh or self._due):
             return Wait.SERVER_RATE
         if self._fresh or self._due:
-            is_study_busy = any(not self._lanes.allow(errand.batch) for errand in (*self._due, *self._fresh))
+            is_study_busy = any(not self._study_limiter.allow(item.batch) for item in (*self._due, *self._fresh))
             return Wait.STUDY if is_study_busy else None
         return None if self._ended else Wait.NOTHING
 
-    def done(self, errand: Errand, again: Iterable[tuple[float, Errand]], *, answered: bool = True) -> None:
+    def done(self, item: WorkItem, again: Iterable[tuple[float, WorkItem]], *, answered: bool = True) -> None:
         """Take back an errand that ended, answered or not, and park what is left of it until the times given."""
         self._in_flight -= 1
-        self._lanes.finish(errand.batch, answered=answered)
+        self._study_limiter.finish(item.batch, answered=answered)
         if not self.is_abandoned:
             for due_s, later in again:
                 heapq.heappush(self._parked, (due_s, next(self._order), later))
@@ -183,7 +183,7 @@ class Outbox:
         waiting = len(self._parked) + len(self._due)
         return len(self._fresh) >= limit * WINDOW_PER_SENDER or waiting >= limit * WAITING_PER_SENDER
 
-    def _next(self, now_s: float) -> Errand | None:
+    def _next(self, now_s: float) -> WorkItem | None:
         """Take out the next errand that may start: what was sent before comes first, as its study waits for it."""
         while self._parked and self._parked[0][0] <= now_s:
             self._due.append(heapq.heappop(self._parked)[2])
@@ -192,15 +192,15 @@ class Outbox:
         if (found := self._first(now_s)) is None:
             return None
         waiting, place = found
-        errand = waiting[place]
+        item = waiting[place]
         del waiting[place]
         is_paced = self._pacer is not None or self._request_rate.rate_per_s is not None
-        if is_paced and isinstance(errand, Ask) and len(errand.batch.instances) > 1:
-            errand, others = _one_question(errand)
+        if is_paced and isinstance(item, Query) and len(item.batch.instances) > 1:
+            item, others = _one_question(item)
             waiting.insert(place, others)
-        return errand
+        return item
 
-    def _first(self, now_s: float) -> tuple[deque[Errand], int] | None:
+    def _first(self, now_s: float) -> tuple[deque[WorkItem], int] | None:
         """Find the first errand that may start.
 
         In an outage it is the store with the fewest requests behind it: only stores tell whether stores succeed, and a
@@ -210,21 +210,21 @@ class Outbox:
         allowed = (
             (waiting, place)
             for waiting in (self._due, self._fresh)
-            for place, errand in enumerate(waiting)
-            if self._lanes.allow(errand.batch) and (retries_allowed or not is_retry(errand))
+            for place, item in enumerate(waiting)
+            if self._study_limiter.allow(item.batch) and (retries_allowed or not is_retry(item))
         )
         if self._breaker.is_open:
-            return min(allowed, key=lambda at: _order_of_trials(at[0][at[1]]), default=None)
+            return min(allowed, key=lambda at: _trial_order(at[0][at[1]]), default=None)
         return next(allowed, None)
 
-    def _start(self, errand: Errand, now_s: float) -> None:
+    def _start(self, item: WorkItem, now_s: float) -> None:
         self._in_flight += 1
-        self._lanes.start(errand.batch)
-        self._breaker.started(errand)
+        self._study_limiter.start(item.batch)
+        self._breaker.started(item)
         self._count_request(now_s)
-        if is_retry(errand):
+        if is_retry(item):
             self._budget.retry()
-        elif errand.batch.requests == 0:
+        elif item.batch.requests == 0:
             self._budget.first_try()
         self._notify()
 
@@ -238,7 +238,7 @@ class Outbox:
         if (early_s := self._early_s(now_s)) > 0:
             return early_s
         waits_s = [self._parked[0][0] - now_s] if self._parked else []
-        if any(is_retry(errand) for errand in self._due) and (budget_s := self._budget.wait_s(now_s)) > 0:
+        if any(is_retry(item) for item in self._due) and (budget_s := self._budget.wait_s(now_s)) > 0:
             waits_s.append(budget_s)
         return min(waits_s, default=None)
 
@@ -281,17 +281,19 @@ class Outbox:
         self._changed = anyio.Event()
 
 
-def _one_question(errand: Ask) -> tuple[Ask, Ask]:
+def _one_question(item: Query) -> tuple[Query, Query]:
     """Part the first instance from the others: asking for one is one request, for several it may be as many."""
-    first, *others = errand.batch.instances
-    one, rest = (replace(errand.batch, instances=tuple(instances)) for instances in ([first], others))
-    return replace(errand, batch=one), replace(errand, batch=rest)
+    first, *others = item.batch.instances
+    one, rest = (replace(item.batch, instances=tuple(instances)) for instances in ([first], others))
+    return replace(item, batch=one), replace(item, batch=rest)
 
 
-def _order_of_trials(errand: Errand) -> tuple[bool, int]:
-    return isinstance(errand, Ask), errand.batch.requests
+def _trial_order(item: WorkItem) -> tuple[bool, int]:
+    return isinstance(item, Query), item.batch.requests
 
 
-def is_retry(errand: Errand) -> bool:
+def is_retry(item: WorkItem) -> bool:
     """Say whether this repeats a request that failed; a batch taken apart to find a culprit does not."""
-    return isinstance(errand, Send) and not errand.is_piece and errand.batch.faults + errand.batch.doubts > 0
+    return (
+        isinstance(item, Store) and not item.is_piece and item.batch.failed_attempts + item.batch.ambiguous_failures > 0
+    )

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from bulkstow.pipeline.crew import ERRANDS_AT_ONCE, AtJob, Crew, by, read_by
+from bulkstow.pipeline.worker_threads import ERRANDS_AT_ONCE, AtJob, WorkerThreads, run_abandonable, run_blocking
 
 pytestmark = pytest.mark.anyio
 
@@ -19,10 +19,10 @@ PATIENCE_S = 20.0
 
 
 @pytest.fixture
-def crew(anyio_backend: str) -> Iterator[Crew]:
+def threads(anyio_backend: str) -> Iterator[WorkerThreads]:
     """Give four hands."""
-    with Crew(4) as hands:
-        yield hands
+    with WorkerThreads(4) as readers:
+        yield readers
 
 
 class Census:
@@ -43,31 +43,31 @@ class Census:
             self._at_once -= 1
 
 
-async def test_quick_jobs_are_done_one_at_a_time(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_quick_jobs_are_done_one_at_a_time(threads: WorkerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as no job is held up there is one hand: threads that compete for the interpreter slow each other."""
-    monkeypatch.setattr("bulkstow.pipeline.crew.HELD_UP_S", 10.0)
+    monkeypatch.setattr("bulkstow.pipeline.worker_threads.HELD_UP_S", 10.0)
     census = Census()
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(100):
-                tasks.start_soon(by, crew, census.job)
+                tasks.start_soon(run_blocking, threads, census.job)
     assert census.most == 1
 
 
-async def test_held_up_jobs_do_not_hold_up_the_others(crew: Crew) -> None:
+async def test_held_up_jobs_do_not_hold_up_the_others(threads: WorkerThreads) -> None:
     """While three hands wait for their disks, the fourth does what else there is to do."""
     disk, done = threading.Event(), 0
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
-                tasks.start_soon(by, crew, disk.wait)
+                tasks.start_soon(run_blocking, threads, disk.wait)
             for _ in range(50):
-                done += await by(crew, int, "1")
+                done += await run_blocking(threads, int, "1")
             disk.set()
     assert done == 50
 
 
-async def test_waiting_hands_are_as_many_as_there_may_be(crew: Crew) -> None:
+async def test_waiting_hands_are_as_many_as_there_may_be(threads: WorkerThreads) -> None:
     """With as many jobs held up as there are hands, the next waits; when one is free again, it is done."""
     disk, waiting = threading.Semaphore(0), 0
     lock = threading.Lock()
@@ -81,43 +81,43 @@ async def test_waiting_hands_are_as_many_as_there_may_be(crew: Crew) -> None:
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(6):
-                tasks.start_soon(by, crew, wait_for_disk)
+                tasks.start_soon(run_blocking, threads, wait_for_disk)
             while waiting < 4:
                 await anyio.lowlevel.checkpoint()
             for _ in range(20):  # each is done by a hand that would take a read next, if it might
-                await by(crew.errands, int)
+                await run_blocking(threads.calls, int)
             assert waiting == 4
             disk.release(6)
     assert waiting == 6
 
 
-async def test_errands_wait_for_no_reader(crew: Crew) -> None:
+async def test_errands_wait_for_no_reader(threads: WorkerThreads) -> None:
     """With every reader held up by a disk that hangs, what else blocks is done nevertheless."""
     disk = threading.Event()
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
-                tasks.start_soon(by, crew, disk.wait)
+                tasks.start_soon(run_blocking, threads, disk.wait)
             for _ in range(3):
-                assert await by(crew.errands, int, "1") == 1
+                assert await run_blocking(threads.calls, int, "1") == 1
             disk.set()
 
 
-async def test_errands_come_first(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_errands_come_first(threads: WorkerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for an errand is a whole list, or a batch; what waits for a read is a part of one."""
-    monkeypatch.setattr("bulkstow.pipeline.crew.HELD_UP_S", 10.0)
+    monkeypatch.setattr("bulkstow.pipeline.worker_threads.HELD_UP_S", 10.0)
     may_go_on, done = threading.Event(), list[str]()
-    crew.submit(may_go_on.wait)
-    reads = [crew.submit(done.append, "read") for _ in range(3)]
-    errand = crew.errands.submit(done.append, "errand")
+    threads.submit(may_go_on.wait)
+    reads = [threads.submit(done.append, "read") for _ in range(3)]
+    item = threads.calls.submit(done.append, "errand")
     may_go_on.set()
     with anyio.fail_after(PATIENCE_S):
-        for job in (*reads, errand):
+        for job in (*reads, item):
             await asyncio.wrap_future(job)
     assert done == ["errand", "read", "read", "read"]
 
 
-async def test_what_waits_is_given_up(crew: Crew) -> None:
+async def test_what_waits_is_given_up(threads: WorkerThreads) -> None:
     """At the end nothing is begun any more, neither reads nor errands, and nobody waits for what hangs."""
     disk, has_begun = threading.Event(), threading.Event()
 
@@ -125,27 +125,27 @@ async def test_what_waits_is_given_up(crew: Crew) -> None:
         has_begun.set()
         disk.wait()
 
-    begun = crew.submit(hang)
+    begun = threads.submit(hang)
     while not has_begun.is_set():
         await anyio.lowlevel.checkpoint()
-    waiting = [crew.submit(int), crew.errands.submit(int)]
-    crew.shutdown(wait=False, cancel_futures=True)
+    waiting = [threads.submit(int), threads.calls.submit(int)]
+    threads.shutdown(wait=False, cancel_futures=True)
     assert all(future.cancelled() for future in waiting)
     with pytest.raises(RuntimeError, match="nothing is begun any more"):
-        crew.submit(int)
+        threads.submit(int)
     disk.set()
     with anyio.fail_after(PATIENCE_S):
         await asyncio.wrap_future(begun)
 
 
-async def test_hands_on_their_way_are_not_called_again(crew: Crew) -> None:
+async def test_hands_on_their_way_are_not_called_again(threads: WorkerThreads) -> None:
     """However long everything hangs, hands are no more than can be at work."""
     disk = threading.Event()
-    hanging = [crew.errands.submit(disk.wait) for _ in range(40)]
+    hanging = [threads.calls.submit(disk.wait) for _ in range(40)]
     for _ in range(20 * ERRANDS_AT_ONCE):
-        crew._lend_hand()
+        threads._lend_hand()
         await anyio.lowlevel.checkpoint()
-    assert crew._hands <= ERRANDS_AT_ONCE
+    assert threads._hands <= ERRANDS_AT_ONCE
     disk.set()
     with anyio.fail_after(PATIENCE_S):
         for job in hanging:
@@ -172,46 +172,46 @@ def test_held_up_is_who_waits(
         perf_counter=lambda: now.perf_counter,
         clock_gettime=lambda _: now.clock_gettime,
     )
-    monkeypatch.setattr("bulkstow.pipeline.crew.time", clock)
+    monkeypatch.setattr("bulkstow.pipeline.worker_threads.time", clock)
     pass_time()
     hand = AtJob()
     pass_time()
     assert hand.is_held_up is is_held_up
 
 
-async def test_a_jobs_error_is_its_callers(crew: Crew) -> None:
+async def test_a_jobs_error_is_its_callers(threads: WorkerThreads) -> None:
     """What a job raises is raised where it was asked for, and the hand goes on."""
     with pytest.raises(ZeroDivisionError):
-        await by(crew, divmod, 1, 0)
-    assert await by(crew, divmod, 7, 2) == (3, 1)
+        await run_blocking(threads, divmod, 1, 0)
+    assert await run_blocking(threads, divmod, 7, 2) == (3, 1)
 
 
-async def test_a_cancelled_reader_lets_go(crew: Crew) -> None:
+async def test_a_cancelled_reader_lets_go(threads: WorkerThreads) -> None:
     """A head that is never read does not keep the run from ending; what has not begun is not begun."""
     disk = threading.Event()
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(6):
-                tasks.start_soon(read_by, crew, disk.wait)
-            while crew._reads.under_way < 4:
+                tasks.start_soon(run_abandonable, threads, disk.wait)
+            while threads._reads.under_way < 4:
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
     disk.set()
 
 
-async def test_a_cancelled_caller_waits_for_nothing_that_has_not_begun(crew: Crew) -> None:
+async def test_a_cancelled_caller_waits_for_nothing_that_has_not_begun(threads: WorkerThreads) -> None:
     """Behind hands that hang, a job is taken back."""
     disk = threading.Event()
-    hanging = [crew.submit(disk.wait) for _ in range(4)]
+    hanging = [threads.submit(disk.wait) for _ in range(4)]
     with anyio.move_on_after(0.01) as gone, anyio.fail_after(PATIENCE_S):
-        await by(crew, disk.wait)
+        await run_blocking(threads, disk.wait)
     assert gone.cancelled_caught
     disk.set()
     for job in hanging:
         await asyncio.wrap_future(job)
 
 
-async def test_a_cancelled_caller_waits_for_its_job(crew: Crew) -> None:
+async def test_a_cancelled_caller_waits_for_its_job(threads: WorkerThreads) -> None:
     """Who is cancelled is not let go before the job has ended: it may use what is closed next."""
     begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -222,7 +222,7 @@ async def test_a_cancelled_caller_waits_for_its_job(crew: Crew) -> None:
 
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(by, crew, job)
+            tasks.start_soon(run_blocking, threads, job)
             while not begun.is_set():
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()

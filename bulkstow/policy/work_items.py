@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from bulkstow.model import Batch, Fate, Instance, Outcome
+from bulkstow.model import Batch, FileResult, Instance, Outcome
 from bulkstow.policy.retry import Delay
 
 AMBIGUOUS_TRIES = 3
@@ -28,7 +28,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class Store:
     """To do: send this batch."""
 
     batch: Batch
@@ -37,7 +37,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Query:
     """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `otherwise`, for `reason`.
 
     `otherwise` is UNCONFIRMED where the server did not name them, and REFUSED where it did.
@@ -46,25 +46,25 @@ class Ask:
     batch: Batch
     reason: str
     asked: int = 0
-    otherwise: Fate = Fate.UNCONFIRMED
+    otherwise: Outcome = Outcome.UNCONFIRMED
     excused: int = 0
     """How many questions were rejected for load, or failed during an outage: they do not count as asked."""
 
 
-Errand = Send | Ask
+WorkItem = Store | Query
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class Scheduled:
     """An errand, and how long it has to wait."""
 
-    errand: Errand
+    item: WorkItem
     delay: Delay = Delay.NONE
     at_least_s: float | None = None
     """The server's own word (Retry-After)."""
 
 
-class Pressure(Enum):
+class HealthSignal(Enum):
     """What an exchange says of the destination's health."""
 
     NONE = "none"
@@ -84,61 +84,62 @@ class Pressure(Enum):
 class Settlement:
     """What is settled, what is left to do, and what the exchange says of the destination."""
 
-    outcomes: tuple[Outcome, ...] = ()
-    again: tuple[Later, ...] = ()
-    pressure: Pressure = Pressure.EASED
+    results: tuple[FileResult, ...] = ()
+    again: tuple[Scheduled, ...] = ()
+    health_signal: HealthSignal = HealthSignal.EASED
     too_large_bytes: int | None = None
     """Size of a body that the destination called too large (413)."""
 
 
-def outcomes_of(batch: Batch, instances: Iterable[Instance], fate: Fate, reason: str) -> tuple[Outcome, ...]:
+def results_of(batch: Batch, instances: Iterable[Instance], outcome: Outcome, reason: str) -> tuple[FileResult, ...]:
     """Return the same outcome for some instances of a batch; the reason of a file that is cut off says so, too."""
     return tuple(
-        Outcome(i.candidate, i.header, fate, with_cut_off(reason, i.cut_off), batch.requests) for i in instances
+        FileResult(i.candidate, i.header, outcome, with_truncation(reason, i.truncation), batch.requests)
+        for i in instances
     )
 
 
-def with_cut_off(reason: str, cut_off: str) -> str:
+def with_truncation(reason: str, truncation: str) -> str:
     """Return a reason with the note on a file that is cut off behind it."""
-    return f"{reason}; {cut_off}" if reason and cut_off else reason or cut_off
+    return f"{reason}; {truncation}" if reason and truncation else reason or truncation
 
 
-def gather(again: Iterable[Later]) -> tuple[Later, ...]:
+def gather(again: Iterable[Scheduled]) -> tuple[Scheduled, ...]:
     """Put instances that wait for the same reason back into one request; what is to go alone (no delay) stays alone."""
-    alone: list[Later] = []
+    alone: list[Scheduled] = []
     together: dict[tuple[Delay, int], list[Batch]] = {}
     for later in again:
         if later.delay is Delay.NONE:
             alone.append(later)
         else:
-            together.setdefault((later.delay, later.errand.batch.faults), []).append(later.errand.batch)
+            together.setdefault((later.delay, later.item.batch.failed_attempts), []).append(later.item.batch)
     return tuple(alone) + tuple(
-        Later(Send(replace(batches[0], instances=tuple(i for b in batches for i in b.instances))), delay)
+        Scheduled(Store(replace(batches[0], instances=tuple(i for b in batches for i in b.instances))), delay)
         for (delay, _), batches in together.items()
     )
 
 
 def after_fault(
     batch: Batch, rules: Rules, reason: str, at_least_s: float | None = None, *, halve_from: int | None = None
-) -> tuple[Later, ...]:
+) -> tuple[Scheduled, ...]:
     """Send again after a request that ended without the server's word, while attempts are left; then ask.
 
     From the fault `halve_from` on a batch is halved, so that one instance that the server chokes on does not take its
     companions with it; the last attempt each instance then has alone.
     """
-    batch = replace(batch, faults=batch.faults + 1)
+    batch = replace(batch, failed_attempts=batch.failed_attempts + 1)
 
-    def later(part: Batch) -> Later:
-        return Later(Send(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
+    def later(part: Batch) -> Scheduled:
+        return Scheduled(Store(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
 
-    if batch.faults >= rules.attempts:
-        attempts = "1 attempt" if batch.faults == 1 else f"{batch.faults} attempts, the last"
-        return (Later(Ask(batch, f"{attempts}: {reason}"), Delay.BACKOFF, at_least_s),)
+    if batch.failed_attempts >= rules.attempts:
+        attempts = "1 attempt" if batch.failed_attempts == 1 else f"{batch.failed_attempts} attempts, the last"
+        return (Scheduled(Query(batch, f"{attempts}: {reason}"), Delay.BACKOFF, at_least_s),)
     if len(batch.instances) == 1 or halve_from is None:
         return (later(batch),)
-    if batch.faults == rules.attempts - 1:
+    if batch.failed_attempts == rules.attempts - 1:
         return singly(batch, later)
-    return halves(batch, later) if batch.faults >= halve_from else (later(batch),)
+    return halves(batch, later) if batch.failed_attempts >= halve_from else (later(batch),)
 
 
 MOST_EXCUSED = 20
@@ -147,7 +148,7 @@ A limiter that rejects one request in ten does so 20 times in a row once in 10^2
 about a minute while other requests succeed."""
 
 
-def after_excuse(batch: Batch, reason: str, at_least_s: float | None = None) -> tuple[Later, ...]:
+def after_excuse(batch: Batch, reason: str, at_least_s: float | None = None) -> tuple[Scheduled, ...]:
     """Send again after a failure that the instances did not cause: a rejection for load, or one during an outage.
 
     Counts it apart from the attempts. After half of MOST_EXCUSED each instance goes alone, as one of them may be the
@@ -155,27 +156,27 @@ def after_excuse(batch: Batch, reason: str, at_least_s: float | None = None) -> 
     """
     batch = replace(batch, excused=batch.excused + 1)
 
-    def later(part: Batch) -> Later:
-        return Later(Send(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
+    def later(part: Batch) -> Scheduled:
+        return Scheduled(Store(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
 
     if batch.excused >= MOST_EXCUSED:
         reason = f"{batch.excused} times not accepted, the last: {reason}"
-        return (Later(Ask(batch, reason), Delay.BACKOFF, at_least_s),)
+        return (Scheduled(Query(batch, reason), Delay.BACKOFF, at_least_s),)
     if batch.excused == MOST_EXCUSED // 2 and len(batch.instances) > 1:
         return singly(batch, later)
     return (later(batch),)
 
 
-def _at_once(batch: Batch) -> Later:
-    return Later(Send(batch, is_piece=True))
+def _at_once(batch: Batch) -> Scheduled:
+    return Scheduled(Store(batch, is_piece=True))
 
 
-def halves(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
+def halves(batch: Batch, later: Callable[[Batch], Scheduled] = _at_once) -> tuple[Scheduled, ...]:
     """Send a batch again in two parts, to find out which of them is refused."""
     middle = len(batch.instances) // 2
     return tuple(later(replace(batch, instances=half)) for half in (batch.instances[:middle], batch.instances[middle:]))
 
 
-def singly(batch: Batch, later: Callable[[Batch], Later] = _at_once) -> tuple[Later, ...]:
+def singly(batch: Batch, later: Callable[[Batch], Scheduled] = _at_once) -> tuple[Scheduled, ...]:
     """Send each instance of a batch again, alone."""
     return tuple(later(replace(batch, instances=(instance,))) for instance in batch.instances)

@@ -16,28 +16,28 @@ from bulkstow.model import (
     Batch,
     Candidate,
     Cause,
-    Fate,
+    Exchange,
+    FileResult,
     Instance,
-    Interruption,
+    NoResponse,
     Outcome,
     Referenced,
-    Reply,
-    Result,
-    Spoiled,
+    Response,
+    SourceChanged,
     StoreResponse,
 )
-from bulkstow.pipeline.crew import Crew
 from bulkstow.pipeline.delivery import Delivery
-from bulkstow.pipeline.outbox import Outbox
-from bulkstow.pipeline.watch import Watch
+from bulkstow.pipeline.health_monitor import HealthMonitor
+from bulkstow.pipeline.scheduler import Scheduler
+from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
 from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.errands import Rules
-from bulkstow.policy.health import Breaker, OutageCause
-from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.health import CircuitBreaker, OutageCause
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
+from bulkstow.policy.study_limiter import StudyLimiter
+from bulkstow.policy.work_items import Rules
 from bulkstow.progress.events import Event, OutageBegan, OutageContinues, OutageEnded
 from bulkstow.wire.store_response import to_json
 from tests.archives import header
@@ -46,8 +46,8 @@ from tests.virtual_time import BACKEND
 pytestmark = pytest.mark.anyio
 
 HANGS_S = 120.0
-UNANSWERED = Interruption(Cause.UNANSWERED, body_started=True)
-UNREACHABLE = Interruption(Cause.UNREACHABLE, body_started=False)
+UNANSWERED = NoResponse(Cause.UNANSWERED, body_started=True)
+UNREACHABLE = NoResponse(Cause.UNREACHABLE, body_started=False)
 ROOMLESS = 0xA700
 
 
@@ -57,19 +57,19 @@ def anyio_backend() -> object:
     return BACKEND
 
 
-def stored(batch: Batch) -> Reply:
+def stored(batch: Batch) -> Response:
     """Return the answer of a server that has stored everything."""
     items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid) for i in batch.instances)
-    return Reply(200, to_json(StoreResponse(stored=items)))
+    return Response(200, to_json(StoreResponse(stored=items)))
 
 
-def roomless(batch: Batch) -> Reply:
+def roomless(batch: Batch) -> Response:
     """Return the answer of a server that has no room for anything."""
     items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, ROOMLESS) for i in batch.instances)
-    return Reply(409, to_json(StoreResponse(failed=items)))
+    return Response(409, to_json(StoreResponse(failed=items)))
 
 
-async def hang(batch: Batch) -> Result:
+async def hang(batch: Batch) -> Exchange:
     """Be silent until our timeout."""
     await anyio.sleep(HANGS_S)
     return UNANSWERED
@@ -79,37 +79,37 @@ async def hang(batch: Batch) -> Result:
 class Server:
     """A destination by two functions of what is asked."""
 
-    store: Callable[[Batch], Awaitable[Result]]
-    question: Callable[[], Awaitable[Reply | Interruption]]
+    store: Callable[[Batch], Awaitable[Exchange]]
+    question: Callable[[], Awaitable[Response | NoResponse]]
     sent: list[tuple[float, Batch]] = field(default_factory=list)
     under_way: int = 0
     most_under_way: dict[str, int] = field(default_factory=dict)
 
-    async def send(self, batch: Batch) -> Result:
+    async def send(self, batch: Batch) -> Exchange:
         """Take a batch, in 0.1 s at least."""
         self.sent.append((anyio.current_time(), batch))
         await anyio.sleep(0.1)
         return await self.store(batch)
 
-    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Reply | Interruption:
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Find nothing."""
         return frozenset()
 
-    async def look(self, batch: Batch) -> Spoiled | None:
+    async def look(self, batch: Batch) -> SourceChanged | None:
         """Find every file as it was."""
         return None
 
-    async def probe(self) -> Reply | Interruption:
+    async def probe(self) -> Response | NoResponse:
         """Answer the question whether it is back."""
         return await self.question()
 
 
-async def answered() -> Reply:
+async def answered() -> Response:
     """Answer a question."""
-    return Reply(200, b"[]")
+    return Response(200, b"[]")
 
 
-async def nobody() -> Interruption:
+async def nobody() -> NoResponse:
     """Be gone."""
     return UNREACHABLE
 
@@ -118,7 +118,7 @@ async def nobody() -> Interruption:
 class Course:
     """What a run came to."""
 
-    fates: dict[int, Fate]
+    outcomes: dict[int, Outcome]
     events: list[tuple[float, Event]]
     stopped_by: RunStopped | None
     ended_s: float
@@ -141,24 +141,30 @@ async def deliver(
 ) -> Course:
     """Send so many batches of one instance, of a study each."""
     limit, reporter = Concurrency(lowest=concurrency, highest=concurrency), Events()
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     rate = RequestRate()
-    outbox = Outbox(concurrency=limit, lanes=Lanes(4), breaker=breaker, budget=RetryBudget(), request_rate=rate)
+    scheduler = Scheduler(
+        concurrency=limit, study_limiter=StudyLimiter(4), breaker=breaker, budget=RetryBudget(), request_rate=rate
+    )
     size = BatchSize()
-    outcomes_in, outcomes = anyio.create_memory_object_stream[list[Outcome]](1000)
-    settled: dict[int, Fate] = {}
+    results_in, results = anyio.create_memory_object_stream[list[FileResult]](1000)
+    settled: dict[int, Outcome] = {}
     with Ledger(ledger, "http://archive.example") as opened:
         batcher = Batcher(size.limits, keep_studies=True)
-        delivery = Delivery(server, outbox, batcher, size, Backoff(), Rules(), Crew(1), opened, reporter, limit, rate)
+        delivery = Delivery(
+            server, scheduler, batcher, size, Backoff(), Rules(), WorkerThreads(1), opened, reporter, limit, rate
+        )
         async with anyio.create_task_group() as tasks:
-            watch = Watch(breaker, server, outbox, reporter, tasks, delivery.stop, delivery.give_up, give_up_after_s)
-            tasks.start_soon(delivery.send, watch, outcomes_in)
+            monitor = HealthMonitor(
+                breaker, server, scheduler, reporter, tasks, delivery.stop, delivery.give_up, give_up_after_s
+            )
+            tasks.start_soon(delivery.send, monitor, results_in)
             for batch in numbered(batches):
-                await outbox.offer(batch)
-            outbox.end()
-        async with outcomes:
-            async for arrived in outcomes:
-                settled |= {int(outcome.candidate.location[1:]): outcome.fate for outcome in arrived}
+                await scheduler.offer(batch)
+            scheduler.end()
+        async with results:
+            async for arrived in results:
+                settled |= {int(result.candidate.location[1:]): result.outcome for result in arrived}
     return Course(settled, reporter.told, delivery.stopped_by, anyio.current_time())
 
 
@@ -176,20 +182,20 @@ async def test_a_server_whose_stores_hang_is_given_up(tmp_path: Path) -> None:
     assert course.ended_s == pytest.approx(first_failure_s + 600.0)
     assert isinstance(course.stopped_by, DestinationRefused)
     assert "has not answered for 10m" in str(course.stopped_by)
-    assert course.fates == {}
+    assert course.outcomes == {}
     assert len(server.sent) <= 4 + 5
 
 
 async def test_stores_that_hang_for_an_hour_cost_no_instance(tmp_path: Path) -> None:
     """One store at a time finds out whether stores succeed; when they do, everything is stored."""
 
-    async def hang_for_an_hour(batch: Batch) -> Result:
+    async def hang_for_an_hour(batch: Batch) -> Exchange:
         return await hang(batch) if anyio.current_time() - began_s < 3600 else stored(batch)
 
     server, began_s = Server(hang_for_an_hour, answered), anyio.current_time()
     course = await deliver(server, tmp_path / "l.db", batches=30)
-    assert set(course.fates.values()) == {Fate.STORED}
-    assert len(course.fates) == 30
+    assert set(course.outcomes.values()) == {Outcome.STORED}
+    assert len(course.outcomes) == 30
     trials = [at_s for at_s, _ in server.sent if began_s + 121 < at_s < began_s + 3600]
     assert all(later - earlier >= HANGS_S for earlier, later in pairwise(trials))
     assert 10 <= len(trials) <= 25
@@ -204,11 +210,11 @@ async def test_stores_that_hang_for_an_hour_cost_no_instance(tmp_path: Path) -> 
 async def test_what_a_server_chokes_on_does_not_block_the_run(tmp_path: Path, batches: int) -> None:
     """An instance for which each store hangs is given up after its attempts, alone or not; the others are stored."""
 
-    async def choke(batch: Batch) -> Result:
+    async def choke(batch: Batch) -> Exchange:
         return await hang(batch) if batch.number == 1 else stored(batch)
 
     course = await deliver(Server(choke, answered), tmp_path / "l.db", batches=batches)
-    assert course.fates == {1: Fate.UNCONFIRMED} | dict.fromkeys(range(2, batches + 1), Fate.STORED)
+    assert course.outcomes == {1: Outcome.UNCONFIRMED} | dict.fromkeys(range(2, batches + 1), Outcome.STORED)
     assert course.stopped_by is None
 
 
@@ -219,25 +225,25 @@ async def test_what_a_server_chokes_on_does_not_block_the_run(tmp_path: Path, ba
 async def test_gone_for_too_long(tmp_path: Path, limit_s: float, question_s: float) -> None:
     """The run stops at the limit, not at the next question, nor when that or a request under way ends."""
 
-    async def question() -> Interruption:
+    async def question() -> NoResponse:
         await anyio.sleep(question_s)
         return UNREACHABLE
 
-    async def gone(batch: Batch) -> Result:
+    async def gone(batch: Batch) -> Exchange:
         return await hang(batch) if batch.number == 4 else UNREACHABLE
 
     server, began_s = Server(gone, question), anyio.current_time()
     course = await deliver(server, tmp_path / "l.db", give_up_after_s=limit_s)
     assert course.ended_s == pytest.approx(began_s + 0.1 + limit_s)
     assert "has not answered for" in str(course.stopped_by)
-    assert course.fates == {}
+    assert course.outcomes == {}
 
 
-@pytest.mark.parametrize("answer", [roomless, lambda _: Reply(507, b"")], ids=["A700", "507"])
-async def test_full_for_too_long(tmp_path: Path, answer: Callable[[Batch], Reply]) -> None:
+@pytest.mark.parametrize("answer", [roomless, lambda _: Response(507, b"")], ids=["A700", "507"])
+async def test_full_for_too_long(tmp_path: Path, answer: Callable[[Batch], Response]) -> None:
     """A server without room is given up at the same limit, and that is said."""
 
-    async def full(batch: Batch) -> Result:
+    async def full(batch: Batch) -> Exchange:
         return answer(batch)
 
     server, began_s = Server(full, answered), anyio.current_time()
@@ -260,14 +266,14 @@ class Limiter:
         self._excess, self._last_s = 0.0, -1000.0
         self.rejections = 0
 
-    async def store(self, batch: Batch) -> Result:
+    async def store(self, batch: Batch) -> Exchange:
         """Store a batch or reject it."""
         now_s = anyio.current_time()
         elapsed_s = int((now_s - self._last_s) * 1000) / 1000
         excess = max(self._excess - self._rate_per_s * elapsed_s + 1, 0)
         if excess > self._burst:
             self.rejections += 1
-            return Reply(503, b"")
+            return Response(503, b"")
         self._excess, self._last_s = excess, now_s
         return stored(batch)
 
@@ -282,8 +288,8 @@ async def test_behind_a_limiter_everything_is_stored(
     limiter, began_s = Limiter(rate_per_s, burst), anyio.current_time()
     server = Server(limiter.store, answered)
     course = await deliver(server, tmp_path / "l.db", batches=300, concurrency=concurrency)
-    assert set(course.fates.values()) == {Fate.STORED}
-    assert len(course.fates) == 300
+    assert set(course.outcomes.values()) == {Outcome.STORED}
+    assert len(course.outcomes) == 300
     assert limiter.rejections <= 0.05 * 300 + 2 * concurrency + 5
     assert course.ended_s - began_s <= 1.5 * 300 / rate_per_s
     assert course.events == []
@@ -292,21 +298,21 @@ async def test_behind_a_limiter_everything_is_stored(
 async def test_an_instance_that_is_always_rejected_is_given_up(tmp_path: Path) -> None:
     """The others are stored meanwhile, and the run ends."""
 
-    async def store(batch: Batch) -> Result:
-        return Reply(503, b"") if batch.number == 1 else stored(batch)
+    async def store(batch: Batch) -> Exchange:
+        return Response(503, b"") if batch.number == 1 else stored(batch)
 
     course = await deliver(Server(store, answered), tmp_path / "l.db")
-    assert course.fates == {1: Fate.UNCONFIRMED} | dict.fromkeys(range(2, 13), Fate.STORED)
+    assert course.outcomes == {1: Outcome.UNCONFIRMED} | dict.fromkeys(range(2, 13), Outcome.STORED)
 
 
 async def test_an_outage_is_told_with_its_next_attempts(tmp_path: Path) -> None:
     """Its beginning, each attempt in vain, and its end after 10 s: at once, with the time to the next attempt."""
 
-    async def away(batch: Batch) -> Result:
+    async def away(batch: Batch) -> Exchange:
         return UNREACHABLE if anyio.current_time() - began_s < 10.1 else stored(batch)
 
-    async def question() -> Reply | Interruption:
-        return UNREACHABLE if anyio.current_time() - began_s < 10.1 else Reply(200, b"[]")
+    async def question() -> Response | NoResponse:
+        return UNREACHABLE if anyio.current_time() - began_s < 10.1 else Response(200, b"[]")
 
     server, began_s = Server(away, question), anyio.current_time()
     course = await deliver(server, tmp_path / "l.db", give_up_after_s=60.0)
@@ -319,20 +325,22 @@ async def test_an_outage_is_told_with_its_next_attempts(tmp_path: Path) -> None:
         (15.2, OutageEnded, "15.1"),
     ]
     assert course.stopped_by is None
-    assert set(course.fates.values()) == {Fate.STORED}
+    assert set(course.outcomes.values()) == {Outcome.STORED}
 
 
-@pytest.mark.parametrize("silence", [UNANSWERED, Reply(503, b""), Interruption(Cause.DISCONNECTED, body_started=False)])
-async def test_questions_in_vain_do_not_keep_stores_away(tmp_path: Path, silence: Reply | Interruption) -> None:
+@pytest.mark.parametrize(
+    "silence", [UNANSWERED, Response(503, b""), NoResponse(Cause.DISCONNECTED, body_started=False)]
+)
+async def test_questions_in_vain_do_not_keep_stores_away(tmp_path: Path, silence: Response | NoResponse) -> None:
     """Where stores succeed again and questions hang, or find nobody behind a proxy, the run goes on."""
 
-    async def hang_for_a_while(batch: Batch) -> Result:
+    async def hang_for_a_while(batch: Batch) -> Exchange:
         return await hang(batch) if anyio.current_time() - began_s < 1000 else stored(batch)
 
-    async def question() -> Reply | Interruption:
+    async def question() -> Response | NoResponse:
         return silence
 
     began_s = anyio.current_time()
     course = await deliver(Server(hang_for_a_while, question), tmp_path / "l.db")
-    assert set(course.fates.values()) == {Fate.STORED}
-    assert len(course.fates) == 12
+    assert set(course.outcomes.values()) == {Outcome.STORED}
+    assert len(course.outcomes) == 12

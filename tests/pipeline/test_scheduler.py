@@ -11,14 +11,14 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from bulkstow.model import Batch, Candidate, Instance
-from bulkstow.pipeline.outbox import WAITING_PER_SENDER, WINDOW_PER_SENDER, Outbox
+from bulkstow.pipeline.scheduler import WAITING_PER_SENDER, WINDOW_PER_SENDER, Scheduler
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.errands import Ask, Errand, Pressure, Send
-from bulkstow.policy.health import Breaker, Heard
-from bulkstow.policy.lanes import Lanes
+from bulkstow.policy.health import CircuitBreaker, ProbeResult
 from bulkstow.policy.pacing import BURST_S, Pacer
 from bulkstow.policy.retry import RetryBudget
+from bulkstow.policy.study_limiter import StudyLimiter
+from bulkstow.policy.work_items import HealthSignal, Query, Store, WorkItem
 from tests.archives import header
 from tests.virtual_time import BACKEND
 
@@ -37,56 +37,56 @@ def batch(number: int, *, study: int | None = None, instances: int = 1) -> Batch
     return Batch(number, (one, *(replace(one, header=header(100 * number + n)) for n in range(1, instances))))
 
 
-def outbox(
+def scheduler(
     *,
     senders: int = 8,
     per_study: int = 4,
-    breaker: Breaker | None = None,
+    breaker: CircuitBreaker | None = None,
     budget: RetryBudget | None = None,
     requests_per_s: float | None = None,
     on_wait: Callable[[Wait, float], None] = lambda _wait, _duration_s: None,
-) -> Outbox:
+) -> Scheduler:
     """Return an outbox."""
-    return Outbox(
+    return Scheduler(
         concurrency=Concurrency(lowest=senders, highest=senders),
-        lanes=Lanes(per_study),
-        breaker=breaker or Breaker(),
+        study_limiter=StudyLimiter(per_study),
+        breaker=breaker or CircuitBreaker(),
         budget=budget or RetryBudget(),
         pacer=None if requests_per_s is None else Pacer(requests_per_s),
         on_wait=on_wait,
     )
 
 
-def trip(breaker: Breaker) -> None:
+def trip(breaker: CircuitBreaker) -> None:
     """Let it open."""
-    breaker.ended(Send(batch(99)), Pressure.GONE, anyio.current_time())
+    breaker.ended(Store(batch(99)), HealthSignal.GONE, anyio.current_time())
     assert breaker.is_open
 
 
-async def take(box: Outbox) -> Errand:
+async def take(box: Scheduler) -> WorkItem:
     """Take an errand that must be there."""
-    errand = await box.take()
-    assert errand is not None
-    return errand
+    item = await box.take()
+    assert item is not None
+    return item
 
 
 async def test_fresh_batches_come_in_order_and_then_none() -> None:
     """What was offered is taken once, in order; after the end there is None for every sender."""
-    box = outbox()
+    box = scheduler()
     for number in range(3):
         await box.offer(batch(number + 1))
     box.end()
     taken = [await take(box) for _ in range(3)]
-    for errand in taken:
-        box.done(errand, ())
-    assert [errand.batch.number for errand in taken] == [1, 2, 3]
+    for item in taken:
+        box.done(item, ())
+    assert [item.batch.number for item in taken] == [1, 2, 3]
     assert await box.take() is None
     assert await box.take() is None
 
 
 async def test_offer_waits_while_the_window_is_full() -> None:
     """The assembler waits until a sender has taken something: that is the backpressure."""
-    box = outbox(senders=1)
+    box = scheduler(senders=1)
     offered: list[int] = []
 
     async def assemble() -> None:
@@ -106,12 +106,12 @@ async def test_offer_waits_while_the_window_is_full() -> None:
 
 async def test_offer_waits_while_too_much_waits_for_its_retry() -> None:
     """What waits for a retry is bounded, so memory is too when the server refuses everything."""
-    box = outbox(senders=1)
+    box = scheduler(senders=1)
     now_s = anyio.current_time()
     for number in range(WAITING_PER_SENDER):
         await box.offer(batch(number + 1))
-        errand = await take(box)
-        box.done(errand, [(now_s + 1000, errand)])
+        item = await take(box)
+        box.done(item, [(now_s + 1000, item)])
     with anyio.move_on_after(0) as scope:
         await checkpoint()
     with anyio.move_on_after(0.01) as scope:
@@ -121,7 +121,7 @@ async def test_offer_waits_while_too_much_waits_for_its_retry() -> None:
 
 async def test_a_parked_errand_comes_when_it_is_due() -> None:
     """What waits for its time does not hold up what is fresh, and comes first once it is due."""
-    box = outbox()
+    box = scheduler()
     await box.offer(batch(1))
     first = await take(box)
     box.done(first, [(anyio.current_time() + 0.05, first)])
@@ -135,11 +135,11 @@ async def test_a_parked_errand_comes_when_it_is_due() -> None:
 
 async def test_senders_wait_for_what_is_under_way() -> None:
     """The end comes only when nothing under way can bring more to do."""
-    box = outbox()
+    box = scheduler()
     await box.offer(batch(1))
     box.end()
-    errand = await take(box)
-    ended: list[Errand | None] = []
+    item = await take(box)
+    ended: list[WorkItem | None] = []
 
     async def wait() -> None:
         ended.append(await box.take())
@@ -148,14 +148,14 @@ async def test_senders_wait_for_what_is_under_way() -> None:
         tasks.start_soon(wait)
         await wait_all_tasks_blocked()
         assert ended == []
-        box.done(errand, [(anyio.current_time(), Send(batch(2)))])
+        box.done(item, [(anyio.current_time(), Store(batch(2)))])
         await wait_all_tasks_blocked()
-        assert ended == [Send(batch(2))]
+        assert ended == [Store(batch(2))]
 
 
 async def test_first_request_of_a_study_goes_alone() -> None:
     """Another batch of a study that is new to the server waits; one of another study overtakes it."""
-    box = outbox(per_study=2)
+    box = scheduler(per_study=2)
     for number, study in ((1, 1), (2, 1), (3, 1), (4, 1), (5, 2)):
         await box.offer(batch(number, study=study))
     first, other = await take(box), await take(box)
@@ -169,14 +169,14 @@ async def test_first_request_of_a_study_goes_alone() -> None:
 
 async def test_nothing_starts_while_the_breaker_is_open() -> None:
     """While the destination is gone nobody gets anything, not even what is due; once it is back everybody does."""
-    breaker = Breaker(trip_after=1)
-    box = outbox(breaker=breaker)
+    breaker = CircuitBreaker(trip_after=1)
+    box = scheduler(breaker=breaker)
     await box.offer(batch(1))
     first = await take(box)
     box.done(first, [(anyio.current_time(), first)])
     await box.offer(batch(2))
     trip(breaker)
-    taken: list[Errand] = []
+    taken: list[WorkItem] = []
 
     async def send() -> None:
         taken.append(await take(box))
@@ -186,81 +186,81 @@ async def test_nothing_starts_while_the_breaker_is_open() -> None:
         tasks.start_soon(send)
         await wait_all_tasks_blocked()
         assert taken == []
-        breaker.ended(first, Pressure.EASED, anyio.current_time())
+        breaker.ended(first, HealthSignal.EASED, anyio.current_time())
         box.look_again()
-    assert {errand.batch.number for errand in taken} == {1, 2}
+    assert {item.batch.number for item in taken} == {1, 2}
 
 
 async def test_half_open_lets_one_store_through() -> None:
     """After a question was answered one store goes, before a question that is due, and nothing else until it ends."""
-    breaker = Breaker(trip_after=1)
-    box = outbox(breaker=breaker)
+    breaker = CircuitBreaker(trip_after=1)
+    box = scheduler(breaker=breaker)
     await box.offer(batch(1))
-    question = Ask((await take(box)).batch, "no answer")
+    question = Query((await take(box)).batch, "no answer")
     box.done(question, [(anyio.current_time(), question)])
     for number in (2, 3):
         await box.offer(batch(number))
     trip(breaker)
-    breaker.asked(Heard.SERVICE, anyio.current_time())
+    breaker.asked(ProbeResult.SERVICE, anyio.current_time())
     box.look_again()
     trial = await take(box)
-    assert trial == Send(batch(2))
+    assert trial == Store(batch(2))
     with anyio.move_on_after(3600) as scope:
         await box.take()
     assert scope.cancelled_caught
-    breaker.ended(trial, Pressure.EASED, anyio.current_time())
+    breaker.ended(trial, HealthSignal.EASED, anyio.current_time())
     box.done(trial, ())
     assert [(await take(box)).batch.number for _ in range(2)] == [1, 3]
 
 
 async def test_trials_take_turns() -> None:
     """A batch that failed as the trial goes behind the others, so that one on which a server chokes blocks no run."""
-    breaker = Breaker(trip_after=1)
-    box = outbox(breaker=breaker)
+    breaker = CircuitBreaker(trip_after=1)
+    box = scheduler(breaker=breaker)
     for number in (1, 2, 3):
         await box.offer(batch(number))
     trip(breaker)
     trials = []
     for _ in range(6):
         await anyio.sleep(breaker.wait_s(anyio.current_time()))
-        breaker.asked(Heard.SERVICE, anyio.current_time())
+        breaker.asked(ProbeResult.SERVICE, anyio.current_time())
         trial = await take(box)
         trials.append(trial.batch.number)
-        breaker.ended(trial, Pressure.GONE, anyio.current_time())
+        breaker.ended(trial, HealthSignal.GONE, anyio.current_time())
         box.done(trial, [(anyio.current_time() + 0.5, again(trial))], answered=False)
     assert sorted(trials[:3]) == sorted(trials[3:]) == [1, 2, 3]
 
 
-def again(errand: Errand) -> Errand:
+def again(item: WorkItem) -> WorkItem:
     """Return the errand after a request without an answer."""
-    return Send(replace(errand.batch, requests=1, faults=1))
+    return Store(replace(item.batch, requests=1, failed_attempts=1))
 
 
 async def test_retries_without_budget_let_what_is_fresh_go_first() -> None:
     """When the budget is spent, a retry that is due waits for it, and what is fresh and what is split does not."""
-    box = outbox(budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=20.0))
+    box = scheduler(budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=20.0))
     await box.offer(batch(1))
     first = await take(box)
     now_s = anyio.current_time()
-    split = Send(replace(first.batch, requests=1))
+    split = Store(replace(first.batch, requests=1))
     box.done(first, [(now_s, again(first)), (now_s, again(first)), (now_s, split)])
     await box.offer(batch(2))
     order = []
     for _ in range(4):
-        errand = await take(box)
-        order.append((errand.batch.number, errand.batch.requests, errand.batch.faults))
-        box.done(errand, ())
+        item = await take(box)
+        order.append((item.batch.number, item.batch.requests, item.batch.failed_attempts))
+        box.done(item, ())
     assert order == [(1, 1, 1), (1, 1, 0), (2, 0, 0), (1, 1, 1)]
 
 
 async def test_no_more_are_under_way_than_the_limit() -> None:
     """Whoever takes waits until something under way has ended, though more is waiting."""
-    box = outbox(senders=2)
+    box = scheduler(senders=2)
     for number in range(3):
         await box.offer(batch(number + 1))
     first, _ = await take(box), await take(box)
     assert box.is_wanting
-    taken: list[Errand] = []
+    taken: list[WorkItem] = []
 
     async def take_third() -> None:
         taken.append(await take(box))
@@ -270,14 +270,14 @@ async def test_no_more_are_under_way_than_the_limit() -> None:
         await wait_all_tasks_blocked()
         assert taken == []
         box.done(first, ())
-    assert [errand.batch.number for errand in taken] == [3]
+    assert [item.batch.number for item in taken] == [3]
     assert not box.is_wanting
 
 
 async def test_rest_ends_with_the_run() -> None:
     """Who rests between two questions is woken when nothing is left to do, and by nothing else before its time."""
-    breaker = Breaker(trip_after=1)
-    box = outbox(breaker=breaker)
+    breaker = CircuitBreaker(trip_after=1)
+    box = scheduler(breaker=breaker)
     trip(breaker)
     ended: list[str] = []
 
@@ -296,19 +296,19 @@ async def test_rest_ends_with_the_run() -> None:
 
 async def test_abandoned_outbox_ends_everyone() -> None:
     """After a stop nothing new starts: offers go nowhere, what waits is left, senders end once they are idle."""
-    box = outbox(senders=1)
+    box = scheduler(senders=1)
     await box.offer(batch(1))
     await box.offer(batch(2))
-    errand = await take(box)
+    item = await take(box)
     box.abandon()
     await box.offer(batch(3))
-    box.done(errand, [(anyio.current_time(), errand)])
+    box.done(item, [(anyio.current_time(), item)])
     assert await box.take() is None
 
 
 async def test_there_is_plenty_while_twice_as_many_wait_as_may_be_under_way() -> None:
     """Half as many batches would then still keep everybody busy."""
-    box = outbox(senders=2)
+    box = scheduler(senders=2)
     for number in range(4):
         assert not box.is_plentiful
         await box.offer(batch(number + 1))
@@ -321,7 +321,7 @@ async def test_there_is_plenty_while_twice_as_many_wait_as_may_be_under_way() ->
 @pytest.mark.parametrize("requests_per_s", [0.5, 3.0, 50.0])
 async def test_requests_are_handed_out_at_their_rate(requests_per_s: float, senders: int) -> None:
     """Sixty take as long as they should to 1 %, however many could be sent at once."""
-    box = outbox(senders=senders, requests_per_s=requests_per_s)
+    box = scheduler(senders=senders, requests_per_s=requests_per_s)
     times_s: list[float] = []
 
     async def assemble() -> None:
@@ -330,9 +330,9 @@ async def test_requests_are_handed_out_at_their_rate(requests_per_s: float, send
         box.end()
 
     async def send() -> None:
-        while (errand := await box.take()) is not None:
+        while (item := await box.take()) is not None:
             times_s.append(anyio.current_time())
-            box.done(errand, ())
+            box.done(item, ())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(assemble)
@@ -344,11 +344,11 @@ async def test_requests_are_handed_out_at_their_rate(requests_per_s: float, send
 
 async def test_retries_and_questions_count_as_requests() -> None:
     """What is sent again and what is asked for have their turns with the rest."""
-    box = outbox(requests_per_s=1.0)
+    box = scheduler(requests_per_s=1.0)
     await box.offer(batch(1))
     first = await take(box)
     began_s = anyio.current_time()
-    box.done(first, [(began_s, again(first)), (began_s, Ask(first.batch, "no answer"))])
+    box.done(first, [(began_s, again(first)), (began_s, Query(first.batch, "no answer"))])
     await box.offer(batch(2))
     for _ in range(3):
         box.done(await take(box), ())
@@ -358,26 +358,26 @@ async def test_retries_and_questions_count_as_requests() -> None:
 @pytest.mark.parametrize(("requests_per_s", "expected"), [(1.0, [1, 1, 1]), (None, [3])])
 async def test_with_a_rate_an_errand_is_one_request(requests_per_s: float | None, expected: list[int]) -> None:
     """A question after several instances is asked for one at a time; without a rate it stays one errand."""
-    box = outbox(requests_per_s=requests_per_s)
+    box = scheduler(requests_per_s=requests_per_s)
     await box.offer(batch(1, instances=3))
     first = await take(box)
     began_s = anyio.current_time()
-    box.done(first, [(began_s, Ask(first.batch, "no answer", asked=2))])
+    box.done(first, [(began_s, Query(first.batch, "no answer", asked=2))])
     box.end()
-    asked: list[Errand] = []
-    while (errand := await box.take()) is not None:
-        asked.append(errand)
-        box.done(errand, ())
-    assert [len(errand.batch.instances) for errand in asked] == expected
-    assert tuple(i for errand in asked for i in errand.batch.instances) == first.batch.instances
-    assert {(errand.asked, errand.reason) for errand in asked if isinstance(errand, Ask)} == {(2, "no answer")}
+    asked: list[WorkItem] = []
+    while (item := await box.take()) is not None:
+        asked.append(item)
+        box.done(item, ())
+    assert [len(item.batch.instances) for item in asked] == expected
+    assert tuple(i for item in asked for i in item.batch.instances) == first.batch.instances
+    assert {(item.asked, item.reason) for item in asked if isinstance(item, Query)} == {(2, "no answer")}
     assert anyio.current_time() - began_s == pytest.approx(len(expected) - BURST_S if requests_per_s else 0)
 
 
 async def test_a_question_whether_the_server_is_back_counts_too() -> None:
     """Who rests before it rests for its turn, and what follows it has the next."""
-    breaker = Breaker(trip_after=1)
-    box = outbox(breaker=breaker, requests_per_s=0.1)
+    breaker = CircuitBreaker(trip_after=1)
+    box = scheduler(breaker=breaker, requests_per_s=0.1)
     await box.offer(batch(1))
     box.done(await take(box), ())
     began_s = anyio.current_time()
@@ -385,7 +385,7 @@ async def test_a_question_whether_the_server_is_back_counts_too() -> None:
     await box.offer(batch(2))
     await box.rest(1.0)
     assert anyio.current_time() - began_s == pytest.approx(10 - BURST_S)
-    breaker.ended(Send(batch(1)), Pressure.EASED, anyio.current_time())
+    breaker.ended(Store(batch(1)), HealthSignal.EASED, anyio.current_time())
     await take(box)
     assert anyio.current_time() - began_s == pytest.approx(20 - BURST_S, rel=0.01)
 
@@ -411,7 +411,7 @@ async def test_why_no_request_begins_is_told(
     def count(wait: Wait, duration_s: float) -> None:
         waited_s[wait] = waited_s.get(wait, 0.0) + duration_s
 
-    box = outbox(senders=senders, requests_per_s=requests_per_s, on_wait=count)
+    box = scheduler(senders=senders, requests_per_s=requests_per_s, on_wait=count)
     for number, study in enumerate(offered):
         await box.offer(batch(number + 1, study=study))
 
@@ -429,11 +429,11 @@ async def test_why_no_request_begins_is_told(
 async def test_retries_that_the_budget_holds_back_wait_for_no_study() -> None:
     """The time until the budget allows a retry is nobody's: neither a busy study nor a slow disk is told."""
     told: list[Wait] = []
-    box = outbox(
+    box = scheduler(
         budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=0.1), on_wait=lambda wait, _duration_s: told.append(wait)
     )
     await box.offer(batch(1))
-    again = [(anyio.current_time(), Send(replace(batch(n, study=n), faults=1))) for n in (1, 2)]
+    again = [(anyio.current_time(), Store(replace(batch(n, study=n), failed_attempts=1))) for n in (1, 2)]
     box.done(await take(box), again)
     began_s = anyio.current_time()
     box.done(await take(box), ())
@@ -444,16 +444,16 @@ async def test_retries_that_the_budget_holds_back_wait_for_no_study() -> None:
 
 async def test_a_request_is_idle_while_it_might_begin_and_nothing_is_there_for_it() -> None:
     """What is fresh and what is under way has its request; at the end none is idle."""
-    box = outbox(senders=2)
+    box = scheduler(senders=2)
     seen = [box.idle]
     await box.offer(batch(1))
     seen.append(box.idle)
-    errand = await take(box)
+    item = await take(box)
     seen.append(box.idle)
     for _ in range(3):
         await box.offer(batch(2))
     seen.append(box.idle)
-    box.done(errand, ())
+    box.done(item, ())
     seen.append(box.idle)
     box.abandon()
     assert [*seen, box.idle] == [2, 1, 1, 0, 0, 0]
@@ -461,10 +461,10 @@ async def test_a_request_is_idle_while_it_might_begin_and_nothing_is_there_for_i
 
 async def test_a_study_is_ready_unless_its_first_request_is_under_way() -> None:
     """The assembler closes no small batch early that could not begin."""
-    box = outbox(senders=2)
+    box = scheduler(senders=2)
     await box.offer(batch(1))
-    errand = await take(box)
-    (uid,) = {i.header.study_uid for i in errand.batch.instances}
+    item = await take(box)
+    (uid,) = {i.header.study_uid for i in item.batch.instances}
     assert (box.is_ready(uid), box.is_ready("2.25.999")) == (False, True)
-    box.done(errand, ())
+    box.done(item, ())
     assert box.is_ready(uid)

@@ -15,24 +15,24 @@ from anyio.abc import TaskGroup
 
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import DestinationRefused, RunStopped
-from bulkstow.pipeline.outbox import Outbox
-from bulkstow.policy.errands import Errand, Pressure
-from bulkstow.policy.health import Breaker, OutageCause, State, heard
+from bulkstow.pipeline.scheduler import Scheduler
+from bulkstow.policy.health import CircuitBreaker, OutageCause, State, probe_result
+from bulkstow.policy.work_items import HealthSignal, WorkItem
 from bulkstow.progress.events import OutageBegan, OutageContinues, OutageEnded, Reporter
 from bulkstow.quantities import show_duration
 
 
 @dataclass(slots=True)
-class Watch:
+class HealthMonitor:
     """Keeps the circuit breaker of one run.
 
     Calls `stop` when a question is answered with an error that no retry fixes, and `give_up` when an outage has lasted
     for `give_up_after_s`: requests under way are then not waited for.
     """
 
-    breaker: Breaker
+    breaker: CircuitBreaker
     destination: Destination
-    outbox: Outbox
+    scheduler: Scheduler
     reporter: Reporter
     tasks: TaskGroup
     stop: Callable[[RunStopped], None]
@@ -41,18 +41,18 @@ class Watch:
     _asking: anyio.CancelScope | None = field(default=None, init=False)
     _is_timing: bool = field(default=False, init=False)
 
-    def excuses(self, errand: Errand) -> bool:
+    def excuses(self, item: WorkItem) -> bool:
         """Say whether an outage explains a failure of this request, so that it counts as no attempt.
 
         At the end of a run a lack of room does not: the instances that are left may be those that never have room.
         """
-        return self.breaker.excuses(errand) and not (self.breaker.is_full and self.outbox.is_ending)
+        return self.breaker.excuses(item) and not (self.breaker.is_full and self.scheduler.is_ending)
 
-    def feel(self, errand: Errand, pressure: Pressure) -> None:
+    def observe(self, item: WorkItem, health_signal: HealthSignal) -> None:
         """Take what an exchange says of the destination."""
         now_s = anyio.current_time()
         before, due_s, lasted_s = self.breaker.state, self.breaker.due_s, self.breaker.lasted_s(now_s)
-        self.breaker.ended(errand, pressure, now_s)
+        self.breaker.ended(item, health_signal, now_s)
         self._tell(before, due_s, lasted_s)
         self.begin()
 
@@ -67,14 +67,14 @@ class Watch:
 
     async def _ask(self, scope: anyio.CancelScope) -> None:
         """Ask until anything answers, or nothing is left to send."""
-        breaker, outbox = self.breaker, self.outbox
+        breaker, scheduler = self.breaker, self.scheduler
         try:
             with scope:
                 while True:
-                    await outbox.rest(breaker.wait_s(anyio.current_time()))
-                    if breaker.state is not State.OPEN or outbox.is_over:
+                    await scheduler.rest(breaker.wait_s(anyio.current_time()))
+                    if breaker.state is not State.OPEN or scheduler.is_over:
                         return
-                    answer = heard(await self.destination.probe())
+                    answer = probe_result(await self.destination.probe())
                     before, due_s = breaker.state, breaker.due_s
                     breaker.asked(answer, anyio.current_time())
                     self._tell(before, due_s, 0.0)
@@ -87,13 +87,13 @@ class Watch:
         """Stop the run when an outage has lasted until the limit."""
         breaker = self.breaker
         while (began_s := breaker.began_s) is not None:
-            is_over = not await self.outbox.outage_lasts(began_s + limit_s - anyio.current_time())
+            is_over = not await self.scheduler.outage_lasts(began_s + limit_s - anyio.current_time())
             if not is_over and breaker.began_s == began_s:
                 if self._asking is not None:
                     self._asking.cancel()
                 self.give_up(DestinationRefused(_given_up(breaker.cause, breaker.lasted_s(anyio.current_time()))))
                 return
-            if self.outbox.is_over:
+            if self.scheduler.is_over:
                 return
         self._is_timing = False
 
@@ -101,7 +101,7 @@ class Watch:
         """Tell of what has changed since the breaker had this state, and its outage this length."""
         breaker, now_s = self.breaker, anyio.current_time()
         if breaker.state is not before:
-            self.outbox.look_again()
+            self.scheduler.look_again()
         if not breaker.is_open:
             if before is not State.CLOSED:
                 self.reporter.tell(OutageEnded(lasted_s))

@@ -112,11 +112,11 @@ class Job:
     kind: Kind
 
 
-class Crew(Executor):
+class WorkerThreads(Executor):
     """Threads for everything that blocks in a run; belongs to the event loop that is running.
 
     `submit` is for what reads the files' contents: so many of these jobs as there are `readers` are under way at once,
-    at most. What looks for files goes to `walks`, and what uses no archive's storage to `errands`: a disk that hangs
+    at most. What looks for files goes to `scans`, and what uses no archive's storage to `calls`: a disk that hangs
     does not keep an outcome from being recorded. A job that takes longer than `stuck_s` is not counted any more, and
     another thread begins in its place, up to MOST_STUCK of them; beyond that nothing more is read or looked for, and
     `submit` and what waits raise StorageGone.
@@ -139,8 +139,8 @@ class Crew(Executor):
         """By thread; none of them ends while it is in here."""
         self._watched_by: asyncio.AbstractEventLoop | None = None
         self._is_shut = False
-        self.errands: Executor = Errands(partial(self._add, self._errands))
-        self.walks: Executor = Errands(partial(self._add, self._walks))
+        self.calls: Executor = Errands(partial(self._add, self._errands))
+        self.scans: Executor = Errands(partial(self._add, self._walks))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have something read when a hand is free."""
@@ -271,10 +271,10 @@ class Errands(Executor):
         return self._add(partial(fn, *args, **kwargs))
 
 
-async def by(crew: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_blocking(threads: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Have a job done by a thread. Who is cancelled waits for the end of what has begun: what it uses may be closed."""
     await anyio.lowlevel.checkpoint()
-    future = crew.submit(job, *args, **kwargs)
+    future = threads.submit(job, *args, **kwargs)
     done = asyncio.wrap_future(future)
     try:
         await asyncio.wait([done])
@@ -286,7 +286,7 @@ async def by(crew: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwa
     return done.result()
 
 
-async def read_by(crew: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_abandonable(threads: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Have something read by a thread. Who is cancelled lets go of it, as it may hang and uses nothing of ours."""
     await anyio.lowlevel.checkpoint()
-    return await asyncio.wrap_future(crew.submit(job, *args, **kwargs))
+    return await asyncio.wrap_future(threads.submit(job, *args, **kwargs))

@@ -23,7 +23,7 @@ class _Study:
     known: bool = False
 
 
-class Lanes:
+class StudyLimiter:
     """Counts requests under way by study; a batch of several studies counts for each of them."""
 
     def __init__(self, per_study: int) -> None:

@@ -1,0 +1,54 @@
+"""What an answer proves of a file whose SOP Instance UID the server has with other content."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bulkstow.model import Attempt, Batch, Candidate, Instance, Outcome, Referenced, Response, StoreResponse
+from bulkstow.policy.conflicts import without_false_proof
+from bulkstow.policy.query_settlement import settle_query
+from bulkstow.policy.settlement import settle
+from bulkstow.policy.work_items import Query, Rules, Store
+from bulkstow.wire.store_response import to_json
+from tests.archives import header
+
+PLAIN = Instance(Candidate("/b", 100, 1), header(1))
+RIVAL = replace(PLAIN, conflicting_file="/a")
+ITEM = Referenced(header(1).sop_class_uid, header(1).sop_instance_uid)
+STORED = Response(200, to_json(StoreResponse(stored=(ITEM,))))
+DUPLICATE = Response(409, to_json(StoreResponse(failed=(replace(ITEM, code=0x0111),))))
+
+
+@pytest.mark.parametrize("may_be_stored", [False, True])
+@pytest.mark.parametrize(
+    ("instance", "response", "outcomes"),
+    [
+        (RIVAL, STORED, {Outcome.STORED}),
+        (RIVAL, DUPLICATE, {Outcome.REFUSED}),
+        (PLAIN, STORED, {Outcome.STORED}),
+        (PLAIN, DUPLICATE, {Outcome.DUPLICATE, Outcome.STORED}),
+    ],
+    ids=["rival stored", "rival duplicate", "plain stored", "plain duplicate"],
+)
+def test_a_duplicate_is_the_other_file(
+    instance: Instance, response: Response, outcomes: set[Outcome], may_be_stored: bool
+) -> None:
+    """That the UID is there is no success for a file with other content; that this file was stored is one."""
+    batch = Batch(1, (instance,), may_be_stored=may_be_stored)
+    settlement = settle(Attempt(batch, response), Rules())
+    (result,) = without_false_proof(Store(batch), settlement).results
+    assert result.outcome in outcomes
+    assert (instance.conflicting_file in result.reason) or result.outcome.is_success
+
+
+@pytest.mark.parametrize(
+    ("instance", "outcome"), [(RIVAL, Outcome.UNCONFIRMED), (PLAIN, Outcome.STORED)], ids=["rival", "plain"]
+)
+def test_what_a_question_finds_may_be_the_other_file(instance: Instance, outcome: Outcome) -> None:
+    """QIDO-RS knows UIDs, not bytes."""
+    query = Query(Batch(1, (instance,), may_be_stored=True), "no answer")
+    settlement = settle_query(query, frozenset({ITEM.sop_instance_uid}), Rules())
+    (result,) = without_false_proof(query, settlement).results
+    assert result.outcome is outcome
