@@ -1,28 +1,28 @@
-"""The exceptions of bulkstow, and which exit status each of them means.
+"""The exceptions of bulkstow, with the exit status of each.
 
-An instance that cannot be stored is a value (`model.Outcome`), never an exception. What is raised here either
-stops the run or stays inside the room that raised it:
+An instance that cannot be stored is a value (`model.FileResult`), never an exception. An exception either stops the
+run, or is caught in the package that raised it:
 
     BulkstowError
     ├── ConfigurationError       a setting, a file or an argument is wrong             exit 2
-    ├── RunStopped               what no retry mends                                   exit 3
+    ├── RunStopped               an error that no retry fixes                          exit 3
     │   ├── LoginRefused         401 after a fresh token, or 403
     │   ├── DestinationRefused   no server, wrong URL, redirect, TLS not trusted, not a STOW-RS service
     │   ├── StorageGone          so many reads hang that no thread is left to read anything
     │   └── LedgerError          the ledger cannot be opened, is in use, is of another schema, the disk is full
-    └── WireError                bytes that are not what they should be; never leaves the program
+    └── WireError                malformed bytes; always caught inside the program
         ├── HeadError            not an instance that can be stored
-        │   └── DamagedHead      it may be an instance, or hold some, and cannot be sent
+        │   └── DamagedHead      it may be an instance, or contain some, but cannot be sent
         ├── MultipartError       a request body that is not multipart/related
-        └── StoreResponseError   an answer that is not a Store Instances Response
+        └── StoreResponseError   a response body that is not a Store Instances Response
 """
 
 INTERRUPTED = 130
-"""Exit status of a command that a signal ended early: 128 + SIGINT, as shells have it."""
+"""Exit status of a command that a signal ended early: 128 + SIGINT, the convention of shells."""
 
 
 class BulkstowError(Exception):
-    """Anything that bulkstow raises on purpose; its text is one line for a person."""
+    """The base class; the text of every exception is one line for the user."""
 
     exit_status = 1
 
@@ -34,37 +34,37 @@ class ConfigurationError(BulkstowError):
 
 
 class RunStopped(BulkstowError):
-    """The run cannot go on, and trying again would not mend it."""
+    """The run cannot go on, and a retry would not fix the cause."""
 
     exit_status = 3
 
 
 class LoginRefused(RunStopped):
-    """The destination does not accept our credentials."""
+    """The destination does not accept the credentials."""
 
 
 class DestinationRefused(RunStopped):
-    """The destination cannot be reached, or is no STOW-RS service."""
+    """The destination cannot be reached, or is not a STOW-RS service."""
 
 
 class StorageGone(RunStopped):
-    """The storage of the files does not answer."""
+    """The storage of the files does not respond."""
 
 
 class LedgerError(RunStopped):
-    """The ledger cannot be trusted or written; sending on without it would be sending blind."""
+    """The ledger cannot be read or written, so no outcome could be recorded."""
 
 
 class WireError(BulkstowError):
-    """Bytes are not what they should be."""
+    """Bytes are malformed."""
 
 
 class HeadError(WireError):
-    """A file is not an instance that can be stored; the text is the reason that the report shows."""
+    """The file is not an instance that can be stored; the text is the reason for the report."""
 
 
 class DamagedHead(HeadError):
-    """The file may be an instance, or hold some, and cannot be sent: something may be lost here."""
+    """The file may be an instance, or contain some, but cannot be sent, so it counts as a failure."""
 
 
 class MultipartError(WireError):
@@ -76,7 +76,7 @@ class StoreResponseError(WireError):
 
 
 def first_of(error: BaseException) -> BaseException:
-    """Return the first exception in a group, and any other one as it is."""
+    """Return the first exception of a group; return any other exception unchanged."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,8 +1,8 @@
-"""The values that flow through the pipeline, one type a stage.
+"""The values that flow through the pipeline, one type per stage.
 
-Every value is frozen; none has a field that is filled in later. This module knows neither files nor
-servers nor clocks. A path is a `str` as `os.fsdecode` makes it: a name that is not UTF-8 carries lone
-surrogates, and goes back to its bytes by `os.fsencode`.
+Every value is frozen and complete when it is made. This module does no I/O and reads no clock. A path is a `str` as
+`os.fsdecode` returns it: a name that is not UTF-8 contains lone surrogates, and `os.fsencode` turns it back into its
+bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What became of a file: the same words in ledger, report, summary and exit status."""
+    """The outcome of a file; ledger, report, summary and metrics use the same words."""
 
     STORED = "stored"
     WARNED = "warned"
@@ -26,12 +26,12 @@ class Outcome(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """True for what makes a run end with exit status 1."""
+        """True if this outcome makes a run end with exit status 1."""
         return self in _FAILURES
 
     @property
     def is_success(self) -> bool:
-        """True where the server has the instance."""
+        """True if the server has the instance."""
         return self in _SUCCESSES
 
 
@@ -41,18 +41,19 @@ _SUCCESSES = frozenset({Outcome.STORED, Outcome.WARNED, Outcome.DUPLICATE})
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A regular file that the scan found; nothing is known of its content."""
+    """A file that the scan found; its content has not been read yet."""
 
     location: str
     size_bytes: int
     modified_ns: int
     by_link: bool = field(default=False, compare=False)
-    """The scan followed a link at `location`, so whoever opens it does; else a link there is one that came later."""
+    """The scan followed a symbolic link at `location`, so opening it may follow one too; otherwise a link found there
+    was put in place later, and is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the head of a file says of its instance; a UID that is not there is empty (PS3.10 §7.1)."""
+    """The UIDs in the head of a file; a missing UID is empty (PS3.10 §7.1)."""
 
     study_uid: str
     series_uid: str
@@ -68,64 +69,64 @@ class Instance:
     candidate: Candidate
     header: Header
     truncation: str = ""
-    """What the head says of pixel data that are longer than the file, for the report; empty where it says nothing."""
+    """A note for the report if the pixel data are longer than the file; otherwise empty."""
     conflicting_file: str = ""
-    """The file with other content that the server has under the same SOP Instance UID, in words for a reason: that this
-    UID is there already says nothing of this file."""
+    """A description of the file with other content that the server has under the same SOP Instance UID; otherwise
+    empty. If it is set, finding the UID at the server proves nothing about this file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Instances that travel in one request, and what they have been through together.
+    """The instances of one request, with their common history.
 
-    Batches split; only parts of one batch with the same past are joined again. So all in it have the same past.
+    A batch can be split; only parts with the same history are joined again, so the history holds for every instance.
     """
 
     number: int
     instances: tuple[Instance, ...]
     requests: int = 0
-    """Requests that carried these instances before this one."""
+    """Earlier requests with these instances."""
     failed_attempts: int = 0
-    """How many of those ended without the server's word and count against the limit of attempts."""
+    """How many of those ended without a verdict of the server; they count against the limit of attempts."""
     may_be_stored: bool = False
-    """An earlier request reached the server and was not answered: 'already stored' would be our own doing."""
+    """An earlier request reached the server without a response: 'already stored' may be the result of that request."""
     ambiguous_failures: int = 0
-    """How many of them, alone, the server failed for a reason that may pass or may not."""
+    """How many requests with a single instance the server failed with an ambiguous reason (272)."""
     was_ambiguous: bool = False
-    """An earlier request was answered, with a failure of each of these instances for such a reason: a server that lost
-    a race in its database may have the instance all the same."""
+    """The server has failed each of these instances with an ambiguous reason before: after a lost race in its database
+    it may have the instance nevertheless."""
     excused: int = 0
-    """How many of them the server rejected for load, or failed during an outage: they are no attempts."""
+    """How many requests the server rejected because of load, or failed during an outage; they are no attempts."""
 
     @property
     def size_bytes(self) -> int:
-        """The files' bytes, framing not included."""
+        """The size of all files, without multipart framing."""
         return sum(instance.candidate.size_bytes for instance in self.instances)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer, read whole up to a limit."""
+    """An HTTP response; its body is read up to a limit."""
 
     status: int
     body: bytes
     content_type: str = ""
     warning: str = ""
-    """The `Warning` header: dcm4chee puts its reason there."""
+    """The `Warning` header; dcm4chee gives its reason there."""
     retry_after_s: float | None = None
     location: str = ""
-    """Where a redirect points."""
+    """The target of a redirect."""
     is_replayed: bool = False
-    """The body had left once before, on a pooled connection that was lost without an answer."""
+    """The body was sent once before, on a pooled connection that was lost without a response."""
     is_whole: bool = True
-    """It came after the whole body had left; False where the server did not hear us out."""
+    """The response came after the whole body was sent; False if the server responded earlier."""
     changed: Mapping[str, str] = field(default_factory=dict)
-    """Files that were written to while their bytes left, by SOP Instance UID, with the reason: what the server stored
-    of them may be neither the old file nor the new one."""
+    """The reason for each file that changed while it was sent, by SOP Instance UID: the server may have stored a
+    mixture of the old and the new content."""
 
 
 class Cause(StrEnum):
-    """Why an exchange ended without an answer."""
+    """Why an exchange ended without a response."""
 
     UNREACHABLE = "no connection"
     DISCONNECTED = "connection lost"
@@ -137,24 +138,24 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """An exchange that ended without an answer."""
+    """An exchange that ended without a response."""
 
     cause: Cause
     body_started: bool
-    """Bytes of the body had left: the server may have stored some of it."""
+    """At least one byte of the body was sent: the server may have stored a part of it."""
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceChanged:
-    """An exchange that we ended ourselves, or did not begin, because files were not what the scan had found."""
+    """An exchange that bulkstow cancelled, or did not begin, because files changed after the scan."""
 
     changed: Mapping[str, str]
-    """The reason for each such file, by SOP Instance UID."""
+    """The reason for each changed file, by SOP Instance UID."""
     directories: frozenset[str] = frozenset()
-    """Directories in whose trees more files may have changed."""
+    """Directories below which more files may have changed."""
     is_begun: bool = True
-    """Bytes may have left before it was ended."""
+    """At least one byte may have been sent."""
 
 
 Exchange = Response | NoResponse | SourceChanged
@@ -162,26 +163,26 @@ Exchange = Response | NoResponse | SourceChanged
 
 @dataclass(frozen=True, slots=True)
 class RequestTiming:
-    """Where one request's time went; what is left of `elapsed_s` was spent waiting for a turn."""
+    """The time of one request by what it waited for; the rest of `elapsed_s` was spent waiting for a worker thread."""
 
     elapsed_s: float
     connecting_s: float
-    """Until the connection stood; next to nothing where it stood already."""
+    """Until the connection was established; close to 0 for a pooled connection."""
     reading_s: float
-    """Waiting for the disk, and for a processor."""
+    """Waiting for the storage, and for a processor."""
     sending_s: float
-    """Waiting for the network, or the server, to take bytes."""
+    """Waiting for the network or the server to accept data."""
     waiting_s: float
-    """From the last byte that left to the answer; 0 where it did not come so far."""
+    """From the last byte sent to the response; 0 if the last byte was not sent."""
     throttled_s: float = 0.0
-    """Waiting because of a limit that the user set."""
+    """Waiting because of the user's bandwidth limit."""
     receive_window_s: float = 0.0
-    """That part of `sending_s` in which the server had no room for what the network would have brought."""
+    """The part of `sending_s` in which the server's receive window was full (Linux only; otherwise 0)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One batch sent once, and how that ended."""
+    """A batch, and how sending it once ended."""
 
     batch: Batch
     exchange: Exchange
@@ -193,89 +194,89 @@ class Referenced:
 
     sop_class_uid: str
     sop_instance_uid: str
-    """Empty where the server did not name one."""
+    """Empty if the server did not name one."""
     code: int | None = None
-    """FailureReason or WarningReason; None where absent."""
+    """FailureReason or WarningReason; None if absent."""
     comment: str = ""
-    """The server's own words beside the code, printable and of bounded length."""
+    """The server's comment on the code, printable and of bounded length."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreResponse:
-    """A Store Instances Response (PS3.18 Annex I), whatever notation it came in."""
+    """A Store Instances Response (PS3.18 Annex I), parsed from JSON or XML."""
 
     stored: tuple[Referenced, ...] = ()
     """Items of ReferencedSOPSequence without a WarningReason."""
     warned: tuple[Referenced, ...] = ()
-    """Items of ReferencedSOPSequence with one: stored all the same."""
+    """Items of ReferencedSOPSequence with a WarningReason: they are stored, too."""
     failed: tuple[Referenced, ...] = ()
     other_failures: tuple[Referenced, ...] = ()
-    """Items of OtherFailuresSequence, tied to no instance: their UIDs are empty as a rule."""
+    """Items of OtherFailuresSequence; their UIDs are usually empty."""
     retrieve_url: str = ""
     comment: str = ""
-    """The server's own words beside the sequences."""
+    """The server's comment outside of the sequences."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What became of one file, for good or until the next run."""
+    """The outcome of one file, with its reason."""
 
     candidate: Candidate
     header: Header | None
-    """None where the file was not read as DICOM."""
+    """None if the file could not be read as DICOM."""
     outcome: Outcome
     reason: str = ""
     attempts: int = 0
-    """Requests that carried it."""
+    """Requests with this file."""
     copy_of: str = ""
-    """Location of the file that was sent for the same SOP Instance UID: a copy, or one in conflict with this one."""
+    """The location of the file that was sent for the same SOP Instance UID: a copy, or in conflict with this file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A whole run in figures."""
+    """The figures of a whole run."""
 
     destination: str
     outcomes: dict[Outcome, int]
-    """Every file that the run came across, by what is now known of it."""
+    """The number of files by outcome, for all files that the run found."""
     settled_before: int
-    """Those of them that an earlier run had settled: nothing was sent for them."""
+    """How many of them an earlier run had settled; they were not sent again."""
     bytes_sent: int
-    """Bytes of request bodies that the server took: files and framing, repeats included."""
+    """Bytes of request bodies that were sent: files and framing, retries included."""
     requests: int
     retries: int
     elapsed_s: float
     concurrency: int
-    """Requests at once that the run came to; 0 where it did not come so far."""
+    """The number of concurrent requests at the end; 0 if none was sent."""
     complete: bool
-    """False when the run was interrupted or stopped: what is not counted was not looked at."""
+    """False if the run was interrupted or stopped: files that are not counted were not reached."""
     batch_bytes: int | None = 0
     batch_instances: int | None = 0
-    """What a request might hold in the end; None is unlimited, 0 where it did not come so far."""
+    """The limit of a request at the end; None is unlimited, 0 means that none was sent."""
     outage_s: float = 0.0
-    """How long the server was gone or full: time without server."""
+    """How long the server was unavailable or out of space."""
     server_requests_per_s: float | None = None
-    """Requests a second that the server accepts; None where it rejected none for their rate."""
+    """Requests per second that the server accepts; None if it rejected none because of their rate."""
     bottleneck: str = "unknown"
-    """What the run waited for most."""
+    """The resource that the run waited for most."""
     spent_s: Mapping[str, float] = field(default_factory=dict)
-    """Where the time of all requests together went, how long none began though it might, and the processor's time."""
+    """The time of all requests by what they waited for, idle time of the scheduler, and processor time."""
     empty_sources: tuple[str, ...] = ()
-    """The first sources in which no file was found, where that is not accepted: a failure, too."""
+    """The first sources without any file, unless `--allow-empty` was given; they count as failures."""
     studies: int | None = None
-    """Studies that this run sent something of; None where they could not be counted."""
+    """The number of studies of which this run sent instances; None if it could not be counted."""
     ledger: str = ""
     version: str = ""
-    """Of bulkstow."""
+    """The version of bulkstow."""
     started_at: str = ""
-    """ISO 8601, local time with its offset from UTC; so is `ended_at`."""
+    """ISO 8601, local time with its offset from UTC, as `ended_at`."""
     ended_at: str | None = None
     exit_status: int | None = None
-    """The command's exit status; None, as `ended_at`, while the run goes on, or if the process was killed."""
+    """The exit status of the command; None, as `ended_at`, while the run goes on, or if the process was killed."""
     stopped_because: str | None = None
-    """What ended the run early, in one line."""
+    """The reason for an early end, in one line."""
 
     @property
     def failures(self) -> int:
-        """Files that are refused, unconfirmed, in conflict or unreadable."""
+        """The number of files that are refused, unconfirmed, in conflict or unreadable."""
         return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure)

@@ -1,7 +1,7 @@
-"""Text from files, servers and arguments, made fit for a terminal and a spreadsheet.
+"""Text from files, servers and arguments, escaped for a terminal and a spreadsheet.
 
-A name may hold anything but a slash and a NUL: an ESC that steers the terminal, a newline that forges a line, a Unicode
-override that turns the text around, or a formula. Knows nothing of streams.
+A file name may contain any character but a slash and a NUL: an escape sequence for the terminal, a newline that forges
+a line, a Unicode override that reverses the text, or a formula. Writing to streams is left to others.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - the wide ones count
 
 
 def shown(text: str) -> str:
-    """Return text as it can be printed in one line: what is not printable, and bytes that are no UTF-8, is escaped."""
+    """Return text for one line: characters that are not printable, and bytes that are not UTF-8, are escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
 def shown_lines(text: str) -> str:
-    """Return text of several lines, each as it can be printed."""
+    """Return text of several lines, each escaped by `shown`."""
     return "\n".join(map(shown, text.split("\n")))
 
 
 def shown_in_cell(value: object) -> object:
-    """Return a value as a spreadsheet may open it: text that would be a formula there begins with an apostrophe."""
+    """Return a value for a spreadsheet: an apostrophe is put before text that would be a formula."""
     if not isinstance(value, str):
         return value
     return f"'{shown(value)}" if value.startswith(_FORMULA) else shown(value)

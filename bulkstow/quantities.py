@@ -1,6 +1,6 @@
-"""What people write and read: sizes, times, rates, a span of numbers, the hours of a day.
+"""Sizes, durations, rates, spans of numbers and hours of the day, as people write them.
 
-Owns the way from text to a value with a unit and back. Knows no setting, no file and no clock.
+Converts text to a value with a unit and back. Settings, files and clocks are left to others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DAY_S = 24 * 3600
 
 
 def require_positive(name: str, value: float) -> None:
-    """Raise ConfigurationError for a setting that is not more than 0."""
+    """Raise ConfigurationError for a setting that is not greater than 0."""
     if not value > 0:
         raise ConfigurationError(f"{name} {value:g}: expected more than 0")
 
@@ -38,9 +38,9 @@ def parse_duration_s(text: str) -> float:
 
 
 def parse_rate_bytes_per_s(text: str) -> float | None:
-    """Return bytes a second: `50MiB/s`, `400Mbit/s`; None for `unlimited`.
+    """Return bytes per second: `50MiB/s`, `400Mbit/s`; None for `unlimited`.
 
-    Raises ValueError for anything else, and for `Mb/s`: with a small b some mean bits and some bytes.
+    Raises ValueError for anything else, and for `Mb/s`, which may mean bits or bytes.
     """
     expected = "a rate such as 50MiB/s, 400Mbit/s or unlimited"
     if text.strip() == "unlimited":
@@ -52,14 +52,14 @@ def parse_rate_bytes_per_s(text: str) -> float | None:
 
 
 def parse_per_second(text: str) -> float | None:
-    """Return how many a second: `20`, `0.5`; None for `unlimited`. Raises ValueError for anything else."""
+    """Return a number per second: `20`, `0.5`; None for `unlimited`. Raises ValueError for anything else."""
     if text.strip() == "unlimited":
         return None
     return _quantity(text, {"": 1.0}, "a number such as 20 or 0.5, or unlimited")
 
 
 def show_size(size_bytes: float | None) -> str:
-    """Return a size as a person reads it: `16MiB`, `1.05GB` where no power of two fits."""
+    """Return a size for display: `16MiB`, or `1.05GB` if no power of two fits."""
     if size_bytes is None:
         return "unlimited"
     for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
@@ -73,7 +73,7 @@ def show_size(size_bytes: float | None) -> str:
 
 
 def show_duration(duration_s: float) -> str:
-    """Return a time as a person reads it: `850ms`, `12.3s`, `4m05s`, `3h20m`."""
+    """Return a duration for display: `850ms`, `12.3s`, `4m05s`, `3h20m`."""
     if duration_s < 1:
         return f"{duration_s * 1000:.0f}ms"
     if duration_s < 60:
@@ -92,9 +92,9 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From `lowest` to `highest` at once; where they differ, bulkstow finds the number that serves best.
+    """Bounds of a number; if they differ, bulkstow finds the best number between them.
 
-    Raises ConfigurationError for a span with nothing in it.
+    Raises ConfigurationError if the span is empty.
     """
 
     lowest: int
@@ -112,12 +112,12 @@ class Span:
 
 
 AUTO = Span(1, 32)
-"""Orthanc's knee is at 4 on 2 cores. The bound keeps memory (two reads of 1 MiB for each request) and descriptors few;
-who has a server that takes more says so."""
+"""Bounds of automatic concurrency: they limit memory (two reads of 1 MiB per request) and open files.
+Orthanc's goodput stops growing at 4 requests on 2 cores; for a larger server the user gives a larger bound."""
 
 
 def parse_span(text: str) -> Span:
-    """Return a span: `auto`, `8` (just that) or `2-32`. Raises ValueError for anything else."""
+    """Return a span: `auto`, `8` (fixed) or `2-32`. Raises ValueError for anything else."""
     match = re.fullmatch(r"\s*([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?\s*", text)
     if text.strip() == "auto":
         return AUTO
@@ -128,9 +128,9 @@ def parse_span(text: str) -> Span:
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """A time of every day, in seconds since midnight, and what may be sent in it; over midnight where it ends first.
+    """A period of every day, in seconds since midnight, with its rate; it crosses midnight if its end comes first.
 
-    Raises ConfigurationError for one without length.
+    Raises ConfigurationError if the period is empty.
     """
 
     from_s: int
@@ -151,15 +151,15 @@ class Hours:
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """Bytes that may be sent a second, by the local time of day; None is unlimited.
+    """Bytes per second that may be sent, by the local time of day; None is unlimited.
 
-    Raises ConfigurationError for hours that overlap and rates that let nothing through.
+    Raises ConfigurationError for periods that overlap and for rates of 0.
     """
 
     hours: tuple[Hours, ...] = ()
     otherwise_bytes_per_s: float | None = None
     written: str = field(default="", compare=False)
-    """As the user gave it."""
+    """The text of the setting."""
 
     def __post_init__(self) -> None:
         for rate in (self.otherwise_bytes_per_s, *(hours.bytes_per_s for hours in self.hours)):
@@ -169,7 +169,7 @@ class Timetable:
                 raise ConfigurationError(f"--bandwidth {self}: two of its times overlap; give each hour one rate")
 
     def rate_at(self, time_of_day_s: float) -> float | None:
-        """Return bytes a second at a time of the day, in seconds since midnight; None is unlimited."""
+        """Return bytes per second at a time of the day, in seconds since midnight; None is unlimited."""
         for hours in self.hours:
             if time_of_day_s in hours:
                 return hours.bytes_per_s
@@ -180,9 +180,9 @@ class Timetable:
 
 
 def parse_timetable(text: str) -> Timetable | None:
-    """Return what `50MiB/s`, `08:00-18:00=10MiB/s` or `08:00-18:00=10MiB/s,100MiB/s` say; None for `unlimited`.
+    """Return the schedule for `50MiB/s`, `08:00-18:00=10MiB/s` or `08:00-18:00=10MiB/s,100MiB/s`; None for `unlimited`.
 
-    Times are local, and may go over midnight; a rate without them is that of all other times. Raises ValueError for
+    Times are local and may cross midnight; a rate without times holds for the rest of the day. Raises ValueError for
     anything else.
     """
     if text.strip() == "unlimited":

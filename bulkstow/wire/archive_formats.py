@@ -1,7 +1,7 @@
-"""What a file is that is not DICOM, as far as it matters: an archive or a compressed file may hold instances.
+"""Recognises archives and compressed files, which may contain instances, among the files that are not DICOM.
 
-Tells by the first bytes, never by a name. A DICOM file may begin as anything (its preamble is free, PS3.10 §7.1), so
-whether a file is DICOM is asked first.
+The first bytes decide, never the name. The preamble of a DICOM file may contain anything (PS3.10 §7.1), so the caller
+checks first that a file is not DICOM.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _OFFICE_ENTRIES = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"mimetype",
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a file is."""
+    """An archive format."""
 
     name: str
     """With its article, for a sentence."""
@@ -58,7 +58,7 @@ class Format:
 
 
 def recognise(data: bytes) -> Format | None:
-    """Return the format of a file that begins with `data`, None for anything that cannot hold instances.
+    """Return the format of a file that begins with `data`; None for a format that cannot contain instances.
 
     A tar archive needs the first 512 bytes, the others fewer.
     """

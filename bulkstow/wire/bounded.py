@@ -1,7 +1,7 @@
-"""Documents from a server, JSON and XML, parsed in memory that is bounded by their length.
+"""Parses JSON and XML documents of a server in memory that is bounded by their length.
 
-A parser makes an object of 60 to 230 bytes from three characters such as `{},`. So a document of far more brackets than
-any answer has is refused before it is parsed. How long a document may be is up to the caller.
+A parser makes an object of 60 to 230 bytes from three characters such as `{},`, so a document with far more brackets
+than any real response is refused before it is parsed. The length of a document is bounded by the caller.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from xml.etree.ElementTree import Element
 from defusedxml.ElementTree import ParseError, fromstring
 
 CHARACTERS_PER_BRACKET = 10
-"""At least, on average over a document. The densest element of DICOM JSON, `"00081197":{"vr":"US","Value":[272]},`, has
-18; of the Native DICOM Model 20. A document at the bound takes 25 bytes of memory a character."""
+"""The fewest characters per bracket, on average over a document.
+The densest element of DICOM JSON, `"00081197":{"vr":"US","Value":[272]},`, has 18, of the Native DICOM Model 20. A
+document at the bound takes 25 bytes of memory a character."""
 
 FREE_BRACKETS = 1000
-"""A short document may be dense: this many objects are no burden."""
+"""The number of brackets that every document may have, however short."""
 
 
 def parse_json(text: str) -> object:
-    """Return a JSON document; ValueError with the reason where it is broken, too dense or nested too deeply."""
+    """Return a parsed JSON document. Raises ValueError if it is malformed, too dense or nested too deeply."""
     _refuse_dense(text, "JSON", "{", "[")
     try:
         # Messages of servers hold raw line feeds, which RFC 8259 §7 forbids.
@@ -32,7 +33,7 @@ def parse_json(text: str) -> object:
 
 
 def parse_xml(text: str) -> Element:
-    """Return the root of an XML document; ValueError where it is broken, too dense, or has a DTD or an entity."""
+    """Return the root of an XML document. Raises ValueError if it is malformed or too dense, or has a DTD or entity."""
     _refuse_dense(text, "XML", "<")
     try:
         root: Element = fromstring(text, forbid_dtd=True, forbid_entities=True, forbid_external=True)

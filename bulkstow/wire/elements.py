@@ -1,9 +1,9 @@
-"""Elements of DICOM data in any encoding, and in any state, one by one.
+"""Reads single elements of DICOM data in any encoding, also of files that are damaged or not conforming.
 
-Reads as DCMTK does what no conforming writer writes. A generator yields a `Need` and is sent the bytes, so that values
-are passed over without being read, and memory does not grow with them. Where an element can be read in more than one
-way, the reader takes the way that leads to an element that makes sense; where none does, it raises `Problem`. Which
-elements matter is for `tolerant_reader`.
+Non-conforming elements are read as DCMTK reads them. A generator yields a `Need` and is sent the bytes, so values are
+skipped without being read, and memory does not grow with them. If an element can be read in more than one way, the
+reader chooses the way that leads to a plausible next element; if there is none, it raises `Problem`. The choice of
+elements is left to `tolerant_reader`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from bulkstow.wire.part10 import ITEM, ITEM_END, LONG_VRS, SEQUENCE_END, SHORT_V
 from bulkstow.wire.steps import CUT_OFF, CutOff, Ended, Need, Problem, Steps, TooLong, makes_no_sense
 
 MOST_ELEMENTS = 200_000
-"""Elements and items of one file that are looked at one by one.
+"""The most elements and items of one file that are read.
 
-They take 0.5 s. A key object selection of 5,000 images has 20,000 in front of group 0020."""
+Reading them takes 0.5 s. A key object selection of 5,000 images has 20,000 before group 0020."""
 
 MOST_BYTES = 64 * 2**20
-"""Bytes of one file that are looked at; values that are passed over by their length do not count.
+"""The most bytes of one file that are read; values that are skipped by their length do not count.
 
-Inflating so much takes 0.2 s. The longest head among pydicom's files has 35 KB."""
+Inflating them takes 0.2 s. The longest head among pydicom's files has 35 KB."""
 
 _LONGEST_UID_BYTES = 1024
 """A UID has 64 characters at most (PS3.5 §9.1); archives hold longer ones."""
@@ -39,7 +39,7 @@ _HIGHEST_HEAD_GROUP = 0x00FF
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """How elements are written: with a VR or without, in which byte order."""
+    """The encoding of elements: with or without a VR, and the byte order."""
 
     is_explicit: bool
     is_big: bool = False
@@ -51,7 +51,7 @@ _SYNTAXES = (EXPLICIT, IMPLICIT, Syntax(is_explicit=True, is_big=True), Syntax(i
 
 
 class Element(NamedTuple):
-    """An element's tag, VR (empty where none is written), and where its value lies."""
+    """An element's tag, its VR (empty if none is written), and the position of its value."""
 
     tag: int
     vr: bytes
@@ -73,7 +73,7 @@ _UNPACK = tuple(
 class ElementReader:
     """Reads elements at offsets; raises `Problem`.
 
-    `size_bytes` is the offset at which the data end, None where that is not known.
+    `size_bytes` is the offset at which the data end; None if it is not known.
     """
 
     def __init__(self, size_bytes: int | None) -> None:
@@ -84,7 +84,7 @@ class ElementReader:
         self._bytes = 0
 
     def bytes_at(self, at: int, size_bytes: int) -> Steps[bytes]:
-        """Return so many bytes, fewer where the data end."""
+        """Return this number of bytes, or fewer at the end of the data."""
         begin = at - self._window_at
         if begin < 0 or begin + size_bytes > len(self._window):
             self._window, self._window_at, begin = (yield from self._ask(at, size_bytes)), at, 0
@@ -101,7 +101,7 @@ class ElementReader:
         return answer
 
     def element(self, at: int, syntax: Syntax) -> Steps[Element | None]:
-        """Return the element, item or delimiter at an offset, None where the data end."""
+        """Return the element, item or delimiter at an offset; None at the end of the data."""
         self._count()
         head = yield from self.bytes_at(at, 12)
         if len(head) < 8:
@@ -132,7 +132,7 @@ class ElementReader:
             raise TooLong(f"{MOST_ELEMENTS} elements")
 
     def _leads_on(self, element: Element, syntax: Syntax, *, is_strict: bool, depth: int = 1) -> Steps[bool]:
-        """Return whether what follows an element of unknown VR makes sense; `is_strict` wants it in ascending order."""
+        """Return whether a plausible element follows one of unknown VR; `is_strict` requires ascending tags."""
         self._count()
         try:
             if element.length_bytes == UNDEFINED:

@@ -1,6 +1,6 @@
 """Values of HTTP response fields (RFC 9110 §5.5).
 
-A field is written by a server: no value raises an exception here, and a value without meaning counts as absent.
+A server may send any value: none raises an exception here, and a meaningless value counts as absent.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 RETRY_AFTER_LIMIT_S = 3600.0
-"""The longest wait that a server can ask for at once.
-
-A wrong clock or year asks for more; a server that means more repeats it, at the cost of one request an hour."""
+"""The longest wait that one Retry-After can cause.
+A wrong clock asks for more; a server that really needs longer repeats it, at the cost of one request an hour."""
 
 
 def field_text(value: str) -> str:
@@ -27,7 +26,7 @@ def field_text(value: str) -> str:
 
 
 def retry_after_s(value: str, now: datetime) -> float | None:
-    """Return the seconds that a Retry-After field asks for, as seconds or a date (RFC 9110 §10.2.3); None if none."""
+    """Return the seconds of a Retry-After field, a number or a date (RFC 9110 §10.2.3); None without one."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         return min(float(value), RETRY_AFTER_LIMIT_S)

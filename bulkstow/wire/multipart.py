@@ -1,7 +1,7 @@
 """Framing of a STOW-RS request body: multipart/related, and its exact length.
 
-Owns the bytes around the instances (RFC 2046 §5.1.1, RFC 2387, PS3.18 §10.5.1); reads no file, sends nothing, and
-never looks into an instance. The boundary is chosen by the caller, at random: this module has no randomness.
+Returns the bytes around the instances (RFC 2046 §5.1.1, RFC 2387, PS3.18 §10.5.1). Reading and sending are left to
+`destination.body`; the caller chooses a random boundary.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 BOUNDARY_LENGTH = 40
-"""Hexadecimal digits, 160 bits: that pixel data holds it is out of the question. RFC 2046 allows 70 characters. Letters
-and digits need no quotes in a Content-Type; Orthanc before 1.4 stored nothing where there were quotes."""
+"""Hexadecimal digits of a boundary: 160 random bits do not occur in pixel data. RFC 2046 allows 70 characters.
+Letters and digits need no quotes in a Content-Type; Orthanc before 1.4 stored nothing if there were quotes."""
 
 
 PART_OVERHEAD_BYTES = 128

@@ -1,11 +1,11 @@
-"""Reading a multipart/related body as it comes: bytes in, events out.
+"""A push parser for multipart/related bodies: bytes in, events out.
 
-Owns where parts begin and end (RFC 2046 §5.1.1, RFC 2387). Refuses to know what a part holds: its headers are handed
-over as they are, and only Content-Length is acted upon. Holds at most one head or one delimiter between two calls,
-whatever the size of a part; preamble and epilogue are dropped unseen, as RFC 2046 asks.
+Finds where parts begin and end (RFC 2046 §5.1.1, RFC 2387). The content of a part is left to the caller; of its
+headers, only Content-Length is used here. Between two calls at most one head or one delimiter is in memory, however
+large a part is; preamble and epilogue are dropped, as RFC 2046 requires.
 
-A part with a Content-Length is passed through by count and never searched, so pixel data may hold the boundary. A part
-without is searched; there, as the standard has it, whatever looks like a delimiter is one.
+A part with a Content-Length is counted and never searched, so pixel data may contain the boundary. One without it is
+searched, and any line that looks like a delimiter is a delimiter.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class MultipartReader:
         self._step: Callable[[list[Event]], bool] = self._preamble
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return what `data` brings, in order; an empty list where more is needed.
+        """Return the events that `data` completes, in order.
 
         MultipartError: a boundary goes on as no delimiter does, a head is too long or no list of headers, a
         Content-Length is no number or does not lead to a delimiter, the body closes before any part (RFC 2046 §5.1.1).
@@ -80,7 +80,7 @@ class MultipartReader:
         return events
 
     def finish(self) -> None:
-        """Tell that the body is over; MultipartError where the closing delimiter has not come (RFC 2046 §5.1.1)."""
+        """Finish the body. Raises MultipartError if the closing delimiter is missing (RFC 2046 §5.1.1)."""
         if not self._ended:
             where = f"in or after part {self._parts}" if self._parts else "before its first part"
             raise MultipartError(f"the body ends {where}, without its closing delimiter")
@@ -199,14 +199,14 @@ class MultipartReader:
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
-    """A Content-Type taken apart: names in lower case, values as they are, without quotes."""
+    """The parts of a Content-Type: names in lower case, values without quotes."""
 
     media_type: str
     parameters: Mapping[str, str]
 
 
 def read_content_type(value: str) -> ContentType:
-    """Return the parts of a Content-Type; MultipartError where it cannot be read (RFC 2045 §5.1, RFC 9110 §5.6.6)."""
+    """Return the parts of a Content-Type. Raises MultipartError if it is malformed (RFC 2045 §5.1, RFC 9110 §5.6.6)."""
     matched = _MEDIA_TYPE.match(value)
     if not matched:
         raise MultipartError("expected a Content-Type, found none" if not value else "the Content-Type has no type")

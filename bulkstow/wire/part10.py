@@ -1,10 +1,10 @@
-"""The head of a DICOM file: from the preamble to Series Instance UID, and not a byte further.
+"""The fast reader of a DICOM file's head, from the preamble to the Series Instance UID.
 
-Owns the quick way to the five UIDs by which an instance is batched, sent and recognised in the answer: PS3.10 §7.1
-for the file meta information, PS3.5 §7 for the data set behind it. It takes what conforming writers write, in
-little endian; whatever else it meets it declines, and leaves to `tolerant_reader`, which is slower. It never guesses:
-a `Header` from here is the one that pydicom reads, save where a file repeats a UID behind Series Instance UID; here
-the first counts, there the last. It opens no file, inflates nothing, and decodes no value but a UID.
+Finds the five UIDs by which an instance is batched, sent and found in the response: PS3.10 §7.1 for the file meta
+information, PS3.5 §7 for the data set. It reads little-endian files of conforming writers; every other file is left to
+the slower `tolerant_reader`. It never guesses: its `Header` equals that of pydicom, except in files that repeat a UID
+after the Series Instance UID, where this reader takes the first and pydicom the last. Opening files and inflating data
+are left to `source.heads`.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ _ELEMENT_HEAD_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """The bytes end too early: at least `needed_bytes` from the file's start are needed to go on.
+    """The bytes end too early: at least `needed_bytes` from the file's start are needed.
 
-    Where the bytes are the whole file, it is cut off in its head.
+    If the bytes are the whole file, it is truncated in its head.
     """
 
     needed_bytes: int
@@ -84,7 +84,7 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """For `tolerant_reader`: it may well be DICOM; `why` is for a log, not for the report."""
+    """A file that is left to `tolerant_reader`: it may be DICOM; `why` is for debugging, not for the report."""
 
     why: str
 
@@ -97,11 +97,11 @@ class _Ended(Exception):
 
 
 class _Odd(Exception):
-    """Something that no conforming writer writes, or that this reader leaves to `tolerant_reader`."""
+    """An element that no conforming writer writes, or that this reader leaves to `tolerant_reader`."""
 
 
 def has_magic(data: bytes | memoryview) -> bool:
-    """Return whether the file that begins with `data` calls itself DICOM: 'DICM' after 128 bytes (PS3.10 §7.1)."""
+    """Return whether `data` has the DICOM prefix: 'DICM' after 128 bytes (PS3.10 §7.1)."""
     return data[_MAGIC_AT:META_AT] == _MAGIC
 
 
@@ -114,7 +114,7 @@ def bare_uid(value: bytes) -> bytes:
 
 
 def read_head(data: bytes | memoryview, *, whole: bool) -> Header | Incomplete | Declined:
-    """Return what the head of a file says of its instance, in the data set's own words (PS3.10 §7.1, PS3.5 §7).
+    """Return the UIDs in the head of a file, from its data set (PS3.10 §7.1, PS3.5 §7).
 
     `data` is the beginning of a file; `whole` says that it is all of it. Every field of a `Header` is filled. UIDs
     come without their padding. (0002,0003) is not consulted: servers echo the data set's (0008,0018).
@@ -217,8 +217,8 @@ def _walk_implicit(data: bytes | memoryview, at: int) -> dict[int, str]:
 def _past_sequence(data: bytes | memoryview, at: int, *, explicit: bool) -> int:
     """Return the offset behind a sequence of undefined length whose first item is at `at` (PS3.5 §7.5).
 
-    What has a length is skipped by it; what has none nests strictly, item in sequence in item, so that a number
-    serves as the stack: odd within a sequence, even within an item.
+    An item with a length is skipped by it. Items and sequences without a length nest strictly, so a number serves as
+    the stack: odd within a sequence, even within an item.
     """
     depth = 1
     while depth:

@@ -1,7 +1,7 @@
-"""Whether a file ends before its pixel data do, as far as the bytes tell that were read for its head.
+"""Finds files that end before their pixel data do, from the bytes that were read for the head.
 
-Costs the usual file a search in these bytes, 1 µs. Where the answer does not lie in them, it is open; `source.heads`
-decides how far to read on for it.
+For most files this costs one search in these bytes, 1 µs. If they do not contain the answer, `source.heads` decides how
+much more to read.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _ITEM_TAG = b"\xfe\xff\0\xe0"
 
 
 class PixelData(Enum):
-    """What is known of pixel data that are not cut off, as far as is known."""
+    """The result for a file whose pixel data are not known to be truncated."""
 
     WHOLE = "whole"
     OPEN = "not told by these bytes"
 
 
 def missing_pixel_data(data: bytes, size_bytes: int, transfer_syntax_uid: str) -> CutOff | PixelData:
-    """Return whether, and where, a little-endian file of `size_bytes` is cut off that begins with `data`."""
+    """Return whether, and where, a little-endian file that begins with `data` and has `size_bytes` is truncated."""
     at = data.find(_TAG)
     while at >= 0:
         end_at = _end_of(data, at, is_explicit=transfer_syntax_uid != IMPLICIT_LITTLE)
@@ -39,7 +39,7 @@ def missing_pixel_data(data: bytes, size_bytes: int, transfer_syntax_uid: str) -
 
 
 def _end_of(data: bytes, at: int, *, is_explicit: bool) -> int:
-    """Return where the value ends whose tag is at `at`; 0 where that cannot be told."""
+    """Return the end of the value of the tag at `at`; 0 if it cannot be determined."""
     value_at = at + 8
     if is_explicit:
         if data[at + 4 : at + 8] not in _EXPLICIT_HEADS:
@@ -67,7 +67,7 @@ def _read_to_end(data: bytes, size_bytes: int) -> CutOff | PixelData:
 
 
 def _read(steps: Steps[Found], data: bytes, size_bytes: int) -> Found | None:
-    """Return a reader's result, None where it needs more bytes than there are in `data`."""
+    """Return a reader's result; None if it needs more bytes than `data` contains."""
     try:
         need = next(steps)
         while min(need.offset + need.size_bytes, size_bytes) <= len(data):

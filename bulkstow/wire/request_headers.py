@@ -1,6 +1,6 @@
-"""Request headers that a user adds: 'Name: value' lines, and which names are not theirs to set.
+"""Request headers that a user adds: parses 'Name: value' lines, and refuses names that bulkstow sets itself.
 
-Pure. Where the lines come from is left to `config` (--header) and to `destination.http` (--header-file).
+Reading the lines is left to `config` (--header) and to `destination.http` (--header-file).
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _RESERVED_PREFIXES = {
 
 
 def parse_headers(lines: Iterable[str], setting: str) -> dict[str, str]:
-    """Return the headers that `lines` give, 'Name: value' each, by name.
+    """Return the headers in `lines`, each 'Name: value', by name.
 
-    Raises ConfigurationError, which names the `setting` that the lines come from and repeats no value: a line that is
-    no header, a name that bulkstow sets itself, a name given twice.
+    Raises ConfigurationError for a line that is not a header, a name that bulkstow sets itself, and a name given twice.
+    The message names the `setting` and repeats no value.
     """
     headers: dict[str, str] = {}
     seen: set[str] = set()
@@ -67,7 +67,7 @@ def parse_headers(lines: Iterable[str], setting: str) -> dict[str, str]:
 
 
 def has_header(headers: Iterable[str], name: str) -> bool:
-    """Return whether a name is among these, in any case (RFC 9110 §5.1)."""
+    """Return whether a name is among these headers, ignoring case (RFC 9110 §5.1)."""
     return any(given.lower() == name.lower() for given in headers)
 
 

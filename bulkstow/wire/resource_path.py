@@ -1,7 +1,7 @@
 """Paths of DICOMweb resources (PS3.18 §10.4 to §10.6).
 
-A UID from a file or from a server's answer is untrusted: it may hold `/`, `..`, `?` or `#`. Every UID that becomes part
-of a URL's path passes through here. Whether a UID is valid is left to the server.
+A UID from a file or a server's response is untrusted: it may contain `/`, `..`, `?` or `#`. Every UID in the path of a
+URL is encoded here. Checking that a UID is valid is left to the server.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def resource_path(*segments: str) -> str:
 def instances_path(header: Header) -> str | None:
     """Return the path of the instances of a header's series (PS3.18 Table 10.6.1-1).
 
-    It is that of the study's instances where the Series Instance UID cannot be a segment, and None where the Study
+    It is the path of the study's instances if the Series Instance UID cannot be a segment, and None if the Study
     Instance UID cannot be one.
     """
     if not is_segment(header.study_uid):

@@ -1,7 +1,7 @@
-"""Text that a server wrote, made fit for a report: one short printable line.
+"""Text of a server, converted to one short printable line for a report.
 
-`error_text` finds the sentence that helps a person in the body of an error: JSON, HTML, XML or plain text. `printable`
-cleans and cuts any other text of a server. Credentials are masked before a body comes here (`destination`).
+`error_text` extracts the error message from a body in JSON, HTML, XML or plain text. `printable` cleans and cuts any
+other text of a server. `destination` masks credentials before a body comes here.
 
 A server may quote the patient in its text ("PatientID 12345 …"), and reports and ledgers must not name patients. Values
 behind the words patient ID, name and birth date, and words with a caret (a DICOM person name or an ID with its issuer,
@@ -51,7 +51,7 @@ _NESTED = ("error", "errors")
 
 
 def text_of(body: bytes) -> str:
-    """Return a body as text without its padding; a stray byte in some text need not cost the whole answer."""
+    """Return a body as text without padding; bytes that are not UTF-8 are replaced, so the rest can still be read."""
     return body.decode("utf-8-sig", "replace").strip(PADDING)
 
 
@@ -61,7 +61,7 @@ def is_html(text: str) -> bool:
 
 
 def error_text(body: bytes) -> str:
-    """Return what an error body says to a person, in at most 160 printable characters, or "" where it says nothing.
+    """Return the error message in a body, in at most 160 printable characters, or "" if there is none.
 
     The message and the details of a JSON object, the title of an HTML page, the first line of plain text. Takes any
     bytes and raises nothing.
@@ -78,7 +78,7 @@ def error_text(body: bytes) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text as one line of at most 160 printable characters, without what names a patient."""
+    """Return a text as one line of at most 160 printable characters, with values that may name a patient replaced."""
     # The slice keeps an endless line from being looked at whole.
     shown = "".join(character if character.isprintable() else " " for character in text[: 10 * ERROR_TEXT_LENGTH])
     without_names = _WORD.sub(lambda word: _MASK if "^" in word[0] else word[0], " ".join(shown.split()))

@@ -1,7 +1,7 @@
-"""How a reader works step by step: what it asks for, and in which ways it fails.
+"""The protocol of the step-by-step readers: their requests for bytes, and their errors.
 
-A reader is a generator: it yields a `Need`, is sent the bytes, and returns its result. So it opens no file, holds no
-more than it looks at, and does not know whether the bytes are read or inflated.
+A reader is a generator: it yields a `Need`, is sent the bytes, and returns its result. Reading from a file, or
+inflating, is left to the caller, and only the requested bytes are in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PIXEL_DATA = frozenset({0x7FE0_0008, 0x7FE0_0009, 0x7FE0_0010})
 
 
 class Need(NamedTuple):
-    """Bytes that a reader asks for: fewer come only where the data end, None where they end before `offset`."""
+    """The bytes that a reader requests: it is sent fewer at the end of the data, None if they end before `offset`."""
 
     offset: int
     size_bytes: int
@@ -52,7 +52,7 @@ class Problem(Exception):
 
 
 class TooLong(Problem):
-    """There is more to look at than we look at."""
+    """The file exceeds the limits on elements or bytes."""
 
     def __init__(self, limit: str) -> None:
         super().__init__(f"its head is too long: more than {limit}")

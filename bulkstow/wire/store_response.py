@@ -1,19 +1,19 @@
-"""The body of a STOW-RS answer: a Store Instances Response, in JSON or XML.
+"""Parses and writes the body of a STOW-RS response: a Store Instances Response in JSON or XML.
 
-Owns both notations of the module (PS3.18 Annex I): DICOM JSON (PS3.18 Annex F) and the Native DICOM Model (PS3.19
-§A.1). XML is turned into the shape of DICOM JSON first, so there is one reader; the other way it is the same.
+Both notations are supported (PS3.18 Annex I): DICOM JSON (PS3.18 Annex F) and the Native DICOM Model (PS3.19 §A.1). XML
+is first converted to the shape of DICOM JSON, so there is one reader and one writer.
 
-Refuses to judge: an instance that is listed both as stored and as failed comes out in both lists, a code is not
-explained (`dialects` does), and no UID is compared with what was sent. The text of an error is `server_text`'s. Never
-believes a Content-Type: Orthanc sends errors without one, and JSON as `text/plain`.
+The meaning is left to others: an instance that is listed both as stored and as failed is in both lists, `dialects`
+explains codes, `policy.settlement` compares UIDs with those that were sent, and `server_text` extracts error messages.
+The Content-Type is ignored: Orthanc sends errors without one, and JSON as `text/plain`.
 
-What is malformed can make an instance unacknowledged, never stored:
+A malformed response can make an instance unacknowledged, never stored:
 
 - a sequence that is not a list of items makes the whole answer unreadable: a failure listed there might contradict
   what another sequence calls stored;
-- an item that is not an object is read as an item without attributes: a stored one names nobody, and a failed one
-  still tells that something failed;
-- a UID that is not text is no UID, a code that is not a number of 16 bits is no code.
+- an item that is not an object is read as an item without attributes: in the list of stored instances it names none,
+  in the list of failed ones it still counts as a failure;
+- a UID that is not text, and a code that is not a 16-bit number, count as absent.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ _Attributes = dict[str, dict[str, Any]]
 
 
 def read(body: bytes) -> StoreResponse:
-    """Return what a server says of the instances it was sent; JSON or XML is told by the first significant byte.
+    """Return the parsed body of a response; the first significant byte tells JSON from XML.
 
     `{}`, `[]` and a module with a RetrieveURL at most are empty answers; a list of modules is read as their sum.
-    StoreResponseError: the body is empty, plain text, an HTML page, a JSON scalar, an error document (JSON without
-    any tag, XML of another root), broken, of too many brackets for its length, nested too deeply, or has a DTD or a
-    sequence that is no list of items. PS3.18 §10.5.3 and Table I.1-1.
+    Raises StoreResponseError if the body is empty, plain text, an HTML page, a JSON scalar, an error document (JSON
+    without any tag, XML of another root), malformed, too dense, nested too deeply, or has a DTD or a sequence that is
+    not a list of items. Source: PS3.18 §10.5.3 and Table I.1-1.
     """
     datasets = _datasets(text_of(body))
     referenced = [_referenced(item, _WARNING_REASON) for item in _items(datasets, _REFERENCED_SOP_SEQUENCE)]
@@ -185,7 +185,7 @@ def _referenced(item: _Dataset, reason: str) -> Referenced:
 
 
 def _comment(dataset: _Dataset) -> str:
-    """Return what the server says in words: ErrorComment, Google's FailureDetail, and one text per failed attribute."""
+    """Return the server's comments: ErrorComment, Google's FailureDetail, and one text per failed attribute."""
     if dataset.keys() <= _WORDLESS:
         return ""
     details = [tag for tag in dataset if tag == _FAILURE_DETAIL or _is_google(tag, dataset)]
@@ -216,9 +216,9 @@ def _string(dataset: _Dataset, tag: str) -> str:
 
 
 def _code(dataset: _Dataset, tag: str) -> int | None:
-    """Return a Reason, None where there is none or where it is 0: Success (PS3.7 §C.1.1) gives no reason.
+    """Return a reason code; None if it is absent or 0 (Success, PS3.7 §C.1.1).
 
-    Digits are decimal, as a US is in either notation; hexadecimal is only what cannot be that.
+    Digits are read as decimal, as a US is written in both notations; only text that cannot be decimal is hexadecimal.
     """
     value = _value(dataset, tag)
     if isinstance(value, str):

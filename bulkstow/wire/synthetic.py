@@ -1,7 +1,7 @@
-"""Instances out of nothing: small valid Part 10 files, for demonstrations and tests.
+"""Synthetic instances: small valid Part 10 files for demonstrations and tests.
 
-Owns the bytes of a secondary capture image, written by hand in Explicit VR Little Endian (PS3.10 §7.1, PS3.5 §7.1.2).
-The same arguments give the same bytes; the patients are nobody.
+Writes secondary capture images in Explicit VR Little Endian (PS3.10 §7.1, PS3.5 §7.1.2). The same arguments give the
+same bytes, and no real patient is named.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def part10(header: Header, *, rows: int = 16, columns: int = 16, number: int = 1
 
 
 def dicomdir() -> bytes:
-    """Return the head of a DICOMDIR: a Part 10 file that is no instance (PS3.10 §8)."""
+    """Return the head of a DICOMDIR: a Part 10 file that is not an instance (PS3.10 §8)."""
     return _preamble_and_meta(BASIC_DIRECTORY, "2.25.1", EXPLICIT_VR_LITTLE_ENDIAN)
 
 

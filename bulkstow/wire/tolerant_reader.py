@@ -1,8 +1,8 @@
-"""Heads that the quick reader declines: odd encodings, odd writers, and damage, in bounded memory.
+"""The slow reader of heads that `part10` declines: unusual encodings, unusual writers and damage, in bounded memory.
 
-Finds the UIDs of an instance among the elements of a file, and says how far it came: only a data set that was read to
-its end is known not to hold one. Works step by step, as `elements` does. `source.heads` reads the bytes, inflates
-deflated data sets, and decides what the result means for the file.
+Finds the UIDs of an instance among the elements of a file, and returns how far it came: only a data set that was read
+to its end is known to contain no instance. It works in steps, as `elements` does. `source.heads` reads the bytes,
+inflates deflated data sets, and decides about the file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FIRST_PIXEL_DATA = 0x7FE0_0008
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the elements of a file held, as far as they were read."""
+    """The result of reading a file's elements, as far as they could be read."""
 
     uids: Mapping[int, str] = field(default_factory=dict)
     """The UIDs among them by tag; one that is absent or blank is left out. Of two with the same tag the first counts,
