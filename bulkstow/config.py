@@ -1,9 +1,9 @@
 """Settings as frozen, validated values with units.
 
 Each setting is defined once, here: its name, type, unit, default, help and the evidence for the default. The command
-line, the environment (`BULKSTOW_…`) and the TOML file all read this definition. A secret is no setting: settings
-name where a secret comes from, so they can be printed, recorded and compared. What a user puts into --header all the
-same is left out when they are printed.
+line, the environment (`BULKSTOW_…`), the TOML file and the reference of all settings read this definition. A secret is
+not a setting: settings name its source, so they can be printed, recorded and compared. Headers, which may hold a
+secret, are left out when settings are printed.
 
 This module opens no file and makes no connection.
 """
@@ -97,8 +97,11 @@ READ_TIMEOUT_S = 300.0
 """How long one read may take. A tape library takes minutes to fetch a file; a disk gives up a bad sector within one,
 and an NFS server that restarts is back within three."""
 
-LOGIN = Group("Login and connection", sort_key=20)
+DESTINATION = Group("Destination", sort_key=1)
+FILES = Group("Files and ledger", sort_key=2)
 BATCHES = Group("Batches and speed", sort_key=10)
+OUTPUT = Group("Output", sort_key=15)
+LOGIN = Group("Login and connection", sort_key=20)
 
 
 @Parameter(name="*")
@@ -109,42 +112,46 @@ class DestinationSettings:
     Raises ConfigurationError for a URL, header or combination that cannot be used.
     """
 
-    url: Annotated[str, Parameter(show_default=False)] = ""
-    """The DICOMweb root; instances are posted to URL/studies."""
-    header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = field(default=(), repr=False)
-    """A request header 'Name: value'; may be repeated. Other users of this machine see it in the process list."""
-    header_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
-    """File with a request header 'Name: value' a line, for secrets."""
+    url: Annotated[str, Parameter(show_default=False, group=DESTINATION)] = ""
+    """DICOMweb root of the server; instances are posted to URL/studies."""
+    header: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, group=DESTINATION)] = field(
+        default=(), repr=False
+    )
+    """Request header 'Name: value'; may be repeated. Other users of this machine see it in the process list."""
+    header_file: Annotated[Path | None, Parameter(group=DESTINATION)] = None
+    """File with one request header 'Name: value' per line, for secrets such as API keys."""
+    no_preflight: Annotated[Switch, Parameter(group=DESTINATION)] = False
+    """Only connect at the start, without checking that a DICOMweb service answers and accepts the login."""
+    trust_status: Annotated[Switch, Parameter(group=DESTINATION)] = False
+    """Count instances as stored if a 2xx response lists none, for servers that respond with an empty body."""
     user: Annotated[str | None, Parameter(group=LOGIN)] = None
     """User for Basic login; the password comes from BULKSTOW_PASSWORD or --password-file."""
     password_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
-    """File whose first line is the password."""
+    """File with the password in its first line."""
     bearer_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
-    """File whose first line is a bearer token (or set BULKSTOW_BEARER); read again when the server says 401."""
+    """File with a bearer token in its first line, read again after a 401. BULKSTOW_BEARER holds a fixed token."""
     bearer_command: Annotated[str | None, Parameter(group=LOGIN)] = None
-    """Command that prints a bearer token; run again when the server says 401."""
+    """Command that prints a bearer token, run again after a 401."""
     ca_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
     """Certificates (PEM) to trust instead of the system's."""
     client_cert: Annotated[Path | None, Parameter(group=LOGIN)] = None
     """Client certificate (PEM)."""
     client_key: Annotated[Path | None, Parameter(group=LOGIN)] = None
-    """Its private key (PEM), where it is not in the same file."""
+    """Private key (PEM) of the client certificate, if it is not in the same file."""
     insecure: Annotated[Switch, Parameter(group=LOGIN)] = False
     """Do not verify the server's certificate."""
+    # Orthanc takes three times as long for a chunked part of 400 MB.
     chunked: Annotated[Switch, Parameter(group=LOGIN)] = False
-    """Send chunked, without a Content-Length (slower: Orthanc takes three times as long for a 400 MB part)."""
+    """Send bodies chunked, without a Content-Length; some servers are slower with that."""
     quote_boundary: Annotated[Switch, Parameter(group=LOGIN)] = False
-    """Put the multipart boundary in quotes."""
+    """Quote the multipart boundary, for servers that require it."""
+    # A SYN lost twice is sent again after 3 s and 7 s.
     connect_timeout_s: Annotated[Duration, Parameter(name="--connect-timeout", group=LOGIN)] = 10.0
-    """Time for a connection to stand; a SYN lost twice is sent again after 3 s and 7 s."""
+    """Time limit for establishing a connection."""
     stall_timeout_s: Annotated[Duration, Parameter(name="--stall-timeout", group=LOGIN)] = 60.0
-    """Time in which the server must take some bytes; slow is fine, nothing is not."""
+    """Time within which the server must accept some bytes of a body; slow progress is no failure."""
     response_timeout_s: Annotated[Duration, Parameter(name="--response-timeout", group=LOGIN)] = 120.0
-    """Time for the answer once the body is sent; a second is added for each MiB and each ten instances of the batch."""
-    no_preflight: Switch = False
-    """Only connect at the start; do not check before the first file leaves that a DICOMweb service is there."""
-    trust_status: Switch = False
-    """Take a 2xx that lists nothing as stored, for servers that answer with an empty body."""
+    """Time to wait for the response after the body is sent; 1 s is added per MiB and per ten instances of the batch."""
 
     def __post_init__(self) -> None:
         if not self.url:
@@ -195,51 +202,52 @@ class UploadSettings:
     Raises ConfigurationError for a number out of its range.
     """
 
-    ledger: Path = Path("bulkstow.db")
-    """The journal of what became of every file; the same one again goes on where it stopped."""
+    ledger: Annotated[Path, Parameter(group=FILES)] = Path("bulkstow.db")
+    """Ledger with the outcome of every file; a run with the ledger of an earlier run sends only what is left."""
+    retry_failed: Annotated[Switch, Parameter(group=FILES)] = False
+    """Send again what an earlier run recorded as refused, and compare again what it recorded as a conflict."""
+    on_conflict: Annotated[Literal["report", "send", "newest"], Parameter(group=FILES)] = "report"
+    """Files with the same SOP Instance UID but different content: 'report' sends the first and reports the others;
+    'send' sends each, one after the other, and lets the server decide; 'newest' sends only the one modified last."""
+    accept_missing_preamble: Annotated[Switch, Parameter(group=FILES)] = False
+    """Also send files without the 128-byte preamble and 'DICM'."""
+    skip_truncated: Annotated[Switch, Parameter(group=FILES)] = False
+    """Do not send files that end before their last element; they are unreadable. Every file is read that far."""
+    follow_links: Annotated[Switch, Parameter(group=FILES)] = False
+    """Also follow symbolic links to directories and to files outside the sources."""
+    allow_empty: Annotated[Switch, Parameter(group=FILES)] = False
+    """Accept a source without any file; by default that is a failure, as a share may not be mounted."""
     concurrency: Annotated[Concurrency, Parameter(group=BATCHES)] = AUTO
-    """Requests under way at once: 'auto', a number, or bounds such as 2-32 within which the best is found."""
+    """Concurrent requests: 'auto' (1 to 32), a number, or bounds such as 2-32 within which the best number is found."""
     per_study: Annotated[Count, Parameter(group=BATCHES)] = 4
-    """Requests of one study under way at once; the first of a study always goes by itself."""
+    """Concurrent requests of one study; its first request is sent alone, because databases race on a new study."""
     batch_bytes: Annotated[BatchBytes, Parameter(group=BATCHES)] = "auto"
-    """Size of a request, 'unlimited', or 'auto': so that it takes some 3 s at most; a larger file goes alone."""
+    """Size of a request: 'auto' (256 KiB to 64 MiB, so that it takes about 3 s at most), a size or 'unlimited'. A
+    larger file is sent alone."""
     batch_instances: Annotated[BatchInstances, Parameter(group=BATCHES)] = "auto"
-    """Instances in a request, 'unlimited', or 'auto', likewise."""
+    """Instances in a request: 'auto' (1 to 1000, likewise), a number or 'unlimited'."""
     affinity: Annotated[Literal["study", "none"], Parameter(group=BATCHES)] = "study"
-    """Keep a study's instances together in requests, or take them as they come."""
+    """Keep the instances of a study together in requests and let small studies share one, or batch files as found."""
     read_concurrency: Annotated[Count, Parameter(group=BATCHES)] = 8
-    """Files read at once."""
+    """Files that are read concurrently."""
     read_timeout_s: Annotated[Duration, Parameter(name="--read-timeout", group=BATCHES)] = READ_TIMEOUT_S
-    """Time for the storage to answer one read; after it the file is unreadable, and the rest goes on."""
+    """Time limit for one read from storage; after it the file is unreadable, and the run continues."""
     bandwidth: Annotated[Bandwidth, Parameter(group=BATCHES)] = None
-    """Bytes of bodies a second, such as 50MiB/s or 400Mbit/s; by local time: 08:00-18:00=10MiB/s,100MiB/s."""
+    """Bytes of bodies per second, such as 50MiB/s or 400Mbit/s; by local time of day: 08:00-18:00=10MiB/s,100MiB/s."""
     requests_per_s: Annotated[RequestRate, Parameter(name="--requests-per-second", group=BATCHES)] = None
-    """Requests begun a second, questions included, such as 20 or 0.5."""
-    retries: Count = 4
-    """Times that an instance is sent again after a request without an answer."""
-    give_up_after_s: Annotated[GiveUpAfter, Parameter(name="--give-up-after")] = None
-    """Stop with status 3 when the server has been gone or full for so long, or 'never'."""
-    retry_failed: Switch = False
-    """Send again what an earlier run found refused, and compare again what it found in conflict."""
-    on_conflict: Literal["report", "send", "newest"] = "report"
-    """Of files with one SOP Instance UID but different content: send the first and report the others; send each, one
-    after the other, and let the server decide; or send only the one modified last."""
-    accept_missing_preamble: Switch = False
-    """Send files without the 128-byte preamble and DICM too."""
-    skip_truncated: Switch = False
-    """Do not send files that end before their last element does; each is read to its end, and counts as a failure."""
-    follow_links: Switch = False
-    """Follow symbolic links to directories, and to files outside the sources, too."""
-    allow_empty: Switch = False
-    """Accept a source without any file; otherwise that is a failure, as when a share is not mounted."""
-    progress: Literal["auto", "bar", "log", "none"] = "auto"
-    """What to show on standard error: bars on a terminal, else a line every 30 s."""
-    log: Path | None = None
-    """File to which a line is added for each request, failure, retry, outage and change of limits."""
-    log_format: Literal["text", "json"] = "text"
-    """Lines of words, or JSON objects."""
-    summary: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
-    """Write the run's figures as one JSON object to this file, or '-' for standard output."""
+    """Requests started per second, queries included, such as 20 or 0.5."""
+    retries: Annotated[Count, Parameter(group=BATCHES)] = 4
+    """Retries of an instance after requests without a response; a rejection for load (429, 503) does not count."""
+    give_up_after_s: Annotated[GiveUpAfter, Parameter(name="--give-up-after", group=BATCHES)] = None
+    """Stop with exit status 3 after the server has been unreachable or full for this time, or 'never'."""
+    progress: Annotated[Literal["auto", "bar", "log", "none"], Parameter(group=OUTPUT)] = "auto"
+    """Progress on standard error: bars, a line every 30 s, none, or 'auto': bars on a terminal and lines elsewhere."""
+    log: Annotated[Path | None, Parameter(group=OUTPUT)] = None
+    """File to which a line is appended for each request, failure, retry, outage and change of limits."""
+    log_format: Annotated[Literal["text", "json"], Parameter(group=OUTPUT)] = "text"
+    """Format of the log's lines."""
+    summary: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=OUTPUT)] = None
+    """File for the run's figures as one JSON object, or '-' for standard output."""
 
     def __post_init__(self) -> None:
         require_positive("--per-study", self.per_study)

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from bulkstow.config import Count, SizeLimit, Switch, written_as
+from bulkstow.config import DESTINATION, OUTPUT, Count, SizeLimit, Switch, written_as
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import parse_duration_s, show_duration
 
@@ -48,7 +48,6 @@ AutoDuration = Annotated[float | None, written_as(parse_duration_s, "TIME", show
 Number = Annotated[float, written_as(_number, "NUMBER", show=_show_number)]
 Rate = Annotated[float | None, written_as(_number, "NUMBER", show=_show_number)]
 LOAD = Group("Load", sort_key=5)
-OUTPUT = Group("Output", sort_key=15)
 
 
 BenchMode = Literal["closed", "open", "sweep", "soak"]
@@ -90,9 +89,9 @@ class BenchSettings:
     """Measure the time until QIDO-RS finds what was stored, for one instance after the other."""
     skip_ceiling: Annotated[Switch, Parameter(group=LOAD)] = False
     """Do not measure first what this client does against a sink."""
-    yes_this_is_a_test_server: Switch = False
+    yes_this_is_a_test_server: Annotated[Switch, Parameter(group=DESTINATION)] = False
     """Load a server that holds studies already."""
-    cleanup: Switch = False
+    cleanup: Annotated[Switch, Parameter(group=LOAD)] = False
     """Delete what was stored, after each load and at the end, where the server lets it be deleted."""
     threshold: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, group=OUTPUT)] = ()
     """A limit, such as 'p99<2s', 'errors<0.1%' or 'instances_per_s>100', that makes the exit status 1 where it is

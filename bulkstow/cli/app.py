@@ -45,14 +45,25 @@ for _app in (app, app.meta):
     _app.suppress_keyboard_interrupt = False  # it would end the process by itself, and wait for every thread
 EVERYWHERE = cyclopts.Group("Everywhere", sort_key=99)
 
+_CONFIG_HELP = """Print an example of the configuration file: all settings with their defaults.
+
+Write it to a file, uncomment the settings that you change, and name the file with --config or BULKSTOW_CONFIG:
+```
+bulkstow config > bulkstow.toml
+bulkstow --config bulkstow.toml upload SOURCE...
+```
+"""
 _COMMANDS = {
-    "upload": ("SOURCE... --url URL", "Send an archive; run it again to go on where it stopped."),
-    "report": ("LEDGER", "Say what became of every file."),
+    "upload": ("SOURCE... --url URL", "Send an archive; the same command again continues where it stopped."),
+    "report": ("LEDGER", "List the outcome of every file."),
     "bench": ("", "Measure a DICOMweb server: its goodput, latencies and knee."),
-    "demo": ("[DIRECTORY]", "Make a small archive, serve, upload, show the report."),
-    "serve": ("[DIRECTORY]", "Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trying things out."),
+    "demo": ("[DIRECTORY]", "Create a small archive, upload it to a server in this process, and show the report."),
+    "serve": ("[DIRECTORY]", "Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trials and tests."),
     "body": ("SOURCE...", "Write the exact body of one request, and print the curl command that sends it."),
+    "config": ("", _CONFIG_HELP),
 }
+_TABLES = tuple(name for name in _COMMANDS if name != "config")
+"""Tables that a configuration file may have."""
 for _sort_key, (_name, (_arguments, _help)) in enumerate(_COMMANDS.items()):
     # Loaded when it is called: `report` needs no HTTP client.
     # `bench` is an app with commands, and has its usage there.
@@ -61,7 +72,7 @@ for _sort_key, (_name, (_arguments, _help)) in enumerate(_COMMANDS.items()):
 app.command(
     "bulkstow.cli.completion:install_completion",
     name="--install-completion",
-    help="Let the shell (bash, zsh, fish) complete commands and flags.",
+    help="Install shell completion for bash, zsh or fish.",
 )
 
 
@@ -75,13 +86,9 @@ def _with_config(
     Parameters
     ----------
     config
-        TOML file with settings: a table for each command, keys as the flags; see config.example.toml.
+        TOML file with settings: one table per command, keys as the flags. `bulkstow config` prints an example.
     """
-    sources: list[Any] = [cyclopts.config.Env(PREFIX, command=False)]
-    if config is not None:
-        sources.append(cyclopts.config.Dict(_read_config(config), source=str(config)))
-    origins = Origins(app, os.environ, flags_in(tokens))
-    app.config = [origins.enter, *sources, origins.leave]
+    origins = read_settings_from(config, flags_in(tokens))
     try:
         command, bound, _ = app.parse_args(with_new_flags(tokens), exit_on_error=False, print_error=False)
     except (cyclopts.CycloptsError, BulkstowError) as error:
@@ -96,6 +103,19 @@ def _with_config(
         return command(*bound.args, **bound.kwargs)
     except BulkstowError as error:
         return _complain(origins.as_written(str(error)), error.exit_status)
+
+
+def read_settings_from(config: Path | None, flags: frozenset[str] = frozenset()) -> Origins:
+    """Let commands also take settings from the environment and from a file; return the origins of their values.
+
+    Raises ConfigurationError for a file that cannot be used.
+    """
+    sources: list[Any] = [cyclopts.config.Env(PREFIX, command=False)]
+    if config is not None:
+        sources.append(cyclopts.config.Dict(_read_config(config), source=str(config)))
+    origins = Origins(app, os.environ, flags)
+    app.config = [origins.enter, *sources, origins.leave]
+    return origins
 
 
 def status(arguments: Sequence[str]) -> int:
@@ -131,8 +151,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"--config {path}: not TOML ({error})") from error
     for name in config:
-        if name not in _COMMANDS:
-            guess = difflib.get_close_matches(name, _COMMANDS, n=1)
-            hint = f"; did you mean [{guess[0]}]?" if guess else f"; expected a table of {', '.join(_COMMANDS)}"
-            raise ConfigurationError(f"--config {path}: no command is called {name!r}{hint}")
+        if name not in _TABLES:
+            guess = difflib.get_close_matches(name, _TABLES, n=1)
+            hint = f"; did you mean [{guess[0]}]?" if guess else f"; expected a table of {', '.join(_TABLES)}"
+            raise ConfigurationError(f"--config {path}: no command with settings is called {name!r}{hint}")
     return config

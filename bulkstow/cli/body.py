@@ -36,7 +36,7 @@ def body(
 ) -> int:
     """Write the exact body of one request with all instances found, and print the curl command that sends it.
 
-    What may be an instance and cannot be sent is named on standard error, and the exit status is 1.
+    Files that may be instances but cannot be sent are named on standard error, and the exit status is then 1.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def body(
     output
         File to write.
     url
-        The DICOMweb root that the printed command names.
+        DICOMweb root in the printed command.
     read_timeout
-        Time for the storage to answer one read; a file or directory that takes longer is left out.
+        Time limit for one read from storage; a file or directory that takes longer is left out.
     """
     if not sources:
         raise ConfigurationError("nothing to send: name directories or files")

@@ -30,9 +30,9 @@ def install_completion(*, shell: Shell | None = None, output: Path | None = None
     Parameters
     ----------
     shell
-        The shell; by default the one that runs this command.
+        Shell to install completion for; by default the shell that runs this command.
     output
-        Write the script to this file, and leave the shell's startup file as it is.
+        Write the script to this file, and do not change the shell's startup file.
     """
     shell = shell or _this_shell()
     try:

@@ -35,14 +35,14 @@ from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE
 
 
 def demo(directory: Path | None = None, *, instances: int = 300) -> int:
-    """Make a small archive, serve, upload, show the report.
+    """Create a small archive, upload it to a server in this process, and show the report.
 
     Parameters
     ----------
     directory
-        Where archive, ledger and stored instances go; a new temporary directory by default. It is left there.
+        Directory for the archive, the ledger and the stored instances, by default a new temporary one. It is kept.
     instances
-        Instances in the archive.
+        Number of instances in the archive.
     """
     if instances < 1:
         raise ConfigurationError(f"--instances {instances}: expected 1 or more")

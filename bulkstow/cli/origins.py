@@ -99,7 +99,7 @@ class Origins:
         arguments = self._arguments or getattr(error, "argument_collection", ())
         for argument in arguments:
             if flag in argument.names:
-                variable = self._environment.get(_variable(flag))
+                variable = self._environment.get(variable_of(flag))
                 return argument.tokens[0].value if argument.tokens else variable
         return None
 
@@ -134,7 +134,7 @@ class Origins:
     def _origin(self, token: Token, flag: str = "") -> _Origin | None:
         """Return how the user wrote a value, or would have written it with this flag's name; None for a flag."""
         if token.source == "env" and token.keyword:
-            return _Origin(_variable(flag) if flag else token.keyword, "=")
+            return _Origin(variable_of(flag) if flag else token.keyword, "=")
         if _is_of_file(token):
             return _Origin(f"{token.source} [{self._table}] {flag.removeprefix('--') or _key(token)}", " = ")
         return None
@@ -150,7 +150,7 @@ class Origins:
         variables = self._environment.items()
         given = {name for name, value in variables if name.startswith(PREFIX) and value}
         given -= {name for name in given if name.startswith(OF_THE_TESTS)}
-        unknown = given - NO_SETTINGS - _variables(arguments) - set(map(_variable, OLD_FLAGS.values()))
+        unknown = given - NO_SETTINGS - _variables(arguments) - set(map(variable_of, OLD_FLAGS.values()))
         if not unknown:
             return
         known = set(NO_SETTINGS).union(*map(_variables, _collections(self._root)))  # imports every command
@@ -176,10 +176,11 @@ def _flags(arguments: ArgumentCollection) -> list[str]:
 
 
 def _variables(arguments: ArgumentCollection) -> set[str]:
-    return {_variable(flag) for flag in _flags(arguments)}
+    return {variable_of(flag) for flag in _flags(arguments)}
 
 
-def _variable(flag: str) -> str:
+def variable_of(flag: str) -> str:
+    """Return the variable that sets what a flag sets."""
     return PREFIX + flag.removeprefix("--").upper().replace("-", "_")
 
 

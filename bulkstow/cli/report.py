@@ -32,19 +32,20 @@ def report(
     outcome: str = "",
     recover: Switch = False,
 ) -> int:
-    """Say what became of every file.
+    """List the outcome of every file.
 
     Parameters
     ----------
     ledger
-        The journal that `bulkstow upload` wrote.
+        Ledger that `bulkstow upload` wrote.
     format
-        A table for people, CSV for spreadsheets, or one JSON object a line. Only JSON holds names exactly; the others
+        A table, CSV for spreadsheets, or one JSON object per line. Only JSON has the exact names: a table and CSV
         escape unprintable characters, and CSV puts an apostrophe before a formula.
     outcome
-        Only these, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict, unreadable, skipped.
+        List only these outcomes, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict,
+        unreadable, skipped.
     recover
-        Write what can be read of a damaged ledger to a new one beside it.
+        Copy the intact rows of a damaged ledger to a new one beside it.
     """
     if recover:
         return _recover(ledger)

@@ -37,34 +37,34 @@ def serve(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
 ) -> int:
-    """Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trying things out: it is no archive.
+    """Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trials and tests.
 
     Parameters
     ----------
     directory
-        Where instances are stored, as STUDY/SERIES/INSTANCE.dcm.
+        Directory for stored instances, as STUDY/SERIES/INSTANCE.dcm.
     host
-        Address to listen on; the default is this machine only. There is no login unless --user is given.
+        Address to listen on; by default only this machine can connect. Without --user there is no login.
     port
         Port to listen on; 0 takes a free one.
     root
         Path of the DICOMweb root.
     discard
-        Keep nothing: for measuring clients.
+        Store nothing, for measuring clients.
     max_part_bytes
-        Largest instance taken.
+        Size of the largest instance that is accepted.
     max_requests
-        Requests in work at once; more are answered with 503.
+        Limit of concurrent requests; more are answered with 503.
     max_connections
-        Connections at once; more are closed as they come.
+        Limit of concurrent connections; more are closed at once.
     faults
-        TOML file that says what is to go wrong, and when: for testing clients.
+        TOML file with a table [[fault]] for each fault to inject and its conditions, for testing clients.
     user
-        Ask for Basic login of this user; the password comes from BULKSTOW_PASSWORD.
+        User of a Basic login; the password comes from BULKSTOW_PASSWORD.
     tls_cert
-        Certificate (PEM), to serve over TLS.
+        Certificate (PEM) for serving over TLS.
     tls_key
-        Its key (PEM), where it is not in the same file.
+        Private key (PEM) of the certificate, if it is not in the same file.
     """
     if not 0 <= port <= 65535:
         raise ConfigurationError(f"--port {port}: expected 0 to 65535")

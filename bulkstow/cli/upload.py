@@ -19,7 +19,7 @@ from cyclopts import Parameter
 
 from bulkstow.cli.files import check_writable, is_replaceable, write_whole
 from bulkstow.cli.streams import print_in_passing
-from bulkstow.config import DestinationSettings, Switch, UploadSettings
+from bulkstow.config import FILES, DestinationSettings, Switch, UploadSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
@@ -43,22 +43,22 @@ def upload(
     *sources: str,
     destination: DestinationSettings | None = None,
     settings: UploadSettings | None = None,
-    files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    null: Annotated[Switch, Parameter(alias="-0")] = False,
+    files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=FILES)] = None,
+    null: Annotated[Switch, Parameter(alias="-0", group=FILES)] = False,
 ) -> int:
-    """Send an archive; run it again to go on where it stopped.
+    """Send an archive; the same command again continues where it stopped.
 
-    Exit status: 0 everything stored (or skipped), 1 some failed, 2 wrong usage, 3 stopped by what no retry mends,
-    130 interrupted.
+    Exit status: 0 everything stored (or skipped), 1 some failed, 2 wrong usage, 3 stopped by an error that no retry
+    fixes, 130 interrupted.
 
     Parameters
     ----------
     sources
-        Directories (with all below them) and files.
+        Directories (with everything below them) and files.
     files_from
-        File with one more source a line; '-' is standard input.
+        File with one more source per line, or '-' for standard input.
     null
-        Names in that file end with NUL, as `find -print0` writes them.
+        Names in --files-from end with NUL, as `find -print0` writes them.
     """
     settings = settings or UploadSettings()
     try:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from bulkstow.ledger import Ledger
+from tests.archives import write_instance
+from tests.cli.settings import URL, Wanted
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +22,28 @@ def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def wanted(monkeypatch: pytest.MonkeyPatch) -> Wanted:
+    """Give what `upload` would carry out."""
+    wanted = Wanted()
+    monkeypatch.setattr("bulkstow.cli.upload.carry_out", wanted)
+    return wanted
+
+
+@pytest.fixture
+def things(tmp_path: Path) -> Iterator[None]:
+    """Put into the working directory what wrong uses stumble over."""
+    write_instance(tmp_path / "archive", 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "words").write_text("not a ledger, and not TOML\n")
+    for name, pragma in (("other.db", "user_version = 1"), ("future.db", "user_version = 99")):
+        connection = sqlite3.connect(tmp_path / name)
+        connection.execute("CREATE TABLE thing (id)")
+        connection.execute(f"PRAGMA {pragma}")
+        if name == "future.db":
+            connection.execute(f"PRAGMA application_id = {0x53544F57}")
+        connection.close()
+    with Ledger(tmp_path / "used.db", URL):
+        yield

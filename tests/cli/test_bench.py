@@ -22,7 +22,7 @@ from bulkstow.server.storage import DirectoryStorage
 from tests.bench.measurements import point, result
 from tests.bench.sinks import counts, sink
 from tests.cli.command import Says, call, end, nobody, running, served
-from tests.cli.test_app import as_toml, flag_of
+from tests.cli.settings import as_toml, flag_of
 
 SHORT = {
     "--workload": "sr",

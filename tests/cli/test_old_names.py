@@ -9,7 +9,7 @@ import pytest
 
 from bulkstow.cli.old_names import OLD_FLAGS
 from tests.cli.command import call
-from tests.cli.test_app import COMMANDS, URL, Wanted
+from tests.cli.settings import COMMANDS, URL, Wanted
 
 WORDS = ("upload", "archive", "--url", URL)
 FLAGS = ("--response-timeout", "--thinking-timeout")
@@ -43,14 +43,6 @@ def give(monkeypatch: pytest.MonkeyPatch) -> Give:
                 return [*WORDS, "--config", "c.toml"]
 
     return give
-
-
-@pytest.fixture
-def wanted(monkeypatch: pytest.MonkeyPatch) -> Wanted:
-    """Give what `upload` would do."""
-    wanted = Wanted()
-    monkeypatch.setattr("bulkstow.cli.upload.carry_out", wanted)
-    return wanted
 
 
 @pytest.mark.parametrize("place", PLACES)

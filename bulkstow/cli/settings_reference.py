@@ -1,0 +1,131 @@
+"""Reference of all settings: an example of the configuration file, and the README's table.
+
+Both are made from the commands' own definitions, as `--help` is, so a setting is described in one place.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from cyclopts import Argument, Group
+
+from bulkstow.cli.app import app
+from bulkstow.cli.origins import variable_of
+
+TABLES = ("upload", "bench", "serve")
+"""Commands whose settings the example shows; the other commands have a few flags that change with every call."""
+
+LINE_LENGTH = 120
+COMMENT = textwrap.TextWrapper(
+    LINE_LENGTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+)
+
+HEADING = """\
+# Settings of bulkstow with their defaults, as `bulkstow config` prints them. Write them to a file, uncomment what you
+# change, and name the file: `bulkstow config > bulkstow.toml`, then `bulkstow --config bulkstow.toml COMMAND …` or
+# BULKSTOW_CONFIG=bulkstow.toml.
+#
+# Every key is also a flag (batch-bytes: --batch-bytes) and an environment variable (BULKSTOW_BATCH_BYTES). A flag
+# overrides a variable, a variable overrides this file. An unknown key is an error, an empty one counts as unset.
+# Sizes: 4096, 500MB, 16MiB. Times: 500ms, 30s, 5m, 2h. A setting that may be repeated takes a list.
+# Secrets do not belong here: they come from the environment, a file or a command, as the settings below say.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of a command, as its users see it."""
+
+    flag: str
+    group: str
+    """The heading under which help shows it; empty for a command without headings."""
+    help: str
+    default: str
+    """As a flag takes it; empty if there is none."""
+    toml_default: str
+    """As the file takes it."""
+
+    @property
+    def key(self) -> str:
+        """The key in the file."""
+        return self.flag.removeprefix("--")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return variable_of(self.flag)
+
+
+def settings_of(command: str) -> list[Setting]:
+    """Return the settings of a command by group, in the order in which help shows them."""
+    arguments = app[command].assemble_argument_collection(parse_docstring=True)
+    shown = [argument for argument in arguments if argument.show and argument.name.startswith("--")]
+    return [_setting(argument) for argument in sorted(shown, key=_place_of_group)]
+
+
+def example() -> str:
+    """Return the configuration file with every setting commented out."""
+    return "\n".join([HEADING, *(line for command in TABLES for line in _table(command))])
+
+
+def markdown_table(command: str) -> str:
+    """Return the settings of a command as a table for the README."""
+    rows = [
+        f"| `{setting.flag}` | `{setting.variable}` | {setting.default} | {setting.help.replace('|', chr(92) + '|')} |"
+        for setting in settings_of(command)
+    ]
+    return "\n".join(["", "| flag | environment variable | default | meaning |", "|---|---|---|---|", *rows, "", ""])
+
+
+def _table(command: str) -> Iterator[str]:
+    yield f"[{command}]\n"
+    for group, settings in groupby(settings_of(command), lambda setting: setting.group):
+        if group:
+            yield f"# --- {group} ".ljust(LINE_LENGTH, "-") + "\n"
+        for setting in settings:
+            yield COMMENT.fill(setting.help)
+            yield f"# {setting.key} = {setting.toml_default}\n"
+
+
+def _setting(argument: Argument) -> Setting:
+    choices = argument.get_choices()
+    listed = f" [choices: {', '.join(choices)}]" if choices else ""
+    default, toml_default = _default(argument)
+    return Setting(
+        flag=argument.name,
+        group=group.name if (group := _group(argument)).sort_key else "",
+        help=" ".join((argument.parameter.help or "").split()) + listed,
+        default=default,
+        toml_default=toml_default,
+    )
+
+
+def _default(argument: Argument) -> tuple[str, str]:
+    """Return a default as a flag takes it (empty for none), and as the file does."""
+    value, show = argument.field_info.default, argument.parameter.show_default
+    text = (show(value) or "") if callable(show) else "" if value is None else str(value)
+    match value:
+        case bool():
+            return "", json.dumps(value)
+        case ():
+            return "", "[]"
+        case int() | float() if text.isdigit():
+            return text, text
+        case _:
+            return text, json.dumps(text)
+
+
+def _group(argument: Argument) -> Group:
+    match argument.parameter.group:
+        case (Group() as group, *_):
+            return group
+        case _:
+            return Group("")
+
+
+def _place_of_group(argument: Argument) -> int:
+    return _group(argument).sort_key or 0

@@ -1,0 +1,170 @@
+"""Every setting for tests: a sample of a value for each, the defaults, and what a command line comes to."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
+
+from cyclopts import Parameter
+
+from bulkstow.bench.settings import BenchSettings
+from bulkstow.cli.bench import measure
+from bulkstow.cli.body import body
+from bulkstow.cli.config import config
+from bulkstow.cli.demo import demo
+from bulkstow.cli.report import report
+from bulkstow.cli.serve import serve
+from bulkstow.cli.upload import upload
+from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.engine.job import Job
+from bulkstow.quantities import Hours, Span, Timetable
+
+URL = "http://pacs.example/dicom-web"
+COMMANDS: dict[str, Callable[..., int]] = {
+    "upload": upload,
+    "report": report,
+    "bench": measure,
+    "demo": demo,
+    "serve": serve,
+    "body": body,
+    "config": config,
+}
+
+HEADERS = ("X-One: 1 and more", "X-Two: 2")
+
+SAMPLES: dict[str, tuple[str, object]] = {
+    # flag: what to write, what comes of it; each another value than the default
+    "url": ("https://elsewhere.example/rs", "https://elsewhere.example/rs"),
+    "header": ("\n".join(HEADERS), HEADERS),
+    "header-file": ("headers", Path("headers")),
+    "user": ("ada", "ada"),
+    "password-file": ("word", Path("word")),
+    "bearer-file": ("token", Path("token")),
+    "bearer-command": ("print a token", "print a token"),
+    "ca-file": ("ca.pem", Path("ca.pem")),
+    "client-cert": ("me.pem", Path("me.pem")),
+    "client-key": ("key.pem", Path("key.pem")),
+    "insecure": ("true", True),
+    "chunked": ("true", True),
+    "quote-boundary": ("true", True),
+    "connect-timeout": ("500ms", 0.5),
+    "stall-timeout": ("5m", 300.0),
+    "response-timeout": ("2h", 7200.0),
+    "no-preflight": ("true", True),
+    "trust-status": ("true", True),
+    "ledger": ("other.db", Path("other.db")),
+    "concurrency": ("2-17", Span(2, 17)),
+    "per-study": ("2", 2),
+    "batch-bytes": ("64MiB", 64 * 2**20),
+    "batch-instances": ("unlimited", None),
+    "affinity": ("none", "none"),
+    "read-concurrency": ("3", 3),
+    "bandwidth": (
+        "08:00-18:00=10MiB/s,400Mbit/s",
+        Timetable((Hours(8 * 3600, 18 * 3600, 10 * 2**20),), 50_000_000),
+    ),
+    "requests-per-second": ("0.5", 0.5),
+    "retries": ("0", 0),
+    "give-up-after": ("30s", 30.0),
+    "retry-failed": ("true", True),
+    "on-conflict": ("newest", "newest"),
+    "accept-missing-preamble": ("true", True),
+    "skip-truncated": ("true", True),
+    "follow-links": ("true", True),
+    "read-timeout": ("30s", 30.0),
+    "allow-empty": ("true", True),
+    "progress": ("log", "log"),
+    "log": ("run.log", Path("run.log")),
+    "log-format": ("json", "json"),
+    "summary": ("figures.json", "figures.json"),
+    "files-from": ("list", "list"),
+    "null": ("true", True),
+}
+OTHERS = {
+    "url": "https://third.example/",
+    "header": "X-Three: 3",
+    "affinity": "study",
+    "on-conflict": "send",
+    "progress": "bar",
+    "log-format": "text",
+    "bandwidth": "5MB/s",
+}
+"""A second value where the sample has no neighbour."""
+IN_COMPANY = {"client-key": ("--client-cert", "me.pem")}
+"""What a setting cannot do without."""
+
+
+def flag_of(name: str, hint: object) -> str:
+    """Return the flag of a field, without its dashes: the one that it is given, or its name."""
+    if get_origin(hint) is Annotated:
+        for note in get_args(hint)[1:]:
+            if isinstance(note, Parameter) and note.name:
+                return next(iter(note.name)).removeprefix("--")
+    return name.replace("_", "-")
+
+
+def defaults_of(*all_settings: type) -> dict[str, object]:
+    """Return every flag of some settings with its default."""
+    defaults: dict[str, object] = {}
+    for settings in all_settings:
+        hints = get_type_hints(settings, include_extras=True)
+        defaults |= {flag_of(field.name, hints[field.name]): field.default for field in dataclasses.fields(settings)}
+    return defaults
+
+
+def values_of(*all_settings: object) -> dict[str, object]:
+    """Return every flag of some settings with the value that it came to."""
+    values: dict[str, object] = {}
+    for settings in all_settings:
+        hints = get_type_hints(type(settings), include_extras=True)
+        values |= {flag_of(name, hints[name]): getattr(settings, name) for name in hints}
+    return values
+
+
+def upload_defaults() -> dict[str, object]:
+    """Return every flag of `upload` with its default."""
+    return defaults_of(DestinationSettings, UploadSettings) | {"files-from": None, "null": False}
+
+
+def upload_values(job: Job) -> dict[str, object]:
+    """Return every flag of `upload` with the value that it came to."""
+    return values_of(job.destination, job.settings) | {"files-from": job.files_from, "null": job.null_separated}
+
+
+def bench_defaults() -> dict[str, object]:
+    """Return every flag of `bench` with its default."""
+    return defaults_of(DestinationSettings, BenchSettings)
+
+
+class Wanted:
+    """Takes the place of `upload`'s work, and keeps the job."""
+
+    job: Job
+
+    def __call__(self, job: Job) -> int:
+        """Keep it."""
+        self.job = job
+        return 0
+
+
+def serve_defaults() -> dict[str, object]:
+    """Return every flag of `serve` with its default."""
+    parameters = inspect.signature(serve).parameters.values()
+    return {parameter.name.replace("_", "-"): parameter.default for parameter in parameters}
+
+
+def as_flags(flag: str, text: str) -> list[str]:
+    """Return the words that set it on the command line."""
+    if SAMPLES[flag][1] is True:
+        return [f"--{flag}"] if text == "true" else []
+    return [word for line in text.split("\n") for word in (f"--{flag}", line)]
+
+
+def as_toml(flag: str, text: str) -> str:
+    """Return the line that sets it in a file."""
+    if flag == "header":
+        return f"header = {text.splitlines()}"
+    return f"{flag} = {text if text in ('true', 'false') or text.isdigit() else repr(text)}"

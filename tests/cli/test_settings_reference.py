@@ -1,0 +1,75 @@
+"""The reference of all settings: complete, true, and the same in the files of the repository."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bulkstow.bench.settings import BenchSettings
+from bulkstow.cli.app import app, read_settings_from
+from bulkstow.cli.settings_reference import TABLES, example, markdown_table, settings_of
+from bulkstow.config import UploadSettings
+from tests.cli.settings import URL, bench_defaults, serve_defaults, upload_defaults
+from tests.settings_reference import REGENERATE, ROOT, expected
+
+WORDS = {"upload": ["upload", "archive", "--url", URL], "bench": ["bench", "--url", URL], "serve": ["serve"]}
+SETTINGS = {"upload": UploadSettings(), "bench": BenchSettings(), "serve": None}
+KEYS = [(table, setting.key) for table in TABLES for setting in settings_of(table)]
+
+
+@pytest.mark.parametrize("path", expected(), ids=lambda path: path.name)
+def test_the_files_list_the_settings_as_they_are(path: Path) -> None:
+    """The README's table and the example are what the definitions say."""
+    assert path.read_text(encoding="utf-8") == expected()[path], f"settings have changed; run: {REGENERATE}"
+
+
+@pytest.mark.parametrize(
+    ("table", "defaults"),
+    [("upload", upload_defaults()), ("bench", bench_defaults()), ("serve", serve_defaults())],
+)
+def test_the_example_shows_every_setting(table: str, defaults: dict[str, object]) -> None:
+    """Each flag is a key of its command's table, there is no other key, and the whole file is valid TOML."""
+    whole = tomllib.loads(re.sub(r"^# (?=[a-z-]+ = )", "", example(), flags=re.MULTILINE))
+    assert whole[table].keys() == defaults.keys()
+    assert tuple(whole) == TABLES
+    assert tomllib.loads(example()) == {table: {} for table in TABLES}
+
+
+def bound(table: str, text: str) -> dict[str, object]:
+    """Return what a command is called with if a file has this text."""
+    Path("bulkstow.toml").write_text(text, encoding="utf-8")
+    read_settings_from(Path("bulkstow.toml"))
+    _, bound, _ = app.parse_args(WORDS[table], exit_on_error=False, print_error=False)
+    bound.apply_defaults()
+    return bound.arguments | {"settings": bound.arguments.get("settings") or SETTINGS[table]}
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS, ids=" ".join)
+def test_a_key_with_the_default_shown_changes_nothing(monkeypatch: pytest.MonkeyPatch, table: str, key: str) -> None:
+    """Whoever removes the # before a key has the same settings as before."""
+    monkeypatch.setattr(app, "config", app.config)
+    before, heading, rest = example().partition(f"[{table}]\n")
+    uncommented, count = re.subn(rf"^# ({key} = )", r"\1", rest, count=1, flags=re.MULTILINE)
+    assert count == 1
+    assert bound(table, before + heading + uncommented) == bound(table, "")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_setting_has_help_of_a_few_lines(table: str) -> None:
+    """A sentence or two; longer stories stand in the README."""
+    assert [setting.flag for setting in settings_of(table) if not 10 < len(setting.help) < 300] == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_has_four_cells(table: str) -> None:
+    """No help text breaks the README's table."""
+    rows = markdown_table(table).strip().splitlines()
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5}
+
+
+def test_the_command_to_regenerate_is_named_where_the_table_is() -> None:
+    """Whoever edits the table by hand sees where it comes from."""
+    assert f"<!-- settings of upload: written by `{REGENERATE}` -->" in (ROOT / "README.md").read_text(encoding="utf-8")
