@@ -162,11 +162,11 @@ class _Walkthrough:
         self.clock.setdefault("(of that: waiting for the answer)", []).append(sum(waiting_s))
 
     def _settle(self) -> None:
+        from bulkstow.events import Recorded
         from bulkstow.ledger import Ledger
         from bulkstow.model import Attempt
         from bulkstow.policy.settlement import settle
         from bulkstow.policy.work_items import Rules
-        from bulkstow.progress.events import Recorded
         from bulkstow.progress.tally import Tally
 
         rules = Rules(attempts=5, trust_status=False)

@@ -27,6 +27,7 @@ from bulkstow.engine.names import ListedNames, distinct
 from bulkstow.engine.signals import Control, ending_signals
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import BulkstowError, LedgerError
+from bulkstow.events import BytesSent, Connecting, LedgerUpgraded, Reporter, Reporters, RequestTimed, StudiesCounted
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
 from bulkstow.pipeline.intake import found_sources
@@ -34,7 +35,6 @@ from bulkstow.pipeline.run import Run
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
-from bulkstow.progress.events import Connecting, Counted, Reporter, Reporters, Taken, Timed, Upgraded
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.walk import walk
@@ -78,7 +78,7 @@ async def run(
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
-            reporters.tell(Upgraded(str(ledger.kept_copy)))
+            reporters.tell(LedgerUpgraded(str(ledger.kept_copy)))
         own_files = ledger.files | _own_files(settings)
         lists = walk(names, within=sources.values(), exclude=own_files, follow_links=settings.follow_links)
         async with _destination(job, settings, threads, limit, reporters) as destination:
@@ -95,7 +95,7 @@ async def run(
 
             stopped_by = await _attended(send, control, signals, display, tally)
         if tally.requests:
-            reporters.tell(Counted(await _studies(ledger)))
+            reporters.tell(StudiesCounted(await _studies(ledger)))
     if stopped_by is not None:
         raise stopped_by
     return summary_of(job, tally, time.monotonic() - started_s, complete=control.is_complete)
@@ -110,8 +110,8 @@ def _destination(
         readers=threads,
         limit=limit,
         throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
-        on_taken=lambda size_bytes: reporter.tell(Taken(size_bytes)),
-        on_timing=lambda batch, timing: reporter.tell(Timed(timing, batch)),
+        on_taken=lambda size_bytes: reporter.tell(BytesSent(size_bytes)),
+        on_timing=lambda batch, timing: reporter.tell(RequestTimed(timing, batch)),
     )
 
 

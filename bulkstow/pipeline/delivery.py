@@ -16,6 +16,15 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import RunStopped
+from bulkstow.events import (
+    CeilingLearned,
+    LimitsChanged,
+    Recorded,
+    Reporter,
+    RequestEnded,
+    RequestStarted,
+    RetryScheduled,
+)
 from bulkstow.ledger import Ledger
 from bulkstow.model import Attempt, Batch, Cause, Exchange, FileResult, NoResponse, Response, SourceChanged
 from bulkstow.pipeline.health_monitor import HealthMonitor
@@ -34,7 +43,6 @@ from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import HealthSignal, Query, Rules, Scheduled, Settlement, Store, WorkItem
-from bulkstow.progress.events import CeilingLearned, Ended, Recorded, Reporter, RetryScheduled, Started, Tuned
 
 ROWS_PER_COMMIT = 2000
 """A commit costs about 0.1 ms in WAL mode and a row 5 µs; more rows at once would only hold outcomes back."""
@@ -70,7 +78,7 @@ class Delivery:
     """The destination has stored something for us."""
     stopped_by: RunStopped | None = None
     """What ended the run early: the other senders finish what they have, then it is raised."""
-    _told: Tuned | None = field(default=None, init=False)
+    _told: LimitsChanged | None = field(default=None, init=False)
     _under_way: set[anyio.CancelScope] = field(default_factory=set, init=False)
 
     async def send(self, monitor: HealthMonitor, results: MemoryObjectSendStream[list[FileResult]]) -> None:
@@ -110,7 +118,7 @@ class Delivery:
             case Store(batch):
                 if (source_changed := await self._look_again(batch)) is not None:
                     return settle(Attempt(batch, source_changed), self.rules), source_changed
-                self.reporter.tell(Started(batch))
+                self.reporter.tell(RequestStarted(batch))
                 exchange = await self._send(batch, monitor)
                 if isinstance(exchange, SourceChanged):
                     self.changed_directories.lost(exchange.directories)
@@ -132,7 +140,7 @@ class Delivery:
             exchange = await self.destination.send(batch)
         finally:
             elapsed_s = anyio.current_time() - started_s
-            self.reporter.tell(Ended(batch, exchange, elapsed_s))
+            self.reporter.tell(RequestEnded(batch, exchange, elapsed_s))
         self._size(batch, exchange, elapsed_s)
         if not monitor.breaker.is_open:
             self._count(batch, exchange, started_s, at_once)
@@ -142,7 +150,7 @@ class Delivery:
     def tell_limits(self) -> None:
         """Tell of the controllers' limits, if they have changed."""
         at_once, settled = self.concurrency.limit, self.concurrency.settled
-        tuned = Tuned(at_once, settled, self.batch_size.limits, self.request_rate.limit_per_s)
+        tuned = LimitsChanged(at_once, settled, self.batch_size.limits, self.request_rate.limit_per_s)
         if tuned != self._told:
             self._told = tuned
             self.reporter.tell(tuned)

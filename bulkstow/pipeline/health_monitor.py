@@ -15,10 +15,10 @@ from anyio.abc import TaskGroup
 
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import DestinationRefused, RunStopped
+from bulkstow.events import OutageBegan, OutageContinues, OutageEnded, Reporter
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.policy.health import CircuitBreaker, OutageCause, State, probe_result
 from bulkstow.policy.work_items import HealthSignal, WorkItem
-from bulkstow.progress.events import OutageBegan, OutageContinues, OutageEnded, Reporter
 from bulkstow.quantities import show_duration
 
 

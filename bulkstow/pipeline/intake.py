@@ -21,6 +21,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from bulkstow.blocking import ReadLimit, Turn, Work, carry_out, each
 from bulkstow.errors import ConfigurationError, DamagedHead, HeadError
+from bulkstow.events import Event, FilesFound, Reporter, ScanEnded, SettledBefore
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.comparison import compare
@@ -29,7 +30,6 @@ from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.batching import Batcher
-from bulkstow.progress.events import Event, Found, Known, Reporter, ScanEnded
 from bulkstow.source.heads import read_instance
 from bulkstow.source.sources import Source, find_source
 from bulkstow.source.walk import Walk
@@ -165,11 +165,13 @@ def _sift(sight: Sequence[Candidate | FileResult], ledger: Ledger, inspection: I
     known = ledger.look_up(candidates, inspection.again)
     # What this run has recorded already was named twice: it is one file.
     new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
-    events: list[Event] = [Found(len(new) + len(results), sum(candidate.size_bytes for candidate, _ in new))]
+    events: list[Event] = [FilesFound(len(new) + len(results), sum(candidate.size_bytes for candidate, _ in new))]
     if final := Counter(k.outcome for _, k in new if k is not None and k.is_final):
         settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.outcome.is_success)
         size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
-        events.append(Known(final, tuple(FileResult(c, None, k.outcome, k.reason) for c, k in settled), size_bytes))
+        events.append(
+            SettledBefore(final, tuple(FileResult(c, None, k.outcome, k.reason) for c, k in settled), size_bytes)
+        )
     return _ScanResult([c for c, k in new if k is None or not k.is_final], results, tuple(events))
 
 
@@ -237,7 +239,7 @@ class Inspector:
 
     def _take_back(self, again: Sequence[Candidate]) -> None:
         if again:
-            self.reporter.tell(Found(-len(again), -sum(c.size_bytes for c in again)))
+            self.reporter.tell(FilesFound(-len(again), -sum(c.size_bytes for c in again)))
 
 
 async def _begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], Awaitable[None]], argument: A) -> None:

@@ -16,6 +16,7 @@ from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import BulkstowError
+from bulkstow.events import Reopened, Reporter, Waited
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.delivery import Delivery, record
@@ -34,7 +35,6 @@ from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
-from bulkstow.progress.events import Reopened, Reporter, Waited
 from bulkstow.source.walk import Walk
 
 REOPENED_PER_PASS = 10_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
+from bulkstow.events import Event, LedgerUpgraded, OutageBegan, OutageEnded, Recorded
 from bulkstow.model import FileResult
 from bulkstow.policy.health import OutageCause
 from bulkstow.printing import shown
 from bulkstow.progress.display import Display
-from bulkstow.progress.events import Event, OutageBegan, OutageEnded, Recorded, Upgraded
 from bulkstow.quantities import counted, show_duration
 
 _BEGAN = {
@@ -46,7 +46,7 @@ class Announcer:
                 for result in results:
                     if result.outcome.is_failure:
                         self._announce_failure(result)
-            case Upgraded(kept_copy):
+            case LedgerUpgraded(kept_copy):
                 self._display.say(
                     "the ledger of an older bulkstow is upgraded: files that were skipped are looked at again; "
                     f"a copy of it is kept in {shown(kept_copy)}"

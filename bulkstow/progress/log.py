@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Literal
 
 from bulkstow.config import UploadSettings
-from bulkstow.model import Batch, Exchange, FileResult, NoResponse, RequestTiming, Response, SourceChanged, Summary
-from bulkstow.policy.work_items import Query
-from bulkstow.progress.background import BackgroundStream
-from bulkstow.progress.events import (
+from bulkstow.events import (
     CeilingLearned,
     Connecting,
-    Ended,
     Event,
+    LedgerUpgraded,
+    LimitsChanged,
     OutageBegan,
     OutageContinues,
     OutageEnded,
     Recorded,
+    RequestEnded,
+    RequestTimed,
     RetryScheduled,
     ScanEnded,
-    Timed,
-    Tuned,
-    Upgraded,
 )
+from bulkstow.model import Batch, Exchange, FileResult, NoResponse, RequestTiming, Response, SourceChanged, Summary
+from bulkstow.policy.work_items import Query
+from bulkstow.progress.background import BackgroundStream
 
 Fields = Mapping[str, object]
 
@@ -70,9 +70,9 @@ class Log:
     def tell(self, event: Event) -> None:
         """Write the line of an event that has one."""
         match event:
-            case Timed(timing, Batch(number=number)):
+            case RequestTimed(timing, Batch(number=number)):
                 self._timing[number] = timing
-            case Ended(batch, exchange, elapsed_s):
+            case RequestEnded(batch, exchange, elapsed_s):
                 self._put("request", _request(batch, exchange, elapsed_s, self._timing.pop(batch.number, None)))
             case Recorded(results):
                 for failure in (result for result in results if result.outcome.is_failure):
@@ -83,7 +83,7 @@ class Log:
                 self._put("retry", {**what, "delay_s": _rounded(delay_s), **_ending(after)})
             case OutageBegan() | OutageContinues() | OutageEnded():
                 self._put(*_outage(event))
-            case Tuned():
+            case LimitsChanged():
                 self._put_limits(_limits(event))
             case CeilingLearned(size_bytes):
                 self._put("ceiling", {"size_bytes": size_bytes})
@@ -91,7 +91,7 @@ class Log:
                 self._put("connect", {"url": url})
             case ScanEnded(empty_sources):
                 self._put("scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {})
-            case Upgraded(kept_copy):
+            case LedgerUpgraded(kept_copy):
                 self._put("ledger_upgrade", {"kept_copy": kept_copy})
             case _:
                 pass
@@ -165,7 +165,7 @@ def _outage(event: OutageBegan | OutageContinues | OutageEnded) -> tuple[str, Fi
     return name, {"cause": cause.value, "lasted_s": _rounded(lasted_s), **at}
 
 
-def _limits(tuned: Tuned) -> Fields:
+def _limits(tuned: LimitsChanged) -> Fields:
     rate_per_s = tuned.server_requests_per_s
     return {
         "concurrency": tuned.concurrency,

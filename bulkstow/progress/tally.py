@@ -8,33 +8,33 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import islice, zip_longest
 
-from bulkstow.model import FileResult, Outcome
-from bulkstow.policy.batching import BatchLimits
-from bulkstow.policy.bottleneck import Usage
-from bulkstow.policy.health import OutageCause
-from bulkstow.progress.events import (
+from bulkstow.events import (
+    BytesSent,
     CeilingLearned,
     Connecting,
-    Counted,
-    Ended,
     Event,
-    Found,
-    Known,
+    FilesFound,
+    LedgerUpgraded,
+    LimitsChanged,
     Outage,
     OutageBegan,
     OutageContinues,
     OutageEnded,
     Recorded,
     Reopened,
+    RequestEnded,
+    RequestStarted,
+    RequestTimed,
     RetryScheduled,
     ScanEnded,
-    Started,
-    Taken,
-    Timed,
-    Tuned,
-    Upgraded,
+    SettledBefore,
+    StudiesCounted,
     Waited,
 )
+from bulkstow.model import FileResult, Outcome
+from bulkstow.policy.batching import BatchLimits
+from bulkstow.policy.bottleneck import Usage
+from bulkstow.policy.health import OutageCause
 
 SHOWN_FAILURES = 5
 """Enough to see what is wrong; `bulkstow report` has them all."""
@@ -139,14 +139,14 @@ class Tally:
     def tell(self, event: Event) -> None:
         """Count an event."""
         match event:
-            case Taken(size_bytes):
+            case BytesSent(size_bytes):
                 self.sent_bytes += size_bytes
             case Recorded(results):
                 self._count(results)
-            case Found(files, size_bytes):
+            case FilesFound(files, size_bytes):
                 self.found_files += files
                 self.found_bytes += size_bytes
-            case Known(outcomes, not_stored, size_bytes):
+            case SettledBefore(outcomes, not_stored, size_bytes):
                 self._settled_before_bytes += size_bytes
                 self.outcomes.update(outcomes)
                 self.settled_before += sum(outcomes.values())
@@ -154,7 +154,7 @@ class Tally:
             case ScanEnded(empty_sources):
                 self.scan_ended = True
                 self.empty_sources += empty_sources
-            case Started() | Ended() | Timed():
+            case RequestStarted() | RequestEnded() | RequestTimed():
                 self._count_request(event)
             case Waited(wait, duration_s):
                 self._usage = self._usage.with_wait(wait, duration_s)
@@ -162,31 +162,31 @@ class Tally:
                 self._take_back(results)
             case OutageBegan() | OutageContinues() | OutageEnded():
                 self._count_outage(event)
-            case Connecting() | Tuned() | Counted():
+            case Connecting() | LimitsChanged() | StudiesCounted():
                 self._take_state(event)
-            case CeilingLearned() | RetryScheduled() | Upgraded():
-                pass  # the limits come with `Tuned`, and a retry is counted when it is sent
+            case CeilingLearned() | RetryScheduled() | LedgerUpgraded():
+                pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
 
-    def _count_request(self, event: Started | Ended | Timed) -> None:
+    def _count_request(self, event: RequestStarted | RequestEnded | RequestTimed) -> None:
         match event:
-            case Started(batch):
+            case RequestStarted(batch):
                 self.requests += 1
                 self.retries += batch.requests > 0
                 self.requests_in_flight += 1
-            case Ended():
+            case RequestEnded():
                 self.requests_in_flight -= 1
-            case Timed(timing):
+            case RequestTimed(timing):
                 self._usage = self._usage.with_request(timing)
 
-    def _take_state(self, event: Connecting | Tuned | Counted) -> None:
+    def _take_state(self, event: Connecting | LimitsChanged | StudiesCounted) -> None:
         match event:
             case Connecting(url):
                 self.connecting_to = url
-            case Tuned(allowed, settled, batch_limits, server_requests_per_s):
+            case LimitsChanged(allowed, settled, batch_limits, server_requests_per_s):
                 self.connecting_to = ""
                 self.server_requests_per_s = server_requests_per_s
                 self.allowed_requests, self.concurrency, self.batch_limits = allowed, settled, batch_limits
-            case Counted(studies):
+            case StudiesCounted(studies):
                 self.studies = studies
 
     def _count_outage(self, event: Outage) -> None:

@@ -18,9 +18,9 @@ from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
+from bulkstow.events import BytesSent, Recorded, SettledBefore
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Candidate, FileResult, Outcome, StoreResponse
-from bulkstow.progress.events import Known, Recorded, Taken
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.server.login import Login
@@ -239,8 +239,8 @@ async def test_a_list_adds_to_the_sources(archive: Path, tmp_path: Path, url: st
 def test_a_summary_has_every_word() -> None:
     """Each outcome has its count, also where it is 0; figures are the tally's."""
     tally = Tally()
-    tally.tell(Known({Outcome.STORED: 2}))
-    tally.tell(Taken(100))
+    tally.tell(SettledBefore({Outcome.STORED: 2}))
+    tally.tell(BytesSent(100))
     tally.tell(Recorded((FileResult(Candidate("/a", 1, 0), None, Outcome.REFUSED, "no"),)))
     summary = summary_of(job(f"{URL}/", ledger=Path("l.db")), tally, 1.5, complete=False)
     assert summary.outcomes == dict.fromkeys(Outcome, 0) | {Outcome.STORED: 2, Outcome.REFUSED: 1}

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from bulkstow.errors import DestinationRefused, RunStopped
+from bulkstow.events import Event, OutageBegan, OutageContinues, OutageEnded
 from bulkstow.ledger import Ledger
 from bulkstow.model import (
     Batch,
@@ -38,7 +39,6 @@ from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
-from bulkstow.progress.events import Event, OutageBegan, OutageContinues, OutageEnded
 from bulkstow.wire.store_response import to_json
 from tests.archives import header
 from tests.virtual_time import BACKEND

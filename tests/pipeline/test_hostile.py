@@ -19,6 +19,7 @@ import pytest
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import Auth, Bearer, NoLogin, Secret
 from bulkstow.destination.stow import StowDestination
+from bulkstow.events import Reporter
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import (
     Candidate,
@@ -35,7 +36,6 @@ from bulkstow.pipeline.run import Run
 from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff, RetryBudget
-from bulkstow.progress.events import Reporter
 from bulkstow.progress.tally import Tally
 from bulkstow.server.fault_plan import plan_of
 from bulkstow.server.faults import Kind

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from bulkstow.events import OutageBegan, OutageContinues, OutageEnded, Recorded, ScanEnded
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Nothing, display
-from bulkstow.progress.events import OutageBegan, OutageContinues, OutageEnded, Recorded, ScanEnded
 
 
 @pytest.mark.parametrize(

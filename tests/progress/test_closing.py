@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bulkstow.events import Event, FilesFound, Recorded, SettledBefore
 from bulkstow.model import Candidate, FileResult, Outcome, Summary
 from bulkstow.printing import shown
 from bulkstow.progress.closing import closing
-from bulkstow.progress.events import Event, Found, Known, Recorded
 from bulkstow.progress.tally import Tally
 
 LEDGER = Path("bulkstow.db")
@@ -52,7 +52,7 @@ def words(
 
 def test_all_is_well() -> None:
     """A table, the figures, and where every file is told of."""
-    assert words(Found(1234, 0), results(Outcome.STORED, 1234)) == [
+    assert words(FilesFound(1234, 0), results(Outcome.STORED, 1234)) == [
         "outcome            files",
         "stored             1,234",
         "4MiB in 2 requests, 1 retry, 4 at once, 10s, 123 instances/s, 419kB/s",
@@ -96,7 +96,7 @@ def test_failures_of_an_earlier_run_are_not_forgotten() -> None:
     """They are shown as those of this run, with the reasons of what was skipped, and not more than five."""
     (refused,) = results(Outcome.REFUSED, 1, "no").results
     skipped = results(Outcome.SKIPPED, 2, "\x1b[2Jodd: see /a").results
-    lines = words(Known({Outcome.STORED: 5, Outcome.REFUSED: 1, Outcome.SKIPPED: 2}, (refused, *skipped)))
+    lines = words(SettledBefore({Outcome.STORED: 5, Outcome.REFUSED: 1, Outcome.SKIPPED: 2}, (refused, *skipped)))
     assert "  8 of them settled by an earlier run: nothing was sent for them" in lines
     assert r"  skipped 2: \x1b[2Jodd" in lines
     assert lines[-3:] == [
@@ -119,7 +119,7 @@ def test_skips_have_their_reasons() -> None:
 
 @pytest.mark.parametrize(
     ("events", "expected"),
-    [((), "no files found"), ((Found(3, 30),), "no file has its outcome yet")],
+    [((), "no files found"), ((FilesFound(3, 30),), "no file has its outcome yet")],
     ids=["nothing there", "stopped before"],
 )
 def test_nothing_was_done(events: tuple[Event, ...], expected: str) -> None:

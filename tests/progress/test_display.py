@@ -12,24 +12,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkstow.events import (
+    BytesSent,
+    Connecting,
+    Event,
+    FilesFound,
+    LimitsChanged,
+    OutageBegan,
+    OutageEnded,
+    Recorded,
+    RequestStarted,
+    RequestTimed,
+    ScanEnded,
+    SettledBefore,
+)
 from bulkstow.model import Batch, Candidate, FileResult, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.display import Bar, Display, Lines, Nothing, display, packed
-from bulkstow.progress.events import (
-    Connecting,
-    Event,
-    Found,
-    Known,
-    OutageBegan,
-    OutageEnded,
-    Recorded,
-    ScanEnded,
-    Started,
-    Taken,
-    Timed,
-    Tuned,
-)
 from bulkstow.progress.figures import Figures, far
 from bulkstow.progress.tally import Tally
 
@@ -58,11 +58,11 @@ def stored(count: int, outcome: Outcome = Outcome.STORED) -> Recorded:
 
 
 MIDWAY = (
-    Found(2000, 2000),
-    Known({Outcome.STORED: 1000}),
+    FilesFound(2000, 2000),
+    SettledBefore({Outcome.STORED: 1000}),
     stored(234),
-    Taken(3 * 2**20),
-    Started(Batch(1, (), requests=1)),
+    BytesSent(3 * 2**20),
+    RequestStarted(Batch(1, (), requests=1)),
 )
 
 
@@ -136,8 +136,8 @@ def test_the_last_line_has_the_last_figures() -> None:
     """Closing writes once more."""
     stream = io.StringIO()
     lines = Lines(stream)
-    lines.show(tally(Found(1, 1)))
-    lines.close(tally(Found(1, 1), ScanEnded(), stored(1)))
+    lines.show(tally(FilesFound(1, 1)))
+    lines.close(tally(FilesFound(1, 1), ScanEnded(), stored(1)))
     first, last = stream.getvalue().splitlines()
     assert "0 of at least 1 files done" in first
     assert "1 of 1 files done" in last
@@ -147,9 +147,9 @@ def test_the_last_line_has_the_last_figures() -> None:
     ("events", "expected"),
     [
         ((), "0 of at least 0 files done"),
-        ((Found(1000, 0),), "0 of at least 1,000 files done"),
-        ((Found(1000, 0), stored(7)), "7 of at least 1,000 files done"),
-        ((Found(1000, 0), stored(7), ScanEnded()), "7 of 1,000 files done"),
+        ((FilesFound(1000, 0),), "0 of at least 1,000 files done"),
+        ((FilesFound(1000, 0), stored(7)), "7 of at least 1,000 files done"),
+        ((FilesFound(1000, 0), stored(7), ScanEnded()), "7 of 1,000 files done"),
         ((ScanEnded(),), "0 of 0 files done"),
     ],
     ids=["begun", "found", "some done", "scan ended", "nothing there"],
@@ -163,11 +163,11 @@ def test_bars_are_drawn() -> None:
     """Two lines on a terminal: how far with a bar and percent, and how fast."""
     terminal = Terminal()
     bar = Bar(terminal)
-    bar.show(tally(Found(200, 0), stored(50), Taken(2**20)))
+    bar.show(tally(FilesFound(200, 0), stored(50), BytesSent(2**20)))
     drawn = terminal.getvalue()
     assert re.search(r"0 failed \|█+. +\|  25%", drawn)
     assert "50 of at least 200 files done, 0B of at least 0B" in drawn
-    bar.close(tally(Found(200, 0), stored(200), ScanEnded()))
+    bar.close(tally(FilesFound(200, 0), stored(200), ScanEnded()))
     assert re.search(r"0 failed \|█+\| 100%", terminal.getvalue())
     assert terminal.getvalue().endswith("\n")
 
@@ -177,7 +177,7 @@ def test_more_done_than_found_is_no_more_than_all() -> None:
     terminal = Terminal()
     bar = Bar(terminal)
     bar.show(tally(stored(3)))
-    bar.close(tally(Found(2, 0), stored(3)))
+    bar.close(tally(FilesFound(2, 0), stored(3)))
     assert {int(percent) for percent in re.findall(r"(\d+)%", terminal.getvalue())} <= {0, 100}
 
 
@@ -185,9 +185,9 @@ def test_a_word_above_the_bars() -> None:
     """It stands on a line of its own, and the bars are drawn again below."""
     terminal = Terminal()
     bar = Bar(terminal)
-    bar.show(tally(Found(2, 0)))
+    bar.show(tally(FilesFound(2, 0)))
     bar.say("stopping")
-    bar.close(tally(Found(2, 0)))
+    bar.close(tally(FilesFound(2, 0)))
     assert "stopping\n" in terminal.getvalue()
     assert "0 of at least 2 files done" in terminal.getvalue().partition("stopping\n")[2]
 
@@ -221,26 +221,26 @@ def test_rates_are_of_the_last_seconds(clock: Clock) -> None:
     stream = io.StringIO()
     lines = Lines(stream)
     clock.now_s += 100
-    lines.show(tally(stored(1000), Taken(2**30)))
+    lines.show(tally(stored(1000), BytesSent(2**30)))
     clock.now_s += 4
-    lines.show(tally(stored(1040), Taken(2**30 + 8 * 2**20)))
+    lines.show(tally(stored(1040), BytesSent(2**30 + 8 * 2**20)))
     clock.now_s += 8
-    lines.show(tally(stored(1040), Taken(2**30 + 8 * 2**20)))
+    lines.show(tally(stored(1040), BytesSent(2**30 + 8 * 2**20)))
     assert stream.getvalue().splitlines()[-1].endswith(" 0B/s, 0 instances/s, 0 in flight, 0 retried, 1m52s")
 
 
 def test_how_many_requests_it_has_come_to_is_told() -> None:
     """As soon as it is known, beside how many are under way."""
-    figures, told = Figures(), tally(Started(Batch(1, ())))
+    figures, told = Figures(), tally(RequestStarted(Batch(1, ())))
     assert "1 in flight" in figures.line(told)
-    told.tell(Tuned(6, 8, BatchLimits(1, 1)))
+    told.tell(LimitsChanged(6, 8, BatchLimits(1, 1)))
     assert "1 of 6 in flight" in figures.line(told)
 
 
 def test_never_more_are_under_way_than_may_be() -> None:
     """When fewer are allowed, those that are still under way are not more than the number beside them."""
-    started = [Started(Batch(number, ())) for number in range(5)]
-    assert "5 of 5 in flight" in Figures().line(tally(Tuned(4, 8, BatchLimits(1, 1)), *started))
+    started = [RequestStarted(Batch(number, ())) for number in range(5)]
+    assert "5 of 5 in flight" in Figures().line(tally(LimitsChanged(4, 8, BatchLimits(1, 1)), *started))
 
 
 def test_what_it_waits_for_is_told(clock: Clock) -> None:
@@ -248,7 +248,7 @@ def test_what_it_waits_for_is_told(clock: Clock) -> None:
     timing = RequestTiming(elapsed_s=1e6, connecting_s=0, reading_s=0, sending_s=1e5, waiting_s=9e5)
     figures, told = Figures(), tally()
     assert "waits for" not in figures.line(told)
-    told.tell(Timed(timing))
+    told.tell(RequestTimed(timing))
     clock.now_s += 1000.0
     assert "waits for server" in figures.line(told)
 
@@ -264,14 +264,14 @@ def test_how_long_it_still_takes(clock: Clock) -> None:
     What an earlier run settled takes no time, and tells nothing of how fast it goes.
     """
     figures = Figures()
-    told = tally(Found(1000, 10_000), Known({Outcome.STORED: 500}, size_bytes=5000))
+    told = tally(FilesFound(1000, 10_000), SettledBefore({Outcome.STORED: 500}, size_bytes=5000))
     assert "left" not in figures.line(told)
     clock.now_s += 10.0
     told.tell(settled(100, 10))
     assert ", at least 8m10s left, " in figures.line(told)  # 490 files at 1 a second, 4,000 bytes at 100
     told.tell(ScanEnded())
     assert ", 8m10s left, " in figures.line(told)
-    told.tell(Found(0, 990_000))
+    told.tell(FilesFound(0, 990_000))
     assert ", 2h45m left, " in figures.line(told)  # 994,000 bytes
     told.tell(OutageBegan(OutageCause.NO_ANSWER, 1.0, 5.0))
     assert "left" not in figures.line(told)
@@ -281,7 +281,7 @@ def test_before_the_first_file_it_says_what_it_does() -> None:
     """It connects, then it scans; the address is there as a user gave it."""
     figures, told = Figures(), tally(Connecting("http://pacs.example/dicom-web"))
     assert figures.of(told)[:2] == ["0 failed", "connecting to http://pacs.example/dicom-web"]
-    told.tell(Tuned(4, 4, BatchLimits(1, 1)))
+    told.tell(LimitsChanged(4, 4, BatchLimits(1, 1)))
     assert figures.of(told)[:2] == ["0 failed", "scanning"]
 
 
@@ -346,11 +346,11 @@ class Screen(Terminal):
 
 
 LARGE: tuple[Event, ...] = (
-    Found(2_345_678, 3_450_000_000_000),
+    FilesFound(2_345_678, 3_450_000_000_000),
     settled(1_230_000_000_000),
     stored(1234, Outcome.REFUSED),
-    Tuned(32, 32, BatchLimits(1, 1)),
-    *(Started(Batch(number, ())) for number in range(32)),
+    LimitsChanged(32, 32, BatchLimits(1, 1)),
+    *(RequestStarted(Batch(number, ())) for number in range(32)),
 )
 
 

@@ -12,6 +12,23 @@ from typing import Any, Literal
 import pytest
 
 from bulkstow.config import UploadSettings
+from bulkstow.events import (
+    BytesSent,
+    CeilingLearned,
+    Connecting,
+    Event,
+    LedgerUpgraded,
+    LimitsChanged,
+    OutageBegan,
+    OutageContinues,
+    OutageEnded,
+    Recorded,
+    RequestEnded,
+    RequestStarted,
+    RequestTimed,
+    RetryScheduled,
+    ScanEnded,
+)
 from bulkstow.model import (
     Batch,
     Candidate,
@@ -28,23 +45,6 @@ from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import OutageCause
 from bulkstow.policy.work_items import Query, Store
 from bulkstow.progress.background import BackgroundStream
-from bulkstow.progress.events import (
-    CeilingLearned,
-    Connecting,
-    Ended,
-    Event,
-    OutageBegan,
-    OutageContinues,
-    OutageEnded,
-    Recorded,
-    RetryScheduled,
-    ScanEnded,
-    Started,
-    Taken,
-    Timed,
-    Tuned,
-    Upgraded,
-)
 from bulkstow.progress.log import Log, settings_of
 from tests.archives import header
 
@@ -73,20 +73,23 @@ def log(*events: Event, notation: Literal["text", "json"] = "json") -> list[str]
 
 CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
     ([Connecting("http://pacs")], {"event": "connect", "url": "http://pacs"}),
-    ([Ended(BATCH, Response(200, b""), 1.23456)], {"event": "request", **REQUEST, "status": 200, "elapsed_s": 1.2346}),
     (
-        [Timed(SPENT, BATCH), Ended(BATCH, Response(503, b""), 2.0)],
+        [RequestEnded(BATCH, Response(200, b""), 1.23456)],
+        {"event": "request", **REQUEST, "status": 200, "elapsed_s": 1.2346},
+    ),
+    (
+        [RequestTimed(SPENT, BATCH), RequestEnded(BATCH, Response(503, b""), 2.0)],
         {"event": "request", **REQUEST, "status": 503, "elapsed_s": 2.0, **TIMINGS},
     ),
     (
-        [Ended(BATCH, NoResponse(Cause.STALLED, body_started=True, detail="why"), 2.0)],
+        [RequestEnded(BATCH, NoResponse(Cause.STALLED, body_started=True, detail="why"), 2.0)],
         {"event": "request", **REQUEST, "error": "server took no bytes", "detail": "why", "elapsed_s": 2.0},
     ),
     (
-        [Ended(BATCH, SourceChanged({"1.2": "shorter"}), 2.0)],
+        [RequestEnded(BATCH, SourceChanged({"1.2": "shorter"}), 2.0)],
         {"event": "request", **REQUEST, "error": "files changed", "changed": {"1.2": "shorter"}, "elapsed_s": 2.0},
     ),
-    ([Ended(BATCH)], {"event": "request", **REQUEST, "error": "cancelled", "elapsed_s": 0.0}),
+    ([RequestEnded(BATCH)], {"event": "request", **REQUEST, "error": "cancelled", "elapsed_s": 0.0}),
     (
         [Recorded((REFUSED, FileResult(Candidate("/c", 1, 0), None, Outcome.STORED)))],
         {
@@ -116,11 +119,11 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
     ),
     ([OutageEnded(9.0)], {"event": "outage_end", "duration_s": 9.0}),
     (
-        [Tuned(8, 4, BatchLimits(1024, 50))],
+        [LimitsChanged(8, 4, BatchLimits(1024, 50))],
         {"event": "limits", "concurrency": 8, "settled_concurrency": 4, "batch_bytes": 1024, "batch_instances": 50},
     ),
     (
-        [Tuned(8, 4, BatchLimits(1024, None), rate_per_s) for rate_per_s in (12.34, 12.35)],
+        [LimitsChanged(8, 4, BatchLimits(1024, None), rate_per_s) for rate_per_s in (12.34, 12.35)],
         {
             "event": "limits",
             "concurrency": 8,
@@ -132,9 +135,9 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
     ),
     ([CeilingLearned(1024)], {"event": "ceiling", "size_bytes": 1024}),
     ([ScanEnded()], {"event": "scan_end"}),
-    ([Upgraded("/k")], {"event": "ledger_upgrade", "kept_copy": "/k"}),
+    ([LedgerUpgraded("/k")], {"event": "ledger_upgrade", "kept_copy": "/k"}),
     ([ScanEnded(("/empty",))], {"event": "scan_end", "empty_sources": ["/empty"]}),
-    ([Started(BATCH), Taken(5)], None),
+    ([RequestStarted(BATCH), BytesSent(5)], None),
 ]
 
 

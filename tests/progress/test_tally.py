@@ -9,33 +9,33 @@ from typing import get_args
 
 import pytest
 
-from bulkstow.model import Batch, Candidate, FileResult, Instance, Outcome, RequestTiming
-from bulkstow.policy.batching import BatchLimits
-from bulkstow.policy.bottleneck import Wait
-from bulkstow.policy.health import OutageCause
-from bulkstow.policy.work_items import Store
-from bulkstow.progress.events import (
+from bulkstow.events import (
+    BytesSent,
     CeilingLearned,
     Connecting,
-    Counted,
-    Ended,
     Event,
-    Found,
-    Known,
+    FilesFound,
+    LedgerUpgraded,
+    LimitsChanged,
     OutageBegan,
     OutageContinues,
     OutageEnded,
     Recorded,
     Reopened,
+    RequestEnded,
+    RequestStarted,
+    RequestTimed,
     RetryScheduled,
     ScanEnded,
-    Started,
-    Taken,
-    Timed,
-    Tuned,
-    Upgraded,
+    SettledBefore,
+    StudiesCounted,
     Waited,
 )
+from bulkstow.model import Batch, Candidate, FileResult, Instance, Outcome, RequestTiming
+from bulkstow.policy.batching import BatchLimits
+from bulkstow.policy.bottleneck import Wait
+from bulkstow.policy.health import OutageCause
+from bulkstow.policy.work_items import Store
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
 from tests.archives import header
 
@@ -58,17 +58,17 @@ def figures(tally: Tally) -> dict[str, object]:
 
 
 CASES: list[tuple[str, list[Event], dict[str, object]]] = [
-    ("found", [Found(3, 600), Found(2, 50)], {"found_files": 5, "found_bytes": 650}),
-    ("found twice", [Found(3, 600), Found(-1, -100)], {"found_files": 2, "found_bytes": 500}),
+    ("found", [FilesFound(3, 600), FilesFound(2, 50)], {"found_files": 5, "found_bytes": 650}),
+    ("found twice", [FilesFound(3, 600), FilesFound(-1, -100)], {"found_files": 2, "found_bytes": 500}),
     (
         "known",
-        [Known({Outcome.STORED: 3, Outcome.SKIPPED: 1}), Known({Outcome.STORED: 1})],
+        [SettledBefore({Outcome.STORED: 3, Outcome.SKIPPED: 1}), SettledBefore({Outcome.STORED: 1})],
         {"outcomes": Counter({Outcome.STORED: 4, Outcome.SKIPPED: 1}), "settled_before": 5},
     ),
     (
         "known failures",
         [
-            Known(
+            SettledBefore(
                 {Outcome.REFUSED: 1, Outcome.SKIPPED: 2},
                 (result(Outcome.REFUSED, "no"), COPY, result(Outcome.SKIPPED, "empty")),
             )
@@ -81,10 +81,18 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
         },
     ),
     ("scan ended", [ScanEnded()], {"scan_ended": True}),
-    ("started", [Started(BATCH)], {"requests": 1, "requests_in_flight": 1}),
-    ("started again", [Started(replace(BATCH, requests=2))], {"requests": 1, "retries": 1, "requests_in_flight": 1}),
-    ("ended", [Started(BATCH), Started(BATCH), Ended(BATCH)], {"requests": 2, "requests_in_flight": 1}),
-    ("taken", [Taken(1000), Taken(24)], {"sent_bytes": 1024}),
+    ("started", [RequestStarted(BATCH)], {"requests": 1, "requests_in_flight": 1}),
+    (
+        "started again",
+        [RequestStarted(replace(BATCH, requests=2))],
+        {"requests": 1, "retries": 1, "requests_in_flight": 1},
+    ),
+    (
+        "ended",
+        [RequestStarted(BATCH), RequestStarted(BATCH), RequestEnded(BATCH)],
+        {"requests": 2, "requests_in_flight": 1},
+    ),
+    ("taken", [BytesSent(1000), BytesSent(24)], {"sent_bytes": 1024}),
     (
         "recorded",
         [Recorded((result(Outcome.STORED), result(Outcome.WARNED), result(Outcome.DUPLICATE)))],
@@ -105,7 +113,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ),
     (
         "reopened",
-        [Found(2, 200), Recorded((COPY, result(Outcome.STORED))), Reopened((COPY,))],
+        [FilesFound(2, 200), Recorded((COPY, result(Outcome.STORED))), Reopened((COPY,))],
         {
             "found_files": 1,
             "found_bytes": 100,
@@ -116,7 +124,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     (
         "reopened failure",
         [
-            Found(2, 200),
+            FilesFound(2, 200),
             Recorded((CONFLICT, result(Outcome.REFUSED))),
             Reopened((replace(CONFLICT, reason="as read"),)),
         ],
@@ -135,7 +143,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ("connecting", [Connecting("http://pacs.example")], {"connecting_to": "http://pacs.example"}),
     (
         "tuned",
-        [Connecting("http://pacs.example"), Tuned(8, 4, BatchLimits(2**20, 50), 10.0)],
+        [Connecting("http://pacs.example"), LimitsChanged(8, 4, BatchLimits(2**20, 50), 10.0)],
         {
             "allowed_requests": 8,
             "concurrency": 4,
@@ -143,8 +151,12 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
             "server_requests_per_s": 10.0,
         },
     ),
-    ("for the log", [CeilingLearned(5), RetryScheduled(Store(BATCH), 1.0, None), Upgraded("/run.db-schema-1")], {}),
-    ("counted", [Counted(7)], {"studies": 7}),
+    (
+        "for the log",
+        [CeilingLearned(5), RetryScheduled(Store(BATCH), 1.0, None), LedgerUpgraded("/run.db-schema-1")],
+        {},
+    ),
+    ("counted", [StudiesCounted(7)], {"studies": 7}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
 ]
 
@@ -160,7 +172,7 @@ def test_each_event_changes_its_figures(events: list[Event], expected: dict[str,
 
 def test_every_event_is_in_the_table() -> None:
     """Whoever adds an event adds a row for it."""
-    timed = {Timed, Waited}  # these are told by the clock, in a test of their own
+    timed = {RequestTimed, Waited}  # these are told by the clock, in a test of their own
     assert {type(event) for _, events, _ in CASES for event in events} == set(get_args(Event)) - timed
 
 
@@ -169,7 +181,7 @@ def test_only_the_first_failures_are_kept() -> None:
     tally = Tally()
     for number in range(3 * SHOWN_FAILURES):
         tally.tell(Recorded((result(Outcome.REFUSED, str(number)), result(Outcome.UNREADABLE, str(number)))))
-        tally.tell(Known({Outcome.REFUSED: 1}, (result(Outcome.REFUSED, "earlier"),)))
+        tally.tell(SettledBefore({Outcome.REFUSED: 1}, (result(Outcome.REFUSED, "earlier"),)))
     kept = Counter(failure.outcome for failure in tally.failures)
     assert kept == Counter({Outcome.REFUSED: SHOWN_FAILURES, Outcome.UNREADABLE: SHOWN_FAILURES})
     assert tally.failed == 9 * SHOWN_FAILURES
@@ -178,7 +190,9 @@ def test_only_the_first_failures_are_kept() -> None:
 def test_the_first_failures_are_of_each_fate() -> None:
     """Many of one fate do not hide the only one of another; they come in the order of the table."""
     tally = Tally()
-    tally.tell(Known({Outcome.CONFLICT: 9}, tuple(result(Outcome.CONFLICT, str(number)) for number in range(9))))
+    tally.tell(
+        SettledBefore({Outcome.CONFLICT: 9}, tuple(result(Outcome.CONFLICT, str(number)) for number in range(9)))
+    )
     tally.tell(
         Recorded((result(Outcome.UNREADABLE, "late"), result(Outcome.REFUSED, "a"), result(Outcome.REFUSED, "b")))
     )
@@ -195,7 +209,7 @@ def test_the_first_failures_are_of_each_fate() -> None:
 def test_what_an_earlier_run_settled_is_settled_but_not_delivered() -> None:
     """It counts as done and as failed, and not for the speed of this run."""
     tally = Tally()
-    tally.tell(Known({Outcome.STORED: 3, Outcome.REFUSED: 2}))
+    tally.tell(SettledBefore({Outcome.STORED: 3, Outcome.REFUSED: 2}))
     tally.tell(Recorded((result(Outcome.STORED),)))
     assert (tally.settled_files, tally.failed, tally.delivered, tally.settled_before) == (6, 2, 1, 5)
     assert tally.failures == []
@@ -215,7 +229,7 @@ def test_usage_is_what_was_told_and_the_clocks() -> None:
     """Requests' times and waits add up; the clock and the processor's time run from the tally's beginning."""
     tally = Tally()
     timing = RequestTiming(elapsed_s=3, connecting_s=0, reading_s=1, sending_s=1, waiting_s=1)
-    for event in (Timed(timing), Timed(timing), Waited(Wait.STUDY, 2.0)):
+    for event in (RequestTimed(timing), RequestTimed(timing), Waited(Wait.STUDY, 2.0)):
         tally.tell(event)
     usage = tally.usage
     assert (usage.requests_s, usage.waiting_s, usage.queued_s, usage.starved_s) == (6, 2, 2, 0)

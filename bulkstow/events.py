@@ -1,6 +1,7 @@
-"""What a run tells of itself while it goes on: one union of events, one method to take them.
+"""The events of a run: one union, and one method that takes them.
 
-Counting (`tally`) and printing (`display`, `closing`) are two things; this module is neither.
+`progress.tally` counts them, `progress.display` and `progress.closing` print what was counted, `progress.log` writes
+them down. Whatever a stage, a source or a destination has to report is an event; nothing is reported by callbacks.
 """
 
 from __future__ import annotations
@@ -18,55 +19,55 @@ from bulkstow.policy.work_items import WorkItem
 
 @dataclass(frozen=True, slots=True)
 class Connecting:
-    """The destination is asked whether it is there; nothing was sent yet."""
+    """The run connects to the destination; nothing was sent yet."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The scan came across files; negative where one was come across twice."""
+class FilesFound:
+    """The scan found files; negative numbers take back files that were found twice."""
 
     files: int
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """Files among them that an earlier run settled."""
+class SettledBefore:
+    """Files among those found that an earlier run settled."""
 
     outcomes: Mapping[Outcome, int]
     not_stored: tuple[FileResult, ...] = ()
-    """Those of them that the server does not have, with their reasons."""
+    """The files that the server does not have, with their reasons."""
     size_bytes: int = 0
-    """Of all of them."""
+    """The size of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanEnded:
-    """From now on the total is known."""
+    """The scan has ended: from now on the total is known."""
 
     empty_sources: tuple[str, ...] = ()
-    """The first of those that the user named and in which no file was found."""
+    """The first sources in which no file was found."""
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A request is under way."""
+class RequestStarted:
+    """A request has started."""
 
     batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The server has taken some bytes of a body."""
+class BytesSent:
+    """The server has accepted some bytes of a body."""
 
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A request is over, whatever came of it; `result` is None where it was cancelled."""
+class RequestEnded:
+    """A request has ended in any way; `exchange` is None if it was cancelled."""
 
     batch: Batch
     exchange: Exchange | None = None
@@ -74,8 +75,8 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """Where the time of a request went; it comes before the request's `Ended`."""
+class RequestTimed:
+    """The time of a request by what it waited for; precedes the request's `RequestEnded`."""
 
     timing: RequestTiming
     batch: Batch | None = None
@@ -83,7 +84,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """So long no request began though one more was allowed."""
+    """No request started for this time, although one more was allowed."""
 
     wait: Wait
     duration_s: float
@@ -91,21 +92,21 @@ class Waited:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Outcomes are in the ledger."""
+    """Outcomes were written to the ledger."""
 
     results: tuple[FileResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """Files that are found once more: they were not sent because of another one with their SOP Instance UID."""
+    """Files that are processed again: they were not sent because of another file with the same SOP Instance UID."""
 
     results: tuple[FileResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OutageBegan:
-    """The destination is gone or full, and has been since `lasted_s` seconds: sending stops."""
+    """The destination has been unavailable or out of space for `lasted_s` seconds: sending stops."""
 
     cause: OutageCause
     lasted_s: float
@@ -123,19 +124,19 @@ class OutageContinues:
 
 @dataclass(frozen=True, slots=True)
 class OutageEnded:
-    """The destination stores again, after `duration_s` seconds: sending goes on."""
+    """The destination stores again, after `duration_s` seconds: sending continues."""
 
     duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class LimitsChanged:
     """The controllers chose other limits for the next requests."""
 
     concurrency: int
     """Requests that may be under way at once from now on."""
     settled_concurrency: int
-    """The number that it has come to; a look above or below does not change it."""
+    """The number that the controller has settled on; trying another number does not change it."""
     batch_limits: BatchLimits
     server_requests_per_s: float | None = None
     """Requests a second that the server seems to accept; None while it rejects none."""
@@ -143,7 +144,7 @@ class Tuned:
 
 @dataclass(frozen=True, slots=True)
 class CeilingLearned:
-    """The destination called a body too large (413): no larger ones are sent from now on."""
+    """The destination refused a body as too large (413): no larger bodies are sent from now on."""
 
     size_bytes: int
 
@@ -159,14 +160,14 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
-class Upgraded:
+class LedgerUpgraded:
     """The ledger of an older bulkstow was brought to the present schema; it is kept as it was at `kept_copy`."""
 
     kept_copy: str
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class StudiesCounted:
     """How many studies the run sent something of; None where that could not be found out."""
 
     studies: int | None
@@ -176,22 +177,22 @@ Outage = OutageBegan | OutageContinues | OutageEnded
 
 Event = (
     Connecting
-    | Found
-    | Known
+    | FilesFound
+    | SettledBefore
     | ScanEnded
-    | Started
-    | Taken
-    | Ended
-    | Timed
+    | RequestStarted
+    | BytesSent
+    | RequestEnded
+    | RequestTimed
     | Waited
     | Recorded
     | Reopened
     | Outage
-    | Tuned
+    | LimitsChanged
     | CeilingLearned
     | RetryScheduled
-    | Counted
-    | Upgraded
+    | StudiesCounted
+    | LedgerUpgraded
 )
 
 
