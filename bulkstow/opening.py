@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+from bulkstow.platform.files import open_to_read
 
 REPLACED = "it was replaced by a symbolic link after the scan"
 
@@ -21,7 +19,7 @@ def open_file(location: str, *, by_link: bool) -> int:
     Raises OSError where the file cannot be opened.
     """
     try:
-        return os.open(location, _FLAGS if by_link else _FLAGS | _NO_LINK)
+        return open_to_read(location, follow_link=by_link)
     except OSError as error:
         if error.errno == errno.ELOOP and not by_link:
             raise OSError(errno.ELOOP, REPLACED, location) from None

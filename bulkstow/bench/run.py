@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import anyio
 import anyio.to_thread
 
-from bulkstow.bench import ceiling, machine, time_left
+from bulkstow.bench import ceiling, time_left
 from bulkstow.bench.conclusion import Facts, conclude
 from bulkstow.bench.driver import Driver, Stint
 from bulkstow.bench.live import Live
@@ -31,8 +31,9 @@ from bulkstow.bench.workload import Workload, run_tag
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
-from bulkstow.engine.signals import ending_signals
 from bulkstow.errors import BulkstowError
+from bulkstow.platform.process import rss_bytes
+from bulkstow.platform.signals import receive_ending_signals
 
 AS_IT_GOES_S = 60.0
 """Between two results of a soak that goes on; what is lost with the machine is a minute."""
@@ -195,9 +196,7 @@ class Bench:
             listeners.on_second(stint.load, second, latencies_s)
 
         probe = Probe(server.find)
-        driver = self._driver = Driver(
-            stint, sender, on_second=on_second, on_answered=probe.heard, rss_bytes=machine.rss_bytes
-        )
+        driver = self._driver = Driver(stint, sender, on_second=on_second, on_answered=probe.heard, rss_bytes=rss_bytes)
         try:
             async with anyio.create_task_group() as beside:
                 if self._job.settings.searchable:
@@ -241,7 +240,7 @@ class Bench:
         return conclude(self._job.facts, visits, ceilings, is_complete=is_complete)
 
     async def _heed_signals(self, scope: anyio.CancelScope) -> None:
-        with anyio.open_signal_receiver(*ending_signals()) as signals:
+        with receive_ending_signals() as signals:
             async for _ in signals:
                 if self._is_ending:
                     scope.cancel()

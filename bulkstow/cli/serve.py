@@ -11,8 +11,8 @@ import anyio
 
 from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import CountLimit, SizeLimit, Switch
-from bulkstow.engine.signals import ending_signals
 from bulkstow.errors import ConfigurationError
+from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.printing import shown
 from bulkstow.server.fault_plan import describe, read_plan
 from bulkstow.server.faults import Plan
@@ -93,7 +93,7 @@ def serve(
 
 
 async def _serve(running: AbstractAsyncContextManager[str], where: str, plan: Plan) -> None:
-    with anyio.open_signal_receiver(*ending_signals()) as signals:
+    with receive_ending_signals() as signals:
         async with running as url:
             faults = [f"  fault {fault.place}: {describe(fault)}" for fault in plan.faults]
             words = [f"serving {url} ({where}); Ctrl-C ends it", *faults]

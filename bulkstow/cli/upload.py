@@ -104,7 +104,7 @@ def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | 
     if path is None:
         return None
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigurationError(f"--log {path}: cannot be written ({error.strerror})") from error
     file = os.fdopen(fd, "w", encoding="ascii")

@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 
 from bulkstow.model import Instance
+from bulkstow.platform.files import open_to_read, read_into
 
 SLOW_S = 0.002
 SLOW_BYTES_PER_S = 200e6
@@ -133,10 +134,10 @@ def _fetch(location: str) -> int:
     """
     size_bytes = 0
     with suppress(OSError):
-        descriptor = os.open(location, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_to_read(location)
         try:
             scratch = memoryview(bytearray(BLOCK_BYTES))
-            while size_bytes < FETCH_BYTES and (count := os.preadv(descriptor, [scratch], size_bytes)):
+            while size_bytes < FETCH_BYTES and (count := read_into(descriptor, scratch, size_bytes)):
                 size_bytes += count
         finally:
             os.close(descriptor)

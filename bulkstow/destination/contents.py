@@ -20,6 +20,7 @@ from bulkstow.blocking import ReadLimit, each
 from bulkstow.errors import BulkstowError
 from bulkstow.model import Candidate, Instance
 from bulkstow.opening import open_file
+from bulkstow.platform import files
 from bulkstow.wire.multipart import closing, part_head
 
 GATHER_BYTES = 256 * 2**10
@@ -212,7 +213,7 @@ def read_into(view: memoryview, source: FileRange, offset: int) -> int:
     Raises SourceChanged at its end, and where the disk fails.
     """
     try:
-        count = os.preadv(source.descriptor, [view], offset)
+        count = files.read_into(source.descriptor, view, offset)
     except OSError as error:
         raise InstanceChanged(source.instance, f"cannot be read: {error.strerror or error}") from error
     if not count:

@@ -10,7 +10,6 @@ Not for TLS, nor for chunks: there the bytes have to pass through aiohttp.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from collections.abc import Generator
@@ -18,6 +17,7 @@ from contextlib import suppress
 from enum import Enum
 
 from bulkstow.destination.contents import FileRange, Segment, Stopwatch, read_into, size_of
+from bulkstow.platform.sockets import MORE_FOLLOWS, send_file, wait_writable
 
 TURN_BYTES = 16 * 2**20
 TURN_S = 0.05
@@ -29,15 +29,12 @@ CALL_BYTES = 4 * 2**20
 """What one call sends at most: how far it has come shows only when it is over, and a disk that gives 20 kB/s is slow,
 not gone. Sixteen MiB in four calls instead of one cost some microseconds more."""
 
-PATIENCE_MS = 4
+PATIENCE_S = 0.004
 """How long a turn waits in its thread for a socket that is full. Loopback is free again within 1 ms, which spares the
 turn; a slow link is waited for by the event loop, and the thread is free."""
 
 COPY_BYTES = 256 * 2**10
 """For the file systems that have no sendfile (some of FUSE's)."""
-
-_MORE = getattr(socket, "MSG_MORE", 0)
-"""More follows at once, so the kernel need not send a packet of its own for 120 bytes of framing."""
 
 
 class TurnEnd(Enum):
@@ -130,11 +127,11 @@ class SendfileWriter:
         if isinstance(segment, memoryview):
             piece = segment[self._offset : self._offset + wanted_bytes]
             is_last = self.sent_bytes + wanted_bytes == self._length_bytes
-            return self._handle.send(piece, 0 if is_last else _MORE)
+            return self._handle.send(piece, 0 if is_last else MORE_FOLLOWS)
         if self._copies:
             return self._copy(segment, wanted_bytes)
         try:
-            count = os.sendfile(self._handle.fileno(), segment.descriptor, self._offset, min(wanted_bytes, CALL_BYTES))
+            count = send_file(self._handle, segment.descriptor, self._offset, min(wanted_bytes, CALL_BYTES))
         except (BlockingIOError, ConnectionError):
             raise
         except OSError:
@@ -148,20 +145,13 @@ class SendfileWriter:
     def _copy(self, segment: FileRange, wanted_bytes: int) -> int:
         view = memoryview(bytearray(min(wanted_bytes, COPY_BYTES)))
         count = read_into(view, segment, self._offset)
-        return self._handle.send(view[:count], _MORE)
+        return self._handle.send(view[:count], MORE_FOLLOWS)
 
     def _is_free_soon(self) -> bool:
         started_s = time.perf_counter()
-        poll = select.poll()
-        poll.register(self._handle.fileno(), select.POLLOUT)
-        is_free = bool(poll.poll(PATIENCE_MS))
+        is_free = wait_writable(self._handle, PATIENCE_S)
         self.waited_s += time.perf_counter() - started_s
         return is_free
-
-
-def is_possible() -> bool:
-    """Say whether this system can do it; Windows cannot."""
-    return hasattr(os, "sendfile") and hasattr(select, "poll")
 
 
 def handle_on(descriptor: int) -> socket.socket | None:

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
-import sys
 from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp.abc
 
-from bulkstow.destination.courier import handle_on, is_possible
+from bulkstow.destination.courier import handle_on
+from bulkstow.platform.sockets import can_send_files, congestion_times
 
 HEARING_S = 1.0
 """What a peer said before it closed is in our socket already, and the loop needs one look, 5 ms; a loop that is busy
 with other requests may need as long as the longest turn that ever held it up, some tenths of a second."""
-
-_TCP_INFO_BYTES = 184
-_BUSY_AT = 168
-"""`tcpi_busy_time` and `tcpi_rwnd_limited` in Linux's `struct tcp_info`, since 4.10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ class RequestWriter:
         Raises OSError.
         """
         transport = self._transport
-        if transport is None or self._chunked or self._is_tls or not is_possible():
+        if transport is None or self._chunked or self._is_tls or not can_send_files():
             return None
         inner = transport.get_extra_info("socket")
         if inner is None or inner.fileno() < 0:
@@ -88,15 +83,8 @@ class RequestWriter:
     def congestion(self) -> Congestion | None:
         """Return what the kernel has counted on this connection so far; None where it counts nothing."""
         inner = None if self._transport is None else self._transport.get_extra_info("socket")
-        if inner is None or sys.platform != "linux":
-            return None
-        try:
-            info = inner.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        except OSError:
-            return None  # it is closed, or not TCP
-        if len(info) < _TCP_INFO_BYTES:
-            return None
-        return Congestion(*(microseconds / 1e6 for microseconds in struct.unpack_from("=QQ", info, _BUSY_AT)))
+        times_s = None if inner is None else congestion_times(inner)
+        return None if times_s is None else Congestion(*times_s)
 
     async def free(self, descriptor: Descriptor) -> None:
         """Wait until the socket takes something, or is lost."""

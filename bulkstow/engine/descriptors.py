@@ -6,7 +6,7 @@ are fine. So the limit is raised before the run starts, and where it cannot be, 
 
 from __future__ import annotations
 
-import resource
+from bulkstow.platform.process import raise_open_files_limit
 
 SPARE = 64
 """The interpreter, the ledger with its files, the walk's open directories, standard streams."""
@@ -22,10 +22,5 @@ def make_room(*, senders: int, readers: int) -> int:
     At least one: a run that cannot open two files says so by itself.
     """
     wanted = SPARE + readers + senders * PER_SENDER
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return senders
-    return max(1, (soft - SPARE - readers) // PER_SENDER)
+    allowed = raise_open_files_limit(wanted)
+    return senders if allowed >= wanted else max(1, (allowed - SPARE - readers) // PER_SENDER)

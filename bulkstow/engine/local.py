@@ -24,7 +24,7 @@ from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import make_room
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import ListedNames, distinct
-from bulkstow.engine.signals import Control, ending_signals
+from bulkstow.engine.signals import Control
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import BulkstowError, LedgerError
 from bulkstow.events import BytesSent, Connecting, LedgerUpgraded, Reporter, Reporters, RequestTimed, StudiesCounted
@@ -33,6 +33,7 @@ from bulkstow.model import Summary
 from bulkstow.pipeline.intake import found_sources
 from bulkstow.pipeline.run import Run
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
 from bulkstow.progress.tally import Tally
@@ -63,7 +64,7 @@ async def run(
         )  # a thread that hangs on a disk holds up nobody
         # Until here a signal ends the process at once: there is nothing to finish yet.
         sources = await found_sources(job.sources, threads, limit)
-        signals = stack.enter_context(anyio.open_signal_receiver(*ending_signals())) if heed_signals else None
+        signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
 
         def note_empty(name: str) -> None:
             lists.note_empty(name)

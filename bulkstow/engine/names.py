@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bulkstow.engine.job import Job
 from bulkstow.errors import ConfigurationError
+from bulkstow.platform.files import open_to_read
 from bulkstow.source.listing import PatientStream, read_list
 
 
@@ -52,7 +53,7 @@ class ListedNames:
         if name == "-" and sys.stdin is None:
             raise ConfigurationError("--files-from -: standard input is closed; pipe the list of files into it")
         try:
-            self._descriptor = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = sys.stdin.fileno() if name == "-" else open_to_read(name)
         except OSError as error:
             raise _unreadable(name, error) from error
         if name != "-":

@@ -12,12 +12,6 @@ from bulkstow.pipeline.run import Run
 from bulkstow.progress.display import Display
 
 
-def ending_signals() -> tuple[signal.Signals, ...]:
-    """Return SIGINT, SIGTERM, and SIGHUP, unless that is ignored, as `nohup` and a `trap ''` want it."""
-    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    return (signal.SIGINT, signal.SIGTERM, *hangup)
-
-
 class Control:
     """Ends a run when signals ask for it: the first in good order, the second at once."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -85,7 +84,7 @@ def wal_of(path: Path) -> Path:
 def create(path: Path) -> None:
     """Make an empty file that only its owner can read, where there is none: SQLite's files beside it get its mode."""
     if not path.exists():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.touch(0o600)
 
 
 def check_head(path: Path) -> None:

@@ -11,6 +11,7 @@ from bulkstow.blocking import ReadLimit, Turn, Work, carry_out
 from bulkstow.model import Candidate
 from bulkstow.opening import open_file
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.platform.files import read_at
 
 BLOCK_BYTES = 1024 * 1024
 """Read of each file at a time: 0.15 ms from the page cache, and a disk of 10 MB/s gives it well within any limit."""
@@ -74,7 +75,7 @@ class _Comparison(Work[_Step, bool | None | OSError]):
         block = b""
         # Network file systems may return less than was asked for.
         while len(block) < BLOCK_BYTES and (
-            more := os.pread(self._descriptors[number], BLOCK_BYTES - len(block), self._offset_bytes + len(block))
+            more := read_at(self._descriptors[number], BLOCK_BYTES - len(block), self._offset_bytes + len(block))
         ):
             block += more
         return block

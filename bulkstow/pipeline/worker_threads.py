@@ -24,6 +24,7 @@ import anyio.lowlevel
 
 from bulkstow.blocking import STUCK_S
 from bulkstow.errors import StorageGone
+from bulkstow.platform.process import thread_cpu_clock
 
 HELD_UP_S = 0.003
 """Shorter than a disk's seek, or a round trip to a file server that is busy; 32 warm heads take 0.5 ms."""
@@ -49,8 +50,6 @@ MOST_STUCK = 256
 """Threads that may hang and are not counted: each takes some 30 KB, and a container often allows 1,000 in all. More
 hang only where a whole file system has gone."""
 
-_TELLS = hasattr(time, "pthread_getcpuclockid")
-
 _GONE = (
     f"the storage does not answer: {MOST_STUCK} reads hang, and nothing more is read; run the same command again when "
     "it is back"
@@ -64,16 +63,11 @@ class AtJob:
     """A hand from when it took its job; belongs to the hand, and others may look."""
 
     def __init__(self) -> None:
-        # Not every system tells a thread's time to others (macOS); there, whoever takes long is held up.
-        self._clock = time.pthread_getcpuclockid(threading.get_ident()) if _TELLS else None
+        # Where it always returns 0, a thread that takes long counts as held up.
+        self._cpu_clock = thread_cpu_clock()
         self.is_stuck = False
         """It is not counted any more."""
-        self._began_s, self._used_before_s = time.perf_counter(), self._used_s
-
-    @property
-    def _used_s(self) -> float:
-        """Of the processor, since the thread began."""
-        return 0.0 if self._clock is None else time.clock_gettime(self._clock)
+        self._began_s, self._used_before_s = time.perf_counter(), self._cpu_clock()
 
     @property
     def elapsed_s(self) -> float:
@@ -86,7 +80,7 @@ class AtJob:
         elapsed_s = self.elapsed_s
         if elapsed_s <= HELD_UP_S:
             return False
-        return elapsed_s > AT_WORK_S or self._used_s - self._used_before_s < AT_WORK_SHARE * elapsed_s
+        return elapsed_s > AT_WORK_S or self._cpu_clock() - self._used_before_s < AT_WORK_SHARE * elapsed_s
 
 
 @dataclass(slots=True, eq=False)

@@ -8,11 +8,11 @@ is for the walk to find out.
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from bulkstow.errors import ConfigurationError
+from bulkstow.platform.files import wait_readable
 
 _BLOCK_BYTES = 64 * 1024
 """What a pipe holds on Linux: a read takes all that is waiting in it."""
@@ -82,7 +82,7 @@ class PatientStream:
     def read(self, size_bytes: int, /) -> bytes:
         """Return what is there, waiting for it; nothing at the end, or once it is given up."""
         while not self._is_given_up():
-            if select.select([self._descriptor], [], [], LOOK_UP_S)[0]:
+            if wait_readable(self._descriptor, LOOK_UP_S):
                 return os.read(self._descriptor, size_bytes)
             self._on_wait()
         return b""

@@ -6,11 +6,11 @@ fewer bytes than asked for, as FUSE and network file systems do. Everything here
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import Protocol, TypeVar
 
 from bulkstow.errors import DamagedHead
+from bulkstow.platform.files import read_at
 from bulkstow.wire.elements import MOST_BYTES
 from bulkstow.wire.steps import CUT_OFF, Steps
 
@@ -51,12 +51,12 @@ def run(steps: Steps[_Result], window: Window) -> _Result:
 
 def read_up_to(descriptor: int, size_bytes: int, at: int) -> bytes:
     """Read so many bytes from an offset on, fewer only where the file ends. Raises OSError."""
-    data = os.pread(descriptor, size_bytes, at)
+    data = read_at(descriptor, size_bytes, at)
     if not data or len(data) == size_bytes:
         return data
     pieces = [data]
     left_bytes = size_bytes - len(data)
-    while left_bytes and (piece := os.pread(descriptor, left_bytes, at + size_bytes - left_bytes)):
+    while left_bytes and (piece := read_at(descriptor, left_bytes, at + size_bytes - left_bytes)):
         pieces.append(piece)
         left_bytes -= len(piece)
     return b"".join(pieces)

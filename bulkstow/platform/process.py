@@ -1,0 +1,55 @@
+"""What a process may use and has used: open files, processors, memory, a thread's processor time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+STATM = Path("/proc/self/statm")
+
+
+def raise_open_files_limit(wanted: int) -> int:
+    """Raise the limit on open files to `wanted`, as far as the system allows it; return how many may be open.
+
+    Returns `wanted` where the system has no limit, or a higher one.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows: it allows 8,192 files, and sockets are not counted
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with suppress(OSError, ValueError):  # macOS has a bound below its hard limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        return raised
+    return soft
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def rss_bytes() -> int:
+    """Return the resident set size of this process; 0 where the system does not tell."""
+    try:
+        return int(STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def thread_cpu_clock() -> Callable[[], float]:
+    """Return a function for any thread that returns the seconds of processor time that the calling thread has used.
+
+    It always returns 0 where a thread's time is not readable from another one (macOS, Windows).
+    """
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return float
+    return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
