@@ -129,9 +129,10 @@ class DestinationSettings:
     password_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
     """File with the password in its first line."""
     bearer_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
-    """File with a bearer token in its first line, read again after a 401. BULKSTOW_BEARER holds a fixed token."""
+    """File with a bearer token in its first line, read again before a JWT expires and after a 401. BULKSTOW_BEARER
+    holds a fixed token."""
     bearer_command: Annotated[str | None, Parameter(group=LOGIN)] = None
-    """Command that prints a bearer token, run again after a 401."""
+    """Command that prints a bearer token, run again before a JWT expires and after a 401."""
     ca_file: Annotated[Path | None, Parameter(group=LOGIN)] = None
     """Certificates (PEM) to trust instead of the system's."""
     client_cert: Annotated[Path | None, Parameter(group=LOGIN)] = None

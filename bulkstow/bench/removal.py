@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from hashlib import sha1
 from urllib.parse import urlsplit
 
-import anyio
-
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import Auth
+from bulkstow.destination.authorized import AuthorizedClient
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.destination.qido import PAGE_LIMIT_BYTES
 from bulkstow.errors import ConfigurationError
-from bulkstow.model import Cause, NoResponse, Response
+from bulkstow.model import NoResponse, Response
 from bulkstow.server.catalogue import is_uid
 from bulkstow.wire.resource_path import resource_path
 
@@ -56,11 +55,10 @@ class Removal:
 class Grounds:
     """A server as the place of a run."""
 
-    def __init__(self, client: HttpClient, orthanc: HttpClient, auth: Auth, patience_s: float) -> None:
+    def __init__(self, client: AuthorizedClient, orthanc: AuthorizedClient, timeout_s: float) -> None:
         self._client = client
         self._orthanc = orthanc
-        self._auth = auth
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._has_delete = True
 
     async def check_empty(self) -> None:
@@ -137,22 +135,10 @@ class Grounds:
         return f"{said or 'DELETE'}; Orthanc's own DELETE /studies/{identifier}: {_words(answer)}"
 
     async def _ask(
-        self, client: HttpClient, method: str, path: str, query: Mapping[str, str] | None = None
+        self, client: AuthorizedClient, method: str, path: str, query: Mapping[str, str] | None = None
     ) -> Response | NoResponse:
-        def request(headers: Mapping[str, str]) -> Request:
-            headers = {**headers, "Accept": _ACCEPT}
-            return Request(method, path, headers, query or {}, answer_limit_bytes=PAGE_LIMIT_BYTES)
-
-        headers = self._auth.headers()
-        answer = await self._exchange(client, request(headers))
-        if isinstance(answer, Response) and answer.status == 401 and await self._auth.refresh(headers):
-            answer = await self._exchange(client, request(self._auth.headers()))
-        return answer
-
-    async def _exchange(self, client: HttpClient, request: Request) -> Response | NoResponse:
-        with anyio.move_on_after(self._patience_s):
-            return await client.exchange(request)
-        return NoResponse(Cause.UNANSWERED, body_started=False)
+        request = Request(method, path, {"Accept": _ACCEPT}, query or {}, answer_limit_bytes=PAGE_LIMIT_BYTES)
+        return await client.exchange(request, timeout_s=self._timeout_s)
 
 
 _ACCEPT = "application/dicom+json"
@@ -163,7 +149,8 @@ async def grounds(settings: DestinationSettings, auth: Auth) -> AsyncIterator[Gr
     """Give a server as the place of a run."""
     above = replace(settings, url=orthanc_root(settings.root))
     async with HttpClient(settings) as client, HttpClient(above) as orthanc:
-        yield Grounds(client, orthanc, auth, settings.response_timeout_s)
+        clients = AuthorizedClient(client, auth), AuthorizedClient(orthanc, auth)
+        yield Grounds(*clients, settings.response_timeout_s)
 
 
 def orthanc_root(root: str) -> str:

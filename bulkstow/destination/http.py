@@ -56,6 +56,8 @@ class Request:
     """Below the DICOMweb root, percent-encoded (`wire.resource_path`); it is sent as it is."""
     headers: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Headers that log the request in; all their values are secrets."""
     body: Upload | None = None
     answer_limit_bytes: int = ERROR_LIMIT_BYTES
     """What the answer may have at most: as much as the request can explain."""
@@ -97,7 +99,7 @@ class HttpClient:
 
         Raises DestinationRefused when the server's certificate is not trusted.
         """
-        mask = self._mask(request.headers)
+        mask = self._mask(request.login)
         try:
             return _masked(await self._exchange_or_replay(request), mask)
         except RunStopped as stop:
@@ -126,14 +128,14 @@ class HttpClient:
         return replace(again, is_replayed=exchange.body_started)
 
     def _mask(self, login: Mapping[str, str]) -> Mask:
-        """Return the mask for what a request with these headers may bring back."""
-        secrets = secrets_of_headers(login)
+        """Return the mask for the response to a request with this login."""
+        secrets = secrets_of_headers(login, all_values=True)
         if self._masked_secrets != secrets:
             self._masked_secrets = secrets
             self._current_mask = Mask(secrets | self._lasting_secrets)
         return self._current_mask
 
-    def _url(self, request: Request) -> URL:
+    def url(self, request: Request) -> URL:
         """Return the URL of a request; `encoded` keeps yarl from decoding it or resolving `..` in it."""
         query = urlencode(request.query, quote_via=quote, errors="replace")
         return URL(f"{self._root}{request.path}{'?' if query else ''}{query}", encoded=True)
@@ -161,8 +163,8 @@ class HttpClient:
         try:
             async with session.request(
                 request.method,
-                self._url(request),
-                headers=request.headers,
+                self.url(request),
+                headers={**request.headers, **request.login},
                 data=payload,
                 proxy=self.proxy.url if self.proxy else None,
                 allow_redirects=False,

@@ -9,20 +9,19 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self, TypeVar, cast
-
-import anyio
+from typing import Protocol, Self, cast
 
 from bulkstow.blocking import ReadLimit, unanswered
-from bulkstow.config import ONE_LOGIN, READ_TIMEOUT_S, DestinationSettings
+from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.ahead import StorageSpeed
 from bulkstow.destination.auth import Auth
+from bulkstow.destination.authorized import AuthorizedClient
 from bulkstow.destination.body import Body, Throttle
 from bulkstow.destination.clock import RequestClock
 from bulkstow.destination.contents import Contents, Files, directories_of, look_again, opened
@@ -30,7 +29,6 @@ from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
 from bulkstow.destination.payload import Octets
 from bulkstow.destination.preflight import QUESTION_S, check_service
-from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, RequestTiming, Response, SourceChanged
 from bulkstow.policy.preflight import Asked, login_refused, unreachable
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, closing, content_type
@@ -46,8 +44,6 @@ READERS = 8
 ACCEPT = "application/dicom+json"
 """Every server answers this; Google gives XML unless asked, Azure nothing but this. The user may ask for another answer
 to what is stored, which is read in JSON and XML; QIDO-RS is always asked for JSON, as nothing else is read there."""
-
-R = TypeVar("R", bound=Exchange)
 
 
 class Destination(Protocol):
@@ -87,7 +83,6 @@ class StowDestination:
         on_timing: Callable[[Batch, RequestTiming], None] = lambda _batch, _timing: None,
     ) -> None:
         self._settings = settings
-        self._auth = auth
         self._on_taken = on_taken
         self._on_timing = on_timing
         self._limit = limit or ReadLimit(READ_TIMEOUT_S)
@@ -95,8 +90,7 @@ class StowDestination:
         self._contents = contents or Files()
         self._chunked = settings.chunked
         self._http = HttpClient(settings)
-        if auth.headers() and has_header(self._http.headers, "Authorization"):
-            raise ConfigurationError(f"the header Authorization: {ONE_LOGIN}")
+        self._client = AuthorizedClient(self._http, auth)
         self._accept = {} if has_header(self._http.headers, "Accept") else {"Accept": ACCEPT}
         self._own_readers = ThreadPoolExecutor(READERS, thread_name_prefix="read") if readers is None else None
         self._readers: Executor = readers or cast("Executor", self._own_readers)
@@ -121,10 +115,11 @@ class StowDestination:
         Raises DestinationRefused when the server's certificate is not trusted, and LoginRefused for a 401 that stays.
         """
         was_chunked = self._chunked
-        exchange = await self._logged_in(lambda login: self._post(batch, login))
+        request = Request("POST", "/studies", self._accept)
+        exchange = await self._client.authorized(request, partial(self._post, batch))
         if was_chunked and isinstance(exchange, Response) and exchange.status == 411:
             self._chunked = False
-            exchange = await self._logged_in(lambda login: self._post(batch, login))
+            exchange = await self._client.authorized(request, partial(self._post, batch))
         if isinstance(exchange, Response) and exchange.status == 401:
             raise login_refused(exchange, self._asked)
         return exchange
@@ -156,26 +151,22 @@ class StowDestination:
                 raise unreachable(why, asked)
             return
         search = partial(self._get, "/studies", {"limit": "1"}, patience_s=QUESTION_S)
-        store_nothing = partial(self._logged_in, self._store_nothing)
-        await check_service(search, store_nothing, self._http.speaks_tls, asked)
+        await check_service(search, self._store_nothing, self._http.speaks_tls, asked)
 
-    async def _store_nothing(self, login: Mapping[str, str]) -> Response | NoResponse:
+    async def _store_nothing(self) -> Response | NoResponse:
         """Post a body without instances."""
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
         body = Octets(closing(boundary))
         headers = {
-            **login,
             **self._accept,
             "Content-Type": content_type(boundary, quoted=self._settings.quote_boundary),
             "Content-Length": str(len(body)),
         }
-        with anyio.move_on_after(QUESTION_S):
-            return await self._http.exchange(Request("POST", "/studies", headers, body=body))
-        return NoResponse(Cause.UNANSWERED, body_started=False)
+        return await self._client.exchange(Request("POST", "/studies", headers, body=body), timeout_s=QUESTION_S)
 
     @property
     def _asked(self) -> Asked:
-        has_login = bool(self._auth.headers()) or any(map(is_telling, self._http.headers))
+        has_login = self._client.has_login or any(map(is_telling, self._http.headers))
         return Asked(self._settings.root, has_login, self._http.proxy.name if self._http.proxy else "")
 
     async def _get(
@@ -186,24 +177,10 @@ class StowDestination:
         answer_limit_bytes: int = ERROR_LIMIT_BYTES,
         patience_s: float = math.inf,
     ) -> Response | NoResponse:
-        async def get(login: Mapping[str, str]) -> Response | NoResponse:
-            request = Request("GET", path, {**login, "Accept": ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
-            with anyio.move_on_after(min(patience_s, self._settings.response_timeout_s)):
-                return await self._http.exchange(request)
-            return NoResponse(Cause.UNANSWERED, body_started=False)
+        request = Request("GET", path, {"Accept": ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
+        return await self._client.exchange(request, timeout_s=min(patience_s, self._settings.response_timeout_s))
 
-        return await self._logged_in(get)
-
-    async def _logged_in(self, make: Callable[[Mapping[str, str]], Awaitable[R]]) -> R:
-        """Make an exchange; once more with a fresh login after a 401."""
-        login = self._auth.headers()
-        exchange = await make(login)
-        if isinstance(exchange, Response) and exchange.status == 401 and await self._auth.refresh(login):
-            login = self._auth.headers()
-            exchange = await make(login)
-        return exchange
-
-    async def _post(self, batch: Batch, login: Mapping[str, str]) -> Exchange:
+    async def _post(self, batch: Batch, request: Request) -> Exchange:
         settings = self._settings
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
         started_s = time.perf_counter()
@@ -227,15 +204,11 @@ class StowDestination:
                 clock.wait_for,
                 self._limit,
             )
-            headers = {
-                **login,
-                **self._accept,
-                "Content-Type": content_type(boundary, quoted=settings.quote_boundary),
-            }
+            headers = {**request.headers, "Content-Type": content_type(boundary, quoted=settings.quote_boundary)}
             if not self._chunked:
                 headers["Content-Length"] = str(body.length_bytes)
             answer_limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
-            request = Request("POST", "/studies", headers, body=body, answer_limit_bytes=answer_limit_bytes)
+            request = replace(request, headers=headers, body=body, answer_limit_bytes=answer_limit_bytes)
             exchange = await self._http.exchange(request)
         exchange = self._blamed(exchange, body, clock)
         self._on_timing(batch, body.timing(started_s, time.perf_counter()))

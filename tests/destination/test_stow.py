@@ -19,7 +19,7 @@ import trustme
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
 from bulkstow.destination import contents
-from bulkstow.destination.auth import Bearer, Secret, login
+from bulkstow.destination.auth import Bearer, Token, login
 from bulkstow.destination.http import ERROR_LIMIT_BYTES
 from bulkstow.destination.qido import PAGE_LIMIT_BYTES
 from bulkstow.destination.stow import ANSWER_BYTES_PER_INSTANCE, StowDestination
@@ -357,7 +357,7 @@ async def test_401_is_replayed_once_with_a_fresh_token(batch: Batch) -> None:
     tokens = iter(["old", "new"])
     async with peer(store) as url:
         settings = DestinationSettings(url=url)
-        async with StowDestination(settings, Bearer(lambda: Secret(next(tokens)))) as stow:
+        async with StowDestination(settings, Bearer(lambda: Token(next(tokens)))) as stow:
             exchange = await stow.send(batch)
 
     assert exchange == Response(200, STORED)

@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 from bulkstow.config import DestinationSettings, UploadSettings
-from bulkstow.destination.auth import Auth, Bearer, NoLogin, Secret
+from bulkstow.destination.auth import Auth, Bearer, NoLogin, Token
 from bulkstow.destination.stow import StowDestination
 from bulkstow.events import Reporter
 from bulkstow.ledger import Ledger, read_entries
@@ -218,10 +218,10 @@ class Tokens:
     def __init__(self) -> None:
         self._read = 0
 
-    def read(self) -> Secret:
+    def read(self) -> Token:
         """Return the next."""
         self._read += 1
-        return Secret(f"token{self._read}")
+        return Token(f"token{self._read}")
 
 
 async def test_what_is_invalid_is_refused(tmp_path: Path, small: Archive) -> None:
