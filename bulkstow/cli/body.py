@@ -17,7 +17,8 @@ from bulkstow.destination.body import write_body
 from bulkstow.destination.contents import InstanceChanged
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, FileResult, Instance
-from bulkstow.pipeline.intake import Inspection, found_sources, look_into, not_answered
+from bulkstow.pipeline.inspect import Inspection, look_into, not_answered
+from bulkstow.pipeline.scan import found_sources
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.printing import shown
 from bulkstow.quantities import counted, require_positive

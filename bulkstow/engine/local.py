@@ -30,8 +30,8 @@ from bulkstow.errors import BulkstowError, LedgerError
 from bulkstow.events import BytesSent, Connecting, LedgerUpgraded, Reporter, Reporters, RequestTimed, StudiesCounted
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
-from bulkstow.pipeline.intake import found_sources
 from bulkstow.pipeline.run import Run
+from bulkstow.pipeline.scan import found_sources
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.progress.announcer import Announcer

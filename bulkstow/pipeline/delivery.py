@@ -7,19 +7,18 @@ the ledger has it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 
 from bulkstow.destination.stow import Destination
 from bulkstow.errors import RunStopped
 from bulkstow.events import (
     CeilingLearned,
     LimitsChanged,
-    Recorded,
     Reporter,
     RequestEnded,
     RequestStarted,
@@ -28,7 +27,6 @@ from bulkstow.events import (
 from bulkstow.ledger import Ledger
 from bulkstow.model import Attempt, Batch, Cause, Exchange, FileResult, NoResponse, Response, SourceChanged
 from bulkstow.pipeline.health_monitor import HealthMonitor
-from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.refusals import explain_refusals
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
@@ -43,9 +41,6 @@ from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import HealthSignal, Query, Rules, Scheduled, Settlement, Store, WorkItem
-
-ROWS_PER_COMMIT = 2000
-"""A commit costs about 0.1 ms in WAL mode and a row 5 µs; more rows at once would only hold outcomes back."""
 
 LARGE_ANSWER_BYTES = 100_000
 """An answer of 854 kB takes 15 ms to parse in JSON, and of 869 kB 55 ms in XML; a larger one than this is parsed in a
@@ -246,46 +241,3 @@ class Delivery:
             self.reporter.tell(CeilingLearned(ceiling_bytes))
             self.tell_limits()
             await run_blocking(self.threads.calls, self.ledger.learn_ceiling, ceiling_bytes)
-
-
-async def record(
-    results: MemoryObjectReceiveStream[list[FileResult]],
-    threads: WorkerThreads,
-    ledger: Ledger,
-    in_flight: InFlight,
-    reporter: Reporter,
-) -> None:
-    """Write outcomes to the ledger, many to a commit, then tell of them.
-
-    When the run is cancelled, what has arrived is written all the same: the server's word is in, and losing it would
-    send those instances again.
-    """
-    async with results:
-        try:
-            async for arrived in results:
-                await _write(_gather(arrived, results.receive_nowait), threads, ledger, in_flight, reporter)
-        except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                while left := _gather([], results.receive_nowait):
-                    await _write(left, threads, ledger, in_flight, reporter)
-            raise
-
-
-def _gather(gathered: list[FileResult], receive_nowait: Callable[[], list[FileResult]]) -> list[FileResult]:
-    """Add what has arrived meanwhile, up to a commit's worth."""
-    gathered = list(gathered)
-    while len(gathered) < ROWS_PER_COMMIT:
-        try:
-            gathered += receive_nowait()
-        except (anyio.WouldBlock, anyio.EndOfStream):
-            break
-    return gathered
-
-
-async def _write(
-    results: list[FileResult], threads: WorkerThreads, ledger: Ledger, in_flight: InFlight, reporter: Reporter
-) -> None:
-    with anyio.CancelScope(shield=True):
-        await run_blocking(threads.calls, ledger.record, results)
-    in_flight.release(results)
-    reporter.tell(Recorded(tuple(results)))

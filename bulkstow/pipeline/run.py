@@ -5,9 +5,8 @@ The end of input closes the streams one after the other, and that ends everythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import anyio
@@ -19,11 +18,14 @@ from bulkstow.errors import BulkstowError
 from bulkstow.events import Reopened, Reporter, Waited
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
-from bulkstow.pipeline.delivery import Delivery, record
+from bulkstow.pipeline.assemble import Assemble
+from bulkstow.pipeline.delivery import Delivery
 from bulkstow.pipeline.health_monitor import HealthMonitor
 from bulkstow.pipeline.in_flight import FirstFileInFlight, InFlight, NewestFileInFlight
-from bulkstow.pipeline.intake import Inspection, Inspector, assemble, scan
+from bulkstow.pipeline.inspect import Inspect, Inspection
 from bulkstow.pipeline.newest import NewestFiles
+from bulkstow.pipeline.record import Record
+from bulkstow.pipeline.scan import Found, Scan
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.batch_size import BatchSize
@@ -51,7 +53,7 @@ LISTS_AHEAD = 4
 class _Pass:
     """Files to send, and by which rules."""
 
-    lists: Iterator[Sequence[Candidate | FileResult]]
+    lists: Iterator[Found]
     inspection: Inspection
     in_flight: InFlight
     batch_size: BatchSize
@@ -108,7 +110,7 @@ class Run:
         """True when nothing more is begun: it was drained, or stopped by what no retry mends."""
         return self._scheduler is not None and self._scheduler.is_abandoned
 
-    async def carry_out(self, lists: Iterator[Sequence[Candidate | FileResult]]) -> None:
+    async def carry_out(self, lists: Iterator[Found]) -> None:
         """Send what the lists name and the ledger has not settled.
 
         Files that were not sent because of another one, which then did not reach the server, have their own turn at the
@@ -132,18 +134,15 @@ class Run:
 
     async def _pass(
         self,
-        lists: Iterator[Sequence[Candidate | FileResult]],
+        lists: Iterator[Found],
         admits: Callable[[str], bool] | None = None,
         *,
         are_conflicts: bool = False,
     ) -> None:
         settings = self._settings
         inspection = Inspection(
-            again=_again(settings),
             accept_missing_preamble=settings.accept_missing_preamble,
             skip_truncated=settings.skip_truncated,
-            allow_empty=settings.allow_empty,
-            readers=settings.read_concurrency,
             admits=admits,
         )
         ledger, threads = self._ledger, self._threads
@@ -201,7 +200,7 @@ class Run:
     async def _carry_out_stages(self, files: _Pass, batcher: Batcher, scheduler: Scheduler, delivery: Delivery) -> None:
         """Join the stages by streams, and wait until the last of them has ended."""
         settings, reporter, threads, ledger = self._settings, self._reporter, self._threads, self._ledger
-        found_in, found = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+        candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         results_in, results = anyio.create_memory_object_stream[list[FileResult]](RESULTS_AHEAD)
         # Batches of a size that the user chose are not closed early to keep senders busy.
@@ -218,26 +217,43 @@ class Run:
                 give_up_after_s=settings.give_up_after_s,
             )
             monitor.begin()
-            inspector = Inspector(
+            scan = Scan(
+                lists=files.lists,
+                retried=_retried(settings),
+                allow_empty=settings.allow_empty,
                 threads=threads,
                 limit=self._limit,
+                ledger=ledger,
+                candidates=candidates_in,
+                results=results_in.clone(),
+                reporter=reporter,
+            )
+            inspect = Inspect(
                 inspection=files.inspection,
+                readers=settings.read_concurrency,
                 in_flight=files.in_flight,
+                newest=files.newest,
+                threads=threads,
+                limit=self._limit,
+                candidates=candidates,
                 instances=instances_in,
                 results=results_in.clone(),
                 reporter=reporter,
-                newest=files.newest,
             )
-            to_scan = (files.lists, threads, self._limit, ledger, files.inspection, found_in, results_in.clone())
-            stages.start_soon(
-                _until,
-                scheduler.abandoned,
-                partial(scan, *to_scan, reporter),
-                partial(inspector.inspect, found),
+            assemble = Assemble(
+                batcher=batcher,
+                keep_busy=is_left_to_us,
+                scheduler=scheduler,
+                is_ready=scheduler.is_ready,
+                instances=instances,
             )
-            stages.start_soon(partial(assemble, keep_busy=is_left_to_us), instances, batcher, scheduler)
+            record = Record(
+                ledger=ledger, in_flight=files.in_flight, threads=threads, results=results, reporter=reporter
+            )
+            stages.start_soon(_until, scheduler.abandoned, scan.run, inspect.run)
+            stages.start_soon(assemble.run)
             stages.start_soon(delivery.send, monitor, results_in.clone())
-            stages.start_soon(record, results, threads, ledger, files.in_flight, reporter)
+            stages.start_soon(record.run)
             results_in.close()
 
 
@@ -260,7 +276,7 @@ def _no_link(_location: str) -> bool:
     return False
 
 
-def _again(settings: UploadSettings) -> frozenset[Outcome]:
+def _retried(settings: UploadSettings) -> frozenset[Outcome]:
     """Return the outcomes of earlier runs that the user asks for once more."""
     return frozenset(
         outcome

@@ -136,7 +136,7 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
             replace(victims[1])
         return segments(self, instance)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("bulkstow.pipeline.intake.read_instance", read_after)
+    monkeypatch.setattr("bulkstow.pipeline.inspect.read_instance", read_after)
     monkeypatch.setattr(Files, "segments", send_after)
     ended: Ended = call(capsys, "upload", "archive", "--url", url)
     assert ended.status == 1

@@ -1,0 +1,142 @@
+"""The first stage: lists of files from the sources, without those that an earlier run settled.
+
+The walk blocks, so it runs in worker threads; where one file system hangs, the others are still scanned.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from anyio.streams.memory import MemoryObjectSendStream
+
+from bulkstow.blocking import ReadLimit, Turn, Work, carry_out, each
+from bulkstow.errors import ConfigurationError
+from bulkstow.events import Event, FilesFound, Reporter, ScanEnded, SettledBefore
+from bulkstow.ledger import Ledger
+from bulkstow.model import Candidate, FileResult, Outcome
+from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
+from bulkstow.source.sources import Source, find_source
+from bulkstow.source.walk import Walk
+
+Found = Sequence[Candidate | FileResult]
+"""A list of files as a source yields it: those that cannot be read have their outcome already."""
+
+NAMES_PER_TURN = 256
+"""Sources looked up in one worker thread call; each takes 10 µs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ScanResult:
+    """What is left of a list after the look-up in the ledger."""
+
+    candidates: list[Candidate]
+    results: list[FileResult]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """Passes on the files that the ledger has not settled, and the outcomes of files that cannot be read."""
+
+    lists: Iterator[Found]
+    retried: frozenset[Outcome]
+    """Outcomes of earlier runs that are not final, because the user wants these files to be sent again."""
+    allow_empty: bool
+    """A source without any file is no failure."""
+    threads: WorkerThreads
+    limit: ReadLimit
+    ledger: Ledger
+    candidates: MemoryObjectSendStream[list[Candidate]]
+    results: MemoryObjectSendStream[list[FileResult]]
+    reporter: Reporter
+
+    async def run(self) -> None:
+        """Scan to the end."""
+        async with self.candidates, self.results, aclosing(self._scanned()) as scanned:
+            async for found in scanned:
+                left = await run_blocking(self.threads.calls, self._look_up, found)
+                for event in left.events:
+                    self.reporter.tell(event)
+                if left.results:
+                    await self.results.send(left.results)
+                if left.candidates:
+                    await self.candidates.send(left.candidates)
+        empty = self.lists.empty_sources if isinstance(self.lists, Walk) and not self.allow_empty else ()
+        self.reporter.tell(ScanEnded(tuple(empty)))
+
+    async def _scanned(self) -> AsyncGenerator[Found, None]:
+        """Yield lists of files; where a file system hangs, the rest is scanned meanwhile."""
+        if isinstance(self.lists, Walk):
+            async for walked in carry_out(self.lists, self.threads.scans, self.limit):
+                yield walked
+        else:
+            async for several in carry_out(_Lists(self.lists), self.threads.scans, self.limit):
+                for found in several:
+                    yield found
+
+    def _look_up(self, found: Found) -> _ScanResult:
+        by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
+        candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
+        results = [item for item in by_path.values() if isinstance(item, FileResult)]
+        known = self.ledger.look_up(candidates, self.retried)
+        # A file that this run has recorded already was named twice: it counts once.
+        new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
+        events: list[Event] = [FilesFound(len(new) + len(results), sum(candidate.size_bytes for candidate, _ in new))]
+        if final := Counter(k.outcome for _, k in new if k is not None and k.is_final):
+            settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.outcome.is_success)
+            size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
+            not_stored = tuple(FileResult(c, None, k.outcome, k.reason) for c, k in settled)
+            events.append(SettledBefore(final, not_stored, size_bytes))
+        return _ScanResult([c for c, k in new if k is None or not k.is_final], results, tuple(events))
+
+
+async def found_sources(names: Sequence[str], threads: WorkerThreads, limit: ReadLimit) -> dict[str, Source]:
+    """Look up every source, before a run starts.
+
+    Raises ConfigurationError as `find_source` does, and if the storage does not respond.
+    """
+
+    def look(name: str) -> tuple[str, Source]:
+        return name, find_source(name)
+
+    def missed(name: str, why: str) -> tuple[str, Source]:
+        raise ConfigurationError(f"cannot look at {name!r}: {why}; is its file system mounted, and does it answer?")
+
+    found: dict[str, Source] = {}
+    async for several in each(look, names, missed, threads, limit, items_per_turn=NAMES_PER_TURN):
+        found.update(several)
+    return found
+
+
+class _Lists(Work[bool, Found]):
+    """Lists from an iterator, as work for one thread."""
+
+    def __init__(self, lists: Iterator[Found]) -> None:
+        super().__init__(results_per_turn=1)
+        self._lists = lists
+        self._has_more = True
+
+    @property
+    def has_more(self) -> bool:
+        """False while the next list is being made, and after the last one."""
+        return self._has_more
+
+    def _take(self, _turn: Turn[bool, Found]) -> bool | None:
+        if not self._has_more:
+            return None
+        self._has_more = False
+        return True
+
+    def _do(self, _step: bool) -> object:
+        return next(self._lists, None)
+
+    def _put(self, _step: bool, brought: object, turn: Turn[bool, Found]) -> None:
+        if brought is not None:
+            self._has_more = True
+            turn.results.append(brought)  # type: ignore[arg-type]  # the iterator yielded it
+
+    def _miss(self, _step: bool, why: str, _turn: Turn[bool, Found]) -> None:
+        raise ConfigurationError(f"the list of files cannot be read: {why}")
