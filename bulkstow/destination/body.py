@@ -1,6 +1,6 @@
 """The body of a request, on its way from disk to socket with its exact length.
 
-Over a plain connection files go from the page cache straight into the socket (see `writer`); over TLS, and in chunks,
+Over a plain connection files go from the page cache straight into the socket (see `sendfile`); over TLS, and in chunks,
 they pass through this process, the next read being under way while the last is sent. Either way the event loop never
 waits for the disk, and nothing is read that the socket has not asked for: a body holds at most two reads in memory.
 """
@@ -21,8 +21,8 @@ from bulkstow.blocking import ReadLimit, each
 from bulkstow.config import READ_TIMEOUT_S
 from bulkstow.destination.ahead import StorageSpeed
 from bulkstow.destination.contents import BodyReader, Contents, Cursor, Files, InstanceChanged, look_again, segments
-from bulkstow.destination.courier import TURN_BYTES, SendfileWriter, TurnEnd
-from bulkstow.destination.outlet import RequestWriter
+from bulkstow.destination.http import RequestWriter
+from bulkstow.destination.sendfile import TURN_BYTES, SendfileWriter, TurnEnd
 from bulkstow.model import Instance, RequestTiming
 from bulkstow.wire.multipart import body_length
 
@@ -72,9 +72,9 @@ class Source(Protocol):
 
 
 class Body:
-    """One request's body; every `write` begins it anew.
+    """One request's body; every `send` begins it anew.
 
-    `length_bytes` is exact. `on_taken(n)` hears of every n bytes that the socket has taken; `is_taken` is true before
+    `length_bytes` is exact. `on_taken(n)` hears of every n bytes that the socket has taken; `is_sent` is true before
     it hears of the last. `on_waiting` hears for whom it waits now.
     """
 
@@ -115,7 +115,7 @@ class Body:
         self.is_started = False
 
     @property
-    def is_taken(self) -> bool:
+    def is_sent(self) -> bool:
         """All of it has left."""
         return self._left_bytes == 0
 
@@ -133,7 +133,7 @@ class Body:
             receive_window_s=self._sending_s * self._receive_window,
         )
 
-    async def write(self, request_writer: RequestWriter) -> None:
+    async def send(self, request_writer: RequestWriter) -> None:
         """Send the whole body.
 
         Raises SourceChanged, and keeps it in `fault`, as soon as a file is not what the scan found; OSError when the
@@ -145,12 +145,12 @@ class Body:
         before = request_writer.congestion()
         self._on_waiting("disk")
         try:
-            handle = await request_writer.handle()
-            if handle is None:
-                await self._pass(BodyReader(drawn), request_writer)
+            connection = await request_writer.duplicate_socket()
+            if connection is None:
+                await self._copy(BodyReader(drawn), request_writer)
             else:
                 self._is_uncopied = True
-                await self._carry(SendfileWriter(drawn, self.length_bytes, handle), request_writer)
+                await self._sendfile(SendfileWriter(drawn, self.length_bytes, connection))
         except InstanceChanged as changed:
             self.fault = changed
             raise
@@ -177,39 +177,36 @@ class Body:
     def _look(self, instance: Instance) -> dict[str, str]:
         return self._contents.changed([instance])
 
-    async def _carry(self, writer: SendfileWriter, request_writer: RequestWriter) -> None:
-        """Let the courier take its turns in threads, and wait for the socket in between."""
+    async def _sendfile(self, writer: SendfileWriter) -> None:
+        """Let the writer take its turns in worker threads, and wait for the socket in between."""
         turn: Future[TurnEnd] | None = None
         halt = TurnEnd.TURN
         try:
             while halt is not TurnEnd.SENT:
                 if halt is TurnEnd.FULL:
-                    await self._sending(request_writer.free(writer))
+                    await self._sending(writer.until_space())
                 turn_bytes = await self._admitted(TURN_BYTES)
                 before_bytes = writer.sent_bytes
                 self._on_waiting("disk")  # each turn has its own time
                 self.is_started = True  # before it is so: the connection may end before we hear of the first byte
                 with self._reading(writer):
-                    turn = self._readers.submit(writer.carry, turn_bytes)
+                    turn = self._readers.submit(writer.send, turn_bytes)
                     self._look_ahead()  # behind the turn, not before it
                     try:
                         halt = await _ended(turn)
                     finally:
                         self._took(writer.sent_bytes - before_bytes, turn_bytes)
-        except ConnectionError:
-            await request_writer.hear_out()
-            raise
         finally:
-            writer.give_up()
+            writer.stop()
             if turn is None:
                 writer.close()
             else:
                 if not turn.done():
-                    writer.hang_up()
+                    writer.shut_down()
                 # A turn that hangs on a disk is not waited for: what it holds is closed when it ends.
                 turn.add_done_callback(lambda _: writer.close())
 
-    async def _pass(self, reader: BodyReader, request_writer: RequestWriter) -> None:
+    async def _copy(self, reader: BodyReader, request_writer: RequestWriter) -> None:
         """Read blocks in threads, and write each while the next is read."""
         free, filled = (memoryview(bytearray(min(READ_BYTES, self.length_bytes))) for _ in range(2))
         reading = self._readers.submit(reader.read_into, free)
@@ -255,7 +252,7 @@ class Body:
             self._throttle.give_back(admitted_bytes - sent_bytes)
         if sent_bytes:
             self._left_bytes -= sent_bytes
-            if self.is_taken:
+            if self.is_sent:
                 self._taken_s = time.perf_counter()
             self._on_taken(sent_bytes)
 

@@ -1,70 +1,101 @@
-"""One HTTP exchange: the one place that knows aiohttp's client.
+"""One HTTP exchange: the only module that knows aiohttp's client.
 
-Turns every foreign exception into a value of ours, and masks our secrets in whatever comes back. Follows no redirect,
-logs nobody in, and retries in one case only: a request on a pooled connection that gives no answer, or a malformed one,
-is sent once more on a new connection, as servers close idle connections without a word (Orthanc after 1 s).
+Turns every exception of aiohttp into a value of bulkstow's, and masks secrets in whatever comes back. Follows no
+redirect, logs nobody in, and retries in one case only: a request on a pooled connection that gets no response, or a
+malformed one, is sent once more on a new connection, because servers close idle connections without notice (Orthanc
+after 1 s).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace, TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import aiohttp.abc
-from aiohttp.http_exceptions import ContentEncodingError
+import anyio
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.connection import speaks_tls, try_connection
 from bulkstow.destination.given_headers import read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
-from bulkstow.destination.payload import Payload, Upload
 from bulkstow.destination.proxy import proxy_for
 from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
-from bulkstow.destination.response_head import BoundedConnector
+from bulkstow.destination.sendfile import Congestion, duplicate_socket
 from bulkstow.destination.tls import ssl_context
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, NoResponse, Response
+from bulkstow.platform.sockets import can_send_files, congestion_times
 from bulkstow.wire.http_fields import field_text, retry_after_s
 from bulkstow.wire.request_headers import has_header
 from bulkstow.wire.server_text import printable
 
 ERROR_LIMIT_BYTES = 2**20
-"""The longest answer that tells of no instance: a stack trace has some 10 KiB, an error page with its pictures 500."""
+"""The longest response that names no instance: a stack trace has some 10 KiB, an error page with pictures 500 KiB."""
 
 FIELD_BYTES = 128 * 2**10
-"""One line of an answer's head. Sticky cookies and security policies come to 8 to 20 KiB; curl takes 100 KiB."""
+"""The longest header field of a response. Cookies and security policies have 8 to 20 KiB; curl accepts 100 KiB."""
 
 FIELDS = 256
-"""Lines in it; servers behind several proxies send some 40. `response_head` bounds their sum."""
+"""The most header fields of a response; servers behind several proxies send some 40."""
+
+HEAD_BYTES = 512 * 2**10
+"""The longest head of a response as a whole. aiohttp bounds each field and their number, but not their product:
+an endless head in each of four requests took 240 MB without this limit, and takes 52 MB with it."""
+
+
+class Body(Protocol):
+    """A request's body that is streamed."""
+
+    @property
+    def is_started(self) -> bool:
+        """At least one byte may have been sent."""
+
+    @property
+    def is_sent(self) -> bool:
+        """The socket has accepted the last byte."""
+
+    async def send(self, request_writer: RequestWriter) -> None:
+        """Send the whole body; a replay calls it again.
+
+        Raises OSError when the connection is lost, and whatever else ends the request. A cancelled call returns
+        normally if the last byte has just been sent.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask."""
+    """A request to the DICOMweb root."""
 
     method: str
     path: str
     """Below the DICOMweb root, percent-encoded (`wire.resource_path`); it is sent as it is."""
     headers: Mapping[str, str]
+    """A body without a Content-Length is sent in chunks."""
     query: Mapping[str, str] = field(default_factory=dict)
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers that log the request in; all their values are secrets."""
-    body: Upload | None = None
+    body: Body | bytes | None = None
     answer_limit_bytes: int = ERROR_LIMIT_BYTES
-    """What the answer may have at most: as much as the request can explain."""
+    """The longest response that is read: as long as the request can explain."""
 
 
 class HttpClient:
-    """Connections to one DICOMweb root; use it as an asynchronous context.
+    """Connections to one DICOMweb root; use it as an asynchronous context manager.
 
     Raises ConfigurationError for certificates that cannot be loaded, for headers that cannot be read or set, and for a
     proxy that cannot be used.
@@ -78,7 +109,7 @@ class HttpClient:
         self.proxy = proxy_for(settings.root, os.environ)
         given = read_headers(settings)
         self.headers = given.by_name
-        """What the user adds to every request."""
+        """The user's headers for every request."""
         self._lasting_secrets = given.secrets | secrets_of_url(self.proxy.url if self.proxy else "")
         self._masked_secrets: set[str] = set()
         self._current_mask = Mask(self._lasting_secrets)
@@ -95,7 +126,7 @@ class HttpClient:
         await self._sessions.aclose()
 
     async def exchange(self, request: Request) -> Response | NoResponse:
-        """Make a request and read its answer whole; a NoResponse tells why there is none.
+        """Make a request and read its whole response; a NoResponse gives the reason why there is none.
 
         Raises DestinationRefused when the server's certificate is not trusted.
         """
@@ -106,7 +137,7 @@ class HttpClient:
             raise type(stop)(mask.text(str(stop))) from None  # the cause would show what was masked
 
     async def try_connection(self) -> str:
-        """Open a connection, to the proxy where there is one, and close it; return why none stands, or ""."""
+        """Open a connection, to the proxy if there is one, and close it; return why that failed, or ""."""
         url = URL(self.proxy.url if self.proxy else self._root)
         context = self._ssl if isinstance(self._ssl, ssl.SSLContext) and url.scheme == "https" else None
         return await try_connection(url, context, self._settings.connect_timeout_s)
@@ -118,11 +149,11 @@ class HttpClient:
     async def _exchange_or_replay(self, request: Request) -> Response | NoResponse:
         trail = _Trail()
         exchange = await self._exchange(request, self._pooled, trail)
-        # Bytes that a server sent after its last answer are malformed as the next one.
+        # Bytes that a server sends after its last response are malformed as the next one.
         if not (trail.is_reused and isinstance(exchange, NoResponse) and exchange.cause in _STALE):
             return exchange
         again = await self._exchange(request, self._fresh, _Trail())
-        # What left the first time may have been stored, whatever becomes of the second.
+        # What was sent the first time may have been stored, however the second time ends.
         if isinstance(again, NoResponse):
             return replace(again, body_started=again.body_started or exchange.body_started)
         return replace(again, is_replayed=exchange.body_started)
@@ -146,8 +177,8 @@ class HttpClient:
         trace.on_connection_create_end.append(_on_connected)
         trace.on_connection_reuseconn.append(_on_reused)
         return aiohttp.ClientSession(
-            connector=BoundedConnector(ssl=self._ssl, force_close=force_close),
-            # No deadline over the whole; stalls and thinking are clocked by who sends the body.
+            connector=_BoundedConnector(ssl=self._ssl, force_close=force_close),
+            # No deadline for the whole exchange: `RequestTimer` sets one for each state of a store request.
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s),
             max_line_size=FIELD_BYTES,
             max_field_size=FIELD_BYTES,
@@ -158,32 +189,35 @@ class HttpClient:
         )
 
     async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Response | NoResponse:
-        body = request.body
-        payload = None if body is None else Payload(body, chunked="Content-Length" not in request.headers)
+        data, payload = request.body, None
+        if not (data is None or isinstance(data, bytes)):
+            payload = _Payload(data, chunked="Content-Length" not in request.headers)
         try:
             async with session.request(
                 request.method,
                 self.url(request),
                 headers={**request.headers, **request.login},
-                data=payload,
+                data=payload or data,
                 proxy=self.proxy.url if self.proxy else None,
                 allow_redirects=False,
                 trace_request_ctx=trail,
             ) as response:
-                answer = await _read_answer(response, request.answer_limit_bytes)
-                if self.proxy and answer.status == 407:
+                received = await _read_response(response, request.answer_limit_bytes)
+                if self.proxy and received.status == 407:
                     raise self._proxy_login_refused()
-                if payload is not None and not await payload.is_heard_out():
-                    response.close()  # it answered before it had heard us out: neither go on, nor keep the connection
-                return answer
+                if payload is not None and not await payload.is_sent():
+                    response.close()  # the server responded early: neither send the rest nor keep the connection
+                return received
         except _FOREIGN as error:
-            return self._interruption(error, trail, body_started=body is not None and body.is_started)
+            body_started = trail.is_connected and data is not None if payload is None else payload.body.is_started
+            return self._no_response(error, trail, body_started=body_started)
         finally:
             if payload is not None:
-                await payload.ended()
+                with anyio.CancelScope(shield=True):
+                    await payload.ended()
 
-    def _interruption(self, error: Exception, trail: _Trail, *, body_started: bool) -> NoResponse:
-        """Return an exception as a value; raise what no retry mends.
+    def _no_response(self, error: Exception, trail: _Trail, *, body_started: bool) -> NoResponse:
+        """Return an exception as a value; raise RunStopped for a failure that no retry fixes.
 
         `from None` where a traceback would show a proxy's URL, and the password in it.
         """
@@ -197,18 +231,18 @@ class HttpClient:
                 raise self._proxy_login_refused() from None
             case aiohttp.ClientHttpProxyError(status=status):
                 return self._unreachable(f"answers HTTP {status} to CONNECT")
-            case aiohttp.ClientConnectorSSLError() if is_without_tls(error):
+            case aiohttp.ClientConnectorSSLError() if is_without_tls(error.os_error):
                 raise DestinationRefused(f"{self._settings.root}: {NO_TLS}") from None
             case aiohttp.ClientError() | OSError() if not trail.is_connected:
-                return self._unreachable(reason(error))
+                return self._unreachable(_reason(error))
             case _Overlong():
                 return NoResponse(Cause.OVERLONG, body_started, str(error))
             case aiohttp.ClientPayloadError() if not isinstance(error.__cause__, ContentEncodingError):
-                return NoResponse(Cause.DISCONNECTED, body_started, reason(error))
+                return NoResponse(Cause.DISCONNECTED, body_started, _reason(error))
             case aiohttp.ClientConnectionError() | OSError():
-                return NoResponse(Cause.DISCONNECTED, body_started, reason(error))
+                return NoResponse(Cause.DISCONNECTED, body_started, _reason(error))
             case _:
-                return NoResponse(Cause.MALFORMED, body_started, reason(error))
+                return NoResponse(Cause.MALFORMED, body_started, _reason(error))
 
     def _unreachable(self, why: str) -> NoResponse:
         detail = f"the proxy {self.proxy.name} ({self.proxy.variable}): {why}" if self.proxy else why
@@ -219,9 +253,141 @@ class HttpClient:
         return LoginRefused(f"the proxy {where} refuses our login (407): check the user and password in its URL")
 
 
+class RequestWriter:
+    """The connection of one request, for its body; belongs to the event loop."""
+
+    def __init__(self, writer: aiohttp.abc.AbstractStreamWriter, *, chunked: bool) -> None:
+        self._writer = writer
+        self._chunked = chunked
+        if (transport := self._transport) is not None:
+            # The transport buffers nothing when a write returns: what it has accepted, the socket has. A plain
+            # transport is full above its limit, one of TLS at its limit, so that 0 would be full for ever.
+            transport.set_write_buffer_limits(high=1 if self._is_tls else 0, low=0)
+
+    @property
+    def _transport(self) -> asyncio.Transport | None:
+        return getattr(self._writer, "transport", None)
+
+    @property
+    def _socket(self) -> socket.socket | None:
+        return None if self._transport is None else self._transport.get_extra_info("socket")
+
+    @property
+    def _is_tls(self) -> bool:
+        return self._transport is not None and self._transport.get_extra_info("sslcontext") is not None
+
+    async def write(self, piece: memoryview) -> None:
+        """Write a piece and wait until the socket has it; its memory is free then. Raises OSError."""
+        await self._writer.write(piece)
+        await self._writer.drain()
+
+    async def duplicate_socket(self) -> socket.socket | None:
+        """Send the request's head and return a duplicate of the socket; None if bytes must go through `write`.
+
+        Raises OSError.
+        """
+        connection = self._socket
+        if self._chunked or self._is_tls or not can_send_files() or connection is None or connection.fileno() < 0:
+            return None
+        self._writer.send_headers()
+        await self._writer.drain()
+        return duplicate_socket(connection.fileno())
+
+    def congestion(self) -> Congestion | None:
+        """Return what the kernel has counted on this connection so far, or None if it counts nothing."""
+        connection = self._socket
+        times_s = None if connection is None else congestion_times(connection)
+        return None if times_s is None else Congestion(*times_s)
+
+    async def until_cancelled(self) -> None:
+        """Wait until aiohttp cancels the caller, unless the connection is closed already.
+
+        The event loop sees the end of a connection after everything that the server sent before it, a refusal perhaps.
+        """
+        if (transport := self._transport) is not None and not transport.is_closing():
+            await asyncio.Event().wait()
+
+
+class _Payload(aiohttp.Payload):
+    """Hands a body to aiohttp, which starts `write` in a task and cancels it when the exchange ends.
+
+    A cancelled body ends within `body.LAST_TURN_S`; `ended` waits for that.
+    """
+
+    def __init__(self, body: Body, *, chunked: bool) -> None:
+        super().__init__(body)
+        self.body = body
+        self._chunked = chunked
+        self._sending: asyncio.Event | None = None
+
+    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
+        """Send the body; raises what the body raises."""
+        self._sending = asyncio.Event()
+        request_writer = RequestWriter(writer, chunked=self._chunked)
+        try:
+            await self.body.send(request_writer)
+        except ConnectionError:
+            await request_writer.until_cancelled()
+            raise
+        finally:
+            self._sending.set()
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
+        """Raise TypeError."""
+        raise TypeError("a streamed body has no text")
+
+    async def ended(self) -> None:
+        """Wait until `write` has returned."""
+        if self._sending is not None:
+            await self._sending.wait()
+
+    async def is_sent(self) -> bool:
+        """Return whether the whole body was sent, once `write` has returned: a response may be faster than the thread
+        that has sent the last byte."""
+        await self.ended()
+        return self.body.is_sent
+
+
+class _BoundedConnector(aiohttp.TCPConnector):
+    """Connections on which the head of a response is bounded."""
+
+    def __init__(self, *, ssl: ssl.SSLContext | bool, force_close: bool) -> None:
+        # The pipeline decides how many requests run: no second limit here.
+        super().__init__(limit=0, ssl=ssl, force_close=force_close)
+        handler: type[ResponseHandler] = _BoundedHandler
+        self._factory = partial(handler, loop=asyncio.get_running_loop())
+
+
+class _BoundedHandler(ResponseHandler):
+    """Closes a connection on which the head of a response is longer than HEAD_BYTES."""
+
+    _head_bytes = 0
+    _has_head = False
+
+    def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's signature
+        """Expect another response."""
+        self._head_bytes, self._has_head = 0, False
+        super().set_response_params(**params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:  # noqa: ANN401 - aiohttp's signature
+        """Receive a response whose head has been read."""
+        self._has_head = True
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Receive bytes from the server."""
+        super().data_received(data)
+        if self._has_head or self.exception() is not None:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES:
+            self.set_exception(HttpProcessingError(message=f"Got more than {HEAD_BYTES} bytes of headers"))
+            self.abort()
+
+
 @dataclass(slots=True)
 class _Trail:
-    """What is known of one request's connection."""
+    """What aiohttp tells of the connection of one request."""
 
     is_connected: bool = False
     is_reused: bool = False
@@ -231,11 +397,11 @@ _STALE = (Cause.DISCONNECTED, Cause.MALFORMED)
 
 
 class _Malformed(Exception):
-    """The answer is none that HTTP knows."""
+    """The response is not an HTTP response that ends an exchange."""
 
 
 class _Overlong(Exception):
-    """The answer is longer than anyone's answer."""
+    """The response is longer than the request can explain."""
 
 
 _FOREIGN = (
@@ -250,6 +416,24 @@ _FOREIGN = (
     AttributeError,
 )
 """The last five are what aiohttp and http.cookies raise on fields that they did not expect."""
+
+_QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
+"""Where aiohttp's messages begin to repeat what the server sent."""
+
+
+def _reason(error: BaseException) -> str:
+    """Return why an exchange failed; repeats neither a URL, which may hold a password, nor what the server sent."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection in time"
+        case aiohttp.ClientResponseError(message=message):
+            return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
+        case aiohttp.ClientPayloadError(__cause__=HttpProcessingError(message=message)):
+            return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
+        case aiohttp.ClientConnectorError():
+            return reason(error.os_error)
+        case _:
+            return reason(error)
 
 
 async def _on_connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
@@ -268,7 +452,7 @@ def _masked(exchange: Response | NoResponse, mask: Mask) -> Response | NoRespons
             return replace(exchange, body=mask.body(body), warning=mask.text(warning), location=mask.text(location))
 
 
-async def _read_answer(response: aiohttp.ClientResponse, limit_bytes: int) -> Response:
+async def _read_response(response: aiohttp.ClientResponse, limit_bytes: int) -> Response:
     if response.status < 200:
         raise _Malformed(f"HTTP status {response.status:03} does not end an exchange")
     body = bytearray()

@@ -1,19 +1,12 @@
 """Why a connection or an exchange failed, in words for a person.
 
-Takes the exceptions of aiohttp, ssl and the operating system. No word repeats a URL, which may hold a password, nor
-what a peer sent.
+Takes the exceptions of ssl and the operating system; `http` unwraps aiohttp's.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import ssl
-
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
-
-_QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
 
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"})
 """OpenSSL's reasons where the first octets from a server are no TLS record."""
@@ -47,20 +40,10 @@ _CERTIFICATES = {
 def reason(error: BaseException) -> str:
     """Return why an exchange failed."""
     match error:
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection in time"
-        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError() as inner):
-            return _tls_reason(inner)
-        case ssl.SSLError(reason=str()):
+        case ssl.SSLError():
             return _tls_reason(error)
-        case aiohttp.ClientResponseError():
-            return _QUOTED_OCTETS.split(error.message, maxsplit=1)[0]
-        case aiohttp.ClientPayloadError(__cause__=HttpProcessingError(message=message)):
-            return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
-        case aiohttp.ClientConnectorError():
-            return reason(error.os_error)
         case OSError(errno=int(number)) if number > 0:
-            # asyncio words a refused connection with the address in Python's notation; the number says it shorter.
+            # asyncio's message for a refused connection contains the address in Python's notation.
             return os.strerror(number)
         case OSError() if error.strerror:
             return error.strerror
@@ -79,11 +62,10 @@ def certificate_reason(error: Exception) -> str:
 
 def is_without_tls(error: BaseException) -> bool:
     """Return whether an exception says that a server does not speak TLS."""
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorSSLError) else error
-    return isinstance(inner, ssl.SSLError) and inner.reason in _NO_TLS
+    return isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _NO_TLS
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
-    name = error.reason or ""
+    name = getattr(error, "reason", None) or ""  # only OpenSSL sets it
     words = (words for end, words in _TLS.items() if name.endswith(end))
     return next(words, f"TLS: {name.lower().replace('_', ' ')}" if name else str(error))

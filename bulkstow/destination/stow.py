@@ -27,7 +27,6 @@ from bulkstow.destination.clock import RequestClock
 from bulkstow.destination.contents import Contents, Files, directories_of, look_again, opened
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
-from bulkstow.destination.payload import Octets
 from bulkstow.destination.preflight import QUESTION_S, check_service
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, RequestTiming, Response, SourceChanged
 from bulkstow.policy.preflight import Asked, login_refused, unreachable
@@ -156,7 +155,7 @@ class StowDestination:
     async def _store_nothing(self) -> Response | NoResponse:
         """Post a body without instances."""
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
-        body = Octets(closing(boundary))
+        body = closing(boundary)
         headers = {
             **self._accept,
             "Content-Type": content_type(boundary, quoted=self._settings.quote_boundary),
@@ -190,7 +189,7 @@ class StowDestination:
 
             def taken(count_bytes: int) -> None:
                 self._on_taken(count_bytes)
-                if body.is_taken:
+                if body.is_sent:
                     clock.wait_for_answer()
 
             body = Body(
@@ -213,7 +212,7 @@ class StowDestination:
         exchange = self._blamed(exchange, body, clock)
         self._on_timing(batch, body.timing(started_s, time.perf_counter()))
         if isinstance(exchange, Response):
-            return replace(exchange, is_whole=body.is_taken, changed=await body.changed())
+            return replace(exchange, is_whole=body.is_sent, changed=await body.changed())
         if body.fault is not None:
             # What is lost together is told together, not one file a request.
             seen = await self.look(batch) or SourceChanged({})
@@ -227,10 +226,10 @@ class StowDestination:
         A server, or a proxy before it, does not wait for such a disk, and ends the request in one way or another; that
         is no fault of the other files.
         """
-        silent_s = 0.0 if body.is_taken else clock.silent_s
+        silent_s = 0.0 if body.is_sent else clock.silent_s
         if silent_s > (0.0 if exchange is None else self._limit.stuck_s):
             words = f"cannot be read: {unanswered(silent_s)}"
             return SourceChanged({body.under_way.header.sop_instance_uid: words})
         if exchange is None:
-            return NoResponse(Cause.UNANSWERED if body.is_taken else Cause.STALLED, body_started=body.is_started)
+            return NoResponse(Cause.UNANSWERED if body.is_sent else Cause.STALLED, body_started=body.is_started)
         return exchange

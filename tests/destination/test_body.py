@@ -17,8 +17,7 @@ import pytest
 from bulkstow.blocking import ReadLimit
 from bulkstow.destination.body import WRITE_BYTES, Body, write_body
 from bulkstow.destination.contents import Files, InstanceChanged
-from bulkstow.destination.courier import SendfileWriter
-from bulkstow.destination.outlet import RequestWriter
+from bulkstow.destination.http import RequestWriter
 from bulkstow.model import Instance
 from bulkstow.wire.multipart import closing, part_head
 from tests.archives import write_batch, write_instance
@@ -65,7 +64,7 @@ class Through(Server):
         self.is_open = asyncio.Event()
         self.wanted = 10**9
 
-    async def handle(self) -> None:
+    async def duplicate_socket(self) -> None:
         """There is no socket to be had."""
 
     async def write(self, piece: memoryview) -> None:
@@ -85,16 +84,9 @@ class Straight(Server):
         self.here.settimeout(0)
         self.there.settimeout(0)
 
-    async def handle(self) -> socket.socket:
-        """Return a handle of the body's own."""
+    async def duplicate_socket(self) -> socket.socket:
+        """Return a socket of the body's own."""
         return socket.socket(fileno=os.dup(self.here.fileno()))
-
-    async def free(self, writer: SendfileWriter) -> None:
-        """Wait as the real one does."""
-        await RequestWriter.free(self.request_writer(), writer)
-
-    async def hear_out(self) -> None:
-        """There is nothing to hear."""
 
     async def take_all(self) -> None:
         """Read until the body's end is closed."""
@@ -116,7 +108,7 @@ async def send(body: Body, server: Server) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.take_all)
             with suppress(InstanceChanged):
-                await body.write(server.request_writer())
+                await body.send(server.request_writer())
             if isinstance(server, Straight):
                 server.here.close()
     await server.close()
@@ -160,7 +152,7 @@ async def test_body_is_exact(tmp_path: Path, readers: ThreadPoolExecutor, way: t
     assert len(server.received) == body.length_bytes == sum(taken)
     assert max(server.pieces_bytes, default=0) <= WRITE_BYTES
     assert body.is_started
-    assert body.is_taken
+    assert body.is_sent
 
 
 @WAYS
@@ -170,10 +162,10 @@ async def test_body_begins_anew(tmp_path: Path, readers: ThreadPoolExecutor, way
     await send(body, first)
     await send(body, second)
     assert first.received == second.received
-    assert body.is_taken
+    assert body.is_sent
 
 
-async def test_reads_only_ahead_of_what_is_taken(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
+async def test_reads_only_ahead_of_what_is_sent(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
     """A body that nobody takes further is not read further: at most two reads are in memory."""
     instances = [write_instance(tmp_path, n, rows=1024, columns=1023) for n in range(6)]
     body, server = Body(instances, "B", Files(), readers), Through()
@@ -187,7 +179,7 @@ async def test_reads_only_ahead_of_what_is_taken(tmp_path: Path, readers: Thread
 
     assert body.fault is not None
     assert body.fault.instance is instances[3]
-    assert not body.is_taken
+    assert not body.is_sent
 
 
 class Meter:
@@ -275,7 +267,7 @@ async def test_changed_file_ends_the_body(
     assert body.fault is not None
     assert body.fault.instance is bad
     assert words in body.fault.reason
-    assert not body.is_taken
+    assert not body.is_sent
     assert len(server.received) <= body.length_bytes - len(closing("B"))
 
 
@@ -289,7 +281,7 @@ async def test_file_changed_while_it_streams(tmp_path: Path, readers: ThreadPool
     await send(body, server)
 
     assert body.fault is not None
-    assert not body.is_taken
+    assert not body.is_sent
 
 
 @pytest.mark.parametrize(("change", "is_seen"), [(grow, True), (touch, True), (shrink, True), (Path.unlink, True)])
@@ -325,7 +317,7 @@ async def test_abandoned_body_leaves_no_file_open(
         server.wanted = 1
     body = Body([instance], "B", Files(), readers, None, lambda _: has_left.set())
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(body.write, server.request_writer())
+        tasks.start_soon(body.send, server.request_writer())
         await has_left.wait()
         assert instance.candidate.location in open_files()
         tasks.cancel_scope.cancel()
@@ -340,7 +332,7 @@ async def test_lost_connection_ends_the_body(tmp_path: Path, readers: ThreadPool
     server = Straight()
     server.there.close()
     with pytest.raises(ConnectionError):
-        await Body([instance], "B", Files(), readers).write(server.request_writer())
+        await Body([instance], "B", Files(), readers).send(server.request_writer())
     readers.shutdown(wait=True)
     await server.close()
     assert instance.candidate.location not in open_files()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
+import ssl
 import zlib
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
-from bulkstow.destination.http import FIELD_BYTES, FIELDS
-from bulkstow.destination.response_head import HEAD_BYTES
+from bulkstow.destination.http import FIELD_BYTES, FIELDS, HEAD_BYTES, _reason
 from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Exchange, NoResponse, Response
@@ -129,6 +132,23 @@ async def test_inflated_size_is_bounded(batch: Batch) -> None:
     exchange = await send(batch, written(b"Content-Encoding: gzip", body=bomb))
     assert isinstance(exchange, NoResponse)
     assert exchange.cause is Cause.OVERLONG
+
+
+KEY = ConnectionKey("localhost", 443, True, True, None, None, None)  # noqa: FBT003 - aiohttp's
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (aiohttp.ConnectionTimeoutError("http://me:s3cret@h"), "no connection in time"),
+        (aiohttp.ClientConnectorError(KEY, OSError(errno.ECONNREFUSED, "('::1', 1)")), "Connection refused"),
+        (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "[SSL] some words")), "[SSL] some words"),
+    ],
+)
+def test_reason_of_an_exception_of_aiohttp(error: aiohttp.ClientError, expected: str) -> None:
+    """The reason inside an exception of aiohttp is given without the URL."""
+    assert expected in _reason(error)
+    assert "s3cret" not in _reason(error)
 
 
 async def test_octets_behind_an_answer_are_no_answer(batch: Batch) -> None:

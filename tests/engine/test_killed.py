@@ -74,7 +74,7 @@ local.walk = die_midway
 """
 
 IN_THE_BODY = """
-from bulkstow.destination.courier import SendfileWriter
+from bulkstow.destination.sendfile import SendfileWriter
 push, bodies = SendfileWriter._push, {}
 def die_midway(self, segment, wanted_bytes):
     bodies.setdefault(self, len(bodies))
