@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +73,44 @@ def test_a_place_that_cannot_hold_it(tmp_path: Path, parent: str, why: str) -> N
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match=why):
         Lock(tmp_path / parent / "run.db")
+
+
+_HOLDER = """
+import sys
+import time
+from pathlib import Path
+
+{preamble}
+from bulkstow.ledger.lock import Lock
+
+held = Lock(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("preamble", ["", 'sys.modules["fcntl"] = None'], ids=["flock", "without fcntl"])
+def test_the_lock_of_a_killed_run(tmp_path: Path, preamble: str) -> None:
+    """Another process is kept out while the holder lives, and no longer."""
+    holder = [sys.executable, "-W", "ignore", "-c", _HOLDER.format(preamble=preamble), str(tmp_path / "run.db")]
+    with subprocess.Popen(holder, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        second = subprocess.run(holder, capture_output=True, text=True, check=False)
+        assert "run.db is in use by another run: wait for it, or give another --ledger" in second.stderr
+        first.kill()
+    with subprocess.Popen(holder, stdout=subprocess.PIPE, text=True) as third:
+        assert third.stdout is not None
+        assert third.stdout.readline() == "held\n"
+        third.kill()
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says that the ledger must not stay there."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(LedgerError, match=r"run\.db cannot be locked: No locks available; put it on a local disk"):
+        Lock(tmp_path / "run.db")
