@@ -10,6 +10,7 @@ run, or is caught in the package that raised it:
     │   ├── DestinationRefused   no server, wrong URL, redirect, TLS not trusted, not a STOW-RS service
     │   ├── StorageGone          so many reads hang that no thread is left to read anything
     │   └── LedgerError          the ledger cannot be opened, is in use, is of another schema, the disk is full
+    ├── InstanceChanged          a source cannot give the bytes that its scan found; caught by the destination
     └── WireError                malformed bytes; always caught inside the program
         ├── HeadError            not an instance that can be stored
         │   └── DamagedHead      it may be an instance, or contain some, but cannot be sent
@@ -53,6 +54,10 @@ class StorageGone(RunStopped):
 
 class LedgerError(RunStopped):
     """The ledger cannot be read or written, so no outcome could be recorded."""
+
+
+class InstanceChanged(BulkstowError):
+    """An instance cannot be read as the scan found it; the text is the reason for the report."""
 
 
 class WireError(BulkstowError):

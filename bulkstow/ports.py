@@ -1,0 +1,127 @@
+"""The two ports of the pipeline: where instances come from, and where they go.
+
+The pipeline knows no file system and no server. A source is written with plain blocking calls for one instance at a
+time; the pipeline and the destination make these calls in worker threads, several at once, and give up those that hang.
+"""
+
+# ruff: noqa: ARG002 - the default methods need no arguments
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Generator, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bulkstow.blocking import Work
+from bulkstow.model import Batch, Candidate, Exchange, FileResult, Instance, NoResponse, Response
+from bulkstow.platform.files import read_into
+
+Found = Candidate | FileResult
+"""What a scan yields: a candidate, or the outcome of something that cannot be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """A part of an open file; it can be sent without a copy (sendfile)."""
+
+    descriptor: int
+    offset: int
+    """Where it begins in the file, in bytes."""
+    size_bytes: int
+
+    def read_into(self, view: memoryview, at: int) -> int:
+        """Read from `at` bytes after the beginning of the range; return how many bytes, 0 at the file's end.
+
+        The caller limits the view to the range. Blocks. Raises OSError.
+        """
+        return read_into(self.descriptor, view, self.offset + at)
+
+
+Segment = memoryview | FileRange
+"""A part of an instance; it is valid until the next one is drawn."""
+
+
+class Source(Protocol):
+    """Where instances come from; a subclass implements the abstract methods, the others have defaults.
+
+    All methods may block and are called in worker threads, several at once, except `scan`, of which one list at a time
+    is drawn.
+    """
+
+    @abstractmethod
+    def scan(self) -> Iterator[Sequence[Found]] | Work[Any, Found]:
+        """Yield everything the source has, in lists; called once in a run.
+
+        A source that can continue while a part of it hangs returns a `blocking.Work`.
+        """
+
+    @abstractmethod
+    def read_head(self, candidate: Candidate) -> Instance:
+        """Return the instance of a candidate, from this scan or from the ledger.
+
+        Raises:
+            HeadError: there is nothing to send; the file is skipped with this reason.
+            DamagedHead: it may be an instance, but cannot be sent; this counts as a failure.
+            OSError: it cannot be read; this counts as a failure, too.
+        """
+
+    @abstractmethod
+    def open(self, instance: Instance) -> Generator[Segment]:
+        """Yield the bytes of an instance, exactly `candidate.size_bytes`.
+
+        Raises InstanceChanged, also after the last segment, if they cannot be read, or are not those of the scan.
+        """
+
+    @abstractmethod
+    def verify(self, instance: Instance) -> str:
+        """Return why an instance may have changed since the scan; empty if it has not."""
+
+    def digest(self, candidate: Candidate) -> Hashable | None:
+        """Return a value that two candidates share only if their content is the same; None if only reading tells.
+
+        Raises OSError.
+        """
+        return None
+
+    def find_truncation(self, candidate: Candidate) -> str:
+        """Return a note for the report if the content is cut off; empty if it is whole, or that is unknown.
+
+        Called for refused instances only. Raises HeadError, OSError.
+        """
+        return ""
+
+    def prefetch(self, instance: Instance) -> int:
+        """Read ahead what is sent soon, so that `open` finds it in memory; return how many bytes.
+
+        Called only while the source is slow. Never raises OSError: a fault shows when the instance is sent.
+        """
+        return 0
+
+    def existing_parent(self, location: str) -> str:
+        """Return the innermost directory, or its equivalent, above a changed instance that still exists.
+
+        After a change, instances at the same place are verified before they are sent.
+        """
+        return location.rpartition("/")[0]
+
+    @property
+    def empty_parts(self) -> Sequence[str]:
+        """The first parts of the source in which the scan has found nothing; they count as failures."""
+        return ()
+
+
+class Destination(Protocol):
+    """Where instances go. Every call makes one exchange and returns how it ended; it retries nothing."""
+
+    @abstractmethod
+    async def send(self, batch: Batch) -> Exchange:
+        """Send a batch once. Raises RunStopped for an error that no retry fixes."""
+
+    @abstractmethod
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
+        """Return the SOP Instance UIDs of those instances that are stored, or how the query failed."""
+
+    @abstractmethod
+    async def probe(self) -> Response | NoResponse:
+        """Send a small query, to find out whether the destination responds."""
