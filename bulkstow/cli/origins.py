@@ -1,8 +1,8 @@
-"""Where each setting's value comes from, and messages that name it as the user wrote it.
+"""The origin of each setting's value, and messages that name it as the user wrote it.
 
-The settings' own messages name flags, as settings know nothing of variables and files. Here `--retries -1: …` becomes
-`BULKSTOW_RETRIES=-1: …` or `c.toml [upload] retries = -1: …` where the value was found there. A variable with our
-prefix that no command knows is an error, as a mistyped limit would otherwise be no limit.
+The settings' own messages name flags, because settings know nothing of variables and files. Here `--retries -1: …`
+becomes `BULKSTOW_RETRIES=-1: …` or `c.toml [upload] retries = -1: …` if the value comes from there. A variable with our
+prefix that no command knows is an error: otherwise a mistyped limit would be ignored silently.
 """
 
 from __future__ import annotations
@@ -23,48 +23,57 @@ from cyclopts import (
     RepeatArgumentError,
     Token,
     UnknownOptionError,
+    UnusedCliTokensError,
 )
 
 from bulkstow.cli.old_names import OLD_FLAGS, add_old_names
 from bulkstow.errors import ConfigurationError
 
 PREFIX = "BULKSTOW_"
-"""Of every variable that is a setting."""
+"""Prefix of every variable that is a setting."""
 
 NO_SETTINGS = frozenset({"BULKSTOW_CONFIG", "BULKSTOW_PASSWORD", "BULKSTOW_BEARER"})
-"""Variables that are read elsewhere: the settings' file, and secrets, which are no settings."""
+"""Variables that are read elsewhere: the configuration file, and secrets, which are not settings."""
 
 OF_THE_TESTS = "BULKSTOW_REQUIRE_"
-"""Prefix of what our tests insist on; they run commands in their own environment."""
+"""Prefix of the tests' own variables, which the commands that they run inherit."""
+
+
+_EXPECTED: Mapping[object, str] = {bool: "true or false", int: "a whole number"}
+"""Words for types in messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """How the user wrote a setting, and what stands between that and its value."""
+    """The name of a setting as the user wrote it, and the sign between name and value."""
 
     name: str
     equals: str
 
 
 class Origins:
-    """Remembers where values come from: `enter` and `leave` stand around the sources in `App.config`."""
+    """Records where values come from: `enter` and `leave` surround the sources in `App.config`."""
 
     def __init__(self, root: App, environment: Mapping[str, str], flags: frozenset[str]) -> None:
         self._root = root
         self._environment = environment
         self._flags = flags
         self._by_flag: dict[str, _Origin] = {}
-        self._table = ""
+        self._command = ""
         self._arguments: Iterable[Argument] = ()
 
+    @property
+    def _table(self) -> str:
+        return self._command.replace(" ", ".")
+
     def enter(self, _app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-        """Take the command, before any source is read: its name is that of its table in the file."""
+        """Record the command before any source is read."""
         add_old_names(arguments)
-        self._table = ".".join(commands)
+        self._command = " ".join(commands)
         self._arguments = arguments
 
     def leave(self, _app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-        """Take the command's arguments, when all sources have been read; an empty key counts as unset.
+        """Record the command's arguments after all sources are read, without empty keys, which count as unset.
 
         Raises ConfigurationError for a variable that is no setting.
         """
@@ -74,8 +83,8 @@ class Origins:
         self._check_variables(arguments)
 
     def as_written(self, text: str) -> str:
-        """Return a message with each flag that was not given as one replaced by what the user wrote."""
-        parts = text.split("`")  # a command between backticks is to be typed as it stands
+        """Return a message in which each setting has the name that the user wrote."""
+        parts = text.split("`")  # a command between backticks is quoted literally
         return "`".join(
             part if number % 2 else self._with_old_flags(self._renamed(part)) for number, part in enumerate(parts)
         )
@@ -84,15 +93,17 @@ class Origins:
         """Return what is wrong with the command line, a variable or the file, in one line."""
         if isinstance(error, UnknownOptionError) and _is_of_file(error.token):
             return self._unknown_key(error.token, _flags(error.argument_collection))
-        if isinstance(error, CoercionError) and error.token is not None and (origin := self._origin(error.token)):
-            has_value = origin.equals == "=" and get_origin(error.target_type) is not Literal
-            keyword = f"{origin.name}={error.token.value}" if has_value else origin.name
-            error.token = error.token.evolve(keyword=keyword, source="cli")
-        twice = self._given_twice(error.token) if isinstance(error, RepeatArgumentError) else ""
-        return twice or self._with_old_flags(str(error).replace("\n", " "))
+        if isinstance(error, UnusedCliTokensError):
+            surplus = " ".join(error.unused_tokens or ())
+            return f"too many arguments: {surplus!r}; `bulkstow {self._command} --help` shows the usage"
+        if isinstance(error, RepeatArgumentError) and (twice := self._given_twice(error.token)):
+            return twice
+        if isinstance(error, CoercionError) and error.token is not None:
+            return self._with_old_flags(self._not_a_value(error, error.token))
+        return self._with_old_flags(_one_line(error))
 
     def given(self, flag: str, error: Exception) -> str | None:
-        """Return what was given for a flag of a command that `error` kept from running; None if nothing was.
+        """Return the value of a flag of a command that could not run because of `error`; None if it has none.
 
         A flag that does not exist is found before other sources than the command line are read.
         """
@@ -102,6 +113,16 @@ class Origins:
                 variable = self._environment.get(variable_of(flag))
                 return argument.tokens[0].value if argument.tokens else variable
         return None
+
+    def _not_a_value(self, error: CoercionError, token: Token) -> str:
+        origin = self._origin(token)
+        if origin is not None:
+            has_value = origin.equals == "=" and get_origin(error.target_type) is not Literal
+            keyword = f"{origin.name}={token.value}" if has_value else origin.name
+            error.token = token = token.evolve(keyword=keyword, source="cli")
+        if expected := _EXPECTED.get(error.target_type):
+            return f"Invalid value for {token.keyword}: {token.value!r} is not {expected}"
+        return _one_line(error)
 
     def _renamed(self, text: str) -> str:
         for flag, origin in self._by_flag.items():
@@ -123,7 +144,7 @@ class Origins:
         return text
 
     def _given_twice(self, token: Token) -> str:
-        """Return what is wrong where one place has a setting under its new and its old name; "" for other repeats."""
+        """Return the message if one place has a setting under both its new and its old name; "" for other repeats."""
         for flags in OLD_FLAGS.items():
             names = [origin.name if (origin := self._origin(token, flag)) else flag for flag in flags]
             written = origin.name if (origin := self._origin(token)) else token.keyword
@@ -132,7 +153,7 @@ class Origins:
         return ""
 
     def _origin(self, token: Token, flag: str = "") -> _Origin | None:
-        """Return how the user wrote a value, or would have written it with this flag's name; None for a flag."""
+        """Return how a token was written, or would be with the name of `flag`; None on the command line."""
         if token.source == "env" and token.keyword:
             return _Origin(variable_of(flag) if flag else token.keyword, "=")
         if _is_of_file(token):
@@ -143,7 +164,7 @@ class Origins:
         key = _key(token)
         keys = [flag.removeprefix("--") for flag in flags]
         guess = difflib.get_close_matches(key, keys, n=1)
-        hint = f'; did you mean "{guess[0]}"?' if guess else f"; `bulkstow {self._table} --help` lists the settings"
+        hint = f'; did you mean "{guess[0]}"?' if guess else f"; `bulkstow {self._command} --help` lists the settings"
         return f'{token.source}: no setting "{key}" in [{self._table}]{hint}'
 
     def _check_variables(self, arguments: ArgumentCollection) -> None:
@@ -180,8 +201,12 @@ def _variables(arguments: ArgumentCollection) -> set[str]:
 
 
 def variable_of(flag: str) -> str:
-    """Return the variable that sets what a flag sets."""
+    """Return the environment variable of a flag."""
     return PREFIX + flag.removeprefix("--").upper().replace("-", "_")
+
+
+def _one_line(error: CycloptsError) -> str:
+    return str(error).replace("\n", " ")
 
 
 def _is_of_file(token: Token) -> bool:
@@ -193,5 +218,5 @@ def _is_empty(token: Token) -> bool:
 
 
 def _key(token: Token) -> str:
-    """Return a key as it stands in the file: cyclopts writes `[table][key]`."""
+    """Return a key as written in the file: cyclopts has `[table][key]`."""
     return ".".join(re.findall(r"\[([^]]*)\]", token.keyword or "")) or token.value

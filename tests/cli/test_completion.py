@@ -16,7 +16,7 @@ COMPLETE_IN_BASH = """
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _bulkstow; printf '%s\\n' "${COMPREPLY[@]}"
 """
 
-LINES = [
+LINES: list[tuple[list[str], set[str]]] = [
     (["up"], {"upload"}),
     (["upload", "--batch-"], {"--batch-bytes", "--batch-instances"}),
     (["bench", "com"], {"compare"}),
@@ -24,6 +24,9 @@ LINES = [
     (["serve", "--fau"], {"--faults"}),
     (["--inst"], {"--install-completion"}),
     (["--conf"], {"--config"}),
+    (["conf"], {"config"}),
+    (["upload", "--response"], {"--response-timeout"}),
+    (["upload", "--thinking"], set()),
 ]
 
 

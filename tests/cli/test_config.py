@@ -33,11 +33,14 @@ def test_it_prints_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["config", "upload"], "upload"), (["config", "--output", "x"], "--output")],
+    [
+        (["config", "upload"], "too many arguments: 'upload'; `bulkstow config --help` shows the usage"),
+        (["config", "--output", "x"], "--output"),
+    ],
     ids=["an argument", "a flag"],
 )
 def test_a_wrong_use_has_status_2(capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:
-    """The command takes no argument; the message names what is too much."""
+    """The command takes no argument; the message names the surplus one."""
     ended = call(capsys, *words)
     assert (ended.status, ended.out) == (2, "")
     assert says in ended.err

@@ -1,4 +1,4 @@
-"""Old names of settings: they mean what the new ones mean, and are shown nowhere."""
+"""Old names of settings work as the new ones do, and are shown nowhere."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_places_have_their_precedence_whatever_the_name(
 
 @pytest.mark.parametrize("place", PLACES)
 def test_both_names_in_one_place_are_wrong_use(capsys: pytest.CaptureFixture[str], give: Give, place: str) -> None:
-    """Nobody could say which value counts: the message names both as they were written."""
+    """It would be unclear which value counts. The message names both as they were written."""
     ended = call(capsys, *give(place, response_timeout="7s", thinking_timeout="7s"))
     new, old = map(PLACES[place], FLAGS)
     assert (ended.status, ended.err) == (2, f"bulkstow: {new} and {old} are one setting: give only {new}\n")
@@ -90,7 +90,7 @@ def test_both_names_in_one_place_are_wrong_use(capsys: pytest.CaptureFixture[str
 def test_a_mistake_under_an_old_name_is_named_so(
     capsys: pytest.CaptureFixture[str], give: Give, place: str, value: str
 ) -> None:
-    """The user finds in the message what was written."""
+    """The message has the name that the user wrote."""
     ended = call(capsys, *give(place, thinking_timeout=value))
     assert ended.status == 2
     assert PLACES[place]("--thinking-timeout") in ended.err
@@ -103,7 +103,7 @@ def test_a_repeated_old_flag_is_named(capsys: pytest.CaptureFixture[str]) -> Non
     assert err == "bulkstow: Parameter --thinking-timeout specified multiple times.\n"
 
 
-def test_an_old_variable_is_let_be_by_other_commands(
+def test_other_commands_ignore_an_old_variable(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One environment serves all commands."""
@@ -113,7 +113,7 @@ def test_an_old_variable_is_let_be_by_other_commands(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_no_old_name(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """An old name is for those who have it in a script."""
+    """Old names only keep existing scripts working."""
     assert not [old for old in OLD_FLAGS.values() if old in call(capsys, command, "--help").out]
 
 

@@ -49,7 +49,7 @@ def bound(table: str, text: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(("table", "key"), KEYS, ids=" ".join)
 def test_a_key_with_the_default_shown_changes_nothing(monkeypatch: pytest.MonkeyPatch, table: str, key: str) -> None:
-    """Whoever removes the # before a key has the same settings as before."""
+    """Removing the # before a key keeps all settings as they are."""
     monkeypatch.setattr(app, "config", app.config)
     before, heading, rest = example().partition(f"[{table}]\n")
     uncommented, count = re.subn(rf"^# ({key} = )", r"\1", rest, count=1, flags=re.MULTILINE)
@@ -59,7 +59,7 @@ def test_a_key_with_the_default_shown_changes_nothing(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_setting_has_help_of_a_few_lines(table: str) -> None:
-    """A sentence or two; longer stories stand in the README."""
+    """One to three sentences; longer explanations are in the README."""
     assert [setting.flag for setting in settings_of(table) if not 10 < len(setting.help) < 300] == []
 
 
@@ -71,5 +71,5 @@ def test_a_row_has_four_cells(table: str) -> None:
 
 
 def test_the_command_to_regenerate_is_named_where_the_table_is() -> None:
-    """Whoever edits the table by hand sees where it comes from."""
+    """The comment beside the table says how to change it."""
     assert f"<!-- settings of upload: written by `{REGENERATE}` -->" in (ROOT / "README.md").read_text(encoding="utf-8")
