@@ -94,8 +94,8 @@ Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 ONE_LOGIN = "one login at a time; leave it out, or --user, --bearer-file, --bearer-command and BULKSTOW_BEARER"
 
 READ_TIMEOUT_S = 300.0
-"""How long one read may take. A tape library takes minutes to fetch a file; a disk gives up a bad sector within one,
-and an NFS server that restarts is back within three."""
+"""Time limit for one read from storage.
+A tape library takes minutes to fetch a file, a disk one to give up a bad sector, an NFS server three to restart."""
 
 DESTINATION = Group("Destination", sort_key=1)
 FILES = Group("Files and ledger", sort_key=2)
@@ -107,7 +107,7 @@ LOGIN = Group("Login and connection", sort_key=20)
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationSettings:
-    """A DICOMweb server, and how to talk to it.
+    """A DICOMweb server and how to connect to it.
 
     Raises ConfigurationError for a URL, header or combination that cannot be used.
     """
@@ -162,14 +162,14 @@ class DestinationSettings:
         try:
             parts = urlsplit(self.url)
             is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # a port that is no number, brackets around what is no address
+        except ValueError:  # a port that is not a number, brackets around an invalid address
             is_usable = False
         if "@" in self.url.partition("//")[2].partition("/")[0]:
             raise ConfigurationError("--url holds a user or password, which would be seen: use --user")
         if not is_usable:
             raise ConfigurationError(f"--url {self.url!r}: expected http://HOST/ROOT or https://HOST/ROOT")
         if parts.query or parts.fragment:
-            shown = self.url.partition("#")[0].partition("?")[0]  # what follows may be a token
+            shown = self.url.partition("#")[0].partition("?")[0]  # the rest may be a token
             raise ConfigurationError(f"--url {shown!r}…: STOW-RS takes no query (PS3.18 §10.5.1); leave out ?… and #…")
         has_authorization = has_header(self.headers, "Authorization")
         logins = [self.user, self.bearer_file, self.bearer_command]

@@ -24,12 +24,12 @@ from bulkstow.printing import shown, shown_lines
 
 
 def _split(hint: object, text: str, **_: object) -> list[str]:
-    """Return the values in a variable: a list has one a line, as headers hold spaces; an empty one counts as unset."""
+    """Return the values in a variable: a list has one per line, because headers hold spaces; empty counts as unset."""
     return [value for value in cyclopts.env_var_split(hint, text, delimiter="\n") if value]
 
 
 def _version() -> str:
-    from importlib.metadata import version  # 20 ms, which nobody needs to upload
+    from importlib.metadata import version  # takes 20 ms, and only --version needs it
 
     return version("bulkstow")
 
@@ -42,7 +42,7 @@ app = App(
     result_action="return_value",
 )
 for _app in (app, app.meta):
-    _app.suppress_keyboard_interrupt = False  # it would end the process by itself, and wait for every thread
+    _app.suppress_keyboard_interrupt = False  # cyclopts would end the process and wait for every thread
 EVERYWHERE = cyclopts.Group("Everywhere", sort_key=99)
 
 _CONFIG_HELP = """Print an example of the configuration file: all settings with their defaults.
@@ -65,8 +65,7 @@ _COMMANDS = {
 _TABLES = tuple(name for name in _COMMANDS if name != "config")
 """Tables that a configuration file may have."""
 for _sort_key, (_name, (_arguments, _help)) in enumerate(_COMMANDS.items()):
-    # Loaded when it is called: `report` needs no HTTP client.
-    # `bench` is an app with commands, and has its usage there.
+    # A command is imported when it is called: `report` needs no HTTP client. `bench` is an app with its own usage.
     _usage = {"usage": f"Usage: bulkstow {_name} {_arguments} [OPTIONS]"} if _arguments else {}
     app.command(f"bulkstow.cli.{_name}:{_name}", help=_help, sort_key=_sort_key, **_usage)
 app.command(
@@ -130,7 +129,7 @@ def status(arguments: Sequence[str]) -> int:
         return _complain(str(error), error.exit_status)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - a fault of ours: with its traceback, and never the status of success
+    except Exception as error:  # noqa: BLE001 - a bug: show its traceback, and never exit with 0
         print(shown_lines(traceback.format_exc()), end="", file=sys.stderr)
         return _complain(f"internal error: {type(first_of(error)).__name__}; please report it", RunStopped.exit_status)
 
