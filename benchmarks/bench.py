@@ -87,9 +87,10 @@ class Bench:
 
     def observe(self, archive: Corpus, server: Server, *options: str) -> Observed:
         """Run bulkstow once, and look at the sink meanwhile."""
-        with tempfile.NamedTemporaryFile(dir=self.scratch) as summary, observed(server) as moments:
-            sample = self.run(peers.bulkstow("--summary", summary.name, *options), archive, server)
-            return Observed(sample, moments, json.load(summary)["concurrency"])
+        with tempfile.TemporaryDirectory(dir=self.scratch) as own, observed(server) as moments:
+            summary = Path(own) / "summary.json"
+            sample = self.run(peers.bulkstow("--summary", str(summary), *options), archive, server)
+            return Observed(sample, moments, json.loads(summary.read_text())["concurrency"])
 
     def compare(self, compared: Mapping[str, Peer], archive: Corpus, server: Server) -> dict[str, Figures]:
         """Run all peers in turns against one server."""

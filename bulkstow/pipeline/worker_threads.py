@@ -1,10 +1,7 @@
-"""The threads that do what blocks: one at work, and more only as long as that one is held up by the storage.
+"""Worker threads for blocking calls: fixed pools, and a new thread in the place of each that hangs.
 
-Owns how many. Python runs one thread at a time; each that has work takes the interpreter from the others whenever they
-read or send, and that costs more than the work: 8,000 CT slices with eight threads at once cost 67,000 switches and
-half of the processor's time. But a thread that waits for a disk takes nothing from anybody, and the next must not wait
-with it. So one hand takes job after job, and when it has been at the same job for a while without using the processor,
-the next hand lends it help.
+A call on a file system may never return, and its thread cannot be stopped. A call that takes longer than a limit
+therefore no longer counts, and the pool starts another thread.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,31 +20,19 @@ import anyio.lowlevel
 
 from bulkstow.blocking import STUCK_S
 from bulkstow.errors import StorageGone
-from bulkstow.platform.process import thread_cpu_clock
 
-HELD_UP_S = 0.003
-"""Shorter than a disk's seek, or a round trip to a file server that is busy; 32 warm heads take 0.5 ms."""
+SCANNERS = 1
+"""Threads that list directories. A run has one walk, and one thread works at it as long as that does not hang."""
 
-AT_WORK_SHARE = 0.25
-"""Of a job's time: who uses the processor for so much of it is at work. 16 MiB into a socket take 3 to 12 ms, most of
-them the processor's, and lending hands meanwhile made 4.2 GB a quarter slower; reading 64 MiB from a local disk used
-0.16 of its time. A turn that waits for a slow network uses none, and counts as held up: it leaves the interpreter to
-others."""
-
-AT_WORK_S = 0.06
-"""However busy it is: a body's turn is over by then, and what takes longer (a walk, the comparison of two large copies)
-has others beside it."""
-
-ERRANDS_AT_ONCE = 4
-"""Look-ups in the ledger for the scan and for copies, outcomes for the ledger: of each one at a time; and now and then
-a size that a server refused."""
-
-WALKS_AT_ONCE = 1
-"""There is one walk, and one thread at it as long as it does not hang."""
+CALLERS = 4
+"""Threads for everything else. Look-ups for the scan, look-ups for copies, results for the ledger: one of each at a
+time, and now and then a size that a server refused."""
 
 MOST_STUCK = 256
-"""Threads that may hang and are not counted: each takes some 30 KB, and a container often allows 1,000 in all. More
-hang only where a whole file system has gone."""
+"""Hanging threads to replace. Each takes some 30 KB; a container often allows 1,000 threads in all."""
+
+LOOKS = 10
+"""How often to look for hanging calls within the time after which one counts as hanging."""
 
 _GONE = (
     f"the storage does not answer: {MOST_STUCK} reads hang, and nothing more is read; run the same command again when "
@@ -59,216 +43,180 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AtJob:
-    """A hand from when it took its job; belongs to the hand, and others may look."""
+class _Call:
+    """A blocking call, from when it is submitted."""
 
-    def __init__(self) -> None:
-        # Where it always returns 0, a thread that takes long counts as held up.
-        self._cpu_clock = thread_cpu_clock()
+    def __init__(self, do: Callable[[], Any]) -> None:
+        self.future: Future[Any] = Future()
+        self.began_s = 0.0
         self.is_stuck = False
-        """It is not counted any more."""
-        self._began_s, self._used_before_s = time.perf_counter(), self._cpu_clock()
+        self._do = do
 
-    @property
-    def elapsed_s(self) -> float:
-        """For how long it has been at the job."""
-        return time.perf_counter() - self._began_s
+    def run(self) -> None:
+        """Block, and hand the result or the error to the future."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self._do())
+        except BaseException as error:  # noqa: BLE001 - the caller handles it
+            self.future.set_exception(error)
 
-    @property
-    def is_held_up(self) -> bool:
-        """It has been at the job for a while, and mostly waited; or for long."""
-        elapsed_s = self.elapsed_s
-        if elapsed_s <= HELD_UP_S:
-            return False
-        return elapsed_s > AT_WORK_S or self._cpu_clock() - self._used_before_s < AT_WORK_SHARE * elapsed_s
-
-
-@dataclass(slots=True, eq=False)
-class Kind:
-    """Jobs of one kind, of which so many are under way at most, not counting those that are stuck."""
-
-    most: int
-    waiting: deque[Job] = field(default_factory=deque)
-    under_way: int = 0
-
-    @property
-    def may_begin(self) -> bool:
-        """One waits, and is not too many."""
-        return bool(self.waiting) and self.under_way < self.most
+    def refuse(self, error: Exception) -> None:
+        """Fail a call that has not begun."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be done."""
+class _Pool(Executor):
+    """Up to `size` threads, not counting those that hang; guarded by the lock of its WorkerThreads."""
 
-    run: Callable[[], None]
-    future: Future[Any]
-    kind: Kind
+    def __init__(self, size: int, add: Callable[[_Pool, _Call], None], *, uses_storage: bool = True) -> None:
+        self._add = add
+        self.uses_storage = uses_storage
+        self.size = size
+        self.busy = 0
+        """Threads at work or about to start, without those that hang."""
+        self.waiting: deque[_Call] = deque()
+        self.running: set[_Call] = set()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a call made as soon as a thread is free."""
+        call = _Call(partial(fn, *args, **kwargs))
+        self._add(self, call)
+        return call.future
 
 
 class WorkerThreads(Executor):
-    """Threads for everything that blocks in a run; belongs to the event loop that is running.
+    """The threads for all blocking calls of a run; belongs to the running event loop.
 
-    `submit` is for what reads the files' contents: so many of these jobs as there are `readers` are under way at once,
-    at most. What looks for files goes to `scans`, and what uses no archive's storage to `calls`: a disk that hangs
-    does not keep an outcome from being recorded. A job that takes longer than `stuck_s` is not counted any more, and
-    another thread begins in its place, up to MOST_STUCK of them; beyond that nothing more is read or looked for, and
-    `submit` and what waits raise StorageGone.
+    `submit` is for reading files, with `readers` threads; `scans` is for listing directories; `calls` is for what uses
+    no archive's storage, so that results are recorded even while a disk hangs. A call that takes longer than `stuck_s`
+    counts as hanging, and another thread starts in its place, for up to MOST_STUCK of them. Beyond that the storage is
+    gone: calls that wait for it, and later ones, raise StorageGone.
     """
 
     def __init__(self, readers: int, *, stuck_s: float = STUCK_S) -> None:
-        self._reads = Kind(readers)
-        self._walks = Kind(WALKS_AT_ONCE)
-        self._errands = Kind(ERRANDS_AT_ONCE)
-        self._kinds = (self._errands, self._walks, self._reads)
-        """Errands and walks come first: whole lists and batches wait for them."""
-        self._most_hands = sum(kind.most for kind in self._kinds)
+        self._reads = _Pool(readers, self._add)
+        self._scans = _Pool(SCANNERS, self._add)
+        self._calls = _Pool(CALLERS, self._add, uses_storage=False)
+        self._pools = (self._calls, self._scans, self._reads)
+        self._threads = ThreadPoolExecutor(
+            sum(pool.size for pool in self._pools) + MOST_STUCK, thread_name_prefix="worker"
+        )
         self._stuck_s = stuck_s
-        self._threads = ThreadPoolExecutor(self._most_hands + MOST_STUCK, thread_name_prefix="hand")
         self._lock = threading.Lock()
-        self._hands = 0
         self._stuck = 0
         self._is_storage_gone = False
-        self._at_jobs: dict[int, tuple[AtJob, Job]] = {}
-        """By thread; none of them ends while it is in here."""
         self._watched_by: asyncio.AbstractEventLoop | None = None
         self._is_shut = False
-        self.calls: Executor = Errands(partial(self._add, self._errands))
-        self.scans: Executor = Errands(partial(self._add, self._walks))
+
+    @property
+    def scans(self) -> Executor:
+        """For listing directories."""
+        return self._scans
+
+    @property
+    def calls(self) -> Executor:
+        """For blocking calls that use no archive's storage."""
+        return self._calls
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have something read when a hand is free."""
-        return self._add(self._reads, partial(fn, *args, **kwargs))
+        """Have something read as soon as a thread is free."""
+        return self._reads.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs."""
+        """Take no more calls."""
         self._is_shut = True
         if cancel_futures:
             with self._lock:
-                waiting = [job for kind in self._kinds for job in kind.waiting]
-                for kind in self._kinds:
-                    kind.waiting.clear()
-            for job in waiting:
-                job.future.cancel()
+                for pool in self._pools:
+                    for call in pool.waiting:
+                        call.future.cancel()
+                    pool.waiting.clear()
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
 
-    def _add(self, kind: Kind, do: Callable[[], T]) -> Future[T]:
-        future: Future[T] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(do())
-            except BaseException as error:  # noqa: BLE001 - it is the caller's to see
-                future.set_exception(error)
-
+    def _add(self, pool: _Pool, call: _Call) -> None:
         if self._is_shut:
-            raise RuntimeError("nothing is begun any more")
-        if self._is_storage_gone and kind is not self._errands:
+            raise RuntimeError("the worker threads are shut down")
+        if self._is_storage_gone and pool.uses_storage:
             raise StorageGone(_GONE)
         loop = asyncio.get_running_loop()
         with self._lock:
-            kind.waiting.append(Job(run, future, kind))
-        self._lend_hand()
+            pool.waiting.append(call)
+        self._start(pool)
         if self._watched_by is not loop:
-            loop.call_later(HELD_UP_S, self._watch, loop)
             self._watched_by = loop
-        return future
+            loop.call_later(self._stuck_s / LOOKS, self._watch, loop)
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look again and again, as long as jobs wait, whether a hand is missing."""
-        if any(kind.waiting for kind in self._kinds):
-            self._pass_over_stuck()
-            loop.call_later(HELD_UP_S, self._watch, loop)
-        else:
-            self._watched_by = None
-        self._lend_hand()
-
-    def _lend_hand(self) -> None:
-        """Have one more hand at work where a job waits and all hands are held up; a hand on its way is enough."""
+    def _start(self, pool: _Pool) -> None:
+        """Start threads for the calls that wait, as many as the pool may have."""
         with self._lock:
-            is_one_coming = self._hands > len(self._at_jobs)
-            if is_one_coming or self._next() is None or self._is_any_at_work():
-                return
-            self._hands += 1
-        try:
-            self._threads.submit(self._work)
-        except RuntimeError:  # the system has no more threads, or it is the end
-            with self._lock:
-                self._hands -= 1
-            raise
+            missing = min(pool.size - pool.busy, len(pool.waiting))
+            pool.busy += max(0, missing)
+        for started in range(missing):
+            try:
+                self._threads.submit(self._work, pool)
+            except RuntimeError:  # the system has no more threads, or it is the end
+                with self._lock:
+                    pool.busy -= missing - started
+                raise
 
-    def _pass_over_stuck(self) -> None:
-        """Count no more what takes so long that it may never end, so that others are begun."""
-        refused: list[Job] = []
-        with self._lock:
-            for hand, job in self._at_jobs.values():
-                if hand.is_stuck or hand.elapsed_s < self._stuck_s:
-                    continue
-                if self._stuck == MOST_STUCK:
-                    self._is_storage_gone = True
-                    refused += [*self._walks.waiting, *self._reads.waiting]
-                    self._walks.waiting.clear()
-                    self._reads.waiting.clear()
-                    break
-                hand.is_stuck = True
-                self._stuck += 1
-                job.kind.under_way -= 1
-        for job in refused:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(StorageGone(_GONE))
-
-    def _next(self) -> Kind | None:
-        """Return of which kind the next job is; None where none may be begun."""
-        return next((kind for kind in self._kinds if kind.may_begin), None)
-
-    def _is_any_at_work(self) -> bool:
-        """Some hand is at work; the others wait for their disks."""
-        return not all(hand.is_held_up for hand, _ in self._at_jobs.values())
-
-    def _work(self) -> None:
-        """Take job after job, until none is left, or they are quick and another hand is at work.
-
-        Who was held up stays: the next job will be, too.
-        """
-        me = threading.get_ident()
+    def _work(self, pool: _Pool) -> None:
+        """Make one call after the other, until none waits, or another thread has taken this one's place."""
         while True:
             with self._lock:
-                was_held_up = me in self._at_jobs and self._leave(*self._at_jobs.pop(me))
-                kind = self._next()
-                if kind is None or (not was_held_up and self._is_any_at_work()):
-                    self._hands -= 1
+                if not pool.waiting:
+                    pool.busy -= 1
                     return
-                job = kind.waiting.popleft()
-                self._at_jobs[me] = AtJob(), job
-                kind.under_way += 1
-            job.run()
+                call = pool.waiting.popleft()
+                call.began_s = time.monotonic()
+                pool.running.add(call)
+            call.run()
+            with self._lock:
+                pool.running.discard(call)
+                if call.is_stuck:
+                    self._stuck -= 1
+                    return
 
-    def _leave(self, hand: AtJob, job: Job) -> bool:
-        """Take note that a job has ended; return whether its hand was held up."""
-        if hand.is_stuck:
-            self._stuck -= 1
-        else:
-            job.kind.under_way -= 1
-        return hand.is_held_up
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look for hanging calls again and again, as long as others wait."""
+        if not any(pool.waiting for pool in self._pools):
+            self._watched_by = None
+            return
+        self._pass_over_stuck()
+        loop.call_later(self._stuck_s / LOOKS, self._watch, loop)
+        for pool in self._pools:
+            self._start(pool)
+
+    def _pass_over_stuck(self) -> None:
+        """Stop counting the calls that hang, or refuse those that wait for the storage if too many hang."""
+        stuck_since_s = time.monotonic() - self._stuck_s
+        refused: list[_Call] = []
+        with self._lock:
+            for pool in self._pools:
+                for call in pool.running:
+                    if call.is_stuck or call.began_s > stuck_since_s:
+                        continue
+                    if self._stuck == MOST_STUCK:
+                        self._is_storage_gone = True
+                        break
+                    call.is_stuck = True
+                    self._stuck += 1
+                    pool.busy -= 1
+                if self._is_storage_gone and pool.uses_storage:
+                    refused += pool.waiting
+                    pool.waiting.clear()
+        for call in refused:
+            call.refuse(StorageGone(_GONE))
 
 
-class Errands(Executor):
-    """Jobs of one kind, as an executor."""
+async def run_blocking(threads: Executor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make a blocking call in a thread. A cancelled caller still waits for a call that has begun.
 
-    def __init__(self, add: Callable[[Callable[[], Any]], Future[Any]]) -> None:
-        self._add = add
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have an errand done."""
-        return self._add(partial(fn, *args, **kwargs))
-
-
-async def run_blocking(threads: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Have a job done by a thread. Who is cancelled waits for the end of what has begun: what it uses may be closed."""
+    What the call uses may be closed afterwards.
+    """
     await anyio.lowlevel.checkpoint()
-    future = threads.submit(job, *args, **kwargs)
+    future = threads.submit(call, *args, **kwargs)
     done = asyncio.wrap_future(future)
     try:
         await asyncio.wait([done])
@@ -280,7 +228,7 @@ async def run_blocking(threads: Executor, job: Callable[P, T], *args: P.args, **
     return done.result()
 
 
-async def run_abandonable(threads: Executor, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Have something read by a thread. Who is cancelled lets go of it, as it may hang and uses nothing of ours."""
+async def run_abandonable(threads: Executor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Read something in a thread. A cancelled caller abandons the call, which may hang and uses nothing of the run."""
     await anyio.lowlevel.checkpoint()
-    return await asyncio.wrap_future(threads.submit(job, *args, **kwargs))
+    return await asyncio.wrap_future(threads.submit(call, *args, **kwargs))

@@ -1,16 +1,17 @@
-"""Claims about the threads: one at work, and more where it is held up."""
+"""Claims about the pools of worker threads: their sizes, hanging calls, cancellation."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import anyio
 import pytest
 
-from bulkstow.pipeline.worker_threads import ERRANDS_AT_ONCE, AtJob, WorkerThreads, run_abandonable, run_blocking
+from bulkstow.errors import StorageGone
+from bulkstow.pipeline import worker_threads
+from bulkstow.pipeline.worker_threads import CALLERS, WorkerThreads, run_abandonable, run_blocking
 
 pytestmark = pytest.mark.anyio
 
@@ -19,205 +20,199 @@ PATIENCE_S = 20.0
 
 @pytest.fixture
 def threads(anyio_backend: str) -> Iterator[WorkerThreads]:
-    """Give four hands."""
-    with WorkerThreads(4) as readers:
-        yield readers
+    """Give four threads for reading."""
+    with WorkerThreads(4) as four:
+        yield four
 
 
-class Census:
-    """How many were at a job at once."""
+class Disk:
+    """A disk whose reads hang until it answers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._at_once = 0
-        self.most = 0
+        self._answers = threading.Semaphore(0)
+        self.begun = 0
 
-    def job(self) -> None:
-        """Be counted."""
+    def read(self) -> None:
+        """Hang."""
         with self._lock:
-            self._at_once += 1
-            self.most = max(self.most, self._at_once)
-        sum(range(1000))
-        with self._lock:
-            self._at_once -= 1
+            self.begun += 1
+        self._answers.acquire()
+
+    def answer(self, reads: int) -> None:
+        """Let so many reads end."""
+        self._answers.release(reads)
+
+    async def has_begun(self, reads: int) -> None:
+        """Wait until so many reads hang."""
+        while self.begun < reads:
+            await anyio.lowlevel.checkpoint()
 
 
-async def test_quick_jobs_are_done_one_at_a_time(threads: WorkerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as no job is held up there is one hand: threads that compete for the interpreter slow each other."""
-    monkeypatch.setattr("bulkstow.pipeline.worker_threads.HELD_UP_S", 10.0)
-    census = Census()
-    with anyio.fail_after(PATIENCE_S):
-        async with anyio.create_task_group() as tasks:
-            for _ in range(100):
-                tasks.start_soon(run_blocking, threads, census.job)
-    assert census.most == 1
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """Give a disk that answers at the end of the test."""
+    hanging = Disk()
+    yield hanging
+    hanging.answer(1000)
 
 
-async def test_held_up_jobs_do_not_hold_up_the_others(threads: WorkerThreads) -> None:
-    """While three hands wait for their disks, the fourth does what else there is to do."""
-    disk, done = threading.Event(), 0
+async def test_slow_calls_do_not_delay_the_others(threads: WorkerThreads, disk: Disk) -> None:
+    """While three threads wait for a disk, the fourth makes all other calls."""
+    done = 0
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
-                tasks.start_soon(run_blocking, threads, disk.wait)
+                tasks.start_soon(run_blocking, threads, disk.read)
             for _ in range(50):
                 done += await run_blocking(threads, int, "1")
-            disk.set()
+            disk.answer(3)
     assert done == 50
 
 
-async def test_waiting_hands_are_as_many_as_there_may_be(threads: WorkerThreads) -> None:
-    """With as many jobs held up as there are hands, the next waits; when one is free again, it is done."""
-    disk, waiting = threading.Semaphore(0), 0
-    lock = threading.Lock()
-
-    def wait_for_disk() -> None:
-        nonlocal waiting
-        with lock:
-            waiting += 1
-        disk.acquire()
-
+@pytest.mark.parametrize(("pool", "size"), [("reads", 4), ("scans", 1), ("calls", CALLERS)])
+async def test_a_pool_has_a_fixed_size(threads: WorkerThreads, disk: Disk, pool: str, size: int) -> None:
+    """With every thread of a pool at work the next call waits; when one is free, the call is made."""
+    executor = threads if pool == "reads" else getattr(threads, pool)
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
-            for _ in range(6):
-                tasks.start_soon(run_blocking, threads, wait_for_disk)
-            while waiting < 4:
-                await anyio.lowlevel.checkpoint()
-            for _ in range(20):  # each is done by a hand that would take a read next, if it might
-                await run_blocking(threads.calls, int)
-            assert waiting == 4
-            disk.release(6)
-    assert waiting == 6
+            for _ in range(size + 2):
+                tasks.start_soon(run_blocking, executor, disk.read)
+            await disk.has_begun(size)
+            for other in (threads, threads.scans, threads.calls):
+                if other is not executor:
+                    await run_blocking(other, int)
+            assert disk.begun == size
+            disk.answer(size + 2)
+    assert disk.begun == size + 2
 
 
-async def test_errands_wait_for_no_reader(threads: WorkerThreads) -> None:
-    """With every reader held up by a disk that hangs, what else blocks is done nevertheless."""
-    disk = threading.Event()
+async def test_other_calls_wait_for_no_reader(threads: WorkerThreads, disk: Disk) -> None:
+    """With every reader at a disk that hangs, directories are listed and results recorded."""
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
-                tasks.start_soon(run_blocking, threads, disk.wait)
-            for _ in range(3):
-                assert await run_blocking(threads.calls, int, "1") == 1
-            disk.set()
+                tasks.start_soon(run_blocking, threads, disk.read)
+            await disk.has_begun(4)
+            assert await run_blocking(threads.calls, int, "1") == 1
+            assert await run_blocking(threads.scans, int, "1") == 1
+            disk.answer(5)
 
 
-async def test_errands_come_first(threads: WorkerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for an errand is a whole list, or a batch; what waits for a read is a part of one."""
-    monkeypatch.setattr("bulkstow.pipeline.worker_threads.HELD_UP_S", 10.0)
-    may_go_on, done = threading.Event(), list[str]()
-    threads.submit(may_go_on.wait)
-    reads = [threads.submit(done.append, "read") for _ in range(3)]
-    item = threads.calls.submit(done.append, "errand")
-    may_go_on.set()
+async def test_a_hanging_call_is_replaced(disk: Disk) -> None:
+    """A call that takes longer than the limit leaves its place to another thread."""
+    threads = WorkerThreads(2, stuck_s=0.02)
+    hanging = [threads.submit(disk.read) for _ in range(2)]
     with anyio.fail_after(PATIENCE_S):
-        for job in (*reads, item):
-            await asyncio.wrap_future(job)
-    assert done == ["errand", "read", "read", "read"]
-
-
-async def test_what_waits_is_given_up(threads: WorkerThreads) -> None:
-    """At the end nothing is begun any more, neither reads nor errands, and nobody waits for what hangs."""
-    disk, has_begun = threading.Event(), threading.Event()
-
-    def hang() -> None:
-        has_begun.set()
-        disk.wait()
-
-    begun = threads.submit(hang)
-    while not has_begun.is_set():
-        await anyio.lowlevel.checkpoint()
-    waiting = [threads.submit(int), threads.calls.submit(int)]
-    threads.shutdown(wait=False, cancel_futures=True)
-    assert all(future.cancelled() for future in waiting)
-    with pytest.raises(RuntimeError, match="nothing is begun any more"):
-        threads.submit(int)
-    disk.set()
+        assert await run_blocking(threads, int, "7") == 7
+    disk.answer(2)
     with anyio.fail_after(PATIENCE_S):
-        await asyncio.wrap_future(begun)
+        for future in hanging:
+            await asyncio.wrap_future(future)
+    threads.shutdown()
 
 
-async def test_hands_on_their_way_are_not_called_again(threads: WorkerThreads) -> None:
-    """However long everything hangs, hands are no more than can be at work."""
-    disk = threading.Event()
-    hanging = [threads.calls.submit(disk.wait) for _ in range(40)]
-    for _ in range(20 * ERRANDS_AT_ONCE):
-        threads._lend_hand()
-        await anyio.lowlevel.checkpoint()
-    assert threads._hands <= ERRANDS_AT_ONCE
-    disk.set()
+async def test_a_call_that_hung_frees_no_second_place(disk: Disk) -> None:
+    """When replaced calls end after all, the pool has as many threads as before."""
+    threads = WorkerThreads(2, stuck_s=0.02)
     with anyio.fail_after(PATIENCE_S):
-        for job in hanging:
-            await asyncio.wrap_future(job)
+        hung = [threads.submit(disk.read) for _ in range(2)]
+        await run_blocking(threads, int)
+        disk.answer(2)
+        for future in hung:
+            await asyncio.wrap_future(future)
+        threads._stuck_s = PATIENCE_S
+        reads = [threads.submit(disk.read) for _ in range(6)]
+        await disk.has_begun(4)
+        for _ in range(20):
+            await run_blocking(threads.calls, int)
+        assert disk.begun == 4
+        disk.answer(6)
+        for future in reads:
+            await asyncio.wrap_future(future)
+    threads.shutdown()
 
 
-@pytest.mark.parametrize(
-    ("elapsed_s", "used_s", "is_held_up"),
-    [(0.002, 0.0, False), (0.01, 0.0, True), (0.01, 0.001, True), (0.05, 0.05, False), (0.07, 0.07, True)],
-)
-def test_held_up_is_who_waits(
-    monkeypatch: pytest.MonkeyPatch, elapsed_s: float, used_s: float, is_held_up: bool
+async def test_too_many_hanging_calls_mean_that_the_storage_is_gone(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hand that uses the processor is at work, for as long as a turn may take; one that waits is held up."""
-    clocks = iter([(7.0, 3.0), (7.0 + elapsed_s, 3.0 + used_s)])
-    now = SimpleNamespace(perf_counter=0.0, clock_gettime=0.0)
+    """Beyond the most that may hang, waiting and later reads and scans fail; other calls are still made."""
+    monkeypatch.setattr(worker_threads, "MOST_STUCK", 3)
+    threads = WorkerThreads(2, stuck_s=0.02)
+    reads = [threads.submit(disk.read) for _ in range(9)]
+    with anyio.fail_after(PATIENCE_S), pytest.raises(StorageGone, match="the storage does not answer"):
+        await asyncio.wrap_future(reads[-1])
+    assert disk.begun <= worker_threads.MOST_STUCK + 2
+    for executor in (threads, threads.scans):
+        with pytest.raises(StorageGone):
+            executor.submit(int)
+    with anyio.fail_after(PATIENCE_S):
+        assert await run_blocking(threads.calls, int, "7") == 7
+    threads.shutdown(wait=False)
 
-    def pass_time() -> None:
-        now.perf_counter, now.clock_gettime = next(clocks)
 
-    clock = SimpleNamespace(perf_counter=lambda: now.perf_counter)
-    monkeypatch.setattr("bulkstow.pipeline.worker_threads.time", clock)
-    monkeypatch.setattr("bulkstow.pipeline.worker_threads.thread_cpu_clock", lambda: lambda: now.clock_gettime)
-    pass_time()
-    hand = AtJob()
-    pass_time()
-    assert hand.is_held_up is is_held_up
+async def test_a_shutdown_drops_what_waits(threads: WorkerThreads, disk: Disk) -> None:
+    """After a shutdown no call begins, reads and others alike, and nobody waits for those that hang."""
+    reads = [threads.submit(disk.read) for _ in range(5)]
+    others = [threads.calls.submit(disk.read) for _ in range(CALLERS + 1)]
+    with anyio.fail_after(PATIENCE_S):
+        await disk.has_begun(4 + CALLERS)
+    threads.shutdown(wait=False, cancel_futures=True)
+    assert [future.cancelled() for future in reads] == [False] * 4 + [True]
+    assert [future.cancelled() for future in others] == [False] * CALLERS + [True]
+    with pytest.raises(RuntimeError, match="the worker threads are shut down"):
+        threads.submit(int)
+    disk.answer(100)
+    with anyio.fail_after(PATIENCE_S):
+        await asyncio.wrap_future(reads[0])
 
 
-async def test_a_jobs_error_is_its_callers(threads: WorkerThreads) -> None:
-    """What a job raises is raised where it was asked for, and the hand goes on."""
+async def test_an_error_is_raised_in_the_caller(threads: WorkerThreads) -> None:
+    """An exception of a call is raised where it was awaited, and the thread goes on."""
     with pytest.raises(ZeroDivisionError):
         await run_blocking(threads, divmod, 1, 0)
     assert await run_blocking(threads, divmod, 7, 2) == (3, 1)
 
 
-async def test_a_cancelled_reader_lets_go(threads: WorkerThreads) -> None:
-    """A head that is never read does not keep the run from ending; what has not begun is not begun."""
-    disk = threading.Event()
+async def test_a_cancelled_reader_abandons_its_call(threads: WorkerThreads, disk: Disk) -> None:
+    """A head that is never read does not keep the run from ending; a call that has not begun never begins."""
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(6):
-                tasks.start_soon(run_abandonable, threads, disk.wait)
-            while threads._reads.under_way < 4:
-                await anyio.lowlevel.checkpoint()
+                tasks.start_soon(run_abandonable, threads, disk.read)
+            await disk.has_begun(4)
             tasks.cancel_scope.cancel()
-    disk.set()
+        disk.answer(6)
+        await run_blocking(threads, int)
+    assert disk.begun == 4
 
 
-async def test_a_cancelled_caller_waits_for_nothing_that_has_not_begun(threads: WorkerThreads) -> None:
-    """Behind hands that hang, a job is taken back."""
-    disk = threading.Event()
-    hanging = [threads.submit(disk.wait) for _ in range(4)]
-    with anyio.move_on_after(0.01) as gone, anyio.fail_after(PATIENCE_S):
-        await run_blocking(threads, disk.wait)
-    assert gone.cancelled_caught
-    disk.set()
-    for job in hanging:
-        await asyncio.wrap_future(job)
+async def test_a_cancelled_caller_withdraws_a_call_that_has_not_begun(threads: WorkerThreads, disk: Disk) -> None:
+    """Behind threads that hang, a cancelled call is withdrawn at once."""
+    hanging = [threads.submit(disk.read) for _ in range(4)]
+    with anyio.fail_after(PATIENCE_S):
+        await disk.has_begun(4)
+        with anyio.move_on_after(0.01) as gone:
+            await run_blocking(threads, disk.read)
+        assert gone.cancelled_caught
+        disk.answer(4)
+        for future in hanging:
+            await asyncio.wrap_future(future)
+    assert disk.begun == 4
 
 
-async def test_a_cancelled_caller_waits_for_its_job(threads: WorkerThreads) -> None:
-    """Who is cancelled is not let go before the job has ended: it may use what is closed next."""
+async def test_a_cancelled_caller_waits_for_a_call_that_has_begun(threads: WorkerThreads) -> None:
+    """`run_blocking` returns only after its call has ended: the call may use what is closed next."""
     begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def job() -> None:
+    def call() -> None:
         begun.set()
         may_end.wait()
         ended.set()
 
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run_blocking, threads, job)
+            tasks.start_soon(run_blocking, threads, call)
             while not begun.is_set():
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
