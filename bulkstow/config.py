@@ -33,6 +33,7 @@ from bulkstow.quantities import (
     show_size,
 )
 from bulkstow.wire.request_headers import has_header, parse_headers
+from bulkstow.wire.server_profile import PROFILES, ServerProfile
 
 
 def written_as(
@@ -122,6 +123,9 @@ class DestinationSettings:
     """File with one request header 'Name: value' per line, for secrets such as API keys."""
     no_preflight: Annotated[Switch, Parameter(group=DESTINATION)] = False
     """Only connect at the start, without checking that a DICOMweb service answers and accepts the login."""
+    server_profile: Annotated[Literal["default", "orthanc"], Parameter(group=DESTINATION)] = "default"
+    """Kind of server: 'default' suits every server; 'orthanc' requests larger pages, deletes by Orthanc's own
+    interface, and records files sent in spite of a conflict as 'unconfirmed', as Orthanc keeps the first one."""
     trust_status: Annotated[Switch, Parameter(group=DESTINATION)] = False
     """Count instances as stored if a 2xx response lists none, for servers that respond with an empty body."""
     user: Annotated[str | None, Parameter(group=LOGIN)] = None
@@ -188,6 +192,11 @@ class DestinationSettings:
         """The DICOMweb root without a slash at its end; a URL that names /studies itself is understood."""
         parts = urlsplit(self.url)
         return parts._replace(path=parts.path.rstrip("/").removesuffix("/studies").rstrip("/")).geturl()
+
+    @property
+    def profile(self) -> ServerProfile:
+        """What is peculiar to the kind of server."""
+        return PROFILES[self.server_profile]
 
     @property
     def headers(self) -> dict[str, str]:

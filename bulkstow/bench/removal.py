@@ -1,31 +1,26 @@
-"""The server before and after a run: whether it is empty, and taking away what the run stored.
+"""The server before and after a run: whether it is empty, and the deletion of what the run stored.
 
-Owns how a run's studies are found (QIDO-RS by Patient ID) and deleted: by DICOMweb's DELETE or, where a server has none
-and is an Orthanc, by its own REST interface. Deletes nothing whose Patient ID does not begin with the run's tag: some
-servers answer a query that they do not understand with all that they have.
+A run's studies are found by QIDO-RS (by Patient ID) and deleted in the ways that the server's profile lists. Nothing is
+deleted whose Patient ID does not begin with the run's tag, as some servers answer an unknown query with all studies.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha1
 from urllib.parse import urlsplit
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.authorized import AuthorizedClient
 from bulkstow.destination.http import HttpClient, Request
-from bulkstow.destination.qido import PAGE_LIMIT_BYTES
+from bulkstow.destination.qido import ACCEPT, PAGE_LIMIT_BYTES
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import NoResponse, Response
 from bulkstow.server.catalogue import is_uid
-from bulkstow.wire.resource_path import resource_path
-
-PAGE_STUDIES = 200
-"""Azure's maximum, the smallest of all."""
+from bulkstow.wire.server_profile import ServerProfile
 
 _PATIENT_ID = "00100020"
 _STUDY_UID = "0020000D"
@@ -55,15 +50,17 @@ class Removal:
 class Grounds:
     """A server as the place of a run."""
 
-    def __init__(self, client: AuthorizedClient, orthanc: AuthorizedClient, timeout_s: float) -> None:
-        self._client = client
-        self._orthanc = orthanc
+    def __init__(self, clients: Mapping[int, AuthorizedClient], profile: ServerProfile, timeout_s: float) -> None:
+        """`clients` are by how many segments of the DICOMweb root's path they leave out."""
+        self._clients = clients
+        self._profile = profile
+        self._deletions = profile.deletions
         self._timeout_s = timeout_s
-        self._has_delete = True
 
     async def check_empty(self) -> None:
         """Raise ConfigurationError for a server that holds studies, and for one that does not say."""
-        listed = await self._page({"limit": "1"})
+        probe = self._profile.probe
+        listed = _studies(await self._ask(0, "GET", probe.path, probe.query))
         if isinstance(listed, str):
             raise ConfigurationError(f"cannot see whether the server is empty (QIDO-RS: {listed}): {_WAY_OUT}")
         if listed:
@@ -92,8 +89,8 @@ class Grounds:
         listed: set[Study] = set()
         offset = 0
         while True:
-            query = {"PatientID": f"{tag}.*", "limit": str(PAGE_STUDIES), "offset": str(offset)}
-            page = await self._page(query)
+            query = {"PatientID": f"{tag}.*", "limit": str(self._profile.page_studies), "offset": str(offset)}
+            page = _studies(await self._ask(0, "GET", "/studies", query))
             if isinstance(page, str):
                 return page
             if listed.issuperset(page):
@@ -101,68 +98,59 @@ class Grounds:
             listed.update(page)
             offset += len(page)
 
-    async def _page(self, query: Mapping[str, str]) -> list[Study] | str:
-        """Return the studies that QIDO-RS lists, or why it lists none."""
-        match await self._ask(self._client, "GET", "/studies", query):
-            case NoResponse(cause=cause):
-                return cause.value
-            case Response(status=204):
-                return []
-            case Response(status=200 | 206, body=body):
-                try:
-                    return [_study(item) for item in json.loads(body or b"[]")]
-                except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                    return "the answer is not DICOM JSON"
-            case Response(status=status):
-                return f"HTTP {status}"
-
     async def _delete(self, study: Study) -> str:
         """Delete a study; return why it is not, or nothing."""
         if not is_uid(study.study_uid):
             return f"the server lists a study whose UID is none, {study.study_uid[:64]!r}"  # it would be a path's part
-        said = ""
-        if self._has_delete:
-            path = resource_path("studies", study.study_uid)
-            answer = await self._ask(self._client, "DELETE", path)
+        failures = []
+        for number, deletion in enumerate(self._deletions):
+            path = deletion.path(study.patient_id, study.study_uid)
+            answer = await self._ask(deletion.levels_up, "DELETE", path)
             if _is_done(answer):
+                self._deletions = self._deletions[number:]
                 return ""
-            said = f"DELETE {path}: {_words(answer)}"
-        identifier = orthanc_id(study)
-        answer = await self._ask(self._orthanc, "DELETE", f"/studies/{identifier}")
-        if _is_done(answer):
-            self._has_delete = False
-            return ""
-        return f"{said or 'DELETE'}; Orthanc's own DELETE /studies/{identifier}: {_words(answer)}"
+            failures.append(f"{deletion.interface} DELETE {path}: {_words(answer)}".lstrip())
+        return "; ".join(failures)
 
     async def _ask(
-        self, client: AuthorizedClient, method: str, path: str, query: Mapping[str, str] | None = None
+        self, levels_up: int, method: str, path: str, query: Mapping[str, str] | None = None
     ) -> Response | NoResponse:
-        request = Request(method, path, {"Accept": _ACCEPT}, query or {}, answer_limit_bytes=PAGE_LIMIT_BYTES)
-        return await client.exchange(request, timeout_s=self._timeout_s)
-
-
-_ACCEPT = "application/dicom+json"
+        request = Request(method, path, {"Accept": ACCEPT}, query or {}, answer_limit_bytes=PAGE_LIMIT_BYTES)
+        return await self._clients[levels_up].exchange(request, timeout_s=self._timeout_s)
 
 
 @asynccontextmanager
 async def grounds(settings: DestinationSettings, auth: Auth) -> AsyncIterator[Grounds]:
     """Give a server as the place of a run."""
-    above = replace(settings, url=orthanc_root(settings.root))
-    async with HttpClient(settings) as client, HttpClient(above) as orthanc:
-        clients = AuthorizedClient(client, auth), AuthorizedClient(orthanc, auth)
-        yield Grounds(*clients, settings.response_timeout_s)
+    async with AsyncExitStack() as stack:
+        clients = {}
+        for levels_up in {0, *(deletion.levels_up for deletion in settings.profile.deletions)}:
+            client = HttpClient(replace(settings, url=root_above(settings.root, levels_up)))
+            clients[levels_up] = AuthorizedClient(await stack.enter_async_context(client), auth)
+        yield Grounds(clients, settings.profile, settings.response_timeout_s)
 
 
-def orthanc_root(root: str) -> str:
-    """Return where Orthanc's REST interface is beside its DICOMweb root: one step up."""
+def root_above(root: str, levels_up: int) -> str:
+    """Return a URL without the last segments of its path."""
     parts = urlsplit(root)
-    return parts._replace(path=parts.path.rpartition("/")[0]).geturl()
+    segments = parts.path.split("/")
+    return parts._replace(path="/".join(segments[: max(len(segments) - levels_up, 1)])).geturl()
 
 
-def orthanc_id(study: Study) -> str:
-    """Return what Orthanc calls a study: a digest of Patient ID and Study Instance UID (Orthanc Book, identifiers)."""
-    digest = sha1(f"{study.patient_id}|{study.study_uid}".encode(), usedforsecurity=False).hexdigest()
-    return "-".join(digest[start : start + 8] for start in range(0, len(digest), 8))
+def _studies(answer: Response | NoResponse) -> list[Study] | str:
+    """Return the studies that a response of QIDO-RS lists, or why it lists none."""
+    match answer:
+        case NoResponse(cause=cause):
+            return cause.value
+        case Response(status=204):
+            return []
+        case Response(status=200 | 206, body=body):
+            try:
+                return [_study(item) for item in json.loads(body or b"[]")]
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                return "the answer is not DICOM JSON"
+        case Response(status=status):
+            return f"HTTP {status}"
 
 
 def _study(item: Mapping[str, Mapping[str, list[object]]]) -> Study:

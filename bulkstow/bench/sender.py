@@ -35,7 +35,7 @@ from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import Rules
 from bulkstow.wire import store_response
-from bulkstow.wire.dialects import meaning
+from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
 HANDS = 8
 """Threads that send, as many as `upload` has that read. By a crew, one at a time: with a thread for each of four
@@ -70,12 +70,13 @@ class Sender:
         heard: Heard,
         *,
         trust_status: bool = False,
+        profile: ServerProfile = DEFAULT,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._destination = destination
         self._supply = supply
         self._heard = heard
-        self._rules = Rules(attempts=1, trust_status=trust_status)
+        self._rules = Rules(attempts=1, trust_status=trust_status, profile=profile)
         self._number = 0
         self.now = now
         """The clock of all moments, in seconds."""
@@ -105,7 +106,7 @@ class Sender:
             ended_s=ended_s,
             instances=len(acknowledged),
             size_bytes=sum(instance.candidate.size_bytes for instance in acknowledged),
-            errors=errors(batch.instances, acknowledged, result),
+            errors=errors(batch.instances, acknowledged, result, self._rules.profile),
             connected_s=started_s + spent.connecting_s if spent and has_begun else None,
             taken_s=ended_s - spent.waiting_s if spent and spent.waiting_s else None,
             is_unanswered=isinstance(result, NoResponse) and has_begun,
@@ -130,10 +131,15 @@ async def sending(
 
     with WorkerThreads(HANDS) as crew:
         async with StowDestination(settings, auth, readers=crew, contents=supply, on_timing=hear) as destination:
-            yield destination, Sender(destination, supply, heard, trust_status=settings.trust_status)
+            yield (
+                destination,
+                Sender(destination, supply, heard, trust_status=settings.trust_status, profile=settings.profile),
+            )
 
 
-def errors(sent: Iterable[Instance], acknowledged: Iterable[Instance], result: Exchange) -> dict[str, int]:
+def errors(
+    sent: Iterable[Instance], acknowledged: Iterable[Instance], result: Exchange, profile: ServerProfile
+) -> dict[str, int]:
     """Count the instances that were not acknowledged: by failure reason, HTTP status, or how the exchange ended."""
     left = {i.header.sop_instance_uid for i in sent} - {i.header.sop_instance_uid for i in acknowledged}
     if not left:
@@ -144,15 +150,15 @@ def errors(sent: Iterable[Instance], acknowledged: Iterable[Instance], result: E
         case SourceChanged():
             raise AssertionError("what is made does not change")
         case Response() as reply:
-            return _refusals(left, reply)
+            return _refusals(left, reply, profile)
 
 
-def _refusals(left: set[str], reply: Response) -> dict[str, int]:
+def _refusals(left: set[str], reply: Response, profile: ServerProfile) -> dict[str, int]:
     try:
-        failed = store_response.read(reply.body).failed
+        failed = store_response.read(reply.body, profile).failed
     except StoreResponseError:
         failed = ()
-    reasons = {item.sop_instance_uid: meaning(item.code) for item in failed if item.sop_instance_uid in left}
+    reasons = {item.sop_instance_uid: profile.meaning(item.code) for item in failed if item.sop_instance_uid in left}
     counts = Counter(f"failure reason {reason}" for reason in reasons.values())
     if unnamed := len(left) - len(reasons):
         not_named = ", not named" if reply.status < 300 or reasons else ""

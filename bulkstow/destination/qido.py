@@ -20,12 +20,11 @@ from bulkstow.wire.server_text import text_of
 
 Get = Callable[[str, Mapping[str, str]], Awaitable[Response | NoResponse]]
 
-PAGE_INSTANCES = 200
-"""Azure's maximum, the smallest of all."""
+ACCEPT = "application/dicom+json"
+"""The only notation that is read here; every server has it."""
 
 PAGE_LIMIT_BYTES = 8 * 2**20
-"""A page of 200 instances with 32 KiB each and room to spare: Orthanc lists an instance in 1 to 4 KiB. A server that
-ignores `limit` may list a series of 2,000 at once."""
+"""1,000 instances of 8 KiB: Orthanc lists an instance in 1 to 4 KiB. A server that ignores `limit` may list 2,000."""
 
 MOST_LISTED = 100_000
 """Instances of one series that are looked through; the largest series of CT or whole slides have some 10,000."""
@@ -39,7 +38,7 @@ SINGLE_QUERIES = 10
 _SOP_INSTANCE_UID = "00080018"
 
 
-async def find(get: Get, instances: Iterable[Instance]) -> frozenset[str] | Response | NoResponse:
+async def find(get: Get, instances: Iterable[Instance], page_instances: int) -> frozenset[str] | Response | NoResponse:
     """Return the SOP Instance UIDs among `instances` that the server lists, or the exchange that failed."""
     found: set[str] = set()
     headers = sorted((i.header for i in instances), key=lambda h: (h.study_uid, h.series_uid))
@@ -47,7 +46,8 @@ async def find(get: Get, instances: Iterable[Instance]) -> frozenset[str] | Resp
         if path is None:
             continue
         uids = {header.sop_instance_uid for header in series}
-        answer = await (_find_singly(get, path, uids) if len(uids) <= SINGLE_QUERIES else _find_paged(get, path, uids))
+        is_few = len(uids) <= SINGLE_QUERIES
+        answer = await (_find_singly(get, path, uids) if is_few else _find_paged(get, path, uids, page_instances))
         if not isinstance(answer, set):
             return answer
         found |= answer
@@ -64,13 +64,13 @@ async def _find_singly(get: Get, path: str, uids: set[str]) -> set[str] | Respon
     return found
 
 
-async def _find_paged(get: Get, path: str, uids: set[str]) -> set[str] | Response | NoResponse:
+async def _find_paged(get: Get, path: str, uids: set[str], page_instances: int) -> set[str] | Response | NoResponse:
     listed: set[str] = set()
     offset = 0
     while not uids <= listed:
         if len(listed) > MOST_LISTED:
             return NoResponse(Cause.OVERLONG, body_started=False, detail=f"more than {MOST_LISTED} instances")
-        query = {"limit": str(PAGE_INSTANCES), "offset": str(offset)}
+        query = {"limit": str(page_instances), "offset": str(offset)}
         page = await _page(await get(path, query))
         if not isinstance(page, set):
             return page

@@ -40,10 +40,6 @@ ANSWER_BYTES_PER_INSTANCE = 4096
 READERS = 8
 """Threads where the caller brings none."""
 
-ACCEPT = "application/dicom+json"
-"""Every server answers this; Google gives XML unless asked, Azure nothing but this. The user may ask for another answer
-to what is stored, which is read in JSON and XML; QIDO-RS is always asked for JSON, as nothing else is read there."""
-
 
 class Destination(Protocol):
     """Where a pipeline sends: one exchange at a time, told as a value."""
@@ -87,10 +83,12 @@ class StowDestination:
         self._limit = limit or ReadLimit(READ_TIMEOUT_S)
         self._throttle = throttle
         self._contents = contents or Files()
-        self._chunked = settings.chunked
+        self._profile = settings.profile
+        self._chunked = settings.chunked or self._profile.chunked
+        self._quote_boundary = settings.quote_boundary or self._profile.quote_boundary
         self._http = HttpClient(settings)
         self._client = AuthorizedClient(self._http, auth)
-        self._accept = {} if has_header(self._http.headers, "Accept") else {"Accept": ACCEPT}
+        self._accept = {} if has_header(self._http.headers, "Accept") else {"Accept": self._profile.accept}
         self._own_readers = ThreadPoolExecutor(READERS, thread_name_prefix="read") if readers is None else None
         self._readers: Executor = readers or cast("Executor", self._own_readers)
         self._ahead = StorageSpeed(self._readers) if contents is None else None
@@ -133,11 +131,12 @@ class StowDestination:
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
-        return await qido.find(partial(self._get, answer_limit_bytes=qido.PAGE_LIMIT_BYTES), instances)
+        get = partial(self._get, answer_limit_bytes=qido.PAGE_LIMIT_BYTES)
+        return await qido.find(get, instances, self._profile.page_instances)
 
     async def probe(self) -> Response | NoResponse:
         """Ask for any study, to see whether anybody answers."""
-        return await self._get("/studies", {"limit": "1"})
+        return await self._get(self._profile.probe.path, self._profile.probe.query)
 
     async def reach(self) -> None:
         """Find out whether a DICOMweb service is there and lets us in, before a file is read.
@@ -149,7 +148,7 @@ class StowDestination:
             if why := await self._http.try_connection():
                 raise unreachable(why, asked)
             return
-        search = partial(self._get, "/studies", {"limit": "1"}, patience_s=QUESTION_S)
+        search = partial(self._get, self._profile.probe.path, self._profile.probe.query, patience_s=QUESTION_S)
         await check_service(search, self._store_nothing, self._http.speaks_tls, asked)
 
     async def _store_nothing(self) -> Response | NoResponse:
@@ -158,7 +157,7 @@ class StowDestination:
         body = closing(boundary)
         headers = {
             **self._accept,
-            "Content-Type": content_type(boundary, quoted=self._settings.quote_boundary),
+            "Content-Type": content_type(boundary, quoted=self._quote_boundary),
             "Content-Length": str(len(body)),
         }
         return await self._client.exchange(Request("POST", "/studies", headers, body=body), timeout_s=QUESTION_S)
@@ -176,7 +175,7 @@ class StowDestination:
         answer_limit_bytes: int = ERROR_LIMIT_BYTES,
         patience_s: float = math.inf,
     ) -> Response | NoResponse:
-        request = Request("GET", path, {"Accept": ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
+        request = Request("GET", path, {"Accept": qido.ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
         return await self._client.exchange(request, timeout_s=min(patience_s, self._settings.response_timeout_s))
 
     async def _post(self, batch: Batch, request: Request) -> Exchange:
@@ -203,7 +202,7 @@ class StowDestination:
                 clock.wait_for,
                 self._limit,
             )
-            headers = {**request.headers, "Content-Type": content_type(boundary, quoted=settings.quote_boundary)}
+            headers = {**request.headers, "Content-Type": content_type(boundary, quoted=self._quote_boundary)}
             if not self._chunked:
                 headers["Content-Length"] = str(body.length_bytes)
             answer_limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)

@@ -87,9 +87,15 @@ async def run(
             async def send() -> None:
                 reporters.tell(Connecting(job.destination.root))
                 await destination.reach()
-                trust_status = job.destination.trust_status
                 upload = Run(
-                    settings, destination, ledger, reporters, trust_status=trust_status, threads=threads, limit=limit
+                    settings,
+                    destination,
+                    ledger,
+                    reporters,
+                    trust_status=job.destination.trust_status,
+                    profile=job.destination.profile,
+                    threads=threads,
+                    limit=limit,
                 )
                 control.begin(upload)
                 await upload.carry_out(lists)

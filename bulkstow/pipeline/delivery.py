@@ -97,7 +97,7 @@ class Delivery:
         if ended is None:
             self.scheduler.done(item, (), answered=False)
             return
-        settlement, exchange = without_false_proof(item, ended[0]), ended[1]
+        settlement, exchange = without_false_proof(item, ended[0], self.rules.profile), ended[1]
         if settlement.too_large_bytes is not None:
             await self._lower_ceiling(settlement.too_large_bytes)
         if settlement.results:

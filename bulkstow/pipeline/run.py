@@ -38,6 +38,7 @@ from bulkstow.policy.retry import Backoff, RetryBudget
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
 from bulkstow.source.walk import Walk
+from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
 REOPENED_PER_PASS = 10_000
 """Bounds memory; an archive with more copies of failed files than that, or more conflicts, takes several passes."""
@@ -72,6 +73,7 @@ class Run:
         reporter: Reporter,
         *,
         trust_status: bool = False,
+        profile: ServerProfile = DEFAULT,
         backoff: Backoff | None = None,
         breaker: CircuitBreaker | None = None,
         budget: RetryBudget | None = None,
@@ -85,7 +87,7 @@ class Run:
         self._reporter = reporter
         self._limit = limit or ReadLimit(settings.read_timeout_s)
         self._threads = threads or WorkerThreads(settings.read_concurrency, stuck_s=self._limit.stuck_s)
-        self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status)
+        self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status, profile=profile)
         self._backoff = backoff or Backoff()
         self._breaker = breaker or CircuitBreaker()
         self._budget = budget or RetryBudget()

@@ -1,7 +1,7 @@
-"""What an answer proves of a file whose SOP Instance UID the server has with other content.
+"""What a response proves of a file whose SOP Instance UID the server has with other content.
 
 Such a file is sent because the user wants the server to decide. That the server has an instance with this UID, by its
-own word or by QIDO-RS, is true of the other file, and no proof that this one is stored.
+response or by QIDO-RS, is true of the other file, and no proof that this one is stored.
 """
 
 from __future__ import annotations
@@ -10,25 +10,26 @@ from dataclasses import replace
 
 from bulkstow.model import FileResult, Outcome
 from bulkstow.policy.work_items import Query, Settlement, WorkItem
+from bulkstow.wire.server_profile import ServerProfile
 
 
-def without_false_proof(item: WorkItem, settlement: Settlement) -> Settlement:
-    """Return a settlement in which no file is called stored for what is true of its rival."""
+def without_false_proof(item: WorkItem, settlement: Settlement, profile: ServerProfile) -> Settlement:
+    """Return a settlement in which no file counts as stored because the file in conflict with it is stored."""
     conflicting_files = {i.candidate.location: i.conflicting_file for i in item.batch.instances if i.conflicting_file}
     if not conflicting_files:
         return settlement
-    is_asked = isinstance(item, Query)
+    is_query = isinstance(item, Query)
     results = (
-        _proven(result, conflicting_files.get(result.candidate.location, ""), is_asked=is_asked)
+        _proven(result, conflicting_files.get(result.candidate.location, ""), profile, is_query=is_query)
         for result in settlement.results
     )
     return replace(settlement, results=tuple(results))
 
 
-def _proven(result: FileResult, conflicting_file: str, *, is_asked: bool) -> FileResult:
+def _proven(result: FileResult, conflicting_file: str, profile: ServerProfile, *, is_query: bool) -> FileResult:
     if not conflicting_file or not result.outcome.is_success:
         return result
-    if is_asked:
+    if is_query:
         reason = (
             f"no answer says that it was stored; QIDO-RS finds its SOP Instance UID, which {conflicting_file} has, too"
         )
@@ -38,4 +39,9 @@ def _proven(result: FileResult, conflicting_file: str, *, is_asked: bool) -> Fil
             f"the server has this SOP Instance UID, from {conflicting_file}, which has other content: {result.reason}"
         )
         return replace(result, outcome=Outcome.REFUSED, reason=reason)
+    if profile.lists_duplicates_as_stored:
+        reason = (
+            f"the server lists it as stored, but may have kept {conflicting_file}, which has the same SOP Instance UID"
+        )
+        return replace(result, outcome=Outcome.UNCONFIRMED, reason=reason)
     return result

@@ -49,7 +49,7 @@ from bulkstow.policy.work_items import (
     singly,
 )
 from bulkstow.wire import store_response
-from bulkstow.wire.dialects import FailureClass, classify, meaning
+from bulkstow.wire.failure_reasons import FailureClass
 from bulkstow.wire.server_text import printable
 
 LONGEST_WORD_BYTES = 200
@@ -134,7 +134,7 @@ def _settle_no_response(batch: Batch, no_response: NoResponse, rules: Rules, *, 
 def _settle_response(batch: Batch, response: Response, rules: Rules, *, outage: bool, has_stored: bool) -> Settlement:
     stop_if_hopeless(response)
     try:
-        listed = store_response.read(response.body)
+        listed = store_response.read(response.body, rules.profile)
     except StoreResponseError:
         listed = StoreResponse()
     if not response.is_whole:
@@ -158,6 +158,7 @@ def _settle_unnamed(
     """Settle instances of the batch `sent` that the answer does not name, though it may list others."""
     alone = len(sent.instances) == 1
     reason = status_reason(response, comment)
+    told = rules.profile.classify(None, words_of(response, comment))
     if 200 <= response.status < 300:
         return _settle_unlisted(batch, response, rules, alone=alone, lists_any=lists_any)
     match response.status:
@@ -172,9 +173,8 @@ def _settle_unnamed(
         case status if status >= 500:
             again = after_fault(replace(batch, may_be_stored=True), rules, reason, response.retry_after_s, halve_from=1)
             return Settlement(again=again)
-        case 409 if alone and (told := classify(None, words_of(response, comment))) is not FailureClass.AMBIGUOUS:
-            done, again = _settle_failed(batch, batch.instances[0], told, reason, rules, outage=outage)
-            return Settlement(done, again)
+        case 409 if alone and told is not FailureClass.AMBIGUOUS:
+            return Settlement(*_settle_failed(batch, batch.instances[0], told, reason, rules, outage=outage))
         case _ if alone:
             # A bare 409 is not 'duplicate', but after a request without an answer it may mean just that.
             return Settlement(*_refuse(batch, reason))
@@ -233,24 +233,25 @@ def _settle_named(
         # Beside the sequences it can only speak of the one failure.
         failed = {uid: replace(item, comment=item.comment or listed.comment) for uid, item in failed.items()}
 
+    classes = {uid: rules.profile.classify(item.code, item.comment) for uid, item in failed.items()}
     if not has_stored:
-        _stop_if_not_authorised(batch, failed)
+        _stop_if_not_authorised(batch, classes)
     results: list[FileResult] = []
     again: list[Scheduled] = []
     for uid, instance in by_uid.items():
         if uid in failed:
             item = failed[uid]
-            reason = meaning(item.code, item.comment or listed.comment)
-            done, later = _settle_failed(batch, instance, _class_of(item), reason, rules, outage=outage)
+            reason = rules.profile.meaning(item.code, item.comment or listed.comment)
+            done, later = _settle_failed(batch, instance, classes[uid], reason, rules, outage=outage)
             results += done
             again += later
         elif uid in warned:
             told = f" ({printable(warning)})" if warning else ""
-            reason = meaning(warned[uid].code, warned[uid].comment) + told
+            reason = rules.profile.meaning(warned[uid].code, warned[uid].comment) + told
             results += results_of(batch, [instance], Outcome.WARNED, reason)
         elif uid in stored:
             results += results_of(batch, [instance], Outcome.STORED, "")
-    full = bool(failed) and all(_class_of(i) is FailureClass.BUSY for i in failed.values())
+    full = bool(failed) and all(failure is FailureClass.BUSY for failure in classes.values())
     health_signal = HealthSignal.FULL if full and len(failed) == len(batch.instances) else HealthSignal.EASED
     return tuple(results), gather(again), unnamed, health_signal
 
@@ -262,13 +263,9 @@ def _agreed(failures: Sequence[Referenced]) -> Referenced:
     return Referenced("", "", codes.pop() if len(codes) == 1 else None, comments.pop() if len(comments) == 1 else "")
 
 
-def _class_of(failure: Referenced) -> FailureClass:
-    return classify(failure.code, failure.comment)
-
-
-def _stop_if_not_authorised(batch: Batch, failed: dict[str, Referenced]) -> None:
-    everyone = len(failed) == len(batch.instances)
-    if everyone and all(_class_of(item) is FailureClass.NOT_AUTHORISED for item in failed.values()):
+def _stop_if_not_authorised(batch: Batch, failed: Mapping[str, FailureClass]) -> None:
+    is_whole = len(failed) == len(batch.instances)
+    if is_whole and all(failure is FailureClass.NOT_AUTHORISED for failure in failed.values()):
         raise LoginRefused("the server says of every instance that we may not store it (0124): ask for that right")
 
 

@@ -12,6 +12,7 @@ from enum import Enum
 
 from bulkstow.model import Batch, FileResult, Instance, Outcome
 from bulkstow.policy.retry import Delay
+from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
 AMBIGUOUS_TRIES = 3
 """Code 272 is bad content at one server and a lost race for a database row at another; a race is won by the third."""
@@ -19,12 +20,14 @@ AMBIGUOUS_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The user's choices that settlement depends on."""
+    """What settlement depends on beside the exchange: the user's choices and the kind of server."""
 
     attempts: int = 5
     """Requests that may end without the server's word before an instance is given up."""
     trust_status: bool = False
     """A 2xx that lists nothing counts as stored, for servers that answer with an empty body."""
+    profile: ServerProfile = DEFAULT
+    """The kind of server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 Both notations are supported (PS3.18 Annex I): DICOM JSON (PS3.18 Annex F) and the Native DICOM Model (PS3.19 §A.1). XML
 is first converted to the shape of DICOM JSON, so there is one reader and one writer.
 
-The meaning is left to others: an instance that is listed both as stored and as failed is in both lists, `dialects`
-explains codes, `policy.settlement` compares UIDs with those that were sent, and `server_text` extracts error messages.
-The Content-Type is ignored: Orthanc sends errors without one, and JSON as `text/plain`.
+The meaning is left to others: an instance that is listed both as stored and as failed is in both lists,
+`server_profile` explains codes, `policy.settlement` compares UIDs with those that were sent, and `server_text` extracts
+error messages. The Content-Type is ignored: Orthanc sends errors without one, and JSON as `text/plain`.
 
 A malformed response can make an instance unacknowledged, never stored:
 
@@ -28,6 +28,7 @@ from xml.etree.ElementTree import Element
 from bulkstow.errors import StoreResponseError
 from bulkstow.model import Referenced, StoreResponse
 from bulkstow.wire.bounded import parse_json, parse_xml
+from bulkstow.wire.server_profile import DEFAULT, PrivateElement, ServerProfile
 from bulkstow.wire.server_text import PADDING, is_html, printable, text_of
 
 _RETRIEVE_URL = "00081190"
@@ -40,8 +41,6 @@ _WARNING_REASON = "00081196"
 _FAILURE_REASON = "00081197"
 _ERROR_COMMENT = "00000902"
 _FAILED_ATTRIBUTES_SEQUENCE = "00741048"
-_FAILURE_DETAIL = "00090097"
-"""Private, of Google; its private creator, GOOGLE, may have reserved a block for it (PS3.5 §7.8.1): 00091097."""
 
 _KEYWORDS = {
     _RETRIEVE_URL: "RetrieveURL",
@@ -76,7 +75,7 @@ _Attributes = dict[str, dict[str, Any]]
 """The same as it is written."""
 
 
-def read(body: bytes) -> StoreResponse:
+def read(body: bytes, profile: ServerProfile = DEFAULT) -> StoreResponse:
     """Return the parsed body of a response; the first significant byte tells JSON from XML.
 
     `{}`, `[]` and a module with a RetrieveURL at most are empty answers; a list of modules is read as their sum.
@@ -84,15 +83,19 @@ def read(body: bytes) -> StoreResponse:
     without any tag, XML of another root), malformed, too dense, nested too deeply, or has a DTD or a sequence that is
     not a list of items. Source: PS3.18 §10.5.3 and Table I.1-1.
     """
-    datasets = _datasets(text_of(body))
-    referenced = [_referenced(item, _WARNING_REASON) for item in _items(datasets, _REFERENCED_SOP_SEQUENCE)]
+    datasets, private = _datasets(text_of(body)), profile.comments
+
+    def listed(tag: str, reason: str) -> list[Referenced]:
+        return [_referenced(item, reason, private) for item in _items(datasets, tag)]
+
+    referenced = listed(_REFERENCED_SOP_SEQUENCE, _WARNING_REASON)
     return StoreResponse(
         stored=tuple(item for item in referenced if item.code is None),
         warned=tuple(item for item in referenced if item.code is not None),
-        failed=tuple(_referenced(item, _FAILURE_REASON) for item in _items(datasets, _FAILED_SOP_SEQUENCE)),
-        other_failures=tuple(_referenced(item, _FAILURE_REASON) for item in _items(datasets, _OTHER_FAILURES_SEQUENCE)),
+        failed=tuple(listed(_FAILED_SOP_SEQUENCE, _FAILURE_REASON)),
+        other_failures=tuple(listed(_OTHER_FAILURES_SEQUENCE, _FAILURE_REASON)),
         retrieve_url=next((url for dataset in datasets if (url := _string(dataset, _RETRIEVE_URL))), ""),
-        comment=next((comment for dataset in datasets if (comment := _comment(dataset))), ""),
+        comment=next((comment for dataset in datasets if (comment := _comment(dataset, private))), ""),
     )
 
 
@@ -179,16 +182,16 @@ def _items(datasets: Iterable[_Dataset], tag: str) -> Iterator[_Dataset]:
         yield from (item if isinstance(item, dict) else {} for item in items)
 
 
-def _referenced(item: _Dataset, reason: str) -> Referenced:
+def _referenced(item: _Dataset, reason: str, private: Iterable[PrivateElement]) -> Referenced:
     uids = _string(item, _SOP_CLASS_UID), _string(item, _SOP_INSTANCE_UID)
-    return Referenced(*uids, _code(item, reason), _comment(item))
+    return Referenced(*uids, _code(item, reason), _comment(item, private))
 
 
-def _comment(dataset: _Dataset) -> str:
-    """Return the server's comments: ErrorComment, Google's FailureDetail, and one text per failed attribute."""
+def _comment(dataset: _Dataset, private: Iterable[PrivateElement]) -> str:
+    """Return the server's comments: ErrorComment, private elements, and one text per failed attribute."""
     if dataset.keys() <= _WORDLESS:
         return ""
-    details = [tag for tag in dataset if tag == _FAILURE_DETAIL or _is_google(tag, dataset)]
+    details = [tag for tag in dataset if any(_is_element(tag, dataset, element) for element in private)]
     texts = [_string(dataset, tag) for tag in (_ERROR_COMMENT, *details)]
     if isinstance(element := dataset.get(_FAILED_ATTRIBUTES_SEQUENCE), dict):
         attributes = element.get("Value")
@@ -197,9 +200,12 @@ def _comment(dataset: _Dataset) -> str:
     return printable("; ".join(dict.fromkeys(filter(None, texts))))
 
 
-def _is_google(tag: str, dataset: _Dataset) -> bool:
-    """Say whether a tag is (0009,xx97) in a block that GOOGLE has reserved by (0009,00xx)."""
-    return tag.startswith("0009") and tag.endswith("97") and _string(dataset, f"000900{tag[4:6]}") == "GOOGLE"
+def _is_element(tag: str, dataset: _Dataset, private: PrivateElement) -> bool:
+    """Say whether a tag is that of a private element, in the block of its creator (PS3.5 §7.8.1) or in none."""
+    if not tag.startswith(private.group) or not tag.endswith(private.element):
+        return False
+    block = tag[4:6]
+    return block == "00" or _string(dataset, f"{private.group}00{block}") == private.creator
 
 
 def _value(dataset: _Dataset, tag: str) -> object:

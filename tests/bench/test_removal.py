@@ -6,20 +6,27 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from bulkstow.bench.removal import Grounds, Removal, Study, grounds, orthanc_id, orthanc_root
+from bulkstow.bench.removal import Grounds, Removal, Study, grounds, root_above
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.errors import ConfigurationError
+from bulkstow.wire.server_profile import ORTHANC
 
 pytestmark = pytest.mark.anyio
 
 TAG = "bulkstow-bench-abc"
 OURS = {f"{TAG}.00001.{n:012d}": f"2.25.{n + 1}" for n in range(5)}
 OTHERS = {"4711": "1.2.3", f"{TAG}d.00001.000000000000": "2.25.77", "": "1.2.4"}
+
+
+def orthanc_id(study: Study) -> str:
+    """Return Orthanc's own identifier of a study."""
+    return ORTHANC.deletions[0].path(study.patient_id, study.study_uid).removeprefix("/studies/")
 
 
 class Archive:
@@ -40,6 +47,7 @@ class Archive:
         self._ignores_keys = ignores_keys
         self._status = status
         self.asked: list[str] = []
+        self.limits: set[str] = set()
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer to a query or a deletion."""
@@ -60,6 +68,7 @@ class Archive:
         found = sorted(
             (study for study in self.studies if re.fullmatch(pattern, study.patient_id)), key=lambda s: s.study_uid
         )
+        self.limits.add(request.query["limit"])
         offset, limit = int(request.query.get("offset", 0)), int(request.query.get("limit", 200))
         items = [
             {
@@ -72,7 +81,7 @@ class Archive:
 
 
 @asynccontextmanager
-async def place(archive: Archive) -> AsyncIterator[Grounds]:
+async def place(archive: Archive, **changes: Any) -> AsyncIterator[Grounds]:
     """Serve an archive and give it as the place of a run."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", archive.answer)
@@ -82,7 +91,7 @@ async def place(archive: Archive) -> AsyncIterator[Grounds]:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port = runner.addresses[0][1]
-        settings = DestinationSettings(url=f"http://127.0.0.1:{port}/pacs/dicom-web")
+        settings = DestinationSettings(url=f"http://127.0.0.1:{port}/pacs/dicom-web", **changes)
         async with grounds(settings, login(settings, {})) as found:
             yield found
     finally:
@@ -117,6 +126,17 @@ async def test_a_server_that_deletes_nothing_says_so() -> None:
     assert (removal.removed, removal.left) == (0, 5)
     assert "HTTP 405; Orthanc's own DELETE /studies/" in removal.why
     assert len([asked for asked in archive.asked if asked.startswith("DELETE")]) == 2
+
+
+async def test_the_profile_says_how_to_delete() -> None:
+    """A server that is known to be an Orthanc is asked in its own way only, and for pages of its size."""
+    archive = Archive(OURS, deletes=BY_ORTHANC)
+    async with place(archive, server_profile="orthanc") as found:
+        assert await found.remove(TAG) == Removal(5, 0)
+    deleted = [asked for asked in archive.asked if asked.startswith("DELETE")]
+    assert all(asked.startswith(f"DELETE {BY_ORTHANC}") for asked in deleted)
+    assert len(deleted) == 5
+    assert archive.limits == {"1000"}
 
 
 async def test_a_server_that_only_says_that_it_deletes() -> None:
@@ -174,9 +194,16 @@ async def test_an_empty_server_may_be_loaded(status: int) -> None:
         await found.check_empty()
 
 
-def test_orthanc_has_names_of_its_own() -> None:
-    """SHA-1 of Patient ID and Study Instance UID in five groups of eight; the REST interface is one step up."""
-    assert orthanc_id(Study("4711", "1.2.3")) == "0d496228-8637b3cb-89a5e38e-52adfee0-c0308c37"
-    assert orthanc_root("http://host:8042/dicom-web") == "http://host:8042"
-    assert orthanc_root("https://host/pacs/dicom-web") == "https://host/pacs"
-    assert orthanc_root("http://host:8042") == "http://host:8042"
+@pytest.mark.parametrize(
+    ("root", "levels_up", "above"),
+    [
+        ("http://host:8042/dicom-web", 0, "http://host:8042/dicom-web"),
+        ("http://host:8042/dicom-web", 1, "http://host:8042"),
+        ("https://host/pacs/dicom-web", 1, "https://host/pacs"),
+        ("https://host/pacs/dicom-web", 2, "https://host"),
+        ("http://host:8042", 1, "http://host:8042"),
+    ],
+)
+def test_an_interface_above_the_dicomweb_root(root: str, levels_up: int, above: str) -> None:
+    """Segments of the path are left out from its end, and never the host."""
+    assert root_above(root, levels_up) == above

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 
 from bulkstow.config import DestinationSettings
+from bulkstow.destination import qido
 from bulkstow.destination.auth import NoLogin
-from bulkstow.destination.qido import LARGE_PAGE_BYTES, MOST_LISTED, PAGE_INSTANCES, SINGLE_QUERIES, find
+from bulkstow.destination.qido import LARGE_PAGE_BYTES, MOST_LISTED, SINGLE_QUERIES
 from bulkstow.destination.stow import StowDestination
 from bulkstow.model import Candidate, Cause, Header, Instance, NoResponse, Response
 from tests.archives import header
 from tests.destination.peers import answer, peer, read_head
 
 pytestmark = pytest.mark.anyio
+
+PAGE_INSTANCES = 200
+find = partial(qido.find, page_instances=PAGE_INSTANCES)
 
 
 def instances(count: int, *, study: int = 1) -> tuple[Instance, ...]:

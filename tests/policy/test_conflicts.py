@@ -11,6 +11,7 @@ from bulkstow.policy.conflicts import without_false_proof
 from bulkstow.policy.query_settlement import settle_query
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import Query, Rules, Store
+from bulkstow.wire.server_profile import DEFAULT, ORTHANC
 from bulkstow.wire.store_response import to_json
 from tests.archives import header
 
@@ -38,7 +39,7 @@ def test_a_duplicate_is_the_other_file(
     """That the UID is there is no success for a file with other content; that this file was stored is one."""
     batch = Batch(1, (instance,), may_be_stored=may_be_stored)
     settlement = settle(Attempt(batch, response), Rules())
-    (result,) = without_false_proof(Store(batch), settlement).results
+    (result,) = without_false_proof(Store(batch), settlement, DEFAULT).results
     assert result.outcome in outcomes
     assert (instance.conflicting_file in result.reason) or result.outcome.is_success
 
@@ -50,5 +51,18 @@ def test_what_a_question_finds_may_be_the_other_file(instance: Instance, outcome
     """QIDO-RS knows UIDs, not bytes."""
     query = Query(Batch(1, (instance,), may_be_stored=True), "no answer")
     settlement = settle_query(query, frozenset({ITEM.sop_instance_uid}), Rules())
-    (result,) = without_false_proof(query, settlement).results
+    (result,) = without_false_proof(query, settlement, DEFAULT).results
     assert result.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("instance", "outcome"), [(RIVAL, Outcome.UNCONFIRMED), (PLAIN, Outcome.STORED)], ids=["rival", "plain"]
+)
+def test_a_server_that_lists_duplicates_as_stored(instance: Instance, outcome: Outcome) -> None:
+    """Orthanc keeps the first content and lists the second as stored: that proves nothing of a file in conflict."""
+    batch = Batch(1, (instance,))
+    rules = Rules(profile=ORTHANC)
+    settlement = settle(Attempt(batch, STORED), rules)
+    (result,) = without_false_proof(Store(batch), settlement, rules.profile).results
+    assert result.outcome is outcome
+    assert (instance.conflicting_file in result.reason) or result.outcome.is_success

@@ -33,7 +33,8 @@ from bulkstow.policy.retry import Delay
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import AMBIGUOUS_TRIES, MOST_EXCUSED, HealthSignal, Query, Rules, Settlement, Store
 from bulkstow.wire import store_response
-from bulkstow.wire.dialects import FailureClass, classify
+from bulkstow.wire.failure_reasons import FailureClass
+from bulkstow.wire.server_profile import DEFAULT
 from bulkstow.wire.synthetic import SECONDARY_CAPTURE
 from tests.archives import header
 
@@ -1390,7 +1391,7 @@ def not_told(sent: Batch, exchange: Exchange) -> set[int]:
                 failed = store_response.read(body).failed
             except StoreResponseError:
                 return set()
-            vague = {item.sop_instance_uid for item in failed if classify(item.code) is FailureClass.AMBIGUOUS}
+            vague = {item.sop_instance_uid for item in failed if DEFAULT.classify(item.code) is FailureClass.AMBIGUOUS}
             return {number(i) for i in sent.instances if i.header.sop_instance_uid in vague}
         case _:
             return set()

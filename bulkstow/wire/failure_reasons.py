@@ -1,8 +1,6 @@
-"""What differs between servers, as data: what a FailureReason or WarningReason means, and to whom.
+"""Reasons for failures and warnings: the codes of the standard and of known servers, and the words beside them.
 
-Owns a table of codes, a table of words that servers say beside a vague code, and the classes of failures. Refuses to
-decide: when and how often to send again is `policy`'s, and so is what a class does to an instance. A new server is a
-row here, never a branch there.
+Tables only. `wire.server_profile` looks codes and words up, and `policy.settlement` decides what they lead to.
 """
 
 from __future__ import annotations
@@ -13,29 +11,29 @@ from enum import StrEnum
 
 
 class FailureClass(StrEnum):
-    """What a FailureReason says of sending the same instance again."""
+    """What a failure means for sending the same instance again."""
 
     RETRY = "retry"
-    """It passes by itself."""
+    """The cause passes within seconds."""
     RETRY_SLOWLY = "retry slowly"
-    """It passes, but not within seconds."""
+    """The cause passes, but not within seconds."""
     BUSY = "busy"
-    """The server is out of resources: stop sending to it for a while (opens the circuit breaker)."""
+    """The server is out of resources: stop sending for a while (opens the circuit breaker)."""
     AMBIGUOUS = "ambiguous"
-    """The content or the moment: send it alone, and a few times only."""
+    """The content or the moment is the cause: send the instance alone, and a few times only."""
     PERMANENT = "permanent"
     """The same bytes fail again."""
     DUPLICATE = "duplicate"
     """The server has the instance."""
     OTHER_CONTENT = "other content"
-    """The server has another instance of this UID, and keeps it: permanent, and QIDO-RS would find the other one."""
+    """The server keeps another instance with this UID: permanent, and QIDO-RS would find the other one."""
     NOT_AUTHORISED = "not authorised"
-    """Permanent; where every instance gets it, the login is at fault."""
+    """Permanent; if every instance gets it, the login lacks the right to store."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureWords:
-    """A pattern of the server's own words, and what they mean."""
+    """A pattern of a server's comment and its meaning."""
 
     pattern: re.Pattern[str]
     failure: FailureClass
@@ -43,12 +41,14 @@ class FailureWords:
 
 @dataclass(frozen=True, slots=True)
 class FailureReason:
-    """Codes `first` to `last`, both included, and what they mean."""
+    """The codes `first` to `last`, both included, and their meaning."""
 
     first: int
     last: int
     failure: FailureClass
     meaning: str
+    is_vague: bool = False
+    """Servers give these codes for any failure, so their comment decides where it is understood."""
 
 
 FAILURE_REASONS = (
@@ -64,12 +64,13 @@ FAILURE_REASONS = (
     FailureReason(0xB00F, 0xB00F, FailureClass.RETRY, "being stored by another request"),
     # PS3.18 Table I.2-2.
     FailureReason(0xC122, 0xC122, FailureClass.PERMANENT, "transfer syntax not supported"),
-    # PS3.4 Table B.2-1.
+    # PS3.4 Table B.2-1. Google and others give C000 for anything.
+    FailureReason(0xC000, 0xC000, FailureClass.PERMANENT, "cannot understand", is_vague=True),
     FailureReason(0xC000, 0xCFFF, FailureClass.PERMANENT, "cannot understand"),
     # PS3.7 Annex C, from here on.
     FailureReason(0x0106, 0x0106, FailureClass.PERMANENT, "invalid attribute value"),
     # Bad content at Google, a race in the database at dcm4chee, a study other than the URL's at Orthanc.
-    FailureReason(0x0110, 0x0110, FailureClass.AMBIGUOUS, "processing failure"),
+    FailureReason(0x0110, 0x0110, FailureClass.AMBIGUOUS, "processing failure", is_vague=True),
     FailureReason(0x0111, 0x0111, FailureClass.DUPLICATE, "duplicate SOP instance"),
     # "No such SOP instance" in PS3.7, "SOP class not supported" in PS3.4 for storage.
     FailureReason(0x0112, 0x0112, FailureClass.PERMANENT, "no such SOP class or instance"),
@@ -87,16 +88,15 @@ FAILURE_REASONS = (
     # PS3.2 Table N.7-42 prints 0214 where PS3.7 has 0124.
     FailureReason(0x0214, 0x0214, FailureClass.NOT_AUTHORISED, "not authorised"),
 )
-"""The first row that holds a code is the one that counts: what is special stands above the range that it is in."""
+"""The first row with a code counts, so special codes come before the range that they are in."""
 
 WARNING_REASONS = {
-    # PS3.18 Table I.2-1; all three are stored.
+    # PS3.18 Table I.2-1; all three mean stored.
     0xB000: "coerced",
     0xB006: "elements discarded",
     # Azure too, where an optional attribute fails validation.
     0xB007: "data set does not match SOP class",
 }
-
 
 _EXISTS = (
     r"(?:(?<!study[ _])(?<!series[ _])\b(?:SOP[ _]?)?instance(?:[ _]?UID)?[ =:'\"]*[0-9.]*['\"]?(?: has)?"
@@ -118,38 +118,5 @@ FAILURE_WORDS = (
         FailureClass.DUPLICATE,
     ),
 )
-"""Only an instance that exists is a duplicate: a study or a patient that exists says nothing of the instance, and words
-that go on in an unknown way are not understood. The first row that matches counts."""
-
-_VAGUE_CODE = 0xC000
-"""Cannot understand: beside the codes without a class of their own, the one that servers give for anything."""
-
-
-def classify(code: int | None, comment: str = "") -> FailureClass:
-    """Return what a FailureReason (0008,1197) says of sending again; None and 0 are AMBIGUOUS: nothing was told.
-
-    A code that is in no table is AMBIGUOUS too. To call it permanent could refuse for good what the next second would
-    have stored; to ask again costs three small requests at most. `comment`, the server's own words, decides where the
-    code does not.
-    """
-    row = _row(code)
-    failure = row.failure if row else FailureClass.AMBIGUOUS
-    if comment and (failure is FailureClass.AMBIGUOUS or code == _VAGUE_CODE):
-        return next((words.failure for words in FAILURE_WORDS if words.pattern.search(comment)), failure)
-    return failure
-
-
-def meaning(code: int | None, comment: str = "") -> str:
-    """Return a reason as four hexadecimal digits, as the standard prints it, in short English, and the server's words.
-
-    Warnings and failures alike: "B000 coerced", "A700 out of resources: disk full"; "no reason given" for None and 0.
-    """
-    if not code:
-        return comment or "no reason given"
-    row = _row(code)
-    short = f"{code:04X} {row.meaning if row else WARNING_REASONS.get(code, 'unknown reason')}"
-    return f"{short}: {comment}" if comment else short
-
-
-def _row(code: int | None) -> FailureReason | None:
-    return next((row for row in FAILURE_REASONS if code is not None and row.first <= code <= row.last), None)
+"""The first row that matches counts. Only an existing instance is a duplicate, not an existing study or patient; a
+sentence that continues in an unknown way is not understood."""

@@ -1,14 +1,22 @@
-"""What a code means, as tables."""
+"""What differs between servers: the meaning of codes and comments, and the ways to delete, as tables."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from itertools import combinations
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.wire.dialects import FAILURE_REASONS, WARNING_REASONS, FailureClass, FailureReason, classify, meaning
+from bulkstow.config import DestinationSettings
+from bulkstow.wire.failure_reasons import FAILURE_REASONS, WARNING_REASONS, FailureClass, FailureReason, FailureWords
+from bulkstow.wire.server_profile import DEFAULT, ORTHANC, PROFILES, PrivateElement
+from bulkstow.wire.store_response import read
+
+classify, meaning = DEFAULT.classify, DEFAULT.meaning
 
 EXISTS_AND_DIFFERS = (
     "An instance already exists in this DICOM Store with the same Study/Series/SOPInstance UID, but the DICOM files "
@@ -161,3 +169,35 @@ def test_every_number_has_a_class_and_a_meaning(code: int | None) -> None:
     """Whatever a server sends is classified and shown on one line."""
     assert classify(code) in FailureClass
     assert meaning(code).isprintable()
+
+
+def test_ways_to_delete_a_study() -> None:
+    """By DICOMweb, then by Orthanc's REST interface, which names a study by SHA-1 of both IDs in groups of eight."""
+    ways = [(way.interface, way.levels_up, way.path("4711", "1.2.3")) for way in DEFAULT.deletions]
+    orthanc = ("Orthanc's own", 1, "/studies/0d496228-8637b3cb-89a5e38e-52adfee0-c0308c37")
+    assert ways == [("", 0, "/studies/1.2.3"), orthanc]
+    assert ORTHANC.deletions == DEFAULT.deletions[1:]
+
+
+def test_profiles_have_names() -> None:
+    """Every profile can be chosen in the settings."""
+    names = get_args(get_type_hints(DestinationSettings)["server_profile"])
+    assert set(names) == PROFILES.keys()
+    assert DestinationSettings(url="http://localhost").profile is DEFAULT
+
+
+def test_a_row_is_enough_for_a_quirk() -> None:
+    """A server with a code, words and a private element of its own is a profile with three rows."""
+    words = FailureWords(re.compile("schon da"), FailureClass.DUPLICATE)
+    profile = replace(
+        DEFAULT,
+        failure_reasons=(FailureReason(0xA801, 0xA801, FailureClass.RETRY, "short of tape"), *FAILURE_REASONS),
+        failure_words=(words,),
+        comments=(PrivateElement("ACME", "0011", "02"),),
+    )
+    assert (profile.classify(0xA801), profile.meaning(0xA801)) == (FailureClass.RETRY, "A801 short of tape")
+    private = b'"00110010":{"Value":["ACME"]},"00111002":{"Value":["schon da"]}'
+    body = b'{"00081198":{"Value":[{"00081197":{"Value":[272]},%s}]}}' % private
+    (item,) = read(body, profile).failed
+    assert profile.classify(item.code, item.comment) is FailureClass.DUPLICATE
+    assert read(body).failed[0].comment == ""
