@@ -26,7 +26,7 @@ COMMENT = textwrap.TextWrapper(
 
 HEADING = """\
 # Settings of bulkstow with their defaults, as `bulkstow config` prints them. Write them to a file, uncomment what you
-# change, and name the file: `bulkstow config > bulkstow.toml`, then `bulkstow --config bulkstow.toml COMMAND …` or
+# change, and name the file: `bulkstow config > bulkstow.toml`, then `bulkstow --config bulkstow.toml COMMAND ...` or
 # BULKSTOW_CONFIG=bulkstow.toml.
 #
 # Every key is also a flag (batch-bytes: --batch-bytes) and an environment variable (BULKSTOW_BATCH_BYTES). A flag

@@ -63,6 +63,11 @@ def test_every_setting_has_help_of_a_few_lines(table: str) -> None:
     assert [setting.flag for setting in settings_of(table) if not 10 < len(setting.help) < 300] == []
 
 
+def test_the_example_is_the_same_in_every_locale() -> None:
+    """TOML is UTF-8, and standard output has the encoding of the locale: both agree on ASCII."""
+    assert example().isascii()
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_row_has_four_cells(table: str) -> None:
     """No help text breaks the README's table."""
