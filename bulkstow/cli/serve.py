@@ -14,10 +14,10 @@ from bulkstow.config import CountLimit, SizeLimit, Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.printing import shown
+from bulkstow.server.fault_injector import FaultInjector
 from bulkstow.server.fault_plan import describe, read_plan
 from bulkstow.server.faults import Plan
 from bulkstow.server.login import Login
-from bulkstow.server.mishaps import Mishaps
 from bulkstow.server.origin import ROOT, Origin, serving
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage, Storage
 
@@ -79,7 +79,7 @@ def serve(
         login=_login(user),
         max_part_bytes=max_part_bytes,
         max_requests=max_requests,
-        fault=Mishaps(plan) if plan.faults else None,
+        fault=FaultInjector(plan) if plan.faults else None,
     )
     where = "nothing is kept" if discard else f"instances are stored in {directory}"
     running = serving(origin, host, port, _tls(tls_cert, tls_key), max_connections=max_connections)

@@ -1,6 +1,6 @@
 """Faults on demand: which of them strikes which store request, as data and as a decision.
 
-Owns the kinds of faults, a plan of them, and the choice. Refuses to do any harm itself (`mishaps` does), to read files
+Owns the kinds of faults, a plan of them, and the choice. Refuses to do any harm itself (`fault_injector` does), to read files
 (`fault_plan` does), and to be truly random: chance is a function of the plan's seed and the request's number, so the
 same requests in the same order meet the same faults.
 
@@ -114,7 +114,7 @@ class PlannedFault:
     everyone: bool = False
 
     @property
-    def strikes_instances(self) -> bool:
+    def applies_to_instances(self) -> bool:
         """True for the kinds that strike single instances."""
         return self.kind in OF_INSTANCES
 
@@ -137,14 +137,14 @@ class Arrival:
     """Content-Length; None where there is none."""
 
 
-class Course:
+class FaultSelector:
     """The course that a plan takes: chooses the faults, and remembers how often each has struck."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._timing: Counter[tuple[int, str]] = Counter()
         self._for_good: dict[str, PlannedFault] = {}
-        self.struck: Counter[Kind] = Counter()
+        self.injected: Counter[Kind] = Counter()
         """How often each kind has struck, in requests or instances."""
 
     def at_request(self, arrival: Arrival) -> PlannedFault | None:
@@ -152,7 +152,7 @@ class Course:
         for fault in self._plan.faults:
             if fault.instances or not self._holds(fault, arrival):
                 continue
-            if fault.strikes_instances or self._strike(fault):
+            if fault.applies_to_instances or self._strike(fault):
                 return fault
         return None
 
@@ -164,12 +164,12 @@ class Course:
             return self._for_good[uid]
         for fault in self._plan.faults:
             if fault is chosen:
-                meant = fault.strikes_instances and (is_first or fault.everyone)
+                meant = fault.applies_to_instances and (is_first or fault.everyone)
             else:
                 # A request has one fault at most.
-                may = chosen is None or chosen.strikes_instances or fault.strikes_instances
+                may = chosen is None or chosen.applies_to_instances or fault.applies_to_instances
                 meant = uid in fault.instances and may and self._holds(fault, arrival)
-            if meant and self._strike(fault, uid if fault.strikes_instances else ""):
+            if meant and self._strike(fault, uid if fault.applies_to_instances else ""):
                 if fault.kind is Kind.INVALID:
                     self._for_good[uid] = fault
                 return fault
@@ -195,5 +195,5 @@ class Course:
         if fault.times is not None and self._timing[key] >= fault.times:
             return False
         self._timing[key] += 1
-        self.struck[fault.kind] += 1
+        self.injected[fault.kind] += 1
         return True

@@ -23,7 +23,7 @@ from bulkstow.errors import MultipartError
 from bulkstow.model import Header, StoreResponse
 from bulkstow.server import media, query, retrieve, store, urls
 from bulkstow.server.catalogue import is_uid
-from bulkstow.server.doorman import Doorman
+from bulkstow.server.connection_limiter import ConnectionLimiter
 from bulkstow.server.login import Login
 from bulkstow.server.storage import Storage
 from bulkstow.wire.multipart_reader import MultipartReader, boundary_of
@@ -236,8 +236,8 @@ async def serving(
     server = runner.server
     assert server is not None  # noqa: S101 - there is one after setup()
     try:
-        # Not by web.TCPSite: it has no room for the doorman.
-        factory = server if max_connections is None else partial(Doorman, server, max_connections)
+        # Not by web.TCPSite: it has no hook for a connection limiter.
+        factory = server if max_connections is None else partial(ConnectionLimiter, server, max_connections)
         listener = await get_running_loop().create_server(factory, host, port, ssl=ssl_context)
         scheme, port = "https" if ssl_context else "http", listener.sockets[0].getsockname()[1]
         try:

@@ -36,9 +36,9 @@ from yarl import URL
 
 from bulkstow.errors import ConfigurationError, StoreResponseError
 from bulkstow.model import Referenced
+from bulkstow.server.fault_injector import FaultInjector
 from bulkstow.server.fault_plan import describe, plan_of, read_plan
-from bulkstow.server.faults import Arrival, Course, Kind, Plan, PlannedFault
-from bulkstow.server.mishaps import Mishaps
+from bulkstow.server.faults import Arrival, FaultSelector, Kind, Plan, PlannedFault
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
 from bulkstow.wire.multipart import content_type
@@ -55,8 +55,8 @@ A, B, C, D = "1.2.1", "1.2.2", "1.2.3", "1.2.4"
 
 def struck(fault: PlannedFault, *, requests: int = 12, size_bytes: int | None = 100, seed: int = 1) -> list[int]:
     """Return the numbers of the requests that a fault strikes."""
-    course = Course(Plan((fault,), seed))
-    return [number for number in range(1, requests + 1) if course.at_request(Arrival(number, size_bytes))]
+    selector = FaultSelector(Plan((fault,), seed))
+    return [number for number in range(1, requests + 1) if selector.at_request(Arrival(number, size_bytes))]
 
 
 @pytest.mark.parametrize(
@@ -102,32 +102,32 @@ def test_chances_are_independent() -> None:
     """Two faults of the same probability do not strike the same requests, and chance does not hang on what came."""
     one, two = (PlannedFault(kind=Kind.SILENT, probability=0.5, place=place) for place in (1, 2))
     assert struck(one, requests=40) != struck(two, requests=40)
-    assert [bool(Course(Plan((one,))).at_request(Arrival(n))) for n in range(1, 41)] == [
+    assert [bool(FaultSelector(Plan((one,))).at_request(Arrival(n))) for n in range(1, 41)] == [
         n in struck(one, requests=40) for n in range(1, 41)
     ]
 
 
 def test_the_first_of_several_strikes() -> None:
     """A request meets one fault, the first of the plan; when that is used up, the next."""
-    course = Course(
+    selector = FaultSelector(
         Plan((PlannedFault(kind=Kind.SILENT, times=1), PlannedFault(kind=Kind.XML, place=2, requests=frozenset({2}))))
     )
-    faults = [course.at_request(Arrival(number)) for number in (1, 2, 3)]
+    faults = [selector.at_request(Arrival(number)) for number in (1, 2, 3)]
     assert [fault and fault.kind for fault in faults] == [Kind.SILENT, Kind.XML, None]
-    assert course.struck == Counter({Kind.SILENT: 1, Kind.XML: 1})
+    assert selector.injected == Counter({Kind.SILENT: 1, Kind.XML: 1})
 
 
 def marked(fault: PlannedFault, *requests: str) -> list[str]:
     """Return which instances of each request, named by a string of letters, a fault strikes."""
-    course = Course(Plan((fault,)))
+    selector = FaultSelector(Plan((fault,)))
     found = []
     for number, letters in enumerate(requests, start=1):
         arrival = Arrival(number, 100)
-        chosen = course.at_request(arrival)
+        chosen = selector.at_request(arrival)
         hits = [
             letter
             for at, letter in enumerate(letters)
-            if course.at_instance(arrival, f"1.{ord(letter)}", is_first=at == 0, chosen=chosen)
+            if selector.at_instance(arrival, f"1.{ord(letter)}", is_first=at == 0, chosen=chosen)
         ]
         found.append("".join(hits))
     return found
@@ -167,24 +167,24 @@ def test_a_request_that_has_its_fault_gets_no_second() -> None:
             PlannedFault(kind=Kind.INVALID, place=3, instances=frozenset({B})),
         )
     )
-    course = Course(plan)
+    selector = FaultSelector(plan)
     for number, expected in ((1, [None, Kind.INVALID]), (2, [Kind.RESET, Kind.INVALID])):
         arrival = Arrival(number)
-        chosen = course.at_request(arrival)
-        faults = [course.at_instance(arrival, uid, chosen=chosen) for uid in (A, B)]
+        chosen = selector.at_request(arrival)
+        faults = [selector.at_instance(arrival, uid, chosen=chosen) for uid in (A, B)]
         assert [fault and fault.kind for fault in faults] == expected
 
 
 # --- what ---------------------------------------------------------------------------------------------------------
 
 
-class Struck:
+class FaultyOrigin:
     """An origin with a plan, and what it has stored."""
 
-    def __init__(self, url: str, storage: DiscardStorage, mishaps: Mishaps, session: ClientSession) -> None:
+    def __init__(self, url: str, storage: DiscardStorage, injector: FaultInjector, session: ClientSession) -> None:
         self.url = url
         self.storage = storage
-        self.mishaps = mishaps
+        self.injector = injector
         self.session = session
 
     @property
@@ -212,11 +212,11 @@ class Struck:
 
 
 @asynccontextmanager
-async def faulty(*faults: dict[str, Any], **other: Any) -> AsyncIterator[Struck]:
+async def faulty(*faults: dict[str, Any], **other: Any) -> AsyncIterator[FaultyOrigin]:
     """Run an origin where these faults are planned, in the keys of the file."""
-    storage, mishaps = DiscardStorage(remember=True), Mishaps(plan_of({"fault": list(faults), **other}))
-    async with serving(Origin(storage, fault=mishaps)) as url, ClientSession() as session:
-        yield Struck(url, storage, mishaps, session)
+    storage, injector = DiscardStorage(remember=True), FaultInjector(plan_of({"fault": list(faults), **other}))
+    async with serving(Origin(storage, fault=injector)) as url, ClientSession() as session:
+        yield FaultyOrigin(url, storage, injector, session)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ async def test_slow_kinds(fault: dict[str, Any], expected: list[float], monkeypa
     async def sleep(delay_s: float) -> None:
         waits_s.append(delay_s)
 
-    monkeypatch.setattr("bulkstow.server.mishaps.sleep", sleep)
+    monkeypatch.setattr("bulkstow.server.fault_injector.sleep", sleep)
     async with faulty({**fault, "times": 1}) as origin:
         async with origin.send(A, B) as response:
             size_bytes = len(await response.read())
@@ -500,13 +500,13 @@ async def connected(url: str) -> SocketStream:
 
 
 async def test_what_has_struck_is_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The plan's course tells how often each kind has struck; the log stays empty, whatever breaks."""
+    """The plan's selector tells how often each kind has struck; the log stays empty, whatever breaks."""
     kinds = ["unavailable", "half-stored", "reset", "silent", "truncated", "invalid"]
     async with faulty(*({"kind": kind, "requests": [n]} for n, kind in enumerate(kinds, start=1))) as origin:
         for _ in kinds:
             with suppress(ClientError, ConnectionError, StoreResponseError):
                 await origin.told(A, B)
-        assert origin.mishaps.struck == Counter(map(Kind, kinds))
+        assert origin.injector.injected == Counter(map(Kind, kinds))
     assert caplog.messages == []
 
 

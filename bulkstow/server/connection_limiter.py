@@ -12,7 +12,7 @@ from typing import cast
 from aiohttp import web
 
 
-class Doorman(asyncio.Protocol):
+class ConnectionLimiter(asyncio.Protocol):
     """Hands a new connection to the server while fewer than `max_connections` stand, else closes it at once."""
 
     def __init__(self, server: web.Server, max_connections: int) -> None:

@@ -20,7 +20,7 @@ from aiohttp import web
 from anyio import sleep
 
 from bulkstow.model import Header, Referenced, StoreResponse
-from bulkstow.server.faults import Arrival, Course, Kind, Plan, PlannedFault
+from bulkstow.server.faults import Arrival, FaultSelector, Kind, Plan, PlannedFault
 from bulkstow.server.media import JSON, XML
 from bulkstow.server.origin import ORIGIN
 from bulkstow.server.store import Refusal, status_of
@@ -53,36 +53,36 @@ _EARLY: dict[Kind, Callable[[], web.HTTPException]] = {
 _TAG = re.compile(rb'"[0-9A-F]{8}":')
 
 
-class Mishaps:
+class FaultInjector:
     """Carries out a plan: the `fault` of an origin."""
 
     def __init__(self, plan: Plan) -> None:
-        self._course = Course(plan)
+        self._selector = FaultSelector(plan)
 
     @property
-    def struck(self) -> Counter[Kind]:
+    def injected(self) -> Counter[Kind]:
         """How often each kind has struck, in requests or instances."""
-        return self._course.struck
+        return self._selector.injected
 
-    async def before(self, request: web.Request, number: int) -> Struck:
+    async def before(self, request: web.Request, number: int) -> FaultyRequest:
         """Choose what goes wrong with a request, and let that begin."""
-        struck = Struck(request, number, self._course)
-        await struck.begin()
-        return struck
+        faulty = FaultyRequest(request, number, self._selector)
+        await faulty.begin()
+        return faulty
 
     async def after(self, _request: web.Request, _number: int, response: StoreResponse) -> StoreResponse:
-        """Return the response as it is: each request is a `Struck`, if only by nothing, which has the last word."""
+        """Return the response as it is: each request is a `FaultyRequest`, which has the last word."""
         return response
 
 
-class Struck:
+class FaultyRequest:
     """One store request, and what goes wrong with it."""
 
-    def __init__(self, request: web.Request, number: int, course: Course) -> None:
+    def __init__(self, request: web.Request, number: int, selector: FaultSelector) -> None:
         self._request = request
         self._arrival = Arrival(number, request.content_length)
-        self._course = course
-        self._fault = course.at_request(self._arrival)
+        self._selector = selector
+        self._fault = selector.at_request(self._arrival)
         self._marked: dict[str, PlannedFault] = {}
         """What strikes single instances, by their UIDs."""
         self._judged = 0
@@ -120,8 +120,8 @@ class Struck:
         """Return the FailureReason for which an instance is not stored, None to store it."""
         uid = header.sop_instance_uid
         self._judged += 1
-        fault = self._course.at_instance(self._arrival, uid, is_first=self._judged == 1, chosen=self._fault)
-        if fault and fault.strikes_instances:
+        fault = self._selector.at_instance(self._arrival, uid, is_first=self._judged == 1, chosen=self._fault)
+        if fault and fault.applies_to_instances:
             self._marked[uid] = fault
             is_stored = fault.kind is Kind.DUPLICATE or (fault.kind is Kind.LEFT_OUT and fault.stored)
             return None if is_stored else fault.reason or Refusal.OUT_OF_RESOURCES
