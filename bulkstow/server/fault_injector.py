@@ -1,8 +1,8 @@
 """Faults on demand, carried out.
 
-Owns what each kind of fault does to a request, its body and its answer. Refuses to choose (`faults` does). Whatever an
-answer says, an instance that a kind calls not stored is not, and one that it calls stored is: what the storage holds
-stays the truth to compare with.
+Owns what each kind of fault does to a request, its body and its answer; `faults` chooses. Whatever an answer says, an
+instance that is not stored by its kind's definition is not in the storage, and one that is stored is: tests compare
+with the content of the storage.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bulkstow.server.store import Refusal, status_of
 from bulkstow.wire.store_response import to_json, to_xml
 
 ALREADY_STORED = 0xB00E
-"""45070: Azure's, among the warnings of PS3.4 and yet a failure."""
+"""45070: a failure of Azure, although it is in the range of warnings of PS3.4."""
 
 STACK_TRACE = """java.lang.NullPointerException
 \tat org.example.archive.StoreService.store(StoreService.java:1042)
@@ -48,7 +48,7 @@ _EARLY: dict[Kind, Callable[[], web.HTTPException]] = {
         text="a login is needed\n", headers={"WWW-Authenticate": 'Bearer realm="bulkstow"'}
     ),
 }
-"""Answers that come before the body has been read."""
+"""Answers that are sent before the body has been read."""
 
 _TAG = re.compile(rb'"[0-9A-F]{8}":')
 
@@ -61,22 +61,22 @@ class FaultInjector:
 
     @property
     def injected(self) -> Counter[Kind]:
-        """How often each kind has struck, in requests or instances."""
+        """How often each kind was injected, in requests or instances."""
         return self._selector.injected
 
     async def before(self, request: web.Request, number: int) -> FaultyRequest:
-        """Choose what goes wrong with a request, and let that begin."""
+        """Choose the fault of a request, and begin with it."""
         faulty = FaultyRequest(request, number, self._selector)
         await faulty.begin()
         return faulty
 
     async def after(self, _request: web.Request, _number: int, response: StoreResponse) -> StoreResponse:
-        """Return the response as it is: each request is a `FaultyRequest`, which has the last word."""
+        """Return the response as it is: each request has a `FaultyRequest`, which decides."""
         return response
 
 
 class FaultyRequest:
-    """One store request, and what goes wrong with it."""
+    """One store request and its faults."""
 
     def __init__(self, request: web.Request, number: int, selector: FaultSelector) -> None:
         self._request = request
@@ -84,15 +84,15 @@ class FaultyRequest:
         self._selector = selector
         self._fault = selector.at_request(self._arrival)
         self._marked: dict[str, PlannedFault] = {}
-        """What strikes single instances, by their UIDs."""
+        """The faults of single instances, by SOP Instance UID."""
         self._judged = 0
         self._has_begun = False
         self._stores = True
-        # A reset comes in the middle, or at once where nobody knows where that is.
+        # The reset comes in the middle of the body, or at once if its length is not known.
         self._reset_at_bytes = (request.content_length or 0) // 2
 
     async def begin(self) -> None:
-        """Do what does not wait for the end of the body; once, and only when a fault has been chosen."""
+        """Carry out what does not wait for the end of the body; once, and only if a fault has been chosen."""
         if self._fault is None or self._has_begun:
             return
         self._has_begun = True
@@ -104,7 +104,7 @@ class FaultyRequest:
             raise _early(self._fault)
 
     async def body(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-        """Yield the body as the origin gets to read it."""
+        """Yield the body as the origin reads it."""
         taken_bytes = 0
         async for piece in pieces:
             if self._fault and self._fault.kind is Kind.SLOW_READING:
@@ -117,7 +117,7 @@ class FaultyRequest:
                 self._hang_up()
 
     def judge(self, header: Header) -> int | None:
-        """Return the FailureReason for which an instance is not stored, None to store it."""
+        """Return the FailureReason of an instance that is not to be stored, None to store it."""
         uid = header.sop_instance_uid
         self._judged += 1
         fault = self._selector.at_instance(self._arrival, uid, is_first=self._judged == 1, chosen=self._fault)
@@ -126,7 +126,7 @@ class FaultyRequest:
             is_stored = fault.kind is Kind.DUPLICATE or (fault.kind is Kind.LEFT_OUT and fault.stored)
             return None if is_stored else fault.reason or Refusal.OUT_OF_RESOURCES
         if fault:
-            # Met in the middle of the body: there it strikes.
+            # Chosen by this instance, in the middle of the body: it applies from here on.
             self._fault, self._reset_at_bytes = fault, 0
             self._stores = fault.kind not in _EARLY and fault.kind is not Kind.RESET
         is_left = self._judged % 2 == 0 and self._fault is not None and self._fault.kind is Kind.HALF_STORED
@@ -135,7 +135,7 @@ class FaultyRequest:
     async def after(
         self, _request: web.Request, _number: int, response: StoreResponse
     ) -> StoreResponse | web.StreamResponse:
-        """Return what to say of what was stored."""
+        """Return the answer to a request whose body has been read."""
         response = _reworded(response, self._marked)
         match self._fault:
             case PlannedFault(kind=Kind.HALF_STORED):
@@ -164,7 +164,7 @@ class FaultyRequest:
     async def _send(
         self, response: StoreResponse, *, share: float = 1.0, delay_s: float | None = None
     ) -> web.StreamResponse:
-        """Send a share of the answer, at once or one byte at a time; its whole length is announced."""
+        """Send a share of the answer, at once or byte by byte; the whole length is announced."""
         body = to_json(response)
         answer = web.StreamResponse(status=status_of(response), headers={"Content-Type": JSON})
         answer.content_length = len(body)
@@ -181,14 +181,14 @@ class FaultyRequest:
         raise ConnectionResetError("closed on purpose")
 
     def _close(self) -> None:
-        """Close the connection after what has been written, without announcing it; what is unread makes it a reset."""
+        """Close the connection after the written bytes, without announcing it; unread bytes turn it into a reset."""
         if self._request.transport is not None:
             self._request.transport.close()
 
 
 def _early(fault: PlannedFault) -> web.HTTPException:
     answer = _EARLY[fault.kind]()
-    # The client may still be sending: this connection is good for nothing more (RFC 9110 §15.5.14).
+    # The client may still be sending: the connection cannot be used again (RFC 9110 §15.5.14).
     answer.force_close()
     if fault.retry_after_s is not None:
         later = datetime.now(UTC) + timedelta(seconds=fault.retry_after_s)
@@ -198,17 +198,17 @@ def _early(fault: PlannedFault) -> web.HTTPException:
 
 
 def _reworded(response: StoreResponse, marked: Mapping[str, PlannedFault]) -> StoreResponse:
-    """Return what is said of instances where some of them were struck."""
+    """Return a response as the faults of single instances change it."""
 
-    def is_struck(item: Referenced, *kinds: Kind) -> bool:
+    def has_fault(item: Referenced, *kinds: Kind) -> bool:
         fault = marked.get(item.sop_instance_uid)
         return fault is not None and fault.kind in kinds
 
-    duplicates = tuple(replace(i, code=ALREADY_STORED) for i in response.stored if is_struck(i, Kind.DUPLICATE))
-    failed = (_renamed(i, marked.get(i.sop_instance_uid)) for i in response.failed if not is_struck(i, Kind.LEFT_OUT))
+    duplicates = tuple(replace(i, code=ALREADY_STORED) for i in response.stored if has_fault(i, Kind.DUPLICATE))
+    failed = (_renamed(i, marked.get(i.sop_instance_uid)) for i in response.failed if not has_fault(i, Kind.LEFT_OUT))
     return replace(
         response,
-        stored=tuple(i for i in response.stored if not is_struck(i, Kind.DUPLICATE, Kind.LEFT_OUT)),
+        stored=tuple(i for i in response.stored if not has_fault(i, Kind.DUPLICATE, Kind.LEFT_OUT)),
         failed=(*failed, *duplicates),
     )
 

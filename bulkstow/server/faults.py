@@ -1,12 +1,12 @@
-"""Faults on demand: which of them strikes which store request, as data and as a decision.
+"""Faults on demand: which of them applies to which store request, as data and as a decision.
 
-Owns the kinds of faults, a plan of them, and the choice. Refuses to do any harm itself (`fault_injector` does), to read files
-(`fault_plan` does), and to be truly random: chance is a function of the plan's seed and the request's number, so the
-same requests in the same order meet the same faults.
+Owns the kinds of faults, a plan of them, and the choice; `fault_injector` carries them out, `fault_plan` reads the
+file. Nothing is truly random: chance is a function of the plan's seed and the request's number, so the same requests
+in the same order meet the same faults.
 
-A fault strikes where all of its conditions hold, always where it has none. A request meets one fault at most that was
-chosen for the whole of it, the first in the order of the plan; instances that a fault names, and those that are invalid
-for good, meet theirs besides.
+A fault applies where all of its conditions hold; always, if it has none. At most one fault applies to a whole request,
+the first in the order of the plan; faults of instances that a plan names, and of those that are invalid for good, apply
+besides.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What goes wrong. What `stored` says of each: whether the origin then has the instances."""
+    """What goes wrong, and whether the origin then has the instances."""
 
     UNAVAILABLE = "unavailable"
-    """503, nothing stored; as all early answers it comes before the body is read, and the connection is closed."""
+    """503, nothing stored; like all early answers it is sent before the body is read, and the connection is closed."""
     TOO_MANY = "too-many"
     """429, nothing stored."""
     BAD_GATEWAY = "bad-gateway"
@@ -33,7 +33,7 @@ class Kind(StrEnum):
     UNAUTHORISED = "unauthorised"
     """401, once unless `times` says otherwise."""
     RESET = "reset"
-    """The connection is reset in the middle of the body; what came before it is stored."""
+    """The connection is reset in the middle of the body; the instances before it are stored."""
     HALF_STORED = "half-stored"
     """500 with a stack trace, and every second instance stored."""
     SILENT = "silent"
@@ -45,7 +45,7 @@ class Kind(StrEnum):
     XML = "xml"
     """The answer is XML, whatever was asked for."""
     TEXT_PLAIN = "text-plain"
-    """The answer is JSON that calls itself text/plain."""
+    """The answer is JSON with the media type text/plain."""
     LOWER_CASE = "lower-case"
     """The answer has its tags in lower case."""
     LEFT_OUT = "left-out"
@@ -55,17 +55,17 @@ class Kind(StrEnum):
     MADE_UP = "made-up"
     """The instance is not stored, and failed under another UID, for `reason`."""
     OUT_OF_RESOURCES = "out-of-resources"
-    """The instance is not stored, for `reason` (A700); `times` makes it pass."""
+    """The instance is not stored, for `reason` (A700); `times` makes it transient."""
     INVALID = "invalid"
-    """The instance is not stored, for `reason` (A900), this time and for ever."""
+    """The instance is not stored, for `reason` (A900), now and in every later request."""
     DUPLICATE = "duplicate"
-    """The instance is held, and failed as such: 45070, as Azure has it."""
+    """The instance is held already, and fails with 45070, as on Azure."""
     SLOW_READING = "slow-reading"
     """The body is read at `bytes-per-second`."""
     SLOW_THINKING = "slow-thinking"
     """The answer comes after `delay`."""
     FROZEN = "frozen"
-    """The whole origin takes nothing and gives nothing for `delay`, to queries either."""
+    """The whole origin reads and answers nothing for `delay`, queries included."""
     CLOSED_KEEP_ALIVE = "closed-keep-alive"
     """The connection is closed after an answer that promised to keep it."""
     TRICKLE = "trickle"
@@ -75,21 +75,21 @@ class Kind(StrEnum):
 OF_INSTANCES = frozenset(
     {Kind.LEFT_OUT, Kind.NAMELESS, Kind.MADE_UP, Kind.OUT_OF_RESOURCES, Kind.INVALID, Kind.DUPLICATE}
 )
-"""Kinds that strike single instances; every other one strikes a request."""
+"""Kinds that apply to single instances; every other kind applies to a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedFault:
-    """A fault, when it strikes, and how."""
+    """A fault, its conditions and its parameters."""
 
     kind: Kind
     place: int = 1
-    """In the plan, from 1."""
+    """The position in the plan, from 1."""
 
     probability: float | None = None
     """Share of the requests, from 0 to 1."""
     requests: frozenset[int] = frozenset()
-    """Their numbers, from 1 in the order of their coming."""
+    """Their numbers, from 1 in the order of arrival."""
     every: int | None = None
     """Every so many requests."""
     first: int | None = None
@@ -97,11 +97,11 @@ class PlannedFault:
     above_bytes: int | None = None
     """Requests with a larger Content-Length; one without has none."""
     instances: frozenset[str] = frozenset()
-    """SOP Instance UIDs. A fault of requests strikes as the head of such an instance has been read: neither it nor what
-    follows is stored where the fault stores nothing. Where this is empty, a fault of instances strikes the request's
-    first, or `everyone`."""
+    """SOP Instance UIDs. A fault of requests applies once the head of such an instance has been read; if it stores
+    nothing, neither that instance nor the following ones are stored. If this is empty, a fault of instances applies to
+    the request's first, or to `everyone`."""
     times: int | None = None
-    """At most so often; a fault of instances strikes each of them at most so often."""
+    """The most often that it applies; for a fault of instances, the most often for each of them."""
 
     retry_after_s: float | None = None
     as_date: bool = False
@@ -115,13 +115,13 @@ class PlannedFault:
 
     @property
     def applies_to_instances(self) -> bool:
-        """True for the kinds that strike single instances."""
+        """True for the kinds that apply to single instances."""
         return self.kind in OF_INSTANCES
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Faults in the order in which they are looked at, and the seed of their chances."""
+    """Faults in the order in which they are considered, and the seed of their probabilities."""
 
     faults: tuple[PlannedFault, ...] = ()
     seed: int = 1
@@ -129,39 +129,39 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What is known of a store request before its body is read."""
+    """The facts about a store request before its body is read."""
 
     number: int
-    """From 1 in the order of their coming."""
+    """From 1 in the order of arrival."""
     size_bytes: int | None = None
-    """Content-Length; None where there is none."""
+    """Content-Length; None if there is none."""
 
 
 class FaultSelector:
-    """The course that a plan takes: chooses the faults, and remembers how often each has struck."""
+    """Chooses the faults of a plan, and counts how often each kind was injected."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._timing: Counter[tuple[int, str]] = Counter()
-        self._for_good: dict[str, PlannedFault] = {}
+        self._uses: Counter[tuple[int, str]] = Counter()
+        self._invalid: dict[str, PlannedFault] = {}
         self.injected: Counter[Kind] = Counter()
-        """How often each kind has struck, in requests or instances."""
+        """How often each kind was injected, in requests or instances."""
 
     def at_request(self, arrival: Arrival) -> PlannedFault | None:
-        """Choose the fault for the whole of a request; one of instances strikes only as they come (`at_instance`)."""
+        """Choose the fault for a whole request; one of instances is counted when they arrive (`at_instance`)."""
         for fault in self._plan.faults:
             if fault.instances or not self._holds(fault, arrival):
                 continue
-            if fault.applies_to_instances or self._strike(fault):
+            if fault.applies_to_instances or self._use(fault):
                 return fault
         return None
 
     def at_instance(
         self, arrival: Arrival, uid: str, *, is_first: bool = False, chosen: PlannedFault | None = None
     ) -> PlannedFault | None:
-        """Choose the fault for an instance of a request, for which `chosen` was chosen as it came."""
-        if uid in self._for_good:
-            return self._for_good[uid]
+        """Choose the fault for an instance of a request; `chosen` is the fault of the request."""
+        if uid in self._invalid:
+            return self._invalid[uid]
         for fault in self._plan.faults:
             if fault is chosen:
                 meant = fault.applies_to_instances and (is_first or fault.everyone)
@@ -169,9 +169,9 @@ class FaultSelector:
                 # A request has one fault at most.
                 may = chosen is None or chosen.applies_to_instances or fault.applies_to_instances
                 meant = uid in fault.instances and may and self._holds(fault, arrival)
-            if meant and self._strike(fault, uid if fault.applies_to_instances else ""):
+            if meant and self._use(fault, uid if fault.applies_to_instances else ""):
                 if fault.kind is Kind.INVALID:
-                    self._for_good[uid] = fault
+                    self._invalid[uid] = fault
                 return fault
         return None
 
@@ -189,11 +189,11 @@ class FaultSelector:
     def _chance(self, fault: PlannedFault, number: int) -> float:
         return random.Random(f"{self._plan.seed} {fault.place} {number}").random()
 
-    def _strike(self, fault: PlannedFault, uid: str = "") -> bool:
-        """Tell whether it may strike once more, and count that it does."""
+    def _use(self, fault: PlannedFault, uid: str = "") -> bool:
+        """Return whether a fault may apply once more, and count it."""
         key = (fault.place, uid)
-        if fault.times is not None and self._timing[key] >= fault.times:
+        if fault.times is not None and self._uses[key] >= fault.times:
             return False
-        self._timing[key] += 1
+        self._uses[key] += 1
         self.injected[fault.kind] += 1
         return True

@@ -163,7 +163,7 @@ PASSING: list[dict[str, Any]] = [
 the content or the moment is believed when an instance has got it alone three times."""
 
 SHARE = 1 - 0.7 ** (1 / len(PASSING))
-"""The first that strikes is the one: together these make 30 %."""
+"""At most one applies to a request: together they apply to 30 %."""
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -203,7 +203,7 @@ async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, large: Arc
     ids=lambda fault: " ".join(str(value) for value in fault.values()),
 )
 async def test_what_passes_is_waited_for(tmp_path: Path, small: Archive, fault: dict[str, Any]) -> None:
-    """Under one kind of fault alone, however often it strikes, everything is stored and proved."""
+    """Under one kind of fault alone, however often it occurs, everything is stored and proved."""
     injector, storage = planned(fault), DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=injector)) as url:
         # Only a body without a length is asked for one.

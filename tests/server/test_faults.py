@@ -1,4 +1,4 @@
-"""Claims about faults on demand: when they strike, what each kind does, what a plan may say."""
+"""Claims about faults on demand: when they apply, what each kind does, what a plan may say."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ A, B, C, D = "1.2.1", "1.2.2", "1.2.3", "1.2.4"
 # --- when ---------------------------------------------------------------------------------------------------------
 
 
-def struck(fault: PlannedFault, *, requests: int = 12, size_bytes: int | None = 100, seed: int = 1) -> list[int]:
-    """Return the numbers of the requests that a fault strikes."""
+def requests_with(fault: PlannedFault, *, requests: int = 12, size_bytes: int | None = 100, seed: int = 1) -> list[int]:
+    """Return the numbers of the requests that a fault applies to."""
     selector = FaultSelector(Plan((fault,), seed))
     return [number for number in range(1, requests + 1) if selector.at_request(Arrival(number, size_bytes))]
 
@@ -77,37 +77,37 @@ def struck(fault: PlannedFault, *, requests: int = 12, size_bytes: int | None = 
         ({"instances": frozenset({A})}, []),
     ],
 )
-def test_when_a_fault_of_requests_strikes(conditions: dict[str, Any], expected: list[int]) -> None:
+def test_when_a_fault_of_requests_applies(conditions: dict[str, Any], expected: list[int]) -> None:
     """All of its conditions must hold, and one that names instances waits for them."""
-    assert struck(PlannedFault(kind=Kind.SILENT, **conditions)) == list(expected)
+    assert requests_with(PlannedFault(kind=Kind.SILENT, **conditions)) == list(expected)
 
 
 def test_a_body_without_a_length_is_above_nothing() -> None:
     """How large it is nobody knows as it comes; and it alone is asked for its length."""
-    assert struck(PlannedFault(kind=Kind.TOO_LARGE, above_bytes=1), size_bytes=None) == []
-    assert struck(PlannedFault(kind=Kind.LENGTH_REQUIRED), requests=2, size_bytes=None) == [1, 2]
-    assert struck(PlannedFault(kind=Kind.LENGTH_REQUIRED), requests=2, size_bytes=0) == []
+    assert requests_with(PlannedFault(kind=Kind.TOO_LARGE, above_bytes=1), size_bytes=None) == []
+    assert requests_with(PlannedFault(kind=Kind.LENGTH_REQUIRED), requests=2, size_bytes=None) == [1, 2]
+    assert requests_with(PlannedFault(kind=Kind.LENGTH_REQUIRED), requests=2, size_bytes=0) == []
 
 
 def test_chance_is_the_seed_s() -> None:
-    """The same seed strikes the same requests, another seed others, and each about as many as it should."""
+    """The same seed chooses the same requests, another seed others, and each about the expected number."""
     fault = PlannedFault(kind=Kind.SILENT, probability=0.3)
-    runs = {seed: struck(fault, requests=1000, seed=seed) for seed in (1, 2, 3)}
-    assert runs[1] == struck(fault, requests=1000, seed=1)
+    runs = {seed: requests_with(fault, requests=1000, seed=seed) for seed in (1, 2, 3)}
+    assert runs[1] == requests_with(fault, requests=1000, seed=1)
     assert runs[1] != runs[2] != runs[3]
     assert all(250 < len(run) < 350 for run in runs.values())
 
 
 def test_chances_are_independent() -> None:
-    """Two faults of the same probability do not strike the same requests, and chance does not hang on what came."""
+    """Two faults of equal probability choose different requests; chance does not depend on earlier requests."""
     one, two = (PlannedFault(kind=Kind.SILENT, probability=0.5, place=place) for place in (1, 2))
-    assert struck(one, requests=40) != struck(two, requests=40)
+    assert requests_with(one, requests=40) != requests_with(two, requests=40)
     assert [bool(FaultSelector(Plan((one,))).at_request(Arrival(n))) for n in range(1, 41)] == [
-        n in struck(one, requests=40) for n in range(1, 41)
+        n in requests_with(one, requests=40) for n in range(1, 41)
     ]
 
 
-def test_the_first_of_several_strikes() -> None:
+def test_the_first_of_several_applies() -> None:
     """A request meets one fault, the first of the plan; when that is used up, the next."""
     selector = FaultSelector(
         Plan((PlannedFault(kind=Kind.SILENT, times=1), PlannedFault(kind=Kind.XML, place=2, requests=frozenset({2}))))
@@ -118,7 +118,7 @@ def test_the_first_of_several_strikes() -> None:
 
 
 def marked(fault: PlannedFault, *requests: str) -> list[str]:
-    """Return which instances of each request, named by a string of letters, a fault strikes."""
+    """Return which instances of each request, named by a string of letters, a fault applies to."""
     selector = FaultSelector(Plan((fault,)))
     found = []
     for number, letters in enumerate(requests, start=1):
@@ -151,7 +151,7 @@ def marked(fault: PlannedFault, *requests: str) -> list[str]:
         (Kind.RESET, {}, ["abc"], [""]),
     ],
 )
-def test_which_instances_a_fault_strikes(
+def test_which_instances_a_fault_applies_to(
     kind: Kind, conditions: dict[str, Any], requests: list[str], expected: list[str]
 ) -> None:
     """The first of a chosen request, everyone, or those named; each as often as agreed, invalid ones for good."""
@@ -361,7 +361,7 @@ async def test_disguises(kind: str, media_type: str, begins: bytes) -> None:
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
 async def test_faults_of_an_instance(fault: dict[str, Any], told: tuple[object, ...], held: set[str]) -> None:
-    """Just the instance that is named is struck, once, and is stored just where its kind says so."""
+    """Just the instance that is named fails, once, and is stored if its kind says so."""
     async with faulty({**fault, "instances": [B], "times": 1}) as origin:
         assert await origin.told(A, B, C) == told
         assert origin.held == held
@@ -383,7 +383,7 @@ async def test_made_up() -> None:
 
 
 async def test_everyone() -> None:
-    """Each instance of the request is struck, and none is named: 200 that lists nothing, as of Orthanc."""
+    """The fault applies to each instance of the request, and none is named: 200 with an empty list, as from Orthanc."""
     async with faulty({"kind": "left-out", "everyone": True}) as origin:
         assert await origin.told(A, B) == (200, [], [])
         assert origin.held == {A, B}
@@ -401,7 +401,7 @@ async def test_everyone() -> None:
     ],
 )
 async def test_faults_of_requests_by_instance(kind: str, status: int, held: set[str]) -> None:
-    """They strike as the head of the instance is read: what came before is stored, what follows if the kind does so."""
+    """They apply once the instance's head is read: what precedes it is stored, what follows if the kind does so."""
     times = {"delay": "1ms"} if kind in {"slow-thinking", "frozen"} else {}
     async with faulty({"kind": kind, "instances": [B], "times": 1, **times}) as origin:
         async with origin.send(A, B, C) as response:
@@ -499,8 +499,8 @@ async def connected(url: str) -> SocketStream:
     return await connect_tcp(str(address.host), int(address.port or 0))
 
 
-async def test_what_has_struck_is_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The plan's selector tells how often each kind has struck; the log stays empty, whatever breaks."""
+async def test_injected_faults_are_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The injector counts each kind; the log stays empty, whatever breaks."""
     kinds = ["unavailable", "half-stored", "reset", "silent", "truncated", "invalid"]
     async with faulty(*({"kind": kind, "requests": [n]} for n, kind in enumerate(kinds, start=1))) as origin:
         for _ in kinds:
