@@ -124,8 +124,8 @@ class DestinationSettings:
     no_preflight: Annotated[Switch, Parameter(group=DESTINATION)] = False
     """Only connect at the start, without checking that a DICOMweb service answers and accepts the login."""
     server_profile: Annotated[Literal["default", "orthanc"], Parameter(group=DESTINATION)] = "default"
-    """Kind of server: 'default' suits every server; 'orthanc' requests larger pages, deletes by Orthanc's own
-    interface, and records files sent in spite of a conflict as 'unconfirmed', as Orthanc keeps the first one."""
+    """Kind of server: 'default' suits every server; 'orthanc' deletes by Orthanc's own interface, and records files
+    sent in spite of a conflict as 'unconfirmed', as Orthanc keeps the first one."""
     trust_status: Annotated[Switch, Parameter(group=DESTINATION)] = False
     """Count instances as stored if a 2xx response lists none, for servers that respond with an empty body."""
     user: Annotated[str | None, Parameter(group=LOGIN)] = None

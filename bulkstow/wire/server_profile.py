@@ -123,14 +123,9 @@ _BY_ORTHANC = StudyDeletion(_orthanc_path, levels_up=1, interface="Orthanc's own
 
 DEFAULT = ServerProfile(deletions=(_BY_DICOMWEB, _BY_ORTHANC))
 
-ORTHANC = replace(
-    DEFAULT,
-    page_studies=1000,
-    page_instances=1000,
-    lists_duplicates_as_stored=True,
-    deletions=(_BY_ORTHANC,),
-)
-"""Orthanc with its DICOMweb plugin; seen on Orthanc 1.10 with plugin 1.7."""
+ORTHANC = replace(DEFAULT, lists_duplicates_as_stored=True, deletions=(_BY_ORTHANC,))
+"""Orthanc with its DICOMweb plugin. Plugin 1.7 answers 405 to DELETE, and larger pages are no faster: it takes 1 ms for
+each instance that it lists."""
 
 PROFILES: Mapping[str, ServerProfile] = {"default": DEFAULT, "orthanc": ORTHANC}
 """Profiles by the name in the settings."""

@@ -47,7 +47,6 @@ class Archive:
         self._ignores_keys = ignores_keys
         self._status = status
         self.asked: list[str] = []
-        self.limits: set[str] = set()
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer to a query or a deletion."""
@@ -68,7 +67,6 @@ class Archive:
         found = sorted(
             (study for study in self.studies if re.fullmatch(pattern, study.patient_id)), key=lambda s: s.study_uid
         )
-        self.limits.add(request.query["limit"])
         offset, limit = int(request.query.get("offset", 0)), int(request.query.get("limit", 200))
         items = [
             {
@@ -129,14 +127,13 @@ async def test_a_server_that_deletes_nothing_says_so() -> None:
 
 
 async def test_the_profile_says_how_to_delete() -> None:
-    """A server that is known to be an Orthanc is asked in its own way only, and for pages of its size."""
+    """A server that is known to be an Orthanc is asked in its own way only."""
     archive = Archive(OURS, deletes=BY_ORTHANC)
     async with place(archive, server_profile="orthanc") as found:
         assert await found.remove(TAG) == Removal(5, 0)
     deleted = [asked for asked in archive.asked if asked.startswith("DELETE")]
     assert all(asked.startswith(f"DELETE {BY_ORTHANC}") for asked in deleted)
     assert len(deleted) == 5
-    assert archive.limits == {"1000"}
 
 
 async def test_a_server_that_only_says_that_it_deletes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from pydicom import dcmread
 
 from bulkstow.model import Outcome
+from bulkstow.wire.server_profile import ORTHANC
 from bulkstow.wire.synthetic import part10
 from tests.orthanc.archives import files_below, header, synthetic
 from tests.orthanc.command import Ended, Upload
@@ -206,6 +208,25 @@ def test_new_copies_of_what_is_stored(orthanc: Orthanc, tmp_path: Path) -> None:
     assert "skipped 5: a second copy of the SOP instance, same bytes" in ended.stdout
     reasons = [line["reason"] for line in upload.report() if line["outcome"] == "skipped"]
     assert reasons == [f"a second copy of the SOP instance, same bytes: see {stored}"] * 5
+
+
+def test_what_the_profile_knows_of_orthanc(orthanc: Orthanc, tmp_path: Path) -> None:
+    """Orthanc lists other content of a UID as stored and keeps the first, and DICOMweb's DELETE is not there."""
+    first, second = (part10(header(1, 1), rows=rows) for rows in (16, 8))
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "a").write_bytes(first)
+    (tmp_path / "archive" / "b").write_bytes(second)
+    options = ("--progress", "none", "--on-conflict", "send", "--server-profile", "orthanc")
+    upload = Upload(tmp_path / "archive", orthanc.url, tmp_path, options)
+    assert upload.run().status == 1
+    sent, kept = {line["path"][-1]: line for line in upload.report()}, header(1, 1)
+    assert {path: line["outcome"] for path, line in sent.items()} == {"a": "stored", "b": "unconfirmed"}
+    assert "the server lists it as stored, but may have kept" in sent["b"]["reason"]
+    assert orthanc.read_back(kept.study_uid, kept.series_uid, kept.sop_instance_uid)[128:] == first[128:]
+    assert orthanc.ask("DELETE", f"/dicom-web/studies/{kept.study_uid}").status == 405
+    (patient,) = json.loads(orthanc.ask("GET", "/patients?expand").body)
+    path = ORTHANC.deletions[0].path(patient["MainDicomTags"].get("PatientID", ""), kept.study_uid)
+    assert orthanc.ask("DELETE", path).status == 200
 
 
 def test_files_without_preamble_are_sent_on_demand(orthanc: Orthanc, mixed: Path, alone: Alone, tmp_path: Path) -> None:
