@@ -1,59 +1,72 @@
-"""Whose instance a part is, by its first bytes.
+"""The header of an instance, from the first bytes of its part.
 
-Owns the choice between the quick reader and pydicom. Refuses to guess: a part without magic is not DICOM here, as for
-most servers, and what is missing stays empty for `store` to judge.
+Refuses to guess: a part without magic is not DICOM here, as for most servers, and an absent UID is empty, for `store`
+to judge.
 """
 
 from __future__ import annotations
 
-from io import BytesIO
-from typing import TYPE_CHECKING
+import zlib
 
 from bulkstow.errors import HeadError
 from bulkstow.model import Header
-from bulkstow.wire.part10 import DICOMDIR, MEDIA_STORAGE_DIRECTORY, read_head
+from bulkstow.wire.part10 import (
+    DEFLATED,
+    DICOMDIR,
+    MEDIA_STORAGE_DIRECTORY,
+    MEDIA_STORAGE_SOP_CLASS,
+    META_AT,
+    NOT_DICOM,
+    SERIES,
+    SOP_CLASS,
+    SOP_INSTANCE,
+    STUDY,
+    TRANSFER_SYNTAX,
+    has_magic,
+    read_head,
+)
+from bulkstow.wire.steps import MemoryWindow, run
+from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
 
-if TYPE_CHECKING:
-    from pydicom.dataelem import DataElement, RawDataElement
+MOST_INFLATED_BYTES = 4 * 2**20
+"""The most that is inflated of a data set; the longest head among pydicom's files has 35 KB."""
 
-_UIDS = {"study_uid": 0x0020000D, "series_uid": 0x0020000E, "sop_instance_uid": 0x00080018, "sop_class_uid": 0x00080016}
+_UIDS = (STUDY, SERIES, SOP_INSTANCE, SOP_CLASS)
 
 
 def quick_header(head: bytes, *, whole: bool) -> Header | None:
-    """Return the header, or None where it takes more bytes or `slow_header`; HeadError as `part10.read_head` has it."""
+    """Return the header, or None if more bytes or `slow_header` are needed. Raises HeadError as `read_head` does."""
     found = read_head(head, whole=whole)
     return found if isinstance(found, Header) else None
 
 
 def slow_header(head: bytes) -> Header:
-    """Return what pydicom reads from the first bytes of a part; absent UIDs are empty. Takes a millisecond: blocks.
+    """Return the header as the tolerant reader finds it in the first bytes of a part; may take half a second.
 
-    HeadError: it reads nothing, a DICOMDIR, a UID that is cut off, or a deflated data set that is: that it cannot
-    inflate.
+    Raises HeadError if they are not DICOM, a DICOMDIR, or cannot be read as far as the four UIDs.
     """
-    from pydicom import dcmread
-
-    try:
-        dataset = dcmread(BytesIO(head), stop_before_pixels=True, specific_tags=list(_UIDS.values()))
-        uids = {name: _raw_uid(dataset.get_item(tag)) for name, tag in _UIDS.items()}
-        meta = dataset.file_meta
-        transfer_syntax_uid = str(meta.get("TransferSyntaxUID", ""))
-        media_class_uid = meta.get("MediaStorageSOPClassUID", "")
-    except Exception as error:  # there is no end to what broken bytes make pydicom raise
-        raise HeadError(f"pydicom cannot read it ({type(error).__name__})") from error
-    if media_class_uid == MEDIA_STORAGE_DIRECTORY:
+    if not has_magic(head):
+        raise HeadError(NOT_DICOM)
+    window = MemoryWindow(head)
+    meta = run(read_meta(META_AT, len(head)), window)
+    if meta.problem:
+        raise HeadError(meta.problem)
+    if meta.uids.get(MEDIA_STORAGE_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY:
         raise HeadError(DICOMDIR)
-    return Header(**uids, transfer_syntax_uid=transfer_syntax_uid)
+    transfer_syntax_uid = meta.uids.get(TRANSFER_SYNTAX, "")
+    if transfer_syntax_uid in DEFLATED:
+        found = _read_deflated(head[meta.end_at :], transfer_syntax_uid)
+    else:
+        found = run(read_data_set(meta.end_at, len(head), transfer_syntax_uid), window)
+    if found.problem and any(tag not in found.uids for tag in _UIDS):
+        raise HeadError(found.problem)
+    study, series, instance, sop_class = (found.uids.get(tag, "") for tag in _UIDS)
+    return Header(study, series, instance, sop_class, transfer_syntax_uid)
 
 
-def _raw_uid(element: RawDataElement | DataElement | None) -> str:
-    # The raw value: pydicom warns of a UID that is none, and whether it is one is for `store` to say. At the end of
-    # the bytes pydicom takes what is left for the value, and the beginning of a UID is another UID.
-    if element is None:
-        return ""
-    value = element.value or b""
-    if not isinstance(value, bytes):
-        return str(value)
-    if len(value) < getattr(element, "length", 0):
-        raise EOFError
-    return value.decode("ascii", "replace").rstrip("\0 ")
+def _read_deflated(deflated: bytes, transfer_syntax_uid: str) -> Found:
+    try:
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, MOST_INFLATED_BYTES)
+    except zlib.error as error:
+        raise HeadError("damaged: its data set cannot be inflated") from error
+    return run(read_data_set(0, None, transfer_syntax_uid), MemoryWindow(inflated))

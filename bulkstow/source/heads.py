@@ -14,7 +14,7 @@ from typing import Literal
 from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.model import Candidate, Header, Instance
 from bulkstow.opening import open_file
-from bulkstow.source.windows import FileWindow, InflatedWindow, read_up_to, run
+from bulkstow.source.windows import FileWindow, InflatedWindow, read_up_to
 from bulkstow.wire.archive_formats import DISC_IMAGE_MAGIC, DISC_IMAGE_MAGIC_AT, TAR_HEADER_BYTES, recognise
 from bulkstow.wire.part10 import (
     DEFLATED,
@@ -35,7 +35,7 @@ from bulkstow.wire.part10 import (
     read_head,
 )
 from bulkstow.wire.pixel_data import PixelData, missing_pixel_data
-from bulkstow.wire.steps import CUT_OFF, CutOff
+from bulkstow.wire.steps import CUT_OFF, CutOff, run
 from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
 
 EMPTY = "empty"

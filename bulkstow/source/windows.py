@@ -7,12 +7,11 @@ fewer bytes than asked for, as FUSE and network file systems do. Everything here
 from __future__ import annotations
 
 import zlib
-from typing import Protocol, TypeVar
 
 from bulkstow.errors import DamagedHead
 from bulkstow.platform.files import read_at
 from bulkstow.wire.elements import MOST_BYTES
-from bulkstow.wire.steps import CUT_OFF, Steps
+from bulkstow.wire.steps import CUT_OFF
 
 _NEAR_BYTES = 2**16
 """Read at once where the last read ended: neighbouring elements are asked for one by one."""
@@ -26,27 +25,6 @@ _INFLATED_BYTES = 2**16
 
 _MOST_INFLATED_BYTES = 4 * MOST_BYTES
 """Inflated for one head, beginning again included: 1 s. A look back is rare, it takes an element of unknown VR."""
-
-
-class Window(Protocol):
-    """Bytes at offsets."""
-
-    def read(self, at: int, size_bytes: int) -> bytes | None:
-        """Return so many bytes or more, fewer only where they end; None where they end before `at`."""
-
-
-_Result = TypeVar("_Result")
-
-
-def run(steps: Steps[_Result], window: Window) -> _Result:
-    """Give a reader what it needs, and return its result. Raises what the window raises."""
-    try:
-        need = next(steps)
-        while True:
-            need = steps.send(window.read(need.offset, need.size_bytes))
-    except StopIteration as stop:
-        result: _Result = stop.value
-        return result
 
 
 def read_up_to(descriptor: int, size_bytes: int, at: int) -> bytes:

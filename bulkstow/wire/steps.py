@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 CUT_OFF = "cut off in its head"
 
@@ -25,6 +25,35 @@ class Need(NamedTuple):
 _Result = TypeVar("_Result")
 Steps = Generator[Need, bytes | None, _Result]
 """A reader at work: it yields what it needs, is sent the bytes, and returns its result."""
+
+
+class Window(Protocol):
+    """Bytes at offsets."""
+
+    def read(self, at: int, size_bytes: int) -> bytes | None:
+        """Return this number of bytes or more, fewer only where they end; None if they end before `at`."""
+
+
+class MemoryWindow:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, at: int, size_bytes: int) -> bytes | None:
+        """Return bytes (see `Window`)."""
+        return self._data[at : at + size_bytes] if at <= len(self._data) else None
+
+
+def run(steps: Steps[_Result], window: Window) -> _Result:
+    """Send a reader the bytes of a window, and return its result. Raises what the window raises."""
+    try:
+        need = next(steps)
+        while True:
+            need = steps.send(window.read(need.offset, need.size_bytes))
+    except StopIteration as stop:
+        result: _Result = stop.value
+        return result
 
 
 @dataclass(frozen=True, slots=True)

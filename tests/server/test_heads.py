@@ -1,3 +1,5 @@
+import tracemalloc
+import zlib
 from contextlib import suppress
 from io import BytesIO
 
@@ -9,7 +11,7 @@ from pydicom.uid import UID
 
 from bulkstow.errors import HeadError
 from bulkstow.model import Header
-from bulkstow.server.heads import quick_header, slow_header
+from bulkstow.server.heads import MOST_INFLATED_BYTES, quick_header, slow_header
 from tests.server.samples import CT, EXPLICIT_LITTLE, INSTANCE, SERIES, STUDY, part10
 
 HEADER = Header(STUDY, SERIES, INSTANCE, CT, EXPLICIT_LITTLE)
@@ -27,21 +29,21 @@ def written_by_pydicom(transfer_syntax_uid: str) -> bytes:
     return file.getvalue()
 
 
-def test_both_ways_read_the_same() -> None:
-    """What the quick reader takes, pydicom reads alike."""
+def test_both_readers_find_the_same() -> None:
+    """The tolerant reader agrees with the quick one."""
     assert quick_header(part10(), whole=True) == slow_header(part10()) == HEADER
 
 
 @pytest.mark.parametrize("transfer_syntax_uid", ["1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"])
-def test_what_the_quick_reader_declines_goes_to_pydicom(transfer_syntax_uid: str) -> None:
-    """Big endian and deflated files are rare, and read all the same."""
+def test_the_tolerant_reader_takes_what_the_quick_one_declines(transfer_syntax_uid: str) -> None:
+    """Big endian and deflated files are rare, and are read nevertheless."""
     file = written_by_pydicom(transfer_syntax_uid)
     assert quick_header(file, whole=True) is None
     assert slow_header(file) == Header(STUDY, SERIES, INSTANCE, CT, transfer_syntax_uid)
 
 
 def test_a_head_that_is_cut_off_takes_more() -> None:
-    """The first bytes of a file may not be enough for either way; the quick one says so."""
+    """The quick reader asks for more bytes."""
     assert quick_header(part10()[:250], whole=False) is None
 
 
@@ -68,6 +70,22 @@ def test_a_dicomdir_is_no_instance() -> None:
 
 @given(st.binary(max_size=300).map((bytes(128) + b"DICM").__add__) | st.binary(max_size=300))
 def test_nothing_but_a_head_error_comes_of_any_bytes(head: bytes) -> None:
-    """pydicom raises all kinds of things on broken bytes; one kind is left of them."""
+    """Broken bytes are a reason to refuse an instance, never a fault of the origin."""
     with suppress(HeadError):
         slow_header(head)
+
+
+def test_an_inflated_head_is_bounded() -> None:
+    """A part that inflates to a thousand times its size takes no more memory than a few times the bound."""
+    file = written_by_pydicom("1.2.840.10008.1.2.1.99")
+    meta_end = file.index(b"1.2.840.10008.1.2.1.99") + 22
+    endless = zlib.compressobj(wbits=-15)
+    element = b"\x08\0\x05\0UT\0\0\0\0\0\x40"
+    head = file[:meta_end] + endless.compress(element + bytes(2**26)) + endless.flush()
+    tracemalloc.start()
+    try:
+        with pytest.raises(HeadError):
+            slow_header(head)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MOST_INFLATED_BYTES
+    finally:
+        tracemalloc.stop()

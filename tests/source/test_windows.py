@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.errors import DamagedHead
-from bulkstow.source.windows import FileWindow, InflatedWindow, Window, read_up_to
+from bulkstow.source.windows import FileWindow, InflatedWindow, read_up_to
+from bulkstow.wire.steps import Window
 from tests.short_reads import shorten_reads
 
 CONTENT = bytes(number * 7 % 251 for number in range(300_000))
