@@ -1,6 +1,6 @@
-"""What an exchange says as a whole: of the destination's health, of the run's future, and in words.
+"""What an exchange says as a whole: about the destination's health, whether the run can continue, and in words.
 
-Settles no instance (`settlement` and `asking` do); reads no list of instances.
+Instances are settled in `settlement` and `query_settlement`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bulkstow.wire.server_text import error_text, is_html, printable, text_of
 
 
 def is_absence(exchange: Response | NoResponse) -> bool:
-    """Say whether an exchange shows that the destination is gone: nobody answers, or a proxy answers in its stead."""
+    """Return whether an exchange shows that the destination is gone: no response, or a proxy's in its place."""
     match exchange:
         case NoResponse(cause=cause):
             return cause not in (Cause.OVERLONG, Cause.MALFORMED)
@@ -24,12 +24,12 @@ _OUT_OF_SERVICE = (502, 503, 504)
 
 
 def health_signal_of(exchange: Response | NoResponse) -> HealthSignal:
-    """Return what an exchange that failed says of the destination's health."""
+    """Return what a failed exchange says about the destination's health."""
     return HealthSignal.GONE if is_absence(exchange) else HealthSignal.EASED
 
 
 def stop_if_hopeless(response: Response) -> None:
-    """Raise LoginRefused or DestinationRefused for a status that no retry changes, with the server's own words."""
+    """Raise LoginRefused or DestinationRefused for a status that no retry changes, with the server's error message."""
     match response.status:
         case 401:
             raise LoginRefused(
@@ -46,7 +46,7 @@ def stop_if_hopeless(response: Response) -> None:
             )
         case 411:
             raise DestinationRefused(
-                "the server misses a Content-Length that we send (411): look for a proxy that takes it away"
+                "the server requires a Content-Length, which was sent (411): look for a proxy that removes it"
                 f"{said_by(response)}"
             )
         case status if 300 <= status < 400:
@@ -57,16 +57,16 @@ def stop_if_hopeless(response: Response) -> None:
 
 
 def status_reason(response: Response, comment: str = "") -> str:
-    """Return the status of a request that failed as a whole, and why; `comment` is what the answer says in words."""
+    """Return the status and reason of a request that failed as a whole; `comment` is that of the response module."""
     return f"HTTP {response.status} ({words_of(response, comment) or 'no reason given'})"
 
 
 def words_of(response: Response, comment: str) -> str:
-    """Return what the server says of a whole request."""
+    """Return the server's message about a whole request."""
     return printable(response.warning) or comment or error_text(response.body)
 
 
 def said_by(response: Response) -> str:
-    """Return the server's words for the end of a message; a page in HTML was not written for this request."""
+    """Return the server's error message for the end of ours; an HTML page is not specific to the request."""
     words = printable(response.warning) or ("" if is_html(text_of(response.body)) else error_text(response.body))
     return f"; the server says: {words}" if words else ""

@@ -1,7 +1,7 @@
-"""Whether a DICOMweb service is there, by its answers to two questions that carry no patient's data.
+"""Whether a URL is that of a DICOMweb service, by the responses to two requests without patient data.
 
-The first question is a search for one study (PS3.18 §10.6). Where its answer shows no QIDO-RS, the second is a store
-request without instances (§10.5), to tell a server that only stores from a URL that is wrong. Pure: `destination` asks.
+The first is a search for one study (PS3.18 §10.6). If the response is none of QIDO-RS, a store request without
+instances (§10.5) follows, as a server may only store. Pure: `destination.preflight` makes the requests.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from bulkstow.wire.server_text import is_html, printable, text_of
 
 
 class Step(Enum):
-    """What to do after an answer that does not stop the run."""
+    """What to do after a response that does not stop the run."""
 
     BEGIN = "begin"
     ASK_BY_STORING = "ask by storing"
     ASK_AGAIN = "ask again"
-    """The connection ended without an answer: by chance, or because the port serves something else."""
+    """The connection ended without a response: by chance, or because the port serves another protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Where the questions go, for messages."""
+    """Where the requests go, for messages."""
 
     root: str
     has_login: bool
     proxy: str = ""
-    """The proxy's name; empty where there is none."""
+    """The proxy's name; empty without a proxy."""
 
     @property
     def place(self) -> str:
-        """Return who answered, as far as that is known."""
+        """Return who responds, for messages."""
         return f"{self.root} (through the proxy {self.proxy})" if self.proxy else self.root
 
     @property
     def is_relayed(self) -> bool:
-        """True where the proxy makes the requests, and gives the answer of a server that it does not reach."""
+        """True if the proxy makes the requests itself, and responds in place of a server that it cannot reach."""
         return bool(self.proxy) and self.root.startswith("http://")
 
 
 def judge_search(answer: Response | NoResponse, asked: Asked) -> Step:
-    """Return what the answer to the search means.
+    """Return what to do after the response to the search.
 
     Raises DestinationRefused (no connection, a redirect, a proxy that does not reach the server), LoginRefused (401).
     """
@@ -58,7 +58,7 @@ def judge_search(answer: Response | NoResponse, asked: Asked) -> Step:
         case NoResponse(cause=Cause.UNANSWERED) if asked.is_relayed:
             raise unreachable(f"the proxy {asked.proxy} gives no answer", asked)
         case NoResponse():
-            return Step.BEGIN  # it is there, and slow
+            return Step.BEGIN  # the server is reachable, and slow
         case Response(status=502 | 503 | 504 as status) if asked.is_relayed:
             raise unreachable(f"the proxy {asked.proxy} answers HTTP {status}", asked)
         case Response(status=403):
@@ -73,12 +73,12 @@ def judge_search(answer: Response | NoResponse, asked: Asked) -> Step:
 
 
 def judge_store(searched: Response | NoResponse, answer: Response | NoResponse, asked: Asked) -> None:
-    """Take the answer to a store request without instances; `searched` is that to the search before it.
+    """Check the response to a store request without instances; `searched` is that to the search before it.
 
-    Raises DestinationRefused where it shows no STOW-RS, and LoginRefused (401, 403).
+    Raises DestinationRefused if it is none of STOW-RS, and LoginRefused (401, 403).
     """
     if isinstance(answer, NoResponse):
-        return  # whether the server is well is found out while it is used
+        return  # the run itself handles a server that does not respond
     if answer.status == 403:
         raise _forbidden(answer, asked)
     _check_reply(answer, asked)
@@ -96,7 +96,7 @@ def judge_store(searched: Response | NoResponse, answer: Response | NoResponse, 
 
 
 def unreachable(why: str, asked: Asked) -> DestinationRefused:
-    """Return what to raise where no connection stands."""
+    """Return the error for a connection that cannot be established."""
     if asked.proxy:
         advice = "check the proxy, or put the server's host into no_proxy to go around it"
     else:
@@ -105,12 +105,12 @@ def unreachable(why: str, asked: Asked) -> DestinationRefused:
 
 
 def expects_tls(asked: Asked) -> DestinationRefused:
-    """Return what to raise where a port speaks TLS and was asked in plain HTTP."""
+    """Return the error for plain HTTP on a port for TLS."""
     return DestinationRefused(f"{asked.root}: the server expects TLS on this port; try https://")
 
 
 def no_answer(answer: Response | NoResponse, asked: Asked) -> DestinationRefused:
-    """Return what to raise where a port gave no HTTP answer, again and again."""
+    """Return the error for a port that repeatedly gives no HTTP response."""
     told = f" ({', '.join(filter(None, (answer.cause, answer.detail)))})" if isinstance(answer, NoResponse) else ""
     if asked.proxy:
         return DestinationRefused(
@@ -123,7 +123,7 @@ def no_answer(answer: Response | NoResponse, asked: Asked) -> DestinationRefused
 
 
 def login_refused(response: Response, asked: Asked) -> LoginRefused:
-    """Return what to raise for a 401, after a fresh token where there is one."""
+    """Return the error for a 401 that a refreshed login did not change."""
     if asked.has_login:
         text = f"{asked.place} refuses our login (401): check --user, --header or the bearer token"
     else:
@@ -137,7 +137,7 @@ _NO_SERVICE = (404, 405, 406, 410, 501)
 
 
 def may_expect_tls(answer: Response | NoResponse, asked: Asked) -> bool:
-    """Return whether an answer to plain HTTP may come from a port for TLS.
+    """Return whether a response to plain HTTP may come from a port for TLS.
 
     nginx, Apache and Go answer 400 with a text that names HTTPS, SSL or TLS; others close, or send a TLS alert.
     """
@@ -170,7 +170,7 @@ def _forbidden(response: Response, asked: Asked) -> LoginRefused:
 
 
 def _is_search_result(response: Response) -> bool:
-    """Return whether a 2xx is QIDO-RS's: nothing, a JSON list, or by its media type (PS3.18 §10.6.3)."""
+    """Return whether a 2xx is one of QIDO-RS: empty, a JSON list, or of a DICOM media type (PS3.18 §10.6.3)."""
     if not response.body.strip() or "dicom" in response.content_type.lower():
         return True
     try:

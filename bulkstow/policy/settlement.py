@@ -1,20 +1,20 @@
-"""What an exchange proves: what became of each instance, and what has to be sent or asked again.
+"""What an exchange proves: the outcome of each instance, and which of them are sent or queried again.
 
-This is the heart. `settle` and `settle_query` (`asking`) are pure functions; together they keep these promises:
+`settle` and `query_settlement.settle_query` are pure functions. Together they guarantee:
 
-- *Stored* is said only of an instance that the server named in ReferencedSOPSequence and not in FailedSOPSequence, and
-  that after the whole body had left; that it called already stored after a request of ours without its word; that a
-  QIDO-RS query found; or whose 2xx the user chose to trust. A status alone proves nothing: Orthanc answers 200 with
-  nothing listed, and 400 with instances stored.
-- The outcomes and what is to be done again partition the batch: no instance is lost, none is counted twice.
-- *Refused* is said of an instance that the server may have, because an earlier request was not answered or ended with
-  an ambiguous failure, only after a QIDO-RS query; where nobody answers that, the server's last word counts.
-- An exception is raised only for what no repetition mends (login, wrong URL), and it ends the run.
+- *Stored* means that the server listed the instance in ReferencedSOPSequence and not in FailedSOPSequence, after the
+  whole body was sent; or that it called the instance a duplicate after an earlier request without a response; or that
+  a QIDO-RS query found the instance; or that the user trusts a 2xx. A status alone proves nothing: Orthanc answers 200
+  with nothing listed, and 400 with instances stored.
+- The results and the instances to be sent or queried again partition the batch: no instance is lost or counted twice.
+- An instance that the server may have, because an earlier request had no response or an ambiguous failure, is *refused*
+  only after a QIDO-RS query; if the query fails, the server's last response counts.
+- An exception is raised only for a failure that no retry fixes (login, wrong URL), and it ends the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from bulkstow.errors import LoginRefused, StoreResponseError
@@ -26,11 +26,11 @@ from bulkstow.model import (
     Instance,
     NoResponse,
     Outcome,
-    Referenced,
     Response,
     SourceChanged,
     StoreResponse,
 )
+from bulkstow.policy.attribution import Attributed, attribute
 from bulkstow.policy.exchange import health_signal_of, is_absence, status_reason, stop_if_hopeless, words_of
 from bulkstow.policy.retry import Delay
 from bulkstow.policy.work_items import (
@@ -53,16 +53,16 @@ from bulkstow.wire.failure_reasons import FailureClass
 from bulkstow.wire.server_text import printable
 
 LONGEST_WORD_BYTES = 200
-"""dcmjs answers `success`; what is longer, or HTML, was not written by a STOW-RS service."""
+"""The longest plain text that counts as a STOW-RS response: dcmjs answers `success`, and login pages are longer."""
 
 
 def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, has_stored: bool = False) -> Settlement:
     """Decide what one exchange settles.
 
-    `outage` says that the destination counts as gone: what fails meanwhile is not the instances' doing, and burns no
-    attempt. `has_stored` says that it has stored something in this run: then a batch that is not authorised speaks of
-    its study, not of our login. Raises LoginRefused (401, 403, every instance of a batch not authorised) and
-    DestinationRefused (a redirect, 404, 405, 406, 411, 501). Source: PS3.18 §10.5.3 and Annex I; RFC 9110 §15.
+    During an `outage` failures do not count as attempts of the instances. If the destination `has_stored` something in
+    this run, a batch that is not authorised concerns its study, not the login. Raises LoginRefused (401, 403, every
+    instance of a batch not authorised) and DestinationRefused (a redirect, 404, 405, 406, 411, 501). Source: PS3.18
+    §10.5.3 and Annex I; RFC 9110 §15.
     """
     batch = replace(attempt.batch, requests=attempt.batch.requests + 1)
     match attempt.exchange:
@@ -79,7 +79,7 @@ def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, has_stored: 
 
 
 def _settle_source_changed(batch: Batch, source_changed: SourceChanged) -> Settlement:
-    """Files were not what the scan had found: the others are sent again and pay no attempt for it."""
+    """Settle files that changed since the scan; the others are sent again, and this was no attempt of theirs."""
     mixed = [i for i in batch.instances if i.header.sop_instance_uid in source_changed.changed]
     rest = tuple(i for i in batch.instances if i.header.sop_instance_uid not in source_changed.changed)
     results = tuple(
@@ -94,7 +94,7 @@ def _settle_source_changed(batch: Batch, source_changed: SourceChanged) -> Settl
 
 
 def _without_changed(settlement: Settlement, changed: Mapping[str, str]) -> Settlement:
-    """Claim nothing for files that were written to while their bytes left; the next run sends them as they are then."""
+    """Count no file as stored that was written to while it was sent; the next run sends its new content."""
 
     def is_changed(of: Instance | FileResult) -> bool:
         return of.header is not None and of.header.sop_instance_uid in changed
@@ -109,7 +109,7 @@ def _without_changed(settlement: Settlement, changed: Mapping[str, str]) -> Sett
     for later in settlement.again:
         batch = later.item.batch
         if isinstance(later.item, Query) and any(map(is_changed, batch.instances)):
-            # That the server has it would prove nothing.
+            # Finding it at the server would prove nothing.
             results += results_of(batch, filter(is_changed, batch.instances), Outcome.STORED, "")
             rest = tuple(i for i in batch.instances if not is_changed(i))
             later = replace(later, item=replace(later.item, batch=replace(batch, instances=rest)))
@@ -125,7 +125,7 @@ def _settle_no_response(batch: Batch, no_response: NoResponse, rules: Rules, *, 
     reason = f"{no_response.cause}{f' ({no_response.detail})' if no_response.detail else ''}"
     if outage and is_absence(no_response):
         return Settlement(again=after_excuse(batch, reason), health_signal=HealthSignal.GONE)
-    # An answer may grow with the request: a half of it has nearly the same limit.
+    # The length of a response may grow with the request, and half a request has nearly the same limit.
     halve_from = 1 if no_response.cause is Cause.OVERLONG else 2
     again = after_fault(batch, rules, reason, halve_from=halve_from)
     return Settlement(again=again, health_signal=health_signal_of(no_response))
@@ -138,24 +138,25 @@ def _settle_response(batch: Batch, response: Response, rules: Rules, *, outage: 
     except StoreResponseError:
         listed = StoreResponse()
     if not response.is_whole:
-        # No server has stored what has not left us; which instances had left is not known.
+        # No server has stored what was not sent, and which instances were sent is unknown.
         listed = replace(listed, stored=(), warned=())
-    named, again, unnamed, health_signal = _settle_named(
-        batch, listed, rules, response.warning, outage=outage, has_stored=has_stored
-    )
-    again = tuple(replace(later, at_least_s=response.retry_after_s) for later in again)
-    if not unnamed:
-        return Settlement(named, again, health_signal)
-    rest = replace(batch, instances=tuple(unnamed))
+    attributed = attribute(batch, listed)
+    if not has_stored:
+        _stop_if_not_authorised(batch, attributed, rules)
+    named = _settle_named(batch, attributed, rules, listed.comment, response.warning, outage=outage)
+    again = tuple(replace(later, at_least_s=response.retry_after_s) for later in named.again)
+    if not attributed.unnamed:
+        return replace(named, again=again)
+    rest = replace(batch, instances=attributed.unnamed)
     lists_any = bool(listed.stored or listed.warned or listed.failed or listed.other_failures)
     left = _settle_unnamed(rest, response, rules, listed.comment, sent=batch, lists_any=lists_any, outage=outage)
-    return Settlement(named + left.results, again + left.again, left.health_signal, left.too_large_bytes)
+    return replace(left, results=named.results + left.results, again=again + left.again)
 
 
 def _settle_unnamed(
     batch: Batch, response: Response, rules: Rules, comment: str, *, sent: Batch, lists_any: bool, outage: bool
 ) -> Settlement:
-    """Settle instances of the batch `sent` that the answer does not name, though it may list others."""
+    """Settle instances of the batch `sent` that the response does not name, though it may list others."""
     alone = len(sent.instances) == 1
     reason = status_reason(response, comment)
     told = rules.profile.classify(None, words_of(response, comment))
@@ -176,7 +177,7 @@ def _settle_unnamed(
         case 409 if alone and told is not FailureClass.AMBIGUOUS:
             return Settlement(*_settle_failed(batch, batch.instances[0], told, reason, rules, outage=outage))
         case _ if alone:
-            # A bare 409 is not 'duplicate', but after a request without an answer it may mean just that.
+            # A bare 409 is not 'duplicate', but after a request without a response it may mean that.
             return Settlement(*_refuse(batch, reason))
         case _ if lists_any:
             return Settlement(again=singly(batch))
@@ -185,7 +186,7 @@ def _settle_unnamed(
 
 
 def _settle_busy(batch: Batch, response: Response, rules: Rules, reason: str, *, outage: bool) -> Settlement:
-    """Settle instances that a server without time, room or service answered."""
+    """Settle instances after a response for overload, a full disk or an outage."""
     at_least_s, maybe_stored = response.retry_after_s, replace(batch, may_be_stored=True)
     match response.status:
         case 507 if outage:
@@ -195,7 +196,7 @@ def _settle_busy(batch: Batch, response: Response, rules: Rules, reason: str, *,
                 again=after_fault(maybe_stored, rules, reason, at_least_s), health_signal=HealthSignal.FULL
             )
         case 425 | 429 | 503:
-            # Too many, not too large: the server has not tried the instances, so this is no attempt.
+            # Too many requests: the server has not processed the instances, so this is no attempt.
             return Settlement(again=after_excuse(maybe_stored, reason, at_least_s), health_signal=HealthSignal.REJECTED)
         case 502 | 504 if outage:
             return Settlement(again=after_excuse(maybe_stored, reason, at_least_s), health_signal=HealthSignal.GONE)
@@ -207,7 +208,7 @@ def _settle_busy(batch: Batch, response: Response, rules: Rules, reason: str, *,
 
 
 def _settle_unlisted(batch: Batch, response: Response, rules: Rules, *, alone: bool, lists_any: bool) -> Settlement:
-    """Settle instances that a 2xx does not name: alone first, then by QIDO-RS; the status proves nothing."""
+    """Settle instances that a 2xx does not name: each is sent alone, then queried; the status proves nothing."""
     if rules.trust_status and response.is_whole and not lists_any and _is_plain(response.body):
         return Settlement(results_of(batch, batch.instances, Outcome.STORED, f"HTTP {response.status}, trusted"))
     if alone:
@@ -215,64 +216,41 @@ def _settle_unlisted(batch: Batch, response: Response, rules: Rules, *, alone: b
     return Settlement(again=singly(replace(batch, may_be_stored=True)))
 
 
-def _settle_named(
-    batch: Batch, listed: StoreResponse, rules: Rules, warning: str, *, outage: bool, has_stored: bool
-) -> tuple[tuple[FileResult, ...], tuple[Scheduled, ...], list[Instance], HealthSignal]:
-    """Settle instances that the answer names; return outcomes, what goes again, who is not named, and the pressure."""
-    by_uid = {instance.header.sop_instance_uid: instance for instance in batch.instances}
-    failed = {item.sop_instance_uid: item for item in listed.failed if item.sop_instance_uid in by_uid}
-    warned = {item.sop_instance_uid: item for item in listed.warned}
-    stored = {item.sop_instance_uid for item in listed.stored} | warned.keys()
-    unnamed = [i for uid, i in by_uid.items() if uid not in failed and uid not in stored]
-    anonymous = [i for i in listed.failed if i.sop_instance_uid not in by_uid] + list(listed.other_failures)
-    if len(unnamed) == 1 and anonymous:
-        # By elimination: dcm4chee makes a UID up for what it cannot read, Azure leaves it out. Never by position:
-        # of several that do not agree, none is known to be its own.
-        failed[unnamed.pop().header.sop_instance_uid] = _agreed(anonymous)
-    if listed.comment and len(failed) == 1 and len(listed.failed) + len(listed.other_failures) == 1:
-        # Beside the sequences it can only speak of the one failure.
-        failed = {uid: replace(item, comment=item.comment or listed.comment) for uid, item in failed.items()}
+def _stop_if_not_authorised(batch: Batch, attributed: Attributed, rules: Rules) -> None:
+    failures = {rules.profile.classify(item.code, item.comment) for item in attributed.failed.values()}
+    if failures == {FailureClass.NOT_AUTHORISED} and len(attributed.failed) == len(batch.instances):
+        raise LoginRefused("the server says of every instance that we may not store it (0124): ask for that right")
 
-    classes = {uid: rules.profile.classify(item.code, item.comment) for uid, item in failed.items()}
-    if not has_stored:
-        _stop_if_not_authorised(batch, classes)
+
+def _settle_named(
+    batch: Batch, attributed: Attributed, rules: Rules, comment: str, warning: str, *, outage: bool
+) -> Settlement:
+    """Settle the instances that a response names; `comment` and the header `warning` concern the whole request."""
+    profile = rules.profile
     results: list[FileResult] = []
     again: list[Scheduled] = []
-    for uid, instance in by_uid.items():
-        if uid in failed:
-            item = failed[uid]
-            reason = rules.profile.meaning(item.code, item.comment or listed.comment)
-            done, later = _settle_failed(batch, instance, classes[uid], reason, rules, outage=outage)
+    failures: list[FailureClass] = []
+    for instance in batch.instances:
+        uid = instance.header.sop_instance_uid
+        if item := attributed.failed.get(uid):
+            failures.append(profile.classify(item.code, item.comment))
+            reason = profile.meaning(item.code, item.comment or comment)
+            done, later = _settle_failed(batch, instance, failures[-1], reason, rules, outage=outage)
             results += done
             again += later
-        elif uid in warned:
+        elif item := attributed.warned.get(uid):
             told = f" ({printable(warning)})" if warning else ""
-            reason = rules.profile.meaning(warned[uid].code, warned[uid].comment) + told
-            results += results_of(batch, [instance], Outcome.WARNED, reason)
-        elif uid in stored:
+            results += results_of(batch, [instance], Outcome.WARNED, profile.meaning(item.code, item.comment) + told)
+        elif uid in attributed.stored:
             results += results_of(batch, [instance], Outcome.STORED, "")
-    full = bool(failed) and all(failure is FailureClass.BUSY for failure in classes.values())
-    health_signal = HealthSignal.FULL if full and len(failed) == len(batch.instances) else HealthSignal.EASED
-    return tuple(results), gather(again), unnamed, health_signal
-
-
-def _agreed(failures: Sequence[Referenced]) -> Referenced:
-    """Return the code and the words that several failures have in common."""
-    codes = {failure.code for failure in failures}
-    comments = {failure.comment for failure in failures} if len(codes) == 1 else set()
-    return Referenced("", "", codes.pop() if len(codes) == 1 else None, comments.pop() if len(comments) == 1 else "")
-
-
-def _stop_if_not_authorised(batch: Batch, failed: Mapping[str, FailureClass]) -> None:
-    is_whole = len(failed) == len(batch.instances)
-    if is_whole and all(failure is FailureClass.NOT_AUTHORISED for failure in failed.values()):
-        raise LoginRefused("the server says of every instance that we may not store it (0124): ask for that right")
+    is_full = len(failures) == len(batch.instances) and set(failures) == {FailureClass.BUSY}
+    return Settlement(tuple(results), gather(again), HealthSignal.FULL if is_full else HealthSignal.EASED)
 
 
 def _settle_failed(
     batch: Batch, instance: Instance, failure: FailureClass, reason: str, rules: Rules, *, outage: bool
 ) -> tuple[tuple[FileResult, ...], tuple[Scheduled, ...]]:
-    """Settle one instance that the server named as failed."""
+    """Settle one instance that the server listed as failed."""
     one = replace(batch, instances=(instance,))
     match failure:
         case FailureClass.DUPLICATE if batch.may_be_stored and not instance.conflicting_file:
@@ -305,14 +283,14 @@ def _refuse(batch: Batch, reason: str) -> tuple[tuple[FileResult, ...], tuple[Sc
 
 
 def _give_up(batch: Batch, reason: str, outcome: Outcome) -> tuple[tuple[FileResult, ...], tuple[Scheduled, ...]]:
-    """Settle a batch as failed; ask first whether it is there, if an earlier request may have stored it."""
+    """Settle a batch as failed, after a query if an earlier request may have stored it."""
     if batch.may_be_stored or batch.was_ambiguous:
         return (), (Scheduled(Query(batch, reason, otherwise=outcome)),)
     return results_of(batch, batch.instances, outcome, reason), ()
 
 
 def _is_plain(body: bytes) -> bool:
-    """Say whether a body that lists nothing is empty, a bare word, or a response: not somebody's login page."""
+    """Return whether a body that lists nothing may come from a STOW-RS service: empty, a short text or a response."""
     try:
         store_response.read(body)
     except StoreResponseError:

@@ -28,7 +28,7 @@ from bulkstow.model import (
     StoreResponse,
 )
 from bulkstow.policy.exchange import is_absence
-from bulkstow.policy.query_settlement import ASKS, ASKS_EXCUSED, settle_query
+from bulkstow.policy.query_settlement import EXCUSED_QUERIES, QUERIES, settle_query
 from bulkstow.policy.retry import Delay
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import AMBIGUOUS_TRIES, MOST_EXCUSED, HealthSignal, Query, Rules, Settlement, Store
@@ -1039,7 +1039,7 @@ def test_what_cannot_be_asked_for_is_unconfirmed(found: frozenset[str], otherwis
     """An instance whose study has no path is neither proved nor disproved; the others are settled."""
     sent = batch(2, may_be_stored=True)
     odd = replace(sent.instances[0], header=replace(sent.instances[0].header, study_uid="../../x"))
-    query = Query(replace(sent, instances=(odd, sent.instances[1])), WHY, asked=ASKS - 1, otherwise=otherwise)
+    query = Query(replace(sent, instances=(odd, sent.instances[1])), WHY, asked=QUERIES - 1, otherwise=otherwise)
     first, second = settle_query(query, found, Rules(attempts=1)).results
     assert (first.candidate, first.outcome) == (odd.candidate, Outcome.UNCONFIRMED)
     assert first.reason == f"{WHY}; QIDO-RS cannot be asked for it: its Study Instance UID is not a UID"
@@ -1065,7 +1065,7 @@ def test_a_question_is_rejected_only_so_often(outage: bool) -> None:
         assert isinstance(later.item, Query)
         query, questions = later.item, questions + 1
     assert [result.outcome for result in settlement.results] == [Outcome.UNCONFIRMED]
-    assert questions == ASKS_EXCUSED + ASKS - 1
+    assert questions == EXCUSED_QUERIES + QUERIES - 1
 
 
 def test_one_forbidden_study_does_not_stop_who_was_let_in() -> None:
@@ -1106,7 +1106,7 @@ def test_what_is_neither_named_nor_there_is_sent_again() -> None:
         tries += 1
         (later,) = settle(Attempt(lost, Response(200, b"{}")), Rules()).again
         assert isinstance(later.item, Query)
-        settlement = settle_query(replace(later.item, asked=ASKS - 1), frozenset(), Rules())
+        settlement = settle_query(replace(later.item, asked=QUERIES - 1), frozenset(), Rules())
         if settlement.results:
             break
         lost = settlement.again[0].item.batch
@@ -1119,7 +1119,7 @@ def test_a_bare_409_after_a_lost_answer_is_asked_about(found: frozenset[str]) ->
     """It may mean 'already there': QIDO-RS decides, and what it does not find for good is refused as the 409 said."""
     (later,) = settle(Attempt(batch(1, may_be_stored=True), Response(409, b"")), Rules()).again
     assert isinstance(later.item, Query)
-    (result,) = settle_query(replace(later.item, asked=ASKS - 1), found, Rules()).results
+    (result,) = settle_query(replace(later.item, asked=QUERIES - 1), found, Rules()).results
     assert result.outcome is (Outcome.STORED if found else Outcome.REFUSED)
 
 
@@ -1179,7 +1179,7 @@ def test_where_nobody_can_be_asked_the_last_word_counts(
     sent: Batch, answered: Response | NoResponse, expected: Outcome
 ) -> None:
     """A failure that the server named is refused; where an answer was lost nothing is known."""
-    settlement = settle_query(Query(sent, "C122", ASKS - 1, Outcome.REFUSED), answered, Rules())
+    settlement = settle_query(Query(sent, "C122", QUERIES - 1, Outcome.REFUSED), answered, Rules())
     assert [result.outcome for result in settlement.results] == [expected]
 
 
@@ -1273,7 +1273,7 @@ def test_a_server_that_never_lists_is_asked() -> None:
     requests = Counter(number(i) for sent in course.sent for i in sent.instances)
     assert requests == {1: 2, 2: 1 + AMBIGUOUS_TRIES, 3: 2}
     questions = Counter(number(i) for about in course.asked for i in about.instances)
-    assert questions == {1: 1, 2: ASKS * AMBIGUOUS_TRIES, 3: 1}
+    assert questions == {1: 1, 2: QUERIES * AMBIGUOUS_TRIES, 3: 1}
 
 
 CODES = st.sampled_from([None, 272, 273, 292, 531, 42874, 0xA700, 0xA770, 0xA900, 45070, 45071, 0xC000, 0xD000])
@@ -1427,7 +1427,7 @@ def test_sending_ends_against_any_server(count: int, servers: list[Server], rule
     assert max(requests.values()) <= math.ceil(math.log2(count)) + 1 + rules.attempts + 2 + MOST_EXCUSED
     assert all(result.attempts == requests[number(result)] for result in course.results)
     questions = Counter(number(i) for about in course.asked for i in about.instances)
-    assert max(questions.values(), default=0) <= ASKS * AMBIGUOUS_TRIES
+    assert max(questions.values(), default=0) <= QUERIES * AMBIGUOUS_TRIES
     refused = {number(result) for result in course.results if result.outcome is Outcome.REFUSED}
     assert refused & perhaps_there <= questions.keys()
 
