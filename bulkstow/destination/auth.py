@@ -179,9 +179,9 @@ class Bearer:
 
 
 def login(settings: DestinationSettings, environment: Mapping[str, str]) -> Auth:
-    """Return the login that the settings name.
+    """Return the login of the settings.
 
-    Raises ConfigurationError when its secret is not where they say.
+    Blocks on files and commands. Raises ConfigurationError if the secret cannot be read.
     """
     if settings.user is not None:
         return Basic(settings.user, _password(settings.password_file, environment))

@@ -1,4 +1,4 @@
-"""Claims about logins."""
+"""Logins: where secrets come from, which headers they give, and when they are refreshed."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ async def test_a_refresh_that_comes_too_early_is_repeated_a_few_times(tmp_path: 
         ({"bearer_command": "echo 'unbalanced"}, "--bearer-command: cannot be run"),
     ],
 )
-async def test_missing_secrets_are_told_without_the_secret(changes: dict[str, object], words: str) -> None:
+async def test_messages_about_missing_secrets_show_none(changes: dict[str, object], words: str) -> None:
     """A secret that is not where the settings say is a configuration error that never shows one."""
     with pytest.raises(ConfigurationError) as error:
         login(settings(**changes), {})
@@ -235,5 +235,5 @@ async def test_secrets_do_not_print_themselves() -> None:
 
 
 async def test_errors_have_exit_statuses() -> None:
-    """Login troubles end a run with 2 before it starts and with 3 later."""
+    """Login failures end a run with status 2 before it starts and 3 later."""
     assert (BulkstowError.exit_status, ConfigurationError.exit_status, LoginRefused.exit_status) == (1, 2, 3)

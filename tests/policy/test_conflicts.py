@@ -1,4 +1,4 @@
-"""What an answer proves of a file whose SOP Instance UID the server has with other content."""
+"""What a response proves of a file whose SOP Instance UID the server has with other content."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DUPLICATE = Response(409, to_json(StoreResponse(failed=(replace(ITEM, code=0x011
 def test_a_duplicate_is_the_other_file(
     instance: Instance, response: Response, outcomes: set[Outcome], may_be_stored: bool
 ) -> None:
-    """That the UID is there is no success for a file with other content; that this file was stored is one."""
+    """A duplicate is no success for a file with other content, unlike its own storage."""
     batch = Batch(1, (instance,), may_be_stored=may_be_stored)
     settlement = settle(Attempt(batch, response), Rules())
     (result,) = without_false_proof(Store(batch), settlement, DEFAULT).results
@@ -47,8 +47,8 @@ def test_a_duplicate_is_the_other_file(
 @pytest.mark.parametrize(
     ("instance", "outcome"), [(RIVAL, Outcome.UNCONFIRMED), (PLAIN, Outcome.STORED)], ids=["rival", "plain"]
 )
-def test_what_a_question_finds_may_be_the_other_file(instance: Instance, outcome: Outcome) -> None:
-    """QIDO-RS knows UIDs, not bytes."""
+def test_an_instance_that_a_query_finds_may_be_the_other_file(instance: Instance, outcome: Outcome) -> None:
+    """QIDO-RS returns UIDs and no content."""
     query = Query(Batch(1, (instance,), may_be_stored=True), "no answer")
     settlement = settle_query(query, frozenset({ITEM.sop_instance_uid}), Rules())
     (result,) = without_false_proof(query, settlement, DEFAULT).results

@@ -47,7 +47,7 @@ def no_response(cause: Cause) -> NoResponse:
     ],
 )
 def test_search(answer: Response | NoResponse, expected: Step) -> None:
-    """QIDO-RS and busy servers may begin; what is no QIDO-RS may store all the same; no answer is asked for again."""
+    """QIDO-RS and busy servers are used; other servers may store all the same; no response leads to a retry."""
     assert judge_search(answer, ASKED) is expected
 
 
@@ -102,7 +102,7 @@ def test_search(answer: Response | NoResponse, expected: Step) -> None:
     ],
 )
 def test_search_that_stops(answer: Response | NoResponse, asked: Asked, error: type[RunStopped], message: str) -> None:
-    """What no retry changes stops the run, and says what to do."""
+    """A failure that no retry fixes stops the run, and the message says what to do."""
     with pytest.raises(error) as caught:
         judge_search(answer, asked)
     assert str(caught.value).startswith(message) or message in str(caught.value)
@@ -110,7 +110,7 @@ def test_search_that_stops(answer: Response | NoResponse, asked: Asked, error: t
 
 @pytest.mark.parametrize("answer", [Response(503, b""), no_response(Cause.UNANSWERED)])
 def test_a_server_behind_a_tunnel_may_be_busy(answer: Response | NoResponse) -> None:
-    """What comes through a proxy's tunnel comes from the server."""
+    """A response through a proxy's tunnel is the server's."""
     assert judge_search(answer, Asked("https://pacs", has_login=True, proxy="proxy:3128")) is Step.BEGIN
 
 
@@ -132,7 +132,7 @@ def test_a_server_behind_a_tunnel_may_be_busy(answer: Response | NoResponse) -> 
     ],
 )
 def test_store_that_shows_a_service(answer: Response | NoResponse) -> None:
-    """Who objects to a body without instances stores others; who is busy is found out later."""
+    """A server that rejects a body without instances stores others; overload is handled during the run."""
     judge_store(Response(404, b""), answer, ASKED)
 
 
@@ -166,7 +166,7 @@ def test_store_that_shows_a_service(answer: Response | NoResponse) -> None:
     ],
 )
 def test_store_that_shows_none(answer: Response, error: type[RunStopped], message: str) -> None:
-    """Who knows no such resource, or answers with a page, is no STOW-RS service."""
+    """A server without this resource, or with a web page, is no STOW-RS service."""
     with pytest.raises(error) as caught:
         judge_store(Response(404, b""), answer, ASKED)
     assert message in str(caught.value)
@@ -188,5 +188,5 @@ def test_store_that_shows_none(answer: Response, error: type[RunStopped], messag
     ],
 )
 def test_may_expect_tls(answer: Response | NoResponse, asked: Asked, expected: bool) -> None:
-    """Only plain HTTP that was not understood is worth a handshake."""
+    """Only a failure of plain HTTP leads to a TLS handshake."""
     assert may_expect_tls(answer, asked) is expected

@@ -1,4 +1,4 @@
-"""What an exchange proves: replies as servers give them, and what must hold of any reply."""
+"""What an exchange proves: responses of real servers as a table, and the guarantees for any response."""
 
 from __future__ import annotations
 
@@ -850,7 +850,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_exchange_settles(case: Case) -> None:
-    """What is stored, refused, sent again, asked for, and what it says of the destination's health."""
+    """Each exchange gives these results, these instances to send or query again, and this signal of health."""
     settlement = settle(Attempt(case.sent, case.exchange), case.rules, outage=case.outage)
     assert shown(settlement) == case.expected
 
@@ -879,8 +879,10 @@ def test_an_exchange_settles(case: Case) -> None:
     ],
     ids=lambda value: f"{value.status}" if isinstance(value, Response) else "",
 )
-def test_what_no_retry_mends_stops_the_run(response: Response, expected: type[RunStopped], message: str) -> None:
-    """Login, address and method are not the instances' doing, and the message says what to look at."""
+def test_a_failure_that_no_retry_fixes_stops_the_run(
+    response: Response, expected: type[RunStopped], message: str
+) -> None:
+    """Login, address and method concern all instances; the message says what to check."""
     with pytest.raises(expected, match=message):
         settle(Attempt(batch(2), response), Rules())
 
@@ -900,15 +902,15 @@ def test_what_no_retry_mends_stops_the_run(response: Response, expected: type[Ru
     ids=["JSON", "plain text", "HTML", "nothing"],
 )
 def test_what_stops_the_run_ends_with_the_servers_words(status: int, body: bytes, words: str | None) -> None:
-    """JSON and plain text are repeated behind our message; a page in HTML was not written for us."""
+    """JSON and plain text follow our message; an HTML page does not, as it is not specific to the request."""
     with pytest.raises(RunStopped) as stopped:
         settle(Attempt(batch(2), Response(status, body)), Rules())
     said = str(stopped.value).partition("; the server says: ")
     assert said[1:] == (("; the server says: ", words) if words else ("", ""))
 
 
-def test_outcomes_count_the_requests_that_carried_them() -> None:
-    """The request being settled is among the attempts of an outcome, and of what is sent again."""
+def test_results_count_the_requests_of_their_instances() -> None:
+    """The settled request is counted in results, and in the batches that are sent again."""
     settlement = settle(Attempt(batch(2, requests=2), Response(202, answer(stored=[1], failed=[(2, 531)]))), Rules())
     assert [result.attempts for result in settlement.results] == [3]
     assert [later.item.batch.requests for later in settlement.again] == [3]
@@ -1026,16 +1028,16 @@ WHY = "5 attempts, the last: HTTP 500"
         "endless answer",
     ],
 )
-def test_asking_settles(
+def test_a_query_settles(
     answered: frozenset[str] | Response | NoResponse, asked: int, outage: bool, expected: list[str]
 ) -> None:
-    """Only what QIDO-RS finds is stored; what it does not find is asked for a few times, and then not claimed."""
+    """An instance that QIDO-RS finds is stored; another is queried a few times, and then does not count as stored."""
     assert shown(settle_query(Query(batch(2), WHY, asked), answered, Rules(attempts=1), outage=outage)) == expected
 
 
 @pytest.mark.parametrize("otherwise", [Outcome.UNCONFIRMED, Outcome.REFUSED])
 @pytest.mark.parametrize("found", [frozenset(), frozenset({"2.25.1.1.1", "2.25.1.1.2"})])
-def test_what_cannot_be_asked_for_is_unconfirmed(found: frozenset[str], otherwise: Outcome) -> None:
+def test_an_instance_that_cannot_be_queried_is_unconfirmed(found: frozenset[str], otherwise: Outcome) -> None:
     """An instance whose study has no path is neither proved nor disproved; the others are settled."""
     sent = batch(2, may_be_stored=True)
     odd = replace(sent.instances[0], header=replace(sent.instances[0].header, study_uid="../../x"))
@@ -1046,8 +1048,8 @@ def test_what_cannot_be_asked_for_is_unconfirmed(found: frozenset[str], otherwis
     assert second.outcome is (Outcome.STORED if found else otherwise)
 
 
-def test_a_question_counts_its_turns() -> None:
-    """Asking again is remembered in the errand, except where nobody was there to be asked."""
+def test_queries_are_counted() -> None:
+    """A repeated query is counted in its work item, unless the server was unreachable."""
     query = Query(batch(1), WHY)
     (later,) = settle_query(query, frozenset(), Rules()).again
     (unreached,) = settle_query(query, NoResponse(Cause.UNREACHABLE, body_started=False), Rules()).again
@@ -1056,8 +1058,8 @@ def test_a_question_counts_its_turns() -> None:
 
 
 @pytest.mark.parametrize("outage", [False, True])
-def test_a_question_is_rejected_only_so_often(outage: bool) -> None:
-    """A server that rejects every question, or is gone for each, ends with instances that are not claimed."""
+def test_a_query_is_rejected_a_bounded_number_of_times(outage: bool) -> None:
+    """If the server rejects every query, or is gone each time, the instances do not count as stored."""
     answer = NoResponse(Cause.UNANSWERED, body_started=False) if outage else Response(503, b"")
     query, questions = Query(batch(1), WHY), 0
     while (settlement := settle_query(query, answer, Rules(), outage=outage)).again:
@@ -1068,8 +1070,8 @@ def test_a_question_is_rejected_only_so_often(outage: bool) -> None:
     assert questions == EXCUSED_QUERIES + QUERIES - 1
 
 
-def test_one_forbidden_study_does_not_stop_who_was_let_in() -> None:
-    """0124 for a whole batch stops a run that has stored nothing yet; after that it is a refusal of these instances."""
+def test_one_forbidden_study_does_not_stop_a_run_that_has_stored_others() -> None:
+    """0124 for a whole batch stops a run that has stored nothing yet; later, these instances are refused."""
     attempt = Attempt(batch(2), Response(409, answer(failed=[(1, 292), (2, 292)])))
     with pytest.raises(LoginRefused, match="0124"):
         settle(attempt, Rules())
@@ -1095,12 +1097,12 @@ def test_one_forbidden_study_does_not_stop_who_was_let_in() -> None:
     ids=str,
 )
 def test_absence(exchange: Response | NoResponse, expected: bool) -> None:
-    """Silence is absence, and so is a proxy that answers in the server's stead; any word of its own is not."""
+    """No response means absence, and so does a proxy's error; a response of the server itself does not."""
     assert is_absence(exchange) is expected
 
 
-def test_what_is_neither_named_nor_there_is_sent_again() -> None:
-    """A server that swallowed an instance may take it the next time; it has three tries, and then it is unconfirmed."""
+def test_an_instance_neither_named_nor_found_is_sent_again() -> None:
+    """A server that lost an instance may store it the next time; after three attempts the instance is unconfirmed."""
     lost, tries = batch(1), 0
     while True:
         tries += 1
@@ -1115,8 +1117,8 @@ def test_what_is_neither_named_nor_there_is_sent_again() -> None:
 
 
 @pytest.mark.parametrize("found", [frozenset({"2.25.1.1.1"}), frozenset()], ids=["there", "not there"])
-def test_a_bare_409_after_a_lost_answer_is_asked_about(found: frozenset[str]) -> None:
-    """It may mean 'already there': QIDO-RS decides, and what it does not find for good is refused as the 409 said."""
+def test_a_bare_409_after_a_lost_response_leads_to_a_query(found: frozenset[str]) -> None:
+    """It may mean a duplicate: QIDO-RS decides, and an instance that it never finds is refused for the 409."""
     (later,) = settle(Attempt(batch(1, may_be_stored=True), Response(409, b"")), Rules()).again
     assert isinstance(later.item, Query)
     (result,) = settle_query(replace(later.item, asked=QUERIES - 1), found, Rules()).results
@@ -1124,7 +1126,7 @@ def test_a_bare_409_after_a_lost_answer_is_asked_about(found: frozenset[str]) ->
 
 
 def test_a_replay_may_meet_its_own_first_copy() -> None:
-    """A body that left twice on its way to one answer: 'already stored' is our own doing."""
+    """After a body was sent twice for one response, a duplicate is our own first copy."""
     response = Response(409, AZURE_ALREADY_STORED, is_replayed=True)
     (result,) = settle(Attempt(batch(1), response), Rules()).results
     assert result.outcome is Outcome.STORED
@@ -1135,8 +1137,8 @@ def test_a_replay_may_meet_its_own_first_copy() -> None:
     [(b"", True), (b"success", True), (b"{}", True), (b"<html><title>Sign in</title>", False), (b"x" * 300, False)],
     ids=["empty", "a word", "a response", "a login page", "a long text"],
 )
-def test_a_status_is_trusted_only_where_nothing_else_is_said(body: bytes, trusted: bool) -> None:
-    """--trust-status is for servers that say nothing, not for a page that somebody else sends."""
+def test_a_status_is_trusted_only_without_other_content(body: bytes, trusted: bool) -> None:
+    """--trust-status is for servers with empty responses, not for the login page of a proxy."""
     settlement = settle(Attempt(batch(1), Response(200, body)), Rules(trust_status=True))
     assert [result.outcome for result in settlement.results] == ([Outcome.STORED] if trusted else [])
 
@@ -1145,8 +1147,8 @@ Server = Callable[[Batch], Exchange]
 
 
 @pytest.mark.parametrize("found", [True, False], ids=["there", "not there"])
-def test_a_lost_race_is_asked_about_before_it_is_refused(found: bool) -> None:
-    """0110 for an instance in a batch, 'conflict' when it is sent alone: it is stored if QIDO-RS finds it."""
+def test_a_lost_race_leads_to_a_query_before_it_is_refused(found: bool) -> None:
+    """After 0110 in a batch and 'conflict' alone, an instance is stored if QIDO-RS finds it."""
 
     def server(sent: Batch) -> Response:
         if len(sent.instances) > 1:
@@ -1175,17 +1177,17 @@ def test_a_lost_race_is_asked_about_before_it_is_refused(found: bool) -> None:
         "an answer was lost, busy",
     ],
 )
-def test_where_nobody_can_be_asked_the_last_word_counts(
+def test_without_qido_rs_the_last_response_counts(
     sent: Batch, answered: Response | NoResponse, expected: Outcome
 ) -> None:
-    """A failure that the server named is refused; where an answer was lost nothing is known."""
+    """A failure that the server named is refused; after a lost response the instance is unconfirmed."""
     settlement = settle_query(Query(sent, "C122", QUERIES - 1, Outcome.REFUSED), answered, Rules())
     assert [result.outcome for result in settlement.results] == [expected]
 
 
 @dataclass
 class Course:
-    """What happened until nothing was left to do."""
+    """The course of a run until nothing is left to do."""
 
     results: list[FileResult] = field(default_factory=list)
     sent: list[Batch] = field(default_factory=list)
@@ -1222,8 +1224,8 @@ def find_nothing(_: Batch) -> frozenset[str]:
 
 @given(count=st.integers(1, 200), data=st.data(), status=st.sampled_from([400, 409, 415, 422]))
 @settings(max_examples=50, deadline=None)
-def test_a_culprit_that_nobody_names_is_found_by_halving(count: int, data: st.DataObject, status: int) -> None:
-    """One instance that sinks each request it is in is refused alone; all others are stored, in a few requests."""
+def test_an_unnamed_bad_instance_is_found_by_halving(count: int, data: st.DataObject, status: int) -> None:
+    """One instance that makes every request with it fail is refused alone; all others are stored, in few requests."""
     culprit = data.draw(st.integers(1, count))
 
     def server(sent: Batch) -> Response:
@@ -1236,8 +1238,8 @@ def test_a_culprit_that_nobody_names_is_found_by_halving(count: int, data: st.Da
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3, 5])
-def test_a_culprit_that_breaks_connections_does_not_take_others_with_it(attempts: int) -> None:
-    """With two attempts and more, only the instance that kills the connection stays unconfirmed."""
+def test_an_instance_that_breaks_connections_fails_alone(attempts: int) -> None:
+    """With two attempts or more, only the instance that breaks the connection is unconfirmed."""
 
     def server(sent: Batch) -> Exchange:
         numbers = [number(i) for i in sent.instances]
@@ -1249,8 +1251,8 @@ def test_a_culprit_that_breaks_connections_does_not_take_others_with_it(attempts
     assert {n for n, outcome in course.outcomes().items() if outcome is Outcome.STORED} == set(range(1, 11)) - lost
 
 
-def test_a_server_with_a_small_ceiling_gets_everything_it_can_take() -> None:
-    """Behind a limit of two instances' size, halving ends with requests that fit."""
+def test_a_server_with_a_small_limit_stores_all_that_fits() -> None:
+    """With a limit of the size of two instances, halving ends with requests that fit."""
 
     def server(sent: Batch) -> Response:
         if sent.size_bytes > 2 * BYTES_EACH:
@@ -1262,8 +1264,8 @@ def test_a_server_with_a_small_ceiling_gets_everything_it_can_take() -> None:
     assert len(course.sent) == 15
 
 
-def test_a_server_that_never_lists_is_asked() -> None:
-    """200 with nothing listed, alone too: QIDO-RS has the last word, and only what it does not find is sent again."""
+def test_a_server_that_never_lists_is_queried() -> None:
+    """After a 200 with nothing listed QIDO-RS decides, and only instances that it does not find are sent again."""
 
     def find(about: Batch) -> frozenset[str]:
         return frozenset(header(n).sop_instance_uid for n in (number(i) for i in about.instances) if n != 2)
@@ -1356,10 +1358,10 @@ def proven(response: Response, sent: Batch, rules: Rules) -> set[str]:
 
 @given(sent=BATCHES, server=CHARACTERS, broken=st.none() | BREAKS, rules=RULES, outage=st.booleans())
 @settings(max_examples=400, deadline=None)
-def test_a_settlement_is_total_and_claims_nothing_unproved(
+def test_a_settlement_is_complete_and_proved(
     sent: Batch, server: Character, broken: NoResponse | None, rules: Rules, outage: bool
 ) -> None:
-    """Outcomes and what is to be done again partition the batch, and nothing is stored without a reason."""
+    """Results and instances to send or query again partition the batch, and nothing is stored without proof."""
     exchange = broken or server(sent)
     try:
         settlement = settle(Attempt(sent, exchange), rules, outage=outage)
@@ -1405,7 +1407,7 @@ def not_told(sent: Batch, exchange: Exchange) -> set[int]:
 )
 @settings(max_examples=300, deadline=None)
 def test_sending_ends_against_any_server(count: int, servers: list[Server], rules: Rules, found: set[int]) -> None:
-    """Whatever a server does, in turns too, each instance has one outcome after a bounded number of requests."""
+    """With any sequence of responses, each instance has one outcome after a bounded number of requests."""
     turns = iter(range(10**6))
     perhaps_there: set[int] = set()
 
@@ -1433,8 +1435,8 @@ def test_sending_ends_against_any_server(count: int, servers: list[Server], rule
 
 
 @given(mixed=st.lists(st.integers(1, 8), unique=True), rules=RULES)
-def test_spoiled_files_leave_the_others_unharmed(mixed: list[int], rules: Rules) -> None:
-    """However many files turn out changed, one after the other, all the rest is stored and none pays an attempt."""
+def test_changed_files_do_not_affect_the_others(mixed: list[int], rules: Rules) -> None:
+    """However many files have changed, found one by one, all others are stored, and none loses an attempt."""
 
     def server(sent: Batch) -> Exchange:
         assert sent.failed_attempts == 0
@@ -1460,8 +1462,8 @@ _MIXED = f"2 unreadable: {_CHANGED}; what the server has may be a mixture"
     ],
     ids=["named", "refused", "not named"],
 )
-def test_files_that_changed_on_their_way_are_not_claimed(sent: Batch, body: bytes, expected: list[str] | None) -> None:
-    """No word of the server makes a success of a file that was written to while it left; the others stay."""
+def test_files_that_changed_while_sent_are_not_stored(sent: Batch, body: bytes, expected: list[str] | None) -> None:
+    """No response makes a file stored that was written to while it was sent; the others keep their outcome."""
     response = Response(200, body, "application/dicom+json")
     changed = replace(response, changed={header(2).sop_instance_uid: _CHANGED})
 
@@ -1470,8 +1472,8 @@ def test_files_that_changed_on_their_way_are_not_claimed(sent: Batch, body: byte
     assert lines == (shown(settle(Attempt(sent, response), Rules())) if expected is None else expected)
 
 
-def test_a_status_that_came_too_early_is_not_trusted() -> None:
-    """Who trusts a 2xx trusts one to a body that was sent; before its end it speaks of nothing."""
+def test_an_early_status_is_not_trusted() -> None:
+    """A trusted 2xx needs a body that was sent whole."""
     rules = Rules(trust_status=True)
     whole, early = (
         settle(Attempt(batch(1), Response(200, b"", is_whole=is_whole)), rules) for is_whole in (True, False)
@@ -1481,8 +1483,8 @@ def test_a_status_that_came_too_early_is_not_trusted() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 202, 409])
-def test_what_an_answer_names_too_early_is_asked_for(status: int) -> None:
-    """Before the body's end no answer proves that an instance is stored; that it failed may be known by then."""
+def test_instances_in_an_early_response_are_queried(status: int) -> None:
+    """Before the body's end a response proves no instance stored; it may prove one failed."""
     early = Response(status, answer(stored=[1], failed=[(2, 0xA900)]), is_whole=False)
     settlement = settle(Attempt(batch(2), early), Rules())
     assert [(o.outcome, o.header) for o in settlement.results] == [(Outcome.REFUSED, header(2))]
