@@ -24,7 +24,7 @@ from benchmarks.processes import Server, sink
 
 if TYPE_CHECKING:
     from bulkstow.ledger import Ledger
-    from bulkstow.model import Batch, Candidate, FileResult, Instance, RequestTiming, Response
+    from bulkstow.model import Batch, Candidate, FileResult, Instance, Response
 
 CT_SCALE = 0.1
 MR_SCALE = 0.1
@@ -130,8 +130,8 @@ class _Walkthrough:
 
     def _read(self) -> None:
         """Read every body as TLS and chunks have to: through memory."""
-        from bulkstow.destination.body import READ_BYTES
-        from bulkstow.destination.contents import BodyReader, Files, segments
+        from bulkstow.destination.body import READ_BYTES, BodyReader, segments
+        from bulkstow.destination.contents import Files
 
         view = memoryview(bytearray(READ_BYTES))
         with self._timed("(TLS only: reading, framing)"):
@@ -142,23 +142,36 @@ class _Walkthrough:
 
     async def _send(self) -> None:
         """Send every batch, one after the other."""
-        from bulkstow.config import DestinationSettings
+        from bulkstow.blocking import ReadLimit
+        from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
         from bulkstow.destination.auth import NoLogin
+        from bulkstow.destination.contents import Files
         from bulkstow.destination.stow import StowDestination
+        from bulkstow.events import Event, RequestTimed
         from bulkstow.model import Response
+        from bulkstow.pipeline.worker_threads import WorkerThreads
 
         waiting_s: list[float] = []
-        settings = DestinationSettings(url=self.server.url)
+        settings, limit = DestinationSettings(url=self.server.url), ReadLimit(READ_TIMEOUT_S)
 
-        def on_timing(_: Batch, timing: RequestTiming) -> None:
-            waiting_s.append(timing.waiting_s)
+        class Timings:
+            """Keeps the time that each request has waited for its response."""
 
-        async with StowDestination(settings, NoLogin(), on_timing=on_timing) as destination:
-            with self._timed("sending, and waiting for the answer"):
-                for batch in self._batches:
-                    response = await destination.send(batch)
-                    assert isinstance(response, Response)
-                    self._replies.append(response)
+            def tell(self, event: Event) -> None:
+                """Keep a timing."""
+                if isinstance(event, RequestTimed):
+                    waiting_s.append(event.timing.waiting_s)
+
+        with WorkerThreads(8) as threads:
+            destination = StowDestination(
+                settings, NoLogin(), source=Files(), readers=threads, limit=limit, reporter=Timings()
+            )
+            async with destination:
+                with self._timed("sending, and waiting for the answer"):
+                    for batch in self._batches:
+                        response = await destination.send(batch)
+                        assert isinstance(response, Response)
+                        self._replies.append(response)
         self.clock.setdefault("(of that: waiting for the answer)", []).append(sum(waiting_s))
 
     def _settle(self) -> None:

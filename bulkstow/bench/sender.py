@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from bulkstow.bench.recorder import Ended
 from bulkstow.bench.supply import Supply
 from bulkstow.bench.workload import Workload
-from bulkstow.config import DestinationSettings
+from bulkstow.blocking import ReadLimit
+from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.stow import Destination, StowDestination
 from bulkstow.errors import StoreResponseError
+from bulkstow.events import Event, RequestTimed
 from bulkstow.model import (
     Attempt,
     Batch,
@@ -125,16 +127,27 @@ async def sending(
     """
     supply, heard = Supply(workload), Heard()
 
-    def hear(batch: Batch, spent: RequestTiming) -> None:
-        # Of a request that goes again for a login, the last counts.
-        heard[batch.number] = spent, time.perf_counter()
-
-    with WorkerThreads(HANDS) as crew:
-        async with StowDestination(settings, auth, readers=crew, contents=supply, on_timing=hear) as destination:
+    with WorkerThreads(HANDS) as threads:
+        destination = StowDestination(
+            settings, auth, source=supply, readers=threads, limit=ReadLimit(READ_TIMEOUT_S), reporter=_Timings(heard)
+        )
+        async with destination:
             yield (
                 destination,
                 Sender(destination, supply, heard, trust_status=settings.trust_status, profile=settings.profile),
             )
+
+
+class _Timings:
+    """Keeps the timing of each request; of a request that is repeated for a login, the last counts."""
+
+    def __init__(self, heard: Heard) -> None:
+        self._heard = heard
+
+    def tell(self, event: Event) -> None:
+        """Keep a timing, and pass over all other events."""
+        if isinstance(event, RequestTimed) and event.batch is not None:
+            self._heard[event.batch.number] = event.timing, time.perf_counter()
 
 
 def errors(

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 
 from bulkstow.bench.workload import Generated, Workload
-from bulkstow.destination.contents import Segment
 from bulkstow.model import Instance
+from bulkstow.ports import Segment
 
 
 class Supply:
@@ -36,12 +36,20 @@ class Supply:
         for instance in instances:
             del self._under_way[instance.header.sop_instance_uid]
 
-    def segments(self, instance: Instance) -> Generator[Segment]:
+    def open(self, instance: Instance) -> Generator[Segment]:
         """Yield an instance's bytes."""
         # A thread that was given up may come late, and finds nothing.
         if (made := self._under_way.get(instance.header.sop_instance_uid)) is not None:
             yield from made.pieces()
 
-    def changed(self, instances: Sequence[Instance]) -> dict[str, str]:  # noqa: ARG002 - of `Contents`
-        """Return nothing: what is made does not change."""
-        return {}
+    def verify(self, instance: Instance) -> str:  # noqa: ARG002 - of `Contents`
+        """Return nothing: generated instances do not change."""
+        return ""
+
+    def prefetch(self, instance: Instance) -> int:  # noqa: ARG002 - of `Contents`
+        """Read nothing ahead."""
+        return 0
+
+    def existing_parent(self, location: str) -> str:
+        """Return the location: it is not in a file system."""
+        return location

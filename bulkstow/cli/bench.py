@@ -166,13 +166,23 @@ def _of_removal(removal: Removal, run_id: str) -> str:
 async def _delete(run_id: str, destination: DestinationSettings) -> Removal:
     from bulkstow.bench.removal import grounds
     from bulkstow.bench.workload import run_tag
+    from bulkstow.blocking import ReadLimit
+    from bulkstow.config import READ_TIMEOUT_S
     from bulkstow.destination.auth import login
+    from bulkstow.destination.contents import Files
     from bulkstow.destination.stow import StowDestination
+    from bulkstow.events import Reporters
+    from bulkstow.pipeline.worker_threads import WorkerThreads
 
     tag, auth = run_tag(run_id), login(destination, os.environ)
-    async with StowDestination(destination, auth) as server, grounds(destination, auth) as place:
-        await server.reach()
-        return await place.remove(tag)
+    with WorkerThreads(1) as threads:
+        limit = ReadLimit(READ_TIMEOUT_S)
+        server = StowDestination(
+            destination, auth, source=Files(), readers=threads, limit=limit, reporter=Reporters(())
+        )
+        async with server, grounds(destination, auth) as place:
+            await server.reach()
+            return await place.remove(tag)
 
 
 def _want_histograms() -> None:

@@ -14,8 +14,8 @@ import anyio
 from bulkstow.blocking import ReadLimit, carry_out, each
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, Duration
 from bulkstow.destination.body import write_body
-from bulkstow.destination.contents import InstanceChanged
-from bulkstow.errors import ConfigurationError
+from bulkstow.destination.contents import Files
+from bulkstow.errors import ConfigurationError, InstanceChanged
 from bulkstow.model import Candidate, FileResult, Instance
 from bulkstow.pipeline.inspect import Inspection, look_into, not_answered
 from bulkstow.pipeline.scan import found_sources
@@ -81,13 +81,14 @@ async def _write(
             print(f"left out: {result.candidate.location!r}: {shown(result.reason)}", file=sys.stderr)
         if not instances:
             raise ConfigurationError("no DICOM instance found in " + " ".join(names))
-        return instances, left_out, await write_body(instances, boundary, output, threads, limit)
+        size_bytes = await write_body(instances, boundary, output, source=Files(), readers=threads, limit=limit)
     except InstanceChanged as error:
-        raise ConfigurationError(f"{error.instance.candidate.location}: {error.reason}") from error
+        raise ConfigurationError(str(error)) from error
     except OSError as error:
         raise ConfigurationError(f"--output {output}: cannot be written ({error.strerror})") from error
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
+    return instances, left_out, size_bytes
 
 
 async def _instances(

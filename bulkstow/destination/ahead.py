@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 
@@ -52,8 +52,9 @@ local disk."""
 class StorageSpeed:
     """Knows whether the storage is slow: from the turns of all bodies that it is, from the fetches that it is not."""
 
-    def __init__(self, readers: Executor) -> None:
+    def __init__(self, readers: Executor, fetch: Callable[[Instance], int]) -> None:
         self._readers = readers
+        self._fetch_blocking = fetch
         self._is_slow = False
         self._slow_turns = 0
         self._quick_fetches = 0
@@ -81,14 +82,14 @@ class StorageSpeed:
             self._fetches = {fetch for fetch in self._fetches if not fetch.done()}
         if len(self._fetches) >= FETCHES_AT_ONCE:
             return None
-        fetch = self._readers.submit(self._fetch, instance.candidate.location)
+        fetch = self._readers.submit(self._fetch, instance)
         self._fetches.add(fetch)
         return fetch
 
-    def _fetch(self, location: str) -> None:
+    def _fetch(self, instance: Instance) -> None:
         """Blocks. Two threads that count at once may lose a count, which does no harm."""
         started_s = time.perf_counter()
-        size_bytes = _fetch(location)
+        size_bytes = self._fetch_blocking(instance)
         is_quick = time.perf_counter() - started_s < QUICK_S + size_bytes / QUICK_BYTES_PER_S
         self._quick_fetches = self._quick_fetches + 1 if is_quick else 0
         if self._quick_fetches >= QUICK_FETCHES:
@@ -127,7 +128,7 @@ class Prefetch:
             fetch.cancel()
 
 
-def _fetch(location: str) -> int:
+def fetch(location: str) -> int:
     """Have the system read a file's beginning; return how many bytes.
 
     Blocks; whatever is wrong with the file shows when it is sent.

@@ -1,201 +1,208 @@
-"""The body of a request, on its way from disk to socket with its exact length.
+"""The body of a store request: framing and instances, with its exact length, from the source to the socket.
 
-Over a plain connection files go from the page cache straight into the socket (see `sendfile`); over TLS, and in chunks,
-they pass through this process, the next read being under way while the last is sent. Either way the event loop never
-waits for the disk, and nothing is read that the socket has not asked for: a body holds at most two reads in memory.
+Over a plain connection the content of files goes from the page cache to the socket (`sendfile`); over TLS, and in
+chunks, it is read into memory, and the next block is read while the last one is written. Either way the event loop
+never waits for the storage, and nothing is read before the socket has accepted what precedes it: a body holds at most
+two blocks in memory. An instance that is not as the scan found it ends the body; it is never padded and never finished,
+because the server would store a request that looks complete.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import aiofiles
+import anyio
 
 from bulkstow.blocking import ReadLimit, each
-from bulkstow.config import READ_TIMEOUT_S
 from bulkstow.destination.ahead import StorageSpeed
-from bulkstow.destination.contents import BodyReader, Contents, Cursor, Files, InstanceChanged, look_again, segments
 from bulkstow.destination.http import RequestWriter
-from bulkstow.destination.sendfile import TURN_BYTES, SendfileWriter, TurnEnd
-from bulkstow.model import Instance, RequestTiming
-from bulkstow.wire.multipart import body_length
+from bulkstow.destination.request_timer import RequestTimer, State
+from bulkstow.destination.sendfile import TURN_BYTES, SendfileWriter, Stopwatch, TurnEnd, read_range, size_of
+from bulkstow.errors import InstanceChanged
+from bulkstow.events import BytesSent, Reporter
+from bulkstow.model import Instance
+from bulkstow.ports import Segment
+from bulkstow.wire.multipart import body_length, closing, part_head
+
+GATHER_BYTES = 256 * 2**10
+"""The buffer of a body in which framing and small instances are gathered: a send of 256 KiB costs 40 µs, a thirtieth of
+that for the call itself."""
+
+SMALL_BYTES = 16 * 2**10
+"""Instances up to this size are read into that buffer. Runs with one thread: 1.3 KB files take 10 µs each, or 13 µs by
+sendfile; 35 KB files 17 or 15 µs, 0.5 MB files 150 or 90 µs."""
 
 READ_BYTES = 2**20
-"""A thread hop costs about 60 µs and a MiB takes about 150 µs to read from the page cache: at 1 MiB a hop costs little,
-and two of them for each request under way are no memory."""
+"""The size of a block. A thread hop costs about 60 µs, and a MiB takes about 150 µs to read from the page cache."""
 
 WRITE_BYTES = 256 * 2**10
-"""A piece given to the socket at once: the clock that calls a peer stalled is set back with every piece; four pieces a
-MiB cost 20 µs. Linux calls a full socket writable when a third of its buffer is free, 1.4 MB of the usual 4 MiB: on
-either way a link that has been fast may fall to 23 kB/s before the default of 60 s takes it for dead."""
+"""The piece that is written at once: the stall timeout begins again with each. Linux calls a full socket writable when
+a third of its buffer is free, 1.4 MB of the usual 4 MiB; so a link may slow down to 23 kB/s before 60 s are over."""
 
 LAST_TURN_S = 0.1
-"""How long a turn that is under way is heard out: it is over after 54 ms, where the disk does not hang."""
+"""How long a cancelled body waits for the turn that may have sent the last byte: a turn ends after 54 ms, unless the
+storage hangs."""
 
-WaitingFor = Literal["server", "disk", "throttle"]
-"""What a body waits for: the server to take bytes, the disk to give them, or its turn at the bandwidth."""
+
+class Contents(Protocol):
+    """What sending needs of a source (`ports.Source`); all methods may block."""
+
+    def open(self, instance: Instance) -> Generator[Segment]:
+        """Yield the bytes of an instance, exactly `candidate.size_bytes`. Raises InstanceChanged."""
+
+    def verify(self, instance: Instance) -> str:
+        """Return why an instance may have changed since the scan; empty if it has not."""
+
+    def prefetch(self, instance: Instance) -> int:
+        """Read ahead what is sent soon; return how many bytes."""
+
+    def existing_parent(self, location: str) -> str:
+        """Return the innermost directory, or its equivalent, above a changed instance that still exists."""
 
 
 class Throttle(Protocol):
-    """Who says how fast bytes may leave."""
+    """Decides how fast bytes may be sent."""
 
     def piece_bytes(self, wanted_bytes: int) -> int:
-        """Return how many may be asked for at once."""
+        """Return how many bytes may be requested at once."""
 
     async def admit(self, size_bytes: int) -> None:
-        """Wait until so many may leave."""
+        """Wait until so many bytes may be sent."""
 
     def give_back(self, size_bytes: int) -> None:
-        """Take back what was admitted and did not leave."""
+        """Take back bytes that were admitted and not sent."""
 
 
-class Source(Protocol):
-    """Who reads a body in threads."""
+class Reading(Protocol):
+    """The reading side of a body, in worker threads."""
 
     @property
     def read_bytes(self) -> int:
-        """How many so far."""
+        """Bytes read so far."""
 
     @property
     def reading_s(self) -> float:
-        """What that took, once a thread was at it."""
+        """The time that worker threads have spent reading them."""
 
     @property
     def waited_s(self) -> float:
-        """What a thread waited meanwhile, for the socket."""
+        """The time that worker threads have waited for the socket meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The instance that ended a body, and why."""
+
+    instance: Instance
+    reason: str
 
 
 class Body:
-    """One request's body; every `send` begins it anew.
+    """The body of one request; each `send` begins it anew. `length_bytes` is exact.
 
-    `length_bytes` is exact. `on_taken(n)` hears of every n bytes that the socket has taken; `is_sent` is true before
-    it hears of the last. `on_waiting` hears for whom it waits now.
+    Tells `reporter` of all bytes that the socket accepts, and `timer` what it waits for.
     """
 
     def __init__(
         self,
         instances: Sequence[Instance],
         boundary: str,
-        contents: Contents,
+        *,
+        source: Contents,
         readers: Executor,
+        timer: RequestTimer,
+        reporter: Reporter,
         throttle: Throttle | None = None,
-        on_taken: Callable[[int], None] = lambda _: None,
-        ahead: StorageSpeed | None = None,
-        on_waiting: Callable[[WaitingFor], None] = lambda _: None,
-        limit: ReadLimit | None = None,
+        storage_speed: StorageSpeed | None = None,
     ) -> None:
         self._instances = instances
-        self._limit = limit or ReadLimit(READ_TIMEOUT_S)
         self._boundary = boundary
-        self._contents = contents
+        self._source = source
         self._readers = readers
+        self._timer = timer
+        self._reporter = reporter
         self._throttle = throttle
-        self._on_taken = on_taken
-        self._ahead = ahead
-        self._on_waiting = on_waiting
+        self._storage_speed = storage_speed
         self.length_bytes = body_length(boundary, (i.candidate.size_bytes for i in instances))
-        self.fault: InstanceChanged | None = None
+        self.fault: Fault | None = None
+        """Why the body ended before its last byte, if an instance has changed."""
         self._begin()
 
     def _begin(self) -> None:
-        self._began_s: float | None = None
-        self._taken_s: float | None = None
-        self._reading_s = self._sending_s = self._throttled_s = 0.0
-        self._receive_window = 0.0
+        self._cursor = Cursor()
         self._left_bytes = self.length_bytes
-        self._is_uncopied = False
-        self._place = Cursor()
-        self._prefetch = None if self._ahead is None else self._ahead.begin(self._instances)
+        self._prefetch = None if self._storage_speed is None else self._storage_speed.begin(self._instances)
         self.is_started = False
+        """At least one byte may have been sent."""
+        self.is_copied = True
+        """The bytes were copied before they were compared with the scan, so later changes cannot affect them."""
 
     @property
     def is_sent(self) -> bool:
-        """All of it has left."""
+        """The socket has accepted the last byte."""
         return self._left_bytes == 0
 
-    def timing(self, started_s: float, ended_s: float) -> RequestTiming:
-        """Return where the time of a request went that took from `started_s` to `ended_s` (`time.perf_counter`)."""
-        began_s = ended_s if self._began_s is None else self._began_s
-        taken_s = ended_s if self._taken_s is None else self._taken_s
-        return RequestTiming(
-            elapsed_s=ended_s - started_s,
-            connecting_s=began_s - started_s,
-            reading_s=self._reading_s,
-            sending_s=self._sending_s,
-            waiting_s=ended_s - taken_s,
-            throttled_s=self._throttled_s,
-            receive_window_s=self._sending_s * self._receive_window,
-        )
+    @property
+    def current(self) -> Instance:
+        """The instance that is being read."""
+        return self._instances[self._cursor.number]
 
     async def send(self, request_writer: RequestWriter) -> None:
         """Send the whole body.
 
-        Raises SourceChanged, and keeps it in `fault`, as soon as a file is not what the scan found; OSError when the
-        connection is lost.
+        Raises InstanceChanged, and keeps it in `fault`, as soon as an instance is not as the scan found it; OSError
+        when the connection is lost.
         """
         self._begin()
-        self._began_s = time.perf_counter()
-        drawn = segments(self._instances, self._boundary, self._contents, self._place)
+        self._timer.begin_body()
         before = request_writer.congestion()
-        self._on_waiting("disk")
+        drawn = segments(self._instances, self._boundary, self._source, self._cursor)
         try:
             connection = await request_writer.duplicate_socket()
             if connection is None:
                 await self._copy(BodyReader(drawn), request_writer)
             else:
-                self._is_uncopied = True
+                self.is_copied = False
                 await self._sendfile(SendfileWriter(drawn, self.length_bytes, connection))
         except InstanceChanged as changed:
-            self.fault = changed
+            self.fault = Fault(self.current, str(changed))
+            raise
+        except ConnectionError:
+            self._timer.enter(State.SENDING)
             raise
         finally:
             if self._prefetch is not None:
                 self._prefetch.end()
             if before is not None and (after := request_writer.congestion()) is not None:
-                self._receive_window = after.receive_window_since(before)
-
-    @property
-    def under_way(self) -> Instance:
-        """The instance that is being read."""
-        return self._instances[self._place.number]
-
-    async def changed(self) -> dict[str, str]:
-        """Return, by SOP Instance UID, why what the server took of an instance may not be what the scan found."""
-        changed: dict[str, str] = {}
-        if self._is_uncopied:
-            changed = await look_again(self._look, self._instances, self._readers, self._limit)
-        if self.fault is not None:
-            changed[self.fault.instance.header.sop_instance_uid] = self.fault.reason
-        return changed
-
-    def _look(self, instance: Instance) -> dict[str, str]:
-        return self._contents.changed([instance])
+                self._timer.receive_window_share = after.receive_window_since(before)
 
     async def _sendfile(self, writer: SendfileWriter) -> None:
         """Let the writer take its turns in worker threads, and wait for the socket in between."""
         turn: Future[TurnEnd] | None = None
-        halt = TurnEnd.TURN
+        end = TurnEnd.TURN
         try:
-            while halt is not TurnEnd.SENT:
-                if halt is TurnEnd.FULL:
-                    await self._sending(writer.until_space())
-                turn_bytes = await self._admitted(TURN_BYTES)
+            while end is not TurnEnd.SENT:
+                if end is TurnEnd.FULL:
+                    self._timer.enter(State.SENDING)
+                    await writer.until_space()
+                admitted_bytes = await self._admit(TURN_BYTES)
                 before_bytes = writer.sent_bytes
-                self._on_waiting("disk")  # each turn has its own time
-                self.is_started = True  # before it is so: the connection may end before we hear of the first byte
-                with self._reading(writer):
-                    turn = self._readers.submit(writer.send, turn_bytes)
-                    self._look_ahead()  # behind the turn, not before it
+                self._timer.enter(State.READING)
+                self.is_started = True  # set first: the connection may end before the turn does
+                with self._accounting(writer):
+                    turn = self._readers.submit(writer.send, admitted_bytes)
+                    self._keep_ahead()  # behind the turn in the queue, not before it
                     try:
-                        halt = await _ended(turn)
+                        end = await _turn_end(turn)
                     finally:
-                        self._took(writer.sent_bytes - before_bytes, turn_bytes)
+                        self._note_sent(writer.sent_bytes - before_bytes, admitted_bytes)
         finally:
             writer.stop()
             if turn is None:
@@ -203,98 +210,87 @@ class Body:
             else:
                 if not turn.done():
                     writer.shut_down()
-                # A turn that hangs on a disk is not waited for: what it holds is closed when it ends.
+                # A turn that hangs is not waited for: what it holds is closed when it ends.
                 turn.add_done_callback(lambda _: writer.close())
 
     async def _copy(self, reader: BodyReader, request_writer: RequestWriter) -> None:
-        """Read blocks in threads, and write each while the next is read."""
-        free, filled = (memoryview(bytearray(min(READ_BYTES, self.length_bytes))) for _ in range(2))
-        reading = self._readers.submit(reader.read_into, free)
-        self._look_ahead()
+        """Read blocks in worker threads, and write each while the next one is read."""
+        spare, filled = (memoryview(bytearray(min(READ_BYTES, self.length_bytes))) for _ in range(2))
+        reading = self._readers.submit(reader.read_into, spare)
+        self._keep_ahead()
         try:
-            while True:
-                with self._reading(reader):
+            while not self.is_sent:
+                self._timer.enter(State.READING)
+                with self._accounting(reader):
                     count = await asyncio.wrap_future(reading)
-                if not count:
-                    return
-                # The other buffer is free: the outlet keeps nothing of what it has taken.
-                free, filled = filled, free
-                reading = self._readers.submit(reader.read_into, free)
-                self._look_ahead()
-                await self._write_block(filled[:count], request_writer)
+                spare, filled = filled, spare  # `RequestWriter.write` keeps nothing of what it has written
+                if count < self._left_bytes:
+                    reading = self._readers.submit(reader.read_into, spare)
+                    self._keep_ahead()
+                await self._write(filled[:count], request_writer)
         finally:
             reading.add_done_callback(lambda _: reader.close())
 
-    async def _write_block(self, block: memoryview, request_writer: RequestWriter) -> None:
+    async def _write(self, block: memoryview, request_writer: RequestWriter) -> None:
         start = 0
         while start < len(block):
-            admitted_bytes = await self._admitted(min(WRITE_BYTES, len(block) - start))
+            admitted_bytes = await self._admit(min(WRITE_BYTES, len(block) - start))
+            self._timer.enter(State.SENDING)
             self.is_started = True
-            await self._sending(request_writer.write(block[start : start + admitted_bytes]))
-            self._took(admitted_bytes, admitted_bytes)
+            await request_writer.write(block[start : start + admitted_bytes])
+            self._note_sent(admitted_bytes, admitted_bytes)
             start += admitted_bytes
 
-    async def _admitted(self, wanted_bytes: int) -> int:
-        """Return how many bytes may leave now."""
+    async def _admit(self, wanted_bytes: int) -> int:
+        """Wait for the throttle, and return how many bytes may be sent."""
         if self._throttle is None:
             return wanted_bytes
         size_bytes = self._throttle.piece_bytes(min(wanted_bytes, self._left_bytes))
-        started_s = time.perf_counter()
-        self._on_waiting("throttle")
+        self._timer.enter(State.THROTTLED)
         await self._throttle.admit(size_bytes)
-        self._on_waiting("disk")
-        self._throttled_s += time.perf_counter() - started_s
         return size_bytes
 
-    def _took(self, sent_bytes: int, admitted_bytes: int) -> None:
-        """The socket has taken so many of the bytes that it was let have."""
+    def _note_sent(self, sent_bytes: int, admitted_bytes: int) -> None:
         if self._throttle is not None and sent_bytes < admitted_bytes:
             self._throttle.give_back(admitted_bytes - sent_bytes)
-        if sent_bytes:
-            self._left_bytes -= sent_bytes
-            if self.is_sent:
-                self._taken_s = time.perf_counter()
-            self._on_taken(sent_bytes)
+        if not sent_bytes:
+            return
+        self._left_bytes -= sent_bytes
+        if self.is_sent:
+            self._timer.enter(State.WAITING)
+        self._reporter.tell(BytesSent(sent_bytes))
 
-    async def _sending(self, wait: Awaitable[None]) -> None:
-        started_s = time.perf_counter()
-        self._on_waiting("server")
-        try:
-            await wait
-        finally:
-            self._sending_s += time.perf_counter() - started_s
-        self._on_waiting("disk")
-
-    def _look_ahead(self) -> None:
+    def _keep_ahead(self) -> None:
         if self._prefetch is not None:
-            self._prefetch.keep_ahead(self._place.number)
+            self._prefetch.keep_ahead(self._cursor.number)
 
     @contextmanager
-    def _reading(self, source: Source) -> Iterator[None]:
-        """Count what a wait for a thread is spent on; that others had it first is not the disk's fault."""
-        started_s, read_before_s, waited_before_s = time.perf_counter(), source.reading_s, source.waited_s
+    def _accounting(self, reading: Reading) -> Iterator[None]:
+        """Tell the timer and the prefetch what worker threads measure meanwhile."""
+        started_s, read_before_s, waited_before_s = anyio.current_time(), reading.reading_s, reading.waited_s
         try:
             yield
         finally:
-            self._sending_s += source.waited_s - waited_before_s
-            reading_s = source.reading_s - read_before_s
-            self._reading_s += max(0.0, min(reading_s, time.perf_counter() - started_s))
+            read_s = reading.reading_s - read_before_s
+            # A block may have been read before it was waited for.
+            waited_for_s = max(0.0, min(read_s, anyio.current_time() - started_s))
+            self._timer.add_turn(waited_for_s, reading.waited_s - waited_before_s)
             if self._prefetch is not None:
-                self._prefetch.see(self._place.number, source.read_bytes, source.reading_s)
+                self._prefetch.see(self._cursor.number, reading.read_bytes, reading.reading_s)
 
 
-async def _ended(turn: Future[TurnEnd]) -> TurnEnd:
-    """Wait for a turn. That it sent the last byte stands, even if we are cancelled before we hear of it.
+async def _turn_end(turn: Future[TurnEnd]) -> TurnEnd:
+    """Wait for a turn; if it has sent the last byte, return even if the caller is cancelled.
 
-    aiohttp cancels who still writes when the answer is there, and gives up the connection; and an answer can be faster
-    than the thread that has just sent the last byte.
+    aiohttp cancels a body that is not complete when the response arrives, and closes the connection; a response can
+    arrive before the thread that has sent the last byte is heard of.
     """
     try:
         return await asyncio.wrap_future(turn)
     except asyncio.CancelledError:
         if not turn.cancelled():
             ending = asyncio.wrap_future(turn)
-            ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else will ask
+            ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else asks for it
             await asyncio.wait([ending], timeout=LAST_TURN_S)
         task = asyncio.current_task()
         if turn.cancelled() or not turn.done() or turn.exception() or turn.result() is not TurnEnd.SENT or task is None:
@@ -303,28 +299,148 @@ async def _ended(turn: Future[TurnEnd]) -> TurnEnd:
         return TurnEnd.SENT
 
 
+@dataclass(slots=True)
+class Cursor:
+    """The position of a body that is being drawn."""
+
+    number: int = 0
+    """The index of the instance that is being read."""
+
+
+def segments(
+    instances: Sequence[Instance], boundary: str, source: Contents, cursor: Cursor | None = None
+) -> Generator[Segment]:
+    """Yield a whole body: framing and small instances gathered, large ones as the source gives them.
+
+    Blocks. Yields exactly `body_length` bytes, or raises InstanceChanged; the cursor is then at the instance.
+    """
+    cursor = cursor or Cursor()
+    gathered = memoryview(bytearray(GATHER_BYTES))
+    filled = 0
+    for number, instance in enumerate(instances):
+        cursor.number = number
+        head = part_head(boundary, instance.candidate.size_bytes, first=number == 0)
+        if filled + len(head) > GATHER_BYTES:
+            yield gathered[:filled]
+            filled = 0
+        gathered[filled : filled + len(head)] = head
+        filled += len(head)
+        left_bytes = instance.candidate.size_bytes
+        for segment in source.open(instance):
+            size_bytes = size_of(segment)
+            left_bytes -= size_bytes
+            if left_bytes < 0:
+                break
+            if filled and (size_bytes > SMALL_BYTES or filled + size_bytes > GATHER_BYTES):
+                yield gathered[:filled]
+                filled = 0
+            if size_bytes > SMALL_BYTES:
+                yield segment
+            else:
+                _read_whole(segment, gathered[filled : filled + size_bytes])
+                filled += size_bytes
+        if left_bytes:
+            raise InstanceChanged(f"the source gives {'more' if left_bytes < 0 else 'fewer'} bytes than its scan found")
+    end = closing(boundary)
+    if filled + len(end) > GATHER_BYTES:
+        yield gathered[:filled]
+        filled = 0
+    gathered[filled : filled + len(end)] = end
+    yield gathered[: filled + len(end)]
+
+
+def _read_whole(segment: Segment, view: memoryview) -> None:
+    if isinstance(segment, memoryview):
+        view[:] = segment
+        return
+    filled = 0
+    while filled < segment.size_bytes:
+        filled += read_range(segment, view[filled:], filled)
+
+
+class BodyReader:
+    """A body as a stream of bytes, for connections that need them in memory."""
+
+    waited_s = 0.0
+    """Reads wait for nothing but the storage."""
+
+    def __init__(self, drawn: Generator[Segment]) -> None:
+        self._drawn = drawn
+        self._segment: Segment = memoryview(b"")
+        self._offset = 0
+        self.read_bytes = 0
+        self._reading = Stopwatch()
+
+    @property
+    def reading_s(self) -> float:
+        """The time of all reads."""
+        return self._reading.elapsed_s
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill the view as far as the body goes, and return how many bytes. Blocks. Raises InstanceChanged."""
+        with self._reading:
+            filled = self._read_into(view)
+        self.read_bytes += filled
+        return filled
+
+    def _read_into(self, view: memoryview) -> int:
+        filled = 0
+        while filled < len(view):
+            segment, offset = self._segment, self._offset
+            left_bytes = size_of(segment) - offset
+            if not left_bytes:
+                drawn = next(self._drawn, None)
+                if drawn is None:
+                    break
+                self._segment, self._offset = drawn, 0
+                continue
+            space = view[filled : filled + left_bytes]
+            if isinstance(segment, memoryview):
+                count = len(space)
+                space[:] = segment[offset : offset + count]
+            else:
+                count = read_range(segment, space, offset)
+            filled += count
+            self._offset += count
+        return filled
+
+    def close(self) -> None:
+        """Close what the source has open; no read may be running."""
+        self._drawn.close()
+
+
 async def write_body(
-    instances: Sequence[Instance], boundary: str, path: Path, readers: Executor, limit: ReadLimit
+    instances: Sequence[Instance],
+    boundary: str,
+    path: Path,
+    *,
+    source: Contents,
+    readers: Executor,
+    limit: ReadLimit,
 ) -> int:
     """Write a request's body to a file, byte for byte what would be sent, and return its length in bytes.
 
-    Raises SourceChanged, also where the storage does not answer, and OSError where the file cannot be written.
+    Raises InstanceChanged with the instance's location, also if the storage does not answer, and OSError if the file
+    cannot be written.
     """
     view = memoryview(bytearray(READ_BYTES))
     size_bytes = 0
-    place = Cursor()
-    reader = BodyReader(segments(instances, boundary, Files(), place))
+    cursor = Cursor()
+    reader = BodyReader(segments(instances, boundary, source, cursor))
 
     def missed(_view: memoryview, why: str) -> int:
-        raise InstanceChanged(instances[place.number], f"cannot be read: {why}")
+        raise InstanceChanged(f"cannot be read: {why}")
 
     async with aiofiles.open(path, "wb", buffering=0) as file:
         while True:
-            # Where it hangs, an empty list comes first.
-            count = sum([sum(read) async for read in each(reader.read_into, [view], missed, readers, limit)])
+            try:
+                # If the storage hangs, `each` yields an empty list first.
+                count = sum([sum(read) async for read in each(reader.read_into, [view], missed, readers, limit)])
+            except InstanceChanged as changed:
+                raise InstanceChanged(f"{instances[cursor.number].candidate.location}: {changed}") from changed
             if not count:
                 return size_bytes
             written_bytes = 0
-            while written_bytes < count:  # without a buffer a write may take less than it is given
+            while written_bytes < count:  # without a buffer, a write may accept less than it is given
                 written_bytes += await file.write(view[written_bytes:count])
             size_bytes += count

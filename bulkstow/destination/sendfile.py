@@ -18,8 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
-from bulkstow.destination.contents import FileRange, Segment, Stopwatch, read_into, size_of
+from bulkstow.errors import InstanceChanged
 from bulkstow.platform.sockets import MORE_FOLLOWS, send_file, wait_writable
+from bulkstow.ports import FileRange, Segment
 
 TURN_BYTES = 16 * 2**20
 """The most that one turn sends. 16 MiB take 3 ms on loopback and a turn costs 100 µs; 4 MiB made a 4.2 GB run 10 %
@@ -37,6 +38,46 @@ SPACE_TIMEOUT_S = 0.004
 
 COPY_BYTES = 256 * 2**10
 """The read size on file systems without sendfile (some FUSE file systems)."""
+
+
+class Stopwatch:
+    """The time that a worker thread spends on something; other threads may read it meanwhile."""
+
+    def __init__(self) -> None:
+        self._total_s = 0.0
+        self._began_s: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """The time of all turns, including the running one."""
+        began_s = self._began_s
+        return self._total_s + (0.0 if began_s is None else time.perf_counter() - began_s)
+
+    def __enter__(self) -> None:
+        self._began_s = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        total_s, self._began_s = self.elapsed_s, None
+        self._total_s = total_s
+
+
+def size_of(segment: Segment) -> int:
+    """Return a segment's length in bytes."""
+    return len(segment) if isinstance(segment, memoryview) else segment.size_bytes
+
+
+def read_range(part: FileRange, view: memoryview, at: int) -> int:
+    """Read a part of a file from `at` bytes after its beginning; return how many bytes, at least one.
+
+    Raises InstanceChanged at the end of the file, and if the storage fails.
+    """
+    try:
+        count = part.read_into(view, at)
+    except OSError as error:
+        raise InstanceChanged(f"cannot be read: {error.strerror or error}") from error
+    if not count:
+        raise InstanceChanged(f"changed while it was sent: {part.size_bytes} bytes at the scan, now {at}")
+    return count
 
 
 class TurnEnd(Enum):
@@ -139,7 +180,12 @@ class SendfileWriter:
         if self._copies:
             return self._copy(segment, wanted_bytes)
         try:
-            count = send_file(self._connection, segment.descriptor, self._offset, min(wanted_bytes, CALL_BYTES))
+            count = send_file(
+                self._connection,
+                segment.descriptor,
+                segment.offset + self._offset,
+                min(wanted_bytes, CALL_BYTES),
+            )
         except (BlockingIOError, ConnectionError):
             raise
         except OSError:
@@ -152,7 +198,7 @@ class SendfileWriter:
 
     def _copy(self, segment: FileRange, wanted_bytes: int) -> int:
         view = memoryview(bytearray(min(wanted_bytes, COPY_BYTES)))
-        count = read_into(view, segment, self._offset)
+        count = read_range(segment, view, self._offset)
         return self._connection.send(view[:count], MORE_FOLLOWS)
 
     def _has_space_soon(self) -> bool:

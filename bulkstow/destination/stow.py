@@ -8,37 +8,34 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Protocol, Self
 
 from bulkstow.blocking import ReadLimit, unanswered
-from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
+from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.ahead import StorageSpeed
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.authorized import AuthorizedClient
-from bulkstow.destination.body import Body, Throttle
-from bulkstow.destination.clock import RequestClock
-from bulkstow.destination.contents import Contents, Files, directories_of, look_again, opened
+from bulkstow.destination.body import Body, Contents, Throttle
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
 from bulkstow.destination.preflight import QUESTION_S, check_service
-from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, RequestTiming, Response, SourceChanged
+from bulkstow.destination.request_timer import RequestTimer, State
+from bulkstow.destination.verification import Verification
+from bulkstow.events import Reporter, RequestTimed
+from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Response, SourceChanged
 from bulkstow.policy.preflight import Asked, login_refused, unreachable
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, closing, content_type
 from bulkstow.wire.request_headers import has_header
 
-ANSWER_BYTES_PER_INSTANCE = 4096
+RESPONSE_BYTES_PER_INSTANCE = 4096
 """An item of a Store Instances Response with UIDs of 64 characters and Google's RetrieveURL has 560 bytes in JSON and
 870 in XML; the rest is for some 15 comments of a server that explains a failure."""
-
-READERS = 8
-"""Threads where the caller brings none."""
 
 
 class Destination(Protocol):
@@ -58,11 +55,10 @@ class Destination(Protocol):
 
 
 class StowDestination:
-    """A STOW-RS server; use it as an asynchronous context.
+    """A STOW-RS server; use it as an asynchronous context manager.
 
-    `on_taken(n)` hears of every n bytes that the server has taken, `on_timing` of where each request's time went.
-    `contents` says where instances' bytes come from (from files, if nothing else is said), and `readers` who fetches
-    them. Raises ConfigurationError for certificates that cannot be loaded, and for headers that cannot be read or set.
+    `source` gives the instances' bytes, in the threads of `readers`; `reporter` gets `BytesSent` and `RequestTimed`.
+    Raises ConfigurationError for certificates that cannot be loaded, and for headers that cannot be read or set.
     """
 
     def __init__(
@@ -70,28 +66,26 @@ class StowDestination:
         settings: DestinationSettings,
         auth: Auth,
         *,
-        readers: Executor | None = None,
-        limit: ReadLimit | None = None,
+        source: Contents,
+        readers: Executor,
+        limit: ReadLimit,
+        reporter: Reporter,
         throttle: Throttle | None = None,
-        contents: Contents | None = None,
-        on_taken: Callable[[int], None] = lambda _: None,
-        on_timing: Callable[[Batch, RequestTiming], None] = lambda _batch, _timing: None,
     ) -> None:
         self._settings = settings
-        self._on_taken = on_taken
-        self._on_timing = on_timing
-        self._limit = limit or ReadLimit(READ_TIMEOUT_S)
+        self._source = source
+        self._readers = readers
+        self._limit = limit
+        self._reporter = reporter
         self._throttle = throttle
-        self._contents = contents or Files()
+        self._storage_speed = StorageSpeed(readers, source.prefetch)
+        self._verification = Verification(source, readers, limit)
         self._profile = settings.profile
         self._chunked = settings.chunked or self._profile.chunked
         self._quote_boundary = settings.quote_boundary or self._profile.quote_boundary
         self._http = HttpClient(settings)
         self._client = AuthorizedClient(self._http, auth)
         self._accept = {} if has_header(self._http.headers, "Accept") else {"Accept": self._profile.accept}
-        self._own_readers = ThreadPoolExecutor(READERS, thread_name_prefix="read") if readers is None else None
-        self._readers: Executor = readers or cast("Executor", self._own_readers)
-        self._ahead = StorageSpeed(self._readers) if contents is None else None
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -101,8 +95,6 @@ class StowDestination:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._http.__aexit__(exc_type, exc, traceback)
-        if self._own_readers is not None:
-            self._own_readers.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, batch: Batch) -> Exchange:
         """Post a batch once (PS3.18 §10.5).
@@ -122,12 +114,8 @@ class StowDestination:
         return exchange
 
     async def look(self, batch: Batch) -> SourceChanged | None:
-        """Open a batch's files and compare them with what the scan found; None where they are the same."""
-        changed = await look_again(partial(opened, self._contents), batch.instances, self._readers, self._limit)
-        if not changed:
-            return None
-        directories = await directories_of(batch.instances, changed, self._readers, self._limit)
-        return SourceChanged(changed, directories, is_begun=False)
+        """Open a batch's instances and compare them with the scan; return which have changed, or None."""
+        return await self._verification.unreadable(batch.instances)
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
@@ -179,56 +167,49 @@ class StowDestination:
         return await self._client.exchange(request, timeout_s=min(patience_s, self._settings.response_timeout_s))
 
     async def _post(self, batch: Batch, request: Request) -> Exchange:
-        settings = self._settings
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
-        started_s = time.perf_counter()
-        clock = RequestClock(settings, batch, self._limit)
+        timer = RequestTimer(self._settings, batch, self._limit)
+        body = Body(
+            batch.instances,
+            boundary,
+            source=self._source,
+            readers=self._readers,
+            timer=timer,
+            reporter=self._reporter,
+            throttle=self._throttle,
+            storage_speed=self._storage_speed,
+        )
+        headers = {**request.headers, "Content-Type": content_type(boundary, quoted=self._quote_boundary)}
+        if not self._chunked:
+            headers["Content-Length"] = str(body.length_bytes)
+        limit_bytes = ERROR_LIMIT_BYTES + RESPONSE_BYTES_PER_INSTANCE * len(batch.instances)
+        request = replace(request, headers=headers, body=body, answer_limit_bytes=limit_bytes)
         exchange: Exchange | None = None
-        with clock.scope, self._limit.watched_by(clock.hurry):
-
-            def taken(count_bytes: int) -> None:
-                self._on_taken(count_bytes)
-                if body.is_sent:
-                    clock.wait_for_answer()
-
-            body = Body(
-                batch.instances,
-                boundary,
-                self._contents,
-                self._readers,
-                self._throttle,
-                taken,
-                self._ahead,
-                clock.wait_for,
-                self._limit,
-            )
-            headers = {**request.headers, "Content-Type": content_type(boundary, quoted=self._quote_boundary)}
-            if not self._chunked:
-                headers["Content-Length"] = str(body.length_bytes)
-            answer_limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
-            request = replace(request, headers=headers, body=body, answer_limit_bytes=answer_limit_bytes)
+        with timer.running():
             exchange = await self._http.exchange(request)
-        exchange = self._blamed(exchange, body, clock)
-        self._on_timing(batch, body.timing(started_s, time.perf_counter()))
+        exchange = self._attributed(exchange, body, timer)
+        self._reporter.tell(RequestTimed(timer.timing(), batch))
+        fault = {} if body.fault is None else {body.fault.instance.header.sop_instance_uid: body.fault.reason}
         if isinstance(exchange, Response):
-            return replace(exchange, is_whole=body.is_sent, changed=await body.changed())
-        if body.fault is not None:
-            # What is lost together is told together, not one file a request.
+            changed = {} if body.is_copied else await self._verification.changed(batch.instances)
+            return replace(exchange, is_whole=body.is_sent, changed=changed | fault)
+        if fault:
+            # One fault often has company: all changed instances are reported at once, not one for each request.
             seen = await self.look(batch) or SourceChanged({})
-            changed = {**seen.changed, body.fault.instance.header.sop_instance_uid: body.fault.reason}
-            return SourceChanged(changed, seen.directories)
+            return SourceChanged({**seen.changed, **fault}, seen.directories)
         return exchange
 
-    def _blamed(self, exchange: Exchange | None, body: Body, clock: RequestClock) -> Exchange:
-        """Return how an exchange ended: `result`, unless its time was over (None) or a disk that hangs kept it waiting.
+    def _attributed(self, exchange: Exchange | None, body: Body, timer: RequestTimer) -> Exchange:
+        """Return how an exchange ended: in a timeout if it is None, or because of storage that hangs.
 
-        A server, or a proxy before it, does not wait for such a disk, and ends the request in one way or another; that
-        is no fault of the other files.
+        A server, or a proxy before it, does not wait for such storage and ends the request in one way or another; the
+        other instances of the batch are not to blame.
         """
-        silent_s = 0.0 if body.is_sent else clock.silent_s
-        if silent_s > (0.0 if exchange is None else self._limit.stuck_s):
-            words = f"cannot be read: {unanswered(silent_s)}"
-            return SourceChanged({body.under_way.header.sop_instance_uid: words})
+        reading_for_s = timer.reading_for_s
+        if reading_for_s > (0.0 if exchange is None else self._limit.stuck_s):
+            reason = f"cannot be read: {unanswered(reading_for_s)}"
+            return SourceChanged({body.current.header.sop_instance_uid: reason})
         if exchange is None:
-            return NoResponse(Cause.UNANSWERED if body.is_sent else Cause.STALLED, body_started=body.is_started)
+            cause = Cause.UNANSWERED if timer.state is State.WAITING else Cause.STALLED
+            return NoResponse(cause, body_started=body.is_started)
         return exchange

@@ -19,6 +19,7 @@ import anyio.to_thread
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.destination.auth import login
+from bulkstow.destination.contents import Files
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import make_room
@@ -27,7 +28,7 @@ from bulkstow.engine.names import ListedNames, distinct
 from bulkstow.engine.signals import Control
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import BulkstowError, LedgerError
-from bulkstow.events import BytesSent, Connecting, LedgerUpgraded, Reporter, Reporters, RequestTimed, StudiesCounted
+from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
 from bulkstow.pipeline.run import Run
@@ -114,11 +115,11 @@ def _destination(
     return StowDestination(
         job.destination,
         login(job.destination, os.environ),
+        source=Files(),
         readers=threads,
         limit=limit,
+        reporter=reporter,
         throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
-        on_taken=lambda size_bytes: reporter.tell(BytesSent(size_bytes)),
-        on_timing=lambda batch, timing: reporter.tell(RequestTimed(timing, batch)),
     )
 
 

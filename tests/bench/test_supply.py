@@ -11,8 +11,8 @@ from pydicom import dcmread
 
 from bulkstow.bench.supply import Supply
 from bulkstow.bench.workload import workload
-from bulkstow.destination.contents import Segment
 from bulkstow.model import Instance
+from bulkstow.ports import Segment
 
 MR = workload("mr", "supply")
 
@@ -24,7 +24,7 @@ def whole(supply: Supply, instance: Instance) -> bytes:
         assert isinstance(segment, memoryview)
         return segment.tobytes()
 
-    return b"".join(map(plain, supply.segments(instance)))
+    return b"".join(map(plain, supply.open(instance)))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=20))
@@ -44,7 +44,7 @@ def test_what_is_under_way_has_its_bytes() -> None:
         assert len(content) == instance.candidate.size_bytes
         assert dcmread(io.BytesIO(content)).SOPInstanceUID == instance.header.sop_instance_uid
         assert whole(supply, instance) == content
-        assert supply.changed([instance]) == {}
+        assert supply.verify(instance) == ""
 
 
 def test_what_was_given_back_is_forgotten() -> None:

@@ -124,7 +124,7 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
         victim.unlink()
         victim.symlink_to(archive.parent / "foreign/IM002000000")
 
-    segments = Files.segments
+    open_ = Files.open
 
     def read_after(candidate: Candidate, **options: bool) -> Instance:
         if candidate.location == str(victims[0]):
@@ -134,10 +134,10 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
     def send_after(self: Files, instance: object) -> object:
         if not victims[1].is_symlink():
             replace(victims[1])
-        return segments(self, instance)  # type: ignore[arg-type]
+        return open_(self, instance)  # type: ignore[arg-type]
 
     monkeypatch.setattr("bulkstow.pipeline.inspect.read_instance", read_after)
-    monkeypatch.setattr(Files, "segments", send_after)
+    monkeypatch.setattr(Files, "open", send_after)
     ended: Ended = call(capsys, "upload", "archive", "--url", url)
     assert ended.status == 1
     assert storage.digests() == {}

@@ -13,6 +13,7 @@ import pytest
 
 from bulkstow.destination import ahead
 from bulkstow.destination.ahead import AHEAD_FILES, QUICK_FETCHES, SLOW_S, SLOW_TURNS, StorageSpeed
+from bulkstow.destination.contents import Files
 from bulkstow.model import Candidate, Instance
 from tests.archives import header
 
@@ -24,18 +25,23 @@ def readers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-@pytest.fixture
-def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Keep account of what is fetched, as from a slow disk."""
-    locations: list[str] = []
+class Disk:
+    """A slow disk that keeps account of what is fetched."""
 
-    def fetch(location: str) -> int:
-        locations.append(location)
+    def __init__(self) -> None:
+        self.fetched: list[str] = []
+
+    def fetch(self, instance: Instance) -> int:
+        """Note the location."""
+        self.fetched.append(instance.candidate.location)
         return 0
 
-    monkeypatch.setattr(ahead, "_fetch", fetch)
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Give a slow disk."""
     monkeypatch.setattr(ahead, "QUICK_S", 0.0)
-    return locations
+    return Disk()
 
 
 def find_slow(reading: StorageSpeed) -> None:
@@ -47,9 +53,9 @@ def find_slow(reading: StorageSpeed) -> None:
 INSTANCES = [Instance(Candidate(f"/archive/{n}", 1000, 0), header(n)) for n in range(100)]
 
 
-def test_nothing_is_fetched_from_fast_storage(readers: ThreadPoolExecutor, fetched: list[str]) -> None:
+def test_nothing_is_fetched_from_fast_storage(readers: ThreadPoolExecutor, disk: Disk) -> None:
     """As long as files come quickly nobody reads them twice."""
-    reading = StorageSpeed(readers)
+    reading = StorageSpeed(readers, disk.fetch)
     for _ in range(SLOW_TURNS):
         reading.learn(10, 5_000_000, 10 * SLOW_S / 2)
         reading.learn(0, 16_000_000, 60.0)  # a part of one large file says nothing of the next
@@ -59,43 +65,41 @@ def test_nothing_is_fetched_from_fast_storage(readers: ThreadPoolExecutor, fetch
             reading.learn(1, 1000, turn_s)  # one that was slow now and then
     reading.begin(INSTANCES).keep_ahead(0)
     readers.shutdown()
-    assert fetched == []
+    assert disk.fetched == []
 
 
-def test_the_next_files_are_fetched_from_slow_storage(readers: ThreadPoolExecutor, fetched: list[str]) -> None:
+def test_the_next_files_are_fetched_from_slow_storage(readers: ThreadPoolExecutor, disk: Disk) -> None:
     """Each file behind the body's place is asked for once, in order, and no more than so many ahead of it."""
-    reading = StorageSpeed(readers)
+    reading = StorageSpeed(readers, disk.fetch)
     find_slow(reading)
     prefetch = reading.begin(INSTANCES)
     for place in (0, 0, 5, 3, 80):
         prefetch.keep_ahead(place)
     readers.shutdown()
     wanted = [*range(1, 6 + AHEAD_FILES), *range(81, 100)]
-    assert fetched == [f"/archive/{n}" for n in wanted]
+    assert disk.fetched == [f"/archive/{n}" for n in wanted]
 
 
-def test_what_was_not_begun_is_not_fetched_for_a_body_that_ended(
-    readers: ThreadPoolExecutor, fetched: list[str]
-) -> None:
+def test_what_was_not_begun_is_not_fetched_for_a_body_that_ended(readers: ThreadPoolExecutor, disk: Disk) -> None:
     """A body that is given up leaves no work behind."""
-    disk = threading.Event()
-    readers.submit(disk.wait)
-    reading = StorageSpeed(readers)
+    may_read = threading.Event()
+    readers.submit(may_read.wait)
+    reading = StorageSpeed(readers, disk.fetch)
     find_slow(reading)
     prefetch = reading.begin(INSTANCES)
     prefetch.keep_ahead(0)
     prefetch.end()
-    disk.set()
+    may_read.set()
     readers.shutdown()
-    assert fetched == []
+    assert disk.fetched == []
 
 
 def test_storage_that_has_become_fast_is_left_alone(
-    readers: ThreadPoolExecutor, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+    readers: ThreadPoolExecutor, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When what is fetched is there already, time after time, fetching ends; until the storage is slow again."""
     monkeypatch.setattr(ahead, "QUICK_S", 60.0)
-    reading = StorageSpeed(readers)
+    reading = StorageSpeed(readers, disk.fetch)
     find_slow(reading)
     for _ in range(QUICK_FETCHES):
         fetch = reading.fetch(INSTANCES[0])
@@ -115,7 +119,7 @@ def test_a_fetch_is_quick_for_its_bytes(
     (tmp_path / "large").write_bytes(bytes(large.size_bytes))
     clock = itertools.count(0.0, fetching_s)  # looked at before and after each fetch
     monkeypatch.setattr(ahead, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    reading = StorageSpeed(readers)
+    reading = StorageSpeed(readers, Files().prefetch)
     find_slow(reading)
     for _ in range(QUICK_FETCHES):
         fetch = reading.fetch(Instance(large, header(1)))
@@ -128,7 +132,7 @@ def test_files_that_cannot_be_read_are_not_our_affair(readers: ThreadPoolExecuto
     """A file that is gone, or empty, or longer than is fetched: whatever is wrong shows when it is sent."""
     (tmp_path / "0").touch()
     (tmp_path / "1").write_bytes(bytes(ahead.FETCH_BYTES + 1))
-    reading = StorageSpeed(readers)
+    reading = StorageSpeed(readers, Files().prefetch)
     find_slow(reading)
     for name in ("0", "1", "2"):
         fetch = reading.fetch(Instance(Candidate(str(tmp_path / name), 1, 0), header(1)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,10 +16,15 @@ import anyio
 import pytest
 
 from bulkstow.blocking import ReadLimit
-from bulkstow.destination.body import WRITE_BYTES, Body, write_body
-from bulkstow.destination.contents import Files, InstanceChanged
+from bulkstow.config import DestinationSettings
+from bulkstow.destination.body import WRITE_BYTES, Body, Contents, Throttle, write_body
+from bulkstow.destination.contents import Files
 from bulkstow.destination.http import RequestWriter
-from bulkstow.model import Instance
+from bulkstow.destination.request_timer import RequestTimer
+from bulkstow.errors import InstanceChanged
+from bulkstow.events import BytesSent, Event
+from bulkstow.model import Batch, Instance
+from bulkstow.ports import FileRange
 from bulkstow.wire.multipart import closing, part_head
 from tests.archives import write_batch, write_instance
 from tests.short_reads import shorten_reads
@@ -33,6 +39,41 @@ async def readers(anyio_backend: str) -> AsyncIterator[ThreadPoolExecutor]:
     """Give threads to read with."""
     with ThreadPoolExecutor(2) as pool:
         yield pool
+
+
+class Told:
+    """Adds up the bytes that a body tells of, and calls `on_sent` for each piece."""
+
+    def __init__(self, on_sent: Callable[[], None] = lambda: None) -> None:
+        self.sent_bytes = 0
+        self._on_sent = on_sent
+
+    def tell(self, event: Event) -> None:
+        """Add up."""
+        assert isinstance(event, BytesSent)
+        self.sent_bytes += event.size_bytes
+        self._on_sent()
+
+
+def body_of(
+    instances: Sequence[Instance],
+    readers: ThreadPoolExecutor,
+    *,
+    source: Contents | None = None,
+    throttle: Throttle | None = None,
+    told: Told | None = None,
+    timer: RequestTimer | None = None,
+) -> Body:
+    """Return a body with the boundary B."""
+    return Body(
+        instances,
+        "B",
+        source=source or Files(),
+        readers=readers,
+        timer=timer or RequestTimer(DestinationSettings(url="http://h"), Batch(1, tuple(instances)), ReadLimit(60)),
+        reporter=told or Told(),
+        throttle=throttle,
+    )
 
 
 class Server:
@@ -143,22 +184,79 @@ def framed(instances: Sequence[Instance], boundary: str = "B") -> bytes:
 async def test_body_is_exact(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server], sides: list[int]) -> None:
     """Whatever mix of small and large files, whatever the way: the bytes are the framing's, and as many as declared."""
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate(sides)]
-    taken: list[int] = []
-    body, server = Body(instances, "B", Files(), readers, None, taken.append), way()
+    told = Told()
+    body, server = body_of(instances, readers, told=told), way()
 
     await send(body, server)
 
     assert server.received == framed(instances)
-    assert len(server.received) == body.length_bytes == sum(taken)
+    assert len(server.received) == body.length_bytes == told.sent_bytes
     assert max(server.pieces_bytes, default=0) <= WRITE_BYTES
     assert body.is_started
     assert body.is_sent
 
 
+def surround(path: Path) -> None:
+    """Write six bytes before the content of a file, and some behind it."""
+    path.write_bytes(b"before" + path.read_bytes() + b"after")
+
+
+class Within(Files):
+    """Instances are parts of files, six bytes after the beginning."""
+
+    def open(self, instance: Instance) -> Generator[FileRange]:
+        """Give the range without looking for changes."""
+        descriptor = os.open(instance.candidate.location, os.O_RDONLY)
+        try:
+            yield FileRange(descriptor, 6, instance.candidate.size_bytes)
+        finally:
+            os.close(descriptor)
+
+
+class WrongLength(Files):
+    """Gives other lengths than the scan found."""
+
+    def __init__(self, change_bytes: int) -> None:
+        self._change_bytes = change_bytes
+
+    def open(self, instance: Instance) -> Generator[FileRange]:
+        """Give a range of another length."""
+        for part in super().open(instance):
+            yield replace(part, size_bytes=part.size_bytes + self._change_bytes)
+
+
+@WAYS
+@pytest.mark.parametrize("side", [16, 300])
+@pytest.mark.parametrize(("change_bytes", "words"), [(-1, "fewer bytes"), (1, "more bytes")])
+async def test_source_of_another_length_ends_the_body(
+    tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server], side: int, change_bytes: int, words: str
+) -> None:
+    """A source that gives fewer or more bytes than the scan found cannot shift what follows into a wrong part."""
+    instances = [write_instance(tmp_path, n, rows=side, columns=side) for n in range(3)]
+    body, server = body_of(instances, readers, source=WrongLength(change_bytes)), way()
+    await send(body, server)
+    assert body.fault is not None
+    assert body.fault.instance is instances[0]
+    assert words in body.fault.reason
+    assert not body.is_sent
+
+
+@WAYS
+async def test_range_with_an_offset(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
+    """A part of a file is sent from its offset on, whatever its size."""
+    instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 300])]
+    server = way()
+    whole = framed(instances)
+    for instance in instances:
+        surround(Path(instance.candidate.location))
+    await send(body_of(instances, readers, source=Within()), server)
+    assert server.received == whole
+
+
 @WAYS
 async def test_body_begins_anew(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
     """A second write gives the whole body again: a retry never sends what is left of the first."""
-    body, first, second = Body(write_batch(tmp_path, 3).instances, "B", Files(), readers), way(), way()
+    body, first, second = body_of(write_batch(tmp_path, 3).instances, readers), way(), way()
     await send(body, first)
     await send(body, second)
     assert first.received == second.received
@@ -168,7 +266,7 @@ async def test_body_begins_anew(tmp_path: Path, readers: ThreadPoolExecutor, way
 async def test_reads_only_ahead_of_what_is_sent(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
     """A body that nobody takes further is not read further: at most two reads are in memory."""
     instances = [write_instance(tmp_path, n, rows=1024, columns=1023) for n in range(6)]
-    body, server = Body(instances, "B", Files(), readers), Through()
+    body, server = body_of(instances, readers), Through()
     server.wanted = 1
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send, body, server)
@@ -208,7 +306,7 @@ async def test_throttle_is_asked_for_every_byte(tmp_path: Path, readers: ThreadP
     """No byte leaves that the throttle has not admitted, and what it admitted and did not leave comes back to it."""
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 300, 16])]
     meter, server = Meter(), way()
-    body = Body(instances, "B", Files(), readers, meter)
+    body = body_of(instances, readers, throttle=meter)
 
     await send(body, server)
 
@@ -260,7 +358,7 @@ async def test_changed_file_ends_the_body(
     """A file that is not what the scan found ends the body before its last byte; it is neither padded nor finished."""
     good, bad = (write_instance(tmp_path, n, rows=side, columns=side) for n in (1, 2))
     change(Path(bad.candidate.location))
-    body, server = Body([good, bad], "B", Files(), readers), way()
+    body, server = body_of([good, bad], readers), way()
 
     await send(body, server)
 
@@ -276,7 +374,7 @@ async def test_file_changed_while_it_streams(tmp_path: Path, readers: ThreadPool
     """A large file that grows after its first bytes have left is not finished either."""
     instance = write_instance(tmp_path, 1, rows=3000, columns=1100)
     path, server = Path(instance.candidate.location), way()
-    body = Body([instance], "B", Files(), readers, Meter(), lambda _: grow(path))
+    body = body_of([instance], readers, throttle=Meter(), told=Told(lambda: grow(path)))
 
     await send(body, server)
 
@@ -284,26 +382,13 @@ async def test_file_changed_while_it_streams(tmp_path: Path, readers: ThreadPool
     assert not body.is_sent
 
 
-@pytest.mark.parametrize(("change", "is_seen"), [(grow, True), (touch, True), (shrink, True), (Path.unlink, True)])
-async def test_file_changed_after_its_bytes_left(
-    tmp_path: Path, readers: ThreadPoolExecutor, change: Callable[[Path], None], is_seen: bool
-) -> None:
-    """Bytes that left uncopied are the file's until the server has them: what changes before the answer is told."""
-    good, bad = (write_instance(tmp_path, n, rows=300, columns=300) for n in (1, 2))
-    body, server = Body([good, bad], "B", Files(), readers), Straight()
-    await send(body, server)
-    assert await body.changed() == {}
-    change(Path(bad.candidate.location))
-    assert set(await body.changed()) == ({bad.header.sop_instance_uid} if is_seen else set())
-
-
-async def test_copied_bytes_need_no_second_look(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
-    """What was read into memory was compared when it was read; what happens to the file later is not its affair."""
+async def test_only_copied_bytes_are_safe_from_later_changes(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
+    """What was read into memory was compared when it was read; what sendfile sent can change until the response."""
     instance = write_instance(tmp_path, 1, rows=300, columns=300)
-    body = Body([instance], "B", Files(), readers)
-    await send(body, Through())
-    grow(Path(instance.candidate.location))
-    assert await body.changed() == {}
+    body = body_of([instance], readers)
+    for way, is_copied in ((Through(), True), (Straight(), False)):
+        await send(body, way)
+        assert body.is_copied is is_copied
 
 
 @WAYS
@@ -315,7 +400,7 @@ async def test_abandoned_body_leaves_no_file_open(
     has_left, server = asyncio.Event(), way()
     if isinstance(server, Through):
         server.wanted = 1
-    body = Body([instance], "B", Files(), readers, None, lambda _: has_left.set())
+    body = body_of([instance], readers, told=Told(has_left.set))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(body.send, server.request_writer())
         await has_left.wait()
@@ -332,7 +417,7 @@ async def test_lost_connection_ends_the_body(tmp_path: Path, readers: ThreadPool
     server = Straight()
     server.there.close()
     with pytest.raises(ConnectionError):
-        await Body([instance], "B", Files(), readers).send(server.request_writer())
+        await body_of([instance], readers).send(server.request_writer())
     readers.shutdown(wait=True)
     await server.close()
     assert instance.candidate.location not in open_files()
@@ -349,7 +434,7 @@ async def test_file_system_without_sendfile(
     monkeypatch.setattr(os, "sendfile", refuse)
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 1100, 16, 300])]
     server = Straight()
-    await send(Body(instances, "B", Files(), readers), server)
+    await send(body_of(instances, readers), server)
     assert server.received == framed(instances)
 
 
@@ -367,9 +452,9 @@ async def test_short_reads_are_read_on(
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate(sides)]
     shorten_reads(monkeypatch, longest_bytes)
     server = way()
-    await send(Body(instances, "B", Files(), readers), server)
+    await send(body_of(instances, readers), server)
     assert server.received == framed(instances)
-    await write_body(instances, "B", tmp_path / "request.bin", readers, ReadLimit(60))
+    await write_body(instances, "B", tmp_path / "request.bin", source=Files(), readers=readers, limit=ReadLimit(60))
     assert (tmp_path / "request.bin").read_bytes() == framed(instances)
 
 
@@ -380,13 +465,15 @@ async def test_sendfile_that_sends_nothing(
     monkeypatch.setattr(os, "sendfile", lambda *_: 0)
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 300])]
     server = Straight()
-    await send(Body(instances, "B", Files(), readers), server)
+    await send(body_of(instances, readers), server)
     assert server.received == framed(instances)
 
 
 async def test_written_body_is_the_sent_one(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
     """The body in a file has the very bytes that would be sent."""
     instances = write_batch(tmp_path / "archive", 3).instances
-    size_bytes = await write_body(instances, "B", tmp_path / "request.bin", readers, ReadLimit(60))
+    size_bytes = await write_body(
+        instances, "B", tmp_path / "request.bin", source=Files(), readers=readers, limit=ReadLimit(60)
+    )
     assert (tmp_path / "request.bin").read_bytes() == framed(instances)
     assert size_bytes == (tmp_path / "request.bin").stat().st_size

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.http import FIELD_BYTES, FIELDS, HEAD_BYTES, _reason
-from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Exchange, NoResponse, Response
 from tests.archives import write_batch
 from tests.destination.peers import STORED, answer, peer, read_request
+from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ async def send(batch: Batch, octets: bytes, *, closes: bool = False) -> Exchange
 
     async with peer(say) as url:
         settings = DestinationSettings(url=url, response_timeout_s=5)
-        async with StowDestination(settings, login(settings, {})) as stow:
+        async with FileStow(settings, login(settings, {})) as stow:
             return await stow.send(batch)
 
 
@@ -168,7 +168,7 @@ async def test_octets_behind_an_answer_are_no_answer(batch: Batch) -> None:
 
     async with peer(babble) as url:
         settings = DestinationSettings(url=url)
-        async with StowDestination(settings, login(settings, {})) as stow:
+        async with FileStow(settings, login(settings, {})) as stow:
             first = await stow.send(batch)
             may_babble.set()
             second = await stow.send(batch)
@@ -218,7 +218,7 @@ async def test_a_server_that_repeats_our_secrets(batch: Batch, status: str) -> N
     given = ("X-Api-Key: k3y-of-mine", "x-tenant: 42")
     async with peer(repeat) as url:
         settings = DestinationSettings(url=url, header=given, user="user")
-        async with StowDestination(settings, login(settings, {"BULKSTOW_PASSWORD": "hunter22"})) as stow:
+        async with FileStow(settings, login(settings, {"BULKSTOW_PASSWORD": "hunter22"})) as stow:
             exchange = await stow.send(batch)
     assert isinstance(exchange, Response)
     assert exchange.body == b"bad request: *** *** *** 42"
@@ -246,7 +246,7 @@ async def seen_by_server(batch: Batch, **changes: object) -> list[dict[str, str]
 
     async with peer(take) as url:
         settings = DestinationSettings(url=url, **changes)  # type: ignore[arg-type]
-        async with StowDestination(settings, login(settings, {})) as stow:
+        async with FileStow(settings, login(settings, {})) as stow:
             await stow.send(batch)
             await stow.find(batch.instances)
     return seen
@@ -293,7 +293,7 @@ async def test_header_file_that_cannot_be_used(tmp_path: Path, content: bytes | 
         path.write_bytes(content)
     settings = DestinationSettings(url="http://h", header_file=path, header=("x-tenant: 42",), user="me")
     with pytest.raises(ConfigurationError) as caught:
-        StowDestination(settings, login(settings, {"BULKSTOW_PASSWORD": "x"}))
+        FileStow(settings, login(settings, {"BULKSTOW_PASSWORD": "x"}))
     assert str(caught.value).startswith(message.format(path=path))
     assert "s3cret" not in str(caught.value)
 
@@ -308,7 +308,7 @@ async def test_all_of_a_header_file_is_secret(batch: Batch, tmp_path: Path) -> N
 
     async with peer(repeat) as url:
         settings = DestinationSettings(url=url, header_file=tmp_path / "headers")
-        async with StowDestination(settings, login(settings, {})) as stow:
+        async with FileStow(settings, login(settings, {})) as stow:
             exchange = await stow.send(batch)
     assert isinstance(exchange, Response)
     assert exchange.body == b"no tenant ***"

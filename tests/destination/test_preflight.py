@@ -13,11 +13,11 @@ import trustme
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import NoLogin
-from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import DestinationRefused, LoginRefused
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
 from tests.destination.peers import Handler, Relay, Request, answer, peer, read_head, read_request
+from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 async def reach(url: str, **changes: object) -> None:
     """Reach for a server."""
     settings = DestinationSettings(url=url, connect_timeout_s=5, **changes)  # type: ignore[arg-type]
-    async with StowDestination(settings, NoLogin()) as stow:
+    async with FileStow(settings, NoLogin()) as stow:
         await stow.reach()
 
 

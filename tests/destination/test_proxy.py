@@ -14,11 +14,11 @@ import trustme
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import NoLogin
 from bulkstow.destination.proxy import proxy_for
-from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import ConfigurationError, LoginRefused
 from bulkstow.model import Batch, Cause, NoResponse, Response
 from tests.archives import write_batch
 from tests.destination.peers import Relay, answer, peer, read_head, read_request
+from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -165,7 +165,7 @@ async def test_plain_http_through_a_proxy(batch: Batch, monkeypatch: pytest.Monk
 
     async with peer(store) as url, peer(relay) as proxy:
         monkeypatch.setenv("http_proxy", f"me:p%40ss@{proxy.removeprefix('http://').removesuffix('/dicom-web')}")
-        async with StowDestination(DestinationSettings(url=url), NoLogin()) as stow:
+        async with FileStow(DestinationSettings(url=url), NoLogin()) as stow:
             exchange = await stow.send(batch)
     assert isinstance(exchange, Response)
     assert exchange.status == 200
@@ -195,7 +195,7 @@ async def test_tls_through_a_proxy(
     async with peer(store, context) as url, peer(relay, context if is_proxy_tls else None) as proxy:
         monkeypatch.setenv("https_proxy", proxy.removesuffix("/dicom-web"))
         settings = DestinationSettings(url=url, ca_file=tmp_path / "ca.pem")
-        async with StowDestination(settings, NoLogin()) as stow:
+        async with FileStow(settings, NoLogin()) as stow:
             exchange = await stow.send(batch)
     assert isinstance(exchange, Response)
     host = url.removeprefix("https://").removesuffix("/dicom-web")
@@ -213,7 +213,7 @@ async def test_proxy_that_makes_no_tunnel(batch: Batch, monkeypatch: pytest.Monk
 
     async with peer(refuse) as proxy:
         monkeypatch.setenv("https_proxy", proxy.removesuffix("/dicom-web").replace("//", "//me:s3cret@"))
-        async with StowDestination(DestinationSettings(url=HTTPS), NoLogin()) as stow:
+        async with FileStow(DestinationSettings(url=HTTPS), NoLogin()) as stow:
             exchange = await stow.send(batch)
     name = proxy.removeprefix("http://").removesuffix("/dicom-web")
     detail = f"the proxy {name} (https_proxy): answers HTTP {status[:3]} to CONNECT"
@@ -232,7 +232,7 @@ async def test_proxy_that_is_none(batch: Batch, monkeypatch: pytest.MonkeyPatch,
 
     async with peer(mumble) as proxy:
         monkeypatch.setenv("all_proxy", proxy.removesuffix("/dicom-web"))
-        async with StowDestination(DestinationSettings(url=HTTPS, connect_timeout_s=0.3), NoLogin()) as stow:
+        async with FileStow(DestinationSettings(url=HTTPS, connect_timeout_s=0.3), NoLogin()) as stow:
             with anyio.fail_after(20):
                 exchange = await stow.send(batch)
     assert isinstance(exchange, NoResponse)
@@ -252,7 +252,7 @@ async def test_proxy_that_wants_another_login(batch: Batch, monkeypatch: pytest.
 
     async with peer(refuse) as proxy:
         monkeypatch.setenv("ALL_PROXY", proxy.removesuffix("/dicom-web").replace("//", "//me:s3cret@"))
-        async with StowDestination(DestinationSettings(url=url), NoLogin()) as stow:
+        async with FileStow(DestinationSettings(url=url), NoLogin()) as stow:
             with pytest.raises(LoginRefused, match=r"the proxy .* \(ALL_PROXY\) refuses our login \(407\)") as caught:
                 await stow.send(batch)
     assert caught.value.__cause__ is None

@@ -13,10 +13,10 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.auth import NoLogin
 from bulkstow.destination.qido import LARGE_PAGE_BYTES, MOST_LISTED, SINGLE_QUERIES
-from bulkstow.destination.stow import StowDestination
 from bulkstow.model import Candidate, Cause, Header, Instance, NoResponse, Response
 from tests.archives import header
 from tests.destination.peers import answer, peer, read_head
+from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -162,7 +162,7 @@ async def test_reserved_characters_stay_in_their_place() -> None:
     odd = Instance(Candidate("/odd", 1, 1), Header("1.2?x=#é", "3;4", "5&limit=9#\r\n é", "1", "1"))
     async with peer(list_nothing) as url:
         settings = DestinationSettings(url=url)
-        async with StowDestination(settings, NoLogin()) as stow:
+        async with FileStow(settings, NoLogin()) as stow:
             assert await stow.find((odd,)) == frozenset()
     path = "/dicom-web/studies/1.2%3Fx%3D%23%C3%A9/series/3%3B4/instances"
     assert lines == [f"GET {path}?SOPInstanceUID=5%26limit%3D9%23%0D%0A%20%C3%A9 HTTP/1.1"]

@@ -22,12 +22,14 @@ from bulkstow.destination import contents
 from bulkstow.destination.auth import Bearer, Token, login
 from bulkstow.destination.http import ERROR_LIMIT_BYTES
 from bulkstow.destination.qido import PAGE_LIMIT_BYTES
-from bulkstow.destination.stow import ANSWER_BYTES_PER_INSTANCE, StowDestination
+from bulkstow.destination.stow import RESPONSE_BYTES_PER_INSTANCE, StowDestination
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
-from bulkstow.model import Batch, Cause, NoResponse, RequestTiming, Response, SourceChanged
+from bulkstow.events import BytesSent, Event, RequestTimed
+from bulkstow.model import Batch, Cause, NoResponse, Response, SourceChanged
 from bulkstow.opening import open_file
 from tests.archives import write_batch
 from tests.destination.peers import STORED, Request, answer, peer, read_head, read_request
+from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +54,7 @@ async def destination(
 ) -> AsyncIterator[StowDestination]:
     """Give a destination with the settings' defaults but for `changes`."""
     settings = DestinationSettings(url=url, **changes)  # type: ignore[arg-type]
-    async with StowDestination(settings, login(settings, environment or {})) as opened:
+    async with FileStow(settings, login(settings, environment or {})) as opened:
         yield opened
 
 
@@ -170,7 +172,7 @@ async def test_stalled_peer_is_left(large: Batch) -> None:
 
 async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that has the whole body and says nothing is left after its time to think."""
-    monkeypatch.setattr("bulkstow.destination.clock.RESPONSE_S_PER_INSTANCE", 0)
+    monkeypatch.setattr("bulkstow.destination.request_timer.RESPONSE_S_PER_INSTANCE", 0)
 
     async def ponder(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -182,7 +184,7 @@ async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch
 
 async def test_trickled_answer_is_ended(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that comes byte by byte does not win time by each of them."""
-    monkeypatch.setattr("bulkstow.destination.clock.RESPONSE_S_PER_INSTANCE", 0)
+    monkeypatch.setattr("bulkstow.destination.request_timer.RESPONSE_S_PER_INSTANCE", 0)
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -225,7 +227,7 @@ async def test_a_login_refused_at_the_start_is_told_in_the_servers_words() -> No
 
 async def test_an_answer_longer_than_its_batch_explains_is_ended(batch: Batch) -> None:
     """What a request may be answered grows with its instances: to the limit it is read, beyond it is given up."""
-    limit_bytes = ERROR_LIMIT_BYTES + ANSWER_BYTES_PER_INSTANCE * len(batch.instances)
+    limit_bytes = ERROR_LIMIT_BYTES + RESPONSE_BYTES_PER_INSTANCE * len(batch.instances)
     lengths = iter((limit_bytes, limit_bytes + 1))
 
     async def gush(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -357,7 +359,7 @@ async def test_401_is_replayed_once_with_a_fresh_token(batch: Batch) -> None:
     tokens = iter(["old", "new"])
     async with peer(store) as url:
         settings = DestinationSettings(url=url)
-        async with StowDestination(settings, Bearer(lambda: Token(next(tokens)))) as stow:
+        async with FileStow(settings, Bearer(lambda: Token(next(tokens)))) as stow:
             exchange = await stow.send(batch)
 
     assert exchange == Response(200, STORED)
@@ -402,6 +404,24 @@ async def test_changed_file_breaks_the_request_off(batch: Batch) -> None:
     assert isinstance(exchange, SourceChanged)
     assert exchange.changed == {bad.header.sop_instance_uid: reason}
     assert not any(complete)
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["sendfile", "copied"])
+async def test_file_changed_before_the_response(batch: Batch, chunked: bool) -> None:
+    """Bytes that sendfile sent are the file's until the server has them, so a later change is reported; copied ones
+    were compared when they were read."""
+    changed = batch.instances[1]
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        os.truncate(changed.candidate.location, 1)
+        answer(writer)
+
+    async with peer(store) as url, destination(url, chunked=chunked) as stow:
+        exchange = await stow.send(batch)
+    assert isinstance(exchange, Response)
+    assert exchange.is_whole
+    assert set(exchange.changed) == (set() if chunked else {changed.header.sop_instance_uid})
 
 
 async def test_proxy_of_the_environment(batch: Batch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -527,7 +547,7 @@ async def test_certificates_that_cannot_be_loaded(changes: dict[str, object]) ->
     """A certificate file that is not there, or is none, is a configuration error that names it."""
     settings = DestinationSettings(url="https://localhost/", **changes)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=f"certificates {next(iter(changes.values()))} cannot be loaded"):
-        StowDestination(settings, login(settings, {}))
+        FileStow(settings, login(settings, {}))
 
 
 async def test_large_body_over_tls(large: Batch, tmp_path: Path) -> None:
@@ -570,7 +590,7 @@ async def test_answer_that_is_faster_than_our_thread_keeps_the_connection(batch:
 
 async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
     """Where the time went is told once a request: its parts are no more than the whole, and a slow server is seen."""
-    timing: list[RequestTiming] = []
+    events: list[Event] = []
     may_read, may_answer = asyncio.Event(), asyncio.Event()
 
     async def dawdle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -579,24 +599,34 @@ async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
         await may_answer.wait()
         answer(writer)
 
-    taken = asyncio.Event()
+    class Witness:
+        """Keeps all events, and tells of the first bytes."""
+
+        def __init__(self) -> None:
+            self.taken = asyncio.Event()
+
+        def tell(self, event: Event) -> None:
+            """Keep an event."""
+            events.append(event)
+            self.taken.set()
+
+    witness = Witness()
     async with peer(dawdle) as url:
         settings = DestinationSettings(url=url)
         async with (
-            StowDestination(
+            FileStow(
                 settings,
-                login(settings, {}),
-                on_taken=lambda _: taken.set(),
-                on_timing=lambda _, one: timing.append(one),
+                reporter=witness,
             ) as stow,
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(stow.send, large)
-            await taken.wait()
+            await witness.taken.wait()
             may_read.set()
             may_answer.set()
 
-    (one,) = timing
+    (one,) = (event.timing for event in events if isinstance(event, RequestTimed))
+    assert sum(event.size_bytes for event in events if isinstance(event, BytesSent)) > large.size_bytes
     parts_s = one.connecting_s + one.reading_s + one.sending_s + one.waiting_s
     assert min(one.connecting_s, one.reading_s, one.sending_s, one.waiting_s) >= 0
     assert 0 <= one.receive_window_s <= one.sending_s
@@ -645,9 +675,7 @@ async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch
 
     async with (
         peer(take) as url,
-        StowDestination(
-            DestinationSettings(url=url), login(DestinationSettings(url=url), {}), limit=ReadLimit(0.2)
-        ) as stow,
+        FileStow(DestinationSettings(url=url), login(DestinationSettings(url=url), {}), limit=ReadLimit(0.2)) as stow,
     ):
         exchange = await stow.send(large)
         may_end.set()
@@ -711,7 +739,7 @@ async def test_files_that_hang_beside_a_changed_one(tmp_path: Path, monkeypatch:
 
     async with peer(take) as url:
         settings = DestinationSettings(url=url)
-        async with StowDestination(settings, login(settings, {}), limit=ReadLimit(0.3)) as stow:
+        async with FileStow(settings, login(settings, {}), limit=ReadLimit(0.3)) as stow:
             with anyio.fail_after(PATIENCE_S):
                 exchange = await stow.send(batch)
             may_end.set()

@@ -16,7 +16,6 @@ import pytest
 
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import NoLogin
-from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import Ledger
 from bulkstow.model import Outcome
 from bulkstow.pipeline.run import Run
@@ -25,6 +24,7 @@ from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.source.walk import walk
 from tests.archives import write_instance
+from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -114,9 +114,7 @@ async def test_everything_is_stored_at_the_rate_of_the_limiter(tmp_path: Path, b
             Ledger(settings.ledger, url) as ledger,
         ):
             await is_listening(port)
-            destination = StowDestination(
-                DestinationSettings(url=url.replace(host, f"http://127.0.0.1:{port}")), NoLogin()
-            )
+            destination = FileStow(DestinationSettings(url=url.replace(host, f"http://127.0.0.1:{port}")), NoLogin())
             async with destination:
                 await Run(settings, destination, ledger, tally).carry_out(walk([str(tmp_path / "archive")]))
         answers = Counter(

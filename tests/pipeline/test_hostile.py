@@ -47,6 +47,7 @@ from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
 from tests.archives import header, write_instance
 from tests.destination.peers import answer, peer, read_head, read_request
+from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -94,7 +95,7 @@ async def upload(
     archive: Archive, url: str, ledger: Path, *, auth: Auth | None = None, chunked: bool = False
 ) -> list[FileResult]:
     """Send an archive; return the outcome of each of its files."""
-    stow = StowDestination(DestinationSettings(url=url, chunked=chunked), auth or NoLogin())
+    stow = FileStow(DestinationSettings(url=url, chunked=chunked), auth or NoLogin())
     await carry_out(archive, stow, url, ledger, Tally())
     return [entry.result for entry in read_entries(ledger)]
 
@@ -265,7 +266,7 @@ async def test_larger_than_the_limit_when_alone(tmp_path: Path, small: Archive) 
     assert storage.digests() == {}
 
 
-class Watched(StowDestination):
+class Watched(FileStow):
     """Tells when the server gives no word, and when there is none."""
 
     def __init__(self, settings: DestinationSettings) -> None:
@@ -321,7 +322,7 @@ async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Pat
 
     ledger = tmp_path / "ledger.db"
     settings = UploadSettings(ledger=ledger, retries=1, affinity="none")
-    async with peer(say_nothing) as url, StowDestination(DestinationSettings(url=url), NoLogin()) as stow:
+    async with peer(say_nothing) as url, FileStow(DestinationSettings(url=url), NoLogin()) as stow:
         with Ledger(ledger, url) as opened:
             run = Run(settings, stow, opened, Tally(), backoff=QUICK)
             await run.carry_out(walk([os.fspath(tmp_path)], exclude=opened.files))
@@ -378,7 +379,7 @@ async def test_files_that_are_lost_together_cost_a_few_requests(
     ledger = tmp_path / "l.db"
     archive = Archive(root, studies=0, instances=0, lists=list(walk([str(root)])))
     async with peer(take) as url:
-        await carry_out(archive, StowDestination(DestinationSettings(url=url), NoLogin()), url, ledger, Tally())
+        await carry_out(archive, FileStow(DestinationSettings(url=url), NoLogin()), url, ledger, Tally())
     results = {e.result.candidate.location: e.result for e in read_entries(ledger)}
     assert len(results) == 400
     unread = [location for location in lost if results[location].outcome is Outcome.UNREADABLE]

@@ -1,4 +1,4 @@
-"""Claims about the time that reading takes; what is read is claimed in `test_body`."""
+"""Claims about the time that turns take; what is sent is claimed in `test_body`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from bulkstow.destination.contents import Stopwatch
+from bulkstow.destination.sendfile import Stopwatch
 
 
 def test_what_is_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A read that hangs has taken its time before it ends, if it ever does; what lies between two reads is no time."""
     clock = SimpleNamespace(now_s=100.0)
-    monkeypatch.setattr("bulkstow.destination.contents.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
+    monkeypatch.setattr("bulkstow.destination.sendfile.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
     reading = Stopwatch()
     found_s = []
     for _ in range(2):
@@ -27,7 +27,7 @@ def test_what_is_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_read_that_fails_has_taken_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error ends a read as success does."""
     clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr("bulkstow.destination.contents.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
+    monkeypatch.setattr("bulkstow.destination.sendfile.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
     reading = Stopwatch()
 
     def read() -> None:

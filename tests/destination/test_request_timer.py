@@ -1,0 +1,144 @@
+"""Claims about the deadlines and the account of a request's time, on a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pytest
+
+from bulkstow.blocking import GRACE_S, ReadLimit
+from bulkstow.config import DestinationSettings
+from bulkstow.destination.request_timer import RESPONSE_S_PER_INSTANCE, RESPONSE_S_PER_MIB, RequestTimer, State
+from bulkstow.model import Batch, Candidate, Instance, RequestTiming
+from tests import virtual_time
+from tests.archives import header
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = DestinationSettings(url="http://h", connect_timeout_s=10, stall_timeout_s=60, response_timeout_s=120)
+READ_TIMEOUT_S = 30.0
+BATCH = Batch(1, tuple(Instance(Candidate(f"/{n}", 2**20, 0), header(n)) for n in range(3)))
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, Mapping[str, Any]]:
+    """Give a loop whose clock jumps."""
+    return virtual_time.BACKEND
+
+
+def new_timer(limit: ReadLimit | None = None) -> RequestTimer:
+    """Return a timer that starts now."""
+    return RequestTimer(SETTINGS, BATCH, limit or ReadLimit(READ_TIMEOUT_S))
+
+
+@pytest.mark.parametrize(
+    ("states", "allowed_s"),
+    [
+        ([], 10 + 60),
+        ([State.SENDING], 60),
+        ([State.READING], READ_TIMEOUT_S),
+        ([State.WAITING], 120 + 3 * (RESPONSE_S_PER_MIB + RESPONSE_S_PER_INSTANCE)),
+        ([State.THROTTLED, State.SENDING], 60),
+    ],
+)
+async def test_each_state_has_its_deadline(states: list[State], allowed_s: float) -> None:
+    """A state that lasts longer than it may ends the request, and is known then."""
+    timer = new_timer()
+    with timer.running():
+        for state in states:
+            await anyio.sleep(1)
+            timer.enter(state)
+        began_s = anyio.current_time()
+        await anyio.sleep_forever()
+    assert anyio.current_time() - began_s == pytest.approx(allowed_s)
+    assert timer.state is (states[-1] if states else State.CONNECTING)
+
+
+async def test_entering_a_state_again_begins_its_time_anew() -> None:
+    """A server that accepts some bytes now and then is never too slow, and the bandwidth limit has no deadline."""
+    timer = new_timer()
+    with timer.running():
+        for state in [State.SENDING] * 10:
+            timer.enter(state)
+            await anyio.sleep(59)
+        timer.enter(State.THROTTLED)
+        await anyio.sleep(80_000)
+        assert timer.timing().sending_s == 590
+        return
+    pytest.fail("a deadline was met")
+
+
+async def test_time_is_accounted_by_state() -> None:
+    """Each state's time is its own; of a read only what worker threads measured, and their wait for the socket."""
+    timer = new_timer()
+    await anyio.sleep(1)
+    timer.begin_body()
+    for state, duration_s in [(State.THROTTLED, 2), (State.READING, 4), (State.SENDING, 8), (State.READING, 16)]:
+        timer.enter(state)
+        await anyio.sleep(duration_s)
+    timer.add_turn(reading_s=10, sending_s=5)
+    timer.receive_window_share = 0.5
+    timer.enter(State.WAITING)
+    await anyio.sleep(32)
+    assert timer.timing() == RequestTiming(
+        elapsed_s=63,
+        connecting_s=1,
+        reading_s=10,
+        sending_s=13,
+        waiting_s=32,
+        throttled_s=2,
+        receive_window_s=6.5,
+    )
+
+
+async def test_an_unfinished_state_counts() -> None:
+    """A request that ends in the middle of a state has spent its time there; one without a connection on connecting."""
+    timer = new_timer()
+    await anyio.sleep(3)
+    assert timer.timing().connecting_s == 3
+    timer.begin_body()
+    timer.enter(State.SENDING)
+    await anyio.sleep(5)
+    assert timer.timing().sending_s == 5
+
+
+async def test_a_replay_begins_the_account_anew() -> None:
+    """What an earlier connection took counts as connecting."""
+    timer = new_timer()
+    timer.begin_body()
+    timer.enter(State.SENDING)
+    await anyio.sleep(7)
+    timer.begin_body()
+    timing = timer.timing()
+    assert (timing.connecting_s, timing.sending_s, timing.elapsed_s) == (7, 0, 7)
+
+
+async def test_how_long_a_read_has_lasted() -> None:
+    """Only while the storage is waited for."""
+    timer = new_timer()
+    timer.enter(State.READING)
+    await anyio.sleep(4)
+    assert timer.reading_for_s == 4
+    timer.enter(State.SENDING)
+    await anyio.sleep(4)
+    assert timer.reading_for_s == 0
+
+
+@pytest.mark.parametrize(("state", "ends"), [(State.READING, True), (State.SENDING, False)])
+async def test_a_run_that_ends_waits_for_storage_only_a_moment_longer(
+    monkeypatch: pytest.MonkeyPatch, state: State, ends: bool
+) -> None:
+    """When the run is about to end, storage that hangs gets the grace time; the server keeps its time."""
+    monkeypatch.setattr("bulkstow.blocking.time.monotonic", anyio.current_time)
+    limit = ReadLimit(3600)
+    timer = new_timer(limit)
+    survived = False
+    with timer.running():
+        timer.enter(state)
+        await anyio.sleep(20)
+        limit.hurry()
+        await anyio.sleep(GRACE_S + 1)
+        survived = True
+    assert survived is not ends
