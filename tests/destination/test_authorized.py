@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.auth import AuthRequest, Basic, NoLogin, Secret
+from bulkstow.destination.auth import Auth, AuthRequest, Basic, Bearer, NoLogin, Secret, Token
 from bulkstow.destination.authorized import AuthorizedClient
 from bulkstow.destination.http import HttpClient, Request
 from bulkstow.errors import ConfigurationError, LoginRefused
@@ -54,7 +54,7 @@ async def echo_login(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 @asynccontextmanager
-async def connected(url: str, auth: Signer | NoLogin | Basic) -> AsyncIterator[AuthorizedClient]:
+async def connected(url: str, auth: Auth) -> AsyncIterator[AuthorizedClient]:
     """Give a client with a login, whose user adds a header."""
     async with HttpClient(DestinationSettings(url=url, header=("X-User: me",))) as http:
         yield AuthorizedClient(http, auth)
@@ -130,3 +130,23 @@ async def test_one_login_at_a_time() -> None:
     assert not AuthorizedClient(HttpClient(settings), NoLogin()).has_login
     with pytest.raises(ConfigurationError, match="one login at a time"):
         AuthorizedClient(HttpClient(settings), Basic("a", Secret("b")))
+
+
+async def test_a_token_is_replaced_before_the_server_refuses_it() -> None:
+    """A bearer token with an expiry costs no 401: the request after the time of refresh has the new one."""
+    clock = [1000.0]
+    tokens = iter([Token("first", 2000.0), Token("second", 3000.0)])
+    seen: list[str] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request = await read_request(reader)
+            seen.append(request.headers["Authorization"])
+            answer(writer)
+
+    async with peer(store) as url, connected(url, Bearer(lambda: next(tokens), now=lambda: clock[0])) as client:
+        for clock[0] in (1000.0, 1939.0, 1941.0, 2500.0):
+            exchange = await client.exchange(Request("GET", "/studies", {}), timeout_s=10)
+            assert isinstance(exchange, Response)
+            assert exchange.status == 200
+    assert seen == ["Bearer first", "Bearer first", "Bearer second", "Bearer second"]
