@@ -6,10 +6,9 @@ The words and digits are those of the HTML report. Prints nothing itself.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from bulkstow.bench.report import tables
-from bulkstow.bench.report.drawing import Row, Table
 from bulkstow.bench.report.words import counted, drift_words, duration, figure, load_name, load_words, share
 from bulkstow.bench.result import Point, Result
 
@@ -25,11 +24,11 @@ def _lines(result: Result) -> Iterator[str]:
         yield "INCOMPLETE: it was interrupted or stopped; this is what was measured until then"
     yield f"{result.mode} load on {result.url}, workload {result.workload}, run {result.run_id}"
     if len(result.points) > 1:
-        yield from lined_up(_narrow(tables.points(result)))
+        yield from tables.points(result).only(NARROW).lines()
         yield ""
     yield f"{'at the knee' if result.knee else 'load':13}{load_words(best.load)}"
     yield f"{'goodput':13}{_goodput(best)}"
-    yield from lined_up(tables.times(best))
+    yield from tables.times(best).lines()
     yield from _wrong(best)
     if best.warmup_s:
         kept = f"{counted(best.warmup_instances, 'instance')} in {duration(best.warmup_s)}"
@@ -45,20 +44,11 @@ def _lines(result: Result) -> Iterator[str]:
     yield from _bound(result)
     yield from _sweep(result)
     for judged in tables.thresholds(result).rows:
-        yield f"{'threshold':13}{judged.cells[0]}: {judged.cells[1]}, {judged.cells[2]}"
+        yield f"{'threshold':13}{judged[0]}: {judged[1]}, {judged[2]}"
 
 
 NARROW = ("connections", "a request", "instances/s", "MB/s", "p50", "p99", "errors", "spread", "marks")
 """What 90 columns have room for; the report and the JSON have the rest."""
-
-
-def _narrow(table: Table) -> Table:
-    columns = [table.headings.index(heading) for heading in NARROW if heading in table.headings]
-
-    def only(cells: Sequence[str]) -> tuple[str, ...]:
-        return tuple(cells[column] for column in columns)
-
-    return Table(only(table.headings), tuple(Row(only(row.cells)) for row in table.rows))
 
 
 def _goodput(point: Point) -> str:
@@ -105,15 +95,3 @@ def _sweep(result: Result) -> Iterator[str]:
     if result.suggested_flags:
         words = ("bulkstow", "upload", "DIRECTORY", "--url", result.url, *result.suggested_flags)
         yield f"{'what fits':13}{shlex.join(words)}"
-
-
-def lined_up(table: Table) -> list[str]:
-    """Return a table as lines: words to the left, figures to the right."""
-    rows: list[Sequence[str]] = [table.headings, *(row.cells for row in table.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, TextIO
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from bulkstow.bench.removal import Removal
     from bulkstow.bench.run import Finished, Job
 
+_LIBRARIES = {"hdrh": "hdrhistogram", "plotly": "plotly"}
+"""Packages of the extra `bench` by the module that they install."""
+
 OnSecondOfLoad = Callable[[Load, Second, Sequence[float]], None]
 
 bench = App(name="bench", usage="Usage: bulkstow bench --url URL [OPTIONS]\n       bulkstow bench COMMAND …")
@@ -43,8 +47,8 @@ def measure(*, destination: DestinationSettings | None = None, settings: BenchSe
     one for testing. Exit status: 0 measured, 1 a threshold is missed, 2 wrong usage, 3 stopped by what no retry mends,
     130 interrupted.
     """
-    _want_histograms()
     settings = settings or BenchSettings()
+    _check_libraries("hdrh", *(["plotly"] if settings.report else []))
     for flag, path in (("--json", settings.json), ("--report", settings.report), ("--hdr-log", settings.hdr_log)):
         if path is not None and path != "-":
             check_writable(flag, Path(path))
@@ -185,14 +189,13 @@ async def _delete(run_id: str, destination: DestinationSettings) -> Removal:
             return await place.remove(tag)
 
 
-def _want_histograms() -> None:
-    try:
-        import hdrh.histogram  # noqa: F401
-    except ImportError as error:
+def _check_libraries(*modules: str) -> None:
+    """Raise ConfigurationError where the libraries of the extra `bench` are not installed, before anything is sent."""
+    if missing := [module for module in modules if find_spec(module) is None]:
         raise ConfigurationError(
-            "bulkstow bench needs the library hdrhistogram: "
-            "pip install hdrhistogram, or pip install '.[bench]' in a checkout"
-        ) from error
+            f"bulkstow bench needs {', '.join(_LIBRARIES[module] for module in missing)}: "
+            "pip install 'bulkstow[bench]', or pip install '.[bench]' in a checkout"
+        )
 
 
 def _read(path: Path) -> Result:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bulkstow.bench.closing import closing, lined_up
-from bulkstow.bench.report.drawing import Row, Table
+from bulkstow.bench.closing import closing
 from bulkstow.bench.result import Ceiling, Drift, Judged, Knee, Load, Result
 from tests.bench.measurements import point, result, times
 
@@ -103,9 +102,3 @@ def test_what_was_not_measured_has_no_figures() -> None:
     """A dash, not a zero."""
     (words,) = lines_of(result(point(0, connect=times(count=0))), "connect")
     assert words.split() == ["0", *["—"] * 6]
-
-
-def test_a_table_lines_up() -> None:
-    """Words to the left, figures to the right."""
-    table = Table(("what", "n"), (Row(("a", "1,000")), Row(("longer", "1"))))
-    assert lined_up(table) == ["what        n", "a       1,000", "longer      1"]

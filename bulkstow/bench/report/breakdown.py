@@ -1,120 +1,116 @@
-"""The plots of what requests took and why they failed: percentiles, stages, kinds of errors."""
+"""The plots of one load: percentiles, the stages of a request, kinds of errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bulkstow.bench.report.drawing import (
-    CHARACTER_PX,
-    LEFT_PX,
-    Drawn,
-    Plot,
-    Row,
-    Scale,
-    Table,
-    Tick,
-    area_key,
-    label,
-    line,
-    line_key,
-    scale_of,
-    tag,
-    time_ticks,
-    x_axis,
-    y_axis,
-)
-from bulkstow.bench.report.words import duration, load_words, short
+from bulkstow.bench.report.markup import Table
+from bulkstow.bench.report.plot import Json, Plot, colour, durations, words
+from bulkstow.bench.report.words import duration, load_words
 from bulkstow.bench.result import Percentiles, Point
 
 MOST_KINDS = 12
-"""Kinds of errors drawn by themselves; the table has them all."""
+"""Kinds of errors with a bar of their own; the table lists all."""
 
 STAGES = {
-    "waiting": "waiting: due, and not yet started",
-    "connect": "connect: opening connections",
-    "send": "send: until the server took the last byte",
-    "thinking": "thinking: from the last byte to the answer",
-    "other": "other: in none of these",
+    "waiting": ("violet", "waiting: due, and not yet started"),
+    "connect": ("teal", "connect: opening connections"),
+    "send": ("blue", "send: until the server took the last byte"),
+    "thinking": ("orange", "thinking: from the last byte to the response"),
+    "other": ("muted", "other: in none of these"),
 }
-"""The parts of a latency in their order."""
+"""The parts of a latency in their order: colour and legend."""
 
 
 def percentiles(point: Point) -> Plot:
-    """Return latency and service time by percentile, on HdrHistogram's axis: 1/(1-p), logarithmic."""
-    curves = (("latency", "latency", point.latency), ("service", "service time", point.service_time))
-    rows = [(class_, name, *found) for class_, name, times in curves for found in _ranks(times)]
-
-    def draw(width_px: float) -> Drawn:
-        right = max(100.0, *(float(times.count) for *_, times in curves))
-        scale = Scale(2.0, right, LEFT_PX, width_px - 24, is_log=True)
-        value_scale, ticks = scale_of([row[-1] for row in rows], 196, 26, may_be_log=True)
-        title = "time, logarithmic" if value_scale.is_log else "time"
-        parts = [y_axis(value_scale, time_ticks(ticks), LEFT_PX, scale.end_px), label(LEFT_PX, 14, title, "axis-title")]
-        for class_, _, times in curves:
-            # The maximum stands at the rank of the count: a percentile there would be drawn over it.
-            drawn = [
-                (number, (scale(rank), value_scale(time_s)))
-                for number, (of, _, rank, percentile, time_s) in enumerate(rows)
-                if of == class_ and (rank < times.count or percentile == "max")
-            ]
-            parts.append(tag("path", d=line([[place for _, place in drawn]]), class_=f"line {class_}"))
-            parts += [_dot(*place, class_, number) for number, place in drawn]
-        parts.append(x_axis(scale, _nines(right), 204, width_px))
-        return Drawn(228, "".join(parts))
-
+    """Plot latency and service time by percentile, on HdrHistogram's axis: 1/(1-p), logarithmic."""
+    curves = {
+        "latency": ("latency, from the intended start", "blue", point.latency),
+        "service time": ("service time, from the actual start", "orange", point.service_time),
+    }
+    found = {name: _ranks(times) for name, (_, _, times) in curves.items()}
+    traces: list[Json] = []
+    for name, (legend, shade, times) in curves.items():
+        # The maximum stands at the rank of the count: a percentile beyond it would be drawn over it.
+        marks = [mark for mark in found[name] if mark[0] < times.count or mark[1] == "max"]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": legend,
+                "x": [max(rank, 2.0) for rank, _, _ in marks],
+                "y": [time_s for _, _, time_s in marks],
+                "customdata": [f"{percentile}: {duration(time_s)}" for _, percentile, time_s in marks],
+                "hovertemplate": "%{customdata}<extra>" + name + "</extra>",
+                "line": {"color": colour(shade), **({"width": 4} if name == "latency" else {"dash": "dash"})},
+                "marker": {
+                    "size": 10 if name == "latency" else 7,
+                    "symbol": "circle" if name == "latency" else "square",
+                },
+            }
+        )
+    nines = [1 - 0.1**power for power in range(1, len(str(max(point.latency.count, 100))))]
+    axis = {
+        "type": "log",
+        "tickvals": [2, *(10**power for power in range(1, len(nines) + 1))],
+        "ticktext": ["50%", *(f"{part:.{max(power - 2, 0)}%}" for power, part in enumerate(nines, 1))],
+    }
+    listed = "; ".join(
+        f"{name}: {', '.join(f'{percentile} {duration(time_s)}' for _, percentile, time_s in marks) or 'not measured'}"
+        for name, marks in found.items()
+    )
+    rows = ((f"{mark[1]}, {name}", duration(mark[2])) for name, marks in found.items() for mark in marks)
+    values = [mark[2] for marks in found.values() for mark in marks]
     return Plot(
         "percentiles",
         "Latency by percentile",
-        f"Latency from the intended start: {_percentile_words(point.latency)}. "
-        f"Service time from the actual start: {_percentile_words(point.service_time)}.",
-        draw,
-        Table(
-            ("percentile", "time"),
-            tuple(Row((f"{percentile}, {name}", duration(time_s))) for _, name, _, percentile, time_s in rows),
-        ),
-        (
-            line_key("line latency", "latency, from the intended start (round marks)"),
-            line_key("line service", "service time, from the actual start (square marks)"),
-        ),
+        f"{listed}. Latency counts from the intended start, service time from the actual one.",
+        traces,
+        {"height": 340, "xaxis": axis, "yaxis": durations(values, "time"), "hovermode": "closest"},
+        Table(("percentile", "time"), tuple(rows)),
         "The marks are measured, the lines only join them; the last mark is the maximum.",
     )
 
 
 def split(points: Sequence[Point]) -> Plot:
-    """Return where the mean time of a request goes, a bar a point."""
-    bars = [(point, stages(point)) for point in points]
-    longest_s = max(sum(part.values()) for _, part in bars) or 1.0
-    names = [name for name in STAGES if any(part[name] > 0 for _, part in bars)]
-
-    def draw(width_px: float) -> Drawn:
-        parts = []
-        scale = Scale(0.0, longest_s, 1, width_px - 64)
-        for row, (point, part) in enumerate(bars):
-            top_px = row * 44.0
-            parts.append(label(1, top_px + 13, load_words(point.load)))
-            from_s = 0.0
-            for name in names:
-                x, end_px = scale(from_s), scale(from_s + part[name])
-                from_s += part[name]
-                if part[name] > 0:
-                    parts.append(_segment(x, end_px - x, top_px + 18, name, row))
-            parts.append(label(scale(from_s) + 6, top_px + 33, duration(from_s), "value"))
-        return Drawn(len(bars) * 44.0, "".join(parts))
-
+    """Plot where the mean time of a request goes, a bar for each point."""
+    parts = [stages(point) for point in points]
+    names = [name for name in STAGES if any(part[name] > 0 for part in parts)]
+    loads = [load_words(point.load) for point in points]
+    # Two points of the same load have bars of their own.
+    bars = [f"{load}{' ' * number}" for number, load in enumerate(loads)]
+    traces: list[Json] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": STAGES[name][1],
+            "y": bars,
+            "x": [part[name] for part in parts],
+            "customdata": [duration(part[name]) for part in parts],
+            "hovertemplate": "%{customdata}<extra>" + name + "</extra>",
+            "marker": {"color": colour(STAGES[name][0])},
+        }
+        for name in names
+    ]
     rows = tuple(
-        Row((load_words(point.load), *(duration(part[name]) for name in names), duration(sum(part.values()))))
-        for point, part in bars
+        (load, *(duration(part[name]) for name in names), duration(sum(part.values())))
+        for load, part in zip(loads, parts, strict=True)
     )
-    words = "; ".join(
-        f"{row.cells[0]}: {', '.join(map(' '.join, zip(names, row.cells[1:], strict=False)))}" for row in rows
-    )
+    listed = "; ".join(f"{row[0]}: {', '.join(map(' '.join, zip(names, row[1:], strict=False)))}" for row in rows)
     return Plot(
         "split",
         "Where the time goes",
-        f"The mean time of a request from its intended start, by stage. {words}.",
-        draw,
+        f"The mean time of a request from its intended start, by stage. {listed}.",
+        traces,
+        {
+            "height": 180 + 34 * len(points),
+            "barmode": "stack",
+            "xaxis": {**durations([], "mean time"), "type": "linear"},
+            "yaxis": {"autorange": "reversed", "automargin": True},
+            "legend": {"traceorder": "normal"},
+            "hovermode": "closest",
+        },
         Table(("load", *names, "together"), rows),
-        tuple(area_key(f"stage {name}", STAGES[name]) for name in names),
         "Means, as only they add up; the percentiles of each stage are in the table of times.",
     )
 
@@ -122,7 +118,7 @@ def split(points: Sequence[Point]) -> Plot:
 def stages(point: Point) -> dict[str, float]:
     """Return the mean seconds that a request spends in each of `STAGES`.
 
-    Not every request opens a connection: what the stages took in all is shared among all requests.
+    Not every request opens a connection: the sum of each stage is shared among all requests.
     """
     requests = max(point.latency.count, 1)
     service_s = point.service_time.mean_s
@@ -132,8 +128,7 @@ def stages(point: Point) -> dict[str, float]:
     }
     waiting_s = max(point.latency.mean_s - service_s, 0.0)
     other_s = max(service_s - sum(measured.values()), 0.0)
-    total_s = waiting_s + other_s + sum(measured.values())
-    negligible_s = total_s * 0.005  # less than a pixel or two: rounding and clocks, not a stage
+    negligible_s = (waiting_s + other_s + sum(measured.values())) * 0.005  # rounding and clocks, not a stage
     return {
         "waiting": waiting_s if waiting_s > negligible_s else 0.0,
         **measured,
@@ -142,41 +137,41 @@ def stages(point: Point) -> dict[str, float]:
 
 
 def errors(counts: Mapping[str, int]) -> Plot:
-    """Return a bar for each kind of error, the most frequent first."""
+    """Plot a bar for each kind of error, the most frequent first."""
     kinds = sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))
     drawn = kinds if len(kinds) <= MOST_KINDS else kinds[: MOST_KINDS - 1]
     if rest := kinds[len(drawn) :]:
         drawn = [*drawn, (f"{len(rest)} other kinds", sum(count for _, count in rest))]
     total = sum(counts.values())
-
-    def draw(width_px: float) -> Drawn:
-        scale = Scale(0, max(count for _, count in drawn) or 1, 1, width_px - 70)
-        room = int(width_px / CHARACTER_PX)
-        parts = []
-        for row, (kind, count) in enumerate(drawn):
-            top_px = row * 40.0
-            parts.append(label(1, top_px + 13, kind if len(kind) <= room else f"{kind[: room - 1]}…"))
-            bar_px = max(scale(count) - 1, 2)
-            parts.append(tag("rect", x=1, y=top_px + 18, width=bar_px, height=14, class_="bar error"))
-            parts.append(label(bar_px + 7, top_px + 30, short(count) if count >= 1e6 else f"{count:,}", "value"))
-        return Drawn(len(drawn) * 40.0, "".join(parts))
-
+    trace: Json = {
+        "type": "bar",
+        "orientation": "h",
+        "y": list(range(len(drawn))),
+        "x": [count for _, count in drawn],
+        "text": [f"{count:,}" for _, count in drawn],
+        "customdata": [words(kind, 80) for kind, _ in drawn],
+        "hovertemplate": "%{customdata}: %{text}<extra></extra>",
+        "marker": {"color": colour("red")},
+        "textposition": "outside",
+        "cliponaxis": False,
+    }
+    labels = [words(kind, 32) for kind, _ in drawn]
+    axis = {"autorange": "reversed", "automargin": True, "tickvals": trace["y"], "ticktext": labels}
     return Plot(
         "errors",
         "Errors by kind",
         f"{total:,} instances were not stored. Most frequent: {kinds[0][0]}, {kinds[0][1]:,}.",
-        draw,
+        [trace],
+        {"height": 90 + 30 * len(drawn), "showlegend": False, "yaxis": axis, "hovermode": "closest"},
         Table(
             ("kind", "instances", "share"),
-            tuple(Row((kind, f"{count:,}", f"{count / (total or 1):.1%}")) for kind, count in kinds),
+            tuple((kind, f"{count:,}", f"{count / (total or 1):.1%}") for kind, count in kinds),
         ),
     )
 
 
 def _ranks(times: Percentiles) -> list[tuple[float, str, float]]:
     """Return 1/(1-p), name and time of each percentile that there are enough requests for, and of the maximum."""
-    if not times.count:
-        return []
     found = (
         (2.0, "p50", times.p50_s),
         (10.0, "p90", times.p90_s),
@@ -184,31 +179,4 @@ def _ranks(times: Percentiles) -> list[tuple[float, str, float]]:
         (1000.0, "p99.9", times.p99_9_s),
         (float(times.count), "max", times.max_s),
     )
-    return [(rank, name, time_s) for rank, name, time_s in found if time_s is not None]
-
-
-def _nines(right: float) -> list[Tick]:
-    """Return the ticks 50 %, 90 %, 99 %, … up to one in so many."""
-    ticks = [(2.0, "50%")]
-    nines = 1
-    while 10**nines <= right:
-        ticks.append((10.0**nines, f"{100 - 100 / 10**nines:.{max(nines - 2, 0)}f}%"))
-        nines += 1
-    return ticks
-
-
-def _percentile_words(times: Percentiles) -> str:
-    return ", ".join(f"{name} {duration(time_s)}" for _, name, time_s in _ranks(times)) or "nothing measured"
-
-
-def _dot(x: float, y: float, class_: str, row: int) -> str:
-    """Return a mark: square for service times, round for the others, so that colour is not all that tells them."""
-    if class_ == "service":
-        return tag("rect", x=x - 3.5, y=y - 3.5, width=7, height=7, class_=f"dot {class_}", data_row=row)
-    return tag("circle", cx=x, cy=y, r=4.5, class_=f"dot {class_}", data_row=row)
-
-
-def _segment(x: float, width_px: float, top_px: float, name: str, row: int) -> str:
-    bar = tag("rect", x=x, y=top_px, width=max(width_px - 1, 1), height=20, class_=f"stage {name}", data_row=row)
-    fits = len(name) * CHARACTER_PX + 8 < width_px
-    return bar + (label(x + width_px / 2, top_px + 14, name, "on-mark", "middle") if fits else "")
+    return [(rank, name, time_s) for rank, name, time_s in found if time_s is not None and times.count]

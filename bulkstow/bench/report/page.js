@@ -1,14 +1,58 @@
 "use strict";
+// Drawing: Plotly comes compressed; colours are those of the style sheet, in the scheme that is shown.
+const figures = JSON.parse(document.getElementById("figures").textContent);
+const colours = (dark) => {
+  const style = getComputedStyle(document.documentElement);
+  return (name) => style.getPropertyValue(name).match(/#\w{6}/g)[dark ? 1 : 0];
+};
+
+async function load() {
+  const packed = document.getElementById("plotly").textContent;
+  if (!packed) return;
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const library = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.src = URL.createObjectURL(new Blob([await new Response(library).text()], { type: "text/javascript" }));
+  await new Promise((done, failed) => { script.onload = done; script.onerror = failed; document.head.append(script); });
+}
+
+async function draw(dark = isDark()) {
+  if (!window.Plotly) return;
+  const colour = colours(dark);
+  const axis = {
+    gridcolor: colour("--rule"), linecolor: colour("--muted"), zerolinecolor: colour("--muted"), tickcolor: colour("--muted"),
+    automargin: true, fixedrange: true,
+  };
+  const common = {
+    autosize: true, paper_bgcolor: colour("--surface"), plot_bgcolor: colour("--surface"), hovermode: "x unified",
+    font: { color: colour("--ink"), size: 12, family: "system-ui, sans-serif" }, margin: { l: 60, r: 16, t: 16, b: 44 },
+    hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--muted"), font: { color: colour("--ink") }, namelength: -1 },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, xaxis: axis, yaxis: axis, yaxis2: axis, yaxis3: axis,
+  };
+  for (const [name, figure] of Object.entries(figures)) {
+    const { data, layout } = JSON.parse(JSON.stringify(figure).replace(/var\((--[\w-]+)\)/g, (_, found) => colour(found)));
+    const whole = { ...common, ...layout, legend: { ...common.legend, ...layout.legend } };
+    for (const key of ["xaxis", "yaxis", "yaxis2", "yaxis3"]) {
+      if (key in layout || key.length === 5) whole[key] = { ...axis, ...layout[key] }; else delete whole[key];
+    }
+    const place = document.querySelector(`#${CSS.escape(name)} .plot`);
+    place.style.height = `${layout.height}px`;
+    await Plotly.react(place, data, whole, { responsive: true, displayModeBar: false });
+  }
+}
+
 // Colour scheme: the button sets the one that is not shown.
 const root = document.documentElement;
 const scheme = document.getElementById("scheme");
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.scheme ? root.dataset.scheme === "dark" : prefersDark.matches);
-const nameScheme = () => { scheme.textContent = isDark() ? "Light" : "Dark"; };
+const nameScheme = () => { scheme.textContent = isDark() ? "Light" : "Dark"; draw(); };
 scheme.addEventListener("click", () => { root.dataset.scheme = isDark() ? "light" : "dark"; nameScheme(); });
 prefersDark.addEventListener("change", nameScheme);
 scheme.hidden = false;
-nameScheme();
+addEventListener("beforeprint", () => draw(false));
+addEventListener("afterprint", () => draw());
+load().then(nameScheme);
 
 // Copying; where the browser forbids it, the command is selected for Ctrl+C.
 for (const button of document.querySelectorAll(".copy")) {
@@ -25,48 +69,3 @@ for (const button of document.querySelectorAll(".copy")) {
   });
 }
 
-// The figures under the pointer are a row of the plot's table: named by a mark, or the nearest along the plot.
-const tip = document.getElementById("tip");
-let cross = null;
-const hide = () => { tip.hidden = true; cross?.remove(); cross = null; };
-
-function show(row, event) {
-  const headings = row.closest("table").querySelectorAll("thead th");
-  tip.textContent = [...row.cells].map((cell, i) => `${headings[i].textContent}: ${cell.textContent}`).join("\n");
-  tip.hidden = false;
-  const left = event.clientX + 14 + tip.offsetWidth > innerWidth ? event.clientX - 14 - tip.offsetWidth : event.clientX + 14;
-  tip.style.left = `${Math.max(left, 4)}px`;
-  tip.style.top = `${Math.max(Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 4), 4)}px`;
-}
-
-function drawCross(svg, x) {
-  cross ??= svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "line"));
-  const places = { class: "cross", x1: x, x2: x, y1: 20, y2: svg.viewBox.baseVal.height - 22 };
-  for (const [name, value] of Object.entries(places)) cross.setAttribute(name, value);
-}
-
-for (const figure of document.querySelectorAll("figure")) {
-  const rows = [...figure.querySelectorAll("tbody tr")];
-  const shares = rows.map((row) => Number(row.dataset.at));
-  for (const svg of figure.querySelectorAll("svg[role=img]")) {
-    const left = Number(svg.dataset.left), right = Number(svg.dataset.right);
-    const move = (event) => {
-      if (svg.dataset.left === undefined) {
-        const mark = event.target.closest("[data-row]");
-        if (mark) show(rows[Number(mark.dataset.row)], event); else hide();
-        return;
-      }
-      const box = svg.getBoundingClientRect();
-      const share = (((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width - left) / (right - left);
-      let nearest = 0;
-      shares.forEach((at, i) => { if (Math.abs(at - share) < Math.abs(shares[nearest] - share)) nearest = i; });
-      show(rows[nearest], event);
-      drawCross(svg, left + shares[nearest] * (right - left));
-    };
-    svg.addEventListener("pointermove", move);
-    svg.addEventListener("pointerdown", move);
-    svg.addEventListener("pointerleave", hide);
-  }
-}
-addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-addEventListener("scroll", hide, { passive: true });

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bulkstow.bench.report.drawing import Row, Table
+from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.words import NONE, duration, figure, rate, share, time_of
 from bulkstow.bench.result import Judged, Percentiles, Point, Result
 
@@ -14,7 +14,7 @@ def thresholds(result: Result) -> Table:
     """Return each threshold with what was found, and whether it holds."""
     return Table(
         ("threshold", "found", "verdict"),
-        tuple(Row((judged.threshold, _found(judged), _verdict(judged))) for judged in result.thresholds),
+        tuple((judged.threshold, _found(judged), _verdict(judged)) for judged in result.thresholds),
     )
 
 
@@ -51,7 +51,7 @@ def times(point: Point) -> Table:
     rows = (*always, *(row for row in where_measured if row[1].count))
     return Table(
         ("time", "count", "mean", "p50", "p90", "p99", "p99.9", "max"),
-        tuple(Row((name, f"{found.count:,}", *_distribution(found))) for name, found in rows),
+        tuple((name, f"{found.count:,}", *_distribution(found)) for name, found in rows),
     )
 
 
@@ -80,7 +80,7 @@ def points(result: Result) -> Table:
     ]
     headings += ["errors", "dropped", "spread", "measured"]
     rows = [dict(_point(point, result)) for point in result.points]
-    return Table(tuple(headings), tuple(Row(tuple(row[heading] for heading in headings)) for row in rows))
+    return Table(tuple(headings), tuple(tuple(row[heading] for heading in headings) for row in rows))
 
 
 def _point(point: Point, result: Result) -> Iterator[tuple[str, str]]:

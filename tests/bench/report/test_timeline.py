@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.bench.report.timeline import LANES, Phase, latency, spans_of, throughput
+from bulkstow.bench.report.plot import Plot
+from bulkstow.bench.report.spans import Phase, spans_of
+from bulkstow.bench.report.timeline import latency, throughput
 from bulkstow.bench.result import Second
 from tests.bench.report import results
 
@@ -66,26 +68,24 @@ def test_seconds_of_few_requests_have_no_p99_curve() -> None:
     """With thirty requests a second there is a median and a longest one; with one request only the longest."""
     thirty = [replace(second, requests=30) for second in results.series(5, 400, 0.1)]
     plot = latency(spans_of(thirty))
-    assert [key.words for key in plot.keys[:2]] == ["p50", "max"]
-    assert {row.cells[2] for row in plot.table.rows} == {"—"}
-    assert "p99" not in plot.draw(820).markup
+    assert [trace["name"] for trace in plot.traces] == ["p50", "max"]
+    assert {row[2] for row in plot.table.rows} == {"—"}
     (second,) = results.series(1, 1, 0.1, warmup_s=0)
-    assert latency(spans_of([second])).table.rows[0].cells[1:] == ("—", "—", "600ms")
+    assert latency(spans_of([second])).table.rows[0][1:] == ("—", "—", "600ms")
 
 
-def strokes(plot_markup: str, class_: str) -> int:
+def strokes(plot: Plot, name: str) -> int:
     """Return of how many strokes a curve is."""
-    match = re.search(rf'<path d="([^"]*)" class="line {class_}"', plot_markup)
-    assert match
-    return match[1].count("M")
+    values: Any = next(trace["y"] for trace in plot.traces if trace["name"] == name)
+    return sum(value is not None and (not at or values[at - 1] is None) for at, value in enumerate(values))
 
 
 def test_a_frozen_server_leaves_a_gap_in_latency_and_a_zero_in_throughput() -> None:
     """Nothing ended, so there is no latency to draw; that nothing was stored is a figure."""
     spans = spans_of(results.series(60, 400, 0.012, frozen_s=range(30, 33)))
-    assert strokes(latency(spans).draw(820).markup, "p99") == 2
-    assert strokes(throughput(spans).draw(820).markup, "goodput") == 1
-    cells = [row.cells[1:] for row in latency(spans).table.rows[30:33]]
+    assert strokes(latency(spans), "p99") == 2
+    assert strokes(throughput(spans), "instances/s") == 1
+    cells = [row[1:] for row in latency(spans).table.rows[30:33]]
     assert cells == [("—", "—", "—")] * 3
 
 
@@ -93,27 +93,31 @@ def test_repeats_are_not_joined() -> None:
     """Each repeat's curve is its own stroke."""
     (point,) = results.closed().points
     spans = spans_of(point.series)
-    assert strokes(throughput(spans).draw(820).markup, "goodput") == 3
-    assert strokes(latency(spans).draw(820).markup, "p50") == 3
+    assert strokes(throughput(spans), "instances/s") == 3
+    assert strokes(latency(spans), "p50") == 3
 
 
-def test_what_does_not_count_is_shaded_and_named() -> None:
-    """Warm-up and drain of each repeat, in both panels; the legend has them where they are."""
+def test_what_does_not_count_is_shaded() -> None:
+    """Warm-up and drain of each repeat, over both rates."""
     (point,) = results.closed().points
-    plot = throughput(spans_of(point.series))
-    markup = plot.draw(820).markup
-    assert markup.count('class="warmup"') == markup.count('class="drain"') == 2 * 3
-    assert [key.words for key in plot.keys if "not counted" in key.words] == [
-        "warm-up, not counted",
-        "drain, not counted: the load has ended",
-    ]
+    shapes: Any = throughput(spans_of(point.series)).layout["shapes"]
+    assert [(shape["name"], shape["x0"], shape["x1"]) for shape in shapes[:2]] == [("warm-up", 0, 5), ("drain", 25, 27)]
+    assert len(shapes) == 2 * 3
 
 
 def test_errors_and_drops_are_marked_where_they_were() -> None:
-    """A lane for each, with a mark for each such second, and none where nothing went wrong."""
-    spans = spans_of(results.series(60, 400, 0.012, frozen_s=range(30, 33)))
-    markup = throughput(spans).draw(820).markup
-    assert markup.count('class="lane errors"') == 3
-    assert markup.count('class="lane dropped"') == 3
-    quiet = throughput(spans_of(results.series(10, 400, 0.012)))
-    assert not any(name in quiet.draw(820).markup for name in LANES)
+    """A row for each, with a mark for each such second, and none where nothing went wrong."""
+    plot = throughput(spans_of(results.series(60, 400, 0.012, frozen_s=range(30, 33))))
+    marks: dict[object, Any] = {str(trace["name"]).partition(":")[0]: trace["x"] for trace in plot.traces[2:]}
+    assert marks == {"errors": [16.5, 33.5, 50.5], "dropped": [30.5, 31.5, 32.5]}
+    assert len(throughput(spans_of(results.series(10, 400, 0.012))).traces) == 2
+
+
+def test_a_long_run_has_an_axis_of_minutes_or_hours() -> None:
+    """Of ten hours nobody reads seconds."""
+    for elapsed_s, unit, end in ((60, "s", 59.5), (3_600, "min", 59.97), (36_000, "h", 9.994)):
+        plot = throughput(spans_of(results.series(elapsed_s, 10, 0.1)))
+        axis: Any = plot.layout["xaxis"]
+        x: Any = plot.traces[0]["x"]
+        assert axis["title"]["text"].startswith(f"time, {unit} ")
+        assert abs(x[-1] - end) < 0.05

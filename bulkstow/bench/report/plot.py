@@ -1,0 +1,58 @@
+"""A plot as a figure of Plotly: plain values, which the page's script draws.
+
+Colours are names of `page.css`, written `var(--name)`; the script replaces them by those of the light or dark scheme.
+Every text from outside passes `words`, as Plotly reads markup in its labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from bulkstow.bench.report.markup import Table
+from bulkstow.printing import shown
+
+Json = dict[str, object]
+
+LOG_FROM_RATIO = 30.0
+"""Between the largest and the smallest value: on a linear axis of 170 px the smallest would be less than 6 px high."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure, and the same in words."""
+
+    name: str
+    """Its id in the page."""
+    title: str
+    description: str
+    """For readers who cannot see the figure."""
+    traces: Sequence[Json]
+    layout: Json
+    table: Table
+    note: str = ""
+
+    @property
+    def figure(self) -> Json:
+        """What `Plotly.newPlot` takes."""
+        return {"data": self.traces, "layout": self.layout}
+
+
+def words(outside: str, most: int) -> str:
+    """Return text from outside as Plotly shows it literally, cut to so many characters."""
+    cut = shown(outside if len(outside) <= most else f"{outside[: most - 1]}…")
+    return escape(cut, quote=False)  # of the entities that `escape` writes Plotly does not read those of quotes
+
+
+def colour(name: str) -> str:
+    """Return a colour of `page.css` by its name."""
+    return f"var(--{name})"
+
+
+def durations(values: Sequence[float], title: str) -> Json:
+    """Return an axis of seconds, logarithmic where the values need it."""
+    positive = [value for value in values if value > 0]
+    is_log = bool(positive) and max(positive) / min(positive) >= LOG_FROM_RATIO
+    axis: Json = {"tickformat": "~s", "ticksuffix": "s", "rangemode": "tozero", "type": "log" if is_log else "linear"}
+    return axis | {"title": {"text": f"{title}, logarithmic" if is_log else title}}
