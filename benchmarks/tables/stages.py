@@ -122,7 +122,8 @@ class _Walkthrough:
         from bulkstow.policy.batching import Batcher
 
         settings = UploadSettings()
-        batcher = Batcher(BatchSize(settings.batch_bytes, settings.batch_instances).limits)
+        limits = BatchSize(settings.batch_bytes, settings.batch_instances).limits
+        batcher = Batcher(lambda: limits)
         with self._timed("batching"):
             for instances in self._instances:
                 self._batches += batcher.add(instances)

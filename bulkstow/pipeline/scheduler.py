@@ -1,299 +1,197 @@
-"""What waits to be sent, and who may go next.
+"""The scheduler: holds what waits to be sent, and hands it out when all gates are open.
 
-Between the assembler and the senders: fresh batches (a short window, so that several studies can be under way), and
-errands that wait for their next try outside any slot. A free sender takes; when the window is full, or too much waits
-for its retry, the assembler waits, and with it the whole pipeline up to the scan: that is the backpressure.
-
-Decides by `policy` (lanes, breaker, budget, pacer); sends nothing itself. With a pacer, every errand is one request,
-and who is too early waits here, not on a slot.
+Stands between the assembler and the senders. A free sender takes an item; while enough items wait, the assembler waits,
+and with it the whole pipeline up to the scan: that is the backpressure. Which item goes next is decided by
+`policy.work_queue` and the gates; nothing is sent here.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from itertools import count
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 
+from bulkstow.errors import RunStopped
+from bulkstow.events import Reporter, Waited
 from bulkstow.model import Batch
-from bulkstow.policy.bottleneck import Wait
-from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.health import CircuitBreaker
-from bulkstow.policy.pacing import Pacer
-from bulkstow.policy.request_rate import RequestRate
-from bulkstow.policy.retry import RetryBudget
-from bulkstow.policy.study_limiter import StudyLimiter
-from bulkstow.policy.work_items import Query, Store, WorkItem
+from bulkstow.policy.gates import ConcurrencyGate, Gate
+from bulkstow.policy.work_items import HealthSignal, Store, WorkItem
+from bulkstow.policy.work_queue import Hold, WorkQueue
 
 WINDOW_PER_SENDER = 4
 """Fresh batches that wait for each request that may be under way. While the first request of a study is under way its
-others have to wait: some batches of other studies must be in sight to keep the senders busy."""
+others have to wait: some batches of other studies must be at hand to keep the senders busy."""
 
-WAITING_PER_SENDER = 16
-"""Errands that wait for a retry, likewise, until nothing fresh is taken: what waits does not grow with the
-archive."""
+RETRIES_PER_SENDER = 16
+"""Retries that wait for each request that may be under way, until no fresh batch is accepted: the queue does not grow
+with the archive."""
 
 
 class Scheduler:
-    """Hands errands to senders.
+    """Hands work items to senders.
 
-    All its methods belong to one event loop. Times are those of `anyio.current_time`.
+    All methods belong to one event loop. Times are those of `anyio.current_time`.
     """
 
     def __init__(
         self,
         *,
-        concurrency: Concurrency,
-        study_limiter: StudyLimiter,
-        breaker: CircuitBreaker,
-        budget: RetryBudget,
-        pacer: Pacer | None = None,
-        request_rate: RequestRate | None = None,
-        on_wait: Callable[[Wait, float], None] = lambda _wait, _duration_s: None,
+        concurrency: ConcurrencyGate,
+        gates: Sequence[Gate],
+        reporter: Reporter,
+        rank: Callable[[WorkItem], int] = lambda _item: 0,
     ) -> None:
         self._concurrency = concurrency
-        self._study_limiter = study_limiter
-        self._breaker = breaker
-        self._budget = budget
-        self._pacer = pacer
-        self._request_rate = request_rate or RequestRate()
-        self._on_wait = on_wait
-        self._fresh: deque[WorkItem] = deque()
-        self._due: deque[WorkItem] = deque()
-        self._parked: list[tuple[float, int, WorkItem]] = []
-        self._order = count()
-        self._in_flight = 0
-        self._ended = False
+        self._other_gates = tuple(gates)
+        self._gates: tuple[Gate, ...] = (concurrency, *gates)
+        self._rank = rank
+        self._reporter = reporter
+        self._queue = WorkQueue()
         self._changed = anyio.Event()
-        self.is_abandoned = False
+        self._cancellable: set[anyio.CancelScope] = set()
         self.abandoned = anyio.Event()
+        """Set once nothing more starts because the run was drained or stopped."""
+        self.stopped_by: RunStopped | None = None
+        """The error that ended the run early; it is raised after the requests under way have ended."""
 
     async def offer(self, batch: Batch) -> None:
         """Hand over a fresh batch; wait while the window is full."""
-        while not self.is_abandoned and self._is_full():
+        while not self.is_abandoned and self._is_full:
             await self._changed.wait()
         if not self.is_abandoned:
-            self._fresh.append(Store(batch))
-            self._notify()
-
-    @property
-    def is_wanting(self) -> bool:
-        """Something waits that could be under way, if more were allowed at once."""
-        if self._early_s(anyio.current_time()) > 0:
-            return False
-        return any(self._study_limiter.allow(item.batch) for waiting in (self._due, self._fresh) for item in waiting)
-
-    @property
-    def in_flight(self) -> int:
-        """Errands that are under way."""
-        return self._in_flight
-
-    @property
-    def is_plentiful(self) -> bool:
-        """Half as many batches would still keep all senders busy: twice as many wait as may be under way."""
-        return len(self._fresh) >= 2 * self._concurrency.limit
-
-    @property
-    def idle(self) -> int:
-        """How many requests might begin for which nothing is there."""
-        if self._ended:
-            return 0
-        return max(0, self._concurrency.limit - self._in_flight - len(self._fresh) - len(self._due))
-
-    @property
-    def at_once(self) -> int:
-        """How many requests may be under way."""
-        return self._concurrency.limit
-
-    def is_ready(self, study_uid: str) -> bool:
-        """Say whether a request with instances of this study might begin."""
-        return self._study_limiter.allow_study(study_uid)
-
-    @property
-    def is_ending(self) -> bool:
-        """Nothing fresh is left or will come."""
-        return self._ended and not self._fresh
-
-    @property
-    def is_over(self) -> bool:
-        """Nothing is left, under way, or to come."""
-        return self._ended and not (self._fresh or self._due or self._parked or self._in_flight)
-
-    def end(self) -> None:
-        """Nothing fresh will come."""
-        self._ended = True
-        self._notify()
-
-    def abandon(self) -> None:
-        """Start nothing more: what waits is left for the next run."""
-        self.is_abandoned = True
-        self.abandoned.set()
-        for waiting in (self._fresh, self._due, self._parked):
-            waiting.clear()
-        self.end()
+            self._queue.add(Store(batch))
+            self.wake()
 
     async def take(self) -> WorkItem | None:
-        """Wait for an errand that may start now, and count it as under way; None when there will be no more."""
+        """Wait for an item that may start now, and count it as under way; None when there will be no more."""
         while True:
             now_s = anyio.current_time()
-            if (item := self._next(now_s)) is not None:
-                self._start(item, now_s)
-                return item
+            chosen = self._queue.take(self._gates, now_s, self._rank)
+            if not isinstance(chosen, Hold):
+                for gate in self._gates:
+                    gate.started(chosen, now_s)
+                self.wake()
+                return chosen
             if self.is_over:
                 return None
             changed = self._changed
-            wait = self._kind_of_wait(now_s)
             try:
-                with anyio.move_on_after(self._wait_s(now_s)):
+                with anyio.move_on_after(None if chosen.wait_s == math.inf else chosen.wait_s):
                     await changed.wait()
             finally:
-                if wait is not None:
-                    self._on_wait(wait, anyio.current_time() - now_s)
+                if chosen.why is not None:
+                    self._reporter.tell(Waited(chosen.why, anyio.current_time() - now_s))
 
-    def _kind_of_wait(self, now_s: float) -> Wait | None:
-        """Say why a request that might begin does not; None where none might, or what is left waits for its time.
+    def done(self, item: WorkItem, result: HealthSignal, again: Iterable[tuple[float, WorkItem]] = ()) -> None:
+        """Take back an item that has ended, and queue what is left of it until the times given."""
+        now_s = anyio.current_time()
+        for gate in self._gates:
+            gate.ended(item, now_s, result)
+        for due_s, later in again:
+            if not self.is_abandoned:
+                self._queue.schedule(later, due_s)
+        self.wake()
 
-        Retries that the budget holds back wait for their time, too.
-        """
-        if self._in_flight >= self._concurrency.limit or not self._breaker.allow(now_s):
-            return None
-        if self._pacer is not None and self._pacer.wait_s(now_s) > 0:
-            return Wait.PACE
-        if self._request_rate.wait_s(now_s) > 0 and (self._fresh or self._due):
-            return Wait.SERVER_RATE
-        if self._fresh or self._due:
-            is_study_busy = any(not self._study_limiter.allow(item.batch) for item in (*self._due, *self._fresh))
-            return Wait.STUDY if is_study_busy else None
-        return None if self._ended else Wait.NOTHING
+    def end(self) -> None:
+        """Take note that no more fresh batches will come."""
+        self._queue.has_ended = True
+        self.wake()
 
-    def done(self, item: WorkItem, again: Iterable[tuple[float, WorkItem]], *, answered: bool = True) -> None:
-        """Take back an errand that ended, answered or not, and park what is left of it until the times given."""
-        self._in_flight -= 1
-        self._study_limiter.finish(item.batch, answered=answered)
-        if not self.is_abandoned:
-            for due_s, later in again:
-                heapq.heappush(self._parked, (due_s, next(self._order), later))
-        self._notify()
+    def abandon(self) -> None:
+        """Start nothing more; what is under way may end."""
+        self.abandoned.set()
+        self._queue.clear()
+        self.wake()
 
-    def _is_full(self) -> bool:
-        limit = self._concurrency.limit
-        waiting = len(self._parked) + len(self._due)
-        return len(self._fresh) >= limit * WINDOW_PER_SENDER or waiting >= limit * WAITING_PER_SENDER
+    def stop(self, reason: RunStopped) -> None:
+        """End the run early, in good order."""
+        self.stopped_by = self.stopped_by or reason
+        self.abandon()
 
-    def _next(self, now_s: float) -> WorkItem | None:
-        """Take out the next errand that may start: what was sent before comes first, as its study waits for it."""
-        while self._parked and self._parked[0][0] <= now_s:
-            self._due.append(heapq.heappop(self._parked)[2])
-        if self._in_flight >= self._concurrency.limit or not self._breaker.allow(now_s) or self._early_s(now_s) > 0:
-            return None
-        if (found := self._first(now_s)) is None:
-            return None
-        waiting, place = found
-        item = waiting[place]
-        del waiting[place]
-        is_paced = self._pacer is not None or self._request_rate.rate_per_s is not None
-        if is_paced and isinstance(item, Query) and len(item.batch.instances) > 1:
-            item, others = _one_question(item)
-            waiting.insert(place, others)
-        return item
+    def give_up(self, reason: RunStopped) -> None:
+        """End the run early and cancel the requests under way, because no response is expected."""
+        self.stop(reason)
+        for scope in self._cancellable:
+            scope.cancel()
 
-    def _first(self, now_s: float) -> tuple[deque[WorkItem], int] | None:
-        """Find the first errand that may start.
+    @contextmanager
+    def cancellable(self) -> Iterator[None]:
+        """Mark a block that `give_up` cancels."""
+        with anyio.CancelScope() as scope:
+            self._cancellable.add(scope)
+            try:
+                yield
+            finally:
+                self._cancellable.discard(scope)
 
-        In an outage it is the store with the fewest requests behind it: only stores tell whether stores succeed, and a
-        batch on which the server chokes must not be the only one that is tried.
-        """
-        retries_allowed = self._budget.wait_s(now_s) <= 0
-        allowed = (
-            (waiting, place)
-            for waiting in (self._due, self._fresh)
-            for place, item in enumerate(waiting)
-            if self._study_limiter.allow(item.batch) and (retries_allowed or not is_retry(item))
-        )
-        if self._breaker.is_open:
-            return min(allowed, key=lambda at: _trial_order(at[0][at[1]]), default=None)
-        return next(allowed, None)
-
-    def _start(self, item: WorkItem, now_s: float) -> None:
-        self._in_flight += 1
-        self._study_limiter.start(item.batch)
-        self._breaker.started(item)
-        self._count_request(now_s)
-        if is_retry(item):
-            self._budget.retry()
-        elif item.batch.requests == 0:
-            self._budget.first_try()
-        self._notify()
-
-    def _wait_s(self, now_s: float) -> float | None:
-        """Return how long nothing can change by itself; None if only an event can change it."""
-        if self._in_flight >= self._concurrency.limit:
-            return None
-        if not self._breaker.allow(now_s):
-            probe_s = self._breaker.wait_s(now_s)
-            return probe_s if self._breaker.is_full and probe_s > 0 else None
-        if (early_s := self._early_s(now_s)) > 0:
-            return early_s
-        waits_s = [self._parked[0][0] - now_s] if self._parked else []
-        if any(is_retry(item) for item in self._due) and (budget_s := self._budget.wait_s(now_s)) > 0:
-            waits_s.append(budget_s)
-        return min(waits_s, default=None)
-
-    def _early_s(self, now_s: float) -> float:
-        """Return how long no request may begin, by the rates that the user and the server allow.
-
-        During an outage the breaker's intervals take the place of the server's rate.
-        """
-        allowed_s = 0.0 if self._pacer is None else self._pacer.wait_s(now_s)
-        return allowed_s if self._breaker.is_open else max(allowed_s, self._request_rate.wait_s(now_s))
-
-    def _count_request(self, now_s: float) -> None:
-        if not self._breaker.is_open:
-            self._request_rate.take(now_s)
-        if self._pacer is not None:
-            self._pacer.take(now_s, 1)
-
-    def look_again(self) -> None:
-        """Let those who wait look again: the breaker has changed its state."""
-        self._notify()
-
-    async def rest(self, duration_s: float) -> None:
-        """Wait so long, or until nothing is left to do, or the breaker has closed.
-
-        The question that is asked after it counts as a request, and waits for its turn as one.
-        """
-        await self.outage_lasts(max(duration_s, self._early_s(anyio.current_time())))
-        if self._breaker.is_open and not self.is_over:
-            self._count_request(anyio.current_time())
-
-    async def outage_lasts(self, duration_s: float) -> bool:
-        """Wait so long; return False, at once, when the breaker closes or nothing is left to do."""
-        with anyio.move_on_after(duration_s):
-            while self._breaker.is_open and not self.is_over:
-                await self._changed.wait()
-        return self._breaker.is_open and not self.is_over
-
-    def _notify(self) -> None:
+    def wake(self) -> None:
+        """Look again at what may start: a gate has changed."""
         self._changed.set()
         self._changed = anyio.Event()
 
+    async def wait_while(self, condition: Callable[[], bool], duration_s: float) -> bool:
+        """Wait while the condition holds and something is left to do, for a time; return whether that is still so."""
+        with anyio.move_on_after(duration_s):
+            while condition() and not self.is_over:
+                await self._changed.wait()
+        return condition() and not self.is_over
 
-def _one_question(item: Query) -> tuple[Query, Query]:
-    """Part the first instance from the others: asking for one is one request, for several it may be as many."""
-    first, *others = item.batch.instances
-    one, rest = (replace(item.batch, instances=tuple(instances)) for instances in ([first], others))
-    return replace(item, batch=one), replace(item, batch=rest)
+    async def wait_to_probe(self, condition: Callable[[], bool], duration_s: float) -> bool:
+        """Wait before a probe as `wait_while` does. A probe is a request, so gates that count requests apply too."""
+        counting, now_s = [gate for gate in self._gates if gate.counts_requests], anyio.current_time()
+        duration_s = max([duration_s, *(gate.wait_s(None, now_s) for gate in counting)])
+        if not await self.wait_while(condition, duration_s):
+            return False
+        for gate in counting:
+            gate.started(None, anyio.current_time())
+        return True
 
+    @property
+    def is_abandoned(self) -> bool:
+        """True once nothing more starts because the run was drained or stopped."""
+        return self.abandoned.is_set()
 
-def _trial_order(item: WorkItem) -> tuple[bool, int]:
-    return isinstance(item, Query), item.batch.requests
+    @property
+    def is_ending(self) -> bool:
+        """True when no fresh batch is left or will come."""
+        return self._queue.has_ended and not self._queue.fresh
 
+    @property
+    def is_over(self) -> bool:
+        """True when nothing is left, under way, or to come."""
+        return self._queue.has_ended and not self._queue and not self.in_flight
 
-def is_retry(item: WorkItem) -> bool:
-    """Say whether this repeats a request that failed; a batch taken apart to find a culprit does not."""
-    return (
-        isinstance(item, Store) and not item.is_piece and item.batch.failed_attempts + item.batch.ambiguous_failures > 0
-    )
+    @property
+    def in_flight(self) -> int:
+        """Items that are under way."""
+        return self._concurrency.in_flight
+
+    @property
+    def at_once(self) -> int:
+        """Items that may be under way."""
+        return self._concurrency.limit
+
+    @property
+    def idle(self) -> int:
+        """Requests that may be under way, and for which no item is at hand."""
+        if self._queue.has_ended:
+            return 0
+        return max(0, self.at_once - self.in_flight - self._queue.fresh - self._queue.due)
+
+    @property
+    def is_plentiful(self) -> bool:
+        """True if half as many batches would still keep all senders busy: twice as many wait as may be under way."""
+        return self._queue.fresh >= 2 * self.at_once
+
+    @property
+    def is_wanting(self) -> bool:
+        """True if some item waits only for the limit of requests at once."""
+        now_s = anyio.current_time()
+        return any(all(gate.wait_s(item, now_s) <= 0 for gate in self._other_gates) for item in self._queue)
+
+    @property
+    def _is_full(self) -> bool:
+        queue, limit = self._queue, self.at_once
+        return queue.fresh >= limit * WINDOW_PER_SENDER or queue.retries >= limit * RETRIES_PER_SENDER

@@ -1,9 +1,8 @@
-"""Which instances travel together.
+"""Batches: which instances share a request.
 
 Keeps the limits of a request: bytes, count, each SOP instance once. Gathers the instances of each study, and closes a
-batch when the next instance would pass a limit. Small studies share a request, each with all that is gathered of it: a
-request costs a server more than an instance does, and STOW-RS allows several studies in one (PS3.18 §10.5). It sends
-nothing and remembers nothing of a batch that it has closed.
+batch when the next instance would exceed a limit. Small studies share a request, each with all its gathered instances:
+a request costs a server more than an instance does, and STOW-RS allows several studies in one (PS3.18 §10.5).
 """
 
 from __future__ import annotations
@@ -49,17 +48,17 @@ class _Group:
 
 
 class Batcher:
-    """Gathers instances into batches that keep the limits.
+    """Gathers instances into batches that keep the limits, which `limits` returns as they are now.
 
-    `keep_studies` keeps what is gathered of a study in one request; without it instances are taken as they come. An
-    instance larger than the byte limit goes alone. `overhead_bytes` is what framing adds to each. Batches are numbered
-    from 1, in the order in which they are closed.
+    `keep_studies` keeps the gathered instances of a study in one request; without it instances are batched in their
+    order. An instance larger than the byte limit is sent alone. `overhead_bytes` is the framing of each. Batches are
+    numbered from 1, in the order in which they are closed.
     """
 
     def __init__(
-        self, limits: BatchLimits, *, keep_studies: bool = True, overhead_bytes: int = PART_OVERHEAD_BYTES
+        self, limits: Callable[[], BatchLimits], *, keep_studies: bool = True, overhead_bytes: int = PART_OVERHEAD_BYTES
     ) -> None:
-        self.limits = limits
+        self._limits = limits
         self._overhead_bytes = overhead_bytes
         self._keep_studies = keep_studies
         self._open: OrderedDict[str, _Group] = OrderedDict()
@@ -95,7 +94,7 @@ class Batcher:
     @property
     def is_plentiful(self) -> bool:
         """So much is gathered that a batch can be closed early and be full."""
-        limits = self.limits
+        limits = self._limits()
         return (limits.instances is not None and self.open_count >= PLENTY_REQUESTS * limits.instances) or (
             limits.size_bytes is not None and self._open_bytes >= PLENTY_REQUESTS * limits.size_bytes
         )
@@ -108,7 +107,7 @@ class Batcher:
         Studies join, each with all that is gathered of it, as long as they fit and the batch has less than
         `least_instances`. Where neither bytes nor instances are limited no study joins another.
         """
-        is_unlimited = self.limits == BatchLimits(None, None)
+        is_unlimited = self._limits() == BatchLimits(None, None)
         studies: list[str] = []
         joined = _Group()
         passed_over = 0
@@ -131,7 +130,7 @@ class Batcher:
             yield batch
 
     def _fits(self, group: _Group, size_bytes: int, sop_instance_uid: str) -> bool:
-        limit_bytes = self.limits.size_bytes
+        limit_bytes = self._limits().size_bytes
         return (
             limit_bytes is None or group.size_bytes + size_bytes <= limit_bytes
         ) and sop_instance_uid not in group.sop_instance_uids
@@ -139,7 +138,7 @@ class Batcher:
     def _joins(self, joined: _Group, group: _Group) -> bool:
         if not joined.instances:
             return True
-        limits = self.limits
+        limits = self._limits()
         return (
             (limits.size_bytes is None or joined.size_bytes + group.size_bytes <= limits.size_bytes)
             and (limits.instances is None or len(joined.instances) + len(group.instances) <= limits.instances)
@@ -147,7 +146,7 @@ class Batcher:
         )
 
     def _is_full(self, group: _Group) -> bool:
-        limits = self.limits
+        limits = self._limits()
         return (limits.instances is not None and len(group.instances) >= limits.instances) or (
             limits.size_bytes is not None and group.size_bytes >= limits.size_bytes
         )

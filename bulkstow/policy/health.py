@@ -1,23 +1,31 @@
-"""Whether the destination stores: a circuit breaker as a state machine.
+"""The destination's health: a circuit breaker as a pure state machine, and a gate.
 
-Stores decide: a server whose QIDO-RS answers while its STOW-RS hangs counts as gone. Takes how requests ended, with the
-time; says whether a request may start, when the next attempt is due, and which failures the outage explains. Has no
-clock and sends nothing (`pipeline.health_monitor` asks the questions, `pipeline.scheduler` lets requests through).
+Only stores count as proof: a server whose QIDO-RS responds while its STOW-RS hangs is unavailable. The machine is told
+how requests and probes ended, with the time; it answers whether a request may start, when the next attempt is due,
+which failures the outage explains, and when to give up. `pipeline.health_monitor` sends the probes.
 """
+
+# ruff: noqa: ARG002 - a gate need not use everything that it is told
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from bulkstow.model import Cause, NoResponse, Response
+from bulkstow.policy.gates import Gate
 from bulkstow.policy.work_items import HealthSignal, Query, WorkItem
 
 REJECTED_S = 5.0
-"""Rejections for load open the breaker when nothing was stored for so long. A limiter of one request a second stores
+"""Rejections for load open the breaker if nothing was stored for this time. A limiter of one request per second stores
 five meanwhile; a service that is down behind its proxy, none."""
 
 PROXY_STATUSES = (502, 503, 504)
-"""Answers that a proxy gives in the place of a service that is down (RFC 9110 §15.6.3 to §15.6.5)."""
+"""Responses of a proxy in the place of a service that is down (RFC 9110 §15.6.3 to §15.6.5)."""
+
+QUERY_RANK = 10**9
+"""Added to the rank of a query during an outage, so that it comes after all stores."""
 
 
 class OutageCause(StrEnum):
@@ -33,24 +41,24 @@ class State(Enum):
     CLOSED = "closed"
     """Everything: the destination stores."""
     OPEN = "open"
-    """Nothing: it is gone. A question asks at growing intervals whether it is back."""
+    """Nothing: it is unavailable. It is probed at growing intervals."""
     HALF_OPEN = "half-open"
-    """One request, the trial: a question was not in vain, but only a store proves that stores succeed."""
+    """One request, the trial: a probe was answered, but only a store proves that stores succeed."""
     FULL = "full"
-    """One request at growing intervals: it has no room, and would answer a question all the same."""
+    """One request at growing intervals: it is out of space, and would answer a probe nevertheless."""
 
 
 class ProbeResult(Enum):
-    """What became of a question in an outage."""
+    """The result of a probe during an outage."""
 
     SERVICE = "the service answered"
-    PROXY = "a proxy answered in its place, or rejected the question: perhaps only questions find nobody"
-    SILENCE = "it was connected, and no answer came: perhaps only questions hang"
+    PROXY = "a proxy answered in its place, or rejected the probe: perhaps it is only queries that fail"
+    SILENCE = "it was connected, and no answer came: perhaps it is only queries that hang"
     NOBODY = "no connection"
 
 
 def probe_result(exchange: Response | NoResponse) -> ProbeResult:
-    """Return what the result of a question says of the destination."""
+    """Return what the exchange of a probe says about the destination."""
     match exchange:
         case Response(status=status):
             return ProbeResult.PROXY if status in (429, *PROXY_STATUSES) else ProbeResult.SERVICE
@@ -62,17 +70,36 @@ def probe_result(exchange: Response | NoResponse) -> ProbeResult:
             return ProbeResult.SILENCE
 
 
-class CircuitBreaker:
-    """Stops sending while the destination is gone or full.
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The destination stores nothing."""
 
-    Opens after `trip_after` failures of that kind in a row. Attempts are due at intervals that double, from
-    `first_probe_s` up to `cap_s`. Only a store that the destination answered closes it.
+    cause: OutageCause
+    began_s: float
+    """When the first of the failures in a row ended."""
+    next_attempt_s: float
+    """When the next probe or trial is due."""
+
+
+class CircuitBreaker(Gate):
+    """Stops sending while the destination is unavailable or out of space.
+
+    Opens after `trip_after` such failures in a row. Attempts are due at intervals that double, from `first_probe_s` up
+    to `cap_s`. Only a store that the destination answered closes it.
     """
 
-    def __init__(self, *, trip_after: int = 3, first_probe_s: float = 1.0, cap_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        *,
+        trip_after: int = 3,
+        first_probe_s: float = 1.0,
+        cap_s: float = 60.0,
+        give_up_after_s: float | None = None,
+    ) -> None:
         self._trip_after = trip_after
         self._first_probe_s = first_probe_s
         self._cap_s = cap_s
+        self._give_up_after_s = math.inf if give_up_after_s is None else give_up_after_s
         self._close()
 
     def _close(self) -> None:
@@ -97,102 +124,99 @@ class CircuitBreaker:
         return self._state is not State.CLOSED
 
     @property
-    def is_full(self) -> bool:
-        """True while the outage is a lack of room."""
-        return self._state is State.FULL
+    def outage(self) -> Outage | None:
+        """The outage; None without one."""
+        if self._state is State.CLOSED or self._began_s is None:
+            return None
+        cause = OutageCause.NO_ROOM if self._state is State.FULL else OutageCause.NO_ANSWER
+        return Outage(cause, self._began_s, self._due_s)
 
-    @property
-    def cause(self) -> OutageCause:
-        """Why nothing can be stored during an outage."""
-        return OutageCause.NO_ROOM if self.is_full else OutageCause.NO_ANSWER
+    def gives_up_in_s(self, now_s: float) -> float:
+        """Return seconds until the outage has lasted for too long; inf without an outage or a limit."""
+        return math.inf if (outage := self.outage) is None else outage.began_s + self._give_up_after_s - now_s
 
-    @property
-    def began_s(self) -> float | None:
-        """The time of the first failure of an outage; None without an outage."""
-        return self._began_s if self.is_open else None
-
-    @property
-    def due_s(self) -> float:
-        """The time of the next attempt during an outage."""
-        return self._due_s
-
-    def wait_s(self, now_s: float) -> float:
-        """Return seconds until the next attempt is due."""
-        return max(0.0, self._due_s - now_s)
-
-    def lasted_s(self, now_s: float) -> float:
-        """Return for how many seconds the outage has lasted, from the first failure on; 0 without an outage."""
-        return 0.0 if self.began_s is None else now_s - self.began_s
-
-    def allow(self, now_s: float) -> bool:
-        """Say whether a request may start now."""
+    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+        """Return seconds until a request may start."""
         match self._state:
             case State.CLOSED:
-                return True
+                return 0.0
             case State.OPEN:
-                return False
+                return math.inf
             case State.HALF_OPEN:
-                return self._trial is None
+                return 0.0 if self._trial is None else math.inf
             case State.FULL:
-                return self._trial is None and now_s >= self._due_s
+                return max(0.0, self._due_s - now_s) if self._trial is None else math.inf
 
-    def started(self, item: WorkItem) -> None:
-        """Take that a request started; during an outage it is the trial."""
+    def rank(self, item: WorkItem) -> int:
+        """Return which items go first; during an outage a store with few requests before it.
+
+        Only stores prove that stores succeed, and a batch that makes the server fail must not be the only trial.
+        """
+        return (
+            0
+            if self._state is State.CLOSED
+            else 1 + item.batch.requests + (QUERY_RANK if isinstance(item, Query) else 0)
+        )
+
+    def started(self, item: WorkItem | None, now_s: float) -> None:
+        """Take note of a request; during an outage it is the trial."""
         if self.is_open:
             self._trial = item
 
-    def excuses(self, item: WorkItem) -> bool:
-        """Say whether an outage explains a failure of this request, so that it counts as no attempt.
+    def excuses(self, item: WorkItem, *, is_ending: bool = False) -> bool:
+        """Return whether an outage explains a failure of this request, so that it counts as no attempt.
 
-        A trial counts where the service itself has answered a question just before: then its instances may be what the
-        service chokes on.
+        A trial counts if the service itself has answered a probe just before: then its instances may be the reason. At
+        the end of a run a lack of space explains nothing: the instances that are left may be those that never fit.
         """
+        if is_ending and self._state is State.FULL:
+            return False
         return self.is_open and not (item is self._trial and self._trial_counts)
 
-    def ended(self, item: WorkItem, health_signal: HealthSignal, now_s: float) -> None:
-        """Take how a request ended.
+    def ended(self, item: WorkItem, now_s: float, result: HealthSignal) -> None:
+        """Take note of how a request ended.
 
-        During an outage a failure says something new only if it is the trial's: the others started before.
+        During an outage only the trial's failure is news: the other requests started before.
         """
         is_trial = item is self._trial
         if is_trial:
             self._trial = None
-        match health_signal:
+        match result:
             case HealthSignal.NONE:
                 return
             case HealthSignal.EASED | HealthSignal.BUSY:
                 if not isinstance(item, Query):
                     self._close()
+                return
             case _ if not self.is_open:
-                self._count(health_signal, now_s)
+                self._count(result, now_s)
+                return
             case HealthSignal.FULL:
                 self._open(State.FULL)
-            case HealthSignal.GONE if self.is_full:
-                self._open(State.OPEN)
             case HealthSignal.GONE | HealthSignal.REJECTED:
-                if is_trial:
+                if is_trial or (result is HealthSignal.GONE and self._state is State.FULL):
                     self._open(State.OPEN)
-        if is_trial and self.is_open and health_signal not in (HealthSignal.EASED, HealthSignal.BUSY):
+        if is_trial:
             self._postpone(now_s)
 
-    def asked(self, answer: ProbeResult, now_s: float) -> None:
-        """Take what became of the question whether the destination is back."""
+    def probed(self, result: ProbeResult, now_s: float) -> None:
+        """Take note of the result of a probe."""
         if self._state is not State.OPEN:
             return
-        if answer is ProbeResult.NOBODY:
+        if result is ProbeResult.NOBODY:
             self._postpone(now_s)
         else:
             self._state = State.HALF_OPEN
-            self._trial_counts = answer is ProbeResult.SERVICE
+            self._trial_counts = result is ProbeResult.SERVICE
 
-    def _count(self, health_signal: HealthSignal, now_s: float) -> None:
-        """Count a failure, and open when they are enough."""
+    def _count(self, signal: HealthSignal, now_s: float) -> None:
+        """Count a failure, and open after too many."""
         self._began_s = now_s if self._began_s is None else self._began_s
         self._signs += 1
-        self._failures += health_signal is not HealthSignal.REJECTED
+        self._failures += signal is not HealthSignal.REJECTED
         lasts = self._signs >= self._trip_after and now_s - self._began_s >= REJECTED_S
         if self._failures >= self._trip_after or lasts:
-            self._open(State.FULL if health_signal is HealthSignal.FULL else State.OPEN)
+            self._open(State.FULL if signal is HealthSignal.FULL else State.OPEN)
             self._due_s = now_s + self._interval_s
 
     def _open(self, state: State) -> None:

@@ -7,11 +7,17 @@ increase, multiplicative decrease, as in RFC 5681). Decides too whether a reject
 of requests at once (`concurrency`). Has no clock and starts nothing.
 """
 
+# ruff: noqa: ARG002 - a gate need not use everything that it is told
+
 from __future__ import annotations
 
 from collections import deque
 
+from bulkstow.policy.bottleneck import Wait
+from bulkstow.policy.gates import Gate
+from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.pacing import Pacer
+from bulkstow.policy.work_items import WorkItem
 
 REMEMBERED = 256
 """Accepted requests that are remembered: two seconds of 128 a second."""
@@ -168,3 +174,30 @@ class RequestRate:
         while self._accepted and self._accepted[0] < now_s - window_s:
             self._accepted.popleft()
         return len(self._accepted) / window_s
+
+
+class ServerRateGate(Gate):
+    """Keeps the rate of requests that the server accepts; during an outage the circuit breaker's intervals replace it.
+
+    `RequestRate` finds the rate, `CircuitBreaker` knows of the outage.
+    """
+
+    why = Wait.SERVER_RATE
+
+    def __init__(self, request_rate: RequestRate, breaker: CircuitBreaker) -> None:
+        self._request_rate = request_rate
+        self._breaker = breaker
+
+    @property
+    def counts_requests(self) -> bool:
+        """True while the server is known to limit the rate."""
+        return self._request_rate.rate_per_s is not None
+
+    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+        """Return seconds until the server should accept another request."""
+        return 0.0 if self._breaker.is_open else self._request_rate.wait_s(now_s)
+
+    def started(self, item: WorkItem | None, now_s: float) -> None:
+        """Count a request."""
+        if not self._breaker.is_open:
+            self._request_rate.take(now_s)

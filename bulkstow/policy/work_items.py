@@ -1,7 +1,6 @@
-"""What is left to do after an exchange: errands, and the ways in which a batch is sent again.
+"""Work items: requests to make, and the ways in which a batch is sent again.
 
-Owns what an errand is, how a batch is taken apart and put together again, and how many attempts there are. Reads no
-answer and decides no fate: that is `settlement`'s.
+Defines how a batch is split and joined again, and the number of attempts. `settlement` decides outcomes.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """To do: send this batch."""
+    """Send this batch (STOW-RS)."""
 
     batch: Batch
     is_piece: bool = False
-    """It is part of a batch that was taken apart to find a culprit; that is no retry."""
+    """It is part of a batch that was split to find the instance that made it fail; that is no retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """To do: ask by QIDO-RS whether these instances are there; if not, their fate is `otherwise`, for `reason`.
+    """Ask by QIDO-RS whether the server has these instances; if not, their outcome is `otherwise`, for `reason`.
 
-    `otherwise` is UNCONFIRMED where the server did not name them, and REFUSED where it did.
+    `otherwise` is UNCONFIRMED if the server did not name them, and REFUSED if it did.
     """
 
     batch: Batch
@@ -51,7 +50,7 @@ class Query:
     asked: int = 0
     otherwise: Outcome = Outcome.UNCONFIRMED
     excused: int = 0
-    """How many questions were rejected for load, or failed during an outage: they do not count as asked."""
+    """How many queries were rejected because of load, or failed during an outage: they do not count as asked."""
 
 
 WorkItem = Store | Query
@@ -59,39 +58,61 @@ WorkItem = Store | Query
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """An errand, and how long it has to wait."""
+    """A work item, and how long it has to wait."""
 
     item: WorkItem
     delay: Delay = Delay.NONE
     at_least_s: float | None = None
-    """The server's own word (Retry-After)."""
+    """The server's Retry-After."""
 
 
 class HealthSignal(Enum):
-    """What an exchange says of the destination's health."""
+    """What an exchange says about the destination's health."""
 
     NONE = "none"
-    """Nothing: we broke it off ourselves."""
+    """Nothing: bulkstow cancelled it."""
     EASED = "eased"
+    """It answered."""
     BUSY = "busy"
-    """It answered, and asked for less."""
+    """It answered that it is busy."""
     REJECTED = "rejected"
-    """It, or a limiter in front of it, would not take the request now (429, 503)."""
+    """It, or a limiter in front of it, did not accept the request now (429, 503)."""
     GONE = "gone"
-    """No answer, or a proxy's in its stead: several in a row open the circuit breaker."""
+    """No answer, or an answer of a proxy in its place: several in a row open the circuit breaker."""
     FULL = "full"
-    """It has no room, and that for every instance: likewise."""
+    """It has no space for any instance: several in a row open the circuit breaker."""
+
+    @property
+    def is_answered(self) -> bool:
+        """True if the destination itself has processed the request."""
+        return self in (HealthSignal.EASED, HealthSignal.BUSY, HealthSignal.FULL)
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What is settled, what is left to do, and what the exchange says of the destination."""
+    """What is settled, what is left to do, and what the exchange says about the destination."""
 
     results: tuple[FileResult, ...] = ()
     again: tuple[Scheduled, ...] = ()
     health_signal: HealthSignal = HealthSignal.EASED
     too_large_bytes: int | None = None
-    """Size of a body that the destination called too large (413)."""
+    """Size of a body that the destination refused as too large (413)."""
+
+
+def is_retry(item: WorkItem) -> bool:
+    """Return True if this repeats a request that failed; a part of a batch that was split does not."""
+    return (
+        isinstance(item, Store) and not item.is_piece and item.batch.failed_attempts + item.batch.ambiguous_failures > 0
+    )
+
+
+def one_request(item: WorkItem) -> tuple[WorkItem, WorkItem | None]:
+    """Split off as much of an item as is certainly one request: a query for several instances may take as many."""
+    if not isinstance(item, Query) or len(item.batch.instances) == 1:
+        return item, None
+    first, *others = item.batch.instances
+    one, rest = (replace(item.batch, instances=tuple(instances)) for instances in ([first], others))
+    return replace(item, batch=one), replace(item, batch=rest)
 
 
 def results_of(batch: Batch, instances: Iterable[Instance], outcome: Outcome, reason: str) -> tuple[FileResult, ...]:

@@ -18,12 +18,12 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import NoLogin
 from bulkstow.ledger import Ledger
 from bulkstow.model import Outcome
-from bulkstow.pipeline.run import Run
 from bulkstow.progress.tally import Tally
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.source.walk import walk
 from tests.archives import write_instance
+from tests.pipeline.runs import new_run
 from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
@@ -116,7 +116,7 @@ async def test_everything_is_stored_at_the_rate_of_the_limiter(tmp_path: Path, b
             await is_listening(port)
             destination = FileStow(DestinationSettings(url=url.replace(host, f"http://127.0.0.1:{port}")), NoLogin())
             async with destination:
-                await Run(settings, destination, ledger, tally).carry_out(walk([str(tmp_path / "archive")]))
+                await new_run(settings, destination, ledger, tally).carry_out(walk([str(tmp_path / "archive")]))
         answers = Counter(
             line.split('" ')[1].split()[0] for line in (tmp_path / "nginx/access.log").read_text().splitlines()
         )

@@ -28,13 +28,14 @@ from bulkstow.model import (
     Response,
     StoreResponse,
 )
-from bulkstow.pipeline.run import Run
-from bulkstow.policy.retry import Backoff, RetryBudget
+from bulkstow.policy.retry import Backoff
+from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.source.walk import walk
 from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import part10
 from tests.archives import header
+from tests.pipeline.runs import new_run
 
 Mode = Literal["report", "send", "newest"]
 MODES: tuple[Mode, ...] = ("report", "send", "newest")
@@ -108,7 +109,7 @@ async def upload(archive: Path, ledger: Path, server: Server, mode: Mode, *, ret
     tally = Tally()
     with Ledger(ledger, "http://pacs") as opened:
         backoff, budget = Backoff(base_s=0.001, cap_s=0.005), RetryBudget(minimum_per_s=1000)
-        run = Run(settings, server, opened, tally, backoff=backoff, budget=budget)
+        run = new_run(settings, server, opened, tally, backoff=backoff, budget=budget)
         await run.carry_out(walk([str(archive)], exclude=opened.files))
     return tally
 
@@ -260,7 +261,7 @@ async def test_newest_hears_of_all_before_it_sends(tmp_path: Path) -> None:
         write(archive, f"{number % 3}/{number}", uid=number // 3, content=number % 3, modified_s=1 + number % 3)
     server, tally = Server(), Tally()
     with Ledger(tmp_path / "l.db", "http://pacs") as ledger:
-        run = Run(UploadSettings(on_conflict="newest"), server, ledger, tally)
+        run = new_run(UploadSettings(on_conflict="newest"), server, ledger, tally)
         await run.carry_out(walk([str(archive / "0"), str(archive / "2"), str(archive / "1"), str(archive / "2")]))
     assert Counter(server.sent) == Counter(str(number) for number in range(2, 600, 3))
     assert +tally.outcomes == Counter({Outcome.STORED: 200, Outcome.CONFLICT: 400})
@@ -276,7 +277,7 @@ async def test_an_interrupted_run_goes_on(tmp_path: Path, mode: Mode) -> None:
         write(archive, f"{number}", uid=1, content=number, modified_s=1 + number)
     with Ledger(tmp_path / "l.db", "http://pacs") as ledger:
         server = Server()
-        run = Run(UploadSettings(on_conflict=mode), server, ledger, Tally())
+        run = new_run(UploadSettings(on_conflict=mode), server, ledger, Tally())
 
         async def drain(batch: Batch) -> Exchange:
             run.drain()

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from bulkstow.config import UploadSettings
 from bulkstow.errors import DestinationRefused, RunStopped
 from bulkstow.events import Event, OutageBegan, OutageContinues, OutageEnded
 from bulkstow.ledger import Ledger
@@ -27,18 +28,19 @@ from bulkstow.model import (
     SourceChanged,
     StoreResponse,
 )
-from bulkstow.pipeline.delivery import Delivery
 from bulkstow.pipeline.health_monitor import HealthMonitor
+from bulkstow.pipeline.run import controllers_for
 from bulkstow.pipeline.scheduler import Scheduler
+from bulkstow.pipeline.send import Send
 from bulkstow.pipeline.worker_threads import WorkerThreads
-from bulkstow.policy.batch_size import BatchSize
-from bulkstow.policy.batching import Batcher
-from bulkstow.policy.concurrency import Concurrency
+from bulkstow.policy.gates import ConcurrencyGate
 from bulkstow.policy.health import CircuitBreaker, OutageCause
-from bulkstow.policy.request_rate import RequestRate
-from bulkstow.policy.retry import Backoff, RetryBudget
+from bulkstow.policy.request_rate import ServerRateGate
+from bulkstow.policy.retry import Backoff
+from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
+from bulkstow.quantities import Span
 from bulkstow.wire.store_response import to_json
 from tests.archives import header
 from tests.virtual_time import BACKEND
@@ -140,32 +142,42 @@ async def deliver(
     server: Server, ledger: Path, *, batches: int = 12, give_up_after_s: float | None = None, concurrency: int = 4
 ) -> Course:
     """Send so many batches of one instance, of a study each."""
-    limit, reporter = Concurrency(lowest=concurrency, highest=concurrency), Events()
-    breaker = CircuitBreaker()
-    rate = RequestRate()
+    reporter, settings = Events(), UploadSettings(concurrency=Span(concurrency, concurrency))
+    controllers = controllers_for(settings)
+    breaker = CircuitBreaker(give_up_after_s=give_up_after_s)
     scheduler = Scheduler(
-        concurrency=limit, study_limiter=StudyLimiter(4), breaker=breaker, budget=RetryBudget(), request_rate=rate
+        concurrency=ConcurrencyGate(controllers.concurrency),
+        gates=[breaker, ServerRateGate(controllers.request_rate, breaker), StudyLimiter(4), RetryBudget()],
+        rank=breaker.rank,
+        reporter=reporter,
     )
-    size = BatchSize()
     results_in, results = anyio.create_memory_object_stream[list[FileResult]](1000)
     settled: dict[int, Outcome] = {}
     with Ledger(ledger, "http://archive.example") as opened:
-        batcher = Batcher(size.limits, keep_studies=True)
-        delivery = Delivery(
-            server, scheduler, batcher, size, Backoff(), Rules(), WorkerThreads(1), opened, reporter, limit, rate
-        )
         async with anyio.create_task_group() as tasks:
             monitor = HealthMonitor(
-                breaker, server, scheduler, reporter, tasks, delivery.stop, delivery.give_up, give_up_after_s
+                breaker=breaker, destination=server, scheduler=scheduler, reporter=reporter, tasks=tasks
             )
-            tasks.start_soon(delivery.send, monitor, results_in)
+            send = Send(
+                destination=server,
+                scheduler=scheduler,
+                monitor=monitor,
+                controllers=controllers,
+                backoff=Backoff(),
+                rules=Rules(),
+                ledger=opened,
+                threads=WorkerThreads(1),
+                results=results_in,
+                reporter=reporter,
+            )
+            tasks.start_soon(send.run)
             for batch in numbered(batches):
                 await scheduler.offer(batch)
             scheduler.end()
         async with results:
             async for arrived in results:
                 settled |= {int(result.candidate.location[1:]): result.outcome for result in arrived}
-    return Course(settled, reporter.told, delivery.stopped_by, anyio.current_time())
+    return Course(settled, reporter.told, scheduler.stopped_by, anyio.current_time())
 
 
 def numbered(count: int) -> Iterator[Batch]:

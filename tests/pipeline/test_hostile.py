@@ -32,10 +32,11 @@ from bulkstow.model import (
     Response,
     StoreResponse,
 )
-from bulkstow.pipeline.run import Run
+from bulkstow.pipeline.run import controllers_for
 from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
-from bulkstow.policy.retry import Backoff, RetryBudget
+from bulkstow.policy.retry import Backoff
+from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.server.fault_injector import FaultInjector
 from bulkstow.server.fault_plan import plan_of
@@ -47,6 +48,7 @@ from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
 from tests.archives import header, write_instance
 from tests.destination.peers import answer, peer, read_head, read_request
+from tests.pipeline.runs import new_run
 from tests.stow import FileStow
 
 pytestmark = pytest.mark.anyio
@@ -106,7 +108,7 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
     breaker, budget = CircuitBreaker(first_probe_s=0.001, cap_s=0.01), RetryBudget(minimum_per_s=100_000)
     with Ledger(ledger, url) as opened:
         async with stow:
-            run = Run(
+            run = new_run(
                 settings,
                 stow,
                 opened,
@@ -114,7 +116,7 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
                 backoff=QUICK,
                 breaker=breaker,
                 budget=budget,
-                request_rate=RequestRate(first_per_s=QUICK_PER_S),
+                controllers=controllers_for(settings, request_rate=RequestRate(first_per_s=QUICK_PER_S)),
             )
             await run.carry_out(iter(archive.lists) if archive.lists else walk([str(archive.root)]))
 
@@ -324,7 +326,7 @@ async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Pat
     settings = UploadSettings(ledger=ledger, retries=1, affinity="none")
     async with peer(say_nothing) as url, FileStow(DestinationSettings(url=url), NoLogin()) as stow:
         with Ledger(ledger, url) as opened:
-            run = Run(settings, stow, opened, Tally(), backoff=QUICK)
+            run = new_run(settings, stow, opened, Tally(), backoff=QUICK)
             await run.carry_out(walk([os.fspath(tmp_path)], exclude=opened.files))
     results = [entry.result for entry in read_entries(ledger) if entry.result.header is not None]
     assert [result.outcome for result in results] == [Outcome.UNCONFIRMED] * len(odd)

@@ -27,19 +27,21 @@ from bulkstow.model import (
     SourceChanged,
     StoreResponse,
 )
-from bulkstow.pipeline.delivery import LARGE_ANSWER_BYTES
-from bulkstow.pipeline.run import Run
+from bulkstow.pipeline.run import controllers_for
+from bulkstow.pipeline.send import LARGE_ANSWER_BYTES
 from bulkstow.policy.batch_size import BatchSize, Sample
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
-from bulkstow.policy.retry import Backoff, RetryBudget
+from bulkstow.policy.retry import Backoff
+from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.walk import walk
 from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import SECONDARY_CAPTURE, part10
 from tests.archives import header, write_instance
+from tests.pipeline.runs import new_run
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +98,7 @@ async def upload(archive: Path, server: Server, ledger: Path, **changes: object)
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
-        run = Run(settings, server, opened, tally, backoff=QUICK, budget=RetryBudget(minimum_per_s=1000))
+        run = new_run(settings, server, opened, tally, backoff=QUICK, budget=RetryBudget(minimum_per_s=1000))
         await run.carry_out(walk([str(archive)], exclude=opened.files))
     return tally
 
@@ -273,7 +275,7 @@ async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: P
     first.write_bytes(copy.read_bytes())
     settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=1)
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        run = Run(settings, Server(), ledger, Tally())
+        run = new_run(settings, Server(), ledger, Tally())
 
         async def stop_before_it_is_sent(batch: Batch) -> Exchange:
             run.drain()
@@ -281,7 +283,7 @@ async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: P
 
         server = Server()
         server.send = stop_before_it_is_sent  # type: ignore[method-assign]
-        run = Run(settings, server, ledger, Tally())
+        run = new_run(settings, server, ledger, Tally())
         await run.carry_out(walk([str(first), str(copy)]))
     assert outcomes(tmp_path / "l.db") == {"IM001000001": Outcome.SKIPPED}
 
@@ -315,7 +317,7 @@ async def test_a_name_listed_twice_is_one_file(archive: Path, tmp_path: Path) ->
     tally, server = Tally(), Server()
     settings = UploadSettings(ledger=tmp_path / "l.db", batch_instances=1)
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        await Run(settings, server, ledger, tally).carry_out(walk(names * 30, list_length=7))
+        await new_run(settings, server, ledger, tally).carry_out(walk(names * 30, list_length=7))
     assert tally.outcomes == Counter({Outcome.STORED: 60, Outcome.SKIPPED: 1})
     assert (tally.found_files, tally.settled_before) == (61, 0)
     assert len(server.batches) == 60
@@ -373,7 +375,7 @@ async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> Non
     tally, server = Tally(), Server()
     one = str(archive / "study1" / "IM001000001")
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        await Run(settings, server, ledger, tally).carry_out(walk([one, one]))
+        await new_run(settings, server, ledger, tally).carry_out(walk([one, one]))
     assert tally.outcomes == Counter({Outcome.STORED: 1})
     assert tally.found_files == 1
     assert outcomes(tmp_path / "l.db") == {"IM001000001": Outcome.STORED}
@@ -456,9 +458,16 @@ async def run_through(
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
-        breaker = CircuitBreaker(first_probe_s=0.001, cap_s=probe_cap_s)
-        budget, rate = RetryBudget(minimum_per_s=1000), RequestRate(first_per_s=1000)
-        run = Run(settings, server, opened, tally, backoff=QUICK, breaker=breaker, budget=budget, request_rate=rate)
+        run = new_run(
+            settings,
+            server,
+            opened,
+            tally,
+            controllers=controllers_for(settings, request_rate=RequestRate(first_per_s=1000)),
+            backoff=QUICK,
+            breaker=CircuitBreaker(first_probe_s=0.001, cap_s=probe_cap_s, give_up_after_s=settings.give_up_after_s),
+            budget=RetryBudget(minimum_per_s=1000),
+        )
         await run.carry_out(walk([str(archive)]))
     return tally
 
@@ -560,7 +569,7 @@ async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Pat
     tally = Tally()
     settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(2, 2), batch_instances=2)
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        run = Run(settings, server, ledger, tally)
+        run = new_run(settings, server, ledger, tally)
 
         def drain_in_the_middle(batch: Batch, number: int) -> Exchange:
             if number == 5:
@@ -598,7 +607,7 @@ async def test_cancelled_run_keeps_what_the_server_said(archive: Path, tmp_path:
                     answered += len(batch.instances)
                 return stored(batch)
 
-            await Run(settings, Server(cancel_in_the_middle), ledger, tally).carry_out(walk([str(archive)]))
+            await new_run(settings, Server(cancel_in_the_middle), ledger, tally).carry_out(walk([str(archive)]))
         assert scope.cancelled_caught
     assert len(outcomes(tmp_path / "l.db")) >= answered
 
@@ -629,8 +638,9 @@ async def test_a_ceiling_is_kept_when_the_bound_is_found(archive: Path, tmp_path
     with Ledger(tmp_path / "l.db", URL) as ledger:
         ledger.learn_ceiling(2**18)
         for settings in (UploadSettings(), UploadSettings(batch_bytes=None), UploadSettings(batch_bytes=2**30)):
-            assert Run(settings, Server(), ledger, Tally()).batch_size.limits.size_bytes == 2**18
-        assert Run(UploadSettings(batch_bytes=99), Server(), ledger, Tally()).batch_size.limits.size_bytes == 99
+            assert controllers_for(settings, ceiling_bytes=ledger.ceiling_bytes).batch_limits.size_bytes == 2**18
+        smaller = controllers_for(UploadSettings(batch_bytes=99), ceiling_bytes=ledger.ceiling_bytes)
+    assert smaller.batch_limits.size_bytes == 99
 
 
 class Told(BatchSize):
@@ -666,8 +676,9 @@ async def test_what_requests_took_bounds_those_to_come(archive: Path, tmp_path: 
     server, told = Slow(fail_once), Told()
     settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(1, 1))
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        run = Run(settings, server, ledger, Tally(), backoff=QUICK, budget=RetryBudget(minimum_per_s=1000))
-        run.batch_size = told
+        controllers = controllers_for(settings).with_batch_size(told)
+        budget = RetryBudget(minimum_per_s=1000)
+        run = new_run(settings, server, ledger, Tally(), controllers=controllers, backoff=QUICK, budget=budget)
         await run.carry_out(walk([str(archive)], list_length=20))
     assert [(s.size_bytes, s.instances) for s in told.samples] == [
         (b.size_bytes, len(b.instances)) for b in server.batches

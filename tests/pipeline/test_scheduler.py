@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio
@@ -10,19 +10,23 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
+from bulkstow.events import Event, Reporter, Waited
 from bulkstow.model import Batch, Candidate, Instance
-from bulkstow.pipeline.scheduler import WAITING_PER_SENDER, WINDOW_PER_SENDER, Scheduler
+from bulkstow.pipeline.scheduler import RETRIES_PER_SENDER, WINDOW_PER_SENDER, Scheduler
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
+from bulkstow.policy.gates import ConcurrencyGate, Gate, PaceGate
 from bulkstow.policy.health import CircuitBreaker, ProbeResult
 from bulkstow.policy.pacing import BURST_S, Pacer
-from bulkstow.policy.retry import RetryBudget
+from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import HealthSignal, Query, Store, WorkItem
 from tests.archives import header
 from tests.virtual_time import BACKEND
 
 pytestmark = pytest.mark.anyio
+
+EASED = HealthSignal.EASED
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,18 @@ def batch(number: int, *, study: int | None = None, instances: int = 1) -> Batch
     return Batch(number, (one, *(replace(one, header=header(100 * number + n)) for n in range(1, instances))))
 
 
+class Waits:
+    """Counts for how long no request started, by reason."""
+
+    def __init__(self) -> None:
+        self.waited_s: dict[Wait, float] = {}
+
+    def tell(self, event: Event) -> None:
+        """Count a wait."""
+        assert isinstance(event, Waited)
+        self.waited_s[event.wait] = self.waited_s.get(event.wait, 0.0) + event.duration_s
+
+
 def scheduler(
     *,
     senders: int = 8,
@@ -44,22 +60,23 @@ def scheduler(
     breaker: CircuitBreaker | None = None,
     budget: RetryBudget | None = None,
     requests_per_s: float | None = None,
-    on_wait: Callable[[Wait, float], None] = lambda _wait, _duration_s: None,
+    reporter: Reporter | None = None,
+    gates: Sequence[Gate] = (),
 ) -> Scheduler:
-    """Return an outbox."""
+    """Return a scheduler with the gates of a run, and further ones."""
+    breaker = breaker or CircuitBreaker()
+    pace = [] if requests_per_s is None else [PaceGate(Pacer(requests_per_s))]
     return Scheduler(
-        concurrency=Concurrency(lowest=senders, highest=senders),
-        study_limiter=StudyLimiter(per_study),
-        breaker=breaker or CircuitBreaker(),
-        budget=budget or RetryBudget(),
-        pacer=None if requests_per_s is None else Pacer(requests_per_s),
-        on_wait=on_wait,
+        concurrency=ConcurrencyGate(Concurrency(lowest=senders, highest=senders)),
+        gates=[breaker, *pace, StudyLimiter(per_study), budget or RetryBudget(), *gates],
+        rank=breaker.rank,
+        reporter=reporter or Waits(),
     )
 
 
 def trip(breaker: CircuitBreaker) -> None:
-    """Let it open."""
-    breaker.ended(Store(batch(99)), HealthSignal.GONE, anyio.current_time())
+    """Open a circuit breaker."""
+    breaker.ended(Store(batch(99)), anyio.current_time(), HealthSignal.GONE)
     assert breaker.is_open
 
 
@@ -78,7 +95,7 @@ async def test_fresh_batches_come_in_order_and_then_none() -> None:
     box.end()
     taken = [await take(box) for _ in range(3)]
     for item in taken:
-        box.done(item, ())
+        box.done(item, EASED)
     assert [item.batch.number for item in taken] == [1, 2, 3]
     assert await box.take() is None
     assert await box.take() is None
@@ -98,20 +115,20 @@ async def test_offer_waits_while_the_window_is_full() -> None:
         tasks.start_soon(assemble)
         await wait_all_tasks_blocked()
         assert len(offered) == WINDOW_PER_SENDER
-        box.done(await take(box), ())
+        box.done(await take(box), EASED)
         await wait_all_tasks_blocked()
         assert len(offered) == WINDOW_PER_SENDER + 1
-        box.done(await take(box), ())
+        box.done(await take(box), EASED)
 
 
 async def test_offer_waits_while_too_much_waits_for_its_retry() -> None:
     """What waits for a retry is bounded, so memory is too when the server refuses everything."""
     box = scheduler(senders=1)
     now_s = anyio.current_time()
-    for number in range(WAITING_PER_SENDER):
+    for number in range(RETRIES_PER_SENDER):
         await box.offer(batch(number + 1))
         item = await take(box)
-        box.done(item, [(now_s + 1000, item)])
+        box.done(item, EASED, [(now_s + 1000, item)])
     with anyio.move_on_after(0) as scope:
         await checkpoint()
     with anyio.move_on_after(0.01) as scope:
@@ -124,7 +141,7 @@ async def test_a_parked_errand_comes_when_it_is_due() -> None:
     box = scheduler()
     await box.offer(batch(1))
     first = await take(box)
-    box.done(first, [(anyio.current_time() + 0.05, first)])
+    box.done(first, EASED, [(anyio.current_time() + 0.05, first)])
     await box.offer(batch(2))
     second = await take(box)
     assert second.batch.number == 2
@@ -148,7 +165,7 @@ async def test_senders_wait_for_what_is_under_way() -> None:
         tasks.start_soon(wait)
         await wait_all_tasks_blocked()
         assert ended == []
-        box.done(item, [(anyio.current_time(), Store(batch(2)))])
+        box.done(item, EASED, [(anyio.current_time(), Store(batch(2)))])
         await wait_all_tasks_blocked()
         assert ended == [Store(batch(2))]
 
@@ -160,7 +177,7 @@ async def test_first_request_of_a_study_goes_alone() -> None:
         await box.offer(batch(number, study=study))
     first, other = await take(box), await take(box)
     assert (first.batch.number, other.batch.number) == (1, 5)
-    box.done(first, ())
+    box.done(first, EASED)
     assert [(await take(box)).batch.number for _ in range(2)] == [2, 3]
     with anyio.move_on_after(0.01) as scope:
         await box.take()
@@ -173,7 +190,7 @@ async def test_nothing_starts_while_the_breaker_is_open() -> None:
     box = scheduler(breaker=breaker)
     await box.offer(batch(1))
     first = await take(box)
-    box.done(first, [(anyio.current_time(), first)])
+    box.done(first, EASED, [(anyio.current_time(), first)])
     await box.offer(batch(2))
     trip(breaker)
     taken: list[WorkItem] = []
@@ -186,8 +203,8 @@ async def test_nothing_starts_while_the_breaker_is_open() -> None:
         tasks.start_soon(send)
         await wait_all_tasks_blocked()
         assert taken == []
-        breaker.ended(first, HealthSignal.EASED, anyio.current_time())
-        box.look_again()
+        breaker.ended(first, anyio.current_time(), EASED)
+        box.wake()
     assert {item.batch.number for item in taken} == {1, 2}
 
 
@@ -197,19 +214,18 @@ async def test_half_open_lets_one_store_through() -> None:
     box = scheduler(breaker=breaker)
     await box.offer(batch(1))
     question = Query((await take(box)).batch, "no answer")
-    box.done(question, [(anyio.current_time(), question)])
+    box.done(question, EASED, [(anyio.current_time(), question)])
     for number in (2, 3):
         await box.offer(batch(number))
     trip(breaker)
-    breaker.asked(ProbeResult.SERVICE, anyio.current_time())
-    box.look_again()
+    breaker.probed(ProbeResult.SERVICE, anyio.current_time())
+    box.wake()
     trial = await take(box)
     assert trial == Store(batch(2))
     with anyio.move_on_after(3600) as scope:
         await box.take()
     assert scope.cancelled_caught
-    breaker.ended(trial, HealthSignal.EASED, anyio.current_time())
-    box.done(trial, ())
+    box.done(trial, EASED)
     assert [(await take(box)).batch.number for _ in range(2)] == [1, 3]
 
 
@@ -222,12 +238,13 @@ async def test_trials_take_turns() -> None:
     trip(breaker)
     trials = []
     for _ in range(6):
-        await anyio.sleep(breaker.wait_s(anyio.current_time()))
-        breaker.asked(ProbeResult.SERVICE, anyio.current_time())
+        outage = breaker.outage
+        assert outage is not None
+        await anyio.sleep(outage.next_attempt_s - anyio.current_time())
+        breaker.probed(ProbeResult.SERVICE, anyio.current_time())
         trial = await take(box)
         trials.append(trial.batch.number)
-        breaker.ended(trial, HealthSignal.GONE, anyio.current_time())
-        box.done(trial, [(anyio.current_time() + 0.5, again(trial))], answered=False)
+        box.done(trial, HealthSignal.GONE, [(anyio.current_time() + 0.5, again(trial))])
     assert sorted(trials[:3]) == sorted(trials[3:]) == [1, 2, 3]
 
 
@@ -243,13 +260,13 @@ async def test_retries_without_budget_let_what_is_fresh_go_first() -> None:
     first = await take(box)
     now_s = anyio.current_time()
     split = Store(replace(first.batch, requests=1))
-    box.done(first, [(now_s, again(first)), (now_s, again(first)), (now_s, split)])
+    box.done(first, EASED, [(now_s, again(first)), (now_s, again(first)), (now_s, split)])
     await box.offer(batch(2))
     order = []
     for _ in range(4):
         item = await take(box)
         order.append((item.batch.number, item.batch.requests, item.batch.failed_attempts))
-        box.done(item, ())
+        box.done(item, EASED)
     assert order == [(1, 1, 1), (1, 1, 0), (2, 0, 0), (1, 1, 1)]
 
 
@@ -269,7 +286,7 @@ async def test_no_more_are_under_way_than_the_limit() -> None:
         tasks.start_soon(take_third)
         await wait_all_tasks_blocked()
         assert taken == []
-        box.done(first, ())
+        box.done(first, EASED)
     assert [item.batch.number for item in taken] == [3]
     assert not box.is_wanting
 
@@ -282,7 +299,7 @@ async def test_rest_ends_with_the_run() -> None:
     ended: list[str] = []
 
     async def rest() -> None:
-        await box.rest(1000)
+        await box.wait_to_probe(lambda: breaker.is_open, 1000)
         ended.append("rested")
 
     async with anyio.create_task_group() as tasks:
@@ -302,7 +319,7 @@ async def test_abandoned_outbox_ends_everyone() -> None:
     item = await take(box)
     box.abandon()
     await box.offer(batch(3))
-    box.done(item, [(anyio.current_time(), item)])
+    box.done(item, EASED, [(anyio.current_time(), item)])
     assert await box.take() is None
 
 
@@ -332,7 +349,7 @@ async def test_requests_are_handed_out_at_their_rate(requests_per_s: float, send
     async def send() -> None:
         while (item := await box.take()) is not None:
             times_s.append(anyio.current_time())
-            box.done(item, ())
+            box.done(item, EASED)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(assemble)
@@ -348,10 +365,10 @@ async def test_retries_and_questions_count_as_requests() -> None:
     await box.offer(batch(1))
     first = await take(box)
     began_s = anyio.current_time()
-    box.done(first, [(began_s, again(first)), (began_s, Query(first.batch, "no answer"))])
+    box.done(first, EASED, [(began_s, again(first)), (began_s, Query(first.batch, "no answer"))])
     await box.offer(batch(2))
     for _ in range(3):
-        box.done(await take(box), ())
+        box.done(await take(box), EASED)
     assert anyio.current_time() - began_s == pytest.approx(3 - BURST_S)
 
 
@@ -362,12 +379,12 @@ async def test_with_a_rate_an_errand_is_one_request(requests_per_s: float | None
     await box.offer(batch(1, instances=3))
     first = await take(box)
     began_s = anyio.current_time()
-    box.done(first, [(began_s, Query(first.batch, "no answer", asked=2))])
+    box.done(first, EASED, [(began_s, Query(first.batch, "no answer", asked=2))])
     box.end()
     asked: list[WorkItem] = []
     while (item := await box.take()) is not None:
         asked.append(item)
-        box.done(item, ())
+        box.done(item, EASED)
     assert [len(item.batch.instances) for item in asked] == expected
     assert tuple(i for item in asked for i in item.batch.instances) == first.batch.instances
     assert {(item.asked, item.reason) for item in asked if isinstance(item, Query)} == {(2, "no answer")}
@@ -379,13 +396,13 @@ async def test_a_question_whether_the_server_is_back_counts_too() -> None:
     breaker = CircuitBreaker(trip_after=1)
     box = scheduler(breaker=breaker, requests_per_s=0.1)
     await box.offer(batch(1))
-    box.done(await take(box), ())
+    box.done(await take(box), EASED)
     began_s = anyio.current_time()
     trip(breaker)
     await box.offer(batch(2))
-    await box.rest(1.0)
+    assert await box.wait_to_probe(lambda: breaker.is_open, 1.0)
     assert anyio.current_time() - began_s == pytest.approx(10 - BURST_S)
-    breaker.ended(Store(batch(1)), HealthSignal.EASED, anyio.current_time())
+    breaker.ended(Store(batch(1)), anyio.current_time(), EASED)
     await take(box)
     assert anyio.current_time() - began_s == pytest.approx(20 - BURST_S, rel=0.01)
 
@@ -406,12 +423,8 @@ async def test_why_no_request_begins_is_told(
     senders: int, requests_per_s: float | None, offered: tuple[int, ...], expected: dict[Wait, float]
 ) -> None:
     """While one more request is allowed and none begins, it is known why, and for how long."""
-    waited_s: dict[Wait, float] = {}
-
-    def count(wait: Wait, duration_s: float) -> None:
-        waited_s[wait] = waited_s.get(wait, 0.0) + duration_s
-
-    box = scheduler(senders=senders, requests_per_s=requests_per_s, on_wait=count)
+    waits = Waits()
+    box = scheduler(senders=senders, requests_per_s=requests_per_s, reporter=waits)
     for number, study in enumerate(offered):
         await box.offer(batch(number + 1, study=study))
 
@@ -423,23 +436,21 @@ async def test_why_no_request_begins_is_told(
         tasks.start_soon(send)
         await anyio.sleep(5.0)
         tasks.cancel_scope.cancel()
-    assert waited_s == pytest.approx(expected)
+    assert waits.waited_s == pytest.approx(expected)
 
 
 async def test_retries_that_the_budget_holds_back_wait_for_no_study() -> None:
     """The time until the budget allows a retry is nobody's: neither a busy study nor a slow disk is told."""
-    told: list[Wait] = []
-    box = scheduler(
-        budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=0.1), on_wait=lambda wait, _duration_s: told.append(wait)
-    )
+    waits = Waits()
+    box = scheduler(budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=0.1), reporter=waits)
     await box.offer(batch(1))
     again = [(anyio.current_time(), Store(replace(batch(n, study=n), failed_attempts=1))) for n in (1, 2)]
-    box.done(await take(box), again)
+    box.done(await take(box), EASED, again)
     began_s = anyio.current_time()
-    box.done(await take(box), ())
-    box.done(await take(box), ())
+    box.done(await take(box), EASED)
+    box.done(await take(box), EASED)
     assert anyio.current_time() - began_s == pytest.approx(10.0)
-    assert told == []
+    assert waits.waited_s == {}
 
 
 async def test_a_request_is_idle_while_it_might_begin_and_nothing_is_there_for_it() -> None:
@@ -453,18 +464,56 @@ async def test_a_request_is_idle_while_it_might_begin_and_nothing_is_there_for_i
     for _ in range(3):
         await box.offer(batch(2))
     seen.append(box.idle)
-    box.done(item, ())
+    box.done(item, EASED)
     seen.append(box.idle)
     box.abandon()
     assert [*seen, box.idle] == [2, 1, 1, 0, 0, 0]
 
 
-async def test_a_study_is_ready_unless_its_first_request_is_under_way() -> None:
-    """The assembler closes no small batch early that could not begin."""
-    box = scheduler(senders=2)
+class OpensAt(Gate):
+    """A gate for queries that opens at a given time, as a run window would."""
+
+    why = Wait.PACE
+
+    def __init__(self, opens_s: float) -> None:
+        self._opens_s = opens_s
+
+    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+        """Return the time until it opens."""
+        return max(0.0, self._opens_s - now_s) if item is None or isinstance(item, Query) else 0.0
+
+
+class StoresFrom(OpensAt):
+    """The same for stores, and only for them."""
+
+    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+        """Return the time until it opens."""
+        return max(0.0, self._opens_s - now_s) if isinstance(item, Store) else 0.0
+
+
+async def test_a_new_gate_opens_at_its_time() -> None:
+    """A gate that the scheduler has never heard of keeps requests until it opens, to the moment, and says why."""
+    waits = Waits()
+    box = scheduler(gates=[OpensAt(anyio.current_time() + 3600)], reporter=waits)
+    began_s = anyio.current_time()
     await box.offer(batch(1))
-    item = await take(box)
-    (uid,) = {i.header.study_uid for i in item.batch.instances}
-    assert (box.is_ready(uid), box.is_ready("2.25.999")) == (False, True)
-    box.done(item, ())
-    assert box.is_ready(uid)
+    await take(box)
+    assert anyio.current_time() - began_s == pytest.approx(3600)
+    assert waits.waited_s == pytest.approx({Wait.PACE: 3600})
+
+
+async def test_a_gate_for_some_items_lets_the_others_pass() -> None:
+    """What one gate keeps does not hold up what is open to all gates; the wait ends when the first item may start."""
+    box = scheduler(gates=[StoresFrom(anyio.current_time() + 60)])
+    began_s = anyio.current_time()
+    await box.offer(batch(1))
+    await box.offer(batch(2))
+    assert not box.is_wanting
+    first = await take(box)
+    assert anyio.current_time() - began_s == pytest.approx(60)
+    query = Query(first.batch, "no answer")
+    box.done(first, EASED, [(anyio.current_time(), query)])
+    later = scheduler(gates=[StoresFrom(anyio.current_time() + 60)])
+    await later.offer(batch(3))
+    later._queue.schedule(query, anyio.current_time())
+    assert await take(later) == query

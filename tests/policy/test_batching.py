@@ -65,7 +65,7 @@ def test_a_batch_is_closed_at_its_limits(
 ) -> None:
     """Bytes and count are limits that a batch may reach and not pass, but for one larger file that goes alone."""
     instances = [instance(n, size_bytes=size) for n, size in enumerate(given_bytes)]
-    batches = batched(Batcher(limits, overhead_bytes=0), instances)
+    batches = batched(Batcher(lambda: limits, overhead_bytes=0), instances)
     assert sizes(batches) == expected
     assert [batch.number for batch in batches] == list(range(1, len(expected) + 1))
 
@@ -74,7 +74,7 @@ def test_framing_counts() -> None:
     """A request, and not its files alone, stays within the limit."""
     limits = BatchLimits(2 * (100 + PART_OVERHEAD_BYTES), None)
     instances = [instance(n, size_bytes=100) for n in range(5)]
-    for batch in (batches := batched(Batcher(limits), instances)):
+    for batch in (batches := batched(Batcher(lambda: limits), instances)):
         assert body_length("B" * BOUNDARY_LENGTH, (i.candidate.size_bytes for i in batch.instances)) <= (
             limits.size_bytes or 0
         )
@@ -83,15 +83,15 @@ def test_framing_counts() -> None:
 
 def test_a_full_batch_does_not_wait_for_the_next_instance() -> None:
     """What is full is handed on with the instance that filled it."""
-    assert sizes(list(Batcher(BatchLimits(None, 2)).add([instance(1), instance(2)]))) == [[1, 1]]
-    assert sizes(list(Batcher(BatchLimits(10, None)).add([instance(1, size_bytes=10)]))) == [[10]]
+    assert sizes(list(Batcher(lambda: BatchLimits(None, 2)).add([instance(1), instance(2)]))) == [[1, 1]]
+    assert sizes(list(Batcher(lambda: BatchLimits(10, None)).add([instance(1, size_bytes=10)]))) == [[10]]
 
 
 @pytest.mark.parametrize("keep_studies", [True, False])
 def test_a_sop_instance_is_in_a_request_once(keep_studies: bool) -> None:
     """A second file of the same SOP instance opens the next batch."""
     twice = [instance(1), instance(2), instance(1, at="/archive/copy")]
-    batches = batched(Batcher(BatchLimits(None, None), keep_studies=keep_studies), twice)
+    batches = batched(Batcher(lambda: BatchLimits(None, None), keep_studies=keep_studies), twice)
     assert [len(batch.instances) for batch in batches] == [2, 1]
 
 
@@ -99,18 +99,18 @@ def test_studies_that_alternate_are_kept_apart_or_not() -> None:
     """With `keep_studies` each study fills its own batch; without, instances are taken as they come."""
     mixed = [instance(n, study=n % 2) for n in range(4)]
     limits = BatchLimits(None, 2)
-    assert [{i.header.study_uid for i in b.instances} for b in batched(Batcher(limits), mixed)] == [
+    assert [{i.header.study_uid for i in b.instances} for b in batched(Batcher(lambda: limits), mixed)] == [
         {"2.25.0"},
         {"2.25.1"},
     ]
-    as_they_come = batched(Batcher(limits, keep_studies=False), mixed)
+    as_they_come = batched(Batcher(lambda: limits, keep_studies=False), mixed)
     assert [i for batch in as_they_come for i in batch.instances] == mixed
 
 
 def test_one_instance_too_many_closes_the_study_that_rested_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound on what is gathered costs a smaller batch, no instance; who had one just now stays."""
     monkeypatch.setattr(batching, "OPEN_INSTANCES", 3)
-    batcher = Batcher(BatchLimits(None, None))
+    batcher = Batcher(lambda: BatchLimits(None, None))
     given_instances = [instance(1), instance(1, study=2), instance(2), instance(1, study=3)]
     (early,) = batcher.add(given_instances)
     assert early.instances == (given_instances[1],)
@@ -120,7 +120,9 @@ def test_one_instance_too_many_closes_the_study_that_rested_longest(monkeypatch:
 def test_one_study_alone_is_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sets no limit has it so: everything may be in one request."""
     monkeypatch.setattr(batching, "OPEN_INSTANCES", 3)
-    (batch,) = batched(Batcher(BatchLimits(None, None), keep_studies=False), [instance(n, study=n) for n in range(9)])
+    (batch,) = batched(
+        Batcher(lambda: BatchLimits(None, None), keep_studies=False), [instance(n, study=n) for n in range(9)]
+    )
     assert len(batch.instances) == 9
 
 
@@ -140,7 +142,7 @@ def test_small_studies_share_a_request(
     limits: BatchLimits, studies: list[int], least: float, expected: list[set[int]]
 ) -> None:
     """Each with all that is gathered of it, as many as fit, or until there are enough."""
-    batcher = Batcher(limits, overhead_bytes=0)
+    batcher = Batcher(lambda: limits, overhead_bytes=0)
     instances = [instance(n, study=study) for study, count in enumerate(studies) for n in range(count)]
     batches = [*batcher.add(instances), *batcher.flush(least)]
     assert [{int(i.header.study_uid[5:]) for i in batch.instances} for batch in batches] == expected
@@ -148,7 +150,7 @@ def test_small_studies_share_a_request(
 
 def test_a_sop_instance_of_two_studies_is_in_a_request_once() -> None:
     """Studies that hold the same SOP Instance UID do not share a request."""
-    batcher = Batcher(BatchLimits(None, 10))
+    batcher = Batcher(lambda: BatchLimits(None, 10))
     first, second = instance(1, study=1), instance(1, study=2)
     second = replace(second, header=replace(second.header, sop_instance_uid=first.header.sop_instance_uid))
     assert [len(batch.instances) for batch in batched(batcher, [first, second])] == [1, 1]
@@ -156,7 +158,7 @@ def test_a_sop_instance_of_two_studies_is_in_a_request_once() -> None:
 
 def test_a_study_that_may_not_begin_stays_open() -> None:
     """Only what is ready is closed early."""
-    batcher = Batcher(BatchLimits(None, 10))
+    batcher = Batcher(lambda: BatchLimits(None, 10))
     assert not list(batcher.add([instance(1, study=1), instance(1, study=2)]))
     early = batcher.close_oldest(is_ready=lambda study: study == "2.25.2")
     assert early is not None
@@ -178,7 +180,7 @@ def test_a_study_that_may_not_begin_stays_open() -> None:
 )
 def test_it_is_plentiful_when_several_requests_could_be_filled(limits: BatchLimits, expected: bool) -> None:
     """By instances or by bytes, and never without a limit; what is closed does not count."""
-    batcher = Batcher(limits, overhead_bytes=9)
+    batcher = Batcher(lambda: limits, overhead_bytes=9)
     assert not list(batcher.add(instance(1, study=study) for study in range(2 * PLENTY_REQUESTS)))
     assert batcher.is_plentiful is expected
     batcher.close_oldest(1)
@@ -192,14 +194,14 @@ def test_a_flat_directory_fills_requests_as_a_sorted_tree_does(studies: int) -> 
     each = 24_000 // studies
     mixed = [instance(number, study=study) for number in range(each) for study in range(studies)]
     in_order = sorted(mixed, key=lambda i: i.header.study_uid)
-    requests, fewest = len(batched(Batcher(limits), mixed)), len(batched(Batcher(limits), in_order))
+    requests, fewest = len(batched(Batcher(lambda: limits), mixed)), len(batched(Batcher(lambda: limits), in_order))
     assert requests <= 1.1 * fewest
     assert fewest <= 1.3 * len(mixed) / 50
 
 
 def test_the_oldest_may_be_closed_early() -> None:
     """What is there is closed as it is; when nothing is open there is nothing."""
-    batcher = Batcher(BatchLimits(None, 3))
+    batcher = Batcher(lambda: BatchLimits(None, 3))
     assert not batched(batcher, [])
     assert list(batcher.add([instance(1, study=1), instance(2, study=2), instance(3, study=2)])) == []
     closed = [batcher.close_oldest(), batcher.close_oldest(), batcher.close_oldest()]
@@ -208,9 +210,10 @@ def test_the_oldest_may_be_closed_early() -> None:
 
 def test_a_limit_that_is_lowered_counts_from_the_next_instance() -> None:
     """What a 413 taught holds for batches that are being filled."""
-    batcher = Batcher(BatchLimits(10, None), overhead_bytes=0)
+    limits = [BatchLimits(5, None), BatchLimits(10, None)]
+    batcher = Batcher(lambda: limits[-1], overhead_bytes=0)
     assert not list(batcher.add([instance(1, size_bytes=4)]))
-    batcher.limits = BatchLimits(5, None)
+    limits.pop()
     assert sizes(batched(batcher, [instance(2, size_bytes=4)])) == [[4], [4]]
 
 
@@ -235,7 +238,7 @@ def test_batches_hold_every_instance_once_within_limits(
     instances: list[Instance], size_bytes: int | None, count: int | None, keep_studies: bool
 ) -> None:
     """Nothing is lost, doubled or reordered within a study, no limit passed, no study in two pieces, no SOP twice."""
-    batcher = Batcher(BatchLimits(size_bytes, count), keep_studies=keep_studies)
+    batcher = Batcher(lambda: BatchLimits(size_bytes, count), keep_studies=keep_studies)
     batches: list[Batch] = []
     with patch.object(batching, "OPEN_INSTANCES", 20):
         for taken, one in enumerate(instances, start=1):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.model import Batch, Candidate, Cause, Instance, NoResponse, Response
-from bulkstow.policy.health import REJECTED_S, CircuitBreaker, OutageCause, ProbeResult, State, probe_result
-from bulkstow.policy.work_items import HealthSignal, Query, Store
+from bulkstow.policy.health import REJECTED_S, CircuitBreaker, Outage, OutageCause, ProbeResult, State, probe_result
+from bulkstow.policy.work_items import HealthSignal, Query, Store, WorkItem
 from tests.archives import header
 
 BATCH = Batch(1, (Instance(Candidate("/1", 1, 1), header(1)),))
@@ -36,19 +39,34 @@ def opened(breaker: CircuitBreaker | None = None, health_signal: HealthSignal = 
     """Open a breaker at time 0 by as many failures as it takes."""
     breaker = breaker or CircuitBreaker(trip_after=1, first_probe_s=1.0)
     while not breaker.is_open:
-        breaker.ended(store(), health_signal, 0.0)
+        breaker.ended(store(), 0.0, health_signal)
     return breaker
 
 
 def half_opened(answer: ProbeResult = ProbeResult.SERVICE) -> CircuitBreaker:
     """Return a breaker that a question half opened after 1 s."""
     breaker = opened()
-    breaker.asked(answer, 1.0)
+    breaker.probed(answer, 1.0)
     return breaker
 
 
+def due_s(breaker: CircuitBreaker) -> float:
+    """Return when the next attempt is due; 0 without an outage."""
+    return 0.0 if breaker.outage is None else breaker.outage.next_attempt_s
+
+
+def lasted_s(breaker: CircuitBreaker, now_s: float) -> float:
+    """Return for how long an outage has lasted; 0 without one."""
+    return 0.0 if breaker.outage is None else now_s - breaker.outage.began_s
+
+
+def is_open(breaker: CircuitBreaker, now_s: float) -> bool:
+    """Return whether a request may start."""
+    return breaker.wait_s(None, now_s) <= 0.0
+
+
 @pytest.mark.parametrize(
-    ("before", "health_signal", "is_trial", "after", "due_s"),
+    ("before", "health_signal", "is_trial", "after", "expected_due_s"),
     [
         (opened, EASED, False, State.CLOSED, 0.0),
         (opened, BUSY, False, State.CLOSED, 0.0),
@@ -77,14 +95,14 @@ def half_opened(answer: ProbeResult = ProbeResult.SERVICE) -> CircuitBreaker:
     ],
 )
 def test_how_a_store_ended_in_an_outage(
-    before: type[CircuitBreaker], health_signal: HealthSignal, is_trial: bool, after: State, due_s: float
+    before: type[CircuitBreaker], health_signal: HealthSignal, is_trial: bool, after: State, expected_due_s: float
 ) -> None:
     """Each state, how a store ended at 10 s, and what follows: the trial's failure doubles the interval of 1 s."""
     breaker, ended = before(), store()
     if is_trial:
-        breaker.started(ended)
-    breaker.ended(ended, health_signal, 10.0)
-    assert (breaker.state, breaker.due_s) == (after, due_s)
+        breaker.started(ended, 9.0)
+    breaker.ended(ended, 10.0, health_signal)
+    assert (breaker.state, due_s(breaker)) == (after, expected_due_s)
 
 
 @pytest.mark.parametrize("answered", [EASED, BUSY])
@@ -93,10 +111,10 @@ def test_an_answered_question_closes_nothing(before: type[CircuitBreaker], answe
     """Only stores tell whether stores succeed; the next request may be tried."""
     breaker, asked = before(), question()
     state = breaker.state
-    breaker.started(asked)
-    breaker.ended(asked, answered, 10.0)
+    breaker.started(asked, 9.0)
+    breaker.ended(asked, 10.0, answered)
     assert breaker.state is state
-    assert breaker.allow(10.0) is (state is not State.OPEN)
+    assert is_open(breaker, 10.0) is (state is not State.OPEN)
 
 
 def test_questions_between_hanging_stores_do_not_keep_it_closed() -> None:
@@ -104,23 +122,26 @@ def test_questions_between_hanging_stores_do_not_keep_it_closed() -> None:
     breaker = CircuitBreaker(trip_after=3)
     for now_s in (60.0, 120.0, 180.0):
         assert not breaker.is_open
-        breaker.ended(store(), GONE, now_s)
-        breaker.ended(question(), EASED, now_s)
+        breaker.ended(store(), now_s, GONE)
+        breaker.ended(question(), now_s, EASED)
     assert breaker.state is State.OPEN
-    assert breaker.lasted_s(180.0) == 120.0
+    assert lasted_s(breaker, 180.0) == 120.0
 
 
 def test_it_opens_after_failures_in_a_row() -> None:
     """Failures with an answered store between them do not add up."""
     breaker = CircuitBreaker(trip_after=3)
     for _ in range(5):
-        breaker.ended(store(), GONE, 0.0)
-        breaker.ended(store(), FULL, 0.0)
+        breaker.ended(store(), 0.0, GONE)
+        breaker.ended(store(), 0.0, FULL)
         assert not breaker.is_open
-        breaker.ended(store(), EASED, 0.0)
-    breaker = opened(CircuitBreaker(trip_after=3), FULL)
-    assert (breaker.is_full, breaker.cause) == (True, OutageCause.NO_ROOM)
-    assert opened(CircuitBreaker(trip_after=3)).cause is OutageCause.NO_ANSWER
+        breaker.ended(store(), 0.0, EASED)
+    for health_signal, state, cause in (
+        (FULL, State.FULL, OutageCause.NO_ROOM),
+        (GONE, State.OPEN, OutageCause.NO_ANSWER),
+    ):
+        breaker = opened(CircuitBreaker(trip_after=3), health_signal)
+        assert (breaker.state, breaker.outage) == (state, Outage(cause, 0.0, 1.0))
 
 
 def test_rejections_are_an_outage_only_when_nothing_else_succeeds() -> None:
@@ -128,13 +149,13 @@ def test_rejections_are_an_outage_only_when_nothing_else_succeeds() -> None:
     breaker = CircuitBreaker(trip_after=3)
     for second in range(100):
         for _ in range(50):
-            breaker.ended(store(), REJECTED, float(second))
-        breaker.ended(store(), EASED, float(second))
+            breaker.ended(store(), float(second), REJECTED)
+        breaker.ended(store(), float(second), EASED)
     assert not breaker.is_open
     for now_s in (100.0, 100.1, 100.2, 100.3):
-        breaker.ended(store(), REJECTED, now_s)
+        breaker.ended(store(), now_s, REJECTED)
     assert not breaker.is_open
-    breaker.ended(store(), REJECTED, 100.0 + REJECTED_S)
+    breaker.ended(store(), 100.0 + REJECTED_S, REJECTED)
     assert breaker.state is State.OPEN
 
 
@@ -159,15 +180,15 @@ def test_what_a_question_tells(exchange: Response | NoResponse, expected: ProbeR
     assert probe_result(exchange) is expected
     breaker = half_opened(expected)
     assert breaker.state is state
-    assert breaker.due_s == (3.0 if state is State.OPEN else 1.0)
+    assert due_s(breaker) == (3.0 if state is State.OPEN else 1.0)
 
 
 def test_an_answer_that_comes_after_the_outage_changes_nothing() -> None:
     """A question may still be under way when a store is answered."""
     breaker = opened()
-    breaker.ended(store(), EASED, 1.0)
-    breaker.asked(ProbeResult.NOBODY, 2.0)
-    breaker.asked(ProbeResult.SERVICE, 2.0)
+    breaker.ended(store(), 1.0, EASED)
+    breaker.probed(ProbeResult.NOBODY, 2.0)
+    breaker.probed(ProbeResult.SERVICE, 2.0)
     assert breaker.state is State.CLOSED
 
 
@@ -176,34 +197,33 @@ def test_attempts_come_at_intervals_that_double_up_to_the_cap() -> None:
     breaker = opened(CircuitBreaker(trip_after=1, first_probe_s=1.0, cap_s=10.0))
     now_s, waits_s = 0.0, []
     for number in range(6):
-        waits_s.append(breaker.wait_s(now_s))
+        waits_s.append(due_s(breaker) - now_s)
         now_s += waits_s[-1]
-        assert breaker.wait_s(now_s) == 0.0
         if number % 2:
-            breaker.asked(ProbeResult.NOBODY, now_s)
+            breaker.probed(ProbeResult.NOBODY, now_s)
         else:
-            breaker.asked(ProbeResult.SERVICE, now_s)
-            breaker.started(trial := store())
-            breaker.ended(trial, GONE, now_s)
+            breaker.probed(ProbeResult.SERVICE, now_s)
+            breaker.started(trial := store(), now_s)
+            breaker.ended(trial, now_s, GONE)
     assert waits_s == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
-    assert breaker.lasted_s(now_s) == sum(waits_s)
-    breaker.ended(store(), EASED, now_s)
-    assert breaker.lasted_s(now_s) == 0.0
-    breaker.ended(store(), GONE, now_s)
-    assert breaker.wait_s(now_s) == 1.0
+    assert lasted_s(breaker, now_s) == sum(waits_s)
+    breaker.ended(store(), now_s, EASED)
+    assert lasted_s(breaker, now_s) == 0.0
+    breaker.ended(store(), now_s, GONE)
+    assert due_s(breaker) == now_s + 1.0
 
 
 def test_what_may_start() -> None:
     """Nothing while it is gone; one request while it is half open, or full and an attempt is due."""
     gone, half, full = opened(), half_opened(), opened(health_signal=FULL)
-    assert not gone.allow(1e6)
-    assert half.allow(1.0)
-    half.started(store())
-    assert not half.allow(1e6)
-    assert not full.allow(0.9)
-    assert full.allow(1.0)
-    full.started(store())
-    assert not full.allow(1e6)
+    assert not is_open(gone, 1e6)
+    assert is_open(half, 1.0)
+    half.started(store(), 1.0)
+    assert not is_open(half, 1e6)
+    assert not is_open(full, 0.9)
+    assert is_open(full, 1.0)
+    full.started(store(), 1.0)
+    assert not is_open(full, 1e6)
 
 
 @pytest.mark.parametrize(
@@ -214,10 +234,40 @@ def test_what_may_start() -> None:
 def test_a_trial_counts_where_the_service_is_there(answer: ProbeResult, expected: bool) -> None:
     """Then its instances may be the cause; the requests that were under way before are excused in any case."""
     breaker, trial, other = half_opened(answer), store(), store()
-    breaker.started(trial)
+    breaker.started(trial, 1.0)
     assert breaker.excuses(trial) is expected
     assert breaker.excuses(other)
     assert not CircuitBreaker().excuses(other)
+
+
+@pytest.mark.parametrize(("is_ending", "expected"), [(False, True), (True, False)])
+def test_a_lack_of_space_explains_nothing_at_the_end(is_ending: bool, expected: bool) -> None:
+    """The instances that are left may be those that never fit; a server that is gone excuses them in any case."""
+    assert opened(health_signal=FULL).excuses(store(), is_ending=is_ending) is expected
+    assert opened().excuses(store(), is_ending=is_ending)
+
+
+@pytest.mark.parametrize("health_signal", [GONE, FULL])
+def test_the_limit_counts_from_the_first_failure(health_signal: HealthSignal) -> None:
+    """Through all states of an outage; without an outage or a limit nothing is given up."""
+    breaker = CircuitBreaker(trip_after=2, give_up_after_s=100.0)
+    breaker.ended(store(), 10.0, health_signal)
+    assert breaker.gives_up_in_s(10.0) == math.inf
+    breaker.ended(store(), 30.0, health_signal)
+    assert breaker.gives_up_in_s(30.0) == 80.0
+    breaker.probed(ProbeResult.SERVICE, 31.0)
+    assert breaker.gives_up_in_s(110.0) == 0.0
+    breaker.ended(store(), 111.0, EASED)
+    assert breaker.gives_up_in_s(111.0) == math.inf
+    assert opened().gives_up_in_s(1e9) == math.inf
+
+
+def test_trials_are_stores_that_were_sent_seldom() -> None:
+    """Then come stores that were sent more often, and queries only where no store is left; otherwise all are equal."""
+    often = Store(replace(BATCH, requests=7))
+    items: list[WorkItem] = [question(), often, store()]
+    assert sorted(items, key=opened().rank) == [store(), often, question()]
+    assert {CircuitBreaker().rank(item) for item in (question(), often, store())} == {0}
 
 
 @given(
@@ -237,21 +287,21 @@ def test_it_never_gets_stuck(
         now_s += later_s
         match event:
             case ProbeResult():
-                breaker.asked(event, now_s)
+                breaker.probed(event, now_s)
             case HealthSignal() if under_way:
-                breaker.ended(under_way.pop(), event, now_s)
-            case _ if breaker.allow(now_s):
+                breaker.ended(under_way.pop(), now_s, event)
+            case _ if is_open(breaker, now_s):
                 under_way.append(question() if is_question else store())
-                breaker.started(under_way[-1])
+                breaker.started(under_way[-1], now_s)
             case _:
                 pass
-        assert breaker.wait_s(now_s) <= 60.0
-        assert breaker.lasted_s(now_s) <= now_s
+        assert due_s(breaker) <= now_s + 60.0
+        assert lasted_s(breaker, now_s) <= now_s
     for item in under_way:
-        breaker.ended(item, NONE, now_s)
+        breaker.ended(item, now_s, NONE)
     now_s += 60.0
-    breaker.asked(ProbeResult.SERVICE, now_s)
-    assert breaker.allow(now_s)
-    breaker.started(last := store())
-    breaker.ended(last, EASED, now_s)
+    breaker.probed(ProbeResult.SERVICE, now_s)
+    assert is_open(breaker, now_s)
+    breaker.started(last := store(), now_s)
+    breaker.ended(last, now_s, EASED)
     assert breaker.state is State.CLOSED

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.policy.retry import Backoff, Delay, RetryBudget
+from bulkstow.policy.retry import Backoff, Delay
 
 
 @pytest.mark.parametrize(
@@ -80,36 +80,3 @@ def test_more_faults_never_wait_less(failed_attempts: int, jitter: float) -> Non
 
     assert wait_s(Delay.BACKOFF, failed_attempts) <= wait_s(Delay.BACKOFF, failed_attempts + 1)
     assert wait_s(Delay.BACKOFF, failed_attempts) <= wait_s(Delay.LONG, failed_attempts)
-
-
-def test_retries_are_a_share_of_first_tries() -> None:
-    """However many fail, over a run there are no more retries than the share, what the start gave, and time's own."""
-    budget = RetryBudget(share=0.2, minimum_per_s=0.01, most=5.0)
-    retries = 0
-    for number in range(1000):
-        budget.first_try()
-        while budget.wait_s(number * 0.1) <= 0:
-            budget.retry()
-            retries += 1
-    assert 195 <= retries <= 1000 * 0.2 + 5 + 100 * 0.01
-
-
-def test_what_is_left_at_the_end_is_tried_all_the_same() -> None:
-    """Without first tries a retry is allowed after the time that it says, and not before."""
-    budget = RetryBudget(minimum_per_s=0.5, most=1.0)
-    assert budget.wait_s(0.0) == 0.0
-    budget.retry()
-    assert budget.wait_s(0.0) == pytest.approx(2.0, abs=1e-3)
-    assert budget.wait_s(1.0) == pytest.approx(1.0, abs=1e-3)
-    assert budget.wait_s(2.0) == 0.0
-
-
-def test_a_quiet_hour_does_not_save_up_a_storm() -> None:
-    """What can be saved up is bounded."""
-    budget = RetryBudget(minimum_per_s=10.0, most=3.0)
-    budget.wait_s(0.0)
-    allowed = 0
-    while budget.wait_s(3600.0) <= 0:
-        budget.retry()
-        allowed += 1
-    assert allowed == 3

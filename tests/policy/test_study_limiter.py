@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -10,12 +11,30 @@ from hypothesis import strategies as st
 
 from bulkstow.model import Batch, Candidate, Instance
 from bulkstow.policy.study_limiter import REMEMBERED_STUDIES, StudyLimiter, studies_of
+from bulkstow.policy.work_items import HealthSignal, Store
 from tests.archives import header
 
 
 def batch(*studies: int) -> Batch:
     """Return a batch with an instance of each study."""
     return Batch(1, tuple(Instance(Candidate(f"/archive/{s}", 1, 0), header(1, study=s)) for s in studies))
+
+
+def is_open(study_limiter: StudyLimiter, waiting: Batch) -> bool:
+    """Return whether a request with a batch may start."""
+    wait_s = study_limiter.wait_s(Store(waiting), 0.0)
+    assert wait_s in (0.0, math.inf)
+    return wait_s == 0.0
+
+
+def start(study_limiter: StudyLimiter, started: Batch) -> None:
+    """Start a request with a batch."""
+    study_limiter.started(Store(started), 0.0)
+
+
+def finish(study_limiter: StudyLimiter, finished: Batch) -> None:
+    """Let a request with a batch be answered."""
+    study_limiter.ended(Store(finished), 0.0, HealthSignal.EASED)
 
 
 def test_the_studies_of_a_batch() -> None:
@@ -26,43 +45,62 @@ def test_the_studies_of_a_batch() -> None:
 def test_the_first_request_of_a_study_goes_alone() -> None:
     """Others of the study wait until it has ended: databases race on the first instance."""
     study_limiter = StudyLimiter(per_study=4)
-    study_limiter.start(batch(1))
-    assert not study_limiter.allow(batch(1))
-    study_limiter.finish(batch(1))
-    study_limiter.start(batch(1))
-    assert study_limiter.allow(batch(1))
+    start(study_limiter, batch(1))
+    assert not is_open(study_limiter, batch(1))
+    finish(study_limiter, batch(1))
+    start(study_limiter, batch(1))
+    assert is_open(study_limiter, batch(1))
+
+
+@pytest.mark.parametrize("signal", HealthSignal)
+def test_only_a_response_makes_a_study_known(signal: HealthSignal) -> None:
+    """After a first request without a response of the server, the next one of the study goes alone, too."""
+    study_limiter = StudyLimiter(per_study=4)
+    start(study_limiter, batch(1))
+    study_limiter.ended(Store(batch(1)), 0.0, signal)
+    start(study_limiter, batch(1))
+    assert is_open(study_limiter, batch(1)) is signal.is_answered
+
+
+def test_a_study_is_ready_unless_its_first_request_is_under_way() -> None:
+    """The assembler closes no small batch early that could not start."""
+    study_limiter = StudyLimiter(per_study=4)
+    start(study_limiter, batch(1))
+    assert (study_limiter.allow_study("2.25.1"), study_limiter.allow_study("2.25.2")) == (False, True)
+    finish(study_limiter, batch(1))
+    assert study_limiter.allow_study("2.25.1")
 
 
 def test_a_known_study_has_its_number_of_requests() -> None:
     """After the first, at most `per_study` are under way, and one that ends makes room."""
     study_limiter = StudyLimiter(per_study=2)
-    study_limiter.start(batch(1))
-    study_limiter.finish(batch(1))
-    study_limiter.start(batch(1))
-    study_limiter.start(batch(1))
-    assert not study_limiter.allow(batch(1))
-    study_limiter.finish(batch(1))
-    assert study_limiter.allow(batch(1))
+    start(study_limiter, batch(1))
+    finish(study_limiter, batch(1))
+    start(study_limiter, batch(1))
+    start(study_limiter, batch(1))
+    assert not is_open(study_limiter, batch(1))
+    finish(study_limiter, batch(1))
+    assert is_open(study_limiter, batch(1))
 
 
 def test_unrelated_studies_do_not_wait_for_each_other() -> None:
     """A study under way is no reason for another to wait."""
     study_limiter = StudyLimiter(per_study=1)
     for study in range(50):
-        assert study_limiter.allow(batch(study))
-        study_limiter.start(batch(study))
+        assert is_open(study_limiter, batch(study))
+        start(study_limiter, batch(study))
 
 
 @pytest.mark.parametrize("mixed", [batch(1, 2), batch(2, 1)])
 def test_a_batch_of_several_studies_waits_for_the_slowest(mixed: Batch) -> None:
     """It counts for each of its studies, and one that is busy is enough to wait."""
     study_limiter = StudyLimiter(per_study=4)
-    study_limiter.start(batch(1))
-    assert not study_limiter.allow(mixed)
-    study_limiter.finish(batch(1))
-    study_limiter.start(mixed)
-    assert study_limiter.allow(batch(1))
-    assert not study_limiter.allow(batch(2))
+    start(study_limiter, batch(1))
+    assert not is_open(study_limiter, mixed)
+    finish(study_limiter, batch(1))
+    start(study_limiter, mixed)
+    assert is_open(study_limiter, batch(1))
+    assert not is_open(study_limiter, batch(2))
 
 
 @pytest.mark.parametrize("studies_each", [1, 200], ids=["a study each", "many studies each"])
@@ -71,34 +109,34 @@ def test_memory_does_not_grow_with_the_archive(studies_each: int) -> None:
     study_limiter = StudyLimiter(per_study=4)
     for first in range(0, 3 * REMEMBERED_STUDIES, studies_each):
         passing = batch(*range(first, first + studies_each))
-        study_limiter.start(passing)
-        study_limiter.finish(passing)
+        start(study_limiter, passing)
+        finish(study_limiter, passing)
     assert len(study_limiter._studies) <= REMEMBERED_STUDIES
 
 
 def test_a_long_request_does_not_keep_others_in_memory() -> None:
     """A study under way is never forgotten, and does not stand in the way of forgetting others."""
     study_limiter = StudyLimiter(per_study=1)
-    study_limiter.start(batch(0))
+    start(study_limiter, batch(0))
     for study in range(1, 2 * REMEMBERED_STUDIES):
-        study_limiter.start(batch(study))
-        study_limiter.finish(batch(study))
+        start(study_limiter, batch(study))
+        finish(study_limiter, batch(study))
     assert len(study_limiter._studies) <= REMEMBERED_STUDIES + 1
-    assert not study_limiter.allow(batch(0))
-    study_limiter.finish(batch(0))
-    assert study_limiter.allow(batch(0))
+    assert not is_open(study_limiter, batch(0))
+    finish(study_limiter, batch(0))
+    assert is_open(study_limiter, batch(0))
 
 
 def test_the_study_used_last_is_remembered() -> None:
     """What is forgotten is what was not sent for the longest time."""
     study_limiter = StudyLimiter(per_study=4)
     for study in (0, *range(1, REMEMBERED_STUDIES), 0, REMEMBERED_STUDIES):
-        study_limiter.start(batch(study))
-        study_limiter.finish(batch(study))
-    study_limiter.start(batch(0))
-    assert study_limiter.allow(batch(0)), "still known"
-    study_limiter.start(batch(1))
-    assert not study_limiter.allow(batch(1)), "known no more"
+        start(study_limiter, batch(study))
+        finish(study_limiter, batch(study))
+    start(study_limiter, batch(0))
+    assert is_open(study_limiter, batch(0)), "still known"
+    start(study_limiter, batch(1))
+    assert not is_open(study_limiter, batch(1)), "known no more"
 
 
 @given(
@@ -115,13 +153,13 @@ def test_the_limits_hold_in_any_order(per_study: int, offers: list[list[int]], e
     for studies, ends in zip(offers, endings, strict=False):
         if ends and under_way:
             over = under_way.pop(0)
-            study_limiter.finish(over)
+            finish(study_limiter, over)
             ended |= studies_of(over)
-        if study_limiter.allow(batch(*studies)):
+        if is_open(study_limiter, batch(*studies)):
             under_way.append(batch(*studies))
-            study_limiter.start(under_way[-1])
+            start(study_limiter, under_way[-1])
         counts = Counter(uid for one in under_way for uid in studies_of(one))
         assert all(count <= (per_study if uid in ended else 1) for uid, count in counts.items())
     for over in under_way:
-        study_limiter.finish(over)
-    assert all(study_limiter.allow(batch(study)) for study in range(4)), "nothing is left counted"
+        finish(study_limiter, over)
+    assert all(is_open(study_limiter, batch(study)) for study in range(4)), "nothing is left counted"

@@ -1,0 +1,89 @@
+"""Gates: each is one reason for requests to wait.
+
+Before a work item starts, all gates have to be open for it; each gate is told of every request that started and ended.
+A gate is arithmetic on what it was told: it has no clock and starts nothing. To add one, write a subclass of `Gate` in
+its own module and add it to the list in `pipeline.run`.
+"""
+
+# ruff: noqa: ARG002 - a gate need not use everything that it is told
+
+from __future__ import annotations
+
+import math
+
+from bulkstow.policy.bottleneck import Wait
+from bulkstow.policy.concurrency import Concurrency
+from bulkstow.policy.pacing import Pacer
+from bulkstow.policy.work_items import HealthSignal, WorkItem
+
+
+class Gate:
+    """One reason for requests to wait; by default none ever does.
+
+    Where an item is None, the request belongs to no work item: it asks whether the destination has recovered, or it
+    stands for an item that is not known yet.
+    """
+
+    @property
+    def why(self) -> Wait | None:
+        """What the run waits for while this gate is closed; None if that is no bottleneck."""
+        return None
+
+    @property
+    def counts_requests(self) -> bool:
+        """True if the gate limits requests per time, so that each request has to pass it by itself."""
+        return False
+
+    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+        """Return seconds until the item may start: 0 if it may start now, inf if only an event can open the gate."""
+        return 0.0
+
+    def started(self, item: WorkItem | None, now_s: float) -> None:
+        """Take note that a request has started."""
+
+    def ended(self, item: WorkItem, now_s: float, result: HealthSignal) -> None:
+        """Take note that an item has ended, and what its exchange says about the destination."""
+
+
+class ConcurrencyGate(Gate):
+    """Open while fewer requests are under way than the controller allows."""
+
+    def __init__(self, concurrency: Concurrency) -> None:
+        self._concurrency = concurrency
+        self.in_flight = 0
+        """Items that are under way."""
+
+    @property
+    def limit(self) -> int:
+        """Items that may be under way."""
+        return self._concurrency.limit
+
+    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+        """Return inf while the limit is reached: only the end of a request changes that."""
+        return 0.0 if self.in_flight < self._concurrency.limit else math.inf
+
+    def started(self, item: WorkItem | None, now_s: float) -> None:
+        """Count an item."""
+        self.in_flight += 1
+
+    def ended(self, item: WorkItem, now_s: float, result: HealthSignal) -> None:
+        """Count an item as ended."""
+        self.in_flight -= 1
+
+
+class PaceGate(Gate):
+    """Keeps the user's limit of requests per second."""
+
+    why = Wait.PACE
+    counts_requests = True
+
+    def __init__(self, pacer: Pacer) -> None:
+        self._pacer = pacer
+
+    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+        """Return seconds until the next request is due."""
+        return self._pacer.wait_s(now_s)
+
+    def started(self, item: WorkItem | None, now_s: float) -> None:
+        """Count a request."""
+        self._pacer.take(now_s, 1)
