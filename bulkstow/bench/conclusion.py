@@ -7,7 +7,9 @@ which of them say more of the client. Pure: measurements in, result out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from bulkstow.bench.drift import drift
 from bulkstow.bench.knee import highest_rate, knee, upload_flags

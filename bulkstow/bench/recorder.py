@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from bulkstow.bench.histogram import Distribution
 from bulkstow.bench.result import SAMPLES_LEAST, Load, Percentiles, Point, Second
 
@@ -272,7 +274,7 @@ def merge(load: Load, repeats: Sequence[Measured]) -> Point:
     series: list[Second] = []
     for number, one in enumerate(repeats):
         after_s = series[-1].at_s + 1 if series else 0.0
-        series += [replace(second, at_s=second.at_s + after_s, repeat=number) for second in one.series]
+        series += [structs.replace(second, at_s=second.at_s + after_s, repeat=number) for second in one.series]
 
     def merged(of: Callable[[Measured], Distribution]) -> Percentiles:
         whole = Distribution()

@@ -1,4 +1,4 @@
-"""What a measurement says: frozen values, and what follows from them. `document` has their JSON.
+"""The figures of a measurement: frozen values, and what follows from them. Their keys in JSON are given here, too.
 
 Measures nothing and judges nothing.
 """
@@ -6,16 +6,39 @@ Measures nothing and judges nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from statistics import median
+
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 SAMPLES_LEAST = {"p50_s": 2, "p90_s": 10, "p99_s": 100, "p99_9_s": 1000}
 """Samples that a percentile needs: 1 / (1 - q), so that one sample at least lies above it. Of fewer samples the nearest
 rank is the maximum, which has a name of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Percentiles:
+_PERCENTILE_KEYS = {
+    "mean_s": "mean",
+    "p50_s": "p50",
+    "p90_s": "p90",
+    "p99_s": "p99",
+    "p99_9_s": "p99.9",
+    "max_s": "max",
+}
+_POINT_KEYS = {
+    name: f"{name}_s"
+    for name in (
+        *("latency", "service_time", "connect", "send", "thinking", "searchable", "failed", "slip"),
+        *("loop_lag", "warmup_latency", "repeat_latencies"),
+    )
+} | {"client_bound": "client_bound_reasons"}
+"""Keys that differ from the name of their field."""
+
+
+class Percentiles(
+    Struct,
+    frozen=True,
+    rename={"mean_s": "mean", "p50_s": "p50", "p90_s": "p90", "p99_s": "p99", "p99_9_s": "p99.9", "max_s": "max"},
+):
     """A distribution of times, in seconds; mean and maximum are zero where nothing was counted.
 
     A percentile that needs more samples than were counted (SAMPLES_LEAST) is None, whatever it is given.
@@ -32,11 +55,10 @@ class Percentiles:
     def __post_init__(self) -> None:
         for name, least in SAMPLES_LEAST.items():
             if self.count < least:
-                object.__setattr__(self, name, None)
+                force_setattr(self, name, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Second:
+class Second(Struct, frozen=True):
     """One second of the time series.
 
     `at_s` counts from the start of the load, warm-up included; a repeat goes on where the one before it ended.
@@ -69,11 +91,10 @@ class Second:
     def __post_init__(self) -> None:
         for name in ("p50_s", "p99_s"):
             if self.requests < SAMPLES_LEAST[name]:
-                object.__setattr__(self, name, None)
+                force_setattr(self, name, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True):
     """What was put on the server."""
 
     batch_instances: int
@@ -83,8 +104,7 @@ class Load:
     """Instances a second of an open load."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Struct, frozen=True, rename=_POINT_KEYS):
     """One load, measured; repeats are merged, and `goodputs_per_s` has each one's own."""
 
     load: Load
@@ -108,7 +128,7 @@ class Point:
     """From the last byte that the server took to the answer."""
     searchable: Percentiles | None = None
     """From the answer to the first QIDO-RS that finds it."""
-    errors: Mapping[str, int] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict[str, int])
     """Instances that were not stored, by HTTP status, interruption or failure reason."""
     dropped: int = 0
     """Instances of an open load that were due and could not be sent."""
@@ -167,8 +187,7 @@ class Point:
         return (max(self.goodputs_per_s) - min(self.goodputs_per_s)) / middle if middle else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Knee:
+class Knee(Struct, frozen=True):
     """The smallest load with 95 % of the best goodput."""
 
     load: Load
@@ -176,16 +195,14 @@ class Knee:
     best_per_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ceiling:
+class Ceiling(Struct, frozen=True):
     """What this client does against a sink that only acknowledges: above 80 % of it a result is the client's own."""
 
     instances_per_s: float
     megabytes_per_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """A threshold, and how it came out."""
 
     threshold: str
@@ -196,8 +213,7 @@ class Judged:
     """Why it does not hold where the figure does not say so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Struct, frozen=True):
     """How a long load ended beside how it began."""
 
     span_s: float
@@ -221,8 +237,7 @@ class Drift:
         return (self.instances_per_s_end - self.instances_per_s) / self.instances_per_s if self.instances_per_s else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """A whole measurement: one point, or those of a sweep."""
 
     mode: str

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TextIO
 import anyio
 from cyclopts import App
 
-from bulkstow.bench.result import Load, Result, Second
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.cli.files import check_writable, write_whole
 from bulkstow.cli.streams import print_in_passing
@@ -29,12 +28,13 @@ from bulkstow.printing import shown, shown_lines
 
 if TYPE_CHECKING:
     from bulkstow.bench.removal import Removal
+    from bulkstow.bench.result import Load, Result, Second
     from bulkstow.bench.run import Finished, Job
 
-_LIBRARIES = {"hdrh": "hdrhistogram", "plotly": "plotly"}
+_LIBRARIES = {"hdrh": "hdrhistogram", "plotly": "plotly", "msgspec": "msgspec"}
 """Packages of the extra `bench` by the module that they install."""
 
-OnSecondOfLoad = Callable[[Load, Second, Sequence[float]], None]
+OnSecondOfLoad = Callable[["Load", "Second", Sequence[float]], None]
 
 bench = App(name="bench", usage="Usage: bulkstow bench --url URL [OPTIONS]\n       bulkstow bench COMMAND …")
 
@@ -48,7 +48,7 @@ def measure(*, destination: DestinationSettings | None = None, settings: BenchSe
     130 interrupted.
     """
     settings = settings or BenchSettings()
-    _check_libraries("hdrh", *(["plotly"] if settings.report else []))
+    _check_libraries("hdrh", "msgspec", *(["plotly"] if settings.report else []))
     for flag, path in (("--json", settings.json), ("--report", settings.report), ("--hdr-log", settings.hdr_log)):
         if path is not None and path != "-":
             check_writable(flag, Path(path))
@@ -66,6 +66,7 @@ def compare(before: Path, after: Path) -> int:
     after
         Likewise, later, or of another server.
     """
+    _check_libraries("msgspec")
     from bulkstow.bench.compare import compare as compared
     from bulkstow.bench.compare import shown as comparison
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bulkstow.bench.compare import BLOCKS, Change, Comparison, Verdict, blocks, compare, differs, shown
 from bulkstow.bench.result import Load, Point, Result

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from bulkstow.bench.document import SCHEMA, from_json, to_json
 from bulkstow.bench.result import Knee, Load, Percentiles, Result
@@ -28,9 +28,9 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
             return st.lists(values(inner[0]), max_size=2).map(tuple)
         case found if found is Mapping:
             return st.dictionaries(st.text(max_size=5), values(inner[1]), max_size=2)
-        case type() as found if is_dataclass(found):
+        case type() as found if issubclass(found, Struct):
             hints = get_type_hints(found)
-            return st.builds(found, **{each.name: values(hints[each.name]) for each in fields(found)})
+            return st.builds(found, **{name: values(hints[name]) for name in found.__struct_fields__})
         case found:
             return PLAIN[found]
 
@@ -122,16 +122,19 @@ def changed(**keys: Any) -> str:
         (changed(schema=2), "with schema 1; found 2"),
         (changed(schema=True), "with schema 1; found True"),
         (changed(points=[]), "points: expected one at least, found none"),
-        (changed(points=7), "points: expected a list, found '7'"),
-        (changed(points=[7]), "points[0]: expected an object, found '7'"),
-        (changed(points=[{}]), "points[0].load: expected a value, found 'nothing'"),
-        (changed(url=None), "url: expected a text, found 'None'"),
-        (changed(highest_rate_per_s="x"), "highest_rate_per_s: expected a number, found 'x'"),
-        (changed(highest_rate_per_s=True), "highest_rate_per_s: expected a number, found 'True'"),
-        (changed(thresholds=[{"threshold": "", "found": 1, "holds": 1}]), "holds: expected true or false"),
-        (changed(highest_rate_per_s=1.0).replace("1.0", "NaN"), "not JSON (NaN is no number)"),
-        (changed(highest_rate_per_s=7.0).replace("7.0", "1e999"), "expected a finite number"),
-        (changed(highest_rate_per_s=10**400), "expected a finite number"),
+        (changed(points=7), "Expected `array`, got `int` - at `$.points`"),
+        (changed(points=[7]), "Expected `object`, got `int` - at `$.points[0]`"),
+        (changed(points=[{}]), "missing required field `load` - at `$.points[0]`"),
+        (changed(url=None), "Expected `str`, got `null` - at `$.url`"),
+        (changed(highest_rate_per_s="x"), "Expected `float | null`, got `str` - at `$.highest_rate_per_s`"),
+        (changed(highest_rate_per_s=True), "Expected `float | null`, got `bool` - at `$.highest_rate_per_s`"),
+        (
+            changed(thresholds=[{"threshold": "", "found": 1, "holds": 1}]),
+            "Expected `bool`, got `int` - at `$.thresholds[0].holds`",
+        ),
+        (changed(highest_rate_per_s=1.0).replace("1.0", "NaN"), "not JSON (JSON is malformed"),
+        (changed(highest_rate_per_s=7.0).replace("7.0", "1e999"), "not JSON (Number out of range"),
+        (changed(highest_rate_per_s=10**400), "Number out of range - at `$.highest_rate_per_s`"),
         (changed(highest_rate_per_s=7.0).replace("7.0", "9" * 5000), "not JSON"),
     ],
 )

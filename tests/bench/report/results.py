@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from bulkstow.bench.result import Ceiling, Judged, Knee, Load, Percentiles, Point, Result, Second
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bulkstow.bench.report.breakdown import MOST_KINDS, errors, percentiles, split, stages
 from bulkstow.bench.result import Load, Percentiles, Point
@@ -31,7 +31,7 @@ def a_point(**changed: Percentiles) -> Point:
         "send": of_mean(0.2),
         "thinking": of_mean(0.7),
     }
-    return replace(base, **(known | changed))  # type: ignore[arg-type] # mypy takes them for all fields
+    return replace(base, **(known | changed))
 
 
 def test_a_connection_that_few_requests_opened_is_shared_by_all() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from bulkstow.bench.report.loads import plots
 from bulkstow.bench.report.plot import Plot

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bulkstow.bench.report.plot import Plot
 from bulkstow.bench.report.spans import Phase, spans_of
