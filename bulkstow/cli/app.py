@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import App, Parameter
 
-from bulkstow.cli.old_names import flags_in, with_new_flags
+from bulkstow.cli.old_names import with_new_flags
 from bulkstow.cli.origins import PREFIX, Origins
 from bulkstow.cli.process import hand_over_interrupts
 from bulkstow.errors import INTERRUPTED, BulkstowError, ConfigurationError, RunStopped, first_of
@@ -87,7 +87,7 @@ def _with_config(
     config
         TOML file with settings: one table per command, keys as the flags. `bulkstow config` prints an example.
     """
-    origins = read_settings_from(config, flags_in(tokens))
+    origins = read_settings_from(config, tokens)
     try:
         command, bound, _ = app.parse_args(with_new_flags(tokens), exit_on_error=False, print_error=False)
     except (cyclopts.CycloptsError, BulkstowError) as error:
@@ -104,7 +104,7 @@ def _with_config(
         return _complain(origins.as_written(str(error)), error.exit_status)
 
 
-def read_settings_from(config: Path | None, flags: frozenset[str] = frozenset()) -> Origins:
+def read_settings_from(config: Path | None, tokens: Sequence[str] = ()) -> Origins:
     """Let commands also take settings from the environment and from a file; return the origins of their values.
 
     Raises ConfigurationError for a file that cannot be used.
@@ -112,7 +112,7 @@ def read_settings_from(config: Path | None, flags: frozenset[str] = frozenset())
     sources: list[Any] = [cyclopts.config.Env(PREFIX, command=False)]
     if config is not None:
         sources.append(cyclopts.config.Dict(_read_config(config), source=str(config)))
-    origins = Origins(app, os.environ, flags)
+    origins = Origins(app, os.environ, tokens)
     app.config = [origins.enter, *sources, origins.leave]
     return origins
 

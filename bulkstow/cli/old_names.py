@@ -12,8 +12,19 @@ OLD_FLAGS: Mapping[str, str] = MappingProxyType({"--response-timeout": "--thinki
 
 
 def flags_in(tokens: Sequence[str]) -> frozenset[str]:
-    """Return the flags of a command line, as far as they can be told from values before it is parsed."""
+    """Return the flags of a command line, as far as they can be told from values before parsing."""
     return frozenset(token.partition("=")[0] for token in _before_the_end_of_flags(tokens) if token.startswith("--"))
+
+
+def value_in(tokens: Sequence[str], flag: str) -> str | None:
+    """Return the last value of a flag of a command line, as far as it can be told before parsing; None without one."""
+    first = _before_the_end_of_flags(tokens)
+    value = None
+    for token, following in zip(first, (*first[1:], None), strict=True):
+        name, equals, given = token.partition("=")
+        if name == flag:
+            value = given if equals else following
+    return value
 
 
 def with_new_flags(tokens: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_origin
 
@@ -26,7 +26,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from bulkstow.cli.old_names import OLD_FLAGS, add_old_names
+from bulkstow.cli.old_names import OLD_FLAGS, add_old_names, flags_in, value_in
 from bulkstow.errors import ConfigurationError
 
 PREFIX = "BULKSTOW_"
@@ -54,10 +54,11 @@ class _Origin:
 class Origins:
     """Records where values come from: `enter` and `leave` surround the sources in `App.config`."""
 
-    def __init__(self, root: App, environment: Mapping[str, str], flags: frozenset[str]) -> None:
+    def __init__(self, root: App, environment: Mapping[str, str], tokens: Sequence[str]) -> None:
         self._root = root
         self._environment = environment
-        self._flags = flags
+        self._tokens = tokens
+        self._flags = flags_in(tokens)
         self._by_flag: dict[str, _Origin] = {}
         self._command = ""
         self._arguments: Iterable[Argument] = ()
@@ -105,13 +106,14 @@ class Origins:
     def given(self, flag: str, error: Exception) -> str | None:
         """Return the value of a flag of a command that could not run because of `error`; None if it has none.
 
-        A flag that does not exist is found before other sources than the command line are read.
+        A wrong flag is found before the file is read, and a repeated one before the command line is read to its end.
         """
-        arguments = self._arguments or getattr(error, "argument_collection", ())
+        arguments = self._arguments or getattr(error, "argument_collection", None) or _arguments_of(error)
         for argument in arguments:
             if flag in argument.names:
-                variable = self._environment.get(variable_of(flag))
-                return argument.tokens[0].value if argument.tokens else variable
+                if argument.tokens:
+                    return argument.tokens[0].value
+                return value_in(self._tokens, flag) or self._environment.get(variable_of(flag))
         return None
 
     def _not_a_value(self, error: CoercionError, token: Token) -> str:
@@ -180,6 +182,13 @@ class Origins:
             guess = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), keys, n=1)
             hint = f"did you mean {PREFIX}{guess[0]}?" if guess else "`bulkstow COMMAND --help` lists the settings"
             raise ConfigurationError(f"the variable {name} in the environment is no setting; {hint}")
+
+
+def _arguments_of(error: Exception) -> Iterable[Argument]:
+    """Return the arguments of the command that raised `error`."""
+    if isinstance(error, CycloptsError) and error.app is not None and error.app.default_command is not None:
+        return error.app.assemble_argument_collection()
+    return ()
 
 
 def _collections(app: App) -> Iterator[ArgumentCollection]:

@@ -14,6 +14,7 @@ from bulkstow.config import CountLimit, SizeLimit, Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.printing import shown
+from bulkstow.quantities import require_positive
 from bulkstow.server.fault_injector import FaultInjector
 from bulkstow.server.fault_plan import describe, read_plan
 from bulkstow.server.faults import Plan
@@ -68,6 +69,10 @@ def serve(
     """
     if not 0 <= port <= 65535:
         raise ConfigurationError(f"--port {port}: expected 0 to 65535")
+    limits = {"--max-part-bytes": max_part_bytes, "--max-requests": max_requests, "--max-connections": max_connections}
+    for flag, limit in limits.items():
+        if limit is not None:
+            require_positive(flag, limit)
     plan = Plan() if faults is None else read_plan(faults)
     try:
         storage: Storage = DiscardStorage() if discard else DirectoryStorage(directory)

@@ -106,6 +106,7 @@ WRONG_USES = [
     ("upload archive", "--url is missing"),
     ("upload archive --url {url} --retries many", "'many' is not a whole number"),
     ("upload archive --url {url} --retris 3", "--retris"),
+    ("upload archive --url {url} --retries 1 --retries 2", "--retries specified multiple times"),
     ("upload archive --url {url} --config c.toml", 'c.toml: no setting "bandwith" in [upload]'),
 ]
 
