@@ -1,7 +1,7 @@
-"""Room for open files and sockets.
+"""The limit on open files and sockets.
 
-A shell's soft limit is often 256 or 1024, and running out of descriptors in the middle shows as failures of files that
-are fine. So the limit is raised before the run starts, and where it cannot be, fewer requests are made at once.
+A shell's soft limit is often 256 or 1024, and a run without free descriptors would fail files that are intact. So the
+limit is raised before the run starts, and if that is not possible, fewer concurrent requests are made.
 """
 
 from __future__ import annotations
@@ -9,18 +9,15 @@ from __future__ import annotations
 from bulkstow.platform.process import raise_open_files_limit
 
 SPARE = 64
-"""The interpreter, the ledger with its files, the walk's open directories, standard streams."""
+"""Descriptors of the interpreter, the ledger, the open directories of the walk, and standard streams."""
 
 PER_SENDER = 5
-"""A socket and a second handle on it, one more while the server closes the last, a file, a replay on a fresh
-connection."""
+"""Descriptors of one request: a socket, its second handle, a socket that the server is closing, a file, and the
+connection of a replay."""
 
 
-def make_room(*, senders: int, readers: int) -> int:
-    """Raise the soft limit of open files for so many senders and readers; return how many senders there is room for.
-
-    At least one: a run that cannot open two files says so by itself.
-    """
+def allowed_senders(*, senders: int, readers: int) -> int:
+    """Raise the limit on open files for senders and readers; return how many senders it allows, at least one."""
     wanted = SPARE + readers + senders * PER_SENDER
     allowed = raise_open_files_limit(wanted)
     return senders if allowed >= wanted else max(1, (allowed - SPARE - readers) // PER_SENDER)

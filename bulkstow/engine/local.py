@@ -22,7 +22,7 @@ from bulkstow.destination.auth import login
 from bulkstow.destination.contents import Files
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
-from bulkstow.engine.descriptors import make_room
+from bulkstow.engine.descriptors import allowed_senders
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import ListedNames, distinct
 from bulkstow.engine.signals import Control
@@ -166,11 +166,11 @@ async def _studies(ledger: Ledger) -> int | None:
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:
     span = settings.concurrency
-    room = make_room(senders=span.highest, readers=settings.read_concurrency)
-    if room == span.highest:
+    allowed = allowed_senders(senders=span.highest, readers=settings.read_concurrency)
+    if allowed == span.highest:
         return settings
-    display.say(f"the limit on open files allows only {room} requests at once, not {span.highest}: see `ulimit -n`")
-    return replace(settings, concurrency=Span(min(span.lowest, room), room))
+    display.say(f"the limit on open files allows only {allowed} requests at once, not {span.highest}: see `ulimit -n`")
+    return replace(settings, concurrency=Span(min(span.lowest, allowed), allowed))
 
 
 async def _watch(display: Display, tally: Tally) -> None:

@@ -1,10 +1,8 @@
-"""What the origin holds, by UID: the answer to every query, and the one way from a UID to a file.
+"""The catalogue of the origin's instances by UID: the answer to every query, and the only way from a UID to a file.
 
-Owns which UIDs are UIDs, and the tree of studies, series and instances, in memory. Refuses to know where and whether
-bytes are kept (`storage` does), and to hold anything of a patient: UIDs are all it takes.
-
-A SOP Instance UID names one instance in the world (PS3.5 §9), so it is the key; the same one in another study is the
-same instance, sent wrongly.
+Holds the tree of studies, series and instances in memory, UIDs only and nothing about a patient; `storage` holds the
+bytes. The SOP Instance UID is the key, as it is unique in the world (PS3.5 §9): the same one in another study is the
+same instance, sent with a wrong study.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def is_uid(text: str) -> bool:
-    """Tell whether this is digits and dots, 1 to 64 of them (PS3.5 §9.1); leading zeros, often seen, are let pass."""
+    """Return whether a text is 1 to 64 digits and dots (PS3.5 §9.1); leading zeros, which are common, are accepted."""
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
@@ -28,13 +26,13 @@ class Held:
     """An instance that the origin has."""
 
     header: Header
-    """Found on disk at start: no more than its three UIDs of study, series and instance."""
+    """Of an instance found on disk at start, only the UIDs of study, series and instance."""
     digest: str = ""
-    """SHA-256 of the whole file, hexadecimal; empty where this process did not see the bytes."""
+    """SHA-256 of the whole file, hexadecimal; empty if this process did not receive the bytes."""
 
 
 class Catalogue:
-    """Instances by UID, in the order of their coming; safe to use from several threads."""
+    """Instances by UID, in the order of arrival; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -46,11 +44,11 @@ class Catalogue:
         return len(self._instances)
 
     def find(self, sop_instance_uid: str) -> Held | None:
-        """Return what is held under this UID."""
+        """Return the instance with this UID."""
         return self._instances.get(sop_instance_uid)
 
     def add(self, held: Held) -> None:
-        """Take in an instance; whatever had its UID must have been removed before."""
+        """Add an instance; another with its UID must have been removed before."""
         header = held.header
         with self._lock:
             self._instances[header.sop_instance_uid] = held
@@ -58,7 +56,7 @@ class Catalogue:
             series[header.sop_instance_uid] = None
 
     def remove_study(self, study_uid: str) -> bool:
-        """Forget a study, and tell whether it was there."""
+        """Remove a study, and return whether it existed."""
         with self._lock:
             removed = self._tree.pop(study_uid, None)
             for series in (removed or {}).values():
@@ -67,7 +65,7 @@ class Catalogue:
         return removed is not None
 
     def instances(self, study_uid: str | None = None) -> list[Held]:
-        """Return the instances of a study, or all; an empty list where there are none."""
+        """Return the instances of a study, or all."""
         with self._lock:
             if study_uid is None:
                 return list(self._instances.values())
@@ -75,6 +73,6 @@ class Catalogue:
             return [self._instances[instance] for instances in tree.values() for instance in instances]
 
     def series(self, study_uid: str) -> dict[str, int]:
-        """Return a study's series, and how many instances each has; empty where there is no such study."""
+        """Return a study's series with their numbers of instances; empty if there is no such study."""
         with self._lock:
             return {series: len(instances) for series, instances in self._tree.get(study_uid, {}).items()}

@@ -1,14 +1,14 @@
 """A plan of faults as a TOML file.
 
-Owns its keys, their units, and the words for what is wrong with them. Refuses to decide anything (`faults` does).
+Owns its keys, their units, and the messages about errors in them.
 
     seed = 1                  # of every probability
 
     [[fault]]
     kind = "unavailable"      # see faults.Kind
-    probability = 0.1         # when: all conditions that are given must hold
+    probability = 0.1         # conditions: all that are given must hold
     times = 20
-    retry-after = "2s"        # how: keys of this kind
+    retry-after = "2s"        # parameters: keys of this kind
 
     [[fault]]
     kind = "invalid"
@@ -33,11 +33,11 @@ from bulkstow.server.faults import OF_INSTANCES, Kind, Plan, PlannedFault
 @dataclass(frozen=True, slots=True)
 class _Key:
     field: str
-    """Of a PlannedFault."""
-    is_fit: Callable[[Any], bool]
+    """The field of PlannedFault."""
+    is_valid: Callable[[Any], bool]
     expected: str
     read: Callable[[Any], object] = lambda value: value
-    """ValueError: it is not fit after all."""
+    """Converts the value; raises ValueError if it is invalid."""
 
 
 def _is_count(value: object) -> TypeGuard[int]:
@@ -51,7 +51,7 @@ def _is_quantity(value: object) -> bool:
 def _size_bytes(value: object) -> int:
     size_bytes = parse_size_bytes(str(value))
     if size_bytes == 0:
-        raise ValueError("more than nothing is needed")
+        raise ValueError("more than 0 bytes are needed")
     return size_bytes
 
 
@@ -112,13 +112,13 @@ _OWN: Mapping[Kind, Mapping[str, object]] = {
     Kind.FROZEN: {"delay": "10s"},
     Kind.TRICKLE: {"delay": "100ms"},
 }
-"""The keys of each kind beside the conditions, and their defaults as the file would have them; None is none."""
+"""The keys of each kind besides the conditions, with their defaults in the notation of the file, or None."""
 
 
 def read_plan(path: Path) -> Plan:
     """Read a plan from a file; blocks.
 
-    ConfigurationError: the file cannot be read, is not TOML, or is not a plan; the text says which fault and key.
+    Raises ConfigurationError, naming the fault and the key, if the file cannot be read, is not TOML, or is not a plan.
     """
     try:
         return plan_of(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -131,7 +131,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def plan_of(document: Mapping[str, Any]) -> Plan:
-    """Return the plan that a TOML document describes; ConfigurationError where it describes none."""
+    """Return the plan in a TOML document. Raises ConfigurationError if it is invalid."""
     for key in document:
         _check(key, ("seed", "fault"), "key", "")
     seed, tables = document.get("seed", 1), document.get("fault", [])
@@ -164,7 +164,7 @@ def _fault(place: int, table: Mapping[str, Any]) -> PlannedFault:
 def _value(name: str, value: object, where: str) -> object:
     key = _KEYS[name]
     try:
-        if key.is_fit(value):
+        if key.is_valid(value):
             return key.read(value)
     except ValueError:
         pass
@@ -180,7 +180,7 @@ def _check(name: str, known: Iterable[str], what: str, where: str) -> None:
 
 
 def describe(fault: PlannedFault) -> str:
-    """Return a fault and its conditions in one line for a person: `reset: every 10 requests, at most 3 times`."""
+    """Return a fault and its conditions in one line: `reset: every 10 requests, at most 3 times`."""
     conditions = [
         f"{100 * fault.probability:.3g}% of the requests" if fault.probability is not None else "",
         f"requests {', '.join(map(str, sorted(fault.requests)))}" if fault.requests else "",
@@ -194,4 +194,4 @@ def describe(fault: PlannedFault) -> str:
 
 
 def _named(uids: list[str]) -> str:
-    return ", ".join(uids) if len(uids) <= 3 else f"{len(uids)} instances"  # more do not fit on a line
+    return ", ".join(uids) if len(uids) <= 3 else f"{len(uids)} instances"  # so that it fits on a line

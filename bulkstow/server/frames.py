@@ -1,7 +1,6 @@
-"""Single frames of an instance, as they are kept.
+"""Single frames of an instance, in the encoding in which they are stored.
 
-Owns where a frame lies in its file, and the media type of its encoding (PS3.18 §8.7.3.3). Reads files by pydicom, and
-blocks. Decodes nothing.
+Finds a frame in its file, and the media type of its encoding (PS3.18 §8.7.3.3). Reads files with pydicom, and blocks.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ _ENCODINGS = {
     **dict.fromkeys((f"{_JPEG}{last}" for last in range(201, 204)), "image/jphc"),
     "1.2.840.10008.1.2.5": "image/dicom-rle",
 }
-"""Media types by transfer syntax (PS3.18 §8.7.3.3); what is in none of them is octets."""
+"""Media types by transfer syntax (PS3.18 §8.7.3.3); frames in any other syntax are octets."""
 
 
 def frames(path: Path, numbers: Sequence[int]) -> tuple[str, list[Part]] | None:
-    """Return the media type and the frames with these numbers, from 1; None where one of them does not exist.
+    """Return the media type and the frames with these numbers, from 1; None if one of them does not exist.
 
-    HeadError: pydicom cannot read the file, it has no pixels, or its frames do not begin at whole bytes.
+    Raises HeadError if pydicom cannot read the file, it has no pixels, or its frames do not begin at whole bytes.
     """
     with reading(path) as dataset:
         count = int(dataset.get("NumberOfFrames") or 1)

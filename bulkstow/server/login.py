@@ -1,7 +1,6 @@
-"""Who may use the origin.
+"""The login of the origin: the check of an Authorization header (RFC 7617, RFC 6750).
 
-Owns the check of an Authorization header (RFC 7617, RFC 6750). Refuses to be security: passwords are kept as they are,
-in memory, and without TLS travel in the clear. It is there to see a client log in, and be turned away.
+It serves to test the logins of clients and is no security: passwords are in memory as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from hmac import compare_digest
 
 
 class Login:
-    """Users by password, a bearer token, or both; whichever is given will do."""
+    """Users with passwords, a bearer token, or both; a request needs one of them."""
 
     def __init__(self, *, users: Mapping[str, str] | None = None, token: str = "") -> None:
         self._accepted = [
@@ -23,9 +22,9 @@ class Login:
         self.challenge = ", ".join(text for scheme, text in schemes.items() if scheme in dict(self._accepted))
         """The WWW-Authenticate of a 401 (RFC 9110 §11.6.1)."""
 
-    def admits(self, authorization: str) -> bool:
-        """Tell whether this Authorization header opens the door; an absent one is empty."""
+    def accepts(self, authorization: str) -> bool:
+        """Return whether an Authorization header is valid; an absent one is empty."""
         scheme, _, credentials = authorization.partition(" ")
         given = credentials.strip().encode("utf-8", "surrogateescape")
-        # Every entry is compared, and each in constant time: how long it takes must not tell how close one came.
+        # Every entry is compared, each in constant time: the duration must not show how close a guess is.
         return any([scheme.lower() == known and compare_digest(given, secret) for known, secret in self._accepted])  # noqa: C419

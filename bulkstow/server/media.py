@@ -1,7 +1,6 @@
 """Media types of requests and of their answers (PS3.18 §8.7, §10.4, §10.5).
 
-Owns what a store request must call itself, which notation of its answer is liked best, and what an Accept header says
-of an answer that is offered. Refuses to answer: it returns words and names.
+Checks the media type of a store request, and chooses that of its answer by the Accept header.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ JSON = "application/dicom+json"
 XML = "application/dicom+xml"
 
 JSON_NAMES = (JSON, "application/json")
-"""What clients call DICOM JSON, the right name first."""
+"""The names of clients for DICOM JSON, the right one first."""
 
 NOTATIONS: Mapping[str, Callable[[StoreResponse], bytes]] = {JSON: to_json, "application/json": to_json, XML: to_xml}
-"""How an answer is written, by its media type."""
+"""The functions that write an answer, by media type."""
 
 _ACCEPTED = {name: name for name in NOTATIONS} | {"application/*": JSON, "*/*": JSON}
 
 
-def complaint(headers: Mapping[str, str]) -> str:
-    """Return what is wrong with the media type of a store request, "" where it is right (PS3.18 §10.5.1, RFC 2387)."""
+def type_error(headers: Mapping[str, str]) -> str:
+    """Return the error in the media type of a store request, "" if there is none (PS3.18 §10.5.1, RFC 2387)."""
     encoding = headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() != "identity":
         return f"expected a body that is not encoded, found {encoding}"
@@ -43,7 +42,7 @@ def complaint(headers: Mapping[str, str]) -> str:
 
 
 def notation_for(accept: str) -> str | None:
-    """Return the media type of the answer: of those that we know, the one liked best (RFC 9110 §12.5.1)."""
+    """Return the media type of the answer: of the known ones, that with the highest weight (RFC 9110 §12.5.1)."""
     best, best_weight = None if accept.strip() else JSON, 0.0
     for entry in accept.lower().split(","):
         media_type, *parameters = (part.strip() for part in entry.split(";"))
@@ -55,18 +54,18 @@ def notation_for(accept: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What an Accept header says of one kind of answer."""
+    """The result of an Accept header for one kind of answer."""
 
     is_acceptable: bool
     transfer_syntaxes: frozenset[str] | None
-    """UIDs in which it may come; None where any will do."""
+    """The UIDs that are acceptable; None if all are."""
 
 
 def accepted(accept: str, offered: str, part_type: str = "") -> Accepted:
-    """Return what an Accept header says of the media type `offered`, of a multipart one with the type of its parts.
+    """Return whether an Accept header allows the media type `offered`, if it is multipart with parts of `part_type`.
 
-    The most specific range decides (RFC 9110 §12.5.1); a range that cannot be read is none. Without a header anything
-    is taken (PS3.18 §8.7.5). A range that names no transfer syntax takes the one in which the instance is kept.
+    The most specific range decides (RFC 9110 §12.5.1); a malformed range is ignored. Without a header everything is
+    acceptable (PS3.18 §8.7.5). A range without a transfer syntax allows that in which the instance is stored.
     """
     matching = [(range_, _closeness(range_, offered, part_type)) for range_ in _ranges(accept)]
     closest = max((closeness for _, closeness in matching), default=0)
@@ -86,7 +85,7 @@ def _ranges(accept: str) -> Iterator[ContentType]:
 
 
 def _closeness(range_: ContentType, offered: str, part_type: str) -> int:
-    """Return how closely a range names what is offered, 0 where it does not."""
+    """Return how specifically a range matches the offered type, 0 if it does not."""
     wanted_part = range_.parameters.get("type", "").lower()
     by_type = _matches(range_.media_type, offered)
     by_part = _matches(wanted_part, part_type) if part_type and wanted_part else 1

@@ -1,7 +1,6 @@
 """A multipart answer: parts from files and from memory, streamed one after the other.
 
-Owns the framing and the promise of its length: what was announced is what is sent, or the connection breaks. Decides
-nothing of what a part is.
+Its length is announced where it is known; if a part turns out shorter, the connection is closed.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from anyio import to_thread
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, body_length, closing, content_type, part_head
 
 READ_BYTES = 1024 * 1024
-"""Of a file at once: what an answer of any length holds in memory. A hop to a thread takes 0.1 ms, reading so much from
-the page cache twice that."""
+"""The bytes that are read at once, and the memory that an answer of any length takes.
+A call in a thread takes 0.1 ms, reading this much from the page cache twice that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class MadePart:
-    """Bytes that are made when it is their turn."""
+    """Bytes that are made when they are sent."""
 
     make: Callable[[], bytes]
     """Blocks."""
@@ -44,10 +43,10 @@ Part = FilePart | MadePart
 
 
 async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> web.StreamResponse:
-    """Answer with these parts, at least one, as multipart/related (PS3.18 §8.6.1.2); the length where it is known.
+    """Answer with one or more parts as multipart/related (PS3.18 §8.6.1.2).
 
-    FileNotFoundError, and whatever making raises: of the first part. Later the answer is begun, and a part that is gone
-    or falls short breaks the connection: the client must not take what it has for the whole.
+    Raises FileNotFoundError, and the errors of `MadePart.make`, for the first part. If a later part is missing or too
+    short, the connection is closed, so that the client does not take the answer for complete.
     """
     boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
     response = web.StreamResponse(headers={"Content-Type": content_type(boundary, part_type=part_type)})
@@ -57,7 +56,7 @@ async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> w
     first = True
     try:
         for part in parts:
-            # Closed here: a client that leaves, or the end of the server, would leave it to the garbage collector.
+            # Closed here, also if the client disconnects, and not by the garbage collector.
             async with aclosing(_part(part, boundary, part_type, first=first)) as pieces:
                 async for piece in pieces:
                     if not response.prepared:
@@ -75,7 +74,7 @@ async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> w
 
 
 async def _part(part: Part, boundary: str, part_type: str, *, first: bool) -> AsyncGenerator[bytes, None]:
-    """Yield a part with its head. EOFError: the file falls short."""
+    """Yield a part with its head. Raises EOFError if the file is too short."""
     match part:
         case MadePart(make=make):
             data = await to_thread.run_sync(make)
@@ -95,6 +94,6 @@ async def _part(part: Part, boundary: str, part_type: str, *, first: bool) -> As
 
 
 def break_off(request: web.Request) -> None:
-    """End the connection of an answer that has begun and cannot be completed."""
+    """Close the connection of an answer that has begun and cannot be completed."""
     if request.transport is not None:
         request.transport.abort()

@@ -1,8 +1,7 @@
-"""The metadata of an instance in DICOM JSON, and the values that are too large for it.
+"""The metadata of an instance in DICOM JSON, and its bulk data.
 
-Owns what is bulk data, and its URI: the instance's, `/bulkdata/`, then the tag; within a sequence the tag, the number
-of the item and the tag below (PS3.18 §10.4.1.1.2, Annex F). Everything here reads files by pydicom, and blocks. Sends
-nothing.
+The URI of bulk data is that of the instance, `/bulkdata/`, then the tag; within a sequence the tag, the number of the
+item and the tag below (PS3.18 §10.4.1.1.2, Annex F). Everything here reads files with pydicom, and blocks.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ if TYPE_CHECKING:
     Raw = RawDataElement | DataElement
 
 INLINE_MOST_BYTES = 16 * 1024
-"""A longer value is given by its URI: lookup tables, overlays and embedded documents are longer, what is read in a list
-of instances is not."""
+"""The longest value in the metadata; a longer one is given by its URI.
+Lookup tables, overlays and embedded documents are longer; values shown in a list of instances are not."""
 
 PIXEL_DATA = (0x7FE00010, 0x7FE00008, 0x7FE00009)
-"""Pixel Data, Float and Double Float Pixel Data: given by their URI however short they are."""
+"""Pixel Data, Float and Double Float Pixel Data: always given by their URI."""
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
-"""Of encapsulated pixel data (PS3.5 §7.1.2)."""
+"""The length of encapsulated pixel data (PS3.5 §7.1.2)."""
 
 _ITEM = b"\xfe\xff\x00\xe0"
-"""Begins an item, in little endian: big endian is never encapsulated."""
+"""The tag of an item in little endian: pixel data in big endian is never encapsulated."""
 
 BULK_PATH = re.compile(r"[0-9A-Fa-f]{8}(?:/[1-9][0-9]{0,8}/[0-9A-Fa-f]{8}){0,20}")
-"""What comes after `/bulkdata/`."""
+"""The path after `/bulkdata/`."""
 
 Attribute = dict[str, object]
 """An attribute in DICOM JSON (PS3.18 §F.2.2)."""
@@ -54,7 +53,7 @@ _READING = Lock()
 def document(path: Path, instance_url: str) -> bytes:
     """Return the metadata of the instance in a file, as a JSON object.
 
-    HeadError: pydicom cannot read it.
+    Raises HeadError if pydicom cannot read it.
     """
     with reading(path) as dataset:
         found = _attributes(dataset, f"{instance_url}/bulkdata")
@@ -62,13 +61,13 @@ def document(path: Path, instance_url: str) -> bytes:
 
 
 def transfer_syntax(path: Path) -> str:
-    """Return the transfer syntax UID of a file. HeadError: pydicom cannot read it."""
+    """Return the transfer syntax UID of a file. Raises HeadError if pydicom cannot read it."""
     with reading(path) as dataset:
         return str(dataset.file_meta.get("TransferSyntaxUID", ""))
 
 
 def bulk_data(path: Path, bulk_path: str) -> Part | None:
-    """Return the value that a URI's end names, None where there is none. HeadError: pydicom cannot read the file."""
+    """Return the value at the end of a URI, None if there is none. Raises HeadError if pydicom cannot read the file."""
     with reading(path) as dataset:
         *above, last = bulk_path.split("/")
         for tag, number in zip(above[::2], above[1::2], strict=True):
@@ -83,21 +82,19 @@ def bulk_data(path: Path, bulk_path: str) -> Part | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Dataset]:
-    """Give the data set of a file; values longer than INLINE_MOST_BYTES stay on the disk as long as nobody asks.
+    """Give the data set of a file; values longer than INLINE_MOST_BYTES are read only on access.
 
-    HeadError: pydicom cannot read it, or raises while its user looks at it; there is no end to what broken bytes make
-    it raise.
+    Raises HeadError if pydicom raises anything, also within the block: damaged files make it raise any exception.
     """
     from pydicom import config, dcmread
 
-    # pydicom warns of values that their VR does not allow, and repeats them: they are somebody's. It has one switch for
-    # all threads.
+    # pydicom's warnings of invalid values contain the values, which may be a patient's. The switch is global.
     with _READING:
         before, config.settings.reading_validation_mode = config.settings.reading_validation_mode, config.IGNORE
         try:
             dataset = dcmread(path, defer_size=INLINE_MOST_BYTES)
             if dataset.file_meta.get("TransferSyntaxUID") == DEFLATED:
-                dataset = dcmread(path)  # where a value is in the inflated bytes is not where it is in the file
+                dataset = dcmread(path)  # offsets in the inflated bytes are not offsets in the file
             yield dataset
         except FileNotFoundError:
             raise
@@ -108,7 +105,7 @@ def reading(path: Path) -> Iterator[Dataset]:
 
 
 def on_disk(raw: Raw) -> tuple[int, int] | None:
-    """Return where in its file a value begins that was not read, and its length; None where it was read."""
+    """Return the offset in the file and the length of a value that was not read; None if it was."""
     from pydicom.dataelem import RawDataElement
 
     if isinstance(raw, RawDataElement) and raw.value is None and raw.length > 0:
@@ -120,7 +117,7 @@ def _attributes(dataset: Dataset, url: str) -> dict[str, Attribute]:
     found: dict[str, Attribute] = {}
     for tag in dataset.keys():  # noqa: SIM118 - iterating over a data set reads every value
         raw = dataset.get_item(tag, keep_deferred=True)
-        if raw is not None and tag.element:  # group lengths are of the encoding, not of the data
+        if raw is not None and tag.element:  # group lengths belong to the encoding
             found[f"{tag:08X}"] = _attribute(dataset, raw, f"{url}/{tag:08X}")
     if "00080005" in found:
         found["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}  # JSON is in UTF-8 (PS3.18 §F.2.2)
@@ -145,7 +142,7 @@ def _attribute(dataset: Dataset, raw: Raw, url: str) -> Attribute:
             written["Value"] = [_integer(str(value)) for value in values]
         written["Value"] = [_as_json(value) for value in written.get("Value", ())]
         json.dumps(written, allow_nan=False)
-    except Exception:  # noqa: BLE001 - a value that is none of its VR is given as its bytes, and nothing is left out
+    except Exception:  # noqa: BLE001 - a value that its VR does not allow is given as bytes, and none is left out
         value = raw.value if isinstance(raw.value, bytes) else b""
         return {"vr": "UN", "InlineBinary": base64.b64encode(value).decode("ascii")}
     if not written["Value"]:
@@ -154,25 +151,25 @@ def _attribute(dataset: Dataset, raw: Raw, url: str) -> Attribute:
 
 
 def _integer(text: str) -> int | str:
-    """Return a whole number, and another text as it is: pydicom would cut off a fraction."""
+    """Return a whole number, and any other text unchanged: pydicom would truncate a fraction."""
     return int(text) if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else text
 
 
 def _as_json(value: object) -> object:
-    """Return a value as JSON has it: numbers that are none are texts (PS3.18 §F.2.3)."""
+    """Return a value for JSON: NaN and infinities are texts (PS3.18 §F.2.3)."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
     return value
 
 
 def _length(raw: Raw) -> int:
-    """Return the length of a value that nobody has looked at, 0 of another."""
+    """Return the length of a value that has not been decoded, 0 of another."""
     place = on_disk(raw)
     return place[1] if place else len(raw.value) if isinstance(raw.value, bytes) else 0
 
 
 def _vr(dataset: Dataset, element: Raw) -> str:
-    """Return the one VR of an element that may have two."""
+    """Return the VR of an element, also if its tag allows two."""
     from pydicom.datadict import dictionary_VR
     from pydicom.errors import BytesLengthException
 
@@ -189,7 +186,7 @@ def _vr(dataset: Dataset, element: Raw) -> str:
 
 
 def _value(raw: Raw, path: Path) -> Part | None:
-    """Return a value as its bytes: from the file where it stayed there, else from memory."""
+    """Return the bytes of a value: from the file if it was not read, else from memory."""
     if place := on_disk(raw):
         offset_bytes, length = place
         size_bytes = _items_bytes(path, offset_bytes) if length == UNDEFINED_LENGTH else length
@@ -199,7 +196,7 @@ def _value(raw: Raw, path: Path) -> Part | None:
 
 
 def _items_bytes(path: Path, offset_bytes: int) -> int:
-    """Return how long the items of encapsulated pixel data are, without the delimiter behind them (PS3.5 §A.4)."""
+    """Return the length of the items of encapsulated pixel data, without the delimiter after them (PS3.5 §A.4)."""
     with path.open("rb") as file:
         file.seek(offset_bytes)
         while (head := file.read(8)).startswith(_ITEM) and len(head) == 8:

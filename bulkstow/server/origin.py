@@ -1,8 +1,7 @@
-"""The embedded DICOMweb origin: routes, and the words of HTTP around what the other modules do.
+"""The embedded DICOMweb origin: routes, status codes (PS3.18 §10.4 to §10.6), the login, and the interface of faults.
 
-Owns status codes (PS3.18 §10.4 to §10.6), the login, and the seam for faults. It is for tests, demos
-and measurements: it streams, so that a part may be larger than memory, and stores what it says it has stored, but it is
-no archive. Refuses to log: a path holds UIDs, and those are somebody's.
+It is for tests, demos and measurements: it streams, so that a part may be larger than memory, and what it calls stored
+is stored, but it is no archive. It does not log: paths contain UIDs, which belong to patients.
 """
 
 from __future__ import annotations
@@ -31,44 +30,44 @@ from bulkstow.wire.multipart_reader import MultipartReader, boundary_of
 ROOT = "/dicom-web"
 
 _READ_BYTES = 256 * 1024
-"""What a selector event loop takes from a socket at once: aiohttp's default of 64 KiB would stop it each time."""
+"""The read buffer: a selector event loop reads this much at once; aiohttp's default of 64 KiB would pause it."""
 
 _SHUTDOWN_S = 2.0
-"""Whoever is still sending when the origin ends has this long."""
+"""The time that requests in progress have when the origin ends."""
 
 
 class Fault(Protocol):
-    """A way to misbehave in answer to store requests, which are numbered from 1 in the order of their coming.
+    """A source of faults in store requests, which are numbered from 1 in the order of arrival.
 
-    Anything here may raise a web.HTTPException, which is then the answer; `request.transport.abort()` and
-    ConnectionResetError break the connection.
+    Its methods may raise a web.HTTPException, which is then the answer; `request.transport.abort()` and
+    ConnectionResetError close the connection.
     """
 
-    async def before(self, request: web.Request, number: int) -> web.StreamResponse | Mishap | None:
-        """Run before the body is read: return what to answer instead of storing, or None to go on.
+    async def before(self, request: web.Request, number: int) -> web.StreamResponse | RequestFault | None:
+        """Return, before the body is read, an answer instead of storing, or None to store.
 
-        A Mishap goes on too, and has this request to itself.
+        A RequestFault stores, too, and is asked about the rest of this request.
         """
 
     async def after(
         self, request: web.Request, number: int, response: StoreResponse
     ) -> StoreResponse | web.StreamResponse:
-        """Run when all is stored: return what to say of it, or a whole answer of another kind."""
+        """Return, after the body has been stored, the response or a complete answer."""
 
 
-class Mishap(Protocol):
-    """What goes wrong with one store request, from its first byte on; may raise what a Fault may."""
+class RequestFault(Protocol):
+    """The fault of one store request, from its first byte on; may raise what a Fault may."""
 
     def body(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-        """Yield the pieces of the body, as late and as many as they are to be read."""
+        """Yield the pieces of the body that are to be read, when they are to be read."""
 
     def judge(self, header: Header) -> int | None:
-        """Return the FailureReason for which an instance is not stored that would be, None to store it."""
+        """Return the FailureReason of a valid instance that is not to be stored, None to store it."""
 
     async def after(
         self, request: web.Request, number: int, response: StoreResponse
     ) -> StoreResponse | web.StreamResponse:
-        """Run in place of the fault's own."""
+        """Replace the method of the Fault."""
 
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -77,7 +76,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Origin:
     """A DICOMweb server on a storage; `serving` runs it.
 
-    `max_part_bytes` bounds an instance (413), `max_requests` how many are in work at once (503).
+    `max_part_bytes` limits the size of an instance (413), `max_requests` the concurrent requests (503).
     """
 
     def __init__(
@@ -101,18 +100,18 @@ class Origin:
         self._frozen_until_s = 0.0
 
     def freeze(self, duration_s: float) -> None:
-        """From now on take no request and give no answer, not even to a query, until the time is over."""
+        """Read no request and send no answer, not even to a query, for some time from now on."""
         self._frozen_until_s = max(self._frozen_until_s, current_time() + duration_s)
 
     async def thawed(self) -> None:
         """Wait while the origin is frozen."""
-        while (left_s := self._frozen_until_s - current_time()) > 0:  # noqa: ASYNC110 - it may freeze anew meanwhile
+        while (left_s := self._frozen_until_s - current_time()) > 0:  # noqa: ASYNC110 - it may be frozen again meanwhile
             await sleep(left_s)
 
     def application(self) -> web.Application:
         """Return a new application of aiohttp with the routes; each counts on this origin."""
         study, series = "/studies/{study}", "/studies/{study}/series/{series}"
-        application = web.Application(middlewares=[self._door])
+        application = web.Application(middlewares=[self._admit])
         application[ORIGIN] = self
         router = application.router
         for path in ("/studies", study):
@@ -131,12 +130,12 @@ class Origin:
         return application
 
     @web.middleware
-    async def _door(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def _admit(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         await self.thawed()
-        if self._login and not self._login.admits(request.headers.get("Authorization", "")):
-            return _complaint(401, "a login is needed", {"WWW-Authenticate": self._login.challenge})
+        if self._login and not self._login.accepts(request.headers.get("Authorization", "")):
+            return _error(401, "a login is needed", {"WWW-Authenticate": self._login.challenge})
         if self._max_requests is not None and self._requests >= self._max_requests:
-            return _complaint(503, "too many requests at once", {"Retry-After": "1"})
+            return _error(503, "too many requests at once", {"Retry-After": "1"})
         self._requests += 1
         try:
             response = await handler(request)
@@ -152,32 +151,36 @@ class Origin:
             met = await self._fault.before(request, number) if self._fault else None
             return met if isinstance(met, web.StreamResponse) else await self._stored(request, number, met)
         except MultipartError as error:
-            return _complaint(400, str(error))
+            return _error(400, str(error))
         except web.HTTPRequestEntityTooLarge as answer:
-            # Or the client would go on with what nobody wants (RFC 9110 §15.5.14).
+            # Otherwise the client would send the rest of the body (RFC 9110 §15.5.14).
             answer.force_close()
             raise
         except ConnectionError:
-            # The client is gone. aiohttp would put a traceback into the log; nobody is left to read this instead.
-            return _complaint(400, "the body ends before its length")
+            # The client has disconnected and does not read this; aiohttp would log a traceback.
+            return _error(400, "the body ends before its length")
 
-    async def _stored(self, request: web.Request, number: int, mishap: Mishap | None) -> web.StreamResponse:
+    async def _stored(
+        self, request: web.Request, number: int, request_fault: RequestFault | None
+    ) -> web.StreamResponse:
         notation = media.notation_for(request.headers.get("Accept", ""))
         if notation is None:
-            return _complaint(406, "the answer can be application/dicom+json or application/dicom+xml")
-        if complaint := media.complaint(request.headers):
-            return _complaint(415, complaint)
+            return _error(406, "the answer can be application/dicom+json or application/dicom+xml")
+        if error_text := media.type_error(request.headers):
+            return _error(415, error_text)
         study_uid = request.match_info.get("study")
         if study_uid is not None and not is_uid(study_uid):
-            return _complaint(400, "the study in the URL is not a UID")
+            return _error(400, "the study in the URL is not a UID")
         reader = MultipartReader(boundary_of(request.headers["Content-Type"]))
-        terms = store.Terms(study_uid, self._max_part_bytes, mishap.judge if mishap else store.no_objection)
+        terms = store.Terms(
+            study_uid, self._max_part_bytes, request_fault.judge if request_fault else store.no_objection
+        )
         pieces = request.content.iter_any()
-        async with aclosing(mishap.body(pieces) if mishap else _as_they_come(pieces)) as body:
-            verdicts = await store.receive(body, reader, self.storage, terms)
-        response = store.response_to(verdicts, self._studies_url(request))
-        teller = mishap or self._fault
-        answer = await teller.after(request, number, response) if teller else response
+        async with aclosing(request_fault.body(pieces) if request_fault else _as_they_come(pieces)) as body:
+            results = await store.receive(body, reader, self.storage, terms)
+        response = store.response_to(results, self._studies_url(request))
+        fault = request_fault or self._fault
+        answer = await fault.after(request, number, response) if fault else response
         if isinstance(answer, web.StreamResponse):
             return answer
         body_of = media.NOTATIONS[notation]
@@ -189,7 +192,7 @@ class Origin:
         try:
             page = query.search(self.storage.catalogue, level, request.match_info, request.query, studies_url)
         except ValueError as error:
-            return _complaint(400, str(error))
+            return _error(400, str(error))
         if not page.items:
             return web.Response(status=204)
         # PS3.18 §8.3.4.4 gives the wording.
@@ -200,14 +203,14 @@ class Origin:
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         if await self.storage.remove_study(request.match_info["study"]):
             return web.Response(status=204)
-        return _complaint(404, "no such study")
+        return _error(404, "no such study")
 
     def _studies_url(self, request: web.Request) -> str:
         return urls.absolute(request, f"{self.root}/studies")
 
 
 ORIGIN = web.AppKey("ORIGIN", Origin)
-"""Where a fault finds the origin that it befalls: `request.app[ORIGIN]`."""
+"""The key by which a fault finds the origin: `request.app[ORIGIN]`."""
 
 
 @asynccontextmanager
@@ -221,10 +224,10 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Run the origin, and give its base URL; port 0 takes a free one.
 
-    A connection beyond `max_connections` is closed at once. On leaving, requests in work get two seconds.
-    OSError: the address cannot be listened on.
+    A connection beyond `max_connections` is closed at once. At the end, requests in progress get two seconds. Raises
+    OSError if the address cannot be listened on.
     """
-    # A Content-Encoding is refused, so nothing is to be inflated on the way.
+    # A Content-Encoding is refused, so nothing has to be inflated.
     runner = web.AppRunner(
         origin.application(),
         access_log=None,
@@ -236,7 +239,7 @@ async def serving(
     server = runner.server
     assert server is not None  # noqa: S101 - there is one after setup()
     try:
-        # Not by web.TCPSite: it has no hook for a connection limiter.
+        # web.TCPSite has no hook for a connection limiter.
         factory = server if max_connections is None else partial(ConnectionLimiter, server, max_connections)
         listener = await get_running_loop().create_server(factory, host, port, ssl=ssl_context)
         scheme, port = "https" if ssl_context else "http", listener.sockets[0].getsockname()[1]
@@ -254,5 +257,5 @@ async def _as_they_come(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
         yield piece
 
 
-def _complaint(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text=f"{text}\n", headers=headers)

@@ -1,9 +1,8 @@
-"""Which instances a multipart body names, read as it passes by.
+"""The instances in a multipart body, found while it is received.
 
-Owns the least that an acknowledging server must know: where parts begin, and the SOP Class and SOP Instance UID in the
-first bytes of each, in explicit or implicit little endian. Shares nothing with the code that it measures, keeps no
-pixel, and judges no instance. A part with a Content-Length is passed over by count; one without is searched for the
-boundary.
+Finds the parts, and the SOP Class and SOP Instance UID in the first bytes of each, in explicit or implicit
+little endian; an acknowledging server needs no more. Shares no code with the client that it measures. A part with a
+Content-Length is skipped by it; one without is searched for the boundary.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 import re
 
 HEAD_BYTES = 1024
-"""Of a part, to find its UIDs in: the preamble takes 132, file meta information some 200 to 400, and few elements stand
-before (0008,0018)."""
+"""The bytes of a part that are searched for its UIDs.
+The preamble has 132, file meta information 200 to 400, and few elements precede (0008,0018)."""
 
 _CONTENT_LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
@@ -23,7 +22,7 @@ _Octets = bytes | bytearray
 
 
 class Malformed(ValueError):
-    """The body is not what its framing announces, or a part is no DICOM instance."""
+    """The body contradicts its framing, or a part is no DICOM instance."""
 
 
 class Parts:
@@ -31,7 +30,7 @@ class Parts:
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
-        # A body may open with its first delimiter, whose line break is then missing: lend it one.
+        # A body may begin with its first delimiter, which then has no line break before it.
         self._pending = b"\r\n"
         self._left_bytes = 0
         self._is_searching = True
@@ -40,7 +39,7 @@ class Parts:
         self.has_ended = False
 
     def feed(self, data: bytearray, at: int, end: int) -> None:
-        """Take `data[at:end]`; Malformed where no delimiter follows a part, or a part names no instance."""
+        """Take `data[at:end]`. Raises Malformed if no delimiter follows a part, or a part has no UIDs."""
         passed_bytes = min(self._left_bytes, end - at)
         self._left_bytes -= passed_bytes
         at += passed_bytes
@@ -56,7 +55,7 @@ class Parts:
         self._pending = b"" if self.has_ended else bytes(window[at:end])
 
     def _step(self, window: _Octets, at: int, end: int) -> int:
-        """Take what can be taken and return where to go on; `at` itself where more is needed."""
+        """Take what is complete and return the next offset; `at` itself if more bytes are needed."""
         if self._is_searching:
             found = window.find(self._delimiter, at, end)
             if found < 0:

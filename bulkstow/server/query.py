@@ -1,8 +1,7 @@
-"""QIDO-RS: what is held, page by page.
+"""QIDO-RS: searches in the catalogue, page by page (PS3.18 §10.6, §8.3.4).
 
-Owns the matching by UIDs and the paging (PS3.18 §10.6, §8.3.4). Knows UIDs and counts and nothing else: other keys are
-ignored, and `includefield` changes nothing, since all there is to say is always said. After a restart the SOP Class UID
-of an instance is left out: the names of files do not tell it.
+Matches UIDs only: other keys are ignored, and `includefield` changes nothing, since every result has all known
+attributes. After a restart results have no SOP Class UID: the names of files do not contain it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from bulkstow.server.catalogue import Catalogue, Held
 
 PAGE_SIZE = 1000
-"""Results at most, whatever limit is asked for: dcm4chee's number."""
+"""The most results of one page, whatever `limit` says; the same as dcm4chee's."""
 
 _DEPTHS = {"studies": 1, "series": 2, "instances": 3}
 _KEYS = {
@@ -31,20 +30,20 @@ _Uids = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of the results."""
+    """A part of the results."""
 
     items: list[Item]
     more: bool
-    """Others follow these."""
+    """True if further results follow."""
 
 
 def search(
     catalogue: Catalogue, level: str, path: Mapping[str, str], parameters: Mapping[str, str], studies_url: str
 ) -> Page:
-    """Return a page of the `studies`, `series` or `instances` that match, in the order of their coming or of the list.
+    """Return a page of the matching `studies`, `series` or `instances`, in the order of arrival or of the list.
 
-    `path` has the UIDs of the resource as `study` and `series`, `parameters` the query; a key takes a list of UIDs as
-    well as one (PS3.4 §C.2.2.2.2). ValueError: limit or offset is no number; its text is for the asker.
+    `path` has the UIDs of the resource as `study` and `series`, `parameters` the query; a key takes one UID or
+    a list (PS3.4 §C.2.2.2.2). Raises ValueError, with a text for the client, if limit or offset is no number.
     """
     first = _number(parameters, "offset", 0)
     last = first + min(_number(parameters, "limit", PAGE_SIZE), PAGE_SIZE)
@@ -58,7 +57,7 @@ def search(
 
 
 def _matching(catalogue: Catalogue, study: _Uids, series: _Uids, instance: _Uids) -> Iterator[Held]:
-    """Yield the instances that match, looking at no more of them than a known UID leaves; no UID is any."""
+    """Yield the matching instances; an empty tuple matches any UID."""
     if instance:
         candidates = [held for uid in instance if (held := catalogue.find(uid))]
     elif study:
@@ -98,8 +97,8 @@ def _uids_of(held: Held) -> tuple[str, ...]:
 
 
 def _uids(text: str) -> _Uids:
-    # The comma of a URL and the backslash of DICOM both part a list of UIDs; a client may send either.
-    # Their order is kept, each once, or the pages of one query would not fit together.
+    # Clients separate UIDs by the comma of a URL or the backslash of DICOM. Their order is kept, without repeats, so
+    # that the pages of one query fit together.
     return tuple(uid for uid in dict.fromkeys(re.split(r"[,\\]", text)) if uid)
 
 

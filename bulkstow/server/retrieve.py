@@ -1,7 +1,7 @@
 """WADO-RS: studies, series and instances as they were stored, byte for byte; their metadata, frames and bulk data.
 
-Owns which instances a resource has, and the answers of HTTP (PS3.18 §10.4). Refuses to transcode: an instance is sent
-in the transfer syntax in which it is kept, and to a client that takes only others, it is not sent.
+Finds the instances of a resource, and answers as PS3.18 §10.4 says. Nothing is transcoded: an instance is sent in the
+transfer syntax in which it is stored, or not at all.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def routes(root: str, storage: Storage) -> list[web.RouteDef]:
 
 
 def is_acceptable(accept: str) -> bool:
-    """Tell whether this Accept header, where there is one, leaves room for Part 10 files (PS3.18 §8.7.3)."""
+    """Return whether an Accept header, if there is one, allows Part 10 files (PS3.18 §8.7.3)."""
     return media.accepted(accept, MULTIPART, DICOM).is_acceptable
 
 
@@ -56,7 +56,7 @@ class _Retrieval:
         """Answer with the files of all instances of the resource."""
         accepted = media.accepted(_accept(request), MULTIPART, DICOM)
         if not accepted.is_acceptable:
-            return _complaint(406, f'instances are sent as multipart/related; type="{DICOM}"')
+            return _error(406, f'instances are sent as multipart/related; type="{DICOM}"')
         found = self._found(request)
         if not found:
             return _nothing()
@@ -64,18 +64,18 @@ class _Retrieval:
             parts = await to_thread.run_sync(_whole_files, [path for _, path in found])
             kept = await to_thread.run_sync(_transfer_syntaxes, found) if accepted.transfer_syntaxes else set()
         except FileNotFoundError:
-            return _nothing()  # deleted since it was found
+            return _nothing()  # deleted meanwhile
         except HeadError as error:
-            return _complaint(500, str(error))
+            return _error(500, str(error))
         if accepted.transfer_syntaxes and not kept <= accepted.transfer_syntaxes:
-            return _complaint(406, f"there are instances in {', '.join(sorted(kept))}, and none is transcoded")
+            return _error(406, f"there are instances in {', '.join(sorted(kept))}, and none is transcoded")
         return await message.send(request, DICOM, parts)
 
     async def metadata(self, request: web.Request) -> web.StreamResponse:
         """Answer with the metadata of all instances of the resource, one after the other, as a JSON list."""
         notation = next((name for name in media.JSON_NAMES if media.accepted(_accept(request), name).is_acceptable), "")
         if not notation:
-            return _complaint(406, f"metadata is sent as {media.JSON}")
+            return _error(406, f"metadata is sent as {media.JSON}")
         found = self._found(request)
         if not found:
             return _nothing()
@@ -85,7 +85,7 @@ class _Retrieval:
         except FileNotFoundError:
             return _nothing()
         except HeadError as error:
-            return _complaint(500, str(error))
+            return _error(500, str(error))
         response = web.StreamResponse(headers={"Content-Type": notation})
         await response.prepare(request)
         await response.write(b"[" + first)
@@ -100,43 +100,43 @@ class _Retrieval:
         return response
 
     async def frames(self, request: web.Request) -> web.StreamResponse:
-        """Answer with frames of an instance, in the order in which they are asked for."""
+        """Answer with frames of an instance, in the order of the request."""
         if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", request.match_info["frames"]):
-            return _complaint(400, "frames are numbers from 1, with commas between them")
+            return _error(400, "frames are numbers from 1, with commas between them")
         numbers = [int(number) for number in request.match_info["frames"].split(",")]
         found = await self._read(request, lambda path: frames(path, numbers))
         if isinstance(found, web.Response):
             return found
         part_type, parts = found
         if not media.accepted(_accept(request), MULTIPART, part_type).is_acceptable:
-            return _complaint(406, f'its frames are sent as multipart/related; type="{part_type}"')
+            return _error(406, f'its frames are sent as multipart/related; type="{part_type}"')
         return await message.send(request, part_type, parts)
 
     async def bulk_data(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the value to which a BulkDataURI of the metadata leads."""
+        """Answer with the value of a BulkDataURI of the metadata."""
         place = request.match_info["bulk"]
         if not metadata.BULK_PATH.fullmatch(place):
             return _nothing()
         if not media.accepted(_accept(request), MULTIPART, OCTETS).is_acceptable:
-            return _complaint(406, f'bulk data is sent as multipart/related; type="{OCTETS}"')
+            return _error(406, f'bulk data is sent as multipart/related; type="{OCTETS}"')
         found: Part | web.Response = await self._read(request, lambda path: metadata.bulk_data(path, place))
         if isinstance(found, web.Response):
             return found
         return await message.send(request, OCTETS, [found])
 
     async def _read(self, request: web.Request, read: Callable[[Path], T | None]) -> T | web.Response:
-        """Return what is read from the file of the one instance, or the answer where there is nothing to read."""
+        """Return what `read` returns for the file of the instance, or the answer if there is none."""
         found = self._found(request)
         try:
             value = await to_thread.run_sync(read, found[0][1]) if found else None
         except FileNotFoundError:
             return _nothing()
         except HeadError as error:
-            return _complaint(500, str(error))
+            return _error(500, str(error))
         return _nothing() if value is None else value
 
     def _found(self, request: web.Request) -> list[tuple[Header, Path]]:
-        """Return the instances of a resource with their files; a URL's UIDs are looked up, and never part of a path."""
+        """Return the instances of a resource with their files; the UIDs of a URL never become part of a path."""
         named = request.match_info
         catalogue = self._storage.catalogue
         held = [catalogue.find(named["instance"])] if "instance" in named else catalogue.instances(named["study"])
@@ -157,7 +157,7 @@ def _whole_files(paths: Sequence[Path]) -> list[FilePart]:
 
 
 def _transfer_syntaxes(found: Sequence[tuple[Header, Path]]) -> set[str]:
-    """Return the transfer syntaxes of instances; of those that an earlier process stored the file tells."""
+    """Return the transfer syntaxes of instances; for those of an earlier process, files are read."""
     return {header.transfer_syntax_uid or metadata.transfer_syntax(path) for header, path in found}
 
 
@@ -166,8 +166,8 @@ def _accept(request: web.Request) -> str:
 
 
 def _nothing() -> web.Response:
-    return _complaint(404, "nothing is kept here")
+    return _error(404, "nothing is kept here")
 
 
-def _complaint(status: int, text: str) -> web.Response:
+def _error(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=f"{text}\n")

@@ -2,10 +2,10 @@
 
     python -m bulkstow.server.sink --port 8080 [--slots 8 --service-ms 50 --spread 0.3 --limit 24]
 
-What a client is measured against: how fast it is by itself, and whether its figures are true where the truth is known.
-Owns HTTP/1.1 as far as clients speak it (keep-alive, Expect, chunked, TLS), and queues and a freeze that make it a
-simulated server. It runs in a process of its own, on loopback, says `PORT n` when it listens, and ends when its
-standard input does. GET .../counts tells what it has taken; any other GET is answered 204, as by an empty archive.
+It serves to measure the speed of a client, and to check the client's figures against known ones. It speaks the HTTP/1.1
+of clients (keep-alive, Expect, chunked, TLS), and simulates a server by queues and a freeze. It runs in its own process
+on loopback, prints `PORT n` when it listens, and ends when its standard input ends. GET .../counts returns what it has
+received; any other GET is answered 204, as by an empty archive.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import ssl
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,10 +29,11 @@ from typing import cast
 from bulkstow.server.parts import Malformed, Parts
 
 BUFFER_BYTES = 2**20
-"""A read of the socket: from 64 KiB to 4 MiB the ceiling is the same (1.05 GB in 0.30 to 0.33 s), 16 KiB takes 0.40."""
+"""The bytes that are read from a socket at once.
+1.05 GB take 0.30 to 0.33 s with 64 KiB to 4 MiB, and 0.40 s with 16 KiB."""
 
 GOLDEN = 0.6180339887
-"""Multiples of the golden section, less their whole parts, are spread evenly, and neighbours lie far apart (Weyl)."""
+"""The golden section: fractional parts of its multiples are distributed evenly, successive ones far apart (Weyl)."""
 
 _LINE_END = b"\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)", re.IGNORECASE)
@@ -44,7 +47,7 @@ _LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
 
 @dataclass(slots=True)
 class Counts:
-    """What the sink has taken since it started."""
+    """The counts of everything received since the start."""
 
     instances: int = 0
     body_bytes: int = 0
@@ -53,7 +56,7 @@ class Counts:
     """Requests answered 503, or 400 for a body that cannot be read."""
 
     def as_json(self) -> bytes:
-        """Return them, and the processor time used, as one JSON object."""
+        """Return the counts and the processor time used as a JSON object."""
         counts = {
             "instances": self.instances,
             "body_bytes": self.body_bytes,
@@ -70,50 +73,50 @@ def _later(delay_s: float, call: Callable[[], None]) -> None:
 
 @dataclass(slots=True)
 class Service:
-    """A simulated server's insides: `slots` requests are served at once, others queue, and beyond `limit` it says 503.
+    """A simulated server: `slots` requests are served at once, others queue, and beyond `limit` they get 503.
 
-    With `service_s` and no slots it is a server that thinks before it answers.
+    With `service_s` and no slots, every request is answered after that time.
     """
 
     slots: int = 0
-    """0: as many as come."""
+    """0 is unlimited."""
     limit: int = 0
-    """Requests within, queued ones included; 0: no limit."""
+    """The most requests in progress, queued ones included; 0 is unlimited."""
     service_s: float = 0.0
     instance_s: float = 0.0
     """Added for each instance of the request."""
     spread: float = 0.0
-    """By how much of it a service is shorter or longer than that, in a fixed sequence."""
+    """The share of it by which a service time varies, in a fixed sequence."""
     freeze_at_s: float = 0.0
-    """After the first request, it stands still: nothing is read or answered, as in a garbage collector's pause."""
+    """The time from the first request to a freeze: nothing is read or answered, as in a garbage collection."""
     freeze_for_s: float = 0.0
     later: Callable[[float, Callable[[], None]], object] = _later
-    """Calls after so many seconds: the loop's."""
+    """Calls a function after some seconds; the event loop's."""
     sleep: Callable[[float], None] = time.sleep
-    """Holds up the whole loop."""
+    """Blocks the whole event loop."""
     _is_awaited: bool = True
-    _within: int = 0
+    _in_progress: int = 0
     _served: int = 0
     _busy: int = 0
     _queue: deque[tuple[float, Callable[[], None]]] = field(default_factory=deque)
 
     def admit(self) -> bool:
-        """Let a request in, to be served or to `leave`; False where there is no room."""
+        """Admit a request, to be served or to `leave`; return False above the limit."""
         if self._is_awaited:
             self._is_awaited = False
             if self.freeze_for_s:
                 self.later(self.freeze_at_s, partial(self.sleep, self.freeze_for_s))
-        if self.limit and self._within >= self.limit:
+        if self.limit and self._in_progress >= self.limit:
             return False
-        self._within += 1
+        self._in_progress += 1
         return True
 
     def leave(self) -> None:
-        """A request that was let in has gone without being served."""
-        self._within -= 1
+        """Count out a request that was admitted and is not served."""
+        self._in_progress -= 1
 
     def serve(self, instances: int, answer: Callable[[], None]) -> None:
-        """Call `answer` when the request is through."""
+        """Call `answer` when the request has been served."""
         self._served += 1
         duration_s = self.service_s + self.instance_s * instances
         self._queue.append((duration_s * (1 + self.spread * (2 * (self._served * GOLDEN % 1) - 1)), answer))
@@ -130,13 +133,13 @@ class Service:
 
     def _end(self, answer: Callable[[], None]) -> None:
         self._busy -= 1
-        self._within -= 1
+        self._in_progress -= 1
         answer()
         self._next()
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One client: requests one after the other, each read into the same buffer."""
+    """The connection of one client: its requests are read one after the other into the same buffer."""
 
     def __init__(self, service: Service, counts: Counts) -> None:
         self._service = service
@@ -151,20 +154,20 @@ class Connection(asyncio.BufferedProtocol):
         self._closes = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where answers go."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        """Keep the transport for answers."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not of this class
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Give back the place of a request that never came to its end."""
+        """Count out a request that was not complete."""
         if self._is_admitted:
             self._service.leave()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Return the room behind what is not yet understood."""
+        """Return the buffer behind the bytes that are not processed yet."""
         return self._view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Understand what has come; each step returns where to go on, or the same place where it needs more."""
+        """Process the received bytes; each step returns the next offset, or the same one if it needs more bytes."""
         at, end = 0, self._filled + nbytes
         try:
             while at < end and (next_at := self._step(at, end)) != at:
@@ -182,7 +185,7 @@ class Connection(asyncio.BufferedProtocol):
         head_end = self._buffer.find(b"\r\n\r\n", at, end)
         if head_end < 0:
             return at
-        # With its last line break, so that every header line has one before and behind it.
+        # With its last line break, so that every header line is between two line breaks.
         head = bytes(self._buffer[at : head_end + 2])
         self._closes = _CLOSE.search(head) is not None
         method, path, _ = head.split(b" ", 2)
@@ -252,7 +255,7 @@ class Connection(asyncio.BufferedProtocol):
         self._service.serve(len(parts.named), partial(self._acknowledge, parts.named))
 
     def _acknowledge(self, named: list[tuple[bytes, bytes]]) -> None:
-        # Counted when they are answered for: those that still queue are not taken yet.
+        # Counted when they are answered: queued requests are not stored yet.
         self._counts.instances += len(named)
         self._answer(HTTPStatus.OK, store_response(named), "application/dicom+json")
 
@@ -291,10 +294,20 @@ async def _serve(options: argparse.Namespace) -> None:
     counts = Counts()
     server = await loop.create_server(lambda: Connection(service, counts), "127.0.0.1", options.port, ssl=tls)
     ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
+    _call_at_end_of_input(partial(loop.call_soon_threadsafe, ended.set))
     sys.stdout.write(f"PORT {server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await ended.wait()
+
+
+def _call_at_end_of_input(call: Callable[[], object]) -> None:
+    """Call a function in a thread when standard input ends; the event loop of Windows cannot wait for it."""
+
+    def wait() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        call()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Where stored instances go: a directory, or nowhere.
+"""The storage of instances: a directory, or none.
 
-Owns files, their digests and the catalogue of what is there. Refuses to judge what may be stored (`store` does), with
-one exception: whatever it was told, no path leaves its root, since paths are made of valid UIDs only.
+Owns files, their digests and the catalogue. `store` decides what is stored; no path leaves the root, since paths are
+made of valid UIDs only.
 
-All work on the disk is done in threads. What `keep` has accepted has its final name and survives the end of this
-process, not a power cut: nothing is synced, an origin for tests and measurements must not wait for platters.
+All disk access is done in threads. An instance that `keep` has accepted has its final name and survives the end of this
+process, but not a power cut: nothing is synced, as an origin for tests and measurements must not wait for the disk.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ from bulkstow.model import Header
 from bulkstow.server.catalogue import Catalogue, Held, is_uid
 
 _UNFINISHED = ".incoming-"
-"""Begins the name of what is not stored yet, or not yet wholly deleted; no UID begins so."""
+"""The prefix of files that are not complete or not completely deleted; no UID begins with it."""
 
 
 class Incoming(Protocol):
-    """An instance on its way in; ends with either `keep` or `drop`."""
+    """An instance that is being received; ends with either `keep` or `drop`."""
 
     async def write(self, pieces: Sequence[memoryview]) -> None:
-        """Take the next octets; OSError where there is no room for them."""
+        """Take the next bytes. Raises OSError if the disk is full."""
 
     async def keep(self, header: Header, pieces: Sequence[memoryview]) -> bool:
-        """Take the last octets and store the whole under its UIDs.
+        """Take the last bytes and store the instance under its UIDs.
 
-        True: it is there, now or since an earlier time with the same bytes. False: other bytes are held under its SOP
-        Instance UID, and stay. OSError where there is no room for it; ValueError where a UID is none.
+        Returns True if it is stored, now or before with the same bytes; False if other bytes are stored under its SOP
+        Instance UID, which stay. Raises OSError if the disk is full, ValueError if a UID is invalid.
         """
 
     async def drop(self) -> None:
-        """Forget it; without effect after `keep`."""
+        """Discard it; without effect after `keep`."""
 
 
 class Storage(Protocol):
-    """What the origin stores into and answers from."""
+    """The place that the origin stores into and answers from."""
 
     catalogue: Catalogue
 
     def incoming(self) -> Incoming:
-        """Return a place for an instance that is about to come."""
+        """Return a place for the next instance."""
 
     def path(self, header: Header) -> Path | None:
-        """Return the file that holds an instance of the catalogue, None where none does."""
+        """Return the file of an instance of the catalogue, None if there is none."""
 
     async def remove_study(self, study_uid: str) -> bool:
-        """Delete a study, and tell whether it was there."""
+        """Delete a study, and return whether it existed."""
 
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each instance held, by SOP Instance UID; reads what an earlier process stored."""
+        """Return the SHA-256 of each stored instance, by SOP Instance UID; reads those of an earlier process."""
 
 
 class DirectoryStorage:
     """Part 10 files as `root/<study>/<series>/<instance>.dcm`, readable by their owner only.
 
-    An instance is written beside the tree and moved into it when it is complete, so whatever has a final name is
-    whole; the names alone tell the next process what is there. One process at a time may use a root.
+    An instance is written beside the tree and moved into it when it is complete, so a file with a final name is
+    complete; the next process finds instances by these names. One process at a time may use a root.
     """
 
     def __init__(self, root: Path) -> None:
@@ -81,11 +81,11 @@ class DirectoryStorage:
                 self.catalogue.add(Held(header))
 
     def incoming(self) -> Incoming:
-        """Return a place for an instance that is about to come; no file is made before its first octets."""
+        """Return a place for the next instance; no file is made before its first bytes."""
         return _IncomingFile(self, self._root)
 
     def path(self, header: Header) -> Path:
-        """Return where an instance has its file; ValueError where a UID is none (PS3.5 §9.1)."""
+        """Return the path of an instance's file. Raises ValueError if a UID is invalid (PS3.5 §9.1)."""
         uids = (header.study_uid, header.series_uid, header.sop_instance_uid)
         if not all(map(is_uid, uids)):
             raise ValueError("a path is made of valid UIDs only")
@@ -93,9 +93,9 @@ class DirectoryStorage:
         return self._root / study / series / f"{instance}.dcm"
 
     def place(self, unplaced: Path, header: Header, digest: str) -> bool:
-        """Give a complete file its final name, unless its UID is taken; blocks.
+        """Give a complete file its final name; blocks.
 
-        True: it has it, or the same bytes do. False: other bytes are held under its UID.
+        Returns True if it has it, or the same bytes do; False if other bytes are stored under its UID.
         """
         path = self.path(header)
         with self._placing:
@@ -108,21 +108,21 @@ class DirectoryStorage:
         return digest == self._digest(held)
 
     async def remove_study(self, study_uid: str) -> bool:
-        """Delete a study, and tell whether it was there."""
+        """Delete a study, and return whether it existed."""
         return await to_thread.run_sync(self._remove_study, study_uid)
 
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each instance held, by SOP Instance UID; reads what an earlier process stored."""
+        """Return the SHA-256 of each stored instance, by SOP Instance UID; reads those of an earlier process."""
         return {held.header.sop_instance_uid: self._digest(held) for held in self.catalogue.instances()}
 
     def _remove_study(self, study_uid: str) -> bool:
         with self._placing:
             if not self.catalogue.remove_study(study_uid):
                 return False
-            # Moved out of the tree at once: the study may come anew while its old files are being deleted.
-            grave = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
-            (self._root / study_uid).replace(grave / study_uid)
-        _delete(grave)
+            # Moved out of the tree first: the study may be stored again while its old files are being deleted.
+            deleted = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
+            (self._root / study_uid).replace(deleted / study_uid)
+        _delete(deleted)
         return True
 
     def _digest(self, held: Held) -> str:
@@ -164,7 +164,7 @@ class _IncomingFile:
 
     def _drop(self) -> None:
         if self._file is not None:
-            # Closing writes what is buffered, and fails again where the disk is full; the file goes all the same.
+            # Closing writes the buffer, which fails again if the disk is full; the file is removed nevertheless.
             with suppress(OSError):
                 self._file.close()
             Path(self._file.name).unlink(missing_ok=True)
@@ -172,28 +172,28 @@ class _IncomingFile:
 
 
 class DiscardStorage:
-    """Keeps nothing, so that a client is measured and not this machine's disk.
+    """Stores nothing, so that a client is measured and not the disk.
 
-    `remember` keeps UIDs and digests: queries are then answered and duplicates told, at the price of SHA-256 over all.
+    `remember` keeps UIDs and digests, for queries and duplicates, at the cost of SHA-256 over all bytes.
     """
 
     def __init__(self, *, remember: bool = False) -> None:
         self.catalogue = Catalogue()
         self.received = 0
-        """Instances accepted, repeats included."""
+        """The number of accepted instances, repeats included."""
         self.received_bytes = 0
         self._remember = remember
 
     def incoming(self) -> Incoming:
-        """Return a place for an instance that is about to come."""
+        """Return a place for the next instance."""
         return _IncomingNowhere(self, remember=self._remember)
 
     def path(self, _header: Header) -> None:
-        """Return None: there are no files."""
+        """Return None, as there are no files."""
         return
 
     async def remove_study(self, study_uid: str) -> bool:
-        """Forget a study, and tell whether it was remembered."""
+        """Forget a study, and return whether it was remembered."""
         return self.catalogue.remove_study(study_uid)
 
     def digests(self) -> dict[str, str]:

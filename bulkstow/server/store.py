@@ -1,8 +1,7 @@
-"""A store request's body on its way into the storage: which parts are taken, and what is said of each.
+"""Stores the parts of a store request's body, and decides on each (PS3.18 §10.5.3, Annex I).
 
-Owns the judgement of an instance (PS3.18 §10.5.3, Annex I). Refuses to know of HTTP beyond a status: it takes pieces of
-a body, and gives verdicts. A part is in memory by about 1 MiB at most: its UIDs are read from its beginning, and what
-is refused is refused before a byte of it reaches the disk.
+Takes pieces of a body and returns a result for each part; of HTTP it knows only the status. About 1 MiB of a part is in
+memory at most: its UIDs are read from its beginning, and a refused instance is refused before it reaches the disk.
 """
 
 from __future__ import annotations
@@ -23,57 +22,59 @@ from bulkstow.server.storage import Storage
 from bulkstow.wire.multipart_reader import Event, MultipartReader, PartBegin, PartData, PartEnd
 
 HEAD_BYTES = 64 * 1024
-"""Holds the UIDs of nearly every instance; where it does not, all that is at hand is looked at."""
+"""The bytes of a part in which UIDs are looked for first; then all that have been received are read."""
 
 WRITE_BYTES = 1024 * 1024
-"""A hop to a thread costs about 0.1 ms; this much to hash and write is worth one."""
+"""The bytes that are hashed and written at once; a call in a thread costs about 0.1 ms."""
 
 
 class Refusal(IntEnum):
-    """Why an instance is not stored, as a FailureReason (PS3.18 Table I.2-2, PS3.7 Annex C)."""
+    """The FailureReason of an instance that is not stored (PS3.18 Table I.2-2, PS3.7 Annex C)."""
 
     DUPLICATE_INSTANCE = 0x0111
-    """Other bytes are held under its SOP Instance UID; the same bytes are stored, however often they come."""
+    """Other bytes are stored under its SOP Instance UID; the same bytes may be sent again at any time."""
     OUT_OF_RESOURCES = 0xA700
     INVALID_UID = 0xA900
-    """A UID is missing or is none; Azure's code for whatever its validation finds."""
+    """A UID is missing or invalid; Azure's code for all errors of its validation."""
     OTHER_STUDY = 0xA901
-    """It is not of the study in the URL. PS3.18 §10.5.1 gives no code: this is Azure's, Orthanc has 0x0110."""
+    """It does not belong to the study in the URL. PS3.18 §10.5.1 has no code: this is Azure's, Orthanc's is 0x0110."""
     CANNOT_UNDERSTAND = 0xC000
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of one part."""
+class PartResult:
+    """The result of one part."""
 
     header: Header | None
-    """None where it has no head that can be read."""
+    """None if its head cannot be read."""
     refusal: int | None
-    """Why it is not stored, as a FailureReason; None where it is."""
+    """The FailureReason; None if the instance is stored."""
 
 
 def no_objection(_header: Header) -> None:
-    """Object to nothing."""
+    """Accept every instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a request's parts must keep to."""
+    """The conditions on a request's parts."""
 
     study_uid: str | None = None
     """The study in the URL, to which every instance must belong (PS3.18 §10.5.1)."""
     max_part_bytes: int | None = None
     judge: Callable[[Header], int | None] = no_objection
-    """Asked of each instance that is fit to be stored: the FailureReason for which it is not, None to store it."""
+    """Called with each valid instance: returns the FailureReason of one that is not to be stored, None to store it."""
 
 
-async def receive(body: AsyncIterable[bytes], reader: MultipartReader, storage: Storage, terms: Terms) -> list[Verdict]:
-    """Store each part of a body as it comes, and return what became of them.
+async def receive(
+    body: AsyncIterable[bytes], reader: MultipartReader, storage: Storage, terms: Terms
+) -> list[PartResult]:
+    """Store each part of a body when it arrives, and return their results.
 
-    MultipartError: the body is broken; the parts before that place are stored. HTTPRequestEntityTooLarge: a part is
-    larger than agreed, by its Content-Length or by what has come of it. And whatever `body` raises.
+    Raises MultipartError if the body is malformed; the parts before that are stored. Raises HTTPRequestEntityTooLarge
+    if a part is too large by its Content-Length or by its bytes, and the errors of `body`.
     """
-    verdicts: list[Verdict] = []
+    results: list[PartResult] = []
     part: _Part | None = None
     try:
         async with aclosing(_events(body, reader)) as events:
@@ -84,29 +85,29 @@ async def receive(body: AsyncIterable[bytes], reader: MultipartReader, storage: 
                     case PartData(data) if part:
                         await part.take(data)
                     case PartEnd() if part:
-                        verdicts.append(await part.end())
+                        results.append(await part.end())
                     case _:
                         pass
     finally:
         if part:
             await part.drop()
-    return verdicts
+    return results
 
 
 def status_of(response: StoreResponse) -> int:
-    """Return 200 where all are stored, 202 where some are, 409 where none is (PS3.18 Table 10.5.3-1)."""
+    """Return 200 if all are stored, 202 if some are, 409 if none is (PS3.18 Table 10.5.3-1)."""
     if not response.failed and not response.other_failures:
         return 200
     return 202 if response.stored else 409
 
 
-def response_to(verdicts: Sequence[Verdict], studies_url: str) -> StoreResponse:
-    """Return the verdicts as a Store Instances Response (PS3.18 Table I.1-1); a RetrieveURL where it is one study's."""
+def response_to(results: Sequence[PartResult], studies_url: str) -> StoreResponse:
+    """Return a Store Instances Response (PS3.18 Table I.1-1), with a RetrieveURL if it concerns one study."""
     stored: list[Referenced] = []
     failed: list[Referenced] = []
     other_failures: list[Referenced] = []
     studies: set[str] = set()
-    for header, refusal in ((verdict.header, verdict.refusal) for verdict in verdicts):
+    for header, refusal in ((result.header, result.refusal) for result in results):
         if header and refusal is None:
             stored.append(Referenced(header.sop_class_uid, header.sop_instance_uid))
             studies.add(header.study_uid)
@@ -130,7 +131,7 @@ async def _events(body: AsyncIterable[bytes], reader: MultipartReader) -> AsyncG
 
 
 class _Part:
-    """A part of the body: gathered up to `WRITE_BYTES`, judged at the first of those, written by them."""
+    """A part of the body: buffered up to `WRITE_BYTES`, checked when the buffer is first full, then written."""
 
     def __init__(self, storage: Storage, terms: Terms, headers: Mapping[str, str]) -> None:
         self._terms = terms
@@ -140,7 +141,7 @@ class _Part:
         self._size_bytes = 0
         self._header: Header | None = None
         self._refusal: int | None = None
-        # One media type stands for a Part 10 file, parameters aside (PS3.18 §8.7.3).
+        # The media type of a Part 10 file, apart from parameters (PS3.18 §8.7.3).
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/dicom":
             self._refusal = Refusal.CANNOT_UNDERSTAND
         self._check_size(int(headers.get("content-length", 0)))
@@ -156,7 +157,7 @@ class _Part:
             await self._judge(whole=False)
             await self._write()
 
-    async def end(self) -> Verdict:
+    async def end(self) -> PartResult:
         await self._judge(whole=True)
         if self._header and self._refusal is None:
             try:
@@ -165,7 +166,7 @@ class _Part:
             except OSError:
                 self._refusal = Refusal.OUT_OF_RESOURCES
         await self.drop()
-        return Verdict(self._header, self._refusal)
+        return PartResult(self._header, self._refusal)
 
     async def drop(self) -> None:
         await self._incoming.drop()
@@ -217,6 +218,6 @@ def _refusal_of(header: Header, study_uid: str | None) -> Refusal | None:
 
 
 def _is_nameable(header: Header) -> bool:
-    # A client finds its instance again by the UID as it sent it, even where that is none; XML sets the limit.
+    # A client finds its instance by the UID that it sent, even an invalid one; XML limits the characters.
     uids = header.sop_instance_uid + header.sop_class_uid
     return bool(header.sop_instance_uid) and uids.isascii() and uids.isprintable()

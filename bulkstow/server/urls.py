@@ -1,7 +1,4 @@
-"""Where a client finds a resource again: the URLs in answers.
-
-Owns the host and port in them. Answers nothing itself.
-"""
+"""The URLs of resources in answers."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from yarl import URL
 def absolute(request: web.Request, path: str) -> str:
     """Return the URL of a path on this server, as the client of a request reaches it.
 
-    By its Host header, as a proxy before us has a name of its own. dicomweb-client leaves the port out of the header:
-    without a proxy the port is then the one at which the request came.
+    The Host header decides, as a proxy has a name of its own. dicomweb-client omits the port in it: without a proxy,
+    the port of the connection is then used.
     """
     url = request.url.with_path(path)
     sockname = request.transport.get_extra_info("sockname") if request.transport is not None else None

@@ -1,4 +1,4 @@
-"""Claims about room for open files."""
+"""Claims about the limit on open files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import resource
 
 import pytest
 
-from bulkstow.engine.descriptors import PER_SENDER, SPARE, make_room
+from bulkstow.engine.descriptors import PER_SENDER, SPARE, allowed_senders
 
 UNLIMITED = resource.RLIM_INFINITY
 
 
 @pytest.mark.parametrize(
-    ("soft", "hard", "senders", "expected_room", "expected_soft"),
+    ("soft", "hard", "senders", "expected_senders", "expected_soft"),
     [
         (1024, 4096, 4, 4, 1024),
         (64, 4096, 4, 4, SPARE + 8 + 4 * PER_SENDER),
@@ -23,12 +23,12 @@ UNLIMITED = resource.RLIM_INFINITY
     ],
     ids=["enough", "raised", "raised without bound", "clamped", "unlimited", "hopeless"],
 )
-def test_room_is_made_or_fewer_requests(
-    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, senders: int, expected_room: int, expected_soft: int
+def test_the_limit_is_raised_or_senders_are_fewer(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, senders: int, expected_senders: int, expected_soft: int
 ) -> None:
-    """The soft limit is raised as far as the hard one lets it, and what has no room is not started."""
+    """The soft limit is raised up to the hard one, and senders beyond it are not started."""
     limits = [(soft, hard)]
     monkeypatch.setattr(resource, "getrlimit", lambda _what: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _what, changed: limits.append(changed))
-    assert make_room(senders=senders, readers=8) == expected_room
+    assert allowed_senders(senders=senders, readers=8) == expected_senders
     assert limits[-1][0] == expected_soft
