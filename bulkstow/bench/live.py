@@ -1,135 +1,72 @@
-"""What a measurement shows on standard error while it goes on: a line that changes on a terminal, lines elsewhere.
+"""The progress of a measurement on standard error: a line that is drawn anew each second, or lines of a log.
 
-Hears of each second when it is over; asks nothing and keeps nothing but the second before.
+Shares its terminal and its log with the display of an upload.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from datetime import datetime
-from typing import Literal, Protocol, TextIO
-
-from tqdm import tqdm
 
 from bulkstow.bench.report.words import counted, duration, figure
 from bulkstow.bench.result import Second
-from bulkstow.printing import shown
+from bulkstow.progress.background import Stream
+from bulkstow.progress.terminal import DisplayKind, Log, Panel, screen
 
-LINE_S = 10
-"""A line every so many seconds: three a measurement of half a minute."""
+LOG_INTERVAL_S = 10
+"""A line of a log every so many seconds: three for a measurement of half a minute."""
 
 
-class Live(Protocol):
-    """Shows what goes on."""
+class Live:
+    """Shows how a measurement goes, on the display that the user chose."""
 
-    def stage(self, words: str, place: str = "") -> None:
-        """Show what begins now, and the how-manieth of how many it is."""
+    def __init__(self, kind: DisplayKind, stream: Stream | None = None) -> None:
+        self._screen: Panel | Log | None = screen(kind, stream or sys.stderr)
+        self._stage = self._position = ""
+
+    def stage(self, words: str, position: str = "") -> None:
+        """Show what begins now, and its position in the run, such as `point 2 of 3`."""
+        self._stage, self._position = words, position
+        self._show(headed(position, None, words))
 
     def second(self, second: Second, left_s: float | None = None) -> None:
-        """Show a second that is over, and what is left of the whole measurement."""
+        """Show a second that is over, and the time that is left of the whole measurement."""
+        match self._screen:
+            case Panel() as panel:
+                panel.draw([headed(self._position, left_s, in_words(second)), self._stage])
+            case Log() as log if (int(second.at_s) + 1) % LOG_INTERVAL_S == 0:
+                log.say(headed(self._position, left_s, f"{self._stage}: {in_words(second)}"))
+            case _:
+                pass
 
     def say(self, words: str) -> None:
         """Show a line that stays."""
+        if self._screen is not None:
+            self._screen.say(words)
 
     def close(self) -> None:
-        """Show nothing more."""
+        """Erase the line."""
+        if isinstance(self._screen, Panel):
+            self._screen.close()
+
+    def _show(self, words: str) -> None:
+        match self._screen:
+            case Panel() as panel:
+                panel.draw([words])
+            case Log() as log:
+                log.say(words)
+            case None:
+                pass
 
 
-def live(kind: Literal["auto", "bar", "log", "none"], stream: TextIO | None = None) -> Live:
-    """Return the display that the user chose; `auto` looks whether there is a terminal."""
-    stream = stream or sys.stderr
-    match kind:
-        case "auto":
-            return Bar(stream) if stream.isatty() else Lines(stream)
-        case "bar":
-            return Bar(stream)
-        case "log":
-            return Lines(stream)
-        case "none":
-            return Nothing()
-
-
-class Nothing:
-    """Shows nothing."""
-
-    def stage(self, words: str, place: str = "") -> None:
-        """Show nothing."""
-
-    def second(self, second: Second, left_s: float | None = None) -> None:
-        """Show nothing."""
-
-    def say(self, words: str) -> None:
-        """Show nothing."""
-
-    def close(self) -> None:
-        """Show nothing."""
-
-
-class Lines:
-    """Writes lines with the time, for logs."""
-
-    def __init__(self, stream: TextIO, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> None:
-        self._stream = stream
-        self._now = now
-        self._stage = self._place = ""
-
-    def stage(self, words: str, place: str = "") -> None:
-        """Write what begins."""
-        self._stage, self._place = words, place
-        self.say(headed(place, None, words))
-
-    def second(self, second: Second, left_s: float | None = None) -> None:
-        """Write every LINE_S seconds how it goes."""
-        if (int(second.at_s) + 1) % LINE_S == 0:
-            self.say(headed(self._place, left_s, f"{self._stage}: {in_words(second)}"))
-
-    def say(self, words: str) -> None:
-        """Write a line."""
-        self._stream.write(f"{self._now().isoformat(timespec='seconds')} {shown(words)}\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Write nothing more."""
-
-
-class Bar:
-    """Draws one line, anew every second."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._stage = self._place = ""
-        tqdm.monitor_interval = 0  # it is drawn when a second is over: no thread of its own
-        self._line = tqdm(bar_format="{desc}", file=stream, dynamic_ncols=True, leave=False)
-
-    def stage(self, words: str, place: str = "") -> None:
-        """Draw what begins."""
-        self._stage, self._place = words, place
-        self._line.set_description_str(shown(headed(place, None, words)), refresh=True)
-
-    def second(self, second: Second, left_s: float | None = None) -> None:
-        """Draw how it goes; a narrow terminal cuts off the end, which is the load, drawn when it began."""
-        words = headed(self._place, left_s, f"{in_words(second)}; {self._stage}")
-        self._line.set_description_str(shown(words), refresh=True)
-
-    def say(self, words: str) -> None:
-        """Write a line above."""
-        tqdm.write(shown(words), file=self._stream)
-
-    def close(self) -> None:
-        """Take the line away."""
-        self._line.close()
-
-
-def headed(place: str, left_s: float | None, words: str) -> str:
-    """Return words behind where the measurement is: `point 13 of 24, about 3m40s left: …`."""
+def headed(position: str, left_s: float | None, words: str) -> str:
+    """Return words after the position of the measurement: `point 13 of 24, about 3m40s left: …`."""
     left = "" if left_s is None else f"about {duration(math.ceil(left_s))} left"
-    return ": ".join(filter(None, (", ".join(filter(None, (place, left))), words)))
+    return ": ".join(filter(None, (", ".join(filter(None, (position, left))), words)))
 
 
 def in_words(second: Second) -> str:
-    """Return a second as a line: when it was, how much was stored, how long it took, what went wrong."""
+    """Return a second as a line: when it was, how much was stored, how long it took, errors and drops."""
     words = [
         f"{duration(second.at_s + 1)}{' (warm-up)' if second.is_warmup else ''}",
         f"{figure(second.instances)} instances/s",

@@ -92,13 +92,13 @@ def delete(run_id: str, *, destination: DestinationSettings | None = None) -> in
 
 def carry_out(job: Job, out: TextIO | None = None) -> int:
     """Measure, write what is to be written, and return the exit status."""
-    from bulkstow.bench.live import live
+    from bulkstow.bench.live import Live
     from bulkstow.bench.plan import plan
     from bulkstow.bench.run import Bench, Listeners
 
     settings = job.settings
     with _hdr_log(settings.hdr_log, job.facts.run_id) as on_second:
-        listeners = Listeners(live(settings.progress), on_second, functools.partial(_write_json, settings.json))
+        listeners = Listeners(Live(settings.progress), on_second, functools.partial(_write_json, settings.json))
         planned = plan(settings, job.workload.mean_bytes, Random(job.facts.run_id))
         running = Bench(job, planned, listeners)
         finished = anyio.run(running.run)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 
-from bulkstow.bench.live import LINE_S, Bar, Lines, headed, in_words, live
+from bulkstow.bench.live import LOG_INTERVAL_S, Live, headed, in_words
 from bulkstow.bench.result import Second
 from tests.bench.measurements import second
 
@@ -48,14 +48,14 @@ def test_where_a_measurement_is_comes_first(place: str, left_s: float | None, sh
 def test_a_log_has_a_line_now_and_then() -> None:
     """A line when a load begins, one every few seconds, and what is to be said, each with the time."""
     stream = io.StringIO()
-    shown = Lines(stream, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    shown = Live("log", stream)
     shown.stage("a load", "point 2 of 3")
-    for at in range(2 * LINE_S):
+    for at in range(2 * LOG_INTERVAL_S):
         shown.second(second(at), 60.0)
     shown.say("a word")
     shown.close()
     lines = stream.getvalue().splitlines()
-    assert all(line.startswith("2026-01-01T00:00:00+00:00 ") for line in lines)
+    assert all(datetime.fromisoformat(line.partition(" ")[0]).tzinfo for line in lines)
     words = [line.partition(" ")[2] for line in lines]
     assert words[0] == "point 2 of 3: a load"
     heads = [line.partition(", 100")[0] for line in words[1:3]]
@@ -63,10 +63,10 @@ def test_a_log_has_a_line_now_and_then() -> None:
     assert words[3:] == ["a word"]
 
 
-def test_a_bar_is_one_line_that_changes() -> None:
-    """Drawn anew for each second; what is said stays above it."""
+def test_on_a_terminal_the_lines_change() -> None:
+    """They are drawn anew for each second and erased at the end; a message stays above them."""
     stream = io.StringIO()
-    shown = Bar(stream)
+    shown = Live("bar", stream)
     shown.stage("a load")
     shown.second(second(4))
     shown.say("a word")
@@ -75,14 +75,16 @@ def test_a_bar_is_one_line_that_changes() -> None:
     assert "5s, 100 instances/s" in drawn
     assert drawn.index("5s, 100 instances/s") > drawn.index("a load")
     assert "a word\n" in drawn
-    assert drawn.count("\n") == 1
+    assert drawn.endswith("\r\x1b[J")
 
 
 def test_without_a_terminal_there_are_lines() -> None:
     """And nothing at all where nothing is wanted."""
     stream = io.StringIO()
-    assert isinstance(live("auto", stream), Lines)
-    quiet = live("none", stream)
+    Live("auto", stream).say("a word")
+    assert stream.getvalue().endswith(" a word\n")
+    stream = io.StringIO()
+    quiet = Live("none", stream)
     quiet.stage("a load")
     quiet.second(second(9))
     quiet.say("a word")

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bulkstow.bench import run
 from bulkstow.bench.conclusion import Facts
-from bulkstow.bench.live import Nothing
+from bulkstow.bench.live import Live
 from bulkstow.bench.plan import plan
 from bulkstow.bench.removal import Grounds, Removal
 from bulkstow.bench.result import Result
@@ -46,15 +46,16 @@ class Fails:
         return response
 
 
-class Words(Nothing):
+class Words(Live):
     """Keeps what is shown."""
 
     def __init__(self) -> None:
+        super().__init__("none")
         self.shown: list[str] = []
 
-    def stage(self, words: str, place: str = "") -> None:
+    def stage(self, words: str, position: str = "") -> None:
         """Keep it."""
-        self.shown.append(f"{place}: {words}" if place else words)
+        self.shown.append(f"{position}: {words}" if position else words)
 
     def say(self, words: str) -> None:
         """Keep it."""

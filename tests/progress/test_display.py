@@ -29,9 +29,10 @@ from bulkstow.events import (
 from bulkstow.model import Batch, Candidate, FileResult, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import OutageCause
-from bulkstow.progress.display import Bar, Display, Lines, Nothing, display, packed
+from bulkstow.progress.display import Bar, Display, Lines, Nothing, display
 from bulkstow.progress.figures import Figures, far
 from bulkstow.progress.tally import Tally
+from bulkstow.progress.terminal import Log, Panel, packed
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
 
@@ -115,7 +116,7 @@ def test_standard_error_is_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_line_has_its_time_and_all_figures(clock: Clock) -> None:
     """One line, for logs: how far, how much, how fast, what goes wrong."""
     stream = io.StringIO()
-    lines = Lines(stream)
+    lines = Lines(Log(stream))
     clock.now_s += 2
     lines.show(tally(*MIDWAY, stored(2, Outcome.REFUSED)))
     assert re.fullmatch(
@@ -128,14 +129,14 @@ def test_a_line_has_its_time_and_all_figures(clock: Clock) -> None:
 def test_a_word_has_its_time_too() -> None:
     """What is said between the figures is a line like them."""
     stream = io.StringIO()
-    Lines(stream).say("stopping")
+    Lines(Log(stream)).say("stopping")
     assert re.fullmatch(rf"{TIME} stopping\n", stream.getvalue())
 
 
 def test_the_last_line_has_the_last_figures() -> None:
     """Closing writes once more."""
     stream = io.StringIO()
-    lines = Lines(stream)
+    lines = Lines(Log(stream))
     lines.show(tally(FilesFound(1, 1)))
     lines.close(tally(FilesFound(1, 1), ScanEnded(), stored(1)))
     first, last = stream.getvalue().splitlines()
@@ -162,7 +163,7 @@ def test_the_total_is_a_lower_bound_until_the_scan_ends(events: tuple[Event, ...
 def test_bars_are_drawn() -> None:
     """Two lines on a terminal: how far with a bar and percent, and how fast."""
     terminal = Terminal()
-    bar = Bar(terminal)
+    bar = Bar(Panel(terminal))
     bar.show(tally(FilesFound(200, 0), stored(50), BytesSent(2**20)))
     drawn = terminal.getvalue()
     assert re.search(r"0 failed \|█+. +\|  25%", drawn)
@@ -175,7 +176,7 @@ def test_bars_are_drawn() -> None:
 def test_more_done_than_found_is_no_more_than_all() -> None:
     """Copies found once more can make it so for a moment; a bar does not run over."""
     terminal = Terminal()
-    bar = Bar(terminal)
+    bar = Bar(Panel(terminal))
     bar.show(tally(stored(3)))
     bar.close(tally(FilesFound(2, 0), stored(3)))
     assert {int(percent) for percent in re.findall(r"(\d+)%", terminal.getvalue())} <= {0, 100}
@@ -184,7 +185,7 @@ def test_more_done_than_found_is_no_more_than_all() -> None:
 def test_a_word_above_the_bars() -> None:
     """It stands on a line of its own, and the bars are drawn again below."""
     terminal = Terminal()
-    bar = Bar(terminal)
+    bar = Bar(Panel(terminal))
     bar.show(tally(FilesFound(2, 0)))
     bar.say("stopping")
     bar.close(tally(FilesFound(2, 0)))
@@ -201,11 +202,11 @@ def test_nothing_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("kind", [Bar, Lines])
-def test_an_outage_is_told(kind: type[Bar | Lines]) -> None:
+@pytest.mark.parametrize("kind", ["bar", "log"])
+def test_an_outage_is_told(kind: Literal["bar", "log"]) -> None:
     """As long as the server is gone every line says so."""
     stream = Terminal()
-    shown = kind(stream)
+    shown = display(kind, stream)
     began = OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0)
     shown.show(tally(began))
     assert "THE SERVER DOES NOT ANSWER" in stream.getvalue()
@@ -219,7 +220,7 @@ def test_an_outage_is_told(kind: type[Bar | Lines]) -> None:
 def test_rates_are_of_the_last_seconds(clock: Clock) -> None:
     """What was long ago counts no more: bytes and instances per second, by the clock."""
     stream = io.StringIO()
-    lines = Lines(stream)
+    lines = Lines(Log(stream))
     clock.now_s += 100
     lines.show(tally(stored(1000), BytesSent(2**30)))
     clock.now_s += 4
@@ -363,7 +364,7 @@ def test_nothing_is_cut_off_and_nothing_stays_behind(
     screen = Screen(widths[0])
     monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((screen.columns, 24)))
     screen.write("$ bulkstow\n")
-    bar, told = Bar(screen), tally(*LARGE)
+    bar, told = Bar(Panel(screen)), tally(*LARGE)
     for columns in widths:
         if columns != screen.columns:
             screen.resize(columns)
@@ -391,7 +392,7 @@ def test_a_terminal_that_cannot_draw_gets_lines(monkeypatch: pytest.MonkeyPatch)
 def test_there_is_no_colour() -> None:
     """With NO_COLOR or without: no escape sequence but those that move and erase."""
     terminal = Terminal()
-    bar = Bar(terminal)
+    bar = Bar(Panel(terminal))
     bar.show(tally(*LARGE))
     bar.close(tally(*LARGE))
     assert set(re.findall(r"\x1b\[[^A-Za-z]*[A-Za-z]", terminal.getvalue())) <= {"\x1b[A", "\x1b[J"}
