@@ -236,6 +236,7 @@ class Run:
             send = Send(
                 destination=self._destination,
                 scheduler=scheduler,
+                breaker=self._breaker,
                 monitor=monitor,
                 controllers=files.controllers,
                 backoff=self._backoff,

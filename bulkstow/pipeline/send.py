@@ -33,6 +33,7 @@ from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.changed_directories import ChangedDirectories
 from bulkstow.policy.conflicts import without_false_proof
 from bulkstow.policy.controllers import Controllers, EndedRequest
+from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.query_settlement import settle_query
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
@@ -52,6 +53,7 @@ class Send:
 
     destination: Destination
     scheduler: Scheduler
+    breaker: CircuitBreaker
     monitor: HealthMonitor
     controllers: Controllers
     backoff: Backoff
@@ -131,7 +133,7 @@ class Send:
                 at_once=at_once,
                 is_wanted=scheduler.is_wanting,
                 is_plenty=scheduler.is_plentiful,
-                is_outage=self.monitor.breaker.is_open,
+                is_outage=self.breaker.is_open,
             )
         )
         self._report_limits()
@@ -140,7 +142,7 @@ class Send:
         return exchange
 
     def _is_excused(self, item: WorkItem) -> bool:
-        return self.monitor.breaker.excuses(item, is_ending=self.scheduler.is_ending)
+        return self.breaker.excuses(item, is_ending=self.scheduler.is_ending)
 
     async def _verify(self, batch: Batch) -> SourceChanged | None:
         """Compare a batch's files with the scan before they are sent, if files beside them have changed."""

@@ -161,6 +161,7 @@ async def deliver(
             send = Send(
                 destination=server,
                 scheduler=scheduler,
+                breaker=breaker,
                 monitor=monitor,
                 controllers=controllers,
                 backoff=Backoff(),

@@ -471,49 +471,42 @@ async def test_a_request_is_idle_while_it_might_begin_and_nothing_is_there_for_i
 
 
 class OpensAt(Gate):
-    """A gate for queries that opens at a given time, as a run window would."""
+    """A gate that opens at a given time, for all items or for stores only, as a run window would."""
 
     why = Wait.PACE
 
-    def __init__(self, opens_s: float) -> None:
-        self._opens_s = opens_s
+    def __init__(self, opens_s: float, *, for_queries: bool = True) -> None:
+        self.opens_s = opens_s
+        self._for_queries = for_queries
 
     def wait_s(self, item: WorkItem | None, now_s: float) -> float:
         """Return the time until it opens."""
-        return max(0.0, self._opens_s - now_s) if item is None or isinstance(item, Query) else 0.0
-
-
-class StoresFrom(OpensAt):
-    """The same for stores, and only for them."""
-
-    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
-        """Return the time until it opens."""
-        return max(0.0, self._opens_s - now_s) if isinstance(item, Store) else 0.0
+        return max(0.0, self.opens_s - now_s) if self._for_queries or isinstance(item, Store) else 0.0
 
 
 async def test_a_new_gate_opens_at_its_time() -> None:
-    """A gate that the scheduler has never heard of keeps requests until it opens, to the moment, and says why."""
-    waits = Waits()
-    box = scheduler(gates=[OpensAt(anyio.current_time() + 3600)], reporter=waits)
-    began_s = anyio.current_time()
+    """A gate that the scheduler does not know keeps requests until it opens, to the moment, and gives the reason."""
+    began_s, waits = anyio.current_time(), Waits()
+    box = scheduler(gates=[OpensAt(began_s + 3600)], reporter=waits)
     await box.offer(batch(1))
+    assert not box.is_wanting
     await take(box)
     assert anyio.current_time() - began_s == pytest.approx(3600)
     assert waits.waited_s == pytest.approx({Wait.PACE: 3600})
 
 
 async def test_a_gate_for_some_items_lets_the_others_pass() -> None:
-    """What one gate keeps does not hold up what is open to all gates; the wait ends when the first item may start."""
-    box = scheduler(gates=[StoresFrom(anyio.current_time() + 60)])
+    """Stores wait until their gate opens; the queries after one of them that is under way do not."""
     began_s = anyio.current_time()
-    await box.offer(batch(1))
-    await box.offer(batch(2))
-    assert not box.is_wanting
+    gate = OpensAt(began_s, for_queries=False)
+    box = scheduler(gates=[gate])
+    for number in (1, 2):
+        await box.offer(batch(number))
     first = await take(box)
-    assert anyio.current_time() - began_s == pytest.approx(60)
+    gate.opens_s = began_s + 60
     query = Query(first.batch, "no answer")
-    box.done(first, EASED, [(anyio.current_time(), query)])
-    later = scheduler(gates=[StoresFrom(anyio.current_time() + 60)])
-    await later.offer(batch(3))
-    later._queue.schedule(query, anyio.current_time())
-    assert await take(later) == query
+    box.done(first, EASED, [(began_s + 10, query)])
+    assert await take(box) == query
+    assert anyio.current_time() - began_s == pytest.approx(10)
+    assert await take(box) == Store(batch(2))
+    assert anyio.current_time() - began_s == pytest.approx(60)
