@@ -1,1 +1,1 @@
-"""What differs between operating systems: one small module for each subject, with a fallback that works everywhere."""
+"""The differences between operating systems: a small module for each subject, with fallbacks that work everywhere."""

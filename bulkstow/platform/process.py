@@ -1,4 +1,4 @@
-"""What a process may use and has used: open files, processors, memory."""
+"""The limits and the resources of this process: open files, processors, memory."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def ending_signals() -> tuple[signal.Signals, ...]:
 
 @contextmanager
 def receive_ending_signals() -> Iterator[AsyncIterator[signal.Signals]]:
-    """Replace what the ending signals do by an iterator over those that arrive; for the main thread."""
+    """Replace the handlers of the ending signals by an iterator over arriving signals; for the main thread."""
     signals = ending_signals()
     with ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""Send files from the page cache to a socket, wait for a socket, and read what the kernel counts on a connection."""
+"""Send files from the page cache to a socket, wait for a socket, and read the kernel's times of a connection."""
 
 from __future__ import annotations
 

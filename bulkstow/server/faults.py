@@ -18,7 +18,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What goes wrong, and whether the origin then has the instances."""
+    """The kinds of faults, and whether the origin stores the instances."""
 
     UNAVAILABLE = "unavailable"
     """503, nothing stored; like all early answers it is sent before the body is read, and the connection is closed."""
@@ -43,7 +43,7 @@ class Kind(StrEnum):
     NOT_JSON = "not-json"
     """All is stored, and the answer is the word "success"."""
     XML = "xml"
-    """The answer is XML, whatever was asked for."""
+    """The answer is XML, whatever the request accepts."""
     TEXT_PLAIN = "text-plain"
     """The answer is JSON with the media type text/plain."""
     LOWER_CASE = "lower-case"

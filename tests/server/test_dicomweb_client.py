@@ -46,7 +46,7 @@ async def client(tmp_path: Path) -> Any:
 
 
 async def asked(request: Callable[..., T], *args: Any, **keywords: Any) -> T:
-    """Return what a request comes to; the client blocks."""
+    """Return the result of a request; the client blocks."""
     return await to_thread.run_sync(lambda: request(*args, **keywords))
 
 
@@ -68,7 +68,7 @@ async def test_it_finds_everything(client: DICOMwebClient) -> None:
 
 @pytest.mark.parametrize("accept", [None, (("application/dicom", "*"),)])
 async def test_it_retrieves_instances_series_and_studies(client: DICOMwebClient, accept: Any) -> None:
-    """Each data set is the one that was stored, in memory or as it comes."""
+    """Each data set equals the stored one, in memory or streamed."""
     for dataset in SETS.values():
         study, series, instance = uids(dataset)
         assert await asked(client.retrieve_instance, study, series, instance, media_types=accept) == dataset
@@ -79,7 +79,7 @@ async def test_it_retrieves_instances_series_and_studies(client: DICOMwebClient,
 
 
 async def test_it_reads_metadata_with_bulk_data_by_uri(client: DICOMwebClient) -> None:
-    """Read back by pydicom, with what the URIs lead to, metadata is the data set; pixel data is not in it."""
+    """Read by pydicom with the values of its URIs, metadata equals the data set; it contains no pixel data."""
     for dataset in SETS.values():
         study, series, instance = uids(dataset)
         metadata = await asked(client.retrieve_instance_metadata, study, series, instance)

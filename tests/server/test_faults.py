@@ -1,4 +1,4 @@
-"""Claims about faults on demand: when they apply, what each kind does, what a plan may say."""
+"""Claims about faults on demand: when they apply, what each kind does, and the content of a plan."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def requests_with(fault: PlannedFault, *, requests: int = 12, size_bytes: int | 
     ],
 )
 def test_when_a_fault_of_requests_applies(conditions: dict[str, Any], expected: list[int]) -> None:
-    """All of its conditions must hold, and one that names instances waits for them."""
+    """All of its conditions must hold, and a fault that names instances waits for them."""
     assert requests_with(PlannedFault(kind=Kind.SILENT, **conditions)) == list(expected)
 
 
 def test_a_body_without_a_length_is_above_nothing() -> None:
-    """How large it is nobody knows as it comes; and it alone is asked for its length."""
+    """Its size is unknown at its arrival; only such a body gets a 411."""
     assert requests_with(PlannedFault(kind=Kind.TOO_LARGE, above_bytes=1), size_bytes=None) == []
     assert requests_with(PlannedFault(kind=Kind.LENGTH_REQUIRED), requests=2, size_bytes=None) == [1, 2]
     assert requests_with(PlannedFault(kind=Kind.LENGTH_REQUIRED), requests=2, size_bytes=0) == []
@@ -179,7 +179,7 @@ def test_a_request_that_has_its_fault_gets_no_second() -> None:
 
 
 class FaultyOrigin:
-    """An origin with a plan, and what it has stored."""
+    """An origin with a plan, and its storage."""
 
     def __init__(self, url: str, storage: DiscardStorage, injector: FaultInjector, session: ClientSession) -> None:
         self.url = url
@@ -189,7 +189,7 @@ class FaultyOrigin:
 
     @property
     def held(self) -> set[str]:
-        """UIDs of what is stored."""
+        """The UIDs of stored instances."""
         return set(self.storage.digests())
 
     def send(self, *uids: str) -> Any:
@@ -291,7 +291,7 @@ LOST = (ServerDisconnectedError, ClientOSError, ConnectionResetError)
 
 
 async def test_reset_in_the_middle_of_the_body() -> None:
-    """The connection breaks after half of the body; what was whole by then is stored."""
+    """The connection is reset after half of the body; the instances that were complete are stored."""
     async with faulty({"kind": "reset", "first": 1}) as origin:
         with pytest.raises(LOST):
             await origin.told(A, B, C, D)
@@ -300,7 +300,7 @@ async def test_reset_in_the_middle_of_the_body() -> None:
 
 
 async def test_silent() -> None:
-    """All is stored, and nobody says so."""
+    """All is stored, and no answer is sent."""
     async with faulty({"kind": "silent", "first": 1}) as origin:
         with pytest.raises(LOST):
             await origin.told(A, B)
@@ -327,7 +327,7 @@ async def test_truncated() -> None:
     ],
 )
 async def test_disguises(kind: str, media_type: str, begins: bytes) -> None:
-    """All is stored, and the answer says so in another way, or says nothing."""
+    """All is stored, and the answer has another form, or no content."""
     async with faulty({"kind": kind}) as origin:
         headers = {"Accept": "application/dicom+json", "Content-Type": content_type(BOUNDARY)}
         data = body_of(part10(A), b"garbage")
@@ -361,7 +361,7 @@ async def test_disguises(kind: str, media_type: str, begins: bytes) -> None:
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
 async def test_faults_of_an_instance(fault: dict[str, Any], told: tuple[object, ...], held: set[str]) -> None:
-    """Just the instance that is named fails, once, and is stored if its kind says so."""
+    """Only the named instance fails, once, and is stored if its kind stores it."""
     async with faulty({**fault, "instances": [B], "times": 1}) as origin:
         assert await origin.told(A, B, C) == told
         assert origin.held == held
@@ -374,7 +374,7 @@ async def test_faults_of_an_instance(fault: dict[str, Any], told: tuple[object, 
 
 
 async def test_made_up() -> None:
-    """It failed under a UID that is one, and that nobody sent."""
+    """It failed under a valid UID that no request contained."""
     async with faulty({"kind": "made-up", "first": 1}) as origin:
         status, stored, [(uid, code)] = await origin.told(A, B)
         assert (status, stored, code) == (202, [B], 0x0110)
@@ -411,7 +411,7 @@ async def test_faults_of_requests_by_instance(kind: str, status: int, held: set[
 
 
 async def test_reset_by_instance() -> None:
-    """The connection breaks at the instance; what came before it is stored."""
+    """The connection is reset at the instance; the instances before it are stored."""
     async with faulty({"kind": "reset", "instances": [C], "times": 1}) as origin:
         with pytest.raises(LOST):
             await origin.told(A, B, C, D)
@@ -682,7 +682,7 @@ def test_each_kind_has_defaults_that_work() -> None:
     ],
 )
 def test_a_plan_that_is_none(tmp_path: Path, text: str, message: str) -> None:
-    """The text names the file, the fault and the key, says what was expected, and guesses what was meant."""
+    """The text names the file, the fault and the key, says what was expected, and suggests the nearest name."""
     path = tmp_path / "faults.toml"
     path.write_text(text)
     with pytest.raises(ConfigurationError) as caught:

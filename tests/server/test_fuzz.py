@@ -1,4 +1,4 @@
-"""Claims about the origin under whatever bytes come."""
+"""Claims about the origin under arbitrary bytes."""
 
 from __future__ import annotations
 

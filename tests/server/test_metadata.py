@@ -1,4 +1,4 @@
-"""Metadata in DICOM JSON: every attribute, no bulk data, whatever the file holds."""
+"""Metadata in DICOM JSON: every attribute, no bulk data, for any file."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def everything() -> Dataset:
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_every_attribute_is_there_and_bulk_data_by_its_uri(tmp_path: Path, syntax: UID) -> None:
-    """As PS3.18 Annex F writes them, in whatever transfer syntax; long values and pixels are elsewhere."""
+    """They follow PS3.18 Annex F in any transfer syntax; long values and pixels are given by URI."""
     found = read(written(tmp_path / "file", everything(), syntax))
     is_implicit = syntax == ImplicitVRLittleEndian
     assert "00020010" not in found
@@ -151,7 +151,7 @@ def element(tag: int, vr: bytes, value: bytes) -> bytes:
 def test_a_value_that_is_none_is_given_as_it_is(
     tmp_path: Path, raw: bytes, tag: str, found: dict[str, object], recwarn: pytest.WarningsRecorder
 ) -> None:
-    """Nothing is left out, and no warning repeats what is somebody's."""
+    """No attribute is omitted, and no warning contains a patient's value."""
     path = tmp_path / "file"
     path.write_bytes(part10()[:-12].partition(b"1.2.10.1.1")[0][:-8] + raw)
     assert read(path)[tag] == found
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, content: bytes) -> N
 async def test_metadata_comes_as_json(
     session: ClientSession, url: str, accept: str, status: int, content_type: str
 ) -> None:
-    """To who takes it: a list of instances, in the order of their coming."""
+    """A list of instances in the order of arrival, for a client that accepts JSON."""
     await store(session, url, part10(), part10("1.2.10.1.2"), part10("1.2.10.2.1", series="1.2.10.2"))
     for path, count in ((f"studies/{STUDY}", 3), (f"studies/{STUDY}/series/{SERIES}", 2), (RESOURCE, 1)):
         async with session.get(f"{url}/{path}/metadata", headers={"Accept": accept}) as response:
@@ -222,7 +222,7 @@ async def test_a_broken_instance_does_not_pass_for_none(session: ClientSession, 
     ],
 )
 async def test_bulk_data_and_frames(session: ClientSession, url: str, below: str, accept: str, status: int) -> None:
-    """What is there is sent as one part of octets; all else is told apart."""
+    """A value is sent as one part of octets; errors have different statuses."""
     await store(session, url, part10(pixels=b"\1\2\3\4"))
     async with session.get(URL(f"{url}/{RESOURCE}/{below}", encoded=True), headers={"Accept": accept}) as response:
         assert response.status == status

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
     ],
 )
 async def test_another_media_type_is_415(session: ClientSession, url: str, media_type: str) -> None:
-    """Part 10 files in multipart/related are all that is taken, and a person is told so."""
+    """Only Part 10 files in multipart/related are accepted, and the answer says so."""
     status, answer = await post(session, f"{url}/studies", body_of(part10()), headers={"Content-Type": media_type})
     assert status == 415
     assert answer.startswith((b"expected", b"the Content-Type"))
@@ -122,7 +122,7 @@ async def test_without_the_login_is_401(session: ClientSession) -> None:
 
 
 async def test_above_the_limit_of_requests_is_503() -> None:
-    """Who comes while the house is full is asked to come back, and is let in then."""
+    """A request above the limit gets 503 with Retry-After, and is served later."""
     entered, go_on = Event(), Event()
 
     class Pause(Silent):
@@ -151,7 +151,7 @@ class Silent:
     async def after(
         self, request: web.Request, number: int, response: StoreResponse
     ) -> StoreResponse | web.StreamResponse:
-        """Say what is to be said."""
+        """Return the given answer."""
         return response
 
 

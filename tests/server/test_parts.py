@@ -68,7 +68,7 @@ def test_what_is_no_body_is_refused(content: bytes, says: str) -> None:
 
 
 def test_a_body_that_is_cut_short_has_not_ended() -> None:
-    """It names what came, and says that more was to come."""
+    """The instances so far are named, and the body has not ended."""
     parts = fed(body([instance(1), instance(2)])[:-10], [])
     assert len(parts.named) == 2
     assert not parts.has_ended

@@ -54,7 +54,7 @@ async def test_a_study_has_its_counts(session: ClientSession, filled: str) -> No
 
 
 async def test_a_series_has_its_count(session: ClientSession, filled: str) -> None:
-    """A series tells its study and how many instances it has."""
+    """A series has its study and its number of instances."""
     (item,) = await get(session, f"{filled}/studies/1.2.20/series")
     assert item == {
         "00081190": {"vr": "UR", "Value": [f"{filled}/studies/1.2.20/series/1.2.20.1"]},
@@ -65,7 +65,7 @@ async def test_a_series_has_its_count(session: ClientSession, filled: str) -> No
 
 
 async def test_an_instance_has_its_class(session: ClientSession, url: str) -> None:
-    """An instance tells its SOP class, its UIDs and where it is."""
+    """An instance has its SOP class, its UIDs and its URL."""
     await store(session, url, part10())
     (item,) = await get(session, f"{url}/studies/{STUDY}/series/{SERIES}/instances")
     assert item == {
@@ -105,7 +105,7 @@ async def test_keys_and_paths_narrow_the_results(
 
 
 async def test_pages_add_up_to_the_whole(session: ClientSession, filled: str) -> None:
-    """Pages neither overlap nor leave out, and each but the last says that there is more."""
+    """Pages neither overlap nor omit anything, and each but the last has the warning that more follow."""
     uids: list[object] = []
     for offset in range(0, 12, 4):
         async with session.get(f"{filled}/instances?limit=4&offset={offset}") as response:
@@ -132,7 +132,7 @@ async def test_a_limit_that_is_no_number_is_400(session: ClientSession, url: str
 
 
 async def test_an_origin_that_forgets_finds_nothing(session: ClientSession) -> None:
-    """What is discarded is not claimed to be there."""
+    """A discarded instance is not found."""
     async with serving(Origin(DiscardStorage())) as url:
         await store(session, url, part10())
         assert await get(session, f"{url}/instances") == []

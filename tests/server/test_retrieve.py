@@ -117,7 +117,7 @@ async def test_a_series_and_a_study_come_instance_by_instance(session: ClientSes
     ],
 )
 async def test_what_is_not_there_is_404(session: ClientSession, url: str, path: str, below: str) -> None:
-    """No resource but those of instances that are held, whatever a URL spells."""
+    """A URL leads to no file but those of stored instances."""
     await store(session, url, part10())
     async with session.get(URL(f"{url}/{path}{below}", encoded=True)) as response:
         assert response.status == 404
@@ -145,7 +145,7 @@ async def test_what_is_not_there_is_404(session: ClientSession, url: str, path: 
 async def test_none_is_transcoded(
     session: ClientSession, storage: DirectoryStorage, tmp_path: Path, accept: str, status: int, is_new: bool
 ) -> None:
-    """Whoever takes only other transfer syntaxes gets 406, of what another process stored, too."""
+    """A client that accepts other transfer syntaxes only gets 406, also for instances of an earlier process."""
     async with serving(Origin(storage)) as url:
         await store(session, url, part10(), SECOND)
     later = Origin(storage if is_new else DirectoryStorage(tmp_path / "root"))
@@ -159,7 +159,7 @@ async def test_none_is_transcoded(
 async def test_a_file_that_falls_short_breaks_the_connection(
     session: ClientSession, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was announced is not there: the client must not wait for it, nor take the next answer for it."""
+    """The announced bytes are missing: the client must neither wait for them nor take the next answer for them."""
 
     async def begin(_part: object, _boundary: str, _type: str, *, first: bool) -> AsyncIterator[bytes]:
         yield b"some of it"
@@ -173,7 +173,7 @@ async def test_a_file_that_falls_short_breaks_the_connection(
 
 
 async def test_a_file_that_shrank_is_no_whole_part(tmp_path: Path) -> None:
-    """Its part ends with EOFError; one that grew ends where it ended when it was announced."""
+    """Its part raises EOFError; a file that grew is sent up to its announced length."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     with pytest.raises(EOFError):
@@ -221,7 +221,7 @@ def test_part_10_files_are_sent_to_who_takes_them(accept: str, acceptable: bool)
 
 
 async def test_another_kind_of_answer_is_406(session: ClientSession, url: str) -> None:
-    """The client is told what it could have."""
+    """The answer says what is available."""
     async with session.get(f"{url}/{RESOURCE}", headers={"Accept": "image/jpeg"}) as response:
         assert response.status == 406
 

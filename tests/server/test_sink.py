@@ -16,7 +16,7 @@ from bulkstow.server.sink import Service
 
 @dataclass
 class Clock:
-    """A time that passes when it is told to."""
+    """A clock that the test advances."""
 
     now_s: float = 0.0
     _order: Iterator[int] = field(default_factory=count)
@@ -52,7 +52,7 @@ def serve(service: Service, clock: Clock, requests: int) -> list[tuple[int, floa
     [(1, [1.0, 2.0, 3.0, 4.0]), (2, [1.0, 1.0, 2.0, 2.0]), (4, [1.0] * 4), (0, [1.0] * 4)],
 )
 def test_as_many_are_served_at_once_as_there_are_slots(slots: int, answered_s: list[float]) -> None:
-    """What finds no slot waits for one, in the order in which it came; without slots nobody waits."""
+    """Requests without a slot wait in the order of arrival; with no slots none waits."""
     clock = Clock()
     answered = serve(Service(slots=slots, service_s=1.0, later=clock.later), clock, 4)
     assert [number for number, _ in answered] == [0, 1, 2, 3]
@@ -74,7 +74,7 @@ def test_the_limit_counts_what_is_served_and_what_queues() -> None:
 
 
 def test_each_instance_takes_its_time() -> None:
-    """A request of many instances takes longer, by what an instance takes."""
+    """A request takes longer by the time of each of its instances."""
     clock = Clock()
     Service(service_s=1.0, instance_s=0.5, later=clock.later).serve(4, lambda: None)
     clock.run()
@@ -101,7 +101,7 @@ def test_a_spread_changes_no_capacity(spread: float, requests: int) -> None:
 
 
 def test_a_freeze_comes_once_after_the_first_request() -> None:
-    """It holds up everything for as long as was asked for, and comes no second time; without one nobody sleeps."""
+    """It blocks everything for its duration, once; without a freeze nothing sleeps."""
     clock, slept_s = Clock(), list[tuple[float, float]]()
 
     def sleep(duration_s: float) -> None:

@@ -53,7 +53,7 @@ def test_what_others_put_there_is_left_alone(storage: DirectoryStorage, tmp_path
 
 
 async def test_an_instance_that_is_dropped_was_never_there(storage: DirectoryStorage, tmp_path: Path) -> None:
-    """Dropping takes back what was written, and may be done twice or for nothing."""
+    """Dropping removes the written bytes, and may be done twice or before any write."""
     incoming = storage.incoming()
     await incoming.drop()
     await incoming.write([memoryview(b"some")])
@@ -75,7 +75,7 @@ async def test_a_path_outside_the_root_is_not_made(storage: DirectoryStorage, tm
 
 @given(st.text("0123456789./\\\n\0 a") | st.text())
 def test_a_uid_is_always_a_plain_name(text: str) -> None:
-    """Whatever passes for a UID is one component of a path, and is not hidden or special."""
+    """Every accepted UID is one component of a path, and neither hidden nor special."""
     if is_uid(text):
         assert Path(text).name == text
         assert not text.startswith(".")

@@ -36,7 +36,7 @@ async def test_what_is_answered_as_stored_is_on_disk(
 
 
 async def test_some_stored_is_202_and_names_the_others(session: ClientSession, url: str) -> None:
-    """What cannot be read is counted without a name, and sinks nothing else (PS3.18 Table I.1-1)."""
+    """An unreadable part is counted without a name, and fails no other part (PS3.18 Table I.1-1)."""
     dicomdir = part10("1.2.10.1.2", media_class="1.2.840.10008.1.3.10")
     status, response = await store(session, url, b"garbage", part10(), b"", dicomdir)
     assert status == 202
@@ -46,7 +46,7 @@ async def test_some_stored_is_202_and_names_the_others(session: ClientSession, u
 
 
 async def test_none_stored_is_409(session: ClientSession, url: str) -> None:
-    """A request of garbage alone is a conflict, and says so in a Store Instances Response."""
+    """A request with unreadable parts only is answered 409 with a Store Instances Response."""
     status, response = await store(session, url, b"garbage")
     assert status == 409
     assert response.other_failures == (Referenced("", "", 0xC000),)
@@ -101,7 +101,7 @@ async def test_an_instance_of_another_study_fails(session: ClientSession, url: s
 
 
 async def test_the_same_bytes_again_are_stored(session: ClientSession, url: str, tmp_path: Path) -> None:
-    """A client that sends again, not knowing, is told that all is well."""
+    """An instance that is sent again with the same bytes is stored."""
     await store(session, url, part10())
     status, response = await store(session, url, part10(), part10())
     assert status == 200
@@ -110,7 +110,7 @@ async def test_the_same_bytes_again_are_stored(session: ClientSession, url: str,
 
 
 async def test_other_bytes_under_a_known_uid_are_a_duplicate(session: ClientSession, url: str, tmp_path: Path) -> None:
-    """The first copy is kept, and the second is not called stored, whatever study it claims."""
+    """The first copy is kept, and the second is not called stored, also with another study."""
     await store(session, url, part10())
     changed = part10(pixels=b"\x03\x04")
     moved = part10(study="1.2.20")
@@ -175,7 +175,7 @@ async def test_a_body_without_its_closing_delimiter_is_400(session: ClientSessio
 
 @pytest.mark.parametrize("size_bytes", [100, 3 * MIB])
 async def test_a_connection_that_breaks_leaves_nothing(tmp_path: Path, size_bytes: int) -> None:
-    """A body that falls short of its length is not stored, nor is what was already written of it."""
+    """A body that is shorter than its length is not stored, and its bytes on disk are removed."""
     root = tmp_path / "root"
     body = body_of(part10(pixels=bytes(size_bytes)))
     async with serving(Origin(DirectoryStorage(root))) as url:
@@ -236,7 +236,7 @@ async def test_memory_does_not_grow_with_a_body(session: ClientSession) -> None:
 
 @pytest.mark.parametrize("counted", [True, False])
 async def test_a_part_above_the_limit_is_413(session: ClientSession, tmp_path: Path, counted: bool) -> None:
-    """A part is refused by its Content-Length, or without one by what has come of it."""
+    """A part is refused by its Content-Length, or without one by the received bytes."""
     body = body_of(part10(pixels=bytes(2000)))
     if not counted:
         body = body.replace(b"Content-Length", b"X-Length")
@@ -249,7 +249,7 @@ async def test_a_part_above_the_limit_is_413(session: ClientSession, tmp_path: P
 
 
 async def test_a_discarding_origin_forgets_unless_told_not_to(session: ClientSession) -> None:
-    """It counts either way; with its memory on, it tells duplicates and answers queries."""
+    """It counts in both cases; with `remember`, it finds duplicates and answers queries."""
     for remember, status_of_other_bytes in ((False, 200), (True, 409)):
         storage = DiscardStorage(remember=remember)
         async with serving(Origin(storage)) as url:
