@@ -17,7 +17,7 @@ from typing import cast
 
 import anyio
 
-from bulkstow.bench.driver import Driver, Stint
+from bulkstow.bench.driver import Driver, LoadPhase
 from bulkstow.bench.recorder import Measured
 from bulkstow.bench.result import Ceiling, Load
 from bulkstow.bench.sender import sending
@@ -94,7 +94,7 @@ def alike(load: Load) -> Load:
 
 async def _loaded(settings: DestinationSettings, workload: Workload, load: Load) -> Measured:
     async with sending(settings, login(settings, {}), workload) as (_, sender):
-        return await Driver(Stint(load, load.connections or 1, CEILING_S, FILL_S), sender).carry_out()
+        return await Driver(LoadPhase(load, load.connections or 1, CEILING_S, FILL_S), sender).carry_out()
 
 
 def _certificate(directory: Path) -> Path | None:

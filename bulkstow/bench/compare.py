@@ -45,7 +45,7 @@ _T_975 = (
 """Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, the last is taken, which is 4 % too wide at most."""
 
 
-class Verdict(StrEnum):
+class Significance(StrEnum):
     """Whether a change is more than the noise."""
 
     CHANGED = "changed"
@@ -61,7 +61,7 @@ class Change:
     before: float | None
     """None where it was not measured, or is a percentile of too few samples."""
     after: float | None
-    verdict: Verdict
+    verdict: Significance
 
     @property
     def share(self) -> float | None:
@@ -133,11 +133,11 @@ def _change(name: str, figure: _Figure, before: Point, after: Point, *, by_repea
     values = figure.of_point(before), figure.of_point(after)
     samples = [_samples(figure, point, by_repeats=by_repeats) for point in (before, after)]
     if None in values:
-        verdict = Verdict.UNTOLD
+        verdict = Significance.UNTOLD
     elif all(len(sample) >= REPEATS_LEAST for sample in samples):
-        verdict = Verdict.CHANGED if differs(*samples) else Verdict.NOISE
+        verdict = Significance.CHANGED if differs(*samples) else Significance.NOISE
     else:
-        verdict = Verdict.UNTOLD
+        verdict = Significance.UNTOLD
     return Change(name, *values, verdict)
 
 

@@ -32,7 +32,6 @@ class Facts:
     mode: str
     workload: str
     mean_bytes: float
-    study_instances: float
     url: str
     run_id: str
     started: str
@@ -66,7 +65,7 @@ def conclude(
         points=tuple(points),
         knee=at_knee,
         highest_rate_per_s=_highest_rate(facts, points) if is_sweep else None,
-        suggested_flags=upload_flags(at_knee.load, facts.mean_bytes, facts.study_instances) if at_knee else (),
+        suggested_flags=upload_flags(at_knee.load, facts.mean_bytes) if at_knee else (),
         drift=drift(points[0].series) if facts.mode == "soak" else None,
         is_complete=is_complete,
     )

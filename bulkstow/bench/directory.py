@@ -1,9 +1,9 @@
 """A load made of real files: their bytes, under UIDs of the run.
 
-Owns which files of a directory are taken, and what is changed in them: SOP Instance, Series and Study Instance UID,
-Instance Number, Study Description, and Patient's Name and ID and Accession Number, so that a copy is nobody's and can
-be found and deleted again. All else stays: this makes no file anonymous. Files are read once, in the beginning, and
-kept in memory; so there is a bound. Pixels are the same in every copy.
+Owns which files of a directory are used, and which elements are replaced: SOP Instance, Series and Study Instance UID,
+Instance Number, Study Description, and Patient's Name and ID and Accession Number, so that a copy names no patient and
+can be found and deleted again. All other elements stay: a copy is not anonymous. Files are read once, at the beginning,
+and kept in memory, within a limit. Pixels are the same in every copy.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
-from bulkstow.bench.templates import PLACEHOLDERS, Gap, Template, cut
-from bulkstow.bench.workload import Place
-from bulkstow.errors import ConfigurationError
-from bulkstow.wire.part10 import MEDIA_STORAGE_DIRECTORY, has_magic
+from bulkstow.bench.templates import PLACEHOLDERS, Gap, InstancePosition, Template, cut
+from bulkstow.errors import ConfigurationError, HeadError
+from bulkstow.model import Header
+from bulkstow.source.heads import read_header
+from bulkstow.wire.part10 import DEFLATED
 
 FILES_MOST = 1_000
-"""A few studies of CT or MR: enough for a mix of sizes to show."""
+"""A few studies of CT or MR: enough for a mix of sizes."""
 
 SIZE_MOST_BYTES = 512 * 2**20
-"""In memory for as long as the bench runs: an eighth of what a small machine has."""
+"""In memory for as long as the measurement runs: an eighth of a small machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,60 +38,63 @@ class _Copy:
     template: Template
     study: int
     series: int
-    position: int
+    in_series: int
 
 
-class Copies:
-    """Files in their order, over and over, each time in studies and series of their own."""
+class FileOrder:
+    """Files in their order, again and again, each time in new studies and series."""
 
-    def __init__(self, files: Sequence[tuple[Template, str, str]]) -> None:
+    def __init__(self, files: Sequence[tuple[Template, Header]]) -> None:
         studies: dict[str, int] = {}
-        series: dict[str, int] = {}
-        positions: dict[str, int] = {}
+        series: dict[tuple[str, str], int] = {}
+        counts: dict[tuple[str, str], int] = {}
         self._copies: list[_Copy] = []
-        for template, study_uid, series_uid in files:
-            # In broken archives one series is found in two studies: a copy would be one in truth.
-            of_series = f"{study_uid}/{series_uid}"
-            position = positions[of_series] = positions.get(of_series, -1) + 1
-            study_rank = studies.setdefault(study_uid, len(studies))
-            self._copies.append(_Copy(template, study_rank, series.setdefault(of_series, len(series)), position))
+        for template, header in files:
+            # Some archives have one series in two studies: its copy would be a single series.
+            of_series = (header.study_uid, header.series_uid)
+            counts[of_series] = counts.get(of_series, 0) + 1
+            study = studies.setdefault(header.study_uid, len(studies))
+            rank = series.setdefault(of_series, len(series))
+            self._copies.append(_Copy(template, study, rank, counts[of_series] - 1))
         self._studies, self._series = len(studies), len(series)
 
     @property
     def templates(self) -> Sequence[Template]:
-        """One a file."""
+        """One for each file."""
         return [copy.template for copy in self._copies]
 
-    def place(self, number: int) -> Place:
-        """Return where an instance belongs: files that shared a study or series share it again."""
+    def position(self, number: int) -> InstancePosition:
+        """Return the position of an instance: files that shared a study or series share one again."""
         turn, at = divmod(number, len(self._copies))
         copy = self._copies[at]
-        return Place(copy.template, turn * self._studies + copy.study, turn * self._series + copy.series, copy.position)
+        study, series = turn * self._studies + copy.study, turn * self._series + copy.series
+        return InstancePosition(copy.template, study, series, copy.in_series)
 
 
-def copies(directory: Path, run_tag: str) -> Copies:
-    """Return the directory's first FILES_MOST instances, by name, or what fits into SIZE_MOST_BYTES.
+def copies(directory: Path, run_tag: str) -> FileOrder:
+    """Return the directory's first FILES_MOST instances, by name, or as many as fit into SIZE_MOST_BYTES.
 
-    What is no instance, or lacks a UID, is passed over; so is what is deflated: its UIDs cannot be replaced in place.
+    Other files are ignored, and so are deflated ones: their UIDs cannot be replaced in place.
 
     Raises ConfigurationError where no instance is left.
     """
-    files: list[tuple[Template, str, str]] = []
+    files: list[tuple[Template, Header]] = []
     left_bytes = SIZE_MOST_BYTES
     for path in _paths(directory):
-        if not _is_dicom(path):
+        header = _header(path)
+        if header is None:
             continue
         size_bytes = path.stat().st_size
         if len(files) == FILES_MOST or size_bytes > left_bytes:
             break
-        if (found := _template(path, run_tag)) is not None:
-            files.append(found)
+        if (template := _template(path, size_bytes, header, run_tag)) is not None:
+            files.append((template, header))
             left_bytes -= size_bytes
     if not files:
         raise ConfigurationError(
             f"--workload {directory}: expected DICOM files of {SIZE_MOST_BYTES >> 20} MiB at most, found none"
         )
-    return Copies(files)
+    return FileOrder(files)
 
 
 def _paths(directory: Path) -> Iterator[Path]:
@@ -100,44 +103,35 @@ def _paths(directory: Path) -> Iterator[Path]:
         yield from (path for name in sorted(names) if (path := Path(folder, name)).is_file())
 
 
-def _is_dicom(path: Path) -> bool:
+def _header(path: Path) -> Header | None:
+    """Return the header of an instance, read as `upload` reads it; None for other files."""
     try:
-        with path.open("rb") as file:
-            return has_magic(file.read(132))
-    except OSError:
-        return False
+        header = read_header(str(path), size_bytes=path.stat().st_size)
+    except (HeadError, OSError):
+        return None
+    return None if header.transfer_syntax_uid in DEFLATED else header
 
 
-def _template(path: Path, run_tag: str) -> tuple[Template, str, str] | None:
-    """Return a file as a template, with its study and series; None for what cannot be one."""
+def _template(path: Path, size_bytes: int, header: Header, run_tag: str) -> Template | None:
+    """Return a file as a template; None where pydicom cannot rewrite it."""
+    uid = UID(PLACEHOLDERS[Gap.SOP_INSTANCE_UID])
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is odd in a user's file stays as it is
-            dataset = dcmread(path)
-            return _rewritten(dataset, run_tag)
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a user's file may hold odd values, which stay
+            dataset = dcmread(io.BytesIO(file.read(size_bytes)))
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+            dataset.SeriesInstanceUID = PLACEHOLDERS[Gap.SERIES_UID]
+            dataset.StudyInstanceUID = PLACEHOLDERS[Gap.STUDY_UID]
+            dataset.InstanceNumber = PLACEHOLDERS[Gap.NUMBER]
+            dataset.StudyDescription = run_tag
+            dataset.PatientName = dataset.AccessionNumber = ""
+            dataset.PatientID = f"{run_tag}.{PLACEHOLDERS[Gap.PATIENT]}"
+            written = io.BytesIO()
+            dataset.save_as(written, enforce_file_format=True)
     except Exception:  # noqa: BLE001 - on broken bytes pydicom raises what its codecs and containers raise
         return None
-
-
-def _rewritten(dataset: FileDataset, run_tag: str) -> tuple[Template, str, str] | None:
-    transfer_syntax_uid = UID(dataset.file_meta.TransferSyntaxUID)
-    if transfer_syntax_uid.is_deflated or dataset.file_meta.MediaStorageSOPClassUID == MEDIA_STORAGE_DIRECTORY:
-        return None
-    study_uid, series_uid = str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID)
-    sop_class_uid = str(dataset.SOPClassUID)
-    dataset.SOPInstanceUID = PLACEHOLDERS[Gap.SOP_INSTANCE_UID]
-    dataset.file_meta.MediaStorageSOPInstanceUID = UID(PLACEHOLDERS[Gap.SOP_INSTANCE_UID])
-    dataset.SeriesInstanceUID = PLACEHOLDERS[Gap.SERIES_UID]
-    dataset.StudyInstanceUID = PLACEHOLDERS[Gap.STUDY_UID]
-    dataset.InstanceNumber = PLACEHOLDERS[Gap.NUMBER]
-    dataset.StudyDescription = run_tag
-    dataset.PatientName = ""
-    dataset.PatientID = f"{run_tag}.{PLACEHOLDERS[Gap.PATIENT]}"
-    dataset.AccessionNumber = ""
-    file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    whole = file.getvalue()
+    whole = written.getvalue()
     # Behind the last placeholder everything stays as it is.
     head_bytes = max(whole.rfind(text.encode("latin-1")) + len(text) for text in PLACEHOLDERS.values())
-    template = cut(sop_class_uid, str(transfer_syntax_uid), whole[:head_bytes], rest=memoryview(whole)[head_bytes:])
-    return template, study_uid, series_uid
+    head, rest = whole[:head_bytes], memoryview(whole)[head_bytes:]
+    return cut(header.sop_class_uid, header.transfer_syntax_uid, head, rest=rest)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import anyio
 import anyio.abc
 
-from bulkstow.bench.recorder import Ended, Measured, OnSecond, Recorder
+from bulkstow.bench.recorder import EndedRequest, Measured, OnSecond, Recorder
 from bulkstow.bench.result import Load
 from bulkstow.bench.schedule import Due, OpenLoad
 from bulkstow.bench.sender import Answered, Sender
@@ -37,7 +37,7 @@ second, and the log of such a run is long enough."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stint:
+class LoadPhase:
     """One load, once."""
 
     load: Load
@@ -55,25 +55,25 @@ class Stint:
 
 
 class Driver:
-    """Carries out a stint; `stopped_by` says what ended it before its time, if anything did."""
+    """Carries out a phase; `stopped_by` says what ended it before its time, if anything did."""
 
     def __init__(
         self,
-        stint: Stint,
+        phase: LoadPhase,
         sender: Sender,
         *,
         on_second: OnSecond = lambda *_: None,
         on_answered: Callable[[Answered], None] = lambda _: None,
         rss_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._stint = stint
+        self._phase = phase
         self._sender = sender
         self._on_answered = on_answered
         self._rss_bytes = rss_bytes
         self._now = sender.now
         self._began_s = self._now()
-        self.recorder = Recorder(self._began_s, warmup_s=stint.warmup_s, on_second=on_second)
-        self._answers = [0] * stint.connections
+        self.recorder = Recorder(self._began_s, warmup_s=phase.warmup_s, on_second=on_second)
+        self._answers = [0] * phase.connections
         self._last_warm = 0
         """The connection with whose answer the warm-up ended."""
         self._is_over = False
@@ -89,11 +89,11 @@ class Driver:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(self._watch)
                 async with anyio.create_task_group() as requests:
-                    if self._stint.starts is None:
-                        for worker in range(self._stint.connections):
+                    if self._phase.starts is None:
+                        for worker in range(self._phase.connections):
                             requests.start_soon(self._connection, worker)
                     else:
-                        await self._keep(OpenLoad(self._stint.starts(), self._began_s, math.inf), requests)
+                        await self._keep(OpenLoad(self._phase.starts(), self._began_s, math.inf), requests)
                 watching.cancel_scope.cancel()
         finally:
             self.end()
@@ -120,7 +120,7 @@ class Driver:
         """Begin what is due as the schedule says and a slot is free, until the load has ended."""
         loop = asyncio.get_running_loop()
         # The slot that was used last is the next, so that few studies are begun.
-        free = list(reversed(range(self._stint.connections)))
+        free = list(reversed(range(self._phase.connections)))
         timer = loop.call_soon(lambda: None)
 
         def turn() -> None:
@@ -149,11 +149,11 @@ class Driver:
 
     def _drop(self, dropped: Sequence[Due], now_s: float) -> None:
         for due in dropped:
-            self.recorder.dropped(due.intended_s, self._stint.load.batch_instances, now_s=now_s)
+            self.recorder.dropped(due.intended_s, self._phase.load.batch_instances, now_s=now_s)
 
     async def _request(self, worker: int, due: Due | None = None) -> Answered | None:
         """Make and send one request and have it recorded; return None where it ended the load."""
-        batch = self._sender.take(worker, self._stint.load.batch_instances)
+        batch = self._sender.take(worker, self._phase.load.batch_instances)
         started_s = self._now()
         # In a closed load nothing is due before it starts: there is nothing to be late for.
         intended_s, had_slot = (due.intended_s, due.had_slot) if due is not None else (started_s, False)
@@ -163,14 +163,14 @@ class Driver:
         except BaseException as stop:
             self.end()
             now_s = self._now()
-            self.recorder.ended(Ended(intended_s, started_s, now_s, is_unanswered=True, had_slot=had_slot))
+            self.recorder.ended(EndedRequest(intended_s, started_s, now_s, is_unanswered=True, had_slot=had_slot))
             if not isinstance(stop, RunStopped):
                 raise
             # Told by a field: the task group would wrap it in a group of one.
             self.stopped_by = stop
             return None
         self.recorder.ended(answered.ended)
-        if self._stint.rounds and not self._is_over:
+        if self._phase.rounds and not self._is_over:
             self._count_rounds(worker, answered.ended.ended_s)
         self._on_answered(answered)
         return answered
@@ -190,20 +190,20 @@ class Driver:
     def _has_had_its_time(self, now_s: float) -> bool:
         if self.recorder.warmup_s is None:
             return False
-        most_s = self._stint.duration_s * (LONGEST if self._stint.rounds else 1)
+        most_s = self._phase.duration_s * (LONGEST if self._phase.rounds else 1)
         return now_s - self._began_s - self.recorder.warmup_s >= most_s
 
     def _count_rounds(self, worker: int, now_s: float) -> None:
         """Take an answer, with which a warm-up may end, or the load."""
         self._answers[worker] += 1
-        warmup_s, stint = self.recorder.warmup_s, self._stint
+        warmup_s, phase = self.recorder.warmup_s, self._phase
         if warmup_s is None:
             if all(self._answers) and now_s - self._began_s >= FILL_S:
                 self.recorder.warm(now_s)
-                self._answers, self._last_warm = [0] * stint.connections, worker
+                self._answers, self._last_warm = [0] * phase.connections, worker
         elif (
             worker == self._last_warm
-            and now_s - self._began_s - warmup_s >= stint.duration_s
-            and min(self._answers) >= stint.rounds
+            and now_s - self._began_s - warmup_s >= phase.duration_s
+            and min(self._answers) >= phase.rounds
         ):
             self._end(now_s)

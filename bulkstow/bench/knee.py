@@ -6,7 +6,6 @@ that is as good as the best, the highest rate within limits, and the flags of `b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from bulkstow.bench.result import Knee, Load, Point
@@ -131,19 +130,14 @@ def highest_rate(points: Iterable[Point], *, p99_most_s: float, errors_most: flo
     return max(rates, default=None)
 
 
-def upload_flags(load: Load, instance_bytes: float, study_instances: float = math.inf) -> tuple[str, ...]:
-    """Return what `bulkstow upload` is to be told to put this closed load on a server, as arguments.
+def upload_flags(load: Load, instance_bytes: float) -> tuple[str, ...]:
+    """Return the flags with which `bulkstow upload` puts this closed load on a server.
 
-    `instance_bytes` and `study_instances` (of one study) are means. The byte limit is a whole number of MiB, with
-    HEADROOM above what the batch takes. Studies smaller than a batch share requests, as they did when it was measured.
+    `instance_bytes` is a mean. The byte limit is a whole number of MiB, with HEADROOM above the size of the batch.
     """
     if load.connections is None:
         return ()
     batch_bytes = load.batch_instances * (instance_bytes + PART_OVERHEAD_BYTES) * HEADROOM
     size_mib = max(1, -int(-batch_bytes // 2**20))
-    return (
-        *("--concurrency", str(load.connections)),
-        *("--batch-instances", str(load.batch_instances)),
-        *("--batch-bytes", f"{size_mib}MiB"),
-        *(("--affinity", "none") if study_instances < load.batch_instances else ()),
-    )
+    batch = ("--batch-instances", str(load.batch_instances), "--batch-bytes", f"{size_mib}MiB")
+    return ("--concurrency", str(load.connections), *batch)

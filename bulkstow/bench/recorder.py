@@ -36,7 +36,7 @@ DRAINED_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedRequest:
     """A request that ended; moments in seconds of the clock that the recorder was begun with."""
 
     intended_s: float
@@ -121,7 +121,7 @@ class Recorder:
         self.tick(at_s)
         self._now.in_flight += 1
 
-    def ended(self, request: Ended) -> None:
+    def ended(self, request: EndedRequest) -> None:
         """Take a request that ended."""
         self.tick(request.ended_s)
         now, measured = self._now, self._measured
@@ -200,7 +200,7 @@ class Recorder:
             series=self._measured.series.copy(),
         )
 
-    def _take_times(self, request: Ended) -> None:
+    def _take_times(self, request: EndedRequest) -> None:
         measured = self._measured
         latency_s = request.ended_s - request.intended_s
         is_warm = request.intended_s >= self._warm_at_s

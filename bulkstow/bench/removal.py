@@ -47,7 +47,7 @@ class Removal:
     """Why some are left, or may be; empty where none are."""
 
 
-class Grounds:
+class TestServer:
     """A server as the place of a run."""
 
     def __init__(self, clients: Mapping[int, AuthorizedClient], profile: ServerProfile, timeout_s: float) -> None:
@@ -120,14 +120,14 @@ class Grounds:
 
 
 @asynccontextmanager
-async def grounds(settings: DestinationSettings, auth: Auth) -> AsyncIterator[Grounds]:
+async def open_test_server(settings: DestinationSettings, auth: Auth) -> AsyncIterator[TestServer]:
     """Give a server as the place of a run."""
     async with AsyncExitStack() as stack:
         clients = {}
         for levels_up in {0, *(deletion.levels_up for deletion in settings.profile.deletions)}:
             client = HttpClient(replace(settings, url=root_above(settings.root, levels_up)))
             clients[levels_up] = AuthorizedClient(await stack.enter_async_context(client), auth)
-        yield Grounds(clients, settings.profile, settings.response_timeout_s)
+        yield TestServer(clients, settings.profile, settings.response_timeout_s)
 
 
 def root_above(root: str, levels_up: int) -> str:

@@ -16,11 +16,11 @@ import anyio.to_thread
 
 from bulkstow.bench import ceiling, time_left
 from bulkstow.bench.conclusion import Facts, conclude
-from bulkstow.bench.driver import Driver, Stint
+from bulkstow.bench.driver import Driver, LoadPhase
 from bulkstow.bench.live import Live
-from bulkstow.bench.plan import Plan
+from bulkstow.bench.load_plan import LoadPlan
 from bulkstow.bench.recorder import Measured
-from bulkstow.bench.removal import Grounds, Removal, grounds
+from bulkstow.bench.removal import Removal, TestServer, open_test_server
 from bulkstow.bench.report.words import load_words
 from bulkstow.bench.result import Ceiling, Load, Result, Second
 from bulkstow.bench.searchable import Probe
@@ -44,7 +44,7 @@ takes, the rarer it is done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Measurement:
     """What to measure."""
 
     destination: DestinationSettings
@@ -76,10 +76,10 @@ class Listeners:
 
 
 class Bench:
-    """Carries out a job, once."""
+    """Carries out a measurement, once."""
 
-    def __init__(self, job: Job, plan: Plan, listeners: Listeners) -> None:
-        self._job = job
+    def __init__(self, measurement: Measurement, plan: LoadPlan, listeners: Listeners) -> None:
+        self._measurement = measurement
         self._plan = plan
         self._listeners = listeners
         self._visits: list[tuple[Load, Measured]] = []
@@ -88,7 +88,7 @@ class Bench:
         self._removal: Removal | None = None
         self._has_sent = False
         """Something was sent since the last deletion."""
-        self._time_left = TimeLeft(plan.stint(plan.rows[0][0]))
+        self._time_left = TimeLeft(plan.phase(plan.rows[0][0]))
         self._is_ending = False
 
     async def run(self, *, heed_signals: bool = True) -> Finished:
@@ -111,14 +111,14 @@ class Bench:
         return finished
 
     async def _carry_out(self, finished: Finished) -> None:
-        job = self._job
-        auth = login(job.destination, os.environ)
+        measurement = self._measurement
+        auth = login(measurement.destination, os.environ)
         async with (
-            grounds(job.destination, auth) as place,
-            sending(job.destination, auth, job.workload) as (server, sender),
+            open_test_server(measurement.destination, auth) as place,
+            sending(measurement.destination, auth, measurement.workload) as (server, sender),
         ):
             await server.reach()
-            if not job.settings.yes_this_is_a_test_server:
+            if not measurement.settings.yes_this_is_a_test_server:
                 await place.check_empty()
             try:
                 await self._find_ceilings()
@@ -130,9 +130,9 @@ class Bench:
 
     async def _find_ceilings(self) -> None:
         """Measure what this client does against a sink, once for all loads that are the same to it."""
-        if self._job.settings.skip_ceiling:
+        if self._measurement.settings.skip_ceiling:
             return
-        if not ceiling.has_tls(self._job.destination):
+        if not ceiling.has_tls(self._measurement.destination):
             self._listeners.live.say("this client is measured without TLS, which flatters it: openssl is not installed")
         loads = [load for row in self._plan.rows for load in row]
         found: dict[Load, Ceiling | None] = {}
@@ -142,34 +142,34 @@ class Bench:
                 break
             words = f"this client against a sink: {load_words(alike)}"
             self._listeners.live.stage(words, f"{number} of {len(distinct)}" if len(distinct) > 1 else "")
-            found[alike] = await ceiling.measure(self._job.destination, self._job.workload, alike)
+            found[alike] = await ceiling.measure(self._measurement.destination, self._measurement.workload, alike)
             if found[alike] is None:
                 self._listeners.live.say("this client could not be measured against a sink of its own")
         self._ceilings = {load: found.get(ceiling.alike(load)) for load in loads}
 
-    async def _clean_up(self, place: Grounds) -> None:
+    async def _clean_up(self, place: TestServer) -> None:
         """Delete what was stored so far, if that is wanted and the server has let it be deleted so far."""
-        if not self._job.settings.cleanup or not self._has_sent or (self._removal and self._removal.why):
+        if not self._measurement.settings.cleanup or not self._has_sent or (self._removal and self._removal.why):
             return
 
         def on_listed(studies: int) -> None:
             self._listeners.live.stage(f"deleting {studies:,} {'study' if studies == 1 else 'studies'}")
 
         began_s = time.perf_counter()
-        removal = await place.remove(run_tag(self._job.facts.run_id), on_listed=on_listed)
+        removal = await place.remove(run_tag(self._measurement.facts.run_id), on_listed=on_listed)
         self._time_left.cleanup_took(time.perf_counter() - began_s)
         self._has_sent = False
         before = self._removal.removed if self._removal else 0
         self._removal = replace(removal, removed=before + removal.removed)
 
-    async def _put_loads_on(self, server: StowDestination, sender: Sender, place: Grounds) -> None:
+    async def _put_loads_on(self, server: StowDestination, sender: Sender, place: TestServer) -> None:
         if self._plan.warmup is not None and not self._is_ending:
             loads, _ = self._plan.total([])
             await self._put_on(self._plan.warmup, server, sender, "warm-up", loads)
         while not self._is_ending:
             visited = [(load, one.instances / one.elapsed_s if one.elapsed_s else 0.0) for load, one in self._visits]
-            stint = self._plan.next(visited)
-            if stint is None:
+            phase = self._plan.next(visited)
+            if phase is None:
                 return
             # Each load meets the server as the first one did, and a sweep wants no more room than one load.
             await self._clean_up(place)
@@ -177,43 +177,43 @@ class Bench:
             number = len(visited) + 1
             where = f"point {number} of {total}{'' if is_exact else ' at most'}" if total > 1 else ""
             began_s = time.perf_counter()
-            measured = await self._put_on(stint, server, sender, where, total - number)
+            measured = await self._put_on(phase, server, sender, where, total - number)
             self._time_left.load_took(time.perf_counter() - began_s)
-            self._keep(stint.load, measured)
+            self._keep(phase.load, measured)
 
     async def _put_on(
-        self, stint: Stint, server: StowDestination, sender: Sender, where: str, loads_after: int
+        self, phase: LoadPhase, server: StowDestination, sender: Sender, where: str, loads_after: int
     ) -> Measured:
         """Put one load on. Raises RunStopped, when what was measured until then is kept."""
         listeners = self._listeners
-        listeners.live.stage(load_words(stint.load), where)
+        listeners.live.stage(load_words(phase.load), where)
         self._has_sent = True
 
         def on_second(second: Second, latencies_s: Sequence[float]) -> None:
-            of_load_s = time_left.of_load_s(stint, second.at_s + 1, driver.recorder.warmup_s)
+            of_load_s = time_left.of_load_s(phase, second.at_s + 1, driver.recorder.warmup_s)
             left_s = self._time_left.of_run_s(of_load_s, loads_after)
             listeners.live.second(second, None if second.is_drain else left_s)
-            listeners.on_second(stint.load, second, latencies_s)
+            listeners.on_second(phase.load, second, latencies_s)
 
         probe = Probe(server.find)
-        driver = self._driver = Driver(stint, sender, on_second=on_second, on_answered=probe.heard, rss_bytes=rss_bytes)
+        driver = self._driver = Driver(phase, sender, on_second=on_second, on_answered=probe.heard, rss_bytes=rss_bytes)
         try:
             async with anyio.create_task_group() as beside:
-                if self._job.settings.searchable:
+                if self._measurement.settings.searchable:
                     beside.start_soon(probe.run, driver.recorder.searchable)
-                if self._job.settings.mode == "soak":
-                    beside.start_soon(self._tell_as_it_goes, stint.load, driver)
+                if self._measurement.settings.mode == "soak":
+                    beside.start_soon(self._tell_as_it_goes, phase.load, driver)
                 measured = await driver.carry_out()
                 beside.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
             self._is_ending = True
-            self._keep(stint.load, driver.recorder.finish(sender.now()))
+            self._keep(phase.load, driver.recorder.finish(sender.now()))
             raise
         finally:
             self._driver = None
         if driver.stopped_by is not None:
             self._is_ending = True
-            self._keep(stint.load, measured)
+            self._keep(phase.load, measured)
             raise driver.stopped_by
         return measured
 
@@ -237,7 +237,7 @@ class Bench:
 
     def _concluded(self, visits: Sequence[tuple[Load, Measured]], *, is_complete: bool) -> Result:
         ceilings = {load: found for load, found in self._ceilings.items() if found is not None}
-        return conclude(self._job.facts, visits, ceilings, is_complete=is_complete)
+        return conclude(self._measurement.facts, visits, ceilings, is_complete=is_complete)
 
     async def _heed_signals(self, scope: anyio.CancelScope) -> None:
         with receive_ending_signals() as signals:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from bulkstow.bench.recorder import Ended
+from bulkstow.bench.recorder import EndedRequest
 from bulkstow.bench.supply import Supply
 from bulkstow.bench.workload import Workload
 from bulkstow.blocking import ReadLimit
@@ -39,7 +39,7 @@ from bulkstow.policy.work_items import Rules
 from bulkstow.wire import store_response
 from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
-HANDS = 8
+SENDER_THREADS = 8
 """Threads that send, as many as `upload` has that read. By a crew, one at a time: with a thread for each of four
 connections CT slices went 4 % faster and reports 13 % slower, both for 6 % more processor time, and the event loop
 lagged up to twice as long."""
@@ -56,7 +56,7 @@ Heard = dict[int, tuple[RequestTiming, float]]
 class Answered:
     """A request that ended, and the instances that it carried."""
 
-    ended: Ended
+    ended: EndedRequest
     stored: tuple[Instance, ...]
     is_unreachable: bool
     """Nobody was there to send it to."""
@@ -102,7 +102,7 @@ class Sender:
         stored = {id(result.candidate) for result in settlement.results if result.outcome in _ACKNOWLEDGED}
         acknowledged = tuple(instance for instance in batch.instances if id(instance.candidate) in stored)
         has_begun = not (isinstance(result, NoResponse) and not result.body_started)
-        ended = Ended(
+        ended = EndedRequest(
             intended_s=intended_s,
             started_s=started_s,
             ended_s=ended_s,
@@ -127,7 +127,7 @@ async def sending(
     """
     supply, heard = Supply(workload), Heard()
 
-    with WorkerThreads(HANDS) as threads:
+    with WorkerThreads(SENDER_THREADS) as threads:
         destination = StowDestination(
             settings, auth, source=supply, readers=threads, limit=ReadLimit(READ_TIMEOUT_S), reporter=_Timings(heard)
         )

@@ -91,6 +91,16 @@ class Template:
         return b"".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class InstancePosition:
+    """The study and series of an instance; numbers count from 0 within a worker."""
+
+    template: Template
+    study: int
+    series: int
+    in_series: int
+
+
 def cut(
     sop_class_uid: str, transfer_syntax_uid: str, head: bytes, *, rest: memoryview | None = None, pixel_bytes: int = 0
 ) -> Template:

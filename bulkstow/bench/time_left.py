@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from bulkstow.bench.driver import FILL_S, Stint
+from bulkstow.bench.driver import FILL_S, LoadPhase
 from bulkstow.bench.recorder import SETTLE_S
 
 
 class TimeLeft:
-    """Estimates the rest of a run whose loads are all planned like `stint`.
+    """Estimates the rest of a run whose loads are all planned like `phase`.
 
     A load takes longer than planned: connections open, requests under way are waited for, rounds are completed. What is
     still to come is expected to take as much longer as what is over did on average, and likewise to be deleted.
     """
 
-    def __init__(self, stint: Stint) -> None:
-        self._load_s = warmup_s(stint) + stint.duration_s
+    def __init__(self, phase: LoadPhase) -> None:
+        self._load_s = warmup_s(phase) + phase.duration_s
         self._loads_s: list[float] = []
         self._cleanups_s: list[float] = []
 
@@ -38,15 +38,15 @@ class TimeLeft:
         return of_load_s + loads_after * load_s + (loads_after + 1) * cleanup_s
 
 
-def of_load_s(stint: Stint, elapsed_s: float, warmup_took_s: float | None) -> float:
+def of_load_s(phase: LoadPhase, elapsed_s: float, warmup_took_s: float | None) -> float:
     """Return what is left of a load after `elapsed_s`; how long its warm-up took is None while that goes on."""
     if warmup_took_s is None:
-        return max(warmup_s(stint) - elapsed_s, 0.0) + stint.duration_s
-    return max(warmup_took_s + stint.duration_s - elapsed_s, 0.0)
+        return max(warmup_s(phase) - elapsed_s, 0.0) + phase.duration_s
+    return max(warmup_took_s + phase.duration_s - elapsed_s, 0.0)
 
 
-def warmup_s(stint: Stint) -> float:
+def warmup_s(phase: LoadPhase) -> float:
     """Return how long a load's warm-up takes, at least where it ends when goodput has settled."""
-    if stint.warmup_s is not None:
-        return stint.warmup_s
-    return FILL_S if stint.rounds else 2.0 * SETTLE_S
+    if phase.warmup_s is not None:
+        return phase.warmup_s
+    return FILL_S if phase.rounds else 2.0 * SETTLE_S

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from bulkstow.bench.templates import NUMBER_FORMAT, PATIENT_FORMAT, Pool, Template
+from bulkstow.bench.templates import NUMBER_FORMAT, PATIENT_FORMAT, InstancePosition, Pool, Template
 from bulkstow.bench.uids import Level, Uids
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, Header, Instance
@@ -30,59 +30,45 @@ _RUN_ID = re.compile(r"[0-9A-Za-z-]{1,24}")
 
 
 @dataclass(frozen=True, slots=True)
-class Sort:
+class StudyShape:
     """How a preset's instances belong together."""
 
     per_series: int
     series_per_study: int
 
 
-SORTS: Mapping[str, Sort] = {
-    "mr": Sort(40, 8),
-    "ct": Sort(250, 2),
-    "cr": Sort(1, 2),
-    "mg": Sort(1, 4),
-    "us": Sort(10, 1),
-    "wsi": Sort(1, 2),
-    "sr": Sort(1, 1),
+STUDY_SHAPES: Mapping[str, StudyShape] = {
+    "mr": StudyShape(40, 8),
+    "ct": StudyShape(250, 2),
+    "cr": StudyShape(1, 2),
+    "mg": StudyShape(1, 4),
+    "us": StudyShape(10, 1),
+    "wsi": StudyShape(1, 2),
+    "sr": StudyShape(1, 1),
 }
 """A head scan of eight sequences, a chest scan in two kernels, two and four views, ten loops, two slides, one report:
 the right order of magnitude, and what depends on it is no more than a server's bookkeeping of studies and series."""
 
 MIX: Mapping[str, int] = {"ct": 720, "mr": 245, "cr": 16, "sr": 10, "us": 5, "mg": 4}
-"""Of 1000 instances. Assumed, not measured: of 100 examinations 50 x-ray, 23 ultrasound, 16 CT, 9 MR and 2 mammography,
-times the instances of a study in SORTS, an ultrasound having one loop of that size, and a report for every second. No
-slide: a single one would outweigh 1000 others, and pathology has its own archive."""
+"""Of 1000 instances. Assumed, not measured: of 100 examinations 50 x-ray, 23 ultrasound (of one loop), 16 CT, 9 MR and
+2 mammography, times the instances of a study in STUDY_SHAPES, and a report for every second. No slide: one would
+outweigh 1000 others, and pathology has its own archive."""
 
 MIXED = "mixed"
 
-PRESETS = (*SORTS, MIXED)
+PRESETS = (*STUDY_SHAPES, MIXED)
 
 _MIX_ORDER_SEED = 1
 
-_COUNTED = 1000
-"""Of so many instances a worker's studies are counted: a round of the mix."""
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an instance belongs; numbers count from 0 within a worker."""
-
-    template: Template
-    study: int
-    series: int
-    position: int
-    """Within its series."""
-
-
-class Plan(Protocol):
+class InstanceOrder(Protocol):
     """Which instance a number is."""
 
     @property
     def templates(self) -> Sequence[Template]:
         """All there are, each as often as it comes up in turn."""
 
-    def place(self, number: int) -> Place:
+    def position(self, number: int) -> InstancePosition:
         """Return where instance `number` belongs."""
 
 
@@ -106,34 +92,33 @@ class Generated:
 
 
 class Workload:
-    """Makes the instances of a run; `mean_bytes`, `largest_bytes` and `study_instances` are of what it makes."""
+    """Makes the instances of a run; `mean_bytes` and `largest_bytes` are those of its instances."""
 
-    def __init__(self, name: str, uids: Uids, plan: Plan, pool: Pool) -> None:
+    def __init__(self, name: str, uids: Uids, order: InstanceOrder, pool: Pool) -> None:
         self.name = name
         self._uids = uids
-        self._plan = plan
+        self._order = order
         self._pool = pool
-        sizes = [template.size_bytes for template in plan.templates]
+        sizes = [template.size_bytes for template in order.templates]
         self.mean_bytes = sum(sizes) / len(sizes)
         self.largest_bytes = max(sizes)
-        self.study_instances = _COUNTED / len({plan.place(number).study for number in range(_COUNTED)})
 
     def instance(self, worker: int, number: int) -> Generated:
         """Return a worker's instance `number`, both from 0; ValueError for a worker beyond 65,535."""
-        place = self._plan.place(number)
-        template, uids = place.template, self._uids
+        at = self._order.position(number)
+        template, uids = at.template, self._uids
         stamp = uids.number(Level.INSTANCE, worker, number)
         sop_instance_uid = f"2.25.{stamp}"
-        series_uid = uids.uid(Level.SERIES, worker, place.series)
-        study_uid = uids.uid(Level.STUDY, worker, place.study)
+        series_uid = uids.uid(Level.SERIES, worker, at.series)
+        study_uid = uids.uid(Level.STUDY, worker, at.study)
         # In the order of `Gap`.
         head = template.filled(
             (
                 sop_instance_uid.encode(),
                 series_uid.encode(),
                 study_uid.encode(),
-                (PATIENT_FORMAT % (worker, place.study)).encode(),
-                (NUMBER_FORMAT % (place.position + 1)).encode(),
+                (PATIENT_FORMAT % (worker, at.study)).encode(),
+                (NUMBER_FORMAT % (at.in_series + 1)).encode(),
                 stamp.to_bytes(16, "big"),
             )
         )
@@ -142,7 +127,7 @@ class Workload:
         return Generated(Instance(candidate, header), head, template, self._pool, worker, number)
 
 
-class Mix:
+class PresetOrder:
     """Presets by weight, interleaved.
 
     Spread over the whole rather than study by study, so that every second of a measurement holds the same mix; within
@@ -150,10 +135,10 @@ class Mix:
     """
 
     def __init__(self, weights: Mapping[str, int], templates: Mapping[str, Template]) -> None:
-        self._sorts = [(templates[name], SORTS[name], weight) for name, weight in weights.items()]
+        self._kinds = [(templates[name], STUDY_SHAPES[name], weight) for name, weight in weights.items()]
         kinds = [kind for kind, weight in enumerate(weights.values()) for _ in range(weight)]
         Random(_MIX_ORDER_SEED).shuffle(kinds)
-        counts = [0] * len(self._sorts)
+        counts = [0] * len(self._kinds)
         self._round: list[tuple[int, int]] = []
         for kind in kinds:
             self._round.append((kind, counts[kind]))
@@ -162,16 +147,16 @@ class Mix:
     @property
     def templates(self) -> Sequence[Template]:
         """Each template as often as its weight."""
-        return [self._sorts[kind][0] for kind, _ in self._round]
+        return [self._kinds[kind][0] for kind, _ in self._round]
 
-    def place(self, number: int) -> Place:
+    def position(self, number: int) -> InstancePosition:
         """Return where an instance belongs; no series or study has two modalities."""
         turn, at = divmod(number, len(self._round))
         kind, rank = self._round[at]
-        template, sort, weight = self._sorts[kind]
-        series, position = divmod(turn * weight + rank, sort.per_series)
-        study = series // sort.series_per_study
-        return Place(template, study * len(self._sorts) + kind, series * len(self._sorts) + kind, position)
+        template, shape, weight = self._kinds[kind]
+        series, position = divmod(turn * weight + rank, shape.per_series)
+        study = series // shape.series_per_study
+        return InstancePosition(template, study * len(self._kinds) + kind, series * len(self._kinds) + kind, position)
 
 
 def workload(name: str, run_id: str, *, compressibility: float = 0.0) -> Workload:
@@ -189,12 +174,14 @@ def workload(name: str, run_id: str, *, compressibility: float = 0.0) -> Workloa
         from bulkstow.bench.modalities import template
 
         weights = MIX if name == MIXED else {name: 1}
-        return Workload(name, uids, Mix(weights, {modality: template(modality, tag) for modality in weights}), pool)
+        return Workload(
+            name, uids, PresetOrder(weights, {modality: template(modality, tag) for modality in weights}), pool
+        )
     if Path(name).is_dir():
         from bulkstow.bench.directory import copies
 
-        plan = copies(Path(name), tag)
-        return Workload(f"{len(plan.templates)} files of {name}", uids, plan, pool)
+        files = copies(Path(name), tag)
+        return Workload(f"{len(files.templates)} files of {name}", uids, files, pool)
     raise ConfigurationError(f"--workload {name!r}: expected {', '.join(PRESETS)}, or a directory of DICOM files")
 
 

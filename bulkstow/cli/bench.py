@@ -29,7 +29,7 @@ from bulkstow.printing import shown, shown_lines
 if TYPE_CHECKING:
     from bulkstow.bench.removal import Removal
     from bulkstow.bench.result import Load, Result, Second
-    from bulkstow.bench.run import Finished, Job
+    from bulkstow.bench.run import Finished, Measurement
 
 _LIBRARIES = {"hdrh": "hdrhistogram", "plotly": "plotly", "msgspec": "msgspec"}
 """Packages of the extra `bench` by the module that they install."""
@@ -52,7 +52,7 @@ def measure(*, destination: DestinationSettings | None = None, settings: BenchSe
     for flag, path in (("--json", settings.json), ("--report", settings.report), ("--hdr-log", settings.hdr_log)):
         if path is not None and path != "-":
             check_writable(flag, Path(path))
-    return carry_out(_job(destination or DestinationSettings(), settings))
+    return carry_out(_measurement(destination or DestinationSettings(), settings))
 
 
 @bench.command(usage="Usage: bulkstow bench compare BEFORE AFTER")
@@ -90,19 +90,19 @@ def delete(run_id: str, *, destination: DestinationSettings | None = None) -> in
     return 1 if removal.why else 0
 
 
-def carry_out(job: Job, out: TextIO | None = None) -> int:
+def carry_out(measurement: Measurement, out: TextIO | None = None) -> int:
     """Measure, write what is to be written, and return the exit status."""
     from bulkstow.bench.live import Live
-    from bulkstow.bench.plan import plan
+    from bulkstow.bench.load_plan import plan
     from bulkstow.bench.run import Bench, Listeners
 
-    settings = job.settings
-    with _hdr_log(settings.hdr_log, job.facts.run_id) as on_second:
+    settings = measurement.settings
+    with _hdr_log(settings.hdr_log, measurement.facts.run_id) as on_second:
         listeners = Listeners(Live(settings.progress), on_second, functools.partial(_write_json, settings.json))
-        planned = plan(settings, job.workload.mean_bytes, Random(job.facts.run_id))
-        running = Bench(job, planned, listeners)
+        planned = plan(settings, measurement.workload.mean_bytes, Random(measurement.facts.run_id))
+        running = Bench(measurement, planned, listeners)
         finished = anyio.run(running.run)
-    _conclude(job, finished, out)
+    _conclude(measurement, finished, out)
     if finished.stopped_by is not None:
         raise finished.stopped_by
     if not finished.is_complete:
@@ -111,10 +111,10 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
     return 1 if result is not None and not all(judged.holds for judged in result.thresholds) else 0
 
 
-def _job(destination: DestinationSettings, settings: BenchSettings) -> Job:
+def _measurement(destination: DestinationSettings, settings: BenchSettings) -> Measurement:
     from bulkstow.bench import machine, threshold
     from bulkstow.bench.conclusion import Facts
-    from bulkstow.bench.run import Job
+    from bulkstow.bench.run import Measurement
     from bulkstow.bench.workload import workload
 
     now = datetime.now().astimezone()
@@ -124,7 +124,6 @@ def _job(destination: DestinationSettings, settings: BenchSettings) -> Job:
         mode=settings.mode,
         workload=load.name,
         mean_bytes=load.mean_bytes,
-        study_instances=load.study_instances,
         url=destination.root,
         run_id=run_id,
         started=now.isoformat(timespec="seconds"),
@@ -132,13 +131,13 @@ def _job(destination: DestinationSettings, settings: BenchSettings) -> Job:
         machine=machine.described(),
         thresholds=tuple(map(threshold.parse, settings.threshold)),
     )
-    return Job(destination, settings, load, facts)
+    return Measurement(destination, settings, load, facts)
 
 
-def _conclude(job: Job, finished: Finished, out: TextIO | None) -> None:
+def _conclude(measurement: Measurement, finished: Finished, out: TextIO | None) -> None:
     from bulkstow.bench.closing import closing
 
-    settings, result = job.settings, finished.result
+    settings, result = measurement.settings, finished.result
     if result is not None:
         words = shown_lines(closing(result))
         if settings.json == "-":
@@ -150,9 +149,9 @@ def _conclude(job: Job, finished: Finished, out: TextIO | None) -> None:
 
             _write("--report", settings.report, html(result))
     if finished.removal is not None:
-        print(shown(_of_removal(finished.removal, job.facts.run_id)), file=sys.stderr)
+        print(shown(_of_removal(finished.removal, measurement.facts.run_id)), file=sys.stderr)
     elif result is not None:
-        command = f"bulkstow bench delete {job.facts.run_id} --url {job.facts.url}"
+        command = f"bulkstow bench delete {measurement.facts.run_id} --url {measurement.facts.url}"
         print(f"what was stored is still there; delete it with: {shown(command)}", file=sys.stderr)
 
 
@@ -169,7 +168,7 @@ def _of_removal(removal: Removal, run_id: str) -> str:
 
 
 async def _delete(run_id: str, destination: DestinationSettings) -> Removal:
-    from bulkstow.bench.removal import grounds
+    from bulkstow.bench.removal import open_test_server
     from bulkstow.bench.workload import run_tag
     from bulkstow.blocking import ReadLimit
     from bulkstow.config import READ_TIMEOUT_S
@@ -185,7 +184,7 @@ async def _delete(run_id: str, destination: DestinationSettings) -> Removal:
         server = StowDestination(
             destination, auth, source=Files(), readers=threads, limit=limit, reporter=Reporters(())
         )
-        async with server, grounds(destination, auth) as place:
+        async with server, open_test_server(destination, auth) as place:
             await server.reach()
             return await place.remove(tag)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bulkstow.bench.compare import BLOCKS, Change, Comparison, Verdict, blocks, compare, differs, shown
+from bulkstow.bench.compare import BLOCKS, Change, Comparison, Significance, blocks, compare, differs, shown
 from bulkstow.bench.result import Load, Point, Result
 from tests.bench.measurements import point, result, second, times
 
@@ -32,7 +32,7 @@ def single(seed: int, mean: float = 100.0, seconds: int = 60, deviation: float =
     return point(per_s, goodputs_per_s=(per_s,), repeat_latencies=(times(),), series=series)
 
 
-def verdict(of: Comparison, figure: str) -> Verdict:
+def verdict(of: Comparison, figure: str) -> Significance:
     """Return the verdict on a figure."""
     return next(change.verdict for change in of.changes if change.figure == figure)
 
@@ -81,7 +81,7 @@ def test_no_change_is_called_one_as_often_as_promised() -> None:
 def test_nor_are_two_runs_of_one_server() -> None:
     """Blocks of seconds, too, call chance alone a change in one pair in twenty, and some."""
     verdicts = [verdict(compared(single(2 * n), single(2 * n + 1)), "instances/s") for n in range(300)]
-    assert 3 <= verdicts.count(Verdict.CHANGED) <= 25
+    assert 3 <= verdicts.count(Significance.CHANGED) <= 25
 
 
 def test_repeats_decide_where_both_have_them() -> None:
@@ -89,20 +89,20 @@ def test_repeats_decide_where_both_have_them() -> None:
     before, after = repeated(100, 102, 98), repeated(150, 151, 149, p99s_s=(0.9, 0.91, 0.89))
     found = compared(before, after)
     assert found.basis == "by Welch's interval (95 %) over 3 and 3 repeats"
-    assert verdict(found, "instances/s") is verdict(found, "MB/s") is Verdict.CHANGED
-    assert verdict(found, "latency p99, s") is Verdict.CHANGED
-    assert verdict(found, "latency p50, s") is Verdict.NOISE
-    assert verdict(found, "errors, share") is Verdict.NOISE
-    assert verdict(found, "service time p99, s") is Verdict.UNTOLD
+    assert verdict(found, "instances/s") is verdict(found, "MB/s") is Significance.CHANGED
+    assert verdict(found, "latency p99, s") is Significance.CHANGED
+    assert verdict(found, "latency p50, s") is Significance.NOISE
+    assert verdict(found, "errors, share") is Significance.NOISE
+    assert verdict(found, "service time p99, s") is Significance.UNTOLD
 
 
 def test_a_single_run_is_judged_by_its_blocks_of_seconds() -> None:
     """What is more than the noise within the runs is a change; that it is no more than that is said."""
     same, other = compared(single(1), single(3)), compared(single(1), single(3, mean=130))
-    assert verdict(same, "instances/s") is Verdict.NOISE
-    assert verdict(other, "instances/s") is Verdict.CHANGED
+    assert verdict(same, "instances/s") is Significance.NOISE
+    assert verdict(other, "instances/s") is Significance.CHANGED
     assert "noise within a run, not from run to run; --repeats 3 or more" in other.basis
-    assert verdict(other, "latency p99.9, s") is Verdict.UNTOLD
+    assert verdict(other, "latency p99.9, s") is Significance.UNTOLD
 
 
 def test_seconds_that_depend_on_each_other_are_no_evidence() -> None:
@@ -110,13 +110,13 @@ def test_seconds_that_depend_on_each_other_are_no_evidence() -> None:
     wave = [100 + (20 if n // 6 % 2 else -20) for n in range(60)]
     a = replace(single(1), series=tuple(second(float(n), count) for n, count in enumerate(wave)))
     b = replace(single(1), series=tuple(second(float(n), count) for n, count in enumerate([*wave[3:], *wave[:3]])))
-    assert verdict(compared(a, b), "instances/s") is Verdict.NOISE
+    assert verdict(compared(a, b), "instances/s") is Significance.NOISE
 
 
 def test_too_little_to_judge_by_is_said() -> None:
     """Two short runs are shown side by side, without a verdict, and what to do is said."""
     found = compared(single(1, seconds=10), single(2, mean=500, seconds=10))
-    assert {change.verdict for change in found.changes} == {Verdict.UNTOLD}
+    assert {change.verdict for change in found.changes} == {Significance.UNTOLD}
     assert "measure with --repeats 3 or more, or for 20 s" in found.basis
 
 
@@ -124,7 +124,7 @@ def test_warm_up_and_drain_are_no_evidence() -> None:
     """They are not what was measured."""
     quick = tuple(second(float(n), 9000, is_warmup=n < 30, is_drain=n >= 30) for n in range(60))
     padded = replace(single(1), series=(*quick, *single(1).series))
-    assert verdict(compared(padded, single(3)), "instances/s") is Verdict.NOISE
+    assert verdict(compared(padded, single(3)), "instances/s") is Significance.NOISE
 
 
 def test_errors_that_came_are_a_change() -> None:
@@ -135,7 +135,7 @@ def test_errors_that_came_are_a_change() -> None:
         series=tuple(replace(s, errors=10) for s in single(2).series),
     )
     found = compared(single(1), failing)
-    assert verdict(found, "errors, share") is Verdict.CHANGED
+    assert verdict(found, "errors, share") is Significance.CHANGED
     (change,) = [change for change in found.changes if change.figure == "errors, share"]
     assert change.share is None
 
@@ -164,8 +164,8 @@ def test_sweeps_are_compared_load_by_load() -> None:
     before = result(*(replace(repeated(100, 101, 99), load=Load(1, connections=n)) for n in (1, 2, 4)))
     after = result(*(replace(repeated(140, 141, 139), load=Load(1, connections=n)) for n in (2, 4, 8)))
     assert compare(before, after).loads == (
-        Change("2 connections x 1", 100, 140, Verdict.CHANGED),
-        Change("4 connections x 1", 100, 140, Verdict.CHANGED),
+        Change("2 connections x 1", 100, 140, Significance.CHANGED),
+        Change("4 connections x 1", 100, 140, Significance.CHANGED),
     )
 
 
@@ -174,14 +174,14 @@ def test_a_percentile_that_one_could_not_measure_is_not_compared() -> None:
     few = (times(count=99),) * 3
     before, after = repeated(100, 101, 99), repeated(150, 151, 149)
     found = compared(before, replace(after, latency=times(count=297), repeat_latencies=few))
-    assert verdict(found, "latency p99, s") is Verdict.UNTOLD
-    assert verdict(found, "latency p90, s") is Verdict.NOISE
+    assert verdict(found, "latency p99, s") is Significance.UNTOLD
+    assert verdict(found, "latency p90, s") is Significance.NOISE
     assert next(line for line in shown(found).splitlines() if "p99.9" in line).split()[2:] == [
         *("s", "0.2", "—", "cannot", "be", "told")
     ]
     slow = replace(single(3), series=tuple(replace(s, requests=30) for s in single(3).series))
-    assert verdict(compared(single(1), slow), "latency p99, s") is Verdict.UNTOLD
-    assert verdict(compared(single(1), slow), "latency p50, s") is Verdict.NOISE
+    assert verdict(compared(single(1), slow), "latency p99, s") is Significance.UNTOLD
+    assert verdict(compared(single(1), slow), "latency p50, s") is Significance.NOISE
 
 
 def test_it_is_shown_as_a_table() -> None:
@@ -212,4 +212,4 @@ def test_blocks_are_neighbours_of_equal_length(count: int) -> None:
 def test_nothing_differs_from_itself(goodputs_per_s: list[float]) -> None:
     """The same result twice has changed in nothing."""
     one = result(repeated(*goodputs_per_s))
-    assert {change.verdict for change in compare(one, one).changes} <= {Verdict.NOISE, Verdict.UNTOLD}
+    assert {change.verdict for change in compare(one, one).changes} <= {Significance.NOISE, Significance.UNTOLD}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bulkstow.bench.conclusion import Facts, conclude
-from bulkstow.bench.recorder import Ended, Measured, Recorder
+from bulkstow.bench.recorder import EndedRequest, Measured, Recorder
 from bulkstow.bench.result import Ceiling, Load
 from bulkstow.bench.threshold import parse
 from tests.bench.measurements import second
@@ -19,9 +19,7 @@ ONE, TWO, FOUR = (Load(10, connections=connections) for connections in (1, 2, 4)
 def facts(mode: str = "sweep", *thresholds: str) -> Facts:
     """Return a run's facts, an instance being 1 MB."""
     limits = tuple(map(parse, thresholds))
-    return Facts(
-        mode, "ct", 1e6, 500.0, "http://pacs.example/rs", "run", "2026-01-01T00:00:00+01:00", "1", "2 cores", limits
-    )
+    return Facts(mode, "ct", 1e6, "http://pacs.example/rs", "run", "2026-01-01T00:00:00+01:00", "1", "2 cores", limits)
 
 
 def measured(instances_per_s: int, latency_s: float = 0.1, **changes: Any) -> Measured:
@@ -30,7 +28,7 @@ def measured(instances_per_s: int, latency_s: float = 0.1, **changes: Any) -> Me
     for number in range(instances_per_s):
         at_s = number * 10 / instances_per_s
         recorder.started(at_s)
-        recorder.ended(Ended(at_s - latency_s, at_s - latency_s, at_s, instances=10, size_bytes=10**7))
+        recorder.ended(EndedRequest(at_s - latency_s, at_s - latency_s, at_s, instances=10, size_bytes=10**7))
     recorder.stop(10.0)
     found = recorder.finish(10.0)
     for name, value in changes.items():

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from bulkstow.bench import schedule
-from bulkstow.bench.driver import LONGEST, NO_CONNECTION_S, Driver, Stint
+from bulkstow.bench.driver import LONGEST, NO_CONNECTION_S, Driver, LoadPhase
 from bulkstow.bench.recorder import Measured
 from bulkstow.bench.result import Load
 from bulkstow.bench.sender import Answered, Sender
@@ -84,29 +84,29 @@ class Server:
         return Response(204, b"")
 
 
-def driver(server: Server, stint: Stint, heard: list[Answered] | None = None) -> Driver:
+def driver(server: Server, phase: LoadPhase, heard: list[Answered] | None = None) -> Driver:
     """Return a driver of a load on this server."""
     sender = Sender(server, Supply(SR), {}, now=anyio.current_time)
     answers: list[Answered] = [] if heard is None else heard
-    return Driver(stint, sender, on_answered=answers.append)
+    return Driver(phase, sender, on_answered=answers.append)
 
 
-async def put_on(server: Server, stint: Stint) -> Measured:
+async def put_on(server: Server, phase: LoadPhase) -> Measured:
     """Put a load on and return its figures."""
-    return await driver(server, stint).carry_out()
+    return await driver(server, phase).carry_out()
 
 
 def closed(
     connections: int, *, batch: int = 1, duration_s: float = 20.0, warmup_s: float | None = 2.0, rounds: int = 0
-) -> Stint:
+) -> LoadPhase:
     """Return a closed load."""
-    return Stint(Load(batch, connections=connections), connections, duration_s, warmup_s, rounds=rounds)
+    return LoadPhase(Load(batch, connections=connections), connections, duration_s, warmup_s, rounds=rounds)
 
 
-def opened(rate_per_s: float, *, slots: int = 64, batch: int = 1, duration_s: float = 20.0) -> Stint:
+def opened(rate_per_s: float, *, slots: int = 64, batch: int = 1, duration_s: float = 20.0) -> LoadPhase:
     """Return an open load at a constant rate."""
     starts = partial(schedule.constant, rate_per_s, batch)
-    return Stint(Load(batch, rate_per_s=rate_per_s), slots, duration_s, 2.0, starts)
+    return LoadPhase(Load(batch, rate_per_s=rate_per_s), slots, duration_s, 2.0, starts)
 
 
 @pytest.mark.parametrize("connections", [1, 2, 4, 8, 16])
@@ -181,10 +181,10 @@ async def test_a_load_that_is_told_to_end_ends() -> None:
     assert found.instances == pytest.approx(100, abs=2)
 
 
-@pytest.mark.parametrize("stint", [closed(3), opened(3)], ids=["closed", "open"])
-async def test_what_is_cancelled_counts_as_unanswered(stint: Stint) -> None:
+@pytest.mark.parametrize("phase", [closed(3), opened(3)], ids=["closed", "open"])
+async def test_what_is_cancelled_counts_as_unanswered(phase: LoadPhase) -> None:
     """Whoever ends at once has the figures nevertheless: requests that hang took that long at least."""
-    running = driver(Server(service_s=1e6), stint)
+    running = driver(Server(service_s=1e6), phase)
     with anyio.move_on_after(10):
         await running.carry_out()
     found = running.recorder.finish(anyio.current_time())
@@ -223,8 +223,8 @@ async def test_a_warm_up_may_last_until_everyone_had_an_answer() -> None:
 @pytest.mark.parametrize("connections", [1, 3])
 async def test_a_load_with_rounds_is_measured_from_answer_to_answer(service_s: float, connections: int) -> None:
     """Whole rounds, however long a request takes; of answers that come at one moment the order is chance."""
-    stint = closed(connections, duration_s=5.0, warmup_s=None, rounds=3)
-    found = await put_on(Server(service_s=service_s), stint)
+    phase = closed(connections, duration_s=5.0, warmup_s=None, rounds=3)
+    found = await put_on(Server(service_s=service_s), phase)
     rounds = found.elapsed_s / service_s
     assert rounds == pytest.approx(round(rounds))
     assert found.instances == pytest.approx(connections * rounds, abs=connections - 1 + 1e-6)
@@ -247,8 +247,8 @@ async def test_workers_go_on_where_they_were() -> None:
     """Two loads of one sender have no instance in common, whatever their connections and batches."""
     server = Server()
     sender = Sender(server, Supply(SR), {}, now=anyio.current_time)
-    for stint in (closed(2, batch=5), closed(4, batch=2), opened(20)):
-        await Driver(stint, sender).carry_out()
+    for phase in (closed(2, batch=5), closed(4, batch=2), opened(20)):
+        await Driver(phase, sender).carry_out()
     uids = [instance.header.sop_instance_uid for batch in server.batches for instance in batch.instances]
     assert len(set(uids)) == len(uids)
 

@@ -134,10 +134,3 @@ def test_upload_takes_the_flags(connections: int, batch: int, instance_bytes: fl
 def test_an_open_load_has_no_flags() -> None:
     """`upload` has no rate to set."""
     assert upload_flags(Load(1, rate_per_s=10), 1000) == ()
-
-
-@pytest.mark.parametrize(("study_instances", "is_shared"), [(500.0, False), (50.0, False), (49.9, True), (1.0, True)])
-def test_small_studies_share_a_request(study_instances: float, is_shared: bool) -> None:
-    """As they did in the load: kept apart, they would make requests smaller than what was measured."""
-    flags = upload_flags(Load(50, connections=4), 10_000, study_instances)
-    assert (flags[-2:] == ("--affinity", "none")) is is_shared

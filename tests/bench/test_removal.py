@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from bulkstow.bench.removal import Grounds, Removal, Study, grounds, root_above
+from bulkstow.bench import removal
+from bulkstow.bench.removal import Removal, Study, open_test_server, root_above
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.errors import ConfigurationError
@@ -79,7 +80,7 @@ class Archive:
 
 
 @asynccontextmanager
-async def place(archive: Archive, **changes: Any) -> AsyncIterator[Grounds]:
+async def place(archive: Archive, **changes: Any) -> AsyncIterator[removal.TestServer]:
     """Serve an archive and give it as the place of a run."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", archive.answer)
@@ -90,7 +91,7 @@ async def place(archive: Archive, **changes: Any) -> AsyncIterator[Grounds]:
         await site.start()
         port = runner.addresses[0][1]
         settings = DestinationSettings(url=f"http://127.0.0.1:{port}/pacs/dicom-web", **changes)
-        async with grounds(settings, login(settings, {})) as found:
+        async with open_test_server(settings, login(settings, {})) as found:
             yield found
     finally:
         await runner.cleanup()

@@ -10,13 +10,13 @@ import anyio
 import pytest
 from aiohttp import web
 
-from bulkstow.bench import run
+from bulkstow.bench import removal, run
 from bulkstow.bench.conclusion import Facts
 from bulkstow.bench.live import Live
-from bulkstow.bench.plan import plan
-from bulkstow.bench.removal import Grounds, Removal
+from bulkstow.bench.load_plan import plan
+from bulkstow.bench.removal import Removal
 from bulkstow.bench.result import Result
-from bulkstow.bench.run import Bench, Finished, Job, Listeners
+from bulkstow.bench.run import Bench, Finished, Listeners, Measurement
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.bench.workload import workload
 from bulkstow.config import DestinationSettings
@@ -79,9 +79,9 @@ def bench(url: str, listeners: Listeners, **changes: Any) -> Bench:
         "skip_ceiling": True,
     }
     chosen = BenchSettings(**(settings | changes))
-    facts = Facts(chosen.mode, "sr", SR.mean_bytes, SR.study_instances, url, "run", "2026", "1", "2 cores")
-    job = Job(DestinationSettings(url=url), chosen, SR, facts)
-    return Bench(job, plan(chosen, SR.mean_bytes, Random(1)), listeners)
+    facts = Facts(chosen.mode, "sr", SR.mean_bytes, url, "run", "2026", "1", "2 cores")
+    measurement = Measurement(DestinationSettings(url=url), chosen, SR, facts)
+    return Bench(measurement, plan(chosen, SR.mean_bytes, Random(1)), listeners)
 
 
 async def measured(url: str, **changes: Any) -> Finished:
@@ -134,11 +134,11 @@ async def test_a_login_that_ends_midway_ends_the_run() -> None:
 async def test_a_sweep_is_cleaned_up_between_its_loads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each load meets the server as the first did; what was deleted adds up."""
 
-    async def remove(_place: Grounds, tag: str, **_listener: Any) -> Removal:
+    async def remove(_place: removal.TestServer, tag: str, **_listener: Any) -> Removal:
         assert tag == "bulkstow-bench-run"
         return Removal(5, 0)
 
-    monkeypatch.setattr(Grounds, "remove", remove)
+    monkeypatch.setattr(removal.TestServer, "remove", remove)
     monkeypatch.setattr("bulkstow.bench.driver.FILL_S", 0.05)
     finished = await measured(url, mode="sweep", connections=(1, 2), duration_s=0.1, warmup_s=0.0, cleanup=True)
     assert finished.result is not None
@@ -150,11 +150,11 @@ async def test_a_server_that_deletes_nothing_is_asked_once(url: str, monkeypatch
     """It would not let the next studies go either."""
     asked: list[str] = []
 
-    async def remove(_place: Grounds, tag: str, **_listener: Any) -> Removal:
+    async def remove(_place: removal.TestServer, tag: str, **_listener: Any) -> Removal:
         asked.append(tag)
         return Removal(0, 7, "HTTP 405")
 
-    monkeypatch.setattr(Grounds, "remove", remove)
+    monkeypatch.setattr(removal.TestServer, "remove", remove)
     finished = await measured(url, repeats=2, cleanup=True)
     assert finished.removal == Removal(0, 7, "HTTP 405")
     assert len(asked) == 1
@@ -164,12 +164,12 @@ async def test_it_is_said_where_a_sweep_is_and_what_is_left(url: str, monkeypatc
     """The how-manieth load of how many, and for each second the time left; deleting is named when there is anything."""
     deleted = iter((3, 0, 1, 2))
 
-    async def remove(_place: Grounds, _tag: str, *, on_listed: Callable[[int], None]) -> Removal:
+    async def remove(_place: removal.TestServer, _tag: str, *, on_listed: Callable[[int], None]) -> Removal:
         if studies := next(deleted):
             on_listed(studies)
         return Removal(studies, 0)
 
-    monkeypatch.setattr(Grounds, "remove", remove)
+    monkeypatch.setattr(removal.TestServer, "remove", remove)
     monkeypatch.setattr("bulkstow.bench.driver.FILL_S", 0.05)
     words = Words()
     sweep: dict[str, Any] = {"mode": "sweep", "connections": (1,), "batch_instances": (1, 2), "cleanup": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from bulkstow.bench.recorder import Ended
+from bulkstow.bench.recorder import EndedRequest
 from bulkstow.bench.searchable import ASK_S, PATIENCE_S, PROBE_S, Probe
 from bulkstow.bench.sender import Answered
 from bulkstow.bench.supply import Supply
@@ -49,7 +49,7 @@ class Index:
 def answer(instances: int) -> Answered:
     """Return a request that stored so many instances and ended now."""
     now_s = anyio.current_time()
-    return Answered(Ended(now_s, now_s, now_s), SUPPLY.take(0, instances), is_unreachable=False)
+    return Answered(EndedRequest(now_s, now_s, now_s), SUPPLY.take(0, instances), is_unreachable=False)
 
 
 async def told(index: Index, *answers: int, for_s: float = 2 * PATIENCE_S) -> list[float]:

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-from bulkstow.bench.driver import FILL_S, Stint
+from bulkstow.bench.driver import FILL_S, LoadPhase
 from bulkstow.bench.recorder import SETTLE_S
 from bulkstow.bench.result import Load
 from bulkstow.bench.time_left import TimeLeft, of_load_s
 
 
-def stint(duration_s: float = 30.0, warmup_s: float | None = 5.0, rounds: int = 0) -> Stint:
+def phase(duration_s: float = 30.0, warmup_s: float | None = 5.0, rounds: int = 0) -> LoadPhase:
     """Return a load."""
-    return Stint(Load(1, connections=1), 1, duration_s, warmup_s, rounds=rounds)
+    return LoadPhase(Load(1, connections=1), 1, duration_s, warmup_s, rounds=rounds)
 
 
 @pytest.mark.parametrize(
     ("of", "elapsed_s", "warmup_took_s", "left_s"),
     [
-        (stint(), 0.0, 5.0, 35.0),
-        (stint(), 12.0, 5.0, 23.0),
-        (stint(), 40.0, 5.0, 0.0),
-        (stint(warmup_s=None), 0.0, None, 2 * SETTLE_S + 30),
-        (stint(warmup_s=None), 25.0, None, 30.0),
-        (stint(warmup_s=None), 25.0, 20.0, 25.0),
-        (stint(warmup_s=None, rounds=3), 0.0, None, FILL_S + 30),
+        (phase(), 0.0, 5.0, 35.0),
+        (phase(), 12.0, 5.0, 23.0),
+        (phase(), 40.0, 5.0, 0.0),
+        (phase(warmup_s=None), 0.0, None, 2 * SETTLE_S + 30),
+        (phase(warmup_s=None), 25.0, None, 30.0),
+        (phase(warmup_s=None), 25.0, 20.0, 25.0),
+        (phase(warmup_s=None, rounds=3), 0.0, None, FILL_S + 30),
     ],
 )
-def test_what_is_left_of_a_load(of: Stint, elapsed_s: float, warmup_took_s: float | None, left_s: float) -> None:
+def test_what_is_left_of_a_load(of: LoadPhase, elapsed_s: float, warmup_took_s: float | None, left_s: float) -> None:
     """Its warm-up and its duration less what has passed; one that has not settled in time still has its duration."""
     assert of_load_s(of, elapsed_s, warmup_took_s) == left_s
 
 
 def test_what_is_left_of_a_run() -> None:
     """The loads to come are expected to last as planned, then as those before them, with what deleting takes."""
-    left = TimeLeft(stint())
+    left = TimeLeft(phase())
     assert left.of_run_s(10.0, 0) == 10
     assert left.of_run_s(10.0, 2) == 10 + 2 * 35
     left.load_took(39.0)

@@ -13,9 +13,10 @@ from typing import Any, Literal, get_type_hints
 
 import pytest
 
+from bulkstow.bench import removal as bench_removal
 from bulkstow.bench.document import from_json, to_json
-from bulkstow.bench.removal import Grounds, Removal
-from bulkstow.bench.run import Job
+from bulkstow.bench.removal import Removal
+from bulkstow.bench.run import Measurement
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.server.login import Login
 from bulkstow.server.storage import DirectoryStorage
@@ -196,10 +197,10 @@ def test_what_could_not_be_deleted_is_told(
 ) -> None:
     """How many, why, and how to find them; a measurement that was to clean up says so too, and is one nevertheless."""
 
-    async def remove(_place: Grounds, _tag: str, **_listener: Any) -> Removal:
+    async def remove(_place: bench_removal.TestServer, _tag: str, **_listener: Any) -> Removal:
         return removal
 
-    monkeypatch.setattr(Grounds, "remove", remove)
+    monkeypatch.setattr(bench_removal.TestServer, "remove", remove)
     ended = call(capsys, "bench", "delete", "abc", "--url", url)
     assert (ended.status, ended.out) == (status, says)
     measured = call(capsys, *short(url), "--cleanup")
@@ -351,10 +352,10 @@ def test_every_setting_may_stand_anywhere(
     flag: str,
 ) -> None:
     """A flag, a variable and a key of a TOML file come to the same value, and touch no other setting."""
-    wanted: list[Job] = []
+    wanted: list[Measurement] = []
 
-    def carry_out(job: Job) -> int:
-        wanted.append(job)
+    def carry_out(measurement: Measurement) -> int:
+        wanted.append(measurement)
         return 0
 
     monkeypatch.setattr("bulkstow.cli.bench.carry_out", carry_out)
@@ -371,12 +372,12 @@ def test_every_setting_may_stand_anywhere(
             Path("c.toml").write_text(f"[bench]\n{line}\n")
             words += ["--config", "c.toml"]
     assert call(capsys, *words).err == ""
-    (job,) = wanted
-    found = bench_values(job.settings)
+    (measurement,) = wanted
+    found = bench_values(measurement.settings)
     company = {IN_COMPANY[flag][0].removeprefix("--")} if flag in IN_COMPANY else set()
     assert found[flag] == value
     assert {name for name, default in bench_defaults().items() if found[name] != default} - company == {flag}
-    assert job.destination.root == URL
+    assert measurement.destination.root == URL
 
 
 def test_a_server_behind_a_login_is_logged_in_to(

@@ -8,37 +8,37 @@ from typing import Any
 
 import pytest
 
-from bulkstow.bench.driver import Stint
+from bulkstow.bench.driver import LoadPhase
 from bulkstow.bench.knee import BATCHES, CONNECTIONS
-from bulkstow.bench.plan import OPEN_CONNECTIONS, ROUNDS, Plan, plan
+from bulkstow.bench.load_plan import OPEN_CONNECTIONS, ROUNDS, LoadPlan, plan
 from bulkstow.bench.result import Load
 from bulkstow.bench.settings import BenchSettings
 
 CT_BYTES = 525_520.0
 
 
-def planned(mean_bytes: float = CT_BYTES, **settings: Any) -> Plan:
+def planned(mean_bytes: float = CT_BYTES, **settings: Any) -> LoadPlan:
     """Return the plan of these settings."""
     return plan(BenchSettings(**settings), mean_bytes, Random(1))
 
 
-def totals(found: Plan, goodput_per_s: float = 100.0) -> list[tuple[int, bool]]:
+def totals(found: LoadPlan, goodput_per_s: float = 100.0) -> list[tuple[int, bool]]:
     """Return what the plan says of its length before each of its loads."""
     visited: list[tuple[Load, float]] = []
     said = [found.total(visited)]
-    while (stint := found.next(visited)) is not None:
-        visited.append((stint.load, goodput_per_s))
+    while (phase := found.next(visited)) is not None:
+        visited.append((phase.load, goodput_per_s))
         said.append(found.total(visited))
     return said
 
 
-def put_on(found: Plan, goodput_per_s: float = 100.0) -> list[Stint]:
-    """Return all stints of a plan on a server with this goodput at any load."""
-    stints: list[Stint] = []
-    while (stint := found.next([(stint.load, goodput_per_s) for stint in stints])) is not None:
-        stints.append(stint)
-        assert len(stints) < 1000
-    return stints
+def put_on(found: LoadPlan, goodput_per_s: float = 100.0) -> list[LoadPhase]:
+    """Return all phases of a plan on a server with this goodput at any load."""
+    phases: list[LoadPhase] = []
+    while (phase := found.next([(phase.load, goodput_per_s) for phase in phases])) is not None:
+        phases.append(phase)
+        assert len(phases) < 1000
+    return phases
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ def test_auto_by_mode_and_size(
     mean_bytes: float, settings: dict[str, Any], load: Load | None, connections: int, duration_s: float
 ) -> None:
     """A request holds what `upload` begins with, or what is asked for; a single load is put on once."""
-    (stint,) = put_on(planned(mean_bytes, **settings))
-    assert (load or stint.load, connections, duration_s) == (stint.load, stint.connections, stint.duration_s)
-    assert stint.warmup_s is None
-    assert stint.rounds == 0
+    (phase,) = put_on(planned(mean_bytes, **settings))
+    assert (load or phase.load, connections, duration_s) == (phase.load, phase.connections, phase.duration_s)
+    assert phase.warmup_s is None
+    assert phase.rounds == 0
 
 
 def test_repeats_are_the_same_load_again() -> None:
     """Three times means three times, each with its warm-up."""
-    stints = put_on(planned(repeats=3, warmup_s=2.0))
-    assert len(stints) == 3
-    assert {stint.load for stint in stints} == {Load(31, connections=8)}
-    assert {stint.warmup_s for stint in stints} == {2.0}
+    phases = put_on(planned(repeats=3, warmup_s=2.0))
+    assert len(phases) == 3
+    assert {phase.load for phase in phases} == {Load(31, connections=8)}
+    assert {phase.warmup_s for phase in phases} == {2.0}
 
 
 def test_how_many_loads_there_are_is_known() -> None:
@@ -91,9 +91,9 @@ def test_how_many_loads_there_are_is_known() -> None:
 @pytest.mark.parametrize("arrivals", ["constant", "poisson"])
 def test_an_open_load_comes_at_its_rate(arrivals: str) -> None:
     """Requests are due as often as instances by batch say, however they come."""
-    (stint,) = put_on(planned(mode="open", rate=50.0, batch_instances=(5,), arrivals=arrivals))
-    assert stint.starts is not None
-    starts_s = list(islice(stint.starts(), 1001))
+    (phase,) = put_on(planned(mode="open", rate=50.0, batch_instances=(5,), arrivals=arrivals))
+    assert phase.starts is not None
+    starts_s = list(islice(phase.starts(), 1001))
     assert starts_s[1000] == pytest.approx(100, rel=0.1)
     assert (starts_s[1] == pytest.approx(0.1)) is (arrivals == "constant")
 
@@ -102,10 +102,10 @@ def test_a_sweep_goes_up_and_down_over_its_lists() -> None:
     """Its loads wait for rounds, not for a warm-up; that comes once before, and may be left out."""
     found = planned(mode="sweep", connections=(1, 2), batch_instances=(1, 10), duration_s=3.0)
     up = [Load(batch, connections=number) for batch in (1, 10) for number in (1, 2)]
-    stints = put_on(found)
-    assert [stint.load for stint in stints] == up + up[::-1]
-    assert {(stint.rounds, stint.warmup_s, stint.duration_s) for stint in stints} == {(ROUNDS, None, 3.0)}
-    assert all(stint.connections == stint.load.connections for stint in stints)
+    phases = put_on(found)
+    assert [phase.load for phase in phases] == up + up[::-1]
+    assert {(phase.rounds, phase.warmup_s, phase.duration_s) for phase in phases} == {(ROUNDS, None, 3.0)}
+    assert all(phase.connections == phase.load.connections for phase in phases)
     assert found.warmup is not None
     assert found.warmup.load in up
     assert planned(mode="sweep", warmup_s=0.0).warmup is None
@@ -121,8 +121,8 @@ def test_a_sweep_has_its_ladder_where_nothing_is_said() -> None:
 
 def test_a_sweep_is_repeated_as_a_whole() -> None:
     """Up and down, and once more up and down, over the loads that the first climb came to."""
-    stints = put_on(planned(mode="sweep", batch_instances=(1,), repeats=2))
-    loads = [stint.load for stint in stints]
+    phases = put_on(planned(mode="sweep", batch_instances=(1,), repeats=2))
+    loads = [phase.load for phase in phases]
     once = loads[: len(loads) // 2]
     assert loads == once + once
     assert once == once[::-1]

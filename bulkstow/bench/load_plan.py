@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 
 from bulkstow.bench import schedule
-from bulkstow.bench.driver import Stint
+from bulkstow.bench.driver import LoadPhase
 from bulkstow.bench.knee import BATCHES, CONNECTIONS, ladder, next_load, round_trip
 from bulkstow.bench.result import Load
 from bulkstow.bench.settings import BenchSettings
@@ -36,24 +36,24 @@ ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadPlan:
     """What a run puts on."""
 
     rows: tuple[tuple[Load, ...], ...]
     """The loads, rows of rising connections; of all but a sweep a single one."""
-    stint: Callable[[Load], Stint]
+    phase: Callable[[Load], LoadPhase]
     repeats: int
-    warmup: Stint | None
+    warmup: LoadPhase | None
     """Before the first load, and kept out of everything."""
 
-    def next(self, visited: Sequence[tuple[Load, float]]) -> Stint | None:
+    def next(self, visited: Sequence[tuple[Load, float]]) -> LoadPhase | None:
         """Return what to put on next, None at the end; `visited` has the loads so far, with their goodput."""
         if len(self.rows) == len(self.rows[0]) == 1:
-            return self.stint(self.rows[0][0]) if len(visited) < self.repeats else None
+            return self.phase(self.rows[0][0]) if len(visited) < self.repeats else None
         load = next_load(self.rows, visited)
         if load is None:
             load = self._again([load for load, _ in visited])
-        return None if load is None else self.stint(load)
+        return None if load is None else self.phase(load)
 
     def total(self, visited: Sequence[tuple[Load, float]]) -> tuple[int, bool]:
         """Return how many loads `next` gives in all, at most, and whether it is exactly so many."""
@@ -68,18 +68,18 @@ class Plan:
         return visited[len(visited) - round_trip] if len(visited) < self.repeats * round_trip else None
 
 
-def plan(settings: BenchSettings, mean_bytes: float, chance: Random) -> Plan:
+def plan(settings: BenchSettings, mean_bytes: float, chance: Random) -> LoadPlan:
     """Return what the settings ask for, of instances of so many bytes on average."""
     duration_s = DURATION_S[settings.mode] if settings.duration_s is None else settings.duration_s
     if settings.mode == "sweep":
         batches = [_within(settings, mean_bytes, count) for count in settings.batch_instances or BATCHES]
         rows = ladder(mean_bytes, settings.connections or CONNECTIONS, batches)
         middle = rows[len(rows) // 2][len(rows[0]) // 2]
-        return Plan(
+        return LoadPlan(
             rows,
-            lambda load: Stint(load, load.connections or 1, duration_s, None, rounds=ROUNDS),
+            lambda load: LoadPhase(load, load.connections or 1, duration_s, None, rounds=ROUNDS),
             settings.repeats,
-            None if settings.warmup_s == 0 else Stint(middle, middle.connections or 1, 0.0, settings.warmup_s),
+            None if settings.warmup_s == 0 else LoadPhase(middle, middle.connections or 1, 0.0, settings.warmup_s),
         )
     auto = min(max(int(BATCH_BYTES // mean_bytes), 1), BATCH_INSTANCES)
     batch = _within(settings, mean_bytes, settings.batch_instances[0] if settings.batch_instances else auto)
@@ -87,14 +87,14 @@ def plan(settings: BenchSettings, mean_bytes: float, chance: Random) -> Plan:
         slots = settings.connections[0] if settings.connections else OPEN_CONNECTIONS
         starts = _starts(settings, settings.rate, batch, chance)
         load = Load(batch, rate_per_s=settings.rate)
-        return _constant(Stint(load, slots, duration_s, settings.warmup_s, starts), settings.repeats)
+        return _constant(LoadPhase(load, slots, duration_s, settings.warmup_s, starts), settings.repeats)
     connections = settings.connections[0] if settings.connections else CLOSED_CONNECTIONS
     load = Load(batch, connections=connections)
-    return _constant(Stint(load, connections, duration_s, settings.warmup_s), settings.repeats)
+    return _constant(LoadPhase(load, connections, duration_s, settings.warmup_s), settings.repeats)
 
 
-def _constant(stint: Stint, repeats: int) -> Plan:
-    return Plan(((stint.load,),), lambda _: stint, repeats, None)
+def _constant(phase: LoadPhase, repeats: int) -> LoadPlan:
+    return LoadPlan(((phase.load,),), lambda _: phase, repeats, None)
 
 
 def _within(settings: BenchSettings, mean_bytes: float, count: int) -> int:
