@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -96,6 +97,42 @@ class Reading(Protocol):
         """The time that worker threads have waited for the socket meanwhile."""
 
 
+class Blocks:
+    """Memory of one size that is used again and again: fresh memory made a body over TLS a tenth slower.
+
+    Thread-safe. What is given back must not be in use any more, nor referenced by a transport.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._free: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        """Return a block with any content."""
+        with suppress(IndexError):
+            return self._free.pop()
+        return memoryview(bytearray(self._size_bytes))
+
+    def give_back(self, block: memoryview) -> None:
+        """Keep a block for the next caller."""
+        self._free.append(block)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What all bodies of a destination share."""
+
+    source: Contents
+    readers: Executor
+    reporter: Reporter
+    """Gets all bytes that sockets accept, as `BytesSent`."""
+    throttle: Throttle | None = None
+    storage_speed: StorageSpeed | None = None
+    """Decides whether to prefetch; None never does."""
+    read_blocks: Blocks = field(default_factory=partial(Blocks, READ_BYTES))
+    gather_blocks: Blocks = field(default_factory=partial(Blocks, GATHER_BYTES))
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """The instance that ended a body, and why."""
@@ -105,31 +142,15 @@ class Fault:
 
 
 class Body:
-    """The body of one request; each `send` begins it anew. `length_bytes` is exact.
+    """The body of one request, of exactly `length_bytes`; each `send` begins it anew."""
 
-    Tells `reporter` of all bytes that the socket accepts, and `timer` what it waits for.
-    """
-
-    def __init__(
-        self,
-        instances: Sequence[Instance],
-        boundary: str,
-        *,
-        source: Contents,
-        readers: Executor,
-        timer: RequestTimer,
-        reporter: Reporter,
-        throttle: Throttle | None = None,
-        storage_speed: StorageSpeed | None = None,
-    ) -> None:
+    def __init__(self, instances: Sequence[Instance], boundary: str, timer: RequestTimer, resources: Resources) -> None:
         self._instances = instances
         self._boundary = boundary
-        self._source = source
-        self._readers = readers
         self._timer = timer
-        self._reporter = reporter
-        self._throttle = throttle
-        self._storage_speed = storage_speed
+        self._resources = resources
+        self._readers = resources.readers
+        self._throttle = resources.throttle
         self.length_bytes = body_length(boundary, (i.candidate.size_bytes for i in instances))
         self.fault: Fault | None = None
         """Why the body ended before its last byte, if an instance has changed."""
@@ -138,7 +159,8 @@ class Body:
     def _begin(self) -> None:
         self._cursor = Cursor()
         self._left_bytes = self.length_bytes
-        self._prefetch = None if self._storage_speed is None else self._storage_speed.begin(self._instances)
+        storage_speed = self._resources.storage_speed
+        self._prefetch = None if storage_speed is None else storage_speed.begin(self._instances)
         self.is_started = False
         """At least one byte may have been sent."""
         self.is_copied = True
@@ -163,7 +185,9 @@ class Body:
         self._begin()
         self._timer.begin_body()
         before = request_writer.congestion()
-        drawn = segments(self._instances, self._boundary, self._source, self._cursor)
+        drawn = segments(
+            self._instances, self._boundary, self._resources.source, self._cursor, self._resources.gather_blocks
+        )
         try:
             connection = await request_writer.duplicate_socket()
             if connection is None:
@@ -215,7 +239,8 @@ class Body:
 
     async def _copy(self, reader: BodyReader, request_writer: RequestWriter) -> None:
         """Read blocks in worker threads, and write each while the next one is read."""
-        spare, filled = (memoryview(bytearray(min(READ_BYTES, self.length_bytes))) for _ in range(2))
+        blocks = self._resources.read_blocks
+        spare, filled = blocks.take(), blocks.take()
         reading = self._readers.submit(reader.read_into, spare)
         self._keep_ahead()
         try:
@@ -228,6 +253,9 @@ class Body:
                     reading = self._readers.submit(reader.read_into, spare)
                     self._keep_ahead()
                 await self._write(filled[:count], request_writer)
+            # Only now: after an error a read may still fill one of them, or the transport refer to the other.
+            blocks.give_back(spare)
+            blocks.give_back(filled)
         finally:
             reading.add_done_callback(lambda _: reader.close())
 
@@ -258,7 +286,7 @@ class Body:
         self._left_bytes -= sent_bytes
         if self.is_sent:
             self._timer.enter(State.WAITING)
-        self._reporter.tell(BytesSent(sent_bytes))
+        self._resources.reporter.tell(BytesSent(sent_bytes))
 
     def _keep_ahead(self) -> None:
         if self._prefetch is not None:
@@ -308,45 +336,53 @@ class Cursor:
 
 
 def segments(
-    instances: Sequence[Instance], boundary: str, source: Contents, cursor: Cursor | None = None
+    instances: Sequence[Instance],
+    boundary: str,
+    source: Contents,
+    cursor: Cursor | None = None,
+    blocks: Blocks | None = None,
 ) -> Generator[Segment]:
     """Yield a whole body: framing and small instances gathered, large ones as the source gives them.
 
     Blocks. Yields exactly `body_length` bytes, or raises InstanceChanged; the cursor is then at the instance.
     """
-    cursor = cursor or Cursor()
-    gathered = memoryview(bytearray(GATHER_BYTES))
+    cursor, blocks = cursor or Cursor(), blocks or Blocks(GATHER_BYTES)
+    gathered = blocks.take()
     filled = 0
-    for number, instance in enumerate(instances):
-        cursor.number = number
-        head = part_head(boundary, instance.candidate.size_bytes, first=number == 0)
-        if filled + len(head) > GATHER_BYTES:
-            yield gathered[:filled]
-            filled = 0
-        gathered[filled : filled + len(head)] = head
-        filled += len(head)
-        left_bytes = instance.candidate.size_bytes
-        for segment in source.open(instance):
-            size_bytes = size_of(segment)
-            left_bytes -= size_bytes
-            if left_bytes < 0:
-                break
-            if filled and (size_bytes > SMALL_BYTES or filled + size_bytes > GATHER_BYTES):
+    try:
+        for number, instance in enumerate(instances):
+            cursor.number = number
+            head = part_head(boundary, instance.candidate.size_bytes, first=number == 0)
+            if filled + len(head) > GATHER_BYTES:
                 yield gathered[:filled]
                 filled = 0
-            if size_bytes > SMALL_BYTES:
-                yield segment
-            else:
-                _read_whole(segment, gathered[filled : filled + size_bytes])
-                filled += size_bytes
-        if left_bytes:
-            raise InstanceChanged(f"the source gives {'more' if left_bytes < 0 else 'fewer'} bytes than its scan found")
-    end = closing(boundary)
-    if filled + len(end) > GATHER_BYTES:
-        yield gathered[:filled]
-        filled = 0
-    gathered[filled : filled + len(end)] = end
-    yield gathered[: filled + len(end)]
+            gathered[filled : filled + len(head)] = head
+            filled += len(head)
+            left_bytes = instance.candidate.size_bytes
+            for segment in source.open(instance):
+                size_bytes = size_of(segment)
+                left_bytes -= size_bytes
+                if left_bytes < 0:
+                    break
+                if filled and (size_bytes > SMALL_BYTES or filled + size_bytes > GATHER_BYTES):
+                    yield gathered[:filled]
+                    filled = 0
+                if size_bytes > SMALL_BYTES:
+                    yield segment
+                else:
+                    _read_whole(segment, gathered[filled : filled + size_bytes])
+                    filled += size_bytes
+            if left_bytes:
+                words = "more" if left_bytes < 0 else "fewer"
+                raise InstanceChanged(f"the source gives {words} bytes than its scan found")
+        end = closing(boundary)
+        if filled + len(end) > GATHER_BYTES:
+            yield gathered[:filled]
+            filled = 0
+        gathered[filled : filled + len(end)] = end
+        yield gathered[: filled + len(end)]
+    finally:
+        blocks.give_back(gathered)
 
 
 def _read_whole(segment: Segment, view: memoryview) -> None:

@@ -21,7 +21,7 @@ from bulkstow.destination import qido
 from bulkstow.destination.ahead import StorageSpeed
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.authorized import AuthorizedClient
-from bulkstow.destination.body import Body, Contents, Throttle
+from bulkstow.destination.body import Body, Contents, Resources, Throttle
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
 from bulkstow.destination.preflight import QUESTION_S, check_service
@@ -73,12 +73,9 @@ class StowDestination:
         throttle: Throttle | None = None,
     ) -> None:
         self._settings = settings
-        self._source = source
-        self._readers = readers
         self._limit = limit
         self._reporter = reporter
-        self._throttle = throttle
-        self._storage_speed = StorageSpeed(readers, source.prefetch)
+        self._resources = Resources(source, readers, reporter, throttle, StorageSpeed(readers, source.prefetch))
         self._verification = Verification(source, readers, limit)
         self._profile = settings.profile
         self._chunked = settings.chunked or self._profile.chunked
@@ -169,16 +166,7 @@ class StowDestination:
     async def _post(self, batch: Batch, request: Request) -> Exchange:
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
         timer = RequestTimer(self._settings, batch, self._limit)
-        body = Body(
-            batch.instances,
-            boundary,
-            source=self._source,
-            readers=self._readers,
-            timer=timer,
-            reporter=self._reporter,
-            throttle=self._throttle,
-            storage_speed=self._storage_speed,
-        )
+        body = Body(batch.instances, boundary, timer, self._resources)
         headers = {**request.headers, "Content-Type": content_type(boundary, quoted=self._quote_boundary)}
         if not self._chunked:
             headers["Content-Length"] = str(body.length_bytes)

@@ -17,7 +17,7 @@ import pytest
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.body import WRITE_BYTES, Body, Contents, Throttle, write_body
+from bulkstow.destination.body import WRITE_BYTES, Body, Contents, Resources, Throttle, write_body
 from bulkstow.destination.contents import Files
 from bulkstow.destination.http import RequestWriter
 from bulkstow.destination.request_timer import RequestTimer
@@ -62,18 +62,10 @@ def body_of(
     source: Contents | None = None,
     throttle: Throttle | None = None,
     told: Told | None = None,
-    timer: RequestTimer | None = None,
 ) -> Body:
     """Return a body with the boundary B."""
-    return Body(
-        instances,
-        "B",
-        source=source or Files(),
-        readers=readers,
-        timer=timer or RequestTimer(DestinationSettings(url="http://h"), Batch(1, tuple(instances)), ReadLimit(60)),
-        reporter=told or Told(),
-        throttle=throttle,
-    )
+    timer = RequestTimer(DestinationSettings(url="http://h"), Batch(1, tuple(instances)), ReadLimit(60))
+    return Body(instances, "B", timer, Resources(source or Files(), readers, told or Told(), throttle))
 
 
 class Server:
