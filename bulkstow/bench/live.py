@@ -11,7 +11,7 @@ import sys
 from bulkstow.bench.report.words import counted, duration, figure
 from bulkstow.bench.result import Second
 from bulkstow.progress.background import Stream
-from bulkstow.progress.terminal import DisplayKind, Log, Panel, screen
+from bulkstow.progress.terminal import DisplayKind, Panel, TimedLines, screen
 
 LOG_INTERVAL_S = 10
 """A line of a log every so many seconds: three for a measurement of half a minute."""
@@ -21,7 +21,7 @@ class Live:
     """Shows how a measurement goes, on the display that the user chose."""
 
     def __init__(self, kind: DisplayKind, stream: Stream | None = None) -> None:
-        self._screen: Panel | Log | None = screen(kind, stream or sys.stderr)
+        self._screen: Panel | TimedLines | None = screen(kind, stream or sys.stderr)
         self._stage = self._position = ""
 
     def stage(self, words: str, position: str = "") -> None:
@@ -34,8 +34,8 @@ class Live:
         match self._screen:
             case Panel() as panel:
                 panel.draw([headed(self._position, left_s, in_words(second)), self._stage])
-            case Log() as log if (int(second.at_s) + 1) % LOG_INTERVAL_S == 0:
-                log.say(headed(self._position, left_s, f"{self._stage}: {in_words(second)}"))
+            case TimedLines() as lines if (int(second.at_s) + 1) % LOG_INTERVAL_S == 0:
+                lines.say(headed(self._position, left_s, f"{self._stage}: {in_words(second)}"))
             case _:
                 pass
 
@@ -53,8 +53,8 @@ class Live:
         match self._screen:
             case Panel() as panel:
                 panel.draw([words])
-            case Log() as log:
-                log.say(words)
+            case TimedLines() as lines:
+                lines.say(words)
             case None:
                 pass
 

@@ -27,7 +27,7 @@ from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.model import Outcome, Summary
 from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
-from bulkstow.progress.closing import closing, empty_words
+from bulkstow.progress.closing import closing, empty_source_lines
 from bulkstow.progress.display import Display, display
 from bulkstow.progress.log import Log, settings_of
 from bulkstow.progress.tally import Tally
@@ -144,7 +144,7 @@ def _conclude(
     is_to_be_read = job.settings.summary == "-"
     if tally.found_files or summary.complete or summary.exit_status == INTERRUPTED:
         words = closing(summary, tally, job.settings.ledger)
-        for line in empty_words(summary):
+        for line in empty_source_lines(summary):
             print_in_passing(f"bulkstow: {line}", sys.stderr)
         print_in_passing(words, sys.stderr if is_to_be_read else out)
     if is_to_be_read:

@@ -1,7 +1,7 @@
-"""What a run waits for.
+"""The bottleneck of a run.
 
-Owns the verdict, from sums of seconds that others measured: where requests spent their time, how long there was nothing
-to send, what the processor did. One answer at a time, the largest; no advice but the obvious.
+Decides from sums of seconds that other modules measure: where requests spent their time, how long there was nothing to
+send, how busy the processor was. The answer is always one bottleneck, the one with the largest share.
 """
 
 from __future__ import annotations
@@ -11,78 +11,74 @@ from enum import Enum, StrEnum
 
 from bulkstow.model import RequestTiming
 
-BUSY = 0.85
-"""Of one processor: Python runs one thread at a time, and at 0.9 a run against a sink on another core gains nothing
-from more requests."""
+BUSY_SHARE = 0.85
+"""Share of one processor from which the processor is the bottleneck, as Python runs one thread at a time.
+At 0.9 a run against a sink on another core gains nothing from more requests."""
 
-MUCH = 0.5
-"""Of the run's time: what is so much of it outweighs how the requests fared meanwhile."""
-
+DOMINANT_SHARE = 0.5
+"""Share of the time from which a cause outside of the requests is the bottleneck, wherever requests spend theirs."""
 
 SHORTEST_S = 1.0
-"""A shorter stretch is mostly its own beginning: the first files are found, and nothing is there to send yet."""
+"""Shortest period with a bottleneck. A shorter one consists mostly of finding the first files."""
 
 
 class Wait(Enum):
-    """Why no request began though one more was allowed."""
+    """The reason why no request was started although the concurrency allowed one more."""
 
-    NOTHING = "nothing was there to send"
-    STUDY = "what was there had to wait for others of its study"
-    PACE = "the user's limit of requests"
-    SERVER_RATE = "the server's limit of requests"
+    NOTHING = "nothing to send"
+    STUDY = "the limit of requests per study"
+    PACE = "the user's limit of requests per second"
+    SERVER_RATE = "the server's limit of requests per second"
 
 
 class Bottleneck(StrEnum):
-    """What would have to be faster for the run to be."""
+    """The part that limits the speed of a run."""
 
     SERVER = "server"
     NETWORK = "network"
     DISK = "disk"
     CLIENT = "client CPU"
-    STUDIES = "more studies"
+    STUDIES = "limit per study"
     LIMIT = "your limit"
-    SERVER_RATE = "server's limit of requests"
-    OUTAGE = "server back"
+    SERVER_RATE = "server's rate limit"
+    OUTAGE = "outage"
     UNKNOWN = "unknown"
 
     @property
     def meaning(self) -> str:
-        """What it says, and what may help."""
+        """The bottleneck in words, with the setting that may help."""
         return _MEANINGS[self]
 
 
 _MEANINGS = {
-    Bottleneck.SERVER: "the server: it thinks, or takes bytes no faster",
+    Bottleneck.SERVER: "the server (slow to respond or to accept data)",
     Bottleneck.NETWORK: "the network",
-    Bottleneck.DISK: "the disk that the files come from; --read-concurrency may help",
+    Bottleneck.DISK: "the storage that the files are read from; --read-concurrency may help",
     Bottleneck.CLIENT: "this computer's processor",
-    Bottleneck.STUDIES: "few studies at a time; --per-study allows each more requests at once",
-    Bottleneck.LIMIT: "the limit that you set",
-    Bottleneck.SERVER_RATE: "the server's limit of requests; larger requests may help (--batch-instances)",
-    Bottleneck.OUTAGE: "the server: it was gone or full for most of the time",
-    Bottleneck.UNKNOWN: "too little was sent to tell",
+    Bottleneck.STUDIES: "the limit of requests per study; --per-study raises it",
+    Bottleneck.LIMIT: "the limit that you set (--bandwidth or --requests-per-second)",
+    Bottleneck.SERVER_RATE: "the server's limit of requests per second; larger requests may help (--batch-instances)",
+    Bottleneck.OUTAGE: "the server (unreachable or full for most of the time)",
+    Bottleneck.UNKNOWN: "unknown, as too little was sent",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a stretch of a run was spent on, in seconds; sums only grow, and the difference of two is a stretch."""
+    """What a period of a run was spent on, in seconds: sums from the start, or the difference of two such sums."""
 
     elapsed_s: float = 0.0
     cpu_s: float = 0.0
-    """Of this process, all threads together."""
-    starved_s: float = 0.0
-    """A request could have begun, and nothing was there to send."""
-    queued_s: float = 0.0
-    """A request could have begun, and what was there had to wait for others of its study."""
-    paced_s: float = 0.0
-    """A request could have begun, and the user's limit of requests did not let it."""
-    limited_s: float = 0.0
-    """A request could have begun, and the server would have rejected it, as it limits their rate."""
+    """Processor time of all threads of this process."""
+    nothing_to_send_s: float = 0.0
+    """Time of `Wait.NOTHING`; the next three are those of the other kinds of wait."""
+    study_limit_s: float = 0.0
+    pacing_s: float = 0.0
+    server_rate_s: float = 0.0
     outage_s: float = 0.0
-    """The server was gone or full."""
+    """Time in which the server was unreachable or full."""
     requests_s: float = 0.0
-    """The time of all requests together; the following are parts of it."""
+    """Time of all requests together; the following fields are parts of it."""
     connecting_s: float = 0.0
     reading_s: float = 0.0
     throttled_s: float = 0.0
@@ -92,28 +88,28 @@ class Usage:
 
     @property
     def by_name_s(self) -> dict[str, float]:
-        """The figures of a summary: what requests spent their time on, and why none began."""
+        """The figures of a summary: what requests spent their time on, and why none was started."""
         return {
             "connecting": self.connecting_s,
             "reading": self.reading_s,
-            "held back": self.throttled_s,
+            "throttled": self.throttled_s,
             "sending": self.sending_s - self.receive_window_s,
-            "server full": self.receive_window_s,
-            "server thinking": self.waiting_s,
-            "nothing to send": self.starved_s,
-            "study busy": self.queued_s,
-            "pace": self.paced_s,
-            "server's rate": self.limited_s,
+            "receive_window": self.receive_window_s,
+            "waiting": self.waiting_s,
+            "nothing_to_send": self.nothing_to_send_s,
+            "study_limit": self.study_limit_s,
+            "pacing": self.pacing_s,
+            "server_rate": self.server_rate_s,
             "outage": self.outage_s,
             "cpu": self.cpu_s,
         }
 
     def since(self, before: Usage) -> Usage:
-        """Return what was added since."""
+        """Return the difference to earlier sums."""
         return Usage(*(getattr(self, f.name) - getattr(before, f.name) for f in fields(self)))
 
     def with_request(self, timing: RequestTiming) -> Usage:
-        """Return the sums with one more request."""
+        """Return the sums with one more request added."""
         return replace(
             self,
             requests_s=self.requests_s + timing.elapsed_s,
@@ -126,35 +122,35 @@ class Usage:
         )
 
     def with_wait(self, wait: Wait, duration_s: float) -> Usage:
-        """Return the sums with one more wait."""
+        """Return the sums with one more wait added."""
         match wait:
             case Wait.NOTHING:
-                return replace(self, starved_s=self.starved_s + duration_s)
+                return replace(self, nothing_to_send_s=self.nothing_to_send_s + duration_s)
             case Wait.STUDY:
-                return replace(self, queued_s=self.queued_s + duration_s)
+                return replace(self, study_limit_s=self.study_limit_s + duration_s)
             case Wait.PACE:
-                return replace(self, paced_s=self.paced_s + duration_s)
+                return replace(self, pacing_s=self.pacing_s + duration_s)
             case Wait.SERVER_RATE:
-                return replace(self, limited_s=self.limited_s + duration_s)
+                return replace(self, server_rate_s=self.server_rate_s + duration_s)
 
 
 def bottleneck(usage: Usage) -> Bottleneck:
-    """Return what a stretch waited for most."""
-    if usage.elapsed_s >= SHORTEST_S and usage.outage_s >= MUCH * usage.elapsed_s:
+    """Return the bottleneck of a period."""
+    if usage.elapsed_s >= SHORTEST_S and usage.outage_s >= DOMINANT_SHARE * usage.elapsed_s:
         return Bottleneck.OUTAGE
     with_server_s = usage.elapsed_s - usage.outage_s
     if with_server_s < SHORTEST_S or usage.requests_s <= 0:
         return Bottleneck.UNKNOWN
     share = 1 / with_server_s
-    if max(usage.paced_s * share, usage.throttled_s / usage.requests_s) >= MUCH:
+    if max(usage.pacing_s * share, usage.throttled_s / usage.requests_s) >= DOMINANT_SHARE:
         return Bottleneck.LIMIT
-    if usage.limited_s * share >= MUCH:
+    if usage.server_rate_s * share >= DOMINANT_SHARE:
         return Bottleneck.SERVER_RATE
-    if usage.cpu_s * share >= BUSY:
+    if usage.cpu_s * share >= BUSY_SHARE:
         return Bottleneck.CLIENT
-    if usage.starved_s * share >= MUCH:
+    if usage.nothing_to_send_s * share >= DOMINANT_SHARE:
         return Bottleneck.DISK
-    if usage.queued_s * share >= MUCH:
+    if usage.study_limit_s * share >= DOMINANT_SHARE:
         return Bottleneck.STUDIES
     parts = {
         Bottleneck.DISK: usage.reading_s,

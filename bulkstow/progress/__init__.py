@@ -1,1 +1,1 @@
-"""What the user sees while a run goes on, and when it ends."""
+"""The output of a run for its user: progress, log lines, and the closing text."""

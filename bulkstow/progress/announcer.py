@@ -1,4 +1,4 @@
-"""Lines for people about events that cannot wait for the next line of figures: outages, and failures as they happen."""
+"""Messages to the user about events that are shown at once: outages, and failures as they happen."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from bulkstow.quantities import counted, show_duration
 
 _BEGAN = {
     OutageCause.NO_ANSWER: "the server does not answer",
-    OutageCause.NO_ROOM: "the server has no room",
+    OutageCause.NO_ROOM: "the server is out of space",
 }
 
-
 FAILURES_AT_ONCE = 5
-"""The first few say what is wrong."""
+"""Number of failures that are all shown at once. The first few usually show the cause."""
 
 FAILURES_PAUSE_S = 10.0
-"""Then one line in so long: where everything fails, a screen is not flooded."""
+"""Shortest time between two later failures that are shown, so that a run in which everything fails stays readable."""
 
 
 class Announcer:
-    """Says a line on a display as an event comes."""
+    """Shows a line on a display for each event that has one."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
         self._failures = 0
-        self._unsaid = 0
+        self._unshown = 0
         self._next_s = 0.0
 
     def tell(self, event: Event) -> None:
-        """Say the line of an event that has one."""
+        """Show the line of an event, if it has one."""
         match event:
             case OutageBegan(cause, _, next_attempt_in_s):
                 at = datetime.now().astimezone() + timedelta(seconds=next_attempt_in_s)
@@ -55,14 +54,14 @@ class Announcer:
                 pass
 
     def _announce_failure(self, failure: FileResult) -> None:
-        """Say a failure, if it is time, and how many were not said since the last one."""
+        """Show a failure and the number of those left out since the last one; leave it out if it is too soon."""
         now_s = time.monotonic()
         if self._failures >= FAILURES_AT_ONCE and now_s < self._next_s:
-            self._unsaid += 1
+            self._unshown += 1
             return
-        others = f" (and {counted(self._unsaid, 'other')} since the last line)" if self._unsaid else ""
+        others = f" (and {counted(self._unshown, 'other')} since the last line)" if self._unshown else ""
         path, reason = shown(failure.candidate.location), shown(failure.reason)
         self._display.say(f"{failure.outcome} {path}: {reason}{others}")
         self._failures += 1
-        self._unsaid = 0
+        self._unshown = 0
         self._next_s = now_s + FAILURES_PAUSE_S

@@ -1,6 +1,6 @@
-"""A stream that never holds up its writer: text goes to a thread of its own, which writes it when the stream takes it.
+"""A stream that never blocks its caller: a thread of its own writes the text.
 
-A terminal that was stopped with Ctrl-S, a pipe that nobody reads and a slow disk hold up that thread, and nothing else.
+A terminal that is stopped with Ctrl-S, a pipe without a reader and a slow disk block only this thread.
 """
 
 from __future__ import annotations
@@ -12,61 +12,63 @@ from contextlib import suppress
 from typing import Protocol
 
 PIECES_AHEAD = 1000
-"""Some minutes of frames; beyond it text is dropped, as memory is bounded."""
+"""The most pieces of text that wait to be written; more are dropped, so that memory is bounded. Frames of 3 minutes."""
 
-LAST_WORDS_S = 2.0
-"""How long the end of a run waits for a screen to take what is still to be written."""
+CLOSE_TIMEOUT_S = 2.0
+"""Time that `close` waits for the text that is still to be written. It delays the end of a run."""
 
 
 class Stream(Protocol):
-    """What progress is written to."""
+    """A text stream to which progress is written."""
 
     def write(self, text: str, /) -> int:
         """Write text."""
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Write the buffered text."""
 
     def isatty(self) -> bool:
-        """Say whether it is a terminal."""
+        """Return whether it is a terminal."""
 
     def fileno(self) -> int:
-        """Return its descriptor; OSError where it has none."""
+        """Return its descriptor. Raises OSError if it has none."""
 
 
 class BackgroundStream(io.TextIOBase):
-    """Takes text without waiting; what the stream cannot take is dropped, and after a failure all that follows."""
+    """A stream that accepts text without waiting; text is dropped if too much waits, and after a failure."""
 
-    def __init__(self, stream: Stream, pieces_ahead: int = PIECES_AHEAD, last_words_s: float = LAST_WORDS_S) -> None:
+    def __init__(
+        self, stream: Stream, pieces_ahead: int = PIECES_AHEAD, close_timeout_s: float = CLOSE_TIMEOUT_S
+    ) -> None:
         self._stream = stream
-        self._last_words_s = last_words_s
+        self._close_timeout_s = close_timeout_s
         self.failure: OSError | ValueError | None = None
-        """What went wrong; nothing is written any more."""
+        """The error of a failed write; nothing is written after it."""
         self.dropped = 0
-        """Pieces that were dropped because too many waited."""
+        """Number of pieces that were dropped because too many waited."""
         self._pieces: queue.Queue[str | None] = queue.Queue(pieces_ahead)
         self._writer = threading.Thread(target=self._write, name="write", daemon=True)
         self._writer.start()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The stream's."""
+        """The stream's encoding."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Say whether the stream is a terminal."""
+        """Return whether the stream is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """Return the stream's descriptor, to ask for the terminal's size."""
+        """Return the stream's descriptor, for the terminal's size."""
         return self._stream.fileno()
 
     def writable(self) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
     def write(self, text: str, /) -> int:
-        """Take text to be written."""
+        """Queue text to be written."""
         try:
             self._pieces.put_nowait(text)
         except queue.Full:
@@ -74,11 +76,11 @@ class BackgroundStream(io.TextIOBase):
         return len(text)
 
     def close(self) -> None:
-        """Wait until everything is written, but not for long; the stream itself stays open."""
+        """Wait until everything is written, with a time limit; the stream itself stays open."""
         if not self.closed:
             with suppress(queue.Full):
-                self._pieces.put(None, timeout=self._last_words_s)
-                self._writer.join(self._last_words_s)
+                self._pieces.put(None, timeout=self._close_timeout_s)
+                self._writer.join(self._close_timeout_s)
         super().close()
 
     def _write(self) -> None:
@@ -88,5 +90,5 @@ class BackgroundStream(io.TextIOBase):
                     self._stream.write(text)
                     if self._pieces.empty():
                         self._stream.flush()
-                except (OSError, ValueError) as error:  # ValueError: somebody closed it
+                except (OSError, ValueError) as error:  # ValueError: the stream is closed
                     self.failure = error

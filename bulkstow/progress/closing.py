@@ -1,4 +1,4 @@
-"""What a run says when it is over: a table of outcomes, the first failures, and what to do next."""
+"""The closing text of a run: a table of outcomes, the first failures, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bulkstow.quantities import counted, show_duration, show_size
 
 
 def closing(summary: Summary, tally: Tally, ledger: Path) -> str:
-    """Return the closing words of a run, several lines."""
+    """Return the closing text of a run, several lines."""
     return "\n".join(_lines(summary, tally, ledger))
 
 
 def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
     if not any(summary.outcomes.values()):
-        yield "no file has its outcome yet" if tally.found_files else "no files found"
+        yield "no file has an outcome yet" if tally.found_files else "no files found"
     else:
         yield f"{'outcome':<12} {'files':>11}"
     for outcome in Outcome:
@@ -30,7 +30,7 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         if count:
             yield f"  skipped {count:,}: {shown(reason)}"
     if summary.settled_before:
-        yield f"  {summary.settled_before:,} of them settled by an earlier run: nothing was sent for them"
+        yield f"  {summary.settled_before:,} of them by an earlier run: nothing was sent for them"
     yield from _speed(summary, tally)
     report = f"bulkstow report {shown(shlex.quote(str(ledger)))}"
     failed = [outcome.value for outcome in Outcome if outcome.is_failure and summary.outcomes.get(outcome)]
@@ -39,17 +39,17 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         yield from (
             f"  {result.outcome} {shown(result.candidate.location)}: {shown(result.reason)}" for result in failures
         )
-    yield from empty_words(summary)
+    yield from empty_source_lines(summary)
     if failed:
         yield f"all failures: {report} --outcome {','.join(failed)}"
     if not summary.complete:
-        yield "not complete: run the same command again to go on where it stopped"
+        yield "not complete: run the same command again to continue where it stopped"
     elif not failed:
         yield f"every file: {report}"
 
 
-def empty_words(summary: Summary) -> Iterator[str]:
-    """Yield a line for each source in which no file was found, as far as they are shown."""
+def empty_source_lines(summary: Summary) -> Iterator[str]:
+    """Yield a line for each of the first sources without any file, and one for the number of the others."""
     sources = summary.empty_sources
     for source in sources[:SHOWN_FAILURES]:
         yield f"no file found in {shown(source)}: is it mounted, or the list empty? --allow-empty accepts this"
@@ -69,8 +69,8 @@ def _speed(summary: Summary, tally: Tally) -> Iterator[str]:
         f"{show_size(summary.bytes_sent / summary.elapsed_s if summary.elapsed_s else 0)}/s"
     )
     if summary.outage_s:
-        yield f"time without server: {show_duration(summary.outage_s)}"
+        yield f"time without the server: {show_duration(summary.outage_s)}"
     if summary.bottleneck != Bottleneck.UNKNOWN:
         yield f"bottleneck: {Bottleneck(summary.bottleneck).meaning}"
     if summary.server_requests_per_s is not None:
-        yield f"the server accepts about {summary.server_requests_per_s:.2g} requests a second, and rejects more"
+        yield f"the server accepts about {summary.server_requests_per_s:.2g} requests per second, and rejects more"

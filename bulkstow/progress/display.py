@@ -1,7 +1,6 @@
-"""What a run shows on standard error while it goes on: bars on a terminal, lines elsewhere, or nothing.
+"""Progress on standard error: bars on a terminal, lines elsewhere, or nothing.
 
-Reads the tally every so often; the pipeline never waits for a screen. No patient's name or ID comes here, as none is in
-the figures.
+A display reads the tally at intervals; the pipeline never waits for it. The figures contain no name or ID of a patient.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from typing import Protocol
 from bulkstow.progress.background import Stream
 from bulkstow.progress.figures import Figures
 from bulkstow.progress.tally import Tally
-from bulkstow.progress.terminal import DisplayKind, Log, Panel, screen
+from bulkstow.progress.terminal import DisplayKind, Panel, TimedLines, screen
 
 BAR_INTERVAL_S = 0.2
 LINE_INTERVAL_S = 30.0
-"""A night's run makes a thousand lines."""
+"""Interval between two lines of figures. A run of one night writes a thousand lines."""
 
 
 class Display(Protocol):
@@ -28,10 +27,10 @@ class Display(Protocol):
         """Show the figures as they are."""
 
     def say(self, text: str) -> None:
-        """Show a line that has nothing to do with figures."""
+        """Show a line of text."""
 
     def close(self, tally: Tally) -> None:
-        """Show the figures for the last time, if there are any."""
+        """Show the final figures, if there are any."""
 
 
 def display(kind: DisplayKind, stream: Stream | None = None) -> Display:
@@ -39,8 +38,8 @@ def display(kind: DisplayKind, stream: Stream | None = None) -> Display:
     match screen(kind, stream or sys.stderr):
         case None:
             return Nothing()
-        case Log() as log:
-            return Lines(log)
+        case TimedLines() as lines:
+            return Lines(lines)
         case Panel() as panel:
             return Bar(panel)
 
@@ -65,17 +64,17 @@ class Lines:
 
     interval_s = LINE_INTERVAL_S
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, lines: TimedLines) -> None:
         self._figures = Figures()
-        self._log = log
-        self.say = log.say
+        self._lines = lines
+        self.say = lines.say
 
     def show(self, tally: Tally) -> None:
         """Write a line of figures."""
         self.say(self._figures.line(tally))
 
     def close(self, tally: Tally) -> None:
-        """Write the last line, if anything was looked at."""
+        """Write a final line, if a file was found or the scan has ended."""
         if tally.has_begun:
             self.show(tally)
 
@@ -91,12 +90,12 @@ class Bar:
         self.say = panel.say
 
     def show(self, tally: Tally) -> None:
-        """Draw everything anew."""
+        """Draw a frame."""
         failed, *others = self._figures.of(tally)
         self._panel.draw(others, bar=(failed, *_progress(tally)))
 
     def close(self, tally: Tally) -> None:
-        """Draw everything for the last time and leave it there; if nothing was looked at, take it away."""
+        """Draw the final frame and leave it on the screen; erase it if no file was found and the scan has not ended."""
         if not tally.has_begun:
             self._panel.close()
             return
@@ -105,7 +104,7 @@ class Bar:
 
 
 def _progress(tally: Tally) -> tuple[int, int]:
-    """Return the total and what is done of it, in bytes; in files where there are no bytes."""
+    """Return the total and how much of it is done, in bytes, or in files if no bytes were found."""
     if tally.found_bytes > 0:
         return tally.found_bytes, min(tally.settled_bytes, tally.found_bytes)
     total = max(tally.found_files, 1)

@@ -1,4 +1,4 @@
-"""The figures of a run in words: how far, how fast, how long still, what goes wrong."""
+"""The figures of a run as text: progress, speed, time left, failures, bottleneck."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bulkstow.progress.tally import Tally
 from bulkstow.quantities import show_duration, show_size
 
 FORECAST_S = 60.0
-"""The rate of the last minute foretells: a study or two of large files change it little."""
+"""The window of the rate from which the time left is estimated. One or two studies of large files change it little."""
 
 
 class Figures:
-    """Figures with rates over the last seconds; the failures come first, as what matters most."""
+    """Figures with rates over the last seconds, the number of failures first."""
 
     def __init__(self) -> None:
         self._started_s = time.monotonic()
@@ -31,7 +31,7 @@ class Figures:
         self._usages: deque[Usage] = deque()
 
     def of(self, tally: Tally) -> list[str]:
-        """Return the figures, the most important first."""
+        """Return the figures, the most important ones first."""
         return [f"{tally.failed:,} failed", *self._others(tally)]
 
     def line(self, tally: Tally) -> str:
@@ -46,21 +46,21 @@ class Figures:
         else:
             if not tally.has_begun:
                 yield "scanning"
-            yield far(tally)
+            yield files_done(tally)
             yield _bytes(tally)
             yield from self._left(tally, now_s)
             yield f"{show_size(self._sent.rate(now_s, tally.sent_bytes))}/s"
             yield f"{self._instances.rate(now_s, tally.delivered):,.0f} instances/s"
             yield _in_flight(tally)
             yield f"{tally.retries:,} retried"
-            if (waits_for := self._bottleneck(tally)) is not Bottleneck.UNKNOWN:
-                yield f"waits for {waits_for}{_rate(waits_for, tally)}"
+            if (limiting := self._bottleneck(tally)) is not Bottleneck.UNKNOWN:
+                yield f"bottleneck: {limiting}{_rate(limiting, tally)}"
         yield show_duration(now_s - self._started_s)
 
     def _left(self, tally: Tally, now_s: float) -> Iterator[str]:
-        """Tell how long the rest takes at the recent rate, of bytes or of files, whichever takes longer.
+        """Yield the time left at the recent rate of bytes or of files, whichever is longer.
 
-        Until the scan ends there is more to come.
+        It is a lower bound until the scan ends.
         """
         bytes_per_s = self._settled_bytes.rate(now_s, tally.settled_bytes - tally.settled_before_bytes)
         files_per_s = self._settled_files.rate(now_s, tally.settled_files - tally.settled_before)
@@ -71,7 +71,7 @@ class Figures:
             yield f"{_bound(tally)}{show_duration(math.ceil(left_s))} left"
 
     def _bottleneck(self, tally: Tally) -> Bottleneck:
-        """Return what the last seconds waited for."""
+        """Return the bottleneck of the last seconds."""
         usage = tally.usage
         self._usages.append(usage)
         while len(self._usages) > 2 and usage.since(self._usages[0]).elapsed_s > WINDOW_S:
@@ -84,15 +84,15 @@ def _outage(tally: Tally, now_s: float) -> Iterator[str]:
         case None:
             return
         case OutageCause.NO_ANSWER:
-            yield "THE SERVER DOES NOT ANSWER, asking whether it is back"
+            yield "THE SERVER DOES NOT ANSWER, checking at intervals"
         case OutageCause.NO_ROOM:
-            yield "THE SERVER HAS NO ROOM, trying one request at a time"
+            yield "THE SERVER IS OUT OF SPACE, trying one request at a time"
     if tally.next_attempt_s is not None and now_s < tally.next_attempt_s < math.inf:
         yield f"next attempt in {show_duration(math.ceil(tally.next_attempt_s - now_s))}"
 
 
-def far(tally: Tally) -> str:
-    """Return how many files are done; until the scan ends the total is only a lower bound, and says so."""
+def files_done(tally: Tally) -> str:
+    """Return the number of files done and the total, which is a lower bound until the scan ends."""
     return f"{tally.settled_files:,} of {_bound(tally)}{tally.found_files:,} files done"
 
 
@@ -102,7 +102,10 @@ def _bytes(tally: Tally) -> str:
 
 
 def _in_flight(tally: Tally) -> str:
-    """Return how many requests are under way of how many may be; for a moment after a cut more are."""
+    """Return the number of requests in flight and their limit, or the number itself while the limit is exceeded.
+
+    Requests that were started before a reduction of the limit may exceed it.
+    """
     limit = max(tally.allowed_requests or tally.concurrency, tally.requests_in_flight)
     return f"{tally.requests_in_flight}{f' of {limit}' if limit else ''} in flight"
 
@@ -117,7 +120,7 @@ def _duration_s(amount: float, per_s: float) -> float:
     return amount / per_s if per_s > 0 else math.inf
 
 
-def _rate(waits_for: Bottleneck, tally: Tally) -> str:
-    if waits_for is not Bottleneck.SERVER_RATE or tally.server_requests_per_s is None:
+def _rate(limiting: Bottleneck, tally: Tally) -> str:
+    if limiting is not Bottleneck.SERVER_RATE or tally.server_requests_per_s is None:
         return ""
-    return f" (about {tally.server_requests_per_s:.2g} a second)"
+    return f" (about {tally.server_requests_per_s:.2g} requests/s)"

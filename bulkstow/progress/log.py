@@ -1,7 +1,7 @@
-"""The log of a run: a line for each request, failure, retry, outage and decision of the controllers.
+"""The log of a run: a line for each request, failure, retry, outage and change of limits, for later analysis.
 
-For whoever has to find out afterwards what happened. A line holds paths and UIDs, and no name or ID of a patient. The
-run never waits for the log: lines go to a thread (`background`), and where they cannot be written the run goes on.
+A line contains paths and UIDs, but no name or ID of a patient. The run never waits for the log: a thread writes the
+lines (`background`), and if it fails the run continues.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from bulkstow.progress.background import BackgroundStream
 Fields = Mapping[str, object]
 
 _BARE = re.compile(r"[\w.:/+@%-]+", re.ASCII)
-"""A value that needs no quotes in a line of words."""
+"""A value that needs no quotes in the text notation."""
 
 
 class Log:
-    """Writes events as lines; `warn` is called once if they cannot be written."""
+    """Writes events as lines; calls `warn` once if they cannot be written."""
 
     def __init__(
         self, path: Path, notation: Literal["text", "json"], stream: BackgroundStream, warn: Callable[[str], None]
@@ -55,10 +55,10 @@ class Log:
         self._dropped = 0
         self._limits: Fields = {}
         self._timing: dict[int, RequestTiming] = {}
-        """Where the time of requests under way went, by the batch's number."""
+        """Timings of requests that are about to end, by the batch's number."""
 
     def begin(self, fields: Fields) -> None:
-        """Write with what a run begins."""
+        """Write the settings of a run."""
         self._put("start", fields)
 
     def end(self, summary: Summary) -> None:
@@ -68,7 +68,7 @@ class Log:
         self._put("end", {"exit_status": summary.exit_status, **reason, **results})
 
     def tell(self, event: Event) -> None:
-        """Write the line of an event that has one."""
+        """Write the line of an event, if it has one."""
         match event:
             case RequestTimed(timing, Batch(number=number)):
                 self._timing[number] = timing
@@ -97,7 +97,9 @@ class Log:
                 pass
 
     def _put_limits(self, limits: Fields) -> None:
-        if limits != self._limits:  # the server's rate is felt for with every request: small steps tell nothing
+        if (
+            limits != self._limits
+        ):  # the server's rate changes a little with every request: equal rounded values are written once
             self._limits = limits
             self._put("limits", limits)
 
@@ -114,7 +116,7 @@ class Log:
 
 
 def settings_of(settings: UploadSettings) -> dict[str, object]:
-    """Return settings by name, as text where JSON has no type for them; fields that do not print are left out."""
+    """Return settings by name, as text if JSON has no type for them, without the fields that `repr` leaves out."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.repr}
     return {
         name: value if value is None or isinstance(value, bool | int | float | str) else str(value)
@@ -191,5 +193,5 @@ def _as_words(fields: Fields) -> str:
 
 
 def _word(value: object) -> str:
-    """Return a value without spaces and control characters: in JSON's notation where it is no bare word."""
+    """Return a value without spaces and control characters, in JSON notation unless it is a bare word."""
     return value if isinstance(value, str) and _BARE.fullmatch(value) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Counting: what a run has done so far. Prints nothing."""
+"""Counts of what a run has done so far, from its events. Prints nothing."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from bulkstow.policy.bottleneck import Usage
 from bulkstow.policy.health import OutageCause
 
 SHOWN_FAILURES = 5
-"""Enough to see what is wrong; `bulkstow report` has them all."""
+"""Number of failures shown at the end; `bulkstow report` lists all of them."""
 
 
 class Tally:
-    """The figures of a run, fed by its events."""
+    """The figures of a run, from its events."""
 
     def __init__(self) -> None:
         self.found_files = 0
@@ -50,32 +50,32 @@ class Tally:
         self.settled_before = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.skip_reasons: Counter[str] = Counter()
-        """Why files were skipped, up to the colon; what follows it may name a file, and would grow with the archive."""
+        """Reasons for skipping, up to the colon: the text after it may name a file, so memory would grow."""
         self.failures: list[FileResult] = []
-        """The first few of each fate, of this run and of earlier ones."""
+        """The first failures of each outcome, of this run and of earlier ones."""
         self.empty_sources: tuple[str, ...] = ()
         self.delivered = 0
-        """Instances that the server has by this run's doing."""
+        """Number of instances that the server has because of this run."""
         self.sent_bytes = 0
         self.requests = 0
         self.retries = 0
         self.requests_in_flight = 0
         self.outage: OutageCause | None = None
-        """Why the server counts as gone or full; None while it does not."""
+        """Why the server counts as unreachable or full; None if it does not."""
         self.next_attempt_s: float | None = None
-        """When it is tried next, by `time.monotonic`."""
+        """The time of the next attempt, by `time.monotonic`."""
         self.server_requests_per_s: float | None = None
-        """Requests a second that the server accepts; None while it rejects none."""
+        """Requests per second that the server accepts; None while it rejects none."""
         self.concurrency = 0
-        """Requests at once that the run came to."""
+        """The concurrency that the run has settled on."""
         self.allowed_requests = 0
-        """Requests that may be under way now: while it looks for a better number, that is another one."""
+        """The current limit of concurrent requests, which differs while a better concurrency is being looked for."""
         self.connecting_to = ""
-        """The destination, until it has answered."""
+        """The destination's URL until it has answered, then ""."""
         self.studies: int | None = 0
-        """Studies that the run sent something of; counted at its end."""
+        """Number of studies of which the run sent something; counted at its end."""
         self.batch_limits = BatchLimits(0, 0)
-        """What a request held in the end at most."""
+        """The limits of a request at the end."""
         self._settled_bytes = 0
         self._settled_before_bytes = 0
         self._past_outages_s = 0.0
@@ -87,52 +87,52 @@ class Tally:
 
     @property
     def started_at(self) -> datetime:
-        """When the run began, in local time with its offset."""
+        """The start of the run, in local time with its offset."""
         return self._started_at
 
     @property
     def settled_files(self) -> int:
-        """Files whose fate is known."""
+        """Number of files with an outcome."""
         return self.outcomes.total()
 
     @property
     def settled_bytes(self) -> int:
-        """Their size."""
+        """Size of the files with an outcome."""
         return self._settled_bytes + self._settled_before_bytes
 
     @property
     def settled_before_bytes(self) -> int:
-        """The size of those that an earlier run settled."""
+        """Size of the files with an outcome of an earlier run."""
         return self._settled_before_bytes
 
     @property
     def has_begun(self) -> bool:
-        """True when a file was found, or it is certain that there is none."""
+        """Whether a file was found or the scan has ended."""
         return self.found_files > 0 or self.scan_ended
 
     @property
     def failed(self) -> int:
-        """Files that are refused, unconfirmed, in conflict or unreadable."""
+        """Number of files that are refused, unconfirmed, in conflict or unreadable."""
         return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure)
 
     @property
     def first_failures(self) -> list[FileResult]:
-        """The failures to show: the first ones, of each fate that occurs at least one."""
-        by_fate = [[failure for failure in self.failures if failure.outcome is outcome] for outcome in Outcome]
-        in_turn = (failure for turn in zip_longest(*by_fate) for failure in turn if failure is not None)
+        """The failures to show: the first ones, at least one of each outcome that occurs."""
+        by_outcome = [[failure for failure in self.failures if failure.outcome is outcome] for outcome in Outcome]
+        in_turn = (failure for turn in zip_longest(*by_outcome) for failure in turn if failure is not None)
         order = list(Outcome)
         return sorted(islice(in_turn, SHOWN_FAILURES), key=lambda failure: order.index(failure.outcome))
 
     @property
     def usage(self) -> Usage:
-        """What the time was spent on, from the tally's beginning until now."""
+        """What the time was spent on, from the creation of the tally until now."""
         elapsed_s = time.monotonic() - self._started_s
         cpu_s = time.process_time() - self._started_cpu_s
         return replace(self._usage, elapsed_s=elapsed_s, cpu_s=cpu_s, outage_s=self.outage_s)
 
     @property
     def outage_s(self) -> float:
-        """For how long the server has been gone or full, all outages together."""
+        """Time in which the server was unreachable or full, all outages together."""
         current_s = 0.0 if self._outage_began_s is None else time.monotonic() - self._outage_began_s
         return self._past_outages_s + current_s
 
@@ -207,7 +207,7 @@ class Tally:
         self._note_reasons(results)
 
     def _note_reasons(self, results: tuple[FileResult, ...]) -> None:
-        """Count why files were skipped, and keep the first failures of each fate."""
+        """Count the reasons for skipping, and keep the first failures of each outcome."""
         for result in results:
             if result.outcome is Outcome.SKIPPED:
                 self.skip_reasons[_kind(result)] += 1

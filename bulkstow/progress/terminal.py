@@ -1,6 +1,6 @@
-"""A terminal or a log to show progress on: lines that are drawn anew, or lines with the time, below one another.
+"""Output of progress: a panel that is redrawn on a terminal, or lines with the time.
 
-Knows no figures: `display` shows those of an upload, `bench.live` those of a measurement.
+It contains no figures: `display` shows those of an upload, `bench.live` those of a measurement.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from bulkstow.printing import shown
 from bulkstow.progress.background import Stream
 
 WIDEST_COLUMNS = 100
-"""Longer lines are hard to read."""
+"""The widest panel, in columns; longer lines are hard to read."""
 
 DisplayKind = Literal["auto", "bar", "log", "none"]
 
 
-def screen(kind: DisplayKind, stream: Stream) -> Panel | Log | None:
-    """Return what the user chose to show progress on; `auto` asks whether there is a terminal that can be drawn on."""
+def screen(kind: DisplayKind, stream: Stream) -> Panel | TimedLines | None:
+    """Return the output that the user chose; `auto` is a panel if the terminal can move its cursor."""
     match kind:
         case "auto":
             can_draw = stream.isatty() and os.environ.get("TERM") != "dumb"
-            return Panel(stream) if can_draw else Log(stream)
+            return Panel(stream) if can_draw else TimedLines(stream)
         case "bar":
             return Panel(stream)
         case "log":
-            return Log(stream)
+            return TimedLines(stream)
         case "none":
             return None
 
 
-class Log:
+class TimedLines:
     """Writes lines with the time."""
 
     def __init__(self, stream: Stream) -> None:
@@ -51,22 +51,22 @@ class Log:
 
 
 class Panel:
-    """Draws a bar, or none, with lines below it, as many as they need: none is cut off, however narrow the terminal.
+    """Draws an optional bar, and below it all parts, on as many lines as the terminal's width requires.
 
-    A frame is one write. Between frames the cursor stands at the beginning of the panel: what the terminal does to the
-    lines when it becomes narrower happens below the cursor, and is erased.
+    A frame is one write. Between frames the cursor is at the beginning of the panel, so if the terminal becomes
+    narrower and wraps the lines, they are all below the cursor and can be erased.
     """
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._canvas = _Canvas(stream)
         self._drawn: list[tqdm[Never]] = []
-        """The first line, with its bar, and those below it."""
+        """The first line, with the bar if there is one, and the lines below it."""
         self._columns = 0
-        tqdm.monitor_interval = 0  # we refresh by ourselves: no thread of its own
+        tqdm.monitor_interval = 0  # no thread: every frame is drawn by `draw`
 
     def draw(self, parts: Sequence[str], *, bar: tuple[str, int, int] | None = None) -> None:
-        """Draw everything anew: a bar's label, total and done, and below it the parts, with commas between them."""
+        """Draw a frame: a bar with its label, total and done, and below it the parts, joined by commas."""
         self._draw(parts, bar)
         self._canvas.write("\r")
         self._put()
@@ -78,7 +78,7 @@ class Panel:
         self._put()
 
     def close(self, parts: Sequence[str] = (), *, bar: tuple[str, int, int] | None = None) -> None:
-        """Draw everything for the last time and leave it there; without anything, erase the panel."""
+        """Draw the final frame and leave it on the screen; erase the panel if there is neither a part nor a bar."""
         last: list[str] = []
         if parts or bar:
             self._draw(parts, bar)
@@ -105,7 +105,7 @@ class Panel:
             drawn.set_description_str(lines[number] if number < len(lines) else "", refresh=True)
 
     def _added(self, position: int, *, has_bar: bool) -> tqdm[Never]:
-        """Return a line, which tqdm does not draw yet."""
+        """Return a new line, which tqdm does not draw yet."""
         bar_format = "{desc} |{bar}| {percentage:3.0f}%" if has_bar else "{desc}"
         return tqdm(
             bar_format=bar_format,
@@ -118,7 +118,7 @@ class Panel:
         )
 
     def _erase(self) -> None:
-        """Erase all lines, not as tqdm does: by spaces for as many columns as there were, which the terminal wraps."""
+        """Erase all lines by an escape sequence; tqdm writes spaces instead, which a narrower terminal wraps."""
         if self._drawn:
             for drawn in self._drawn:
                 drawn.close()
@@ -132,7 +132,7 @@ class Panel:
 
 
 class _Canvas(io.StringIO):
-    """Gathers what tqdm draws."""
+    """Collects the text that tqdm draws."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()
@@ -140,11 +140,11 @@ class _Canvas(io.StringIO):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The stream's: tqdm draws with blocks where it can."""
+        """The stream's encoding, which tells tqdm whether it can draw with block characters."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def take(self) -> str:
-        """Return what was drawn since the last time."""
+        """Return the text drawn since the last call."""
         drawn = self.getvalue()
         self.seek(0)
         self.truncate()
@@ -152,7 +152,7 @@ class _Canvas(io.StringIO):
 
 
 def packed(parts: Sequence[str], columns: int) -> list[str]:
-    """Return lines of at most so many columns, with commas between parts; only a part that is too long is broken."""
+    """Join parts by commas into lines of at most `columns` columns; only a part longer than a line is broken."""
     lines: list[str] = []
     for part in parts:
         for piece in wrap(part, max(columns, 1), break_on_hyphens=False):
@@ -166,5 +166,5 @@ def packed(parts: Sequence[str], columns: int) -> list[str]:
 def _columns(stream: Stream) -> int:
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):  # no terminal, or none any more
+    except (OSError, ValueError):  # no terminal, or it was closed
         return 80

@@ -307,7 +307,7 @@ def test_a_signal_drains_the_run(
         portal.call(hold.let_go)
         ended = end(process)
     assert ended.status == 130
-    assert ended.out.endswith("not complete: run the same command again to go on where it stopped\n")
+    assert ended.out.endswith("not complete: run the same command again to continue where it stopped\n")
     assert "Traceback" not in ended.says
     assert stored_in(tmp_path / "bulkstow.db") == storage.digests().keys()
     assert storage.received == 2

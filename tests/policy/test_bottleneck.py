@@ -1,4 +1,4 @@
-"""Claims about the verdict on what a run waits for."""
+"""Claims about the bottleneck of a run."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ usages = st.builds(Usage, *(seconds for _ in fields(Usage)))
         (Usage(elapsed_s=10, requests_s=40, sending_s=30, receive_window_s=3, waiting_s=8), Bottleneck.NETWORK),
         (Usage(elapsed_s=10, requests_s=40, connecting_s=30, waiting_s=8), Bottleneck.NETWORK),
         (Usage(elapsed_s=10, requests_s=40, reading_s=30, waiting_s=8), Bottleneck.DISK),
-        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, starved_s=6), Bottleneck.DISK),
-        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, queued_s=6), Bottleneck.STUDIES),
+        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, nothing_to_send_s=6), Bottleneck.DISK),
+        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, study_limit_s=6), Bottleneck.STUDIES),
         (Usage(elapsed_s=10, requests_s=40, reading_s=30, cpu_s=9), Bottleneck.CLIENT),
-        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, starved_s=6, cpu_s=9), Bottleneck.CLIENT),
+        (Usage(elapsed_s=10, requests_s=9, waiting_s=8, nothing_to_send_s=6, cpu_s=9), Bottleneck.CLIENT),
         (Usage(elapsed_s=10, requests_s=40, throttled_s=30, sending_s=8), Bottleneck.LIMIT),
-        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, paced_s=8), Bottleneck.LIMIT),
+        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, pacing_s=8), Bottleneck.LIMIT),
         (Usage(elapsed_s=10, requests_s=2, throttled_s=2, outage_s=6), Bottleneck.OUTAGE),
         (Usage(elapsed_s=10, outage_s=6), Bottleneck.OUTAGE),
-        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, limited_s=8), Bottleneck.SERVER_RATE),
-        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, paced_s=4, outage_s=3), Bottleneck.LIMIT),
-        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, paced_s=3, outage_s=3), Bottleneck.SERVER),
+        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, server_rate_s=8), Bottleneck.SERVER_RATE),
+        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, pacing_s=4, outage_s=3), Bottleneck.LIMIT),
+        (Usage(elapsed_s=10, requests_s=4, waiting_s=4, pacing_s=3, outage_s=3), Bottleneck.SERVER),
     ],
     ids=lambda value: value.name if isinstance(value, Bottleneck) else None,
 )
-def test_verdict(usage: Usage, expected: Bottleneck) -> None:
-    """What took most is named; outages, the user's limit, a busy processor and a lack of files come before requests."""
+def test_bottleneck(usage: Usage, expected: Bottleneck) -> None:
+    """The largest share wins; outages, the user's limit, a busy processor and a lack of files precede requests."""
     assert bottleneck(usage) is expected
 
 
 @given(usages)
-def test_every_usage_has_a_verdict_with_words(usage: Usage) -> None:
-    """Whatever was measured, one thing is named, and it has a meaning for people."""
+def test_every_usage_has_a_bottleneck_with_a_meaning(usage: Usage) -> None:
+    """Any measurement has one bottleneck, and the bottleneck has a text for users."""
     assert bottleneck(usage).meaning
 
 
 @given(usages, seconds, st.sampled_from(Wait))
-def test_sums_grow_and_a_stretch_is_their_difference(before: Usage, duration_s: float, wait: Wait) -> None:
-    """A request and a wait change what they are about, and nothing else is in the stretch."""
+def test_a_period_is_the_difference_of_two_sums(before: Usage, duration_s: float, wait: Wait) -> None:
+    """A request and a wait are added to their own fields and to no other."""
     timing = RequestTiming(
         elapsed_s=6, connecting_s=1, reading_s=1, sending_s=2, waiting_s=1, throttled_s=1, receive_window_s=1
     )
-    stretch = Usage().with_request(timing).with_wait(wait, duration_s).since(Usage())
-    assert stretch.requests_s == 6
-    assert sum(stretch.by_name_s.values()) == pytest.approx(6 + duration_s)
+    period = Usage().with_request(timing).with_wait(wait, duration_s).since(Usage())
+    assert period.requests_s == 6
+    assert sum(period.by_name_s.values()) == pytest.approx(6 + duration_s)
     assert before.since(before) == Usage()

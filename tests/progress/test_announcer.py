@@ -16,7 +16,7 @@ from bulkstow.progress.display import Nothing, display
 
 @pytest.mark.parametrize(
     ("cause", "words"),
-    [(OutageCause.NO_ANSWER, "the server does not answer"), (OutageCause.NO_ROOM, "the server has no room")],
+    [(OutageCause.NO_ANSWER, "the server does not answer"), (OutageCause.NO_ROOM, "the server is out of space")],
 )
 def test_an_outage_is_said_at_once(cause: OutageCause, words: str) -> None:
     """Its beginning with the time of the next attempt, its end with its length; attempts in between are not said."""

@@ -62,13 +62,13 @@ def test_all_is_well() -> None:
 
 def test_time_without_server_is_told() -> None:
     """With its length, and only where there was an outage."""
-    assert "time without server: 31s" in words(results(Outcome.STORED, 1), outage_s=31.0)
+    assert "time without the server: 31s" in words(results(Outcome.STORED, 1), outage_s=31.0)
     assert not any("without server" in line for line in words(results(Outcome.STORED, 1)))
 
 
 def test_the_rate_that_a_server_accepts_is_told() -> None:
     """In round figures, and only where it rejected more."""
-    told = "the server accepts about 9.7 requests a second, and rejects more"
+    told = "the server accepts about 9.7 requests per second, and rejects more"
     assert told in words(results(Outcome.STORED, 1), server_requests_per_s=9.74)
     assert not any("the server accepts" in line for line in words(results(Outcome.STORED, 1)))
 
@@ -97,7 +97,7 @@ def test_failures_of_an_earlier_run_are_not_forgotten() -> None:
     (refused,) = results(Outcome.REFUSED, 1, "no").results
     skipped = results(Outcome.SKIPPED, 2, "\x1b[2Jodd: see /a").results
     lines = words(SettledBefore({Outcome.STORED: 5, Outcome.REFUSED: 1, Outcome.SKIPPED: 2}, (refused, *skipped)))
-    assert "  8 of them settled by an earlier run: nothing was sent for them" in lines
+    assert "  8 of them by an earlier run: nothing was sent for them" in lines
     assert r"  skipped 2: \x1b[2Jodd" in lines
     assert lines[-3:] == [
         "first failures:",
@@ -119,7 +119,7 @@ def test_skips_have_their_reasons() -> None:
 
 @pytest.mark.parametrize(
     ("events", "expected"),
-    [((), "no files found"), ((FilesFound(3, 30),), "no file has its outcome yet")],
+    [((), "no files found"), ((FilesFound(3, 30),), "no file has an outcome yet")],
     ids=["nothing there", "stopped before"],
 )
 def test_nothing_was_done(events: tuple[Event, ...], expected: str) -> None:
@@ -131,7 +131,7 @@ def test_an_incomplete_run_says_how_to_go_on() -> None:
     """That comes last, and nothing says that every file is told of."""
     lines = words(results(Outcome.STORED, 1), results(Outcome.REFUSED, 1, "no"), complete=False)
     assert lines[-2].startswith("all failures: ")
-    assert lines[-1] == "not complete: run the same command again to go on where it stopped"
+    assert lines[-1] == "not complete: run the same command again to continue where it stopped"
     assert "every file: bulkstow report bulkstow.db" not in words(results(Outcome.STORED, 1), complete=False)
 
 

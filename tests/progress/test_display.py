@@ -30,9 +30,9 @@ from bulkstow.model import Batch, Candidate, FileResult, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.display import Bar, Display, Lines, Nothing, display
-from bulkstow.progress.figures import Figures, far
+from bulkstow.progress.figures import Figures, files_done
 from bulkstow.progress.tally import Tally
-from bulkstow.progress.terminal import Log, Panel, packed
+from bulkstow.progress.terminal import Panel, TimedLines, packed
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
 
@@ -116,7 +116,7 @@ def test_standard_error_is_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_line_has_its_time_and_all_figures(clock: Clock) -> None:
     """One line, for logs: how far, how much, how fast, what goes wrong."""
     stream = io.StringIO()
-    lines = Lines(Log(stream))
+    lines = Lines(TimedLines(stream))
     clock.now_s += 2
     lines.show(tally(*MIDWAY, stored(2, Outcome.REFUSED)))
     assert re.fullmatch(
@@ -129,14 +129,14 @@ def test_a_line_has_its_time_and_all_figures(clock: Clock) -> None:
 def test_a_word_has_its_time_too() -> None:
     """What is said between the figures is a line like them."""
     stream = io.StringIO()
-    Lines(Log(stream)).say("stopping")
+    Lines(TimedLines(stream)).say("stopping")
     assert re.fullmatch(rf"{TIME} stopping\n", stream.getvalue())
 
 
 def test_the_last_line_has_the_last_figures() -> None:
     """Closing writes once more."""
     stream = io.StringIO()
-    lines = Lines(Log(stream))
+    lines = Lines(TimedLines(stream))
     lines.show(tally(FilesFound(1, 1)))
     lines.close(tally(FilesFound(1, 1), ScanEnded(), stored(1)))
     first, last = stream.getvalue().splitlines()
@@ -157,7 +157,7 @@ def test_the_last_line_has_the_last_figures() -> None:
 )
 def test_the_total_is_a_lower_bound_until_the_scan_ends(events: tuple[Event, ...], expected: str) -> None:
     """A total that still grows says so."""
-    assert far(tally(*events)) == expected
+    assert files_done(tally(*events)) == expected
 
 
 def test_bars_are_drawn() -> None:
@@ -211,7 +211,7 @@ def test_an_outage_is_told(kind: Literal["bar", "log"]) -> None:
     shown.show(tally(began))
     assert "THE SERVER DOES NOT ANSWER" in stream.getvalue()
     shown.show(tally(OutageBegan(OutageCause.NO_ROOM, 2.0, 1.0)))
-    assert "THE SERVER HAS NO ROOM" in stream.getvalue()
+    assert "THE SERVER IS OUT OF SPACE" in stream.getvalue()
     before = len(stream.getvalue())
     shown.close(tally(began, OutageEnded(10.0)))
     assert "THE SERVER DOES NOT ANSWER" not in stream.getvalue()[before:]
@@ -220,7 +220,7 @@ def test_an_outage_is_told(kind: Literal["bar", "log"]) -> None:
 def test_rates_are_of_the_last_seconds(clock: Clock) -> None:
     """What was long ago counts no more: bytes and instances per second, by the clock."""
     stream = io.StringIO()
-    lines = Lines(Log(stream))
+    lines = Lines(TimedLines(stream))
     clock.now_s += 100
     lines.show(tally(stored(1000), BytesSent(2**30)))
     clock.now_s += 4
@@ -248,10 +248,10 @@ def test_what_it_waits_for_is_told(clock: Clock) -> None:
     """As soon as requests have ended, the line says what they spent their time on."""
     timing = RequestTiming(elapsed_s=1e6, connecting_s=0, reading_s=0, sending_s=1e5, waiting_s=9e5)
     figures, told = Figures(), tally()
-    assert "waits for" not in figures.line(told)
+    assert "bottleneck" not in figures.line(told)
     told.tell(RequestTimed(timing))
     clock.now_s += 1000.0
-    assert "waits for server" in figures.line(told)
+    assert "bottleneck: server" in figures.line(told)
 
 
 def settled(size_bytes: int, count: int = 1) -> Recorded:

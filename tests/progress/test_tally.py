@@ -232,6 +232,6 @@ def test_usage_is_what_was_told_and_the_clocks() -> None:
     for event in (RequestTimed(timing), RequestTimed(timing), Waited(Wait.STUDY, 2.0)):
         tally.tell(event)
     usage = tally.usage
-    assert (usage.requests_s, usage.waiting_s, usage.queued_s, usage.starved_s) == (6, 2, 2, 0)
+    assert (usage.requests_s, usage.waiting_s, usage.study_limit_s, usage.nothing_to_send_s) == (6, 2, 2, 0)
     assert 0 <= usage.elapsed_s <= tally.usage.elapsed_s
     assert 0 <= usage.cpu_s <= tally.usage.cpu_s
