@@ -1,4 +1,4 @@
-"""Connections without a request, to find out what a port is."""
+"""Connections without a request, to find out what listens on a port."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from yarl import URL
 from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
 
 
-async def try_connection(url: URL, context: ssl.SSLContext | None, patience_s: float) -> str:
+async def try_connection(url: URL, context: ssl.SSLContext | None, timeout_s: float) -> str:
     """Open a connection to a URL's host, with TLS where there is a context, and close it.
 
-    Return why none stands, or "".
+    Return why that failed, or "".
     """
     try:
-        with anyio.fail_after(patience_s):
+        with anyio.fail_after(timeout_s):
             _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
     except TimeoutError:
         return "no connection in time"
@@ -30,12 +30,12 @@ async def try_connection(url: URL, context: ssl.SSLContext | None, patience_s: f
     return ""
 
 
-async def speaks_tls(url: URL, patience_s: float) -> bool:
-    """Return whether a handshake succeeds at a URL's port; nothing is verified, and nothing sent beyond it."""
+async def speaks_tls(url: URL, timeout_s: float) -> bool:
+    """Return whether a TLS handshake succeeds on a URL's port; nothing is verified, and nothing sent after it."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with suppress(OSError), anyio.move_on_after(patience_s):
+    with suppress(OSError), anyio.move_on_after(timeout_s):
         _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
         writer.transport.abort()
         return True

@@ -1,6 +1,6 @@
-"""Headers that the user gives for every request: those of --header and those in --header-file.
+"""The user's headers for every request, from --header and --header-file.
 
-Opens the file; which headers may be set is decided in `wire.request_headers`.
+Reads the file; `wire.request_headers` decides which headers may be set.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bulkstow.wire.request_headers import has_header, parse_headers
 
 @dataclass(frozen=True, slots=True, repr=False)
 class GivenHeaders:
-    """The user's headers by name, and which texts among them are secret."""
+    """The user's headers by name, and the secrets in them."""
 
     by_name: dict[str, str]
     secrets: frozenset[str]
@@ -25,8 +25,8 @@ class GivenHeaders:
 def read_headers(settings: DestinationSettings) -> GivenHeaders:
     """Return the headers of --header and --header-file; all values of the file are secret.
 
-    Blocks on the file. Raises ConfigurationError for a file that cannot be read or holds no header, and for a header
-    that may not be set or stands in both.
+    Blocks on the file. Raises ConfigurationError for a file that cannot be read or contains no header, and for a
+    header that may not be set or is in both.
     """
     given = settings.headers
     from_file = {} if settings.header_file is None else _read(settings.header_file)

@@ -1,8 +1,8 @@
-"""Secrets taken out of what a server says: some servers repeat the request that they refuse.
+"""Removes secrets from responses: some servers repeat the request that they refuse.
 
 Owns the forms in which a secret may come back: as it was sent, in base64, and with any of its characters escaped as in
 URLs, JSON or HTML, also twice; of a Basic login also the pair `user:password` and the password. Pure. `http` applies it
-to every answer and error before anything else sees them, so that no later cut or decoding of a text leaves a part of a
+to every response and error before other modules see them, so that no later truncation or decoding leaves a part of a
 secret.
 """
 
@@ -19,31 +19,31 @@ MASK = "***"
 _MASK = MASK.encode()
 
 SHORTEST_SECRET = 4
-"""Characters: shorter ones would be found in any text."""
+"""The shortest secret that is masked, in characters: shorter ones occur in any text."""
 
 ESCAPED_LENGTH = 64
-"""Characters of a secret that are looked for in escaped form; what follows them up to a quotation mark is masked, too.
-A pattern of 64 takes 15 ms to compile, one of a token of 2 KiB half a second."""
+"""How many characters of a secret are searched in escaped form; the rest up to a quotation mark is masked, too. A
+pattern of 64 characters takes 15 ms to compile, one of a token of 2 KiB half a second."""
 
 _TELLING = re.compile(r"auth|cookie|key|token|secret|password|credential|signature", re.IGNORECASE)
 
 _SEPARATORS = re.compile(r"[\s;,]+")
 
 _LIKE_A_UID = re.compile(r"[0-9A-Fa-f.]{1,15}")
-"""Secrets that UIDs, tags and codes may hold by chance: a password such as 1234."""
+"""Secrets that UIDs, tags and codes may contain by chance: a password such as 1234."""
 
 _DATA_ELEMENT = b"0008"
-"""Every answer of STOW-RS and QIDO-RS that names an instance has a tag of this group (PS3.18 Table I.1-1)."""
+"""Every response of STOW-RS and QIDO-RS that names an instance has a tag of this group (PS3.18 Table I.1-1)."""
 
 _ESCAPE = re.compile(rb"[%\\&]")
-"""How every escaped character begins; most answers have none."""
+"""The first byte of every escaped character; most responses have none."""
 
 
 class Mask:
     """Replaces secrets by ***.
 
-    Where a body holds data elements, a short secret of hexadecimal digits and dots stays: it may be part of a UID or
-    of a code, and these must not change.
+    In a body with data elements, a short secret of hexadecimal digits and dots stays: it may be part of a UID or a
+    code, and these must not change.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -62,14 +62,14 @@ class Mask:
 
 
 def is_telling(name: str) -> bool:
-    """Return whether a header of this name holds a login or a key."""
+    """Return whether a header of this name contains a login or a key."""
     return _TELLING.search(name) is not None
 
 
 def secrets_of_headers(headers: Mapping[str, str], *, all_values: bool = False) -> set[str]:
-    """Return the secrets in request headers that log in: their values, and the words and parameters in these.
+    """Return the secrets in request headers: the values of headers with a login, and the words and parameters in them.
 
-    With `all_values` the values of all headers count.
+    With `all_values`, the values of all headers count.
     """
     secrets: set[str] = set()
     for name, value in headers.items():
@@ -84,7 +84,7 @@ def secrets_of_headers(headers: Mapping[str, str], *, all_values: bool = False) 
 
 
 def secrets_of_url(url: str) -> set[str]:
-    """Return the secrets in a URL that holds a login, such as a proxy's."""
+    """Return the secrets in a URL with a login, such as a proxy's."""
     parts = urlsplit(url)
     if parts.password is None:
         return set()
@@ -125,7 +125,7 @@ _URL_ALPHABET = bytes.maketrans(b"+/", b"-_")
 
 @lru_cache(maxsize=64)
 def _escaped_form(secret: str) -> re.Pattern[bytes]:
-    """Return a pattern of a secret of which any character may be escaped."""
+    """Return a pattern of a secret in which any character may be escaped."""
     rest = rb"[^\s\"'<>]*" if len(secret) > ESCAPED_LENGTH else b""
     return re.compile(b"".join(map(_escaped_character, secret[:ESCAPED_LENGTH])) + rest)
 
@@ -134,7 +134,7 @@ def _escaped_character(character: str) -> bytes:
     """Return a pattern of a character as it is, and as URLs, JSON and HTML escape it, up to four times over.
 
     Bounded repetitions keep the time linear in a body of nothing but escapes. Every alternative begins with a literal:
-    `re` then finds much faster where a match may begin.
+    `re` then searches much faster.
     """
     octets, number = character.encode(), ord(character)
     units = character.encode("utf-16-be").hex()

@@ -1,6 +1,6 @@
-"""The questions to a destination before the first file leaves.
+"""The requests that check a destination before the first file is sent.
 
-Asks them, and asks again where a connection was lost; `policy.preflight` decides what the answers mean.
+Makes them, and repeats a search whose connection was lost; `policy.preflight` decides what the responses mean.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ import anyio
 from bulkstow.model import NoResponse, Response
 from bulkstow.policy.preflight import Asked, Step, expects_tls, judge_search, judge_store, may_expect_tls, no_answer
 
-Question = Callable[[], Awaitable[Response | NoResponse]]
+Query = Callable[[], Awaitable[Response | NoResponse]]
 
-QUESTION_S = 30.0
-"""Limit for each question: a search for one study takes ms, in an archive that wakes up seconds."""
+TIMEOUT_S = 30.0
+"""Time limit for each request: a search for one study takes ms, or seconds in an archive that wakes up."""
 
 DELAYS_S = (0.2, 0.5, 1.0)
-"""Between searches whose connections end without an answer: behind a link that loses one connection in five, one run in
-600 ends with the error that nothing is there."""
+"""Delays between searches whose connections were lost: if a link loses one connection in five, one run in 600 ends with
+the error that no server responds."""
 
 
 async def check_service(
-    search: Question, store_nothing: Question, speaks_tls: Callable[[], Awaitable[bool]], asked: Asked
+    search: Query, store_nothing: Query, speaks_tls: Callable[[], Awaitable[bool]], asked: Asked
 ) -> None:
     """Check by a search, or else by a store request without instances, that a DICOMweb service is there.
 
-    Raises DestinationRefused where there is none, and LoginRefused where it does not accept the login.
+    Raises DestinationRefused if there is none, and LoginRefused if it does not accept the login.
     """
-    answer = await _search_again(search, asked)
-    if may_expect_tls(answer, asked) and await speaks_tls():
+    response = await _search(search, asked)
+    if may_expect_tls(response, asked) and await speaks_tls():
         raise expects_tls(asked)
-    match judge_search(answer, asked):
+    match judge_search(response, asked):
         case Step.BEGIN:
             return
         case Step.ASK_AGAIN:
-            raise no_answer(answer, asked)
+            raise no_answer(response, asked)
         case Step.ASK_BY_STORING:
-            judge_store(answer, await store_nothing(), asked)
+            judge_store(response, await store_nothing(), asked)
 
 
-async def _search_again(search: Question, asked: Asked) -> Response | NoResponse:
-    """Search; again while connections end without an answer."""
+async def _search(search: Query, asked: Asked) -> Response | NoResponse:
+    """Search, again while connections are lost."""
     for delay_s in DELAYS_S:
-        answer = await search()
-        if judge_search(answer, asked) is not Step.ASK_AGAIN:
-            return answer
+        response = await search()
+        if judge_search(response, asked) is not Step.ASK_AGAIN:
+            return response
         await anyio.sleep(delay_s)
     return await search()

@@ -1,7 +1,7 @@
-"""Which proxy a URL is reached through, by the environment, as curl reads it.
+"""The proxy for a URL, from the environment, as curl reads it.
 
-Pure: takes the environment as a mapping and resolves no name. One difference from curl: `HTTP_PROXY` in upper case
-counts, but for CGI programs, where a request's `Proxy` header sets it (CVE-2016-5385; curl never reads it).
+Pure: the environment is a mapping, and no name is resolved. One difference from curl: `HTTP_PROXY` in upper case
+counts, except in CGI programs, where a request's `Proxy` header sets it (CVE-2016-5385; curl never reads it).
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from urllib.parse import urlsplit
 from bulkstow.errors import ConfigurationError
 
 DEFAULT_PORTS = {"http": 1080, "https": 443}
-"""curl's ports for a proxy that names none."""
+"""curl's ports for a proxy URL without one."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that HTTP is spoken to."""
+    """An HTTP proxy."""
 
     url: str = field(repr=False)
-    """With its port, and the login where it needs one."""
+    """With the port, and the login if there is one."""
     name: str
     """Host and port, for messages."""
     variable: str
-    """The variable of the environment that names it."""
+    """The environment variable with the URL."""
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy for a URL, None where there is none.
+    """Return the proxy for a URL, or None.
 
-    Raises ConfigurationError for a proxy that is none, and for a kind that is not supported; it repeats no password.
+    Raises ConfigurationError for a value that is not a proxy, and for an unsupported kind; the message repeats no
+    password.
     """
     scheme = urlsplit(url).scheme
     for variable in _variables(scheme, environment):
@@ -57,7 +58,7 @@ def _parse(value: str, variable: str) -> Proxy:
     try:
         parts = urlsplit(value if has_scheme else f"http://{value}")
         host, port, scheme = parts.hostname, parts.port, parts.scheme.lower()
-    except ValueError:  # a port that is no number, brackets around what is no address
+    except ValueError:  # a port that is not a number, or brackets around something that is not an address
         host, port, scheme = None, None, ""
     if scheme.startswith("socks"):
         raise ConfigurationError(
@@ -65,7 +66,7 @@ def _parse(value: str, variable: str) -> Proxy:
             "or unset it"
         )
     if scheme not in DEFAULT_PORTS or not host or re.search(r"[\s\x00-\x1f\x7f]", value):
-        # Not repeated: it may hold a password, and cannot be told apart from it.
+        # The value is not repeated: it may contain a password, and what cannot be parsed cannot be masked.
         raise ConfigurationError(f"{variable} in the environment: expected http://HOST:PORT or HOST:PORT")
     port = port or DEFAULT_PORTS[scheme]
     bracketed = f"[{host}]" if ":" in host else host
@@ -74,7 +75,7 @@ def _parse(value: str, variable: str) -> Proxy:
 
 
 def _is_exempt(url: str, environment: Mapping[str, str]) -> bool:
-    """Return whether no_proxy names the host of a URL."""
+    """Return whether no_proxy matches the host of a URL."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".").lower()
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -83,7 +84,7 @@ def _is_exempt(url: str, environment: Mapping[str, str]) -> bool:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    """Return whether an entry of no_proxy names a host: `*`, a name and all below it, an address, a network."""
+    """Return whether an entry of no_proxy (`*`, a name and all below it, an address, a network) matches a host."""
     if entry == "*":
         return True
     if (network := _network(entry)) is not None:

@@ -1,9 +1,9 @@
-"""Asking what is there: QIDO-RS (PS3.18 §10.6).
+"""Queries for stored instances: QIDO-RS (PS3.18 §10.6).
 
 The proof that an instance arrived is its SOP Instance UID in a list of instances of its series. Counts prove nothing.
-Pages are asked for until one brings nothing new: servers cap a page silently (dcm4chee at 1000, Azure at 200), and
-some ignore `offset`. Knows no HTTP client: it is given a function that gets. An instance whose study has no path
-(`wire.resource_path`) is not asked for and not listed as found; `policy.settlement` gives it its outcome.
+Pages are requested until one contains nothing new: servers limit a page silently (dcm4chee at 1000, Azure at 200), and
+some ignore `offset`. Knows no HTTP client: the caller gives a function for GET. An instance whose study has no path
+(`wire.resource_path`) is neither searched nor found; `policy.settlement` gives it its outcome.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from bulkstow.wire.server_text import text_of
 Get = Callable[[str, Mapping[str, str]], Awaitable[Response | NoResponse]]
 
 ACCEPT = "application/dicom+json"
-"""The only notation that is read here; every server has it."""
+"""The only format that is parsed here; every server offers it."""
 
 PAGE_LIMIT_BYTES = 8 * 2**20
 """1,000 instances of 8 KiB: Orthanc lists an instance in 1 to 4 KiB. A server that ignores `limit` may list 2,000."""
 
 MOST_LISTED = 100_000
-"""Instances of one series that are looked through; the largest series of CT or whole slides have some 10,000."""
+"""The most instances of one series that are listed; the largest series of CT or whole slides have some 10,000."""
 
 LARGE_PAGE_BYTES = 100_000
-"""What is parsed in 2 ms; larger pages are parsed in a thread."""
+"""Larger pages are parsed in a thread; one of this size takes 2 ms."""
 
 SINGLE_QUERIES = 10
-"""Up to so many instances of a series are asked for one by one: cheaper than paging through what may be thousands."""
+"""The most instances of a series that are searched one by one, which costs less than listing perhaps thousands."""
 
 _SOP_INSTANCE_UID = "00080018"
 
@@ -47,10 +47,10 @@ async def find(get: Get, instances: Iterable[Instance], page_instances: int) -> 
             continue
         uids = {header.sop_instance_uid for header in series}
         is_few = len(uids) <= SINGLE_QUERIES
-        answer = await (_find_singly(get, path, uids) if is_few else _find_paged(get, path, uids, page_instances))
-        if not isinstance(answer, set):
-            return answer
-        found |= answer
+        response = await (_find_singly(get, path, uids) if is_few else _find_paged(get, path, uids, page_instances))
+        if not isinstance(response, set):
+            return response
+        found |= response
     return frozenset(found)
 
 
@@ -81,22 +81,22 @@ async def _find_paged(get: Get, path: str, uids: set[str], page_instances: int) 
     return listed & uids
 
 
-async def _page(answer: Response | NoResponse) -> set[str] | Response | NoResponse:
-    """Return the UIDs of one page; 204 and an empty list are both 'no match'."""
-    if isinstance(answer, NoResponse) or answer.status not in (200, 204, 206):
-        return answer
-    if answer.status == 204 or not answer.body.strip():
+async def _page(response: Response | NoResponse) -> set[str] | Response | NoResponse:
+    """Return the UIDs of one page; 204 and an empty list both mean 'no match'."""
+    if isinstance(response, NoResponse) or response.status not in (200, 204, 206):
+        return response
+    if response.status == 204 or not response.body.strip():
         return set()
     try:
-        if len(answer.body) > LARGE_PAGE_BYTES:
-            return await anyio.to_thread.run_sync(_uids, answer.body)
-        return _uids(answer.body)
+        if len(response.body) > LARGE_PAGE_BYTES:
+            return await anyio.to_thread.run_sync(_uids, response.body)
+        return _uids(response.body)
     except (ValueError, LookupError, TypeError):
         return Response(status=406, body=b"the answer to QIDO-RS is not DICOM JSON")
 
 
 def _uids(body: bytes) -> set[str]:
-    """Return the SOP Instance UIDs of a page; ValueError, LookupError or TypeError where it is not DICOM JSON."""
+    """Return the SOP Instance UIDs of a page; raise ValueError, LookupError or TypeError if it is not DICOM JSON."""
     items = parse_json(text_of(body))
     if not isinstance(items, list):
         raise TypeError("expected a list")

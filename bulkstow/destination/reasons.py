@@ -1,4 +1,4 @@
-"""Why a connection or an exchange failed, in words for a person.
+"""Why a connection or an exchange failed, in words for the user.
 
 Takes the exceptions of ssl and the operating system; `http` unwraps aiohttp's.
 """
@@ -9,7 +9,7 @@ import os
 import ssl
 
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"})
-"""OpenSSL's reasons where the first octets from a server are no TLS record."""
+"""OpenSSL's reasons if the first bytes from a server are not a TLS record."""
 
 NO_TLS = "the server does not speak TLS on this port; try http://"
 
@@ -22,7 +22,7 @@ _TLS = {
     "PROTOCOL_VERSION": "the server offers no TLS 1.2 or newer",
     "UNSUPPORTED_PROTOCOL": "the server offers no TLS 1.2 or newer",
 }
-"""Words for the ends of OpenSSL's reasons; before them stand SSLV3_ALERT_, TLSV1_ALERT_ or TLSV13_ALERT_."""
+"""Messages by the end of OpenSSL's reason, which begins with SSLV3_ALERT_, TLSV1_ALERT_ or TLSV13_ALERT_."""
 
 _CERTIFICATES = {
     9: "is not valid yet: compare the clocks of both computers",
@@ -61,7 +61,7 @@ def certificate_reason(error: Exception) -> str:
 
 
 def is_without_tls(error: BaseException) -> bool:
-    """Return whether an exception says that a server does not speak TLS."""
+    """Return whether an exception means that a server does not speak TLS."""
     return isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _NO_TLS
 
 

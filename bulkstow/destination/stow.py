@@ -24,7 +24,7 @@ from bulkstow.destination.authorized import AuthorizedClient
 from bulkstow.destination.body import Body, Contents, Resources, Throttle
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
-from bulkstow.destination.preflight import QUESTION_S, check_service
+from bulkstow.destination.preflight import TIMEOUT_S, check_service
 from bulkstow.destination.request_timer import RequestTimer, State
 from bulkstow.destination.verification import Verification
 from bulkstow.events import Reporter, RequestTimed
@@ -133,7 +133,7 @@ class StowDestination:
             if why := await self._http.try_connection():
                 raise unreachable(why, asked)
             return
-        search = partial(self._get, self._profile.probe.path, self._profile.probe.query, patience_s=QUESTION_S)
+        search = partial(self._get, self._profile.probe.path, self._profile.probe.query, timeout_s=TIMEOUT_S)
         await check_service(search, self._store_nothing, self._http.speaks_tls, asked)
 
     async def _store_nothing(self) -> Response | NoResponse:
@@ -145,7 +145,7 @@ class StowDestination:
             "Content-Type": content_type(boundary, quoted=self._quote_boundary),
             "Content-Length": str(len(body)),
         }
-        return await self._client.exchange(Request("POST", "/studies", headers, body=body), timeout_s=QUESTION_S)
+        return await self._client.exchange(Request("POST", "/studies", headers, body=body), timeout_s=TIMEOUT_S)
 
     @property
     def _asked(self) -> Asked:
@@ -158,10 +158,10 @@ class StowDestination:
         query: Mapping[str, str],
         *,
         answer_limit_bytes: int = ERROR_LIMIT_BYTES,
-        patience_s: float = math.inf,
+        timeout_s: float = math.inf,
     ) -> Response | NoResponse:
         request = Request("GET", path, {"Accept": qido.ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
-        return await self._client.exchange(request, timeout_s=min(patience_s, self._settings.response_timeout_s))
+        return await self._client.exchange(request, timeout_s=min(timeout_s, self._settings.response_timeout_s))
 
     async def _post(self, batch: Batch, request: Request) -> Exchange:
         boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)

@@ -1,4 +1,4 @@
-"""TLS: what is trusted, and who we are."""
+"""TLS: the trusted authorities and the client certificate."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bulkstow.errors import ConfigurationError
 
 
 def ssl_context(settings: DestinationSettings) -> ssl.SSLContext | bool:
-    """Return the context for a destination, True for aiohttp's own.
+    """Return the context for a destination, or True for aiohttp's default.
 
     Raises ConfigurationError for certificates that cannot be loaded.
     """
     if settings.root.startswith("http://") and settings.ca_file is None and settings.client_cert is None:
-        return True  # nobody asks for it, and reading the system's authorities takes 16 ms
+        return True  # not used, and reading the system's authorities takes 16 ms
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
         if settings.client_cert is not None:
