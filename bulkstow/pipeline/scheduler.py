@@ -44,11 +44,9 @@ class Scheduler:
         rank: Callable[[WorkItem], int] = lambda _item: 0,
     ) -> None:
         self._concurrency = concurrency
-        self._other_gates = tuple(gates)
         self._gates: tuple[Gate, ...] = (concurrency, *gates)
-        self._rank = rank
         self._reporter = reporter
-        self._queue = WorkQueue()
+        self._queue = WorkQueue(self._gates, rank)
         self._changed = anyio.Event()
         self._cancellable: set[anyio.CancelScope] = set()
         self.abandoned = anyio.Event()
@@ -68,7 +66,7 @@ class Scheduler:
         """Wait for an item that may start now, and count it as under way; None when there will be no more."""
         while True:
             now_s = anyio.current_time()
-            chosen = self._queue.take(self._gates, now_s, self._rank)
+            chosen = self._queue.take(now_s)
             if not isinstance(chosen, Hold):
                 for gate in self._gates:
                     gate.started(chosen, now_s)
@@ -188,8 +186,7 @@ class Scheduler:
     @property
     def is_wanting(self) -> bool:
         """True if some item waits only for the limit of requests at once."""
-        now_s = anyio.current_time()
-        return any(all(gate.wait_s(item, now_s) <= 0 for gate in self._other_gates) for item in self._queue)
+        return self._queue.is_wanting(anyio.current_time(), beside=self._concurrency)
 
     @property
     def _is_full(self) -> bool:

@@ -20,14 +20,18 @@ from bulkstow.policy.work_items import HealthSignal, WorkItem
 class Gate:
     """One reason for requests to wait; by default none ever does.
 
-    Where an item is None, the request belongs to no work item: it asks whether the destination has recovered, or it
-    stands for an item that is not known yet.
+    An item is None if the gate is the same for all of them, and for a probe, which is a request without an item.
     """
 
     @property
     def why(self) -> Wait | None:
         """What the run waits for while this gate is closed; None if that is no bottleneck."""
         return None
+
+    @property
+    def is_by_item(self) -> bool:
+        """False if the gate is open or closed for all items alike; it is then asked once for all."""
+        return True
 
     @property
     def counts_requests(self) -> bool:
@@ -47,6 +51,8 @@ class Gate:
 
 class ConcurrencyGate(Gate):
     """Open while fewer requests are under way than the controller allows."""
+
+    is_by_item = False
 
     def __init__(self, concurrency: Concurrency) -> None:
         self._concurrency = concurrency
@@ -75,6 +81,7 @@ class PaceGate(Gate):
     """Keeps the user's limit of requests per second."""
 
     why = Wait.PACE
+    is_by_item = False
     counts_requests = True
 
     def __init__(self, pacer: Pacer) -> None:

@@ -88,6 +88,8 @@ class CircuitBreaker(Gate):
     to `cap_s`. Only a store that the destination answered closes it.
     """
 
+    is_by_item = False
+
     def __init__(
         self,
         *,

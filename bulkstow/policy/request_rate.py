@@ -183,6 +183,7 @@ class ServerRateGate(Gate):
     """
 
     why = Wait.SERVER_RATE
+    is_by_item = False
 
     def __init__(self, request_rate: RequestRate, breaker: CircuitBreaker) -> None:
         self._request_rate = request_rate

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -28,9 +28,16 @@ class Hold:
 
 
 class WorkQueue:
-    """Fresh items, retries that are due, and retries that wait for their time."""
+    """Fresh items, retries that are due, and retries that wait for their time.
 
-    def __init__(self) -> None:
+    An item may start when all gates are open for it. Of those that may, the first one of the lowest rank is next; no
+    rank is lower than 0.
+    """
+
+    def __init__(self, gates: Sequence[Gate], rank: Callable[[WorkItem], int]) -> None:
+        self._gates_for_all = tuple(gate for gate in gates if not gate.is_by_item)
+        self._gates_by_item = tuple(gate for gate in gates if gate.is_by_item)
+        self._rank = rank
         self._fresh: deque[WorkItem] = deque()
         self._due: deque[WorkItem] = deque()
         self._scheduled: list[tuple[float, int, WorkItem]] = []
@@ -40,11 +47,6 @@ class WorkQueue:
 
     def __bool__(self) -> bool:
         return bool(self._fresh or self._due or self._scheduled)
-
-    def __iter__(self) -> Iterator[WorkItem]:
-        """Yield the items that need not wait for their time."""
-        yield from self._due
-        yield from self._fresh
 
     @property
     def fresh(self) -> int:
@@ -76,48 +78,44 @@ class WorkQueue:
         self._scheduled.clear()
         self.has_ended = True
 
-    def take(self, gates: Sequence[Gate], now_s: float, rank: Callable[[WorkItem], int]) -> WorkItem | Hold:
-        """Take out the next item that may start; if there is none, return for how long to wait, and why.
-
-        It is the first one of the lowest rank; no rank is lower than 0.
-        """
+    def take(self, now_s: float) -> WorkItem | Hold:
+        """Take out the next item that may start; if there is none, return for how long to wait, and why."""
         while self._scheduled and self._scheduled[0][0] <= now_s:
             self._due.append(heapq.heappop(self._scheduled)[2])
-        if (closed := _closed(gates, None, now_s)) is not None:
-            return closed
-        holds: list[Hold] = []
+        for gate in self._gates_for_all:
+            if (wait_s := gate.wait_s(None, now_s)) > 0:
+                return Hold(wait_s, gate.why)
         best: tuple[int, deque[WorkItem], int] | None = None
+        wait_s = self._scheduled[0][0] - now_s if self._scheduled else math.inf
+        why = None if self.has_ended or self._due or self._fresh else Wait.NOTHING
         for waiting in (self._due, self._fresh):
             for place, item in enumerate(waiting):
-                if (closed := _closed(gates, item, now_s)) is not None:
-                    holds.append(closed)
-                elif best is None or rank(item) < best[0]:
-                    best = rank(item), waiting, place
+                if (closed := self._closed(item, now_s)) is not None:
+                    wait_s, why = min(wait_s, closed[0]), why or closed[1]
+                elif best is None or self._rank(item) < best[0]:
+                    best = self._rank(item), waiting, place
                     if best[0] <= 0:
-                        return self._take_out(waiting, place, gates)
-        return self._hold(holds, now_s) if best is None else self._take_out(*best[1:], gates)
+                        return self._take_out(waiting, place)
+        return Hold(wait_s, why) if best is None else self._take_out(*best[1:])
 
-    def _take_out(self, waiting: deque[WorkItem], place: int, gates: Sequence[Gate]) -> WorkItem:
-        item, rest = waiting[place], None
-        if any(gate.counts_requests for gate in gates):
-            item, rest = one_request(item)
-        if rest is None:
-            del waiting[place]
-        else:
+    def is_wanting(self, now_s: float, beside: Gate) -> bool:
+        """Return True if an item waits for one gate only, or for none."""
+        if any(gate.wait_s(None, now_s) > 0 for gate in self._gates_for_all if gate is not beside):
+            return False
+        return any(self._closed(item, now_s) is None for waiting in (self._due, self._fresh) for item in waiting)
+
+    def _closed(self, item: WorkItem, now_s: float) -> tuple[float, Wait | None] | None:
+        """Return for how long the first closed gate keeps an item, and why; None if all are open."""
+        for gate in self._gates_by_item:
+            if (wait_s := gate.wait_s(item, now_s)) > 0:
+                return wait_s, gate.why
+        return None
+
+    def _take_out(self, waiting: deque[WorkItem], place: int) -> WorkItem:
+        item = waiting[place]
+        part, rest = one_request(item)
+        if rest is not None and any(gate.counts_requests for gate in (*self._gates_for_all, *self._gates_by_item)):
             waiting[place] = rest
+            return part
+        del waiting[place]
         return item
-
-    def _hold(self, holds: list[Hold], now_s: float) -> Hold:
-        scheduled_s = self._scheduled[0][0] - now_s if self._scheduled else math.inf
-        wait_s = min([scheduled_s, *(hold.wait_s for hold in holds)])
-        if holds:
-            return Hold(wait_s, next((hold.why for hold in holds if hold.why is not None), None))
-        return Hold(wait_s, None if self.has_ended else Wait.NOTHING)
-
-
-def _closed(gates: Sequence[Gate], item: WorkItem | None, now_s: float) -> Hold | None:
-    """Return what the first closed gate says; None if all are open."""
-    for gate in gates:
-        if (wait_s := gate.wait_s(item, now_s)) > 0:
-            return Hold(wait_s, gate.why)
-    return None

@@ -481,7 +481,7 @@ class OpensAt(Gate):
 
     def wait_s(self, item: WorkItem | None, now_s: float) -> float:
         """Return the time until it opens."""
-        return max(0.0, self.opens_s - now_s) if self._for_queries or isinstance(item, Store) else 0.0
+        return 0.0 if isinstance(item, Query) and not self._for_queries else max(0.0, self.opens_s - now_s)
 
 
 async def test_a_new_gate_opens_at_its_time() -> None:

@@ -26,7 +26,7 @@ class Fixed(Gate):
     """A gate that is closed for some items, or for every item."""
 
     def __init__(self, why: Wait | None, wait_s: float, *numbers: int) -> None:
-        self._why, self._wait_s, self._numbers = why, wait_s, numbers
+        self._why, self.hold_s, self._numbers = why, wait_s, numbers
 
     @property
     def why(self) -> Wait | None:
@@ -35,8 +35,12 @@ class Fixed(Gate):
 
     def wait_s(self, item: WorkItem | None, now_s: float) -> float:
         """Return the same for the same item."""
-        is_closed = not self._numbers or (item is not None and item.batch.number in self._numbers)
-        return self._wait_s if is_closed else 0.0
+        return self.hold_s if item is None or item.batch.number in self._numbers else 0.0
+
+    @property
+    def is_by_item(self) -> bool:
+        """True if it is closed for some items only."""
+        return bool(self._numbers)
 
 
 def no_rank(_item: WorkItem) -> int:
@@ -81,28 +85,28 @@ def test_what_starts_next(
     fresh: tuple[int, ...], scheduled: tuple[tuple[int, float], ...], gates: list[Gate], expected: int | Hold
 ) -> None:
     """Retries that are due first, then fresh items in order; a closed gate keeps its items, and no others."""
-    queue = WorkQueue()
+    queue = WorkQueue(gates, no_rank)
     for number in fresh:
         queue.add(store(number))
     for number, due_s in scheduled:
         queue.schedule(store(number), due_s)
-    taken = queue.take(gates, 100.0, no_rank)
+    taken = queue.take(100.0)
     assert taken == (expected if isinstance(expected, Hold) else store(expected))
 
 
 def test_nothing_is_missing_at_the_end() -> None:
     """Once no fresh item will come, an empty queue is no bottleneck."""
-    queue = WorkQueue()
+    queue = WorkQueue([], no_rank)
     queue.has_ended = True
-    assert queue.take([], 0.0, no_rank) == Hold(math.inf, None)
+    assert queue.take(0.0) == Hold(math.inf, None)
 
 
 def test_the_lowest_rank_goes_first() -> None:
     """Of all items that may start, and of equal ones the first."""
-    queue = WorkQueue()
+    queue = WorkQueue([Fixed(None, 1.0, 1)], lambda item: item.batch.number // 2)
     for number in (5, 3, 1, 4, 2):
         queue.add(store(number))
-    taken = [queue.take([Fixed(None, 1.0, 1)], 0.0, lambda item: item.batch.number // 2) for _ in range(4)]
+    taken = [queue.take(0.0) for _ in range(4)]
     assert taken == [store(number) for number in (3, 2, 5, 4)]
 
 
@@ -114,22 +118,25 @@ class Counting(Gate):
 
 def test_a_query_for_several_instances_passes_a_counting_gate_one_by_one() -> None:
     """It may take as many requests as instances; what is left of it keeps its place."""
-    queue, batch = WorkQueue(), store(1).batch
+    batch = store(1).batch
     instances = tuple(replace(batch.instances[0], header=header(number)) for number in range(3))
     query = Query(replace(batch, instances=instances), "no answer")
+    queue = WorkQueue([Counting()], no_rank)
     queue.schedule(query, 0.0)
     queue.add(store(2))
-    taken = [queue.take([Counting()], 0.0, no_rank) for _ in range(4)]
+    taken = [queue.take(0.0) for _ in range(4)]
     assert [len(item.batch.instances) for item in taken if isinstance(item, Query)] == [1, 1, 1]
     assert taken[-1] == store(2)
-    queue.schedule(query, 0.0)
-    assert queue.take([], 0.0, no_rank) == query
+    unlimited = WorkQueue([], no_rank)
+    unlimited.schedule(query, 0.0)
+    assert unlimited.take(0.0) == query
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50)), max_size=40), st.lists(st.integers(0, 39), max_size=10))
 def test_every_item_is_taken_once(items: list[tuple[bool, int]], closed: list[int]) -> None:
     """Whatever waits and however gates open, no item is lost or taken twice."""
-    queue = WorkQueue()
+    gate = Fixed(None, math.inf, *closed, -1)
+    queue = WorkQueue([gate], no_rank)
     for number, (is_fresh, due_s) in enumerate(items):
         if is_fresh:
             queue.add(store(number))
@@ -137,8 +144,8 @@ def test_every_item_is_taken_once(items: list[tuple[bool, int]], closed: list[in
             queue.schedule(store(number), float(due_s))
     taken: list[int] = []
     for now_s in range(51):
-        gates = [Fixed(None, math.inf, *closed)] if closed and now_s < 50 else []
-        while not isinstance(item := queue.take(gates, float(now_s), no_rank), Hold):
+        gate.hold_s = math.inf if now_s < 50 else 0.0
+        while not isinstance(item := queue.take(float(now_s)), Hold):
             taken.append(item.batch.number)
     assert sorted(taken) == list(range(len(items)))
     assert not queue
