@@ -1,89 +1,62 @@
-"""How much one request holds.
+"""How much one request may hold: a controller of two bounds, on bytes and on instances.
 
-A pure controller: it is told of every request that ended, and bounds the bytes and the instances of those to come, so
-that a request takes a few seconds at most. What is lost with a connection is then sent again in a few seconds, and the
-last request of a run keeps nobody waiting. It has no clock and makes no batch.
-
-It learns what a request costs for its bytes, for its instances and for itself: a slow link shows in the first, a server
-that takes its time with each instance in the second, a distant one in the third. Requests of all sizes tell, by the
-normalised least mean squares filter (Widrow and Hoff): each moves the three costs towards what would have explained it,
-each cost by its part in that request. So what cannot be told apart yet is put down to what the request had most of.
+A bound is doubled while requests that use it are quick, and halved when they take longer than LONGEST_S. After a lost
+connection little is sent again, and the last request of a run does not keep the other senders waiting for long.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, field
-from statistics import median, median_high
+from statistics import median_low
 from typing import Literal
 
 from bulkstow.policy.batching import BatchLimits
 
 LONGEST_S = 3.0
-"""What a request full of bytes, or full of instances, may take. Much less, and the way of the answer begins to count
-(0.1 to 0.2 s to another continent, where TCP also needs some round trips to get up to speed); much more, and there is
-less to see, and more to send again."""
-
-STAGE_BYTES = 16 * 2**20
-STAGE_INSTANCES = 200
-"""Up to here requests grow wherever they end in LONGEST_S. 16 MiB take 1.3 s at 100 Mbit/s, and 5 ms on a fast link, of
-which a request by itself costs its sender 0.45 ms; Orthanc takes 200 instances in about half a second."""
+"""The longest that a request should take; a bound is doubled while requests take less than half of it.
+In shorter ones a round trip of 0.1 to 0.2 s to another continent counts; of longer ones more is sent again."""
 
 FIRST_BYTES = 4 * 2**20
 FIRST_INSTANCES = 50
-"""What a run begins with. The number of requests at once is found by counting requests: over 5 MB/s a connection, with
-16 MiB in each, that took a minute (25 MB/s, 100 ms, 256 KiB windows); and where they are quick, 16 of them are enough
-to have grown."""
+"""The bounds at the start of a run.
+With 16 MiB the number of concurrent requests was found after a minute (25 MB/s, 100 ms, 256 KiB windows)."""
+
+STAGE_BYTES = 16 * 2**20
+STAGE_INSTANCES = 200
+"""The bounds up to which requests grow that take longer than BRISK_S.
+16 MiB take 1.3 s at 100 Mbit/s, and 5 ms on a fast link; Orthanc takes 200 instances in about half a second."""
 
 MOST_BYTES = 64 * 2**20
 MOST_INSTANCES = 1000
-"""On a fast link 64 MiB take 20 ms, of which the request by itself is 2 %: still more would bring nothing. 1,000
-instances of 16 kB are as many bytes as a request begins with."""
+"""The largest bounds. On a fast link 64 MiB take 20 ms, of which 2 % are the request's own cost."""
 
 LEAST_BYTES = 256 * 2**10
-"""3 s at 90 kB/s. A slice of a CT has twice that, and goes alone: a lower bound would change little."""
+"""The smallest bound: 3 s at 90 kB/s. A CT slice has twice that size and is sent alone."""
 
 BRISK_S = 0.25
-"""Beyond the stage a request grows only while it takes less, grown: longer ones gain nothing by being fewer, and so
-long the last of a run may keep the others waiting."""
-
-SLUGGISH_S = 0.5
-"""A request that has grown beyond the stage and takes longer goes back there; twice as much as lets it grow, so that it
-does not go to and fro."""
+"""The longest that a request larger than the stage may take.
+Orthanc takes 16 MiB in 0.2 s: larger requests gain nothing there, and the last ones keep the other senders waiting."""
 
 SAMPLES = 4
-"""Requests between two decisions, and before the first: as many as are under way at once to begin with, so that one
-round of a slow link is enough."""
-
-REMEMBERED = 24
-"""Requests that the costs have to explain. Some 20 are made already when a bound changes (the outbox's window for four
-senders, and those under way), so that those of before and those of after are seen together."""
-
-ROUNDS = 3
-STEP = 0.25
-"""How often what is remembered is gone through, and how far it moves the costs each time. In simulation, against a
-server that takes 4 s for any request, one round ended at a third of the bytes that three came to."""
-
-OUTLIER = 2.0
-"""A request counts for no longer than so many times what was expected, unless most of the latest took longer: with
-most, the server or the link has changed."""
-
-PART_ALONE = 0.3
-"""What is put down to a request by itself where nothing tells it apart: a twelfth of one of 4 MiB, most of a small one.
-In simulation, against a server that takes 4 s for any request, a tenth ended at an eighth of the bytes where sizes were
-mixed."""
+"""Requests that one decision is based on, by their median: one round of the senders that a run starts with."""
 
 FULL = 0.7
-FULL_REQUESTS = 8
-"""Requests that used so much of a bound before it is doubled: what was not used tells nothing of more. It is more than
-half, so that those made before the last doubling do not count for the next."""
+"""The share of a bound that a request has to use, with one more instance, to say something about it.
+By itself it uses more than half, so that requests made before the bound was doubled do not count."""
 
-NOTABLE = 0.75
-"""A bound is lowered only to less than this of what it was: the estimate's noise is about so large."""
+PLENTY_REQUESTS = 8
+"""Requests in a row after which a lasting queue is assumed."""
+
+USELESS = 2 / 3
+"""A halving that leaves more of the duration than this is useless: requests take long whatever they hold, and grow.
+If requests vary by 15 %, the medians of two times four differ by a third in one of 1,000 cases."""
+
+PAUSE = 16
+"""Decisions before the next trial, after a useless halving or a doubling that made requests too long."""
 
 Bound = int | Literal["auto"] | None
-"""A number that stays, one to find, or none."""
+"""A number that stays, a number to find, or no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,102 +67,93 @@ class Sample:
     instances: int
     elapsed_s: float
     is_answered: bool = True
-    """By a 2xx: what else may end a request tells nothing of its size."""
+    """By a 2xx: other ends say nothing about the size."""
     is_plenty: bool = False
-    """So much waits that half as many requests would keep all senders busy."""
+    """So many batches wait that half as many would keep all senders busy."""
     is_settled: bool = True
-    """The number of requests at once is found."""
-
-
-@dataclass(slots=True)
-class _Cost:
-    """Seconds that FIRST_BYTES take, FIRST_INSTANCES, and a request by itself."""
-
-    bytes_s: float = 0.0
-    instances_s: float = 0.0
-    _alone: float = 0.0
-    _recent: deque[Sample] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    _is_known: bool = False
-
-    @property
-    def alone_s(self) -> float:
-        """What a request costs by itself: no more than the shortest took."""
-        return min(self._alone * PART_ALONE, *(sample.elapsed_s for sample in self._recent))
-
-    def learn(self, latest: list[Sample]) -> None:
-        """Take the samples that came since the last time."""
-        self._recent.extend(latest)
-        if not self._is_known:
-            self._is_known = True
-            middle_s = median_high(sample.elapsed_s for sample in latest)
-            self._approach(next(sample for sample in latest if sample.elapsed_s == middle_s), middle_s, 1.0)
-        surprises = [sample.elapsed_s / max(self._expected_s(sample), 1e-9) for sample in latest]
-        believed = max(OUTLIER, median(surprises))
-        for _ in range(ROUNDS):
-            for sample in self._recent:
-                self._approach(sample, believed * self._expected_s(sample), STEP)
-
-    def _expected_s(self, sample: Sample) -> float:
-        by_bytes, by_instances = sample.size_bytes / FIRST_BYTES, sample.instances / FIRST_INSTANCES
-        return self.bytes_s * by_bytes + self.instances_s * by_instances + self._alone * PART_ALONE
-
-    def _approach(self, sample: Sample, at_most_s: float, step: float) -> None:
-        by_bytes, by_instances = sample.size_bytes / FIRST_BYTES, sample.instances / FIRST_INSTANCES
-        surprise_s = min(sample.elapsed_s, at_most_s) - self._expected_s(sample)
-        move = step * surprise_s / (by_bytes * by_bytes + by_instances * by_instances + PART_ALONE**2)
-        self.bytes_s = max(0.0, self.bytes_s + move * by_bytes)
-        self.instances_s = max(0.0, self.instances_s + move * by_instances)
-        self._alone = max(0.0, self._alone + move * PART_ALONE)
+    """The number of concurrent requests is found."""
 
 
 @dataclass(slots=True)
 class _Limit:
-    """One of the two bounds of a request; beyond `stage` it grows only where requests are quick."""
+    """One of the two bounds of a request."""
 
     first: int
     stage: int
     least: int
     most: int
     now: int = field(init=False)
-    full: int = field(init=False, default=0)
-    """Requests that used it since it was set, and might have been larger."""
+    _recent_s: list[float] = field(init=False, default_factory=list)
+    _before: tuple[int, float] = field(init=False, default=(0, math.inf))
+    """The bound before the last decision halved it, and how long requests took then."""
+    _is_trial: bool = field(init=False, default=False)
+    """The last decision was to double the bound, though requests were not quick."""
+    _paused: int = field(init=False, default=0)
+    """Decisions until the next trial or halving."""
 
     def __post_init__(self) -> None:
         self.now = self.first
 
     def lower(self, most: int) -> None:
+        """Set the largest value that is allowed."""
         self.most, self.least = min(self.most, most), min(self.least, most)
-        self._set(min(self.now, most))
+        self._set(self.now)
 
-    def see(self, used: float) -> None:
-        self.full += used >= FULL * self.now
+    def ended(self, used: int, sample: Sample, *, is_plenty: bool) -> None:
+        """Learn from a request that used so much of the bound."""
+        is_slow = sample.elapsed_s > LONGEST_S
+        if used > self.now:  # it was made before the bound was halved, or is a single file
+            counts = sample.instances == 1 and (not is_slow or used <= self._before[0])
+        else:
+            one_more = used + used / sample.instances  # a batch is closed by the instance that does not fit
+            is_full = one_more >= FULL * self.now and 2 * used > self.now
+            counts = is_full or (is_slow and self.now > self.first)  # too long even though it is small
+        if counts:
+            self._recent_s.append(sample.elapsed_s)
+        if len(self._recent_s) == SAMPLES:
+            typical_s, self._recent_s = median_low(self._recent_s), []
+            self._decide(typical_s, is_plenty=is_plenty, is_settled=sample.is_settled)
 
-    def decide(self, first_s: float, alone_s: float, *, is_plenty: bool, is_settled: bool) -> None:
-        """Lower it, double it, or leave it, where its first value takes so long and a request by itself so long."""
-        # Where a request takes long by itself, less in it makes more of them and none much shorter.
-        allowed_s = max(LONGEST_S - alone_s, min(2 * alone_s, 2 * LONGEST_S))
-        fitting = self.first * allowed_s / first_s if first_s else math.inf
-        if self.now > self.stage and alone_s + first_s * self.now / self.first > SLUGGISH_S:
-            fitting = min(fitting, self.stage)
-        doubled = min(2 * self.now, self.stage if self.now < self.stage else self.most, self.most)
-        if fitting < NOTABLE * self.now:
-            self._set(max(self.least, int(fitting)))
-        elif doubled > fitting:
-            self.full = 0
-        elif self.full >= FULL_REQUESTS:
-            is_brisk = alone_s + first_s * doubled / self.first <= BRISK_S
-            if (is_plenty and is_brisk) or (is_settled and doubled <= self.stage):
-                self._set(doubled)
+    def _decide(self, typical_s: float, *, is_plenty: bool, is_settled: bool) -> None:
+        (before, before_s), self._before = self._before, (0, math.inf)
+        was_trial, self._is_trial = self._is_trial, False
+        if typical_s > USELESS * before_s:
+            self._paused = PAUSE
+            self._set(min(2 * before, self.stage))
+        elif typical_s > LONGEST_S and was_trial:
+            self._paused = PAUSE
+            self._set(max(self.least, self.now // 2))
+        elif typical_s < LONGEST_S / 2:
+            if is_plenty and typical_s < BRISK_S / 2:
+                self._set(2 * self.now)
+            elif is_settled and self.now < self.stage:
+                self._set(min(2 * self.now, self.stage))
+        elif self._paused:
+            self._paused -= 1
+        elif typical_s > LONGEST_S:
+            self._halve(typical_s)
+        elif self.now < self.first:  # it was halved, maybe while the server was slow for a moment
+            self._is_trial = True
+            self._set(2 * self.now)
+
+    def _halve(self, typical_s: float) -> None:
+        """Halve the bound until a request should be short enough."""
+        halvings = math.ceil(math.log2(typical_s / LONGEST_S))
+        halved = max(self.least, self.now >> halvings)
+        if halved < self.now:
+            self._before = self.now, typical_s
+        self._set(halved)
 
     def _set(self, now: int) -> None:
-        if now != self.now:
-            self.now, self.full = now, 0
+        bounded = min(now, self.most)
+        if bounded != self.now:
+            self.now, self._recent_s = bounded, []
 
 
 class BatchSize:
-    """Finds and keeps the bounds of a request; one that is given as a number, or as none, stays as it is.
+    """Finds the bounds of a request. A number or `None` from the user is never changed.
 
-    Whatever is given or found, a request holds no more than the destination is known to take.
+    In any case a request holds no more than the destination is known to accept.
     """
 
     def __init__(self, size_bytes: Bound = "auto", instances: Bound = "auto") -> None:
@@ -197,13 +161,11 @@ class BatchSize:
         self._bytes = _Limit(FIRST_BYTES, STAGE_BYTES, LEAST_BYTES, MOST_BYTES)
         self._instances = _Limit(FIRST_INSTANCES, STAGE_INSTANCES, 1, MOST_INSTANCES)
         self._ceiling_bytes = math.inf
-        self._cost = _Cost()
-        self._latest: list[Sample] = []
         self._plenty = 0
 
     @property
     def limits(self) -> BatchLimits:
-        """What a request may hold now."""
+        """The present bounds."""
         size_bytes = self._bytes.now if self._given_bytes == "auto" else self._given_bytes
         if self._ceiling_bytes < (math.inf if size_bytes is None else size_bytes):
             size_bytes = int(self._ceiling_bytes)
@@ -212,7 +174,7 @@ class BatchSize:
         )
 
     def learn_ceiling(self, ceiling_bytes: int) -> bool:
-        """Take that the destination takes no more bytes in a request; return whether any might have held more."""
+        """Learn the most bytes that the destination accepts; return whether a request might have held more."""
         most_bytes = self._bytes.most if self._given_bytes == "auto" else self.limits.size_bytes
         if most_bytes is not None and ceiling_bytes >= most_bytes:
             return False
@@ -221,19 +183,10 @@ class BatchSize:
         return True
 
     def ended(self, sample: Sample) -> None:
-        """Take a request that ended."""
+        """Learn from a request that ended."""
         if not sample.is_answered:
             return
-        one_more = sample.instances + 1  # a batch is closed by the instance that does not fit
-        self._bytes.see(sample.size_bytes * one_more / sample.instances)
-        self._instances.see(one_more)
         self._plenty = self._plenty + 1 if sample.is_plenty else 0
-        self._latest.append(sample)
-        if len(self._latest) < SAMPLES:
-            return
-        self._cost.learn(self._latest)
-        self._latest = []
-        is_plenty = self._plenty >= FULL_REQUESTS
-        is_settled = sample.is_settled
-        self._bytes.decide(self._cost.bytes_s, self._cost.alone_s, is_plenty=is_plenty, is_settled=is_settled)
-        self._instances.decide(self._cost.instances_s, self._cost.alone_s, is_plenty=is_plenty, is_settled=is_settled)
+        is_plenty = self._plenty >= PLENTY_REQUESTS
+        self._bytes.ended(sample.size_bytes, sample, is_plenty=is_plenty)
+        self._instances.ended(sample.instances, sample, is_plenty=is_plenty)

@@ -19,6 +19,8 @@ from bulkstow.policy.batch_size import (
     LEAST_BYTES,
     MOST_BYTES,
     MOST_INSTANCES,
+    PAUSE,
+    SAMPLES,
     STAGE_BYTES,
     STAGE_INSTANCES,
     BatchSize,
@@ -175,9 +177,9 @@ def test_a_slow_server_is_told_by_instances(seed: int) -> None:
 @SEEDS
 @pytest.mark.parametrize("kinds", [(ct,), (ct, tiny)], ids=["slices", "mixed"])
 def test_what_takes_long_by_itself_is_not_made_small(kinds: tuple[Files, ...], seed: int) -> None:
-    """Where any request takes four seconds, small ones would only be many: a quarter of the start at least is kept."""
+    """Where any request takes four seconds, small ones would only be many: they grow to the stage."""
     course = simulate(Server(1e9, 0.0, 4.0), *kinds, seed=seed)
-    assert course.most_bytes >= STAGE_BYTES / 4
+    assert course.most_bytes == STAGE_BYTES
 
 
 @SEEDS
@@ -193,7 +195,7 @@ def test_what_is_fast_enough_is_left_as_it_is(kind: Files, seed: int) -> None:
     """With 16 MiB in a fifth of a second, as at Orthanc, requests of slices stay; small ones stay below 64 MiB."""
     course = simulate(ORTHANC, kind, seed=seed)
     assert STAGE_BYTES <= course.most_bytes < MOST_BYTES
-    assert min(limits.size_bytes or 0 for limits in course.limits) == course.most_bytes
+    assert kind is tiny or min(limits.size_bytes or 0 for limits in course.limits) == course.most_bytes
 
 
 @SEEDS
@@ -247,13 +249,111 @@ def test_files_larger_than_any_bound_do_not_mislead(seed: int) -> None:
     assert 1.0 <= course.typical_s <= 4.0
 
 
+def full(size: BatchSize, elapsed_s: float, *, requests: int = SAMPLES, is_plenty: bool = False) -> int:
+    """Tell of requests of four instances that use all bytes; return the bound on bytes afterwards."""
+    for _ in range(requests):
+        size.ended(Sample(size.limits.size_bytes or 0, 4, elapsed_s, is_plenty=is_plenty))
+    return size.limits.size_bytes or 0
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "factor"),
+    [
+        (0.01, 2),
+        (1.49, 2),
+        (1.51, 1),
+        (3.0, 1),
+        (3.01, 1 / 2),
+        (5.9, 1 / 2),
+        (6.1, 1 / 4),
+        (13.0, 1 / 8),
+        (600.0, 1 / 16),
+    ],
+)
+def test_a_bound_is_doubled_or_halved(elapsed_s: float, factor: float) -> None:
+    """Half of 3 s lets a bound double; beyond 3 s it is halved until a request should fit, in one decision."""
+    size = BatchSize()
+    assert full(size, elapsed_s, requests=SAMPLES - 1) == FIRST_BYTES
+    assert full(size, elapsed_s, requests=1) == max(LEAST_BYTES, FIRST_BYTES * factor)
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "is_plenty", "expected_bytes"),
+    [(1.0, True, STAGE_BYTES), (0.1, False, STAGE_BYTES), (0.13, True, STAGE_BYTES), (0.12, True, MOST_BYTES)],
+)
+def test_beyond_the_stage_only_brisk_requests_grow(elapsed_s: float, is_plenty: bool, expected_bytes: int) -> None:
+    """More than 16 MiB needs a full queue, and half of a quarter of a second."""
+    assert full(BatchSize(), elapsed_s, requests=40, is_plenty=is_plenty) == expected_bytes
+
+
+def test_a_useless_halving_becomes_a_doubling() -> None:
+    """Where half as many bytes take as long, a request gets more instead; halving is tried again after a pause."""
+    size = BatchSize()
+    found = [full(size, 4.0) / FIRST_BYTES for _ in range(2 * (PAUSE + 2) + 2)]
+    assert found == [0.5, 2, *[2] * PAUSE, 1, 4, *[4] * PAUSE, 2, 4]
+
+
+def test_a_useful_halving_stays() -> None:
+    """Where half as many bytes take two thirds of the time or less, they may be halved again."""
+    size = BatchSize()
+    assert full(size, 5.0) == FIRST_BYTES / 2
+    assert full(size, 3.2) == FIRST_BYTES / 4
+
+
+def test_a_halved_bound_recovers() -> None:
+    """Requests that were slow for a moment grow again: the bound is doubled up to the first one, if that fits."""
+    size = BatchSize()
+    assert [full(size, elapsed_s) / FIRST_BYTES for elapsed_s in (20.0, 2.0, 2.0, 2.0, 2.0)] == [
+        1 / 8,
+        1 / 4,
+        1 / 2,
+        1,
+        1,
+    ]
+
+
+def test_a_trial_that_fails_is_not_repeated_at_once() -> None:
+    """Where twice as many bytes take too long, the bound goes back, and the next trial comes after a pause."""
+    size = BatchSize()
+    full(size, 5.0)
+    found = [full(size, elapsed_s) / FIRST_BYTES for elapsed_s in (2.5, 5.0, *[2.5] * PAUSE, 2.5)]
+    assert found == [1, 0.5, *[0.5] * PAUSE, 1]
+
+
+def test_requests_made_before_a_halving_do_not_count() -> None:
+    """Batches that were made with the old bound end later, as slow as those before them; they halve nothing again."""
+    size = BatchSize()
+    assert full(size, 4.0) == FIRST_BYTES / 2
+    for _ in range(20):
+        size.ended(Sample(FIRST_BYTES, 4, 4.0))
+    assert size.limits.size_bytes == FIRST_BYTES / 2
+
+
+def test_requests_made_before_a_doubling_do_not_count() -> None:
+    """Batches that were made with the old bound end later, as quick as those before them; they double nothing again."""
+    size = BatchSize()
+    assert full(size, 1.0) == 2 * FIRST_BYTES
+    for _ in range(20):
+        size.ended(Sample(FIRST_BYTES, 4, 1.0))
+    assert size.limits.size_bytes == 2 * FIRST_BYTES
+
+
+@pytest.mark.parametrize(("elapsed_s", "expected_bytes"), [(1.0, STAGE_BYTES), (600.0, FIRST_BYTES)])
+def test_a_single_file_larger_than_the_bound(elapsed_s: float, expected_bytes: int) -> None:
+    """A quick one lets the bound grow; a slow one changes nothing, as no bound would make it shorter."""
+    size = BatchSize()
+    for _ in range(40):
+        size.ended(Sample(10 * FIRST_BYTES, 1, elapsed_s))
+    assert size.limits.size_bytes == expected_bytes
+
+
 @pytest.mark.parametrize("place", range(8))
 def test_one_outlier_decides_nothing(place: int) -> None:
     """Among requests of a second one takes ten minutes; nothing changes, not even where it is among the first."""
     with_it, without = BatchSize(), BatchSize()
     for number in range(40):
-        with_it.ended(Sample(STAGE_BYTES, 32, 600.0 if number == place else 1.0))
-        without.ended(Sample(STAGE_BYTES, 32, 1.0))
+        full(with_it, 600.0 if number == place else 1.0, requests=1)
+        full(without, 1.0, requests=1)
     assert with_it.limits == without.limits
 
 
@@ -262,16 +362,8 @@ def test_only_answers_teach(elapsed_s: float) -> None:
     """What ended without a 2xx changes nothing, however long it took and however often."""
     size = BatchSize()
     for _ in range(200):
-        size.ended(Sample(STAGE_BYTES, STAGE_INSTANCES, elapsed_s, is_answered=False, is_plenty=True))
+        size.ended(Sample(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_answered=False, is_plenty=True))
     assert size.limits == FIRST
-
-
-def test_one_round_of_a_slow_link_is_enough() -> None:
-    """The first four requests take ten minutes each, and the fifth is already a small one."""
-    size = BatchSize()
-    for _ in range(4):
-        size.ended(Sample(STAGE_BYTES, 32, 600.0))
-    assert size.limits.size_bytes == LEAST_BYTES
 
 
 @pytest.mark.parametrize(
@@ -283,7 +375,7 @@ def test_what_is_given_stays(size_bytes: Bound, instances: Bound) -> None:
     for elapsed_s in (0.0001, 100.0):
         size = BatchSize(size_bytes, instances)
         for _ in range(200):
-            size.ended(Sample(STAGE_BYTES, STAGE_INSTANCES, elapsed_s, is_plenty=True))
+            size.ended(Sample(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_plenty=True))
         assert size_bytes in ("auto", size.limits.size_bytes)
         assert instances in ("auto", size.limits.instances)
 
