@@ -1,26 +1,25 @@
-"""What changed between two measurements, and whether it is more than the noise.
+"""What changed between two measurements, and whether the change is significant.
 
-The statistic is Welch's interval for a difference of means, at 95 %: of twenty figures that did not change it calls one
-changed. What it is fed decides what it may say:
+The statistic is Welch's interval for a difference of means, at 95 %: one of twenty unchanged figures is reported as
+changed. Its samples decide what it can tell:
 
-- Where both have repeats (REPEATS_LEAST of them), a sample is a repeat: its goodput, its percentiles. That is the
-  honest one, as it holds what differs from run to run: caches, placement, a neighbour on the machine.
-- Where one has not, a sample is a block of consecutive seconds (the method of batch means: seconds depend on their
-  neighbours, long blocks hardly do). That is noise within a run only, and so is what it calls a change. Of latencies
-  it can judge the medians and p99s of seconds; a whole run's p99.9 is one figure, without a spread.
-
-A figure without a verdict is shown all the same. Reads no file, and knows nothing of why something changed.
+- Where both measurements have REPEATS_LEAST repeats, a sample is a repeat. That includes whatever differs from run to
+  run: caches, placement, other work on the machine.
+- Otherwise a sample is a block of consecutive seconds (batch means: seconds depend on their neighbours, long blocks
+  hardly do). That is noise within a run only. Of latencies it judges the medians and p99s of seconds; the p99.9 of a
+  whole run is one figure, without a spread.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
-from statistics import fmean, variance
+from statistics import NormalDist, fmean, variance
 
+from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.words import NONE, load_name
 from bulkstow.bench.result import Percentiles, Point, Result, Second
 
@@ -28,21 +27,13 @@ REPEATS_LEAST = 3
 """With two the interval is 12.7 standard errors of one degree of freedom wide: it could tell hardly anything."""
 
 BLOCKS = 10
-"""Usual for batch means: fewer widen the interval (with 10 it is 2.1 to 2.3 standard errors), more make blocks so short
-that they depend on each other."""
+"""Usual for batch means: fewer widen the interval, more make blocks so short that they depend on each other."""
 
 BLOCK_LEAST_S = 2
-"""A block holds several requests then, and a run must have been measured for 20 s."""
+"""A block then holds several requests, and a run has 20 s at least."""
 
 RESOLUTION = 0.002
 """Both times are kept to three digits, 0.1 % each: a change below 0.2 % may be none, however steady the repeats are."""
-
-_T_975 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-"""Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, the last is taken, which is 4 % too wide at most."""
 
 
 class Significance(StrEnum):
@@ -55,17 +46,16 @@ class Significance(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One figure, before and after."""
+    """One figure, before and after; None where it was not measured, or is a percentile of too few samples."""
 
     figure: str
     before: float | None
-    """None where it was not measured, or is a percentile of too few samples."""
     after: float | None
     verdict: Significance
 
     @property
     def share(self) -> float | None:
-        """The change as a share of what was before; None where that was 0, or one of both is missing."""
+        """The change as a share of the figure before; None where that is 0, or one of both is missing."""
         return (self.after - self.before) / self.before if self.before and self.after is not None else None
 
 
@@ -76,16 +66,16 @@ class Comparison:
     changes: tuple[Change, ...]
     """Of the best points."""
     loads: tuple[Change, ...]
-    """Goodput, load by load, of two sweeps; instances a second."""
+    """Goodput in instances/s, load by load, of two sweeps."""
     basis: str
-    """What the verdicts rest on, in words."""
+    """The samples that decide the significance, in words."""
     cautions: tuple[str, ...]
-    """Why they may not be comparable at all."""
+    """Reasons why the two may not be comparable."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
-    """Where a figure is found: as a whole, in the seconds, in a repeat; None where it is not there."""
+    """Where a figure is found: in a point, in some of its seconds, in each of its repeats."""
 
     of_point: Callable[[Point], float | None]
     of_seconds: Callable[[Sequence[Second]], float | None] | None = None
@@ -95,15 +85,10 @@ class _Figure:
 def compare(before: Result, after: Result) -> Comparison:
     """Return what changed from one result to another."""
     a, b = before.best, after.best
-    by_repeats = _have_repeats(a, b)
-    changes = tuple(_change(name, figure, a, b, by_repeats=by_repeats) for name, figure in _FIGURES.items())
-    then = {point.load: point for point in before.points}
-    pairs = [(then[point.load], point) for point in after.points if point.load in then]
-    goodput = _FIGURES["instances/s"]
-    loads = tuple(
-        _change(load_name(p.load), goodput, p, q, by_repeats=_have_repeats(p, q))
-        for p, q in (pairs if len(pairs) > 1 else [])
-    )
+    changes = tuple(_change(name, figure, a, b) for name, figure in _FIGURES.items())
+    earlier = {point.load: point for point in before.points}
+    pairs = [(earlier[point.load], point) for point in after.points if point.load in earlier]
+    loads = tuple(_change(load_name(p.load), _FIGURES["instances/s"], p, q) for p, q in pairs) if len(pairs) > 1 else ()
     return Comparison(changes, loads, _basis(a, b), tuple(_cautions(before, after)))
 
 
@@ -115,30 +100,40 @@ def differs(before: Sequence[float], after: Sequence[float]) -> bool:
     parts = [variance(sample) / len(sample) for sample in (before, after)]
     if not sum(parts):
         return True
-    # Welch-Satterthwaite, rounded down to be on the safe side.
+    # Welch-Satterthwaite.
     weights = sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, (before, after), strict=True))
-    freedom = int(sum(parts) ** 2 / weights) if weights else len(_T_975)
-    return difference > _T_975[min(max(freedom, 1), len(_T_975)) - 1] * math.sqrt(sum(parts))
+    freedom = sum(parts) ** 2 / weights if weights else math.inf
+    return difference > _student_t(freedom) * math.sqrt(sum(parts))
+
+
+def _student_t(freedom: float) -> float:
+    """Return Student's t, 97.5 %, by the normal quantile's expansion (Abramowitz and Stegun 26.7.5).
+
+    Exact to three digits from 4 degrees of freedom on, 0.7 % too small at 2, which is the least with REPEATS_LEAST.
+    """
+    z = NormalDist().inv_cdf(0.975)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def blocks(seconds: Sequence[Second]) -> list[Sequence[Second]]:
-    """Return BLOCKS blocks of neighbours of equal length, nothing where there are too few seconds; the rest is left."""
+    """Return BLOCKS blocks of neighbours of equal length, or none where there are too few seconds."""
     length = len(seconds) // BLOCKS
-    if length < BLOCK_LEAST_S:
-        return []
-    return [seconds[n * length : (n + 1) * length] for n in range(BLOCKS)]
+    return [seconds[n * length : (n + 1) * length] for n in range(BLOCKS)] if length >= BLOCK_LEAST_S else []
 
 
-def _change(name: str, figure: _Figure, before: Point, after: Point, *, by_repeats: bool) -> Change:
+def _change(name: str, figure: _Figure, before: Point, after: Point) -> Change:
     values = figure.of_point(before), figure.of_point(after)
+    by_repeats = _have_repeats(before, after)
     samples = [_samples(figure, point, by_repeats=by_repeats) for point in (before, after)]
-    if None in values:
-        verdict = Significance.UNTOLD
-    elif all(len(sample) >= REPEATS_LEAST for sample in samples):
-        verdict = Significance.CHANGED if differs(*samples) else Significance.NOISE
-    else:
-        verdict = Significance.UNTOLD
-    return Change(name, *values, verdict)
+    if None in values or min(map(len, samples)) < REPEATS_LEAST:
+        return Change(name, *values, Significance.UNTOLD)
+    return Change(name, *values, Significance.CHANGED if differs(*samples) else Significance.NOISE)
 
 
 def _samples(figure: _Figure, point: Point, *, by_repeats: bool) -> Sequence[float]:
@@ -150,8 +145,8 @@ def _samples(figure: _Figure, point: Point, *, by_repeats: bool) -> Sequence[flo
         seconds = _measured(point.series)
         parts = [list(part) for _, part in groupby(seconds, key=lambda s: s.repeat)] if by_repeats else blocks(seconds)
         found = [figure.of_seconds(part) for part in parts]
-    told = [value for value in found if value is not None]
-    return told if len(told) == len(found) else ()
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(found) else ()
 
 
 def _have_repeats(*points: Point) -> bool:
@@ -178,78 +173,73 @@ def _basis(before: Point, after: Point) -> str:
     )
 
 
-def _cautions(before: Result, after: Result) -> list[str]:
+def _cautions(before: Result, after: Result) -> Iterator[str]:
     compared = {
         "mode": (before.mode, after.mode),
         "workload": (before.workload, after.workload),
         "machine": (before.machine, after.machine),
         "load": (load_name(before.best.load), load_name(after.best.load)),
     }
-    cautions = [f"another {name}: {a!r} then, {b!r} now" for name, (a, b) in compared.items() if a != b]
+    yield from (f"another {name}: {a!r} then, {b!r} now" for name, (a, b) in compared.items() if a != b)
     for when, point in (("then", before.best), ("now", after.best)):
-        cautions += [f"client-bound {when}: {reason}" for reason in point.client_bound]
+        yield from (f"client-bound {when}: {reason}" for reason in point.client_bound)
         if not point.is_settled:
-            cautions.append(f"goodput had not settled when the measurement began {when}")
-    return cautions
+            yield f"goodput had not settled when the measurement began {when}"
 
 
-def _block_share(count: Callable[[Second], int]) -> Callable[[Sequence[Second]], float]:
+def _share_of(count: Callable[[Second], int]) -> Callable[[Sequence[Second]], float]:
     def share(block: Sequence[Second]) -> float:
-        counted = sum(count(second) for second in block)
+        counted = sum(map(count, block))
         return counted / (counted + sum(second.instances for second in block)) if counted else 0.0
 
     return share
 
 
-def _typical(time_s: Callable[[Second], float | None]) -> Callable[[Sequence[Second]], float | None]:
-    """Return the mean of a block's seconds that have it; None where none does."""
+def _mean_of(value: Callable[[Second], float | None]) -> Callable[[Sequence[Second]], float | None]:
+    """Return the mean of a block's seconds that have the value; None where none does."""
 
-    def mean_s(block: Sequence[Second]) -> float | None:
-        times_s = [found for second in block if (found := time_s(second)) is not None]
-        return fmean(times_s) if times_s else None
+    def mean(block: Sequence[Second]) -> float | None:
+        known = [found for second in block if (found := value(second)) is not None]
+        return fmean(known) if known else None
 
-    return mean_s
+    return mean
 
 
 def _latency(
-    of: Callable[[Percentiles], float | None], of_seconds: Callable[[Sequence[Second]], float | None] | None = None
+    of: Callable[[Percentiles], float | None], of_second: Callable[[Second], float | None] | None = None
 ) -> _Figure:
-    return _Figure(
-        lambda point: of(point.latency), of_seconds, lambda point: [of(times) for times in point.repeat_latencies]
-    )
+    of_seconds = _mean_of(of_second) if of_second else None
+    return _Figure(lambda p: of(p.latency), of_seconds, lambda p: [of(times) for times in p.repeat_latencies])
 
 
 _FIGURES: Mapping[str, _Figure] = {
-    "instances/s": _Figure(
-        lambda point: point.instances_per_s,
-        lambda block: fmean(second.instances for second in block),
-        lambda point: point.goodputs_per_s,
-    ),
-    "MB/s": _Figure(
-        lambda point: point.megabytes_per_s, lambda block: fmean(second.size_bytes / 1e6 for second in block)
-    ),
-    "requests/s": _Figure(lambda point: point.requests_per_s, lambda block: fmean(second.requests for second in block)),
+    "instances/s": _Figure(lambda p: p.instances_per_s, _mean_of(lambda s: s.instances), lambda p: p.goodputs_per_s),
+    "MB/s": _Figure(lambda p: p.megabytes_per_s, _mean_of(lambda s: s.size_bytes / 1e6)),
+    "requests/s": _Figure(lambda p: p.requests_per_s, _mean_of(lambda s: s.requests)),
     "latency mean, s": _latency(lambda times: times.mean_s),
-    "latency p50, s": _latency(lambda times: times.p50_s, _typical(lambda second: second.p50_s)),
+    "latency p50, s": _latency(lambda times: times.p50_s, lambda s: s.p50_s),
     "latency p90, s": _latency(lambda times: times.p90_s),
-    "latency p99, s": _latency(lambda times: times.p99_s, _typical(lambda second: second.p99_s)),
+    "latency p99, s": _latency(lambda times: times.p99_s, lambda s: s.p99_s),
     "latency p99.9, s": _latency(lambda times: times.p99_9_s),
     "latency max, s": _latency(lambda times: times.max_s),
-    "service time p50, s": _Figure(lambda point: point.service_time.p50_s),
-    "service time p99, s": _Figure(lambda point: point.service_time.p99_s),
-    "errors, share": _Figure(lambda point: point.error_share, _block_share(lambda second: second.errors)),
-    "dropped, share": _Figure(lambda point: point.dropped_share, _block_share(lambda second: second.dropped)),
+    "service time p50, s": _Figure(lambda p: p.service_time.p50_s),
+    "service time p99, s": _Figure(lambda p: p.service_time.p99_s),
+    "errors, share": _Figure(lambda p: p.error_share, _share_of(lambda s: s.errors)),
+    "dropped, share": _Figure(lambda p: p.dropped_share, _share_of(lambda s: s.dropped)),
 }
 
 
 def shown(comparison: Comparison) -> str:
-    """Return a comparison as a table for a person, with what it rests on and what to beware of."""
-    rows = [*comparison.changes, *comparison.loads]
-    width = max(len(change.figure) for change in rows)
-    lines = [f"{'':{width}}  {'before':>10}  {'after':>10}  {'change':>8}"]
-    for change in rows:
-        share = "" if change.share is None else f"{change.share:+.1%}"
-        before, after = (NONE if value is None else f"{value:.4g}" for value in (change.before, change.after))
-        lines.append(f"{change.figure:{width}}  {before:>10}  {after:>10}  {share:>8}  {change.verdict}")
-    lines.append(f"Judged: {comparison.basis}")
-    return "\n".join(lines + [f"Beware: {caution}" for caution in comparison.cautions])
+    """Return a comparison as a table for a person, with its basis and its cautions."""
+    rows = tuple(
+        (
+            change.figure,
+            *(f"{NONE if value is None else f'{value:.4g}':>10}" for value in (change.before, change.after)),
+            "" if change.share is None else f"{change.share:+.1%}",
+            change.verdict,
+        )
+        for change in (*comparison.changes, *comparison.loads)
+    )
+    lines = Table(("", "before", "after", "change", ""), rows).lines()
+    cautions = (f"Beware: {caution}" for caution in comparison.cautions)
+    return "\n".join([*map(str.rstrip, lines), f"Judged: {comparison.basis}", *cautions])

@@ -16,7 +16,7 @@ from bulkstow.bench.knee import highest_rate, knee, upload_flags
 from bulkstow.bench.recorder import Measured, merge
 from bulkstow.bench.result import Ceiling, Load, Point, Result
 from bulkstow.bench.threshold import Threshold, judge, limit_of
-from bulkstow.bench.trust import client_bound
+from bulkstow.bench.validity import client_bound
 
 P99_MOST_S = 2.0
 """Where no threshold says: a modality's operator sees a transfer go on, and who waits for a study hardly notices."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulkstow.bench.result import Ceiling, Point
-from bulkstow.bench.trust import client_bound
+from bulkstow.bench.validity import client_bound
 from tests.bench.measurements import point, times
 
 CEILING = Ceiling(instances_per_s=1000, megabytes_per_s=1000)
