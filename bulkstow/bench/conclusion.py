@@ -1,33 +1,36 @@
-"""From the figures of each load to the result of a run.
+"""From the figures of each load to the result of a run: points, knee, drift, thresholds.
 
-Owns what is merged (the repeats of a load, and its visits up and down a sweep), what a run says beside its points, and
-which of them say more of the client. Pure: measurements in, result out.
+Merges the repeats of a load, and its visits up and down a sweep. Pure: measurements in, result out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, median
 
 from msgspec.structs import replace
 
-from bulkstow.bench.drift import drift
 from bulkstow.bench.knee import highest_rate, knee, upload_flags
 from bulkstow.bench.recorder import Measured, merge
-from bulkstow.bench.result import Ceiling, Load, Point, Result
+from bulkstow.bench.result import Ceiling, Drift, Load, Point, Result, Second
 from bulkstow.bench.threshold import Threshold, judge, limit_of
 from bulkstow.bench.validity import client_bound
 
 P99_MOST_S = 2.0
-"""Where no threshold says: a modality's operator sees a transfer go on, and who waits for a study hardly notices."""
+"""Without a threshold: the operator of a modality still sees a transfer proceed."""
 
 ERRORS_MOST = 0.001
-"""Where no threshold says: one in a thousand is what a retry mends without being noticed."""
+"""Without a threshold: one in a thousand, which retries fix unnoticed."""
+
+
+DRIFT_PARTS = 10
+"""The first tenth of a soak is compared with the last: six minutes of an hour, longer than checkpoints are apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a run is, whatever it measures."""
+    """The description of a run, before anything is measured."""
 
     mode: str
     workload: str
@@ -47,7 +50,7 @@ def conclude(
     *,
     is_complete: bool = True,
 ) -> Result:
-    """Return what the visits, one at least, come to; `ceilings` has those of the loads that have one."""
+    """Return the result of the visits, of which there is one at least; not every load has a ceiling."""
     repeats: dict[Load, list[Measured]] = {}
     for load, measured in visits:
         repeats.setdefault(load, []).append(measured)
@@ -83,3 +86,28 @@ def _highest_rate(facts: Facts, points: Sequence[Point]) -> float | None:
         p99_most_s=limit_of(facts.thresholds, "p99", P99_MOST_S),
         errors_most=limit_of(facts.thresholds, "errors", ERRORS_MOST),
     )
+
+
+def drift(series: Sequence[Second]) -> Drift | None:
+    """Return how the end of a load differs from its beginning; None below two seconds for each part."""
+    measured = [second for second in series if not second.is_warmup and not second.is_drain]
+    if len(measured) < 2 * DRIFT_PARTS:
+        return None
+    length = len(measured) // DRIFT_PARTS
+    begun, ended = measured[:length], measured[-length:]
+    return Drift(
+        span_s=float(length),
+        instances_per_s=fmean(second.instances for second in begun),
+        instances_per_s_end=fmean(second.instances for second in ended),
+        p99_s=_median_s(second.p99_s for second in begun),
+        p99_s_end=_median_s(second.p99_s for second in ended),
+        rss_bytes=int(median(second.rss_bytes for second in begun)),
+        rss_bytes_end=int(median(second.rss_bytes for second in ended)),
+        p50_s=_median_s(second.p50_s for second in begun),
+        p50_s_end=_median_s(second.p50_s for second in ended),
+    )
+
+
+def _median_s(times_s: Iterable[float | None]) -> float | None:
+    known = [time_s for time_s in times_s if time_s is not None]
+    return median(known) if known else None

@@ -7,6 +7,7 @@ at once), and that whatever was measured until then is told. Decides no load (`p
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import BulkstowError
-from bulkstow.platform.process import rss_bytes
+from bulkstow.platform.process import cores, rss_bytes
 from bulkstow.platform.signals import receive_ending_signals
 
 AS_IT_GOES_S = 60.0
@@ -251,3 +252,9 @@ class Bench:
                     return
                 self._listeners.live.say("finishing the current requests; press Ctrl-C again to stop immediately")
                 self._driver.end()
+
+
+def describe_machine() -> str:
+    """Return the machine in words, without its name: `Linux 6.1 x86_64, 8 cores, Python 3.12.1`."""
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return f"{system}, {cores()} cores, Python {platform.python_version()}"

@@ -112,9 +112,9 @@ def carry_out(measurement: Measurement, out: TextIO | None = None) -> int:
 
 
 def _measurement(destination: DestinationSettings, settings: BenchSettings) -> Measurement:
-    from bulkstow.bench import machine, threshold
+    from bulkstow.bench import threshold
     from bulkstow.bench.conclusion import Facts
-    from bulkstow.bench.run import Measurement
+    from bulkstow.bench.run import Measurement, describe_machine
     from bulkstow.bench.workload import workload
 
     now = datetime.now().astimezone()
@@ -128,7 +128,7 @@ def _measurement(destination: DestinationSettings, settings: BenchSettings) -> M
         run_id=run_id,
         started=now.isoformat(timespec="seconds"),
         version=version("bulkstow"),
-        machine=machine.described(),
+        machine=describe_machine(),
         thresholds=tuple(map(threshold.parse, settings.threshold)),
     )
     return Measurement(destination, settings, load, facts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import socket
 from collections.abc import AsyncIterator, Callable
 from random import Random
 from typing import Any
@@ -16,12 +18,13 @@ from bulkstow.bench.live import Live
 from bulkstow.bench.load_plan import plan
 from bulkstow.bench.removal import Removal
 from bulkstow.bench.result import Result
-from bulkstow.bench.run import Bench, Finished, Listeners, Measurement
+from bulkstow.bench.run import Bench, Finished, Listeners, Measurement, describe_machine
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.bench.workload import workload
 from bulkstow.config import DestinationSettings
 from bulkstow.errors import ConfigurationError, LoginRefused
 from bulkstow.model import StoreResponse
+from bulkstow.platform.process import cores
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
 
@@ -222,3 +225,10 @@ async def test_a_cancelled_run_leaves_no_task(url: str) -> None:
     with anyio.move_on_after(0.3) as scope:
         await measured(url, duration_s=60.0)
     assert scope.cancelled_caught
+
+
+def test_the_machine_is_told_without_its_name() -> None:
+    """A result is passed on: what matters for its figures, and nothing of whose machine it was."""
+    words = describe_machine()
+    assert f"{cores()} cores, Python {platform.python_version()}" in words
+    assert socket.gethostname() not in words.split()
