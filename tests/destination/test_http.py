@@ -1,4 +1,4 @@
-"""Claims about answers as servers write them, well and badly, on real sockets."""
+"""Claims about good and bad responses of servers, on real sockets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def batch(tmp_path: Path) -> Batch:
 
 
 async def send(batch: Batch, octets: bytes, *, closes: bool = False) -> Exchange:
-    """Send a batch to a server that answers with these octets."""
+    """Send a batch to a server that responds with these bytes."""
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -48,7 +48,7 @@ async def send(batch: Batch, octets: bytes, *, closes: bool = False) -> Exchange
 
 
 def written(*fields: bytes, status: bytes = b"200 OK", body: bytes = STORED) -> bytes:
-    """Return an answer's octets, with its length."""
+    """Return a response's bytes, with its length."""
     lines = (b"HTTP/1.1 " + status, *fields, b"Content-Length: %d" % len(body))
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
@@ -74,7 +74,7 @@ GOOD = {
 
 @pytest.mark.parametrize("octets", GOOD.values(), ids=GOOD.keys())
 async def test_good_answer_is_not_lost(batch: Batch, octets: bytes) -> None:
-    """What surrounds a Store Instances Response does not cost it."""
+    """A Store Instances Response is read whatever surrounds it."""
     exchange = await send(batch, octets)
     assert isinstance(exchange, Response)
     assert (exchange.status, exchange.body) == (200, STORED)
@@ -110,7 +110,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize(("octets", "detail"), MALFORMED.values(), ids=MALFORMED.keys())
 async def test_malformed_answer_is_told(batch: Batch, octets: bytes, detail: str) -> None:
-    """An answer that cannot be read is an interruption with its reason in one line, never a success."""
+    """A response that cannot be read is a NoResponse with its reason in one line, never a success."""
     exchange = await send(batch, octets)
     assert isinstance(exchange, NoResponse)
     assert (exchange.cause, exchange.body_started) == (Cause.MALFORMED, True)
@@ -120,14 +120,14 @@ async def test_malformed_answer_is_told(batch: Batch, octets: bytes, detail: str
 
 
 async def test_chunked_answer_without_its_end(batch: Batch) -> None:
-    """Chunks without the last one are an answer cut off."""
+    """A chunked response without its last chunk is a lost connection."""
     exchange = await send(batch, CHUNKED + b"%x\r\n%b\r\n" % (len(STORED), STORED), closes=True)
     assert isinstance(exchange, NoResponse)
     assert exchange.cause is Cause.DISCONNECTED
 
 
 async def test_inflated_size_is_bounded(batch: Batch) -> None:
-    """The limit of an answer is that of its inflated octets."""
+    """The limit applies to the decompressed response."""
     bomb = gzip.compress(bytes(2**26))
     exchange = await send(batch, written(b"Content-Encoding: gzip", body=bomb))
     assert isinstance(exchange, NoResponse)
@@ -152,7 +152,7 @@ def test_reason_of_an_exception_of_aiohttp(error: aiohttp.ClientError, expected:
 
 
 async def test_octets_behind_an_answer_are_no_answer(batch: Batch) -> None:
-    """What a server sends after its answer does not answer the next request, which goes again on a new connection."""
+    """Bytes after a response are not the response to the next request, which is repeated on a new connection."""
     may_babble = asyncio.Event()
     connections = 0
 
@@ -193,7 +193,7 @@ _FIELDS = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=_FIELDS, status=st.sampled_from([b"200 OK", b"302 Found", b"503 x", b"\xff"]))
 def test_any_fields_end_in_a_value(batch: Batch, fields: list[tuple[bytes, bytes]], status: bytes) -> None:
-    """Whatever an answer's fields hold, the exchange ends as a value whose texts can be written down."""
+    """With any header fields, the exchange ends as a value whose texts can be encoded."""
     lines = [name + b": " + value.translate(None, b"\r\n") for name, value in fields]
     exchange = asyncio.run(send(batch, written(*lines, status=status), closes=True))
     match exchange:
@@ -207,7 +207,7 @@ def test_any_fields_end_in_a_value(batch: Batch, fields: list[tuple[bytes, bytes
 
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "302 Found", "503 Service Unavailable"])
 async def test_a_server_that_repeats_our_secrets(batch: Batch, status: str) -> None:
-    """What a server says of a request is kept, but for the credentials in it: in body and fields."""
+    """The server's text about a request is kept, without the credentials in it: in body and fields."""
 
     async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         headers = (await read_request(reader)).headers
@@ -227,7 +227,7 @@ async def test_a_server_that_repeats_our_secrets(batch: Batch, status: str) -> N
 
 
 async def test_secrets_in_a_malformed_answer(batch: Batch) -> None:
-    """The reason why an answer cannot be read repeats none of its octets."""
+    """The reason why a response cannot be read repeats none of its bytes."""
     settings = DestinationSettings(url="http://h", header=("X-Api-Key: k3y-of-mine",))
     exchange = await send(batch, b"HTTP/1.1 200 OK\r\nk3y-of-mine\r\n\r\n")
     assert isinstance(exchange, NoResponse)
@@ -236,7 +236,7 @@ async def test_secrets_in_a_malformed_answer(batch: Batch) -> None:
 
 
 async def seen_by_server(batch: Batch, **changes: object) -> list[dict[str, str]]:
-    """Store a batch and ask for it; return the headers of both requests as the server saw them."""
+    """Store a batch and search it; return the headers of both requests as the server received them."""
     seen: list[dict[str, str]] = []
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -253,7 +253,7 @@ async def seen_by_server(batch: Batch, **changes: object) -> list[dict[str, str]
 
 
 async def test_headers_of_the_user_are_sent(batch: Batch) -> None:
-    """What the user sets is what the server gets, once; only QIDO-RS is always asked for JSON."""
+    """The server gets the user's headers once each; only QIDO-RS always requests JSON."""
     given = ("accept: application/dicom+xml", "cookie: a=1; b=2", "user-agent: curl/8", "X-Tenant: 42")
     store, query = await seen_by_server(batch, header=given)
     sent = [{name.lower(): value for name, value in headers.items()} for headers in (store, query)]
@@ -265,7 +265,7 @@ async def test_headers_of_the_user_are_sent(batch: Batch) -> None:
 
 
 async def test_headers_of_a_file_are_sent(batch: Batch, tmp_path: Path) -> None:
-    """Each line of --header-file with text in it is a header of every request, beside those of --header."""
+    """Each line with text of --header-file is a header of every request, in addition to those of --header."""
     (tmp_path / "headers").write_bytes(b"\xef\xbb\xbfX-Api-Key: k3y\r\n\r\nX-Note: gr\xc3\xbcn\r\n")
     for headers in await seen_by_server(batch, header_file=tmp_path / "headers", header=("X-Tenant: 42",)):
         assert (headers["X-Api-Key"], headers["X-Note"], headers["X-Tenant"]) == ("k3y", "grün", "42")
@@ -299,7 +299,7 @@ async def test_header_file_that_cannot_be_used(tmp_path: Path, content: bytes | 
 
 
 async def test_all_of_a_header_file_is_secret(batch: Batch, tmp_path: Path) -> None:
-    """Values of --header-file are masked whatever their names are."""
+    """All values of --header-file are masked."""
     (tmp_path / "headers").write_text("x-tenant: 1234567890-abc\n")
 
     async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

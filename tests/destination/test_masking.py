@@ -1,4 +1,4 @@
-"""Claims about secrets that a server repeats."""
+"""Claims about secrets that a server repeats in its responses."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_forms(form: str) -> None:
-    """However a server writes the login down, nothing of it is left, in a text as in a body."""
+    """In whatever form a server repeats the login, nothing of it is left, in a text as in a body."""
     mask = Mask(secrets_of_headers(basic(PASSWORD)))
     assert mask.text(f"bad login [{form}]!") in ("bad login [***]!", "bad login [user:***]!", "bad login [Basic ***]!")
     assert b"w'rd" not in mask.body(form.encode())
@@ -70,26 +70,26 @@ def test_forms(form: str) -> None:
     ],
 )
 def test_secrets_of_headers(headers: dict[str, str], secrets: set[str]) -> None:
-    """Headers whose names tell of a login hold secrets; others do not, unless all are to count."""
+    """Headers with names of logins contain secrets; others do not, unless all values count."""
     assert secrets <= secrets_of_headers(headers)
     assert bool(secrets) == bool(secrets_of_headers(headers))
     assert set(headers.values()) <= secrets_of_headers(headers, all_values=True)
 
 
 def test_secrets_of_a_proxy() -> None:
-    """Of a proxy's URL the login is a secret, decoded and as it stands; one without a login has none."""
+    """The login in a proxy's URL is a secret, decoded and as written; a URL without a login has none."""
     encoded = base64.b64encode(b"us:p@ss").decode()
     assert secrets_of_url("http://us:p%40ss@proxy:3128") == {"us:p%40ss", "us:p@ss", "p@ss", encoded}
     assert secrets_of_url("http://proxy:3128") == set()
 
 
 def test_a_secret_in_another_is_masked_whole() -> None:
-    """Of secrets that hold each other the longest goes first; too short ones stay."""
+    """If one secret contains another, the longer one is masked first; too short ones are not masked."""
     assert Mask(["abcd", "abcdefgh", "a"]).text("abcdefgh abcd a") == "*** *** a"
 
 
 def test_a_long_token_is_masked_to_its_end() -> None:
-    """Of a token that is escaped nothing stays, however long it is, and what follows it does."""
+    """Nothing of an escaped token is left, however long it is, and the text after it stays."""
     token = "a.b/" * 500
     escaped = token.replace("/", "\\/")
     assert Mask([token]).text(f'{{"token": "{escaped}", "code": 1}}') == '{"token": "***", "code": 1}'
@@ -97,7 +97,7 @@ def test_a_long_token_is_masked_to_its_end() -> None:
 
 @pytest.mark.parametrize("unit", ["\\", "%25", "&amp;", "&#0", "%", "\\u005c", 'u:\\\\"'])
 def test_a_body_of_escapes(unit: str) -> None:
-    """What looks a million times like the beginning of a secret costs one look each time; its square took hours."""
+    """A million beginnings of a secret take linear time; quadratic time would be hours."""
     mask = Mask([r"u:\\\\\\\\", "%25%25%25%25", '"""""""""', "tok3n"])
     body = unit.encode() * (2**20 // len(unit))
     assert mask.body(body + b" tok3n").endswith(b" ***")
@@ -105,7 +105,7 @@ def test_a_body_of_escapes(unit: str) -> None:
 
 @pytest.mark.parametrize("secret", ["1234", "1199", "42752", "1.2.840"])
 def test_names_of_instances_stay(secret: str) -> None:
-    """A short numeric secret changes no UID, tag or code of an answer; in an error's text it is masked."""
+    """A short numeric secret changes no UID, tag or code of a response; in an error's text it is masked."""
     mask = Mask([secret])
     body = b'{"00081199":{"Value":[{"00081155":{"Value":["1.2.840.1234"]},"00081197":{"Value":[42752]}}]}}'
     assert mask.body(body) == body
@@ -115,7 +115,7 @@ def test_names_of_instances_stay(secret: str) -> None:
 @settings(max_examples=50)
 @given(st.text(min_size=4, max_size=20), st.binary(max_size=50), st.binary(max_size=50))
 def test_any_secret_is_masked_in_any_body(secret: str, before: bytes, after: bytes) -> None:
-    """Whatever surrounds it, a secret that is sent as UTF-8 is found."""
+    """A secret that is sent as UTF-8 is found in any text."""
     if any("\ud800" <= character <= "\udfff" for character in secret) or secret in MASK * 10:
         return
     masked = Mask([secret]).body(before + secret.encode() + after)

@@ -1,4 +1,4 @@
-"""Claims about the questions before the first body, on real sockets."""
+"""Claims about the requests before the first body, on real sockets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody wait between questions, and remove the proxies of this machine."""
+    """Remove the delays between requests, and the proxy variables of this machine."""
     monkeypatch.setattr("bulkstow.destination.preflight.DELAYS_S", (0.0, 0.0))
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
@@ -32,7 +32,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def reach(url: str, **changes: object) -> None:
-    """Reach for a server."""
+    """Check a server as `upload` does."""
     settings = DestinationSettings(url=url, connect_timeout_s=5, **changes)  # type: ignore[arg-type]
     async with FileStow(settings, NoLogin()) as stow:
         await stow.reach()
@@ -56,7 +56,7 @@ PAGE = b"<!doctype html><html><title>Portal</title></html>"
 
 
 async def test_our_origin_is_reached() -> None:
-    """A DICOMweb service is asked once; a wrong path below it is told."""
+    """A DICOMweb service gets one request; a wrong path below it is reported."""
     async with serving(Origin(DiscardStorage())) as url:
         await reach(url)
         with pytest.raises(DestinationRefused, match=r"no DICOMweb service at .*/wrong \(HTTP 404\)"):
@@ -85,14 +85,14 @@ async def test_a_server_that_only_stores_is_reached() -> None:
     ids=["fallback to a page", "static files", "another service"],
 )
 async def test_a_web_server_is_found_out(search: str, store: str, told: str) -> None:
-    """A page in answer to everything is no DICOMweb."""
+    """A server that responds with an HTML page to everything is not a DICOMweb service."""
     async with peer(answering([], (search, PAGE), (store, PAGE))) as url:
         with pytest.raises(DestinationRefused, match=rf"no DICOMweb service at {url} {told}"):
             await reach(url)
 
 
 async def test_searching_may_be_forbidden() -> None:
-    """After a 403 for the search a store request decides; without preflight nothing is asked at all."""
+    """After a 403 for the search a store request decides; without preflight no request is made."""
     seen: list[Request] = []
     async with peer(answering(seen, ("403 Forbidden", b""), ("400 Bad Request", b""))) as url:
         await reach(url)
@@ -107,7 +107,7 @@ async def test_searching_may_be_forbidden() -> None:
 
 @pytest.mark.parametrize("octets", [b"", b"\x07\x00\x00\x00\x00\x04\x00\x00\x00\x00"], ids=["closed", "A-ABORT"])
 async def test_another_protocol_is_found_out(octets: bytes) -> None:
-    """A port that gives no HTTP answer, as that of DICOM's own protocol, is asked several times, then told."""
+    """A port without HTTP, such as that of DICOM's own protocol, gets several requests before it is reported."""
     connections = 0
 
     async def abort(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -123,7 +123,7 @@ async def test_another_protocol_is_found_out(octets: bytes) -> None:
 
 
 async def test_a_connection_may_be_lost_by_chance() -> None:
-    """One that ends without an answer is no proof; the next one counts."""
+    """One lost connection proves nothing; the next request counts."""
     connections = 0
 
     async def answer_second(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,7 +139,7 @@ async def test_a_connection_may_be_lost_by_chance() -> None:
 
 
 def tls(directory: Path) -> ssl.SSLContext:
-    """Return a server's context, and write down who is to be trusted."""
+    """Return a server's TLS context, and write its authority to a file."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -148,7 +148,7 @@ def tls(directory: Path) -> ssl.SSLContext:
 
 
 async def test_plain_http_to_a_port_for_tls(tmp_path: Path) -> None:
-    """A server that expects TLS is told as that; nothing but a handshake finds it out."""
+    """A server that expects TLS is reported as one; only a handshake finds that out."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -159,12 +159,12 @@ async def test_plain_http_to_a_port_for_tls(tmp_path: Path) -> None:
 
 
 async def ignore(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    """Take whatever comes."""
+    """Receive everything."""
     await reader.read()
 
 
 async def refuse_tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer 403 to whatever is asked."""
+    """Respond with 403 to everything."""
     await read_head(reader)
     answer(writer, "403 Forbidden", b"")
 
@@ -180,7 +180,7 @@ async def refuse_tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 async def test_a_proxy_in_between_is_told_by_name(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], Handler], scheme: str, told: str
 ) -> None:
-    """What a proxy cannot do is the proxy's, with the way around it, and never its password."""
+    """A proxy's failure is reported as the proxy's, with the remedy, and never with its password."""
     async with peer(make()) as proxy:
         name = proxy.removeprefix("http://").removesuffix("/dicom-web")
         monkeypatch.setenv("all_proxy", f"me:s3cret@{name}")
@@ -191,7 +191,7 @@ async def test_a_proxy_in_between_is_told_by_name(
 
 
 async def test_without_preflight_a_connection_must_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is not asked is connected to: nobody there, no TLS, no trust and no proxy stop at once."""
+    """Without preflight only a connection is made: no server, TLS, trusted certificate or proxy stops at once."""
     context = tls(tmp_path)
     async with peer(ignore, context) as url, peer(ignore) as plain:
         await reach(url, no_preflight=True, ca_file=tmp_path / "ca.pem")

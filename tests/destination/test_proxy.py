@@ -1,4 +1,4 @@
-"""Claims about proxies: which one a URL is reached through, and what comes of one that does not do its work."""
+"""Claims about proxies: which one is used for a URL, and how its failures are reported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HTTP, HTTPS = "http://pacs.example/dicom-web", "https://pacs.example/dicom-web"
     ],
 )
 def test_variables(environment: dict[str, str], url: str, expected: str | None) -> None:
-    """The scheme's own variable comes before ALL_PROXY, lower case before upper; an empty one is none."""
+    """The scheme's own variable has precedence over ALL_PROXY, lower case over upper; an empty one does not count."""
     proxy = proxy_for(url, environment)
     assert (proxy.url if proxy else None) == expected
 
@@ -130,7 +130,7 @@ def test_proxy_that_cannot_be_used(value: str, message: str) -> None:
 
 
 def test_a_proxy_does_not_show_its_password() -> None:
-    """Its printed form has host and port."""
+    """A proxy's printed form has host and port only."""
     proxy = proxy_for(HTTPS, {"https_proxy": "http://me:s3cret@proxy:3128"})
     assert proxy is not None
     assert (proxy.name, proxy.variable) == ("proxy:3128", "https_proxy")
@@ -148,14 +148,14 @@ def batch(tmp_path: Path) -> Batch:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the proxies of this machine."""
+    """Remove the proxy variables of this machine."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 
 async def test_plain_http_through_a_proxy(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole body passes a proxy to which requests go in absolute form, with the proxy's login and no other's."""
+    """A whole body passes through a proxy: the request has absolute form, and the proxy's login only."""
     relay = Relay()
     bodies: list[bytes] = []
 
@@ -205,7 +205,7 @@ async def test_tls_through_a_proxy(
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "502 Bad Gateway", "503 Service Unavailable"])
 async def test_proxy_that_makes_no_tunnel(batch: Batch, monkeypatch: pytest.MonkeyPatch, status: str) -> None:
-    """It is told by name; nothing of the body has left."""
+    """An unreachable proxy is named; nothing of the body was sent."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
@@ -222,7 +222,7 @@ async def test_proxy_that_makes_no_tunnel(batch: Batch, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("octets", [b"SSH-2.0-OpenSSH\r\n", b"", None], ids=["nonsense", "closed", "silent"])
 async def test_proxy_that_is_none(batch: Batch, monkeypatch: pytest.MonkeyPatch, octets: bytes | None) -> None:
-    """What a proxy does instead of making a tunnel is the proxy's fault by name, within the time to connect."""
+    """A proxy that makes no tunnel is named as the cause, within the connect timeout."""
 
     async def mumble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)

@@ -1,4 +1,4 @@
-"""Claims about asking what is there."""
+"""Claims about queries for stored instances."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def listing(uids: list[str]) -> Response:
 
 
 class Server:
-    """Answers queries from a list of UIDs, a page at a time, as real ones do."""
+    """Responds to queries from a list of UIDs, a page at a time, as real servers do."""
 
     def __init__(self, held: list[str], *, page: int = 1000, ignores_offset: bool = False) -> None:
         self.held, self.page, self.ignores_offset = held, page, ignores_offset
         self.asked: list[tuple[str, dict[str, str]]] = []
 
     async def get(self, path: str, query: Mapping[str, str]) -> Response:
-        """Answer a query."""
+        """Respond to a query."""
         self.asked.append((path, dict(query)))
         if uid := query.get("SOPInstanceUID"):
             return listing([uid]) if uid in self.held else Response(204, b"")
@@ -56,7 +56,7 @@ def uids(several: tuple[Instance, ...]) -> list[str]:
 
 
 async def test_few_are_asked_for_one_by_one() -> None:
-    """A few instances of a series are asked for by their UID, in their series."""
+    """A few instances of a series are searched by their UID, in their series."""
     wanted = instances(2)
     server = Server(uids(wanted)[:1])
     assert await find(server.get, wanted) == frozenset({"2.25.1.1.1"})
@@ -68,14 +68,14 @@ async def test_few_are_asked_for_one_by_one() -> None:
 
 @pytest.mark.parametrize("page", [1000, 200, 7])
 async def test_many_are_paged_through(page: int) -> None:
-    """Many are compared with the series' pages, whatever the server's own cap on a page is."""
+    """Many are compared with the series' pages, whatever the server's own limit on a page is."""
     wanted = instances(500)
     server = Server(uids(wanted)[:-1], page=page)
     assert await find(server.get, wanted) == frozenset(uids(wanted)[:-1])
 
 
 async def test_server_that_ignores_offset_is_left() -> None:
-    """Pages that repeat themselves end the question."""
+    """Pages that repeat themselves end the query."""
     wanted = instances(PAGE_INSTANCES + 50)
     server = Server(uids(wanted), ignores_offset=True)
     assert len(await find(server.get, wanted) or ()) == PAGE_INSTANCES  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ async def test_server_that_ignores_offset_is_left() -> None:
 
 
 async def test_server_that_ignores_the_filter_proves_nothing() -> None:
-    """A list without the UID asked for is no proof of it."""
+    """A list without the UID that was searched is no proof of it."""
 
     async def get(_path: str, _query: Mapping[str, str]) -> Response:
         return listing(["2.25.1.1.99", "2.25.1.1.2\0"])
@@ -92,7 +92,7 @@ async def test_server_that_ignores_the_filter_proves_nothing() -> None:
 
 
 async def test_series_are_asked_apart() -> None:
-    """Instances of several studies are asked for in their own."""
+    """Instances of several studies are searched in their own."""
     wanted = instances(1) + instances(1, study=2)
     server = Server(uids(wanted))
     assert await find(server.get, wanted) == frozenset(uids(wanted))
@@ -106,7 +106,7 @@ async def test_series_are_asked_apart() -> None:
 )
 @pytest.mark.parametrize("count", [1, SINGLE_QUERIES + 1])
 async def test_failed_query_is_handed_on(answer: Response | NoResponse, count: int) -> None:
-    """A question that was not answered is told as such, never as 'not there'."""
+    """A failed query is returned as such, never as 'not found'."""
 
     async def get(_path: str, _query: Mapping[str, str]) -> Response | NoResponse:
         return answer
@@ -116,7 +116,7 @@ async def test_failed_query_is_handed_on(answer: Response | NoResponse, count: i
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}}", b'{"a": 1}', b"[1]", b'[{"00080018": {}}]', b"[" * 100_000])
 async def test_nonsense_is_not_an_empty_list(body: bytes) -> None:
-    """An answer that is no DICOM JSON list is a failed question."""
+    """A response that is not a DICOM JSON list is a failed query."""
 
     async def get(_path: str, _query: Mapping[str, str]) -> Response:
         return Response(200, body)
@@ -142,7 +142,7 @@ async def test_no_match(response: Response) -> None:
     "study_uid", ["../../admin", "..", "1/../../../x", "%2e%2e%2fx", "1\\..\\x", "1\r\nHost: y", "."]
 )
 async def test_study_uid_that_leaves_the_root_is_not_asked_for(study_uid: str) -> None:
-    """No question is sent for it, and it is not found; the others of the same question are asked for."""
+    """An instance without a path is not searched and not found; the others are searched."""
     odd = Instance(Candidate("/odd", 1, 1), Header(study_uid, "1.2", "2.25.9", "1", "1"))
     wanted = instances(1)
     server = Server([*uids(wanted), "2.25.9"])
@@ -183,7 +183,7 @@ async def test_a_large_page_is_read_like_a_small_one() -> None:
 
 
 async def test_a_series_without_end_is_given_up() -> None:
-    """A server whose pages bring new UIDs for ever is asked for a bounded number of pages."""
+    """A server whose pages never end gets a bounded number of requests."""
 
     async def get(path: str, query: Mapping[str, str]) -> Response:
         return listing([f"9.{int(query['offset']) + n}" for n in range(10_000)])
@@ -194,7 +194,7 @@ async def test_a_series_without_end_is_given_up() -> None:
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"[" + b"{}," * 100_000 + b"{}]"], ids=["deep", "dense"])
 async def test_a_page_that_would_fill_the_memory_is_not_parsed(body: bytes) -> None:
-    """A page of brackets is no DICOM JSON."""
+    """A page of deeply nested brackets is not DICOM JSON."""
 
     async def get(path: str, query: Mapping[str, str]) -> Response:
         return Response(200, body)

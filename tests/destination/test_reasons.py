@@ -1,4 +1,4 @@
-"""Claims about the words for failures."""
+"""Claims about the messages for failures."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def tls_error(name: str) -> ssl.SSLError:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_reason(error: Exception, expected: str) -> None:
-    """A failure is told in a person's words, without URLs and octets."""
+    """The message for a failure has neither URLs nor bytes of the server."""
     assert reason(error) == expected
 
 
 @pytest.mark.parametrize("name", ["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"])
 def test_is_without_tls(name: str) -> None:
-    """First octets that are no TLS record tell of a port without TLS; a broken record does not."""
+    """First bytes that are not a TLS record mean a port without TLS; a broken record does not."""
     assert is_without_tls(tls_error(name))
     assert not is_without_tls(tls_error("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"))
 
@@ -56,7 +56,7 @@ def test_is_without_tls(name: str) -> None:
     ],
 )
 def test_certificate_reason(code: int, expected: str) -> None:
-    """What is wrong with a certificate comes with what to do."""
+    """The message for a certificate says what is wrong and what to do."""
     error = ssl.SSLCertVerificationError(1, "words")
     error.verify_code, error.verify_message = code, "found"
     assert certificate_reason(error) == expected

@@ -1,4 +1,4 @@
-"""Claims about the deadlines and the account of a request's time, on a virtual clock."""
+"""Claims about a request's deadlines and the account of its time, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def new_timer(limit: ReadLimit | None = None) -> RequestTimer:
     ],
 )
 async def test_each_state_has_its_deadline(states: list[State], allowed_s: float) -> None:
-    """A state that lasts longer than it may ends the request, and is known then."""
+    """A state that lasts too long ends the request, and the timer still has it."""
     timer = new_timer()
     with timer.running():
         for state in states:
@@ -57,7 +57,7 @@ async def test_each_state_has_its_deadline(states: list[State], allowed_s: float
 
 
 async def test_entering_a_state_again_begins_its_time_anew() -> None:
-    """A server that accepts some bytes now and then is never too slow, and the bandwidth limit has no deadline."""
+    """A server that accepts some bytes now and then is never too slow; waiting for the throttle has no deadline."""
     timer = new_timer()
     with timer.running():
         for state in [State.SENDING] * 10:
@@ -71,7 +71,7 @@ async def test_entering_a_state_again_begins_its_time_anew() -> None:
 
 
 async def test_time_is_accounted_by_state() -> None:
-    """Each state's time is its own; of a read only what worker threads measured, and their wait for the socket."""
+    """Each state has its own time; a read has what worker threads measured, without their wait for the socket."""
     timer = new_timer()
     await anyio.sleep(1)
     timer.begin_body()
@@ -94,7 +94,7 @@ async def test_time_is_accounted_by_state() -> None:
 
 
 async def test_an_unfinished_state_counts() -> None:
-    """A request that ends in the middle of a state has spent its time there; one without a connection on connecting."""
+    """The last state counts until the end; without a connection, that is connecting."""
     timer = new_timer()
     await anyio.sleep(3)
     assert timer.timing().connecting_s == 3
@@ -105,7 +105,7 @@ async def test_an_unfinished_state_counts() -> None:
 
 
 async def test_a_replay_begins_the_account_anew() -> None:
-    """What an earlier connection took counts as connecting."""
+    """The time of an earlier connection counts as connecting."""
     timer = new_timer()
     timer.begin_body()
     timer.enter(State.SENDING)
@@ -116,7 +116,7 @@ async def test_a_replay_begins_the_account_anew() -> None:
 
 
 async def test_how_long_a_read_has_lasted() -> None:
-    """Only while the storage is waited for."""
+    """A read lasts only while the request waits for the storage."""
     timer = new_timer()
     timer.enter(State.READING)
     await anyio.sleep(4)
@@ -130,7 +130,7 @@ async def test_how_long_a_read_has_lasted() -> None:
 async def test_a_run_that_ends_waits_for_storage_only_a_moment_longer(
     monkeypatch: pytest.MonkeyPatch, state: State, ends: bool
 ) -> None:
-    """When the run is about to end, storage that hangs gets the grace time; the server keeps its time."""
+    """When the run is about to end, storage that hangs gets a grace time; the server keeps its whole time."""
     monkeypatch.setattr("bulkstow.blocking.time.monotonic", anyio.current_time)
     limit = ReadLimit(3600)
     timer = new_timer(limit)

@@ -1,4 +1,4 @@
-"""Claims about the time that turns take; what is sent is claimed in `test_body`."""
+"""Claims about the measured time of turns; `test_body` has those about the bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bulkstow.destination.sendfile import Stopwatch
 
 
 def test_what_is_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read that hangs has taken its time before it ends, if it ever does; what lies between two reads is no time."""
+    """A read that hangs counts before it ends; the time between two reads does not count."""
     clock = SimpleNamespace(now_s=100.0)
     monkeypatch.setattr("bulkstow.destination.sendfile.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
     reading = Stopwatch()
@@ -25,7 +25,7 @@ def test_what_is_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_read_that_fails_has_taken_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error ends a read as success does."""
+    """The time of a read that fails counts, and ends with it."""
     clock = SimpleNamespace(now_s=0.0)
     monkeypatch.setattr("bulkstow.destination.sendfile.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
     reading = Stopwatch()

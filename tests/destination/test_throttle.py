@@ -1,4 +1,4 @@
-"""Claims about the limit on bandwidth, with a clock that jumps."""
+"""Claims about the bandwidth limit, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOUR_S = 3600.0
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> object:
-    """Let time jump."""
+    """Give a loop whose clock jumps."""
     return BACKEND
 
 
@@ -30,7 +30,7 @@ def timetable(text: str) -> Timetable:
 
 
 def throttle(text: str, *, begins_s: float = 0.0) -> Throttle:
-    """Return a throttle whose clock on the wall goes with the loop's, and begins at a time of day."""
+    """Return a throttle whose time of day follows the loop's clock, from a given time on."""
     return Throttle(timetable(text), time_of_day_s=lambda: (begins_s + anyio.current_time()) % (24 * HOUR_S))
 
 
@@ -57,7 +57,7 @@ async def test_the_rate_is_exact(rate: str, bodies: int) -> None:
 
 
 async def test_no_tenth_of_a_second_has_more_than_its_share() -> None:
-    """It flows: in any 100 ms as much leaves as they are worth, and at most a burst and a piece more."""
+    """The flow is even: in any 100 ms the rate's share is sent, and at most a burst and a piece more."""
     limit = throttle("10MB/s")
     left: list[tuple[float, int]] = []
 
@@ -76,7 +76,7 @@ async def test_no_tenth_of_a_second_has_more_than_its_share() -> None:
 
 
 async def test_who_came_first_goes_first() -> None:
-    """Once the burst is gone bodies take turns: of any four pieces each of four bodies has one."""
+    """After the burst, bodies take turns: of any four pieces, each of four bodies has one."""
     limit = throttle("1MB/s")
     order: list[int] = []
 
@@ -93,7 +93,7 @@ async def test_who_came_first_goes_first() -> None:
 
 
 async def test_a_wait_that_is_given_up_costs_nobody() -> None:
-    """Who is cancelled while waiting has taken nothing, and the next has its turn."""
+    """A body that is cancelled while it waits uses no bandwidth, and the next one has its turn."""
     limit = throttle("1MB/s")
     await limit.admit(1_000_000)
     async with anyio.create_task_group() as tasks:
@@ -105,7 +105,7 @@ async def test_a_wait_that_is_given_up_costs_nobody() -> None:
 
 
 async def test_what_is_given_back_is_nobodys_wait() -> None:
-    """Bytes that were admitted and did not leave do not count."""
+    """Bytes that were admitted and not sent do not count."""
     limit = throttle("1MB/s")
     began_s = anyio.current_time()
     for _ in range(100):
@@ -115,7 +115,7 @@ async def test_what_is_given_back_is_nobodys_wait() -> None:
 
 
 async def test_unlimited_hours_cost_no_wait() -> None:
-    """Outside of its hours everything is admitted at once, in pieces as they are asked for."""
+    """Outside the hours of a limit everything is admitted at once, in pieces of the requested size."""
     limit = throttle("08:00-18:00=10kB/s", begins_s=7 * HOUR_S)
     began_s = anyio.current_time()
     assert limit.piece_bytes(2**30) == 2**30
@@ -131,7 +131,7 @@ async def test_unlimited_hours_cost_no_wait() -> None:
     ids=["over midnight", "another rate"],
 )
 async def test_a_new_hour_counts_within_a_second(text: str, begins: int) -> None:
-    """Who waits for minutes, as it has to at this hour, is let go within a second of the next."""
+    """A body that has to wait for minutes at this hour's rate is admitted within a second of the next hour."""
     now_s = anyio.current_time()
     limit = Throttle(timetable(text), time_of_day_s=lambda: begins * HOUR_S - 10 + anyio.current_time() - now_s)
     await limit.admit(1_000_000)
@@ -142,7 +142,7 @@ async def test_a_new_hour_counts_within_a_second(text: str, begins: int) -> None
 
 
 async def test_a_limit_that_begins_counts_at_once() -> None:
-    """The first piece of a limited hour is paced; nothing of the hour before is owed or saved."""
+    """The first piece of a limited hour is paced, without debt or credit from the hour before."""
     limit = throttle("08:00-18:00=1MB/s", begins_s=8 * HOUR_S - anyio.current_time())
     began_s = anyio.current_time()
     await send(limit, 5_000_000)
@@ -160,12 +160,12 @@ async def test_a_limit_that_begins_counts_at_once() -> None:
     ],
 )
 async def test_pieces(rate: str, wanted_bytes: int, expected_bytes: int) -> None:
-    """A fiftieth of a second of the rate, or what is wanted if that is less; but no crumbs."""
+    """A piece is a fiftieth of a second of the rate, or the wanted size if that is less, and has a minimum."""
     assert throttle(rate).piece_bytes(wanted_bytes) == expected_bytes
 
 
 async def test_nothing_is_admitted_at_once() -> None:
-    """No bytes need no turn, though others wait."""
+    """A request for no bytes does not wait for others."""
     limit = throttle("1kB/s")
     await limit.admit(1_000_000)
     began_s = anyio.current_time()
