@@ -1,7 +1,7 @@
-"""Why a server may have refused a file: it is cut off, where its head alone does not show that.
+"""The reason of a refused file that is cut off, if its head alone does not show that.
 
-Only files that are refused are read again, and only to find their last element. Nothing depends on it but the words of
-the report, so a file that cannot be read, or takes long, is left as it is.
+Only refused files are read again, to find their last element. Only the words of the report depend on it, so a file that
+cannot be read, or takes long, is left as it is.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from bulkstow.policy.work_items import with_truncation
 from bulkstow.source.heads import find_cut_off
 
 LONGEST_LOOK_S = 10.0
-"""For all refused files of a request; each takes 0.6 ms where it is cached, and some reads where it is not."""
+"""Time limit for all refused files of a request; each takes 0.6 ms if it is cached, and some reads otherwise."""
 
 
 async def explain_refusals(results: Sequence[FileResult], batch: Batch, threads: WorkerThreads) -> list[FileResult]:
-    """Return the outcomes of a batch; a file that was refused and is found to be cut off says so in its reason."""
+    """Return the outcomes of a batch; the reason of a refused file that is cut off says so."""
     known = {instance.candidate for instance in batch.instances if instance.truncation}
     refused = [o.candidate for o in results if o.outcome is Outcome.REFUSED and o.candidate not in known]
     notes: dict[Candidate, str] = {}

@@ -1,8 +1,8 @@
-"""Which batches to look at again before they are sent, because files beside theirs were lost or changed.
+"""Directories in which files have changed since the scan: batches from there are verified before they are sent.
 
-A request is broken off at its first file that is not what the scan found. When a directory is removed, or a share is
-unmounted, each batch of it would cost a request. So after a loss the files of a batch in the same tree are compared
-with the scan first, until several batches in a row are unharmed. Reads no file: `pipeline` does, and tells what it saw.
+A request is cancelled at its first file that has changed. When a directory is removed, or a share is unmounted, each of
+its batches would cost a request. So after a change the batches of the same directory tree are verified first, until
+several in a row are unchanged.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from collections.abc import Iterable
 from bulkstow.model import Batch
 
 CLEAN_LOOKS = 8
-"""Batches in a row that are as they were: the tree is at rest again. If it is not, one more request finds out."""
+"""Unchanged batches in a row after which a directory is trusted again. If it still changes, the next request finds
+out."""
 
 MOST_DIRECTORIES = 64
-"""Bounds the work for each batch; of more, the oldest are forgotten, which costs a request each."""
+"""Bounds the work for each batch; beyond it the oldest are forgotten, which costs a request each."""
 
 
 class ChangedDirectories:
-    """Remembers directories in which files were lost or changed."""
+    """Remembers directories in which files have changed."""
 
     def __init__(self) -> None:
         self._looks_left: dict[str, int] = {}
         self._last_lost: str | None = None
 
     def touches(self, batch: Batch) -> bool:
-        """Say whether a file of the batch lies beneath a directory under suspicion."""
+        """Return True if a file of the batch is in one of the directories, or below it."""
         return bool(self._looks_left) and _lies_beneath(batch, tuple(self._looks_left))
 
     def lost(self, directories: Iterable[str]) -> None:
-        """Take that files beneath these directories were lost or changed.
+        """Take note that files below these directories have changed.
 
-        After losses in two directories one after the other, what lies between them is under suspicion too: a share that
-        fails keeps its directories.
+        After changes in two directories, one after the other, their common parent counts too: the directories of a
+        share that fails still exist.
         """
         for directory in directories:
             self._suspect(directory)
@@ -45,7 +46,7 @@ class ChangedDirectories:
             del self._looks_left[prefix]
 
     def unharmed(self, batch: Batch) -> None:
-        """Take that all files of a batch are as the scan found them."""
+        """Take note that no file of a batch has changed."""
         for prefix in [prefix for prefix in self._looks_left if _lies_beneath(batch, prefix)]:
             self._looks_left[prefix] -= 1
             if not self._looks_left[prefix]:

@@ -1,12 +1,11 @@
-"""How many requests at once.
+"""The concurrency controller: how many requests at once.
 
-A pure controller: it is told of every request that ended, with the time, and says how many may be under way. It climbs
-a ladder of numbers while goodput grows with them, takes the smallest that is as good as the best, holds it, and looks
-above and below it now and then. A server that refuses for load (429, 503) or does not answer in time is given less at
-once, and what it refused is not tried again for a while. It has no clock and starts nothing.
+It climbs a ladder of numbers while goodput grows, settles on the smallest that is as good as the best, holds it, and
+tries the next ones above and below from time to time. If the server rejects requests because of load (429, 503) or does
+not respond in time, it lowers the number, and does not return to the rejected one for a while.
 
-The model is the pacer's and concurrency-limits' (AIMD on rejections, no growth while the limit is not used), with
-goodput in place of latency as what is climbed: latency by itself says little where requests are of many sizes.
+The model is Netflix's concurrency-limits (AIMD on rejections, no growth while the limit is not used), with goodput
+instead of latency, because latency says little if requests differ in size.
 """
 
 from __future__ import annotations
@@ -15,32 +14,33 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Each rung is a third to a half above the last: below the knee that is as much more goodput, far above the noise."""
+"""The numbers to choose from. Each is a third to a half above the last, which below the knee is as much more
+goodput."""
 
 EPOCH_REQUESTS_PER_SENDER = 3
 EPOCH_REQUESTS = 9
 EPOCH_S = 0.4
-"""How long a rung is measured: requests end in bursts of the limit, so several bursts, and not an instant."""
+"""The length of a measurement: requests end in bursts of the limit, so it has to cover several bursts."""
 
 GAIN = 1.08
-"""Less gain than this for a third more requests is past the knee: Orthanc gains 25 % from 2 to 4, and nothing to 8."""
+"""The gain in goodput below which a number is past the knee: Orthanc gains 25 % from 2 to 4, and nothing to 8."""
 
 AS_GOOD = 0.97
-"""A lower rung with so much of the best is preferred: it leaves the server room for others."""
+"""The share of the best goodput at which a lower number is preferred: it leaves the server capacity for others."""
 
 DRIFT = 0.7
-"""Goodput that fell below this share of what it was: the server has changed, and the ladder is measured anew."""
+"""The share of its former value below which goodput has changed so much that the ladder is measured again."""
 
 HOLD_S = 30.0
-"""Between two looks around; each that changes nothing doubles it, up to HOLD_MOST_S."""
+"""Time before another number is tried; each trial without a change doubles it, up to HOLD_MOST_S."""
 HOLD_MOST_S = 300.0
 
 FORBIDDEN_S = 120.0
-"""For how long a rung that was refused is not tried again."""
+"""Time for which a rejected number is not tried again."""
 
 INSTANCE_BYTES = 256 * 2**10
-"""What an instance counts for beside its bytes: at Orthanc one costs as much as 0.3 to 1 MB, and a measure in bytes
-alone would take a stretch of small files for a server that has slowed down."""
+"""The size that each instance adds to its bytes in the measure of goodput: at Orthanc one costs as much as 0.3 to 1 MB.
+In bytes alone, a stretch of small files would look like a slower server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,22 @@ class Sample:
     size_bytes: int
     instances: int
     is_rejected: bool = False
-    """The server had too much: 429, 503, no answer in time."""
+    """The server was overloaded: 429, 503, or no response in time."""
     is_wanted: bool = True
-    """More was waiting to be sent than the limit allowed."""
+    """More waited to be sent than the limit allowed."""
 
 
 class _Phase(Enum):
     CLIMB = "climb"
     DESCEND = "descend"
     HOLD = "hold"
-    LOOK_UP = "look up"
-    LOOK_DOWN = "look down"
+    TRY_HIGHER = "try higher"
+    TRY_LOWER = "try lower"
 
 
 @dataclass(slots=True)
 class _Epoch:
-    """One rung's measurement; the first requests to end were still sent at the last rung, and do not count."""
+    """The measurement of one number; requests that started at the last one are skipped."""
 
     to_skip: int
     began_s: float | None = None
@@ -77,7 +77,7 @@ class _Epoch:
 
     @property
     def effective_requests(self) -> float:
-        """As how many requests of one size these count: one large among many small says little of the many."""
+        """The equivalent number of requests of equal size: one large request among many small ones counts little."""
         return self.work**2 / self.work_squared if self.work_squared else 0.0
 
 
@@ -95,8 +95,8 @@ class Concurrency:
     _goodput: dict[int, float] = field(init=False, default_factory=dict)
     _hold_s: float = field(init=False, default=HOLD_S)
     _held_since_s: float = field(init=False, default=0.0)
-    _home: int = field(init=False)
-    _looked_up: bool = field(init=False, default=False)
+    _settled_at: int = field(init=False)
+    _tried_higher: bool = field(init=False, default=False)
     _ceiling: int | None = field(init=False, default=None)
     _ceiling_until_s: float = field(init=False, default=0.0)
 
@@ -104,7 +104,7 @@ class Concurrency:
         inner = [rung for rung in LADDER if self.lowest < rung < self.highest]
         self._rungs = tuple(dict.fromkeys([self.lowest, *inner, self.highest]))
         self._at = max(n for n, rung in enumerate(self._rungs) if rung <= max(self.start, self.lowest))
-        self._home = self._at
+        self._settled_at = self._at
         self._epoch = _Epoch(to_skip=0)
 
     @property
@@ -114,13 +114,13 @@ class Concurrency:
 
     @property
     def settled(self) -> int:
-        """The number it has come to; a look above or below does not change it."""
-        return self._rungs[self._home]
+        """The number that it has settled on; trying another one does not change it."""
+        return self._rungs[self._settled_at]
 
     def ended(self, sample: Sample) -> None:
-        """Take a request that ended."""
+        """Take note of a request that ended."""
         if sample.is_rejected:
-            self._retreat(sample.now_s)
+            self._lower(sample.now_s)
             return
         epoch = self._epoch
         if epoch.to_skip > 0:
@@ -140,9 +140,9 @@ class Concurrency:
             self._judge(sample.now_s, epoch.work / elapsed_s, is_used=epoch.wanted * 2 >= epoch.requests)
 
     def _judge(self, now_s: float, goodput: float, *, is_used: bool) -> None:
-        """Decide what a rung's measurement means."""
+        """Decide what follows from a measurement."""
         if not is_used:
-            self._begin(self._at)  # fewer would have done as well, and more would tell nothing
+            self._begin(self._at)  # the limit was not used: fewer would suffice, and more show nothing
             return
         before = self._goodput.get(self._at)
         self._goodput[self._at] = goodput if before is None or self._phase is _Phase.CLIMB else (before + goodput) / 2
@@ -153,12 +153,12 @@ class Concurrency:
                 self._descend(now_s)
             case _Phase.HOLD:
                 self._hold(now_s, goodput)
-            case _Phase.LOOK_UP:
-                better = goodput >= GAIN * self._goodput[self._home]
-                self._come_home(now_s, self._at if better else self._home, climb=better)
-            case _Phase.LOOK_DOWN:
-                as_good = goodput >= AS_GOOD * self._goodput[self._home]
-                self._come_home(now_s, self._at if as_good else self._home)
+            case _Phase.TRY_HIGHER:
+                better = goodput >= GAIN * self._goodput[self._settled_at]
+                self._settle(now_s, self._at if better else self._settled_at, climb=better)
+            case _Phase.TRY_LOWER:
+                as_good = goodput >= AS_GOOD * self._goodput[self._settled_at]
+                self._settle(now_s, self._at if as_good else self._settled_at)
 
     def _climb(self, now_s: float) -> None:
         below = [self._goodput[n] for n in range(self._at) if n in self._goodput]
@@ -170,13 +170,13 @@ class Concurrency:
         self._descend(now_s)
 
     def _descend(self, now_s: float) -> None:
-        """Go down for as long as it costs nothing; then stay at the last rung that was as good as the best."""
+        """Lower the number while goodput stays; then settle on the last one that was as good as the best."""
         best = max(self._goodput.values())
         good = min(n for n, goodput in self._goodput.items() if goodput >= AS_GOOD * best)
         if good > 0 and good - 1 not in self._goodput:
             self._begin(good - 1)
         else:
-            self._come_home(now_s, good)
+            self._settle(now_s, good)
 
     def _hold(self, now_s: float, goodput: float) -> None:
         if goodput < DRIFT * max(self._goodput.values()):
@@ -188,26 +188,26 @@ class Concurrency:
             self._begin(self._at)
             return
         above = self._above(now_s)
-        self._looked_up = not self._looked_up
-        if self._looked_up and above is not None:
-            self._phase = _Phase.LOOK_UP
+        self._tried_higher = not self._tried_higher
+        if self._tried_higher and above is not None:
+            self._phase = _Phase.TRY_HIGHER
             self._begin(above)
         elif self._at > 0:
-            self._phase = _Phase.LOOK_DOWN
+            self._phase = _Phase.TRY_LOWER
             self._begin(self._at - 1)
         else:
-            self._come_home(now_s, self._at)
+            self._settle(now_s, self._at)
 
-    def _come_home(self, now_s: float, rung: int, *, climb: bool = False) -> None:
-        """Settle on a rung; what was looked at and is no better makes the next look later."""
-        self._hold_s = HOLD_S if rung != self._home else min(HOLD_MOST_S, self._hold_s * 2)
-        self._home = rung
+    def _settle(self, now_s: float, rung: int, *, climb: bool = False) -> None:
+        """Settle on a number; if the trial of another one has changed nothing, the next trial comes later."""
+        self._hold_s = HOLD_S if rung != self._settled_at else min(HOLD_MOST_S, self._hold_s * 2)
+        self._settled_at = rung
         self._held_since_s = now_s
         self._phase = _Phase.CLIMB if climb else _Phase.HOLD
         self._begin(rung)
 
-    def _retreat(self, now_s: float) -> None:
-        """Give an overloaded server less; refusals of what was under way by then say nothing new."""
+    def _lower(self, now_s: float) -> None:
+        """Lower the number for an overloaded server; later rejections of requests under way say nothing new."""
         if self._epoch.to_skip > 0:
             self._epoch.to_skip -= 1
             return
@@ -215,10 +215,10 @@ class Concurrency:
         self._ceiling_until_s = now_s + FORBIDDEN_S
         lower = max(0, self._at - 1)
         self._goodput = {n: goodput for n, goodput in self._goodput.items() if n < self._at}
-        self._come_home(now_s, lower)
+        self._settle(now_s, lower)
 
     def _above(self, now_s: float) -> int | None:
-        """Return the next rung, if there is one and it is not forbidden."""
+        """Return the next number, if there is one and it was not rejected recently."""
         above = self._at + 1
         forbidden = self._ceiling is not None and above >= self._ceiling and now_s < self._ceiling_until_s
         return None if forbidden or above >= len(self._rungs) else above

@@ -1,10 +1,9 @@
-"""How many requests a second, where the destination rejects more than that.
+"""The rate of requests, if the destination rejects more than that: a controller and its gate.
 
-A pure controller: it takes how requests ended, with the time, and paces those to come. Without rejections there is no
-limit. A rejection while others succeed sets one, below the observed rate of accepted requests; from there the rate
-grows, quickly while it is not known what the destination accepts, slowly near the rate of the last rejection (additive
-increase, multiplicative decrease, as in RFC 5681). Decides too whether a rejection speaks of the rate or of the number
-of requests at once (`concurrency`). Has no clock and starts nothing.
+Without rejections there is no limit. A rejection while other requests succeed sets one, below the observed rate of
+accepted requests. From there the rate grows: quickly while the accepted rate is unknown, slowly near the rate of the
+last rejection (additive increase, multiplicative decrease, as in RFC 5681). The controller also decides whether a
+rejection is about the rate or about the number of requests at once (`concurrency`).
 """
 
 # ruff: noqa: ARG002 - a gate need not use everything that it is told
@@ -20,60 +19,60 @@ from bulkstow.policy.pacing import Pacer
 from bulkstow.policy.work_items import WorkItem
 
 REMEMBERED = 256
-"""Accepted requests that are remembered: two seconds of 128 a second."""
+"""Accepted requests that are remembered: two seconds at 128 per second."""
 
 EARLY = 0.05
-"""Of the interval between two requests: so much too early one may come. A limiter without burst (nginx) rejects it, but
-a timer on a busy machine is late by a ms or two."""
+"""The share of the interval between two requests by which one may be early. A limiter without burst (nginx) rejects
+such a request, but a timer on a busy machine is late by a ms or two."""
 
 LEAST_PER_S = 1 / 60
-"""The lowest rate: no slower than the circuit breaker's attempts."""
+"""The lowest rate: that of the circuit breaker's attempts."""
 
 FIRST_PER_S = 2.0
-"""The rate after a rejection before anything was accepted; 200 a second are found in 6 s."""
+"""The rate after a rejection before anything was accepted; 200 per second are found in 6 s."""
 
 WINDOW_S = 1.0
 WINDOW_REQUESTS = 8
-"""Over which accepted requests are counted: seconds, or as many requests where the rate is low."""
+"""The window in which accepted requests are counted: seconds, or so many requests if the rate is low."""
 
 LEAST_WINDOW_S = 1.0
-"""A run's first requests leave together: less than a second of them says nothing of a rate."""
+"""A run's first requests start together: less than a second of them says nothing about a rate."""
 
 DROPS_EVERY_S = 1.0
-"""Between two drops: a limiter that counts by the second rejects until the second is over, at whatever rate."""
+"""Time between two drops: a limiter that counts per second rejects until the second is over, at any rate."""
 
 SEARCH, SEARCH_PER_S = 0.2, 1.0
-"""Growth for each accepted request while no rate is known to be rejected: of the rate, and at most so much. From 2 to 5
-a second it takes five requests, and then a second to find e times the rate: what overshoots is rejected."""
+"""Growth for each accepted request while no rejected rate is known: a share of the rate, and its maximum. From 2 to 5
+per second it takes five requests, from there a second for e times the rate."""
 
 GROWTH = 0.002
-"""Growth for each accepted request near the last rejected rate, of that rate: from 0.9 of it, one rejection in 50."""
+"""Growth for each accepted request near the last rejected rate, as a share of it: one request in 50 is rejected."""
 
 APPROACH = 0.02
-"""Of the way to the last rejected rate, likewise, where that is far."""
+"""Growth for each accepted request far from the last rejected rate, as a share of the distance."""
 
 USED = 0.5
-"""Of the rate: where less is observed, something else is the limit, and the rate does not grow."""
+"""The observed share of the rate below which the rate does not grow, because something else is the limit."""
 
 BELOW = 0.95
 LEAST_DROP, MOST_DROP = 0.9, 0.5
-"""After a rejection: so much of the observed rate, and of the rate until then at most and at least."""
+"""The rate after a rejection: a share of the observed rate, and the highest and lowest share of the rate before."""
 
 BEYOND = 1.05
-"""Where so much more than the last rejected rate is accepted, it is not known any longer what is rejected."""
+"""The multiple of the last rejected rate at which that is forgotten, because more is accepted."""
 
 RELEASE_S = 60.0
-"""So long without a rejection while the rate does not grow, as something else is the limit, and it is given up."""
+"""Time without a rejection after which a rate that does not grow, because something else is the limit, is dropped."""
 
 LEVELS = 50
-"""Accepted requests whose number at once is compared with that of a rejected one."""
+"""Accepted requests whose concurrency is compared with that of a rejected one."""
 
 SETTLED_REQUESTS = 10
-"""Accepted requests since the last drop, before a rejection may speak of the number at once."""
+"""Accepted requests since the last drop, before a rejection may be about the concurrency."""
 
 
 class RequestRate:
-    """Finds and keeps the rate of requests that a destination accepts; None while it rejects none."""
+    """Finds and keeps the rate of requests that a destination accepts; there is none while it rejects none."""
 
     def __init__(self, *, first_per_s: float = FIRST_PER_S) -> None:
         self._first_per_s = first_per_s
@@ -82,19 +81,19 @@ class RequestRate:
         """The rate at the last rejection, until it is accepted."""
         self._began_s: float | None = None
         self._changed_s = 0.0
-        """When the rate was lowered last."""
+        """When the rate was last lowered."""
         self._grown_s = 0.0
         self._accepted: deque[float] = deque(maxlen=REMEMBERED)
-        """When they ended."""
+        """When accepted requests ended."""
         self._levels: deque[int] = deque(maxlen=LEVELS)
         self._accepted_since_drop = 0
         self._has_accepted = False
         self.limit_per_s: float | None = None
-        """What the destination seems to accept, for people; None, too, while it has accepted nothing."""
+        """The rate that the destination seems to accept, for reports; None also while it has accepted nothing."""
 
     @property
     def rate_per_s(self) -> float | None:
-        """The rate of requests to come; None without a limit."""
+        """The present rate; None without a limit."""
         return None if self._pacer is None else self._pacer.rate_per_s
 
     def wait_s(self, now_s: float) -> float:
@@ -108,7 +107,7 @@ class RequestRate:
             self._pacer.take(now_s, 1)
 
     def accepted(self, now_s: float, at_once: int) -> None:
-        """Take a request that was not rejected; so many were under way when it started, itself included."""
+        """Take note of a request that was not rejected; `at_once` were under way when it started, itself included."""
         self._accepted.append(now_s)
         self._levels.append(at_once)
         self._accepted_since_drop += 1
@@ -132,17 +131,17 @@ class RequestRate:
         pacer.change(rate_per_s, burst_s=EARLY / rate_per_s)
 
     def is_of_concurrency(self, at_once: int) -> bool:
-        """Say whether a rejection speaks of the number of requests at once.
+        """Return True if a rejection is about the number of requests at once.
 
-        It does where no request was accepted lately with as many at once, and the rate has been accepted for a while.
+        It is if no recent request was accepted with as many at once, and the rate has been accepted for a while.
         """
         return self._accepted_since_drop >= SETTLED_REQUESTS and at_once > max(self._levels, default=0)
 
     def rejected(self, started_s: float, now_s: float) -> None:
-        """Take a request that was rejected for the rate.
+        """Take note of a request that was rejected because of the rate.
 
-        Several that started before the rate was last lowered, or soon after, say nothing new. Where nothing was
-        accepted since then, the destination may be out of service. The circuit breaker finds that out; a rate that was
+        Requests that started before the rate was last lowered, or soon after, say nothing new. If nothing was accepted
+        since then, the destination may be out of service: the circuit breaker finds that out, and a rate that was
         lowered meanwhile would outlast the outage.
         """
         observed_per_s = self._observed_per_s(now_s)
@@ -165,7 +164,7 @@ class RequestRate:
             self.limit_per_s = max(rate_per_s, min(observed_per_s, self._rejected_per_s or observed_per_s))
 
     def _observed_per_s(self, now_s: float) -> float:
-        """Return how many requests a second were accepted lately."""
+        """Return the rate of recently accepted requests."""
         window_s = max(WINDOW_S, WINDOW_REQUESTS / self._pacer.rate_per_s if self._pacer is not None else 0.0)
         if self._began_s is not None:
             window_s = min(window_s, max(now_s - self._began_s, LEAST_WINDOW_S))

@@ -20,8 +20,8 @@ from bulkstow.policy.gates import Gate
 from bulkstow.policy.work_items import HealthSignal, WorkItem
 
 REMEMBERED_STUDIES = 4096
-"""Studies without a request under way that are remembered as known to the server. Forgetting one costs a
-request that is sent alone."""
+"""Studies without a request under way that are remembered as known to the server. Forgetting one costs a request that
+is sent alone."""
 
 
 @dataclass(slots=True)

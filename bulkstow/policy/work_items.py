@@ -14,7 +14,8 @@ from bulkstow.policy.retry import Delay
 from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
 AMBIGUOUS_TRIES = 3
-"""Code 272 is bad content at one server and a lost race for a database row at another; a race is won by the third."""
+"""Attempts after code 272: it is bad content at one server, and at another a lost race for a database row, which the
+third attempt wins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,9 @@ class Rules:
     """What settlement depends on beside the exchange: the user's choices and the kind of server."""
 
     attempts: int = 5
-    """Requests that may end without the server's word before an instance is given up."""
+    """Requests that may end without a verdict of the server before an instance is given up."""
     trust_status: bool = False
-    """A 2xx that lists nothing counts as stored, for servers that answer with an empty body."""
+    """A 2xx response that lists nothing counts as stored, for servers that respond with an empty body."""
     profile: ServerProfile = DEFAULT
     """The kind of server."""
 
@@ -116,7 +117,7 @@ def one_request(item: WorkItem) -> tuple[WorkItem, WorkItem | None]:
 
 
 def results_of(batch: Batch, instances: Iterable[Instance], outcome: Outcome, reason: str) -> tuple[FileResult, ...]:
-    """Return the same outcome for some instances of a batch; the reason of a file that is cut off says so, too."""
+    """Return the same outcome for some instances of a batch; the reason of a file that is cut off also says so."""
     return tuple(
         FileResult(i.candidate, i.header, outcome, with_truncation(reason, i.truncation), batch.requests)
         for i in instances
@@ -124,12 +125,12 @@ def results_of(batch: Batch, instances: Iterable[Instance], outcome: Outcome, re
 
 
 def with_truncation(reason: str, truncation: str) -> str:
-    """Return a reason with the note on a file that is cut off behind it."""
+    """Return a reason, followed by the note that a file is cut off."""
     return f"{reason}; {truncation}" if reason and truncation else reason or truncation
 
 
 def gather(again: Iterable[Scheduled]) -> tuple[Scheduled, ...]:
-    """Put instances that wait for the same reason back into one request; what is to go alone (no delay) stays alone."""
+    """Join instances that wait for the same reason in one request again; an item without delay is sent alone."""
     alone: list[Scheduled] = []
     together: dict[tuple[Delay, int], list[Batch]] = {}
     for later in again:
@@ -146,10 +147,10 @@ def gather(again: Iterable[Scheduled]) -> tuple[Scheduled, ...]:
 def after_fault(
     batch: Batch, rules: Rules, reason: str, at_least_s: float | None = None, *, halve_from: int | None = None
 ) -> tuple[Scheduled, ...]:
-    """Send again after a request that ended without the server's word, while attempts are left; then ask.
+    """Retry after a request that ended without a verdict of the server, while attempts are left; then query.
 
-    From the fault `halve_from` on a batch is halved, so that one instance that the server chokes on does not take its
-    companions with it; the last attempt each instance then has alone.
+    From the failed attempt `halve_from` on a batch is halved, so that one instance that the server cannot process does
+    not fail the others; at the last attempt each instance is sent alone.
     """
     batch = replace(batch, failed_attempts=batch.failed_attempts + 1)
 
@@ -167,16 +168,16 @@ def after_fault(
 
 
 MOST_EXCUSED = 20
-"""Failures of which none counts as an attempt, before a batch is given up all the same, so that a run always ends.
-A limiter that rejects one request in ten does so 20 times in a row once in 10^20; with the backoff of rejections it is
-about a minute while other requests succeed."""
+"""Failures that are not counted as attempts before a batch is given up nevertheless, so that a run always ends. A
+limiter that rejects one request in ten does so 20 times in a row once in 10^20; with their backoff that takes about a
+minute."""
 
 
 def after_excuse(batch: Batch, reason: str, at_least_s: float | None = None) -> tuple[Scheduled, ...]:
-    """Send again after a failure that the instances did not cause: a rejection for load, or one during an outage.
+    """Retry after a failure that the instances did not cause: a rejection because of load, or one during an outage.
 
-    Counts it apart from the attempts. After half of MOST_EXCUSED each instance goes alone, as one of them may be the
-    cause all the same; after all of them QIDO-RS is asked.
+    It is counted apart from the attempts. After half of MOST_EXCUSED each instance is sent alone, because one of them
+    may be the cause nevertheless; after all of them QIDO-RS is queried.
     """
     batch = replace(batch, excused=batch.excused + 1)
 
@@ -196,11 +197,11 @@ def _at_once(batch: Batch) -> Scheduled:
 
 
 def halves(batch: Batch, later: Callable[[Batch], Scheduled] = _at_once) -> tuple[Scheduled, ...]:
-    """Send a batch again in two parts, to find out which of them is refused."""
+    """Retry a batch in two parts, to find out which one is refused."""
     middle = len(batch.instances) // 2
     return tuple(later(replace(batch, instances=half)) for half in (batch.instances[:middle], batch.instances[middle:]))
 
 
 def singly(batch: Batch, later: Callable[[Batch], Scheduled] = _at_once) -> tuple[Scheduled, ...]:
-    """Send each instance of a batch again, alone."""
+    """Retry each instance of a batch alone."""
     return tuple(later(replace(batch, instances=(instance,))) for instance in batch.instances)
