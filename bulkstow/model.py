@@ -46,9 +46,9 @@ class Candidate:
     location: str
     size_bytes: int
     modified_ns: int
-    by_link: bool = field(default=False, compare=False)
-    """The scan followed a symbolic link at `location`, so opening it may follow one too; otherwise a link found there
-    was put in place later, and is refused."""
+    by_link: bool | None = field(default=None, compare=False)
+    """The scan followed a symbolic link at `location`, so opening it may follow one too; if False, a link found there
+    was put in place later, and is refused. None if the candidate is from the ledger: the source decides."""
 
 
 @dataclass(frozen=True, slots=True)

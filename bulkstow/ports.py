@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bulkstow.blocking import Work
+from bulkstow.errors import InstanceChanged
 from bulkstow.model import Batch, Candidate, Exchange, FileResult, Instance, NoResponse, Response
 from bulkstow.platform.files import read_into
 
@@ -31,15 +32,61 @@ class FileRange:
     size_bytes: int
 
     def read_into(self, view: memoryview, at: int) -> int:
-        """Read from `at` bytes after the beginning of the range; return how many bytes, 0 at the file's end.
+        """Read from `at` bytes after the beginning of the range; return how many bytes, at least one.
 
-        The caller limits the view to the range. Blocks. Raises OSError.
+        The caller limits the view to the range. Blocks. Raises InstanceChanged if the file is shorter or unreadable.
         """
-        return read_into(self.descriptor, view, self.offset + at)
+        try:
+            count = read_into(self.descriptor, view, self.offset + at)
+        except OSError as error:
+            raise InstanceChanged(f"cannot be read: {error.strerror or error}") from error
+        if not count:
+            raise InstanceChanged(f"changed while it was sent: {self.size_bytes} bytes at the scan, now {at}")
+        return count
 
 
 Segment = memoryview | FileRange
 """A part of an instance; it is valid until the next one is drawn."""
+
+
+def size_of(segment: Segment) -> int:
+    """Return a segment's length in bytes."""
+    return segment.size_bytes if isinstance(segment, FileRange) else len(segment)
+
+
+class SegmentReader:
+    """Segments as a stream of bytes to read from."""
+
+    def __init__(self, drawn: Generator[Segment]) -> None:
+        self._drawn = drawn
+        self._segment: Segment = memoryview(b"")
+        self._offset = 0
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill the view, less only at the end, and return how many bytes. Raises InstanceChanged."""
+        filled = 0
+        while filled < len(view):
+            segment, offset = self._segment, self._offset
+            left_bytes = size_of(segment) - offset
+            if not left_bytes:
+                drawn = next(self._drawn, None)
+                if drawn is None:
+                    break
+                self._segment, self._offset = drawn, 0
+                continue
+            piece = view[filled : filled + left_bytes]
+            if isinstance(segment, memoryview):
+                count = len(piece)
+                piece[:] = segment[offset : offset + count]
+            else:
+                count = segment.read_into(piece, offset)
+            filled += count
+            self._offset += count
+        return filled
+
+    def close(self) -> None:
+        """Close what is open; no thread may be reading."""
+        self._drawn.close()
 
 
 class Source(Protocol):

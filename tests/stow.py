@@ -7,11 +7,11 @@ from types import TracebackType
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination.auth import Auth, NoLogin
-from bulkstow.destination.body import Contents
-from bulkstow.destination.contents import Files
 from bulkstow.destination.stow import StowDestination
 from bulkstow.events import Reporter, Reporters
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.ports import Source
+from bulkstow.source.files import FileSource
 
 READERS = 8
 
@@ -24,7 +24,7 @@ class FileStow(StowDestination):
         settings: DestinationSettings,
         auth: Auth | None = None,
         *,
-        source: Contents | None = None,
+        source: Source | None = None,
         limit: ReadLimit | None = None,
         reporter: Reporter | None = None,
     ) -> None:
@@ -33,7 +33,7 @@ class FileStow(StowDestination):
         super().__init__(
             settings,
             auth or NoLogin(),
-            source=source or Files(),
+            source=source or FileSource(),
             readers=self._threads,
             limit=limit,
             reporter=reporter or Reporters(()),

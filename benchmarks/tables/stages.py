@@ -132,12 +132,12 @@ class _Walkthrough:
     def _read(self) -> None:
         """Read every body as TLS and chunks have to: through memory."""
         from bulkstow.destination.body import READ_BYTES, BodyReader, segments
-        from bulkstow.destination.contents import Files
+        from bulkstow.source.files import FileSource
 
         view = memoryview(bytearray(READ_BYTES))
         with self._timed("(TLS only: reading, framing)"):
             for batch in self._batches:
-                reader = BodyReader(segments(batch.instances, BOUNDARY, Files()))
+                reader = BodyReader(segments(batch.instances, BOUNDARY, FileSource()))
                 while reader.read_into(view):
                     pass
 
@@ -146,11 +146,11 @@ class _Walkthrough:
         from bulkstow.blocking import ReadLimit
         from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
         from bulkstow.destination.auth import NoLogin
-        from bulkstow.destination.contents import Files
         from bulkstow.destination.stow import StowDestination
         from bulkstow.events import Event, RequestTimed
         from bulkstow.model import Response
         from bulkstow.pipeline.worker_threads import WorkerThreads
+        from bulkstow.source.files import FileSource
 
         waiting_s: list[float] = []
         settings, limit = DestinationSettings(url=self.server.url), ReadLimit(READ_TIMEOUT_S)
@@ -165,7 +165,7 @@ class _Walkthrough:
 
         with WorkerThreads(8) as threads:
             destination = StowDestination(
-                settings, NoLogin(), source=Files(), readers=threads, limit=limit, reporter=Timings()
+                settings, NoLogin(), source=FileSource(), readers=threads, limit=limit, reporter=Timings()
             )
             async with destination:
                 with self._timed("sending, and waiting for the answer"):

@@ -19,7 +19,7 @@ from bulkstow.bench.workload import Workload
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination.auth import Auth
-from bulkstow.destination.stow import Destination, StowDestination
+from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import StoreResponseError
 from bulkstow.events import Event, RequestTimed
 from bulkstow.model import (
@@ -36,6 +36,7 @@ from bulkstow.model import (
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import Rules
+from bulkstow.ports import Destination
 from bulkstow.wire import store_response
 from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 

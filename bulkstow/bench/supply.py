@@ -1,21 +1,21 @@
 """The instances of a run, handed out batch by batch, and their bytes while they are under way.
 
 Owns the count of each worker, which goes on from load to load: whoever began again would send duplicates. It is what a
-destination's bodies are made of (`Contents`), so that a load takes the same way as files do. Holds nothing of what has
+destination's bodies are made of (`Source`), so that a load takes the same way as files do. Holds nothing of what has
 been answered.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from bulkstow.bench.workload import Generated, Workload
-from bulkstow.model import Instance
-from bulkstow.ports import Segment
+from bulkstow.model import Candidate, Instance
+from bulkstow.ports import Found, Segment, Source
 
 
-class Supply:
+class Supply(Source):
     """Makes each instance of a workload once; threads may draw segments of what was taken and not given back."""
 
     def __init__(self, workload: Workload) -> None:
@@ -36,20 +36,21 @@ class Supply:
         for instance in instances:
             del self._under_way[instance.header.sop_instance_uid]
 
+    def scan(self) -> Iterator[Sequence[Found]]:
+        """Yield nothing: a load takes its instances request by request."""
+        return iter(())
+
+    def read_head(self, candidate: Candidate) -> Instance:
+        """Return an instance under way."""
+        under_way = (made.instance for made in self._under_way.values())
+        return next(instance for instance in under_way if instance.candidate == candidate)
+
     def open(self, instance: Instance) -> Generator[Segment]:
         """Yield an instance's bytes."""
         # A thread that was given up may come late, and finds nothing.
         if (made := self._under_way.get(instance.header.sop_instance_uid)) is not None:
             yield from made.pieces()
 
-    def verify(self, instance: Instance) -> str:  # noqa: ARG002 - of `Contents`
+    def verify(self, instance: Instance) -> str:  # noqa: ARG002 - of `Source`
         """Return nothing: generated instances do not change."""
         return ""
-
-    def prefetch(self, instance: Instance) -> int:  # noqa: ARG002 - of `Contents`
-        """Read nothing ahead."""
-        return 0
-
-    def existing_parent(self, location: str) -> str:
-        """Return the location: it is not in a file system."""
-        return location

@@ -173,16 +173,16 @@ async def _delete(run_id: str, destination: DestinationSettings) -> Removal:
     from bulkstow.blocking import ReadLimit
     from bulkstow.config import READ_TIMEOUT_S
     from bulkstow.destination.auth import login
-    from bulkstow.destination.contents import Files
     from bulkstow.destination.stow import StowDestination
     from bulkstow.events import Reporters
     from bulkstow.pipeline.worker_threads import WorkerThreads
+    from bulkstow.source.files import FileSource
 
     tag, auth = run_tag(run_id), login(destination, os.environ)
     with WorkerThreads(1) as threads:
         limit = ReadLimit(READ_TIMEOUT_S)
         server = StowDestination(
-            destination, auth, source=Files(), readers=threads, limit=limit, reporter=Reporters(())
+            destination, auth, source=FileSource(), readers=threads, limit=limit, reporter=Reporters(())
         )
         async with server, open_test_server(destination, auth) as place:
             await server.reach()

@@ -14,15 +14,14 @@ import anyio
 from bulkstow.blocking import ReadLimit, carry_out, each
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, Duration
 from bulkstow.destination.body import write_body
-from bulkstow.destination.contents import Files
 from bulkstow.errors import ConfigurationError, InstanceChanged
 from bulkstow.model import Candidate, FileResult, Instance
-from bulkstow.pipeline.inspect import Inspection, look_into, not_answered
-from bulkstow.pipeline.scan import found_sources
+from bulkstow.pipeline.inspect import inspect, not_answered
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.printing import shown
 from bulkstow.quantities import counted, require_positive
-from bulkstow.source.walk import Walk
+from bulkstow.source.files import FileSource
+from bulkstow.source.paths import find_sources
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 READERS = 1
@@ -74,14 +73,14 @@ async def _write(
     threads = WorkerThreads(READERS, stuck_s=limit.stuck_s)
     left_out: list[FileResult] = []
     try:
-        sources = (await found_sources(names, threads, limit)).values()
-        walk = Walk((s.path for s in sources), within=sources, exclude=exclude)
-        instances = await _instances(walk, threads, limit, left_out)
+        paths = (await find_sources(names, threads, limit)).values()
+        source = FileSource((path.path for path in paths), within=paths, exclude=exclude)
+        instances = await _instances(source, threads, limit, left_out)
         for result in left_out:
             print(f"left out: {result.candidate.location!r}: {shown(result.reason)}", file=sys.stderr)
         if not instances:
             raise ConfigurationError("no DICOM instance found in " + " ".join(names))
-        size_bytes = await write_body(instances, boundary, output, source=Files(), readers=threads, limit=limit)
+        size_bytes = await write_body(instances, boundary, output, source=source, readers=threads, limit=limit)
     except InstanceChanged as error:
         raise ConfigurationError(str(error)) from error
     except OSError as error:
@@ -92,15 +91,15 @@ async def _write(
 
 
 async def _instances(
-    walk: Walk, threads: WorkerThreads, limit: ReadLimit, left_out: list[FileResult]
+    source: FileSource, threads: WorkerThreads, limit: ReadLimit, left_out: list[FileResult]
 ) -> tuple[Instance, ...]:
-    """Return each SOP instance once, in the order of the walk, and add to `left_out` what cannot be read."""
+    """Return each SOP instance once, in the order of the scan, and add to `left_out` what cannot be read."""
     instances: dict[str, Instance] = {}
-    async for found in carry_out(walk, threads.scans, limit):
+    async for found in carry_out(source.scan(), threads.scans, limit):
         candidates = [one for one in found if isinstance(one, Candidate)]
         looked_at: list[Instance | FileResult] = [one for one in found if isinstance(one, FileResult)]
         if candidates:
-            look = partial(look_into, inspection=Inspection())
+            look = partial(inspect, source)
             async for several in each(look, candidates, not_answered, threads, limit, items_per_turn=len(candidates)):
                 looked_at += several
         for one in looked_at:

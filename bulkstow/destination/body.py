@@ -22,14 +22,14 @@ import aiofiles
 import anyio
 
 from bulkstow.blocking import ReadLimit, each
-from bulkstow.destination.ahead import StorageSpeed
 from bulkstow.destination.http import RequestWriter
+from bulkstow.destination.prefetch import StorageSpeed
 from bulkstow.destination.request_timer import RequestTimer, State
-from bulkstow.destination.sendfile import TURN_BYTES, SendfileWriter, Stopwatch, TurnEnd, read_range, size_of
+from bulkstow.destination.sendfile import TURN_BYTES, SendfileWriter, Stopwatch, TurnEnd
 from bulkstow.errors import InstanceChanged
 from bulkstow.events import BytesSent, Reporter
 from bulkstow.model import Instance
-from bulkstow.ports import Segment
+from bulkstow.ports import Segment, SegmentReader, Source, size_of
 from bulkstow.wire.multipart import body_length, closing, part_head
 
 GATHER_BYTES = 256 * 2**10
@@ -50,22 +50,6 @@ a third of its buffer is free, 1.4 MB of the usual 4 MiB; so a link may slow dow
 LAST_TURN_S = 0.1
 """How long a cancelled body waits for the turn that may have sent the last byte: a turn ends after 54 ms, unless the
 storage hangs."""
-
-
-class Contents(Protocol):
-    """What sending needs of a source (`ports.Source`); all methods may block."""
-
-    def open(self, instance: Instance) -> Generator[Segment]:
-        """Yield the bytes of an instance, exactly `candidate.size_bytes`. Raises InstanceChanged."""
-
-    def verify(self, instance: Instance) -> str:
-        """Return why an instance may have changed since the scan; empty if it has not."""
-
-    def prefetch(self, instance: Instance) -> int:
-        """Read ahead what is sent soon; return how many bytes."""
-
-    def existing_parent(self, location: str) -> str:
-        """Return the innermost directory, or its equivalent, above a changed instance that still exists."""
 
 
 class Throttle(Protocol):
@@ -122,7 +106,7 @@ class Blocks:
 class Resources:
     """What all bodies of a destination share."""
 
-    source: Contents
+    source: Source
     readers: Executor
     reporter: Reporter
     """Gets all bytes that sockets accept, as `BytesSent`."""
@@ -338,7 +322,7 @@ class Cursor:
 def segments(
     instances: Sequence[Instance],
     boundary: str,
-    source: Contents,
+    source: Source,
     cursor: Cursor | None = None,
     blocks: Blocks | None = None,
 ) -> Generator[Segment]:
@@ -391,19 +375,17 @@ def _read_whole(segment: Segment, view: memoryview) -> None:
         return
     filled = 0
     while filled < segment.size_bytes:
-        filled += read_range(segment, view[filled:], filled)
+        filled += segment.read_into(view[filled:], filled)
 
 
-class BodyReader:
+class BodyReader(SegmentReader):
     """A body as a stream of bytes, for connections that need them in memory."""
 
     waited_s = 0.0
     """Reads wait for nothing but the storage."""
 
     def __init__(self, drawn: Generator[Segment]) -> None:
-        self._drawn = drawn
-        self._segment: Segment = memoryview(b"")
-        self._offset = 0
+        super().__init__(drawn)
         self.read_bytes = 0
         self._reading = Stopwatch()
 
@@ -415,34 +397,9 @@ class BodyReader:
     def read_into(self, view: memoryview) -> int:
         """Fill the view as far as the body goes, and return how many bytes. Blocks. Raises InstanceChanged."""
         with self._reading:
-            filled = self._read_into(view)
+            filled = super().read_into(view)
         self.read_bytes += filled
         return filled
-
-    def _read_into(self, view: memoryview) -> int:
-        filled = 0
-        while filled < len(view):
-            segment, offset = self._segment, self._offset
-            left_bytes = size_of(segment) - offset
-            if not left_bytes:
-                drawn = next(self._drawn, None)
-                if drawn is None:
-                    break
-                self._segment, self._offset = drawn, 0
-                continue
-            space = view[filled : filled + left_bytes]
-            if isinstance(segment, memoryview):
-                count = len(space)
-                space[:] = segment[offset : offset + count]
-            else:
-                count = read_range(segment, space, offset)
-            filled += count
-            self._offset += count
-        return filled
-
-    def close(self) -> None:
-        """Close what the source has open; no read may be running."""
-        self._drawn.close()
 
 
 async def write_body(
@@ -450,7 +407,7 @@ async def write_body(
     boundary: str,
     path: Path,
     *,
-    source: Contents,
+    source: Source,
     readers: Executor,
     limit: ReadLimit,
 ) -> int:

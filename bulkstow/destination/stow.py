@@ -13,23 +13,24 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from bulkstow.blocking import ReadLimit, unanswered
 from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
-from bulkstow.destination.ahead import StorageSpeed
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.authorized import AuthorizedClient
-from bulkstow.destination.body import Body, Contents, Resources, Throttle
+from bulkstow.destination.body import Body, Resources, Throttle
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
+from bulkstow.destination.prefetch import StorageSpeed
 from bulkstow.destination.preflight import TIMEOUT_S, check_service
 from bulkstow.destination.request_timer import RequestTimer, State
-from bulkstow.destination.verification import Verification
 from bulkstow.events import Reporter, RequestTimed
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Response, SourceChanged
 from bulkstow.policy.preflight import Asked, login_refused, unreachable
+from bulkstow.ports import Destination, Source
+from bulkstow.verification import Verification
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, closing, content_type
 from bulkstow.wire.request_headers import has_header
 
@@ -38,23 +39,7 @@ RESPONSE_BYTES_PER_INSTANCE = 4096
 870 in XML; the rest is for some 15 comments of a server that explains a failure."""
 
 
-class Destination(Protocol):
-    """Where a pipeline sends: one exchange at a time, told as a value."""
-
-    async def send(self, batch: Batch) -> Exchange:
-        """Send a batch once."""
-
-    async def look(self, batch: Batch) -> SourceChanged | None:
-        """Look at a batch's files without sending them; return which have changed, None where none has."""
-
-    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
-        """Ask which of the instances are there; return their SOP Instance UIDs, or how the question failed."""
-
-    async def probe(self) -> Response | NoResponse:
-        """Ask for anything, to see whether anybody is there."""
-
-
-class StowDestination:
+class StowDestination(Destination):
     """A STOW-RS server; use it as an asynchronous context manager.
 
     `source` gives the instances' bytes, in the threads of `readers`; `reporter` gets `BytesSent` and `RequestTimed`.
@@ -66,7 +51,7 @@ class StowDestination:
         settings: DestinationSettings,
         auth: Auth,
         *,
-        source: Contents,
+        source: Source,
         readers: Executor,
         limit: ReadLimit,
         reporter: Reporter,
@@ -109,10 +94,6 @@ class StowDestination:
         if isinstance(exchange, Response) and exchange.status == 401:
             raise login_refused(exchange, self._asked)
         return exchange
-
-    async def look(self, batch: Batch) -> SourceChanged | None:
-        """Open a batch's instances and compare them with the scan; return which have changed, or None."""
-        return await self._verification.unreadable(batch.instances)
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
@@ -183,7 +164,7 @@ class StowDestination:
             return replace(exchange, is_whole=body.is_sent, changed=changed | fault)
         if fault:
             # One fault often has company: all changed instances are reported at once, not one for each request.
-            seen = await self.look(batch) or SourceChanged({})
+            seen = await self._verification.unreadable(batch.instances) or SourceChanged({})
             return SourceChanged({**seen.changed, **fault}, seen.directories)
         return exchange
 

@@ -19,7 +19,6 @@ import anyio.to_thread
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.destination.auth import login
-from bulkstow.destination.contents import Files
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import allowed_senders
@@ -32,14 +31,15 @@ from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, Stu
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
 from bulkstow.pipeline.run import Run
-from bulkstow.pipeline.scan import found_sources
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.platform.signals import receive_ending_signals
+from bulkstow.ports import Source
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
-from bulkstow.source.walk import walk
+from bulkstow.source.files import FileSource
+from bulkstow.source.paths import find_sources
 
 FIRST_SHOWN_S = 1.0
 """A server that refuses at once is told in one line; whoever waits longer than this wants to know for what."""
@@ -64,14 +64,14 @@ async def run(
             threads.shutdown, wait=False, cancel_futures=True
         )  # a thread that hangs on a disk holds up nobody
         # Until here a signal ends the process at once: there is nothing to finish yet.
-        sources = await found_sources(job.sources, threads, limit)
+        sources = await find_sources(job.sources, threads, limit)
         signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
 
         def note_empty(name: str) -> None:
-            lists.note_empty(name)
+            source.walk.note_empty(name)
 
         def wait_for_name() -> None:
-            lists.wait_for_name()
+            source.walk.wait_for_name()
 
         listed = None
         if job.files_from is not None:
@@ -82,14 +82,22 @@ async def run(
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy)))
         own_files = ledger.files | _own_files(settings)
-        lists = walk(names, within=sources.values(), exclude=own_files, follow_links=settings.follow_links)
-        async with _destination(job, settings, threads, limit, reporters) as destination:
+        source = FileSource(
+            names,
+            within=sources.values(),
+            exclude=own_files,
+            follow_links=settings.follow_links,
+            accept_missing_preamble=settings.accept_missing_preamble,
+            skip_truncated=settings.skip_truncated,
+        )
+        async with _destination(job, settings, source, threads, limit, reporters) as destination:
 
             async def send() -> None:
                 reporters.tell(Connecting(job.destination.root))
                 await destination.reach()
                 upload = Run(
                     settings,
+                    source,
                     destination,
                     ledger,
                     reporters,
@@ -99,7 +107,7 @@ async def run(
                     limit=limit,
                 )
                 control.begin(upload)
-                await upload.carry_out(lists)
+                await upload.carry_out()
 
             stopped_by = await _attended(send, control, signals, display, tally)
         if tally.requests:
@@ -110,12 +118,12 @@ async def run(
 
 
 def _destination(
-    job: Job, settings: UploadSettings, threads: WorkerThreads, limit: ReadLimit, reporter: Reporter
+    job: Job, settings: UploadSettings, source: Source, threads: WorkerThreads, limit: ReadLimit, reporter: Reporter
 ) -> StowDestination:
     return StowDestination(
         job.destination,
         login(job.destination, os.environ),
-        source=Files(),
+        source=source,
         readers=threads,
         limit=limit,
         reporter=reporter,

@@ -1,38 +1,41 @@
-"""Comparing two files byte by byte, in steps that a watcher can see, so that one that hangs is given up."""
+"""Comparing the content of two instances, in steps that a watcher can see, so that one that hangs is given up."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 
 from bulkstow.blocking import ReadLimit, Turn, Work, carry_out
-from bulkstow.model import Candidate
-from bulkstow.opening import open_file
-from bulkstow.pipeline.worker_threads import WorkerThreads
-from bulkstow.platform.files import read_at
+from bulkstow.errors import InstanceChanged
+from bulkstow.model import Instance
+from bulkstow.ports import SegmentReader, Source
 
 BLOCK_BYTES = 1024 * 1024
-"""Read of each file at a time: 0.15 ms from the page cache, and a disk of 10 MB/s gives it well within any limit."""
+"""Read of each instance at a time: 0.15 ms from the page cache, and a disk of 10 MB/s gives it within any limit."""
+
+UNREADABLE = "cannot be read: "
 
 
 @dataclass(slots=True)
 class _Step:
-    """One block of each file; `location` is the one that is being read."""
+    """One block of each instance; `location` is the one that is being read."""
 
     location: str
 
 
 class _Comparison(Work[_Step, bool | None | OSError]):
-    """Two files, block by block; its one result is whether they are equal, or an error that names the file."""
+    """Two instances, block by block; the only result is whether they are equal, or an error with the location."""
 
-    def __init__(self, candidate: Candidate, other: Candidate) -> None:
+    def __init__(self, source: Source, instance: Instance, other: Instance) -> None:
         super().__init__(results_per_turn=1)
-        self._files = candidate, other
-        self._offset_bytes = 0
+        self._source = source
+        # What is compared and not sent may lie outside of the sources: links to it are followed.
+        self._instances = [replace(i, candidate=replace(i.candidate, by_link=True)) for i in (instance, other)]
+        self._views = [memoryview(bytearray(min(BLOCK_BYTES, i.candidate.size_bytes) or 1)) for i in self._instances]
         self._open = ExitStack()
-        self._descriptors: list[int] = []
+        self._readers: list[SegmentReader] = []
         self._is_over = False
         self._is_under_way = False
 
@@ -45,40 +48,33 @@ class _Comparison(Work[_Step, bool | None | OSError]):
         if not self.has_more:
             return None
         self._is_under_way = True
-        return _Step(self._files[1].location)
+        return _Step(self._instances[1].candidate.location)
 
     def _do(self, step: _Step) -> object:
-        """Return the result; "more" where these blocks are equal and others follow."""
-        candidate, other = self._files
+        """Return the result; "more" if these blocks are equal and others follow."""
+        instance, other = self._instances
         try:
-            if not self._descriptors:
-                status = os.stat(other.location)  # noqa: PTH116 - a str that need not be UTF-8
-                if (status.st_size, status.st_mtime_ns) != (other.size_bytes, other.modified_ns):
+            if not self._readers:
+                if self._source.verify(other):
                     return None
-                step.location = candidate.location
-                mine = os.stat(candidate.location)  # noqa: PTH116
-                if (mine.st_dev, mine.st_ino) == (status.st_dev, status.st_ino):
-                    return True  # a link to it
+                digest = self._source.digest(other.candidate)
+                step.location = instance.candidate.location
+                if digest is not None and self._source.digest(instance.candidate) == digest:
+                    return True
             ours, theirs = (self._read(number, step) for number in (0, 1))
-        except OSError as error:
-            is_gone = not self._descriptors and step.location == other.location
-            return None if is_gone else OSError(error.errno, error.strerror or str(error), step.location)
-        self._offset_bytes += len(ours)
+        except (OSError, InstanceChanged) as error:
+            if not self._readers and step.location == other.candidate.location:
+                return None
+            reason = str(error) if isinstance(error, InstanceChanged) else error.strerror or str(error)
+            return OSError(None, reason.removeprefix(UNREADABLE), step.location)
         return ours == theirs if ours != theirs or not ours else "more"
 
     def _read(self, number: int, step: _Step) -> bytes:
-        file = self._files[number]
-        step.location = file.location
-        if len(self._descriptors) == number:
-            self._descriptors.append(open_file(file.location, by_link=True))
-            self._open.callback(os.close, self._descriptors[number])
-        block = b""
-        # Network file systems may return less than was asked for.
-        while len(block) < BLOCK_BYTES and (
-            more := read_at(self._descriptors[number], BLOCK_BYTES - len(block), self._offset_bytes + len(block))
-        ):
-            block += more
-        return block
+        instance, view = self._instances[number], self._views[number]
+        step.location = instance.candidate.location
+        if len(self._readers) == number:
+            self._readers.append(self._open.enter_context(closing(SegmentReader(self._source.open(instance)))))
+        return bytes(view[: self._readers[number].read_into(view)])
 
     def _put(self, _step: _Step, brought: object, turn: Turn[_Step, bool | OSError | None]) -> None:
         self._is_under_way = False
@@ -86,28 +82,29 @@ class _Comparison(Work[_Step, bool | None | OSError]):
             return
         self._is_over = True
         self._open.close()
-        turn.results.append(brought)  # type: ignore[arg-type]  # all else that `_do` returns
+        turn.results.append(brought)  # type: ignore[arg-type]  # everything else that `_do` returns
 
     def _miss(self, step: _Step, why: str, turn: Turn[_Step, bool | OSError | None]) -> None:
-        # Its descriptors stay open: the thread that hangs uses one of them.
+        # The readers stay open: the thread that hangs uses one of them.
         self._is_over = True
         turn.results.append(OSError(None, why, step.location))
 
 
 async def compare(
-    candidate: Candidate,
-    other: Candidate,
-    threads: WorkerThreads,
+    instance: Instance,
+    other: Instance,
+    source: Source,
+    threads: Executor,
     limit: ReadLimit,
     on_stuck: Callable[[], None] = lambda: None,
 ) -> bool | None:
-    """Say whether two files of one size hold the same bytes; None where the other one is not what it was, or is gone.
+    """Return whether two instances of one size have the same content; None if the other one has changed or is gone.
 
-    `on_stuck` is called while the storage does not answer. Raises OSError that names the file that cannot be read, also
-    where it does not answer within the limit.
+    `on_stuck` is called while the storage does not respond. Raises OSError with the location of the instance that
+    cannot be read, also if it does not respond within the limit.
     """
     found: list[bool | OSError | None] = []
-    async for results in carry_out(_Comparison(candidate, other), threads, limit):
+    async for results in carry_out(_Comparison(source, instance, other), threads, limit):
         if not results:
             on_stuck()
         found += results

@@ -17,8 +17,8 @@ from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 
-Compare = Callable[[Candidate, Candidate], Awaitable[bool | None]]
-"""Whether two files of one size hold the same bytes, and None where the second is not what it was. Raises OSError."""
+Compare = Callable[[Instance, Instance], Awaitable[bool | None]]
+"""Whether two instances of one size have the same content; None if the second has changed. Raises OSError."""
 
 CHANGED = "that file is gone or has changed"
 
@@ -196,7 +196,7 @@ async def _difference(instance: Instance, other: Instance, compare: Compare) -> 
     """
     if difference := _plain_difference(instance, other):
         return difference
-    is_equal = await compare(instance.candidate, other.candidate)
+    is_equal = await compare(instance, other)
     return None if is_equal is None else "" if is_equal else "other bytes"
 
 

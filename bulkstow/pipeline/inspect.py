@@ -6,10 +6,9 @@ A file that cannot be sent goes straight to the record stage, with its reason.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -25,23 +24,13 @@ from bulkstow.pipeline.comparison import compare
 from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
-from bulkstow.source.heads import read_instance
+from bulkstow.ports import Source
 
 A = TypeVar("A")
 
 FEWEST_HEADS = 8
 """Heads read in one worker thread call at least. A list is divided among all readers, as the storage may be slow; with
 the default of eight that is 32 heads a call, which take 0.5 ms from the page cache; a call costs 0.03 ms."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """How files are inspected."""
-
-    accept_missing_preamble: bool = False
-    skip_truncated: bool = False
-    admits: Callable[[str], bool] | None = None
-    """Whether a link may be followed; set if the files do not come from the walk, which decides that itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +41,7 @@ class Inspect:
     that file, which follows once it is read or given up; the lists after it do not wait for it.
     """
 
-    inspection: Inspection
+    source: Source
     readers: int
     """Files that may be read at once."""
     in_flight: InFlight
@@ -80,7 +69,7 @@ class Inspect:
 
     async def _inspect_list(self, candidates: Sequence[Candidate], may_go_on: Callable[[], None]) -> None:
         inspected = each(
-            partial(look_into, inspection=self.inspection),
+            partial(inspect, self.source),
             candidates,
             not_answered,
             self.threads,
@@ -100,7 +89,7 @@ class Inspect:
                 may_go_on()
 
     async def _pass_on(self, storable: Sequence[Instance], may_go_on: Callable[[], None]) -> None:
-        compare_files = partial(compare, threads=self.threads, limit=self.limit, on_stuck=may_go_on)
+        compare_files = partial(compare, source=self.source, threads=self.threads, limit=self.limit, on_stuck=may_go_on)
         fresh, settled, again = await self.in_flight.deduplicate(storable, compare_files)
         self._take_back(again)
         if settled:
@@ -127,16 +116,10 @@ async def _begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], A
     await has_ended.wait()
 
 
-def look_into(candidate: Candidate, inspection: Inspection) -> Instance | FileResult:
-    """Return a file's instance, or why it is not sent. Blocks."""
+def inspect(source: Source, candidate: Candidate) -> Instance | FileResult:
+    """Return a candidate's instance, or why it is not sent. Blocks."""
     try:
-        if inspection.admits is not None and os.path.islink(candidate.location):  # noqa: PTH114 - a str
-            candidate = replace(candidate, by_link=inspection.admits(candidate.location))
-        return read_instance(
-            candidate,
-            accept_missing_preamble=inspection.accept_missing_preamble,
-            skip_truncated=inspection.skip_truncated,
-        )
+        return source.read_head(candidate)
     except DamagedHead as error:
         return FileResult(candidate, None, Outcome.UNREADABLE, str(error))
     except HeadError as error:

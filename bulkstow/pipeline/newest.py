@@ -101,9 +101,9 @@ def _row(instance: Instance) -> tuple[object, ...]:
     return path, candidate.size_bytes, str(candidate.modified_ns), candidate.by_link, *texts, modified_s, rest_ns
 
 
-def _instance(path: bytes, size_bytes: int, modified_ns: str, by_link: int, *texts: str) -> Instance:
+def _instance(path: bytes, size_bytes: int, modified_ns: str, by_link: int | None, *texts: str) -> Instance:
     *uids, truncation = texts
-    candidate = Candidate(os.fsdecode(path), size_bytes, int(modified_ns), bool(by_link))
+    candidate = Candidate(os.fsdecode(path), size_bytes, int(modified_ns), None if by_link is None else bool(by_link))
     return Instance(candidate, Header(*uids), truncation)
 
 

@@ -15,28 +15,30 @@ from bulkstow.errors import HeadError
 from bulkstow.model import Batch, Candidate, FileResult, Outcome
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_abandonable
 from bulkstow.policy.work_items import with_truncation
-from bulkstow.source.heads import find_cut_off
+from bulkstow.ports import Source
 
 LONGEST_LOOK_S = 10.0
 """Time limit for all refused files of a request; each takes 0.6 ms if it is cached, and some reads otherwise."""
 
 
-async def explain_refusals(results: Sequence[FileResult], batch: Batch, threads: WorkerThreads) -> list[FileResult]:
+async def explain_refusals(
+    results: Sequence[FileResult], batch: Batch, source: Source, threads: WorkerThreads
+) -> list[FileResult]:
     """Return the outcomes of a batch; the reason of a refused file that is cut off says so."""
     known = {instance.candidate for instance in batch.instances if instance.truncation}
     refused = [o.candidate for o in results if o.outcome is Outcome.REFUSED and o.candidate not in known]
     notes: dict[Candidate, str] = {}
     if refused:
         with anyio.move_on_after(LONGEST_LOOK_S):
-            notes = await run_abandonable(threads, _look_into, refused)
+            notes = await run_abandonable(threads, _find_truncations, source, refused)
     return [replace(o, reason=with_truncation(o.reason, notes.get(o.candidate, ""))) if notes else o for o in results]
 
 
-def _look_into(candidates: Sequence[Candidate]) -> dict[Candidate, str]:
+def _find_truncations(source: Source, candidates: Sequence[Candidate]) -> dict[Candidate, str]:
     notes: dict[Candidate, str] = {}
     for candidate in candidates:
         try:
-            notes[candidate] = find_cut_off(candidate)
+            notes[candidate] = source.find_truncation(candidate)
         except (OSError, HeadError):
             continue
     return notes

@@ -8,15 +8,14 @@ memory does not grow with the archive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
-from bulkstow.blocking import ReadLimit
+from bulkstow.blocking import ReadLimit, Work
 from bulkstow.config import UploadSettings
-from bulkstow.destination.stow import Destination
 from bulkstow.errors import BulkstowError
 from bulkstow.events import Reopened, Reporter
 from bulkstow.ledger import Ledger
@@ -24,10 +23,10 @@ from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.assemble import Assemble
 from bulkstow.pipeline.health_monitor import HealthMonitor
 from bulkstow.pipeline.in_flight import FirstFileInFlight, InFlight, NewestFileInFlight
-from bulkstow.pipeline.inspect import Inspect, Inspection
+from bulkstow.pipeline.inspect import Inspect
 from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.record import Record
-from bulkstow.pipeline.scan import Found, Scan
+from bulkstow.pipeline.scan import Scan
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.send import Send
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
@@ -43,7 +42,8 @@ from bulkstow.policy.retry import Backoff
 from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
-from bulkstow.source.walk import Walk
+from bulkstow.ports import Destination, Found, Source
+from bulkstow.verification import Verification
 from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
 REOPENED_PER_PASS = 10_000
@@ -60,8 +60,7 @@ LISTS_AHEAD = 4
 class _Pass:
     """Files to send, and what differs between the passes of a run."""
 
-    lists: Iterator[Found]
-    inspection: Inspection
+    lists: Iterator[Sequence[Found]] | Work[Any, Found]
     in_flight: InFlight
     controllers: Controllers
     newest: NewestFiles | None = None
@@ -77,6 +76,7 @@ class Run:
     def __init__(
         self,
         settings: UploadSettings,
+        source: Source,
         destination: Destination,
         ledger: Ledger,
         reporter: Reporter,
@@ -91,6 +91,7 @@ class Run:
         budget: RetryBudget | None = None,
     ) -> None:
         self._settings = settings
+        self._source = source
         self._destination = destination
         self._ledger = ledger
         self._reporter = reporter
@@ -117,16 +118,15 @@ class Run:
         """True when nothing more starts: the run was drained, or stopped by an error that no retry fixes."""
         return self._scheduler is not None and self._scheduler.is_abandoned
 
-    async def carry_out(self, lists: Iterator[Found]) -> None:
-        """Send the files that the lists name and the ledger has not settled.
+    async def carry_out(self) -> None:
+        """Send the instances that the source has and the ledger has not settled.
 
         Files that were not sent because of another file, which then did not reach the server, are sent in another pass.
         After that follow files in conflict, if the user wants them sent: each in a request of its own, and one of each
         SOP Instance UID in a pass, so that no two requests with the same UID are under way at once. Raises RunStopped
         for an error that no retry fixes.
         """
-        await self._pass(lists)
-        admits = lists.admits if isinstance(lists, Walk) else _no_link
+        await self._pass(await run_blocking(self._threads.scans, self._source.scan))
         while not self.is_draining:
             reopened = orphans = await self._reopened(self._ledger.orphaned_copies)
             if not orphans and self._settings.on_conflict == "send":
@@ -134,14 +134,12 @@ class Run:
             if not reopened:
                 break
             self._reporter.tell(Reopened(tuple(reopened)))
-            await self._pass(iter([[result.candidate for result in reopened]]), admits, are_conflicts=not orphans)
+            await self._pass(iter([[result.candidate for result in reopened]]), are_conflicts=not orphans)
 
     async def _reopened(self, find: Callable[[int], list[FileResult]]) -> list[FileResult]:
         return await run_blocking(self._threads.calls, find, REOPENED_PER_PASS)
 
-    async def _pass(
-        self, lists: Iterator[Found], admits: Callable[[str], bool] | None = None, *, are_conflicts: bool = False
-    ) -> None:
+    async def _pass(self, lists: Iterator[Sequence[Found]] | Work[Any, Found], *, are_conflicts: bool = False) -> None:
         settings, ledger, threads, controllers = self._settings, self._ledger, self._threads, self._controllers
         with NewestFiles() as newest_files:
             newest: NewestFiles | None = None
@@ -150,14 +148,7 @@ class Run:
                 controllers = controllers.with_batch_size(BatchSize(settings.batch_bytes, 1))
             elif settings.on_conflict == "newest":
                 newest, in_flight = newest_files, NewestFileInFlight(ledger, threads, newest_files)
-            inspection = Inspection(
-                accept_missing_preamble=settings.accept_missing_preamble,
-                skip_truncated=settings.skip_truncated,
-                admits=admits,
-            )
-            await self._send(
-                _Pass(lists=lists, inspection=inspection, in_flight=in_flight, controllers=controllers, newest=newest)
-            )
+            await self._send(_Pass(lists=lists, in_flight=in_flight, controllers=controllers, newest=newest))
 
     async def _send(self, files: _Pass) -> None:
         study_limiter = StudyLimiter(self._settings.per_study)
@@ -197,6 +188,7 @@ class Run:
         async with anyio.create_task_group() as stages, results_in:
             scan = Scan(
                 lists=files.lists,
+                empty_parts=lambda: self._source.empty_parts,
                 retried=_retried(settings),
                 allow_empty=settings.allow_empty,
                 threads=threads,
@@ -207,7 +199,7 @@ class Run:
                 reporter=reporter,
             )
             inspect = Inspect(
-                inspection=files.inspection,
+                source=self._source,
                 readers=settings.read_concurrency,
                 in_flight=files.in_flight,
                 newest=files.newest,
@@ -234,6 +226,8 @@ class Run:
                 tasks=stages,
             )
             send = Send(
+                source=self._source,
+                verification=Verification(self._source, threads, self._limit),
                 destination=self._destination,
                 scheduler=scheduler,
                 breaker=self._breaker,
@@ -282,10 +276,6 @@ async def _until(end: anyio.Event, *stages: Callable[[], Coroutine[Any, Any, Non
             for stage in stages:
                 under_way.start_soon(stage)
         tasks.cancel_scope.cancel()
-
-
-def _no_link(_location: str) -> bool:
-    return False
 
 
 def _retried(settings: UploadSettings) -> frozenset[Outcome]:

@@ -6,26 +6,20 @@ The walk blocks, so it runs in worker threads; where one file system hangs, the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from bulkstow.blocking import ReadLimit, Turn, Work, carry_out, each
+from bulkstow.blocking import ReadLimit, Turn, Work, carry_out
 from bulkstow.errors import ConfigurationError
 from bulkstow.events import Event, FilesFound, Reporter, ScanEnded, SettledBefore
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
-from bulkstow.source.sources import Source, find_source
-from bulkstow.source.walk import Walk
-
-Found = Sequence[Candidate | FileResult]
-"""A list of files as a source yields it: those that cannot be read have their outcome already."""
-
-NAMES_PER_TURN = 256
-"""Sources looked up in one worker thread call; each takes 10 µs."""
+from bulkstow.ports import Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +35,9 @@ class _ScanResult:
 class Scan:
     """Passes on the files that the ledger has not settled, and the outcomes of files that cannot be read."""
 
-    lists: Iterator[Found]
+    lists: Iterator[Sequence[Found]] | Work[Any, Found]
+    """From `Source.scan`, or what is sent once more."""
+    empty_parts: Callable[[], Sequence[str]]
     retried: frozenset[Outcome]
     """Outcomes of earlier runs that are not final, because the user wants these files to be sent again."""
     allow_empty: bool
@@ -64,20 +60,20 @@ class Scan:
                     await self.results.send(left.results)
                 if left.candidates:
                     await self.candidates.send(left.candidates)
-        empty = self.lists.empty_sources if isinstance(self.lists, Walk) and not self.allow_empty else ()
+        empty = () if self.allow_empty else self.empty_parts()
         self.reporter.tell(ScanEnded(tuple(empty)))
 
-    async def _scanned(self) -> AsyncGenerator[Found, None]:
+    async def _scanned(self) -> AsyncGenerator[Sequence[Found], None]:
         """Yield lists of files; where a file system hangs, the rest is scanned meanwhile."""
-        if isinstance(self.lists, Walk):
-            async for walked in carry_out(self.lists, self.threads.scans, self.limit):
-                yield walked
+        if isinstance(self.lists, Work):
+            async for part in carry_out(self.lists, self.threads.scans, self.limit):
+                yield part
         else:
             async for several in carry_out(_Lists(self.lists), self.threads.scans, self.limit):
                 for found in several:
                     yield found
 
-    def _look_up(self, found: Found) -> _ScanResult:
+    def _look_up(self, found: Sequence[Found]) -> _ScanResult:
         by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
         candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
         results = [item for item in by_path.values() if isinstance(item, FileResult)]
@@ -93,28 +89,10 @@ class Scan:
         return _ScanResult([c for c, k in new if k is None or not k.is_final], results, tuple(events))
 
 
-async def found_sources(names: Sequence[str], threads: WorkerThreads, limit: ReadLimit) -> dict[str, Source]:
-    """Look up every source, before a run starts.
-
-    Raises ConfigurationError as `find_source` does, and if the storage does not respond.
-    """
-
-    def look(name: str) -> tuple[str, Source]:
-        return name, find_source(name)
-
-    def missed(name: str, why: str) -> tuple[str, Source]:
-        raise ConfigurationError(f"cannot look at {name!r}: {why}; is its file system mounted, and does it answer?")
-
-    found: dict[str, Source] = {}
-    async for several in each(look, names, missed, threads, limit, items_per_turn=NAMES_PER_TURN):
-        found.update(several)
-    return found
-
-
-class _Lists(Work[bool, Found]):
+class _Lists(Work[bool, Sequence[Found]]):
     """Lists from an iterator, as work for one thread."""
 
-    def __init__(self, lists: Iterator[Found]) -> None:
+    def __init__(self, lists: Iterator[Sequence[Found]]) -> None:
         super().__init__(results_per_turn=1)
         self._lists = lists
         self._has_more = True
@@ -124,7 +102,7 @@ class _Lists(Work[bool, Found]):
         """False while the next list is being made, and after the last one."""
         return self._has_more
 
-    def _take(self, _turn: Turn[bool, Found]) -> bool | None:
+    def _take(self, _turn: Turn[bool, Sequence[Found]]) -> bool | None:
         if not self._has_more:
             return None
         self._has_more = False
@@ -133,10 +111,10 @@ class _Lists(Work[bool, Found]):
     def _do(self, _step: bool) -> object:
         return next(self._lists, None)
 
-    def _put(self, _step: bool, brought: object, turn: Turn[bool, Found]) -> None:
+    def _put(self, _step: bool, brought: object, turn: Turn[bool, Sequence[Found]]) -> None:
         if brought is not None:
             self._has_more = True
             turn.results.append(brought)  # type: ignore[arg-type]  # the iterator yielded it
 
-    def _miss(self, _step: bool, why: str, _turn: Turn[bool, Found]) -> None:
+    def _miss(self, _step: bool, why: str, _turn: Turn[bool, Sequence[Found]]) -> None:
         raise ConfigurationError(f"the list of files cannot be read: {why}")

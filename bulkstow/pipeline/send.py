@@ -14,7 +14,6 @@ from functools import partial
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
-from bulkstow.destination.stow import Destination
 from bulkstow.errors import RunStopped
 from bulkstow.events import (
     CeilingLearned,
@@ -38,6 +37,8 @@ from bulkstow.policy.query_settlement import settle_query
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import HealthSignal, Query, Rules, Scheduled, Settlement, Store, WorkItem
+from bulkstow.ports import Destination, Source
+from bulkstow.verification import Verification
 
 LARGE_ANSWER_BYTES = 100_000
 """A response of 854 kB takes 15 ms to parse in JSON, and one of 869 kB 55 ms in XML; larger ones than this are parsed
@@ -51,6 +52,8 @@ MOST_SETBACKS_EXCUSED = 4
 class Send:
     """Sends batches, settles what the server answered, and schedules retries."""
 
+    source: Source
+    verification: Verification
     destination: Destination
     scheduler: Scheduler
     breaker: CircuitBreaker
@@ -90,7 +93,7 @@ class Send:
             await self._learn_ceiling(settlement.too_large_bytes)
         if settlement.results:
             self._has_stored = self._has_stored or any(result.outcome.is_success for result in settlement.results)
-            await self.results.send(await explain_refusals(settlement.results, item.batch, self.threads))
+            await self.results.send(await explain_refusals(settlement.results, item.batch, self.source, self.threads))
         self.scheduler.done(item, settlement.health_signal, self._scheduled(settlement.again, exchange))
         self.monitor.observe()
 
@@ -148,7 +151,7 @@ class Send:
         """Compare a batch's files with the scan before they are sent, if files beside them have changed."""
         if not self._changed_directories.touches(batch):
             return None
-        source_changed = await self.destination.look(batch)
+        source_changed = await self.verification.unreadable(batch.instances)
         if source_changed is None:
             self._changed_directories.unharmed(batch)
         else:

@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bulkstow.model import Candidate, FileResult, Outcome
-from bulkstow.source.sources import told
+from bulkstow.ports import Found
+from bulkstow.source.paths import told
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -22,10 +23,6 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 Identity = tuple[int, int]
 """Device and inode: the same for a directory by whatever path it is reached."""
-
-
-Found = Candidate | FileResult
-"""What the walk hands on: a file to look into, or what became of something that cannot be looked into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ def seen(path: str, status: os.stat_result) -> Found | Directory:
     """Return what a path is, from what the system says of it."""
     mode = status.st_mode
     if stat.S_ISREG(mode):
-        return Candidate(path, status.st_size, status.st_mtime_ns)
+        return Candidate(path, status.st_size, status.st_mtime_ns, by_link=False)
     if stat.S_ISDIR(mode):
         return Directory(path, (status.st_dev, status.st_ino))
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "of an unknown kind")

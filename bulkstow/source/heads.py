@@ -13,7 +13,7 @@ from typing import Literal
 
 from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.model import Candidate, Header, Instance
-from bulkstow.opening import open_file
+from bulkstow.source.opening import open_file
 from bulkstow.source.windows import FileWindow, InflatedWindow, read_up_to
 from bulkstow.wire.archive_formats import DISC_IMAGE_MAGIC, DISC_IMAGE_MAGIC_AT, TAR_HEADER_BYTES, recognise
 from bulkstow.wire.part10 import (
@@ -97,7 +97,7 @@ def read_instance(
     if candidate.size_bytes == 0:
         raise HeadError(EMPTY)
     # A file object would cost more than the read: it asks for the size, the position and a buffer first.
-    descriptor = open_file(candidate.location, by_link=candidate.by_link)
+    descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
     try:
         instance = _read(descriptor, candidate, accept_missing_preamble=accept_missing_preamble)
         if skip_truncated and (truncation := instance.truncation or _find_cut_off(descriptor)):
@@ -112,7 +112,7 @@ def find_cut_off(candidate: Candidate) -> str:
 
     Seeks from element to element: some reads, where `read_instance` makes one. Raises OSError.
     """
-    descriptor = open_file(candidate.location, by_link=candidate.by_link)
+    descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
     try:
         return _find_cut_off(descriptor)
     finally:

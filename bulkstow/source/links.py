@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass, replace
 
 from bulkstow.model import Candidate, FileResult, Outcome
-from bulkstow.source.entries import Directory, Found, result_of
-from bulkstow.source.sources import is_within
+from bulkstow.ports import Found
+from bulkstow.source.entries import Directory, result_of
+from bulkstow.source.paths import is_within
 
 LINK_TO_DIRECTORY = "a link to a directory, not followed: --follow-links follows it"
 LINK_TO_OUTSIDE = "a link to a file outside the sources: --follow-links sends it"

@@ -23,9 +23,10 @@ from operator import attrgetter
 from bulkstow.blocking import Turn, Work
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, FileResult, Outcome
-from bulkstow.source.entries import Directory, Found, Identity, not_listed, result_of, seen, unseen
+from bulkstow.ports import Found
+from bulkstow.source.entries import Directory, Identity, not_listed, result_of, seen, unseen
 from bulkstow.source.links import LinkRule
-from bulkstow.source.sources import Source, absolute, told
+from bulkstow.source.paths import SourcePath, absolute, told
 
 LIST_LENGTH = 256
 """Files in a list: a hop between threads was measured at 50 µs, a file of the walk at 4 µs, so that a hop costs a
@@ -112,7 +113,7 @@ class Walk(Work[_Step, Found]):
         self,
         sources: Iterable[str],
         *,
-        within: Iterable[Source] = (),
+        within: Iterable[SourcePath] = (),
         exclude: frozenset[str] = frozenset(),
         follow_links: bool = False,
         list_length: int = LIST_LENGTH,

@@ -72,9 +72,6 @@ class Server:
             self._within -= 1
         return self._answer(batch)
 
-    async def look(self, batch: Batch) -> None:
-        """Find nothing changed."""
-
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str]:
         """Find nothing."""
         return frozenset()

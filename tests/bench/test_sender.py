@@ -36,9 +36,6 @@ class Server:
         self.batches.append(batch)
         return self._result
 
-    async def look(self, batch: Batch) -> None:
-        """Find nothing changed."""
-
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str]:
         """Find nothing."""
         return frozenset()

@@ -16,8 +16,8 @@ from aiohttp import web
 from bulkstow import blocking
 from bulkstow.ledger import read_entries
 from bulkstow.model import Header, Outcome, StoreResponse
-from bulkstow.opening import open_file
 from bulkstow.server.storage import DiscardStorage
+from bulkstow.source.opening import open_file
 from tests.archives import write_instance
 from tests.cli.command import call, served
 
@@ -110,7 +110,7 @@ def test_a_comparison_that_hangs_is_given_up(
     storage = DiscardStorage(remember=True)
     with served(storage) as url:
         monkeypatch.setattr(
-            "bulkstow.pipeline.comparison.open_file",
+            "bulkstow.source.files.open_file",
             hanging(lambda path, **_: os.open(path, os.O_RDONLY), "copy", never),
         )
         ended = call(capsys, "upload", "archive", "--url", url, "--read-timeout", LIMIT)
@@ -189,7 +189,7 @@ def body_hangs(monkeypatch: pytest.MonkeyPatch, never: threading.Event) -> threa
         descriptor: int = hang(location, by_link=by_link)
         return descriptor
 
-    monkeypatch.setattr("bulkstow.destination.contents.open_file", open_for_body)
+    monkeypatch.setattr("bulkstow.source.files.open_file", open_for_body)
     return begun
 
 

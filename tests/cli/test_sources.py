@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from bulkstow.destination.contents import Files
 from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import read_entries
 from bulkstow.model import Candidate, Instance, Outcome
+from bulkstow.ports import FileRange
 from bulkstow.server.storage import DiscardStorage
+from bulkstow.source.files import FileSource
 from bulkstow.source.heads import read_instance
 from tests.archives import header, write_instance
 from tests.cli.command import Ended, call, served
@@ -124,20 +125,20 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
         victim.unlink()
         victim.symlink_to(archive.parent / "foreign/IM002000000")
 
-    open_ = Files.open
+    open_ = FileSource.open
 
     def read_after(candidate: Candidate, **options: bool) -> Instance:
         if candidate.location == str(victims[0]):
             replace(victims[0])
         return read_instance(candidate, **options)
 
-    def send_after(self: Files, instance: object) -> object:
+    def send_after(self: FileSource, instance: Instance) -> Generator[FileRange]:
         if not victims[1].is_symlink():
             replace(victims[1])
-        return open_(self, instance)  # type: ignore[arg-type]
+        return open_(self, instance)
 
-    monkeypatch.setattr("bulkstow.pipeline.inspect.read_instance", read_after)
-    monkeypatch.setattr(Files, "open", send_after)
+    monkeypatch.setattr("bulkstow.source.files.read_instance", read_after)
+    monkeypatch.setattr(FileSource, "open", send_after)
     ended: Ended = call(capsys, "upload", "archive", "--url", url)
     assert ended.status == 1
     assert storage.digests() == {}

@@ -17,14 +17,14 @@ import pytest
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.body import WRITE_BYTES, Body, Contents, Resources, Throttle, write_body
-from bulkstow.destination.contents import Files
+from bulkstow.destination.body import WRITE_BYTES, Body, Resources, Throttle, write_body
 from bulkstow.destination.http import RequestWriter
 from bulkstow.destination.request_timer import RequestTimer
 from bulkstow.errors import InstanceChanged
 from bulkstow.events import BytesSent, Event
 from bulkstow.model import Batch, Instance
-from bulkstow.ports import FileRange
+from bulkstow.ports import FileRange, Source
+from bulkstow.source.files import FileSource
 from bulkstow.wire.multipart import closing, part_head
 from tests.archives import write_batch, write_instance
 from tests.short_reads import shorten_reads
@@ -59,13 +59,13 @@ def body_of(
     instances: Sequence[Instance],
     readers: ThreadPoolExecutor,
     *,
-    source: Contents | None = None,
+    source: Source | None = None,
     throttle: Throttle | None = None,
     told: Told | None = None,
 ) -> Body:
     """Return a body with the boundary B."""
     timer = RequestTimer(DestinationSettings(url="http://h"), Batch(1, tuple(instances)), ReadLimit(60))
-    return Body(instances, "B", timer, Resources(source or Files(), readers, told or Told(), throttle))
+    return Body(instances, "B", timer, Resources(source or FileSource(), readers, told or Told(), throttle))
 
 
 class Server:
@@ -193,7 +193,7 @@ def surround(path: Path) -> None:
     path.write_bytes(b"before" + path.read_bytes() + b"after")
 
 
-class Within(Files):
+class Within(FileSource):
     """Instances are parts of files, six bytes after the beginning."""
 
     def open(self, instance: Instance) -> Generator[FileRange]:
@@ -205,7 +205,7 @@ class Within(Files):
             os.close(descriptor)
 
 
-class WrongLength(Files):
+class WrongLength(FileSource):
     """Gives other lengths than the scan found."""
 
     def __init__(self, change_bytes: int) -> None:
@@ -446,7 +446,9 @@ async def test_short_reads_are_read_on(
     server = way()
     await send(body_of(instances, readers), server)
     assert server.received == framed(instances)
-    await write_body(instances, "B", tmp_path / "request.bin", source=Files(), readers=readers, limit=ReadLimit(60))
+    await write_body(
+        instances, "B", tmp_path / "request.bin", source=FileSource(), readers=readers, limit=ReadLimit(60)
+    )
     assert (tmp_path / "request.bin").read_bytes() == framed(instances)
 
 
@@ -465,7 +467,7 @@ async def test_written_body_is_the_sent_one(tmp_path: Path, readers: ThreadPoolE
     """The body in a file has the very bytes that would be sent."""
     instances = write_batch(tmp_path / "archive", 3).instances
     size_bytes = await write_body(
-        instances, "B", tmp_path / "request.bin", source=Files(), readers=readers, limit=ReadLimit(60)
+        instances, "B", tmp_path / "request.bin", source=FileSource(), readers=readers, limit=ReadLimit(60)
     )
     assert (tmp_path / "request.bin").read_bytes() == framed(instances)
     assert size_bytes == (tmp_path / "request.bin").stat().st_size

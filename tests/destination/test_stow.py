@@ -18,7 +18,6 @@ import trustme
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
-from bulkstow.destination import contents
 from bulkstow.destination.auth import Bearer, Token, login
 from bulkstow.destination.http import ERROR_LIMIT_BYTES
 from bulkstow.destination.qido import PAGE_LIMIT_BYTES
@@ -26,7 +25,8 @@ from bulkstow.destination.stow import RESPONSE_BYTES_PER_INSTANCE, StowDestinati
 from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.events import BytesSent, Event, RequestTimed
 from bulkstow.model import Batch, Cause, NoResponse, Response, SourceChanged
-from bulkstow.opening import open_file
+from bulkstow.source import files
+from bulkstow.source.opening import open_file
 from tests.archives import write_batch
 from tests.destination.peers import STORED, Request, answer, peer, read_head, read_request
 from tests.stow import FileStow
@@ -731,7 +731,7 @@ async def test_files_that_hang_beside_a_changed_one(tmp_path: Path, monkeypatch:
         may_end.wait()
         return is_dir(path)
 
-    monkeypatch.setattr(contents, "open_file", open_late)
+    monkeypatch.setattr(files, "open_file", open_late)
     monkeypatch.setattr(Path, "is_dir", look_late)
 
     async def take(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:

@@ -63,14 +63,15 @@ Ledger.record = die_after
 """
 
 IN_THE_SCAN = """
-import bulkstow.engine.local as local
-walk = local.walk
-def die_midway(*arguments, **options):
-    for number, found in enumerate(walk(*arguments, list_length=10, **options)):
+from bulkstow.source.files import FileSource
+FileSource.__init__.__kwdefaults__["list_length"] = 10
+scan = FileSource.scan
+def die_midway(self):
+    for number, found in enumerate(scan(self)):
         if number == 5:
             die()
         yield found
-local.walk = die_midway
+FileSource.scan = die_midway
 """
 
 IN_THE_BODY = """

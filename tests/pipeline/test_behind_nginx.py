@@ -21,7 +21,7 @@ from bulkstow.model import Outcome
 from bulkstow.progress.tally import Tally
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
-from bulkstow.source.walk import walk
+from bulkstow.source.files import FileSource
 from tests.archives import write_instance
 from tests.pipeline.runs import new_run
 from tests.stow import FileStow
@@ -116,7 +116,7 @@ async def test_everything_is_stored_at_the_rate_of_the_limiter(tmp_path: Path, b
             await is_listening(port)
             destination = FileStow(DestinationSettings(url=url.replace(host, f"http://127.0.0.1:{port}")), NoLogin())
             async with destination:
-                await new_run(settings, destination, ledger, tally).carry_out(walk([str(tmp_path / "archive")]))
+                await new_run(settings, FileSource([str(tmp_path / "archive")]), destination, ledger, tally).carry_out()
         answers = Counter(
             line.split('" ')[1].split()[0] for line in (tmp_path / "nginx/access.log").read_text().splitlines()
         )

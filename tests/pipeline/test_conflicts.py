@@ -31,7 +31,7 @@ from bulkstow.model import (
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.progress.tally import Tally
-from bulkstow.source.walk import walk
+from bulkstow.source.files import FileSource
 from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import part10
 from tests.archives import header
@@ -67,9 +67,6 @@ class Server:
         failed = tuple(Referenced(items[n].sop_class_uid, items[n].sop_instance_uid, 0xA900) for n in bad)
         good = tuple(item for n, item in items.items() if n not in bad)
         return Response(202 if bad else 200, to_json(StoreResponse(stored=good, failed=failed)))
-
-    async def look(self, batch: Batch) -> None:
-        """Find nothing changed."""
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Know nothing."""
@@ -109,8 +106,21 @@ async def upload(archive: Path, ledger: Path, server: Server, mode: Mode, *, ret
     tally = Tally()
     with Ledger(ledger, "http://pacs") as opened:
         backoff, budget = Backoff(base_s=0.001, cap_s=0.005), RetryBudget(minimum_per_s=1000)
-        run = new_run(settings, server, opened, tally, backoff=backoff, budget=budget)
-        await run.carry_out(walk([str(archive)], exclude=opened.files))
+        run = new_run(
+            settings,
+            FileSource(
+                [str(archive)],
+                exclude=opened.files,
+                accept_missing_preamble=settings.accept_missing_preamble,
+                skip_truncated=settings.skip_truncated,
+            ),
+            server,
+            opened,
+            tally,
+            backoff=backoff,
+            budget=budget,
+        )
+        await run.carry_out()
     return tally
 
 
@@ -261,8 +271,14 @@ async def test_newest_hears_of_all_before_it_sends(tmp_path: Path) -> None:
         write(archive, f"{number % 3}/{number}", uid=number // 3, content=number % 3, modified_s=1 + number % 3)
     server, tally = Server(), Tally()
     with Ledger(tmp_path / "l.db", "http://pacs") as ledger:
-        run = new_run(UploadSettings(on_conflict="newest"), server, ledger, tally)
-        await run.carry_out(walk([str(archive / "0"), str(archive / "2"), str(archive / "1"), str(archive / "2")]))
+        run = new_run(
+            UploadSettings(on_conflict="newest"),
+            FileSource([str(archive / "0"), str(archive / "2"), str(archive / "1"), str(archive / "2")]),
+            server,
+            ledger,
+            tally,
+        )
+        await run.carry_out()
     assert Counter(server.sent) == Counter(str(number) for number in range(2, 600, 3))
     assert +tally.outcomes == Counter({Outcome.STORED: 200, Outcome.CONFLICT: 400})
     assert tally.found_files == 600
@@ -277,14 +293,14 @@ async def test_an_interrupted_run_goes_on(tmp_path: Path, mode: Mode) -> None:
         write(archive, f"{number}", uid=1, content=number, modified_s=1 + number)
     with Ledger(tmp_path / "l.db", "http://pacs") as ledger:
         server = Server()
-        run = new_run(UploadSettings(on_conflict=mode), server, ledger, Tally())
+        run = new_run(UploadSettings(on_conflict=mode), FileSource([str(archive)]), server, ledger, Tally())
 
         async def drain(batch: Batch) -> Exchange:
             run.drain()
             return NoResponse(Cause.DISCONNECTED, body_started=True)
 
         server.send = drain  # type: ignore[method-assign]
-        await run.carry_out(walk([str(archive)]))
+        await run.carry_out()
     assert not any(result.outcome.is_success for result in rows(tmp_path / "l.db").values())
     server = Server()
     await upload(archive, tmp_path / "l.db", server, mode)

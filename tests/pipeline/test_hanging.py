@@ -18,7 +18,7 @@ from bulkstow.errors import StorageGone
 from bulkstow.ledger import Ledger
 from bulkstow.pipeline import worker_threads
 from bulkstow.progress.tally import Tally
-from bulkstow.source.walk import walk
+from bulkstow.source.files import FileSource
 from tests.archives import write_instance
 from tests.pipeline.runs import new_run
 from tests.pipeline.test_run import URL, Server
@@ -58,9 +58,9 @@ async def test_a_drained_run_ends_though_all_heads_hang(archive: Path, tmp_path:
     settings = UploadSettings(ledger=tmp_path / "l.db")
     tally = Tally()
     with anyio.fail_after(PATIENCE_S), Ledger(settings.ledger, URL) as ledger:
-        run = new_run(settings, Server(), ledger, tally)
+        run = new_run(settings, FileSource([str(archive)]), Server(), ledger, tally)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run.carry_out, walk([str(archive)]))
+            tasks.start_soon(run.carry_out)
             await anyio.to_thread.run_sync(begun.wait)
             run.drain()
     assert tally.settled_files == 0
@@ -75,4 +75,4 @@ async def test_a_dead_file_system_stops_the_run(
     settings = UploadSettings(ledger=tmp_path / "l.db", read_concurrency=2)
     gone = pytest.raises(StorageGone, match="the storage does not answer")
     with anyio.fail_after(PATIENCE_S), Ledger(settings.ledger, URL) as ledger, gone:
-        await new_run(settings, Server(), ledger, Tally()).carry_out(walk([str(archive)]))
+        await new_run(settings, FileSource([str(archive)]), Server(), ledger, Tally()).carry_out()

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.errors import DestinationRefused, RunStopped
 from bulkstow.events import Event, OutageBegan, OutageContinues, OutageEnded
@@ -25,7 +26,6 @@ from bulkstow.model import (
     Outcome,
     Referenced,
     Response,
-    SourceChanged,
     StoreResponse,
 )
 from bulkstow.pipeline.health_monitor import HealthMonitor
@@ -41,6 +41,8 @@ from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
 from bulkstow.quantities import Span
+from bulkstow.source.files import FileSource
+from bulkstow.verification import Verification
 from bulkstow.wire.store_response import to_json
 from tests.archives import header
 from tests.virtual_time import BACKEND
@@ -96,10 +98,6 @@ class Server:
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Find nothing."""
         return frozenset()
-
-    async def look(self, batch: Batch) -> SourceChanged | None:
-        """Find every file as it was."""
-        return None
 
     async def probe(self) -> Response | NoResponse:
         """Answer the question whether it is back."""
@@ -159,6 +157,8 @@ async def deliver(
                 breaker=breaker, destination=server, scheduler=scheduler, reporter=reporter, tasks=tasks
             )
             send = Send(
+                source=FileSource(),
+                verification=Verification(FileSource(), WorkerThreads(1), ReadLimit(60)),
                 destination=server,
                 scheduler=scheduler,
                 breaker=breaker,

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,6 @@ from bulkstow.destination.stow import StowDestination
 from bulkstow.events import Reporter
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import (
-    Candidate,
     Cause,
     FileResult,
     Header,
@@ -37,12 +36,14 @@ from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.retry_budget import RetryBudget
+from bulkstow.ports import Found
 from bulkstow.progress.tally import Tally
 from bulkstow.server.fault_injector import FaultInjector
 from bulkstow.server.fault_plan import plan_of
 from bulkstow.server.faults import Kind
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
+from bulkstow.source.files import FileSource
 from bulkstow.source.walk import walk
 from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
@@ -66,12 +67,10 @@ RETRIES = 12
 class Archive:
     """Files, and what they hold."""
 
-    def __init__(
-        self, root: Path, *, studies: int, instances: int, lists: Sequence[Sequence[Candidate | FileResult]] = ()
-    ) -> None:
+    def __init__(self, root: Path, *, studies: int, instances: int, lists: Sequence[Sequence[Found]] = ()) -> None:
         self.root = root
         self.lists = lists
-        """What a scan found before the run; if empty, the run scans."""
+        """The result of a scan before the run; if empty, the run scans."""
         self.digests: dict[str, str] = {}
         """SHA-256 by SOP Instance UID."""
         for study in range(1, studies + 1):
@@ -79,6 +78,22 @@ class Archive:
                 instance = write_instance(root / f"s{study:03}", number, study=study)
                 content = Path(instance.candidate.location).read_bytes()
                 self.digests[instance.header.sop_instance_uid] = sha256(content).hexdigest()
+
+    def source(self) -> FileSource:
+        """Return the files as a source."""
+        return Scanned(self.lists) if self.lists else FileSource([str(self.root)])
+
+
+class Scanned(FileSource):
+    """Files that were scanned before."""
+
+    def __init__(self, lists: Sequence[Sequence[Found]]) -> None:
+        super().__init__()
+        self._lists = lists
+
+    def scan(self) -> Iterator[Sequence[Found]]:  # type: ignore[override]
+        """Yield what was found."""
+        return iter(self._lists)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +125,7 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
         async with stow:
             run = new_run(
                 settings,
+                archive.source(),
                 stow,
                 opened,
                 reporter,
@@ -118,7 +134,7 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
                 budget=budget,
                 controllers=controllers_for(settings, request_rate=RequestRate(first_per_s=QUICK_PER_S)),
             )
-            await run.carry_out(iter(archive.lists) if archive.lists else walk([str(archive.root)]))
+            await run.carry_out()
 
 
 def check(archive: Archive, held: dict[str, str], results: list[FileResult]) -> dict[str, Outcome]:
@@ -326,8 +342,8 @@ async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Pat
     settings = UploadSettings(ledger=ledger, retries=1, affinity="none")
     async with peer(say_nothing) as url, FileStow(DestinationSettings(url=url), NoLogin()) as stow:
         with Ledger(ledger, url) as opened:
-            run = new_run(settings, stow, opened, Tally(), backoff=QUICK)
-            await run.carry_out(walk([os.fspath(tmp_path)], exclude=opened.files))
+            source = FileSource([os.fspath(tmp_path)], exclude=opened.files)
+            await new_run(settings, source, stow, opened, Tally(), backoff=QUICK).carry_out()
     results = [entry.result for entry in read_entries(ledger) if entry.result.header is not None]
     assert [result.outcome for result in results] == [Outcome.UNCONFIRMED] * len(odd)
     assert set(paths) == {"/dicom-web/studies", "/dicom-web/studies/1.2.3/series/1.2.3.4/instances"}

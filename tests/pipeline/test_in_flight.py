@@ -18,6 +18,7 @@ from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.comparison import compare
 from bulkstow.pipeline.in_flight import FirstFileInFlight
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.source.files import FileSource
 from tests.archives import candidate, write_instance
 
 SAME = "a second copy of the SOP instance, same bytes: see "
@@ -48,7 +49,9 @@ def deduplicate(
 ) -> tuple[list[Instance], list[FileResult], list[Candidate]]:
     """Have instances sorted out."""
     return anyio.run(
-        in_flight.deduplicate, instances, partial(compare, threads=in_flight._threads, limit=ReadLimit(60.0))
+        in_flight.deduplicate,
+        instances,
+        partial(compare, source=FileSource(), threads=in_flight._threads, limit=ReadLimit(60.0)),
     )
 
 

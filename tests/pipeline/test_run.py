@@ -37,7 +37,7 @@ from bulkstow.policy.retry import Backoff
 from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
-from bulkstow.source.walk import walk
+from bulkstow.source.files import FileSource
 from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import SECONDARY_CAPTURE, part10
 from tests.archives import header, write_instance
@@ -78,9 +78,6 @@ class Server:
             self.held |= {i.header.sop_instance_uid for i in batch.instances}
         return exchange
 
-    async def look(self, batch: Batch) -> None:
-        """Find nothing changed."""
-
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Tell what is held."""
         return frozenset(self.held & {i.header.sop_instance_uid for i in instances})
@@ -98,8 +95,21 @@ async def upload(archive: Path, server: Server, ledger: Path, **changes: object)
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
-        run = new_run(settings, server, opened, tally, backoff=QUICK, budget=RetryBudget(minimum_per_s=1000))
-        await run.carry_out(walk([str(archive)], exclude=opened.files))
+        run = new_run(
+            settings,
+            FileSource(
+                [str(archive)],
+                exclude=opened.files,
+                accept_missing_preamble=settings.accept_missing_preamble,
+                skip_truncated=settings.skip_truncated,
+            ),
+            server,
+            opened,
+            tally,
+            backoff=QUICK,
+            budget=RetryBudget(minimum_per_s=1000),
+        )
+        await run.carry_out()
     return tally
 
 
@@ -275,7 +285,7 @@ async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: P
     first.write_bytes(copy.read_bytes())
     settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=1)
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        run = new_run(settings, Server(), ledger, Tally())
+        run = new_run(settings, FileSource(), Server(), ledger, Tally())
 
         async def stop_before_it_is_sent(batch: Batch) -> Exchange:
             run.drain()
@@ -283,8 +293,8 @@ async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: P
 
         server = Server()
         server.send = stop_before_it_is_sent  # type: ignore[method-assign]
-        run = new_run(settings, server, ledger, Tally())
-        await run.carry_out(walk([str(first), str(copy)]))
+        run = new_run(settings, FileSource([str(first), str(copy)]), server, ledger, Tally())
+        await run.carry_out()
     assert outcomes(tmp_path / "l.db") == {"IM001000001": Outcome.SKIPPED}
 
     first.write_bytes(part10(header(999)))
@@ -317,7 +327,7 @@ async def test_a_name_listed_twice_is_one_file(archive: Path, tmp_path: Path) ->
     tally, server = Tally(), Server()
     settings = UploadSettings(ledger=tmp_path / "l.db", batch_instances=1)
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        await new_run(settings, server, ledger, tally).carry_out(walk(names * 30, list_length=7))
+        await new_run(settings, FileSource(names * 30, list_length=7), server, ledger, tally).carry_out()
     assert tally.outcomes == Counter({Outcome.STORED: 60, Outcome.SKIPPED: 1})
     assert (tally.found_files, tally.settled_before) == (61, 0)
     assert len(server.batches) == 60
@@ -375,7 +385,7 @@ async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> Non
     tally, server = Tally(), Server()
     one = str(archive / "study1" / "IM001000001")
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        await new_run(settings, server, ledger, tally).carry_out(walk([one, one]))
+        await new_run(settings, FileSource([one, one]), server, ledger, tally).carry_out()
     assert tally.outcomes == Counter({Outcome.STORED: 1})
     assert tally.found_files == 1
     assert outcomes(tmp_path / "l.db") == {"IM001000001": Outcome.STORED}
@@ -460,6 +470,7 @@ async def run_through(
     with Ledger(ledger, URL) as opened:
         run = new_run(
             settings,
+            FileSource([str(archive)]),
             server,
             opened,
             tally,
@@ -468,7 +479,7 @@ async def run_through(
             breaker=CircuitBreaker(first_probe_s=0.001, cap_s=probe_cap_s, give_up_after_s=settings.give_up_after_s),
             budget=RetryBudget(minimum_per_s=1000),
         )
-        await run.carry_out(walk([str(archive)]))
+        await run.carry_out()
     return tally
 
 
@@ -569,7 +580,7 @@ async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Pat
     tally = Tally()
     settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(2, 2), batch_instances=2)
     with Ledger(tmp_path / "l.db", URL) as ledger:
-        run = new_run(settings, server, ledger, tally)
+        run = new_run(settings, FileSource([str(archive)]), server, ledger, tally)
 
         def drain_in_the_middle(batch: Batch, number: int) -> Exchange:
             if number == 5:
@@ -577,7 +588,7 @@ async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Pat
             return stored(batch)
 
         server._answer = drain_in_the_middle
-        await run.carry_out(walk([str(archive)]))
+        await run.carry_out()
         assert run.is_draining
 
     first = {i.header.sop_instance_uid for b in server.batches for i in b.instances}
@@ -607,7 +618,7 @@ async def test_cancelled_run_keeps_what_the_server_said(archive: Path, tmp_path:
                     answered += len(batch.instances)
                 return stored(batch)
 
-            await new_run(settings, Server(cancel_in_the_middle), ledger, tally).carry_out(walk([str(archive)]))
+            await new_run(settings, FileSource([str(archive)]), Server(cancel_in_the_middle), ledger, tally).carry_out()
         assert scope.cancelled_caught
     assert len(outcomes(tmp_path / "l.db")) >= answered
 
@@ -678,8 +689,17 @@ async def test_what_requests_took_bounds_those_to_come(archive: Path, tmp_path: 
     with Ledger(tmp_path / "l.db", URL) as ledger:
         controllers = controllers_for(settings).with_batch_size(told)
         budget = RetryBudget(minimum_per_s=1000)
-        run = new_run(settings, server, ledger, Tally(), controllers=controllers, backoff=QUICK, budget=budget)
-        await run.carry_out(walk([str(archive)], list_length=20))
+        run = new_run(
+            settings,
+            FileSource([str(archive)], list_length=20),
+            server,
+            ledger,
+            Tally(),
+            controllers=controllers,
+            backoff=QUICK,
+            budget=budget,
+        )
+        await run.carry_out()
     assert [(s.size_bytes, s.instances) for s in told.samples] == [
         (b.size_bytes, len(b.instances)) for b in server.batches
     ]

@@ -13,7 +13,7 @@ import pytest
 from bulkstow.blocking import ReadLimit, carry_out
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.pipeline.worker_threads import WorkerThreads
-from bulkstow.source.entries import Found
+from bulkstow.ports import Found
 from bulkstow.source.walk import HANGING_AT_ONCE, Walk
 
 pytestmark = pytest.mark.anyio

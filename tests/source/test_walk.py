@@ -13,8 +13,8 @@ import pytest
 
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, FileResult, Outcome
-from bulkstow.source.entries import Found
-from bulkstow.source.sources import check_sources
+from bulkstow.ports import Found
+from bulkstow.source.paths import check_sources
 from bulkstow.source.walk import walk
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bulkstow.blocking import ReadLimit
-from bulkstow.destination.contents import Files
-from bulkstow.destination.verification import Verification
 from bulkstow.model import Instance
+from bulkstow.source.files import FileSource
+from bulkstow.verification import Verification
 from tests.archives import write_batch
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +62,7 @@ async def test_changed_files_are_found(
 ) -> None:
     """A file that is not as the scan found it is named with the reason, and with its directory; the others are not."""
     instances = write_batch(tmp_path, 3).instances
-    verification, bad = Verification(Files(), readers, ReadLimit(60)), instances[1]
+    verification, bad = Verification(FileSource(), readers, ReadLimit(60)), instances[1]
     assert await verification.changed(instances) == {}
     assert await verification.unreadable(instances) is None
     change(Path(bad.candidate.location))
@@ -76,7 +76,7 @@ async def test_changed_files_are_found(
     assert unreadable_words in seen.changed[bad.header.sop_instance_uid]
 
 
-class HangingFiles(Files):
+class HangingFiles(FileSource):
     """Files of which one is on storage that does not answer."""
 
     def __init__(self, hanging: Instance) -> None:

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from bulkstow.destination import ahead
-from bulkstow.destination.ahead import AHEAD_FILES, QUICK_FETCHES, SLOW_S, SLOW_TURNS, StorageSpeed
-from bulkstow.destination.contents import Files
+from bulkstow.destination import prefetch
+from bulkstow.destination.prefetch import AHEAD_FILES, QUICK_FETCHES, SLOW_S, SLOW_TURNS, StorageSpeed
 from bulkstow.model import Candidate, Instance
+from bulkstow.source.files import PREFETCH_BYTES, FileSource
 from tests.archives import header
 
 
@@ -40,7 +40,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """Give a slow disk."""
-    monkeypatch.setattr(ahead, "QUICK_S", 0.0)
+    monkeypatch.setattr(prefetch, "QUICK_S", 0.0)
     return Disk()
 
 
@@ -72,9 +72,9 @@ def test_the_next_files_are_fetched_from_slow_storage(readers: ThreadPoolExecuto
     """Each file behind the body's place is asked for once, in order, and no more than so many ahead of it."""
     reading = StorageSpeed(readers, disk.fetch)
     find_slow(reading)
-    prefetch = reading.begin(INSTANCES)
+    body = reading.begin(INSTANCES)
     for place in (0, 0, 5, 3, 80):
-        prefetch.keep_ahead(place)
+        body.keep_ahead(place)
     readers.shutdown()
     wanted = [*range(1, 6 + AHEAD_FILES), *range(81, 100)]
     assert disk.fetched == [f"/archive/{n}" for n in wanted]
@@ -86,9 +86,9 @@ def test_what_was_not_begun_is_not_fetched_for_a_body_that_ended(readers: Thread
     readers.submit(may_read.wait)
     reading = StorageSpeed(readers, disk.fetch)
     find_slow(reading)
-    prefetch = reading.begin(INSTANCES)
-    prefetch.keep_ahead(0)
-    prefetch.end()
+    body = reading.begin(INSTANCES)
+    body.keep_ahead(0)
+    body.end()
     may_read.set()
     readers.shutdown()
     assert disk.fetched == []
@@ -98,7 +98,7 @@ def test_storage_that_has_become_fast_is_left_alone(
     readers: ThreadPoolExecutor, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When what is fetched is there already, time after time, fetching ends; until the storage is slow again."""
-    monkeypatch.setattr(ahead, "QUICK_S", 60.0)
+    monkeypatch.setattr(prefetch, "QUICK_S", 60.0)
     reading = StorageSpeed(readers, disk.fetch)
     find_slow(reading)
     for _ in range(QUICK_FETCHES):
@@ -115,11 +115,11 @@ def test_a_fetch_is_quick_for_its_bytes(
     readers: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetching_s: float, is_quick: bool
 ) -> None:
     """MiBs from memory take longer than a small file would be allowed."""
-    large = Candidate(str(tmp_path / "large"), ahead.FETCH_BYTES, 0)
+    large = Candidate(str(tmp_path / "large"), PREFETCH_BYTES, 0)
     (tmp_path / "large").write_bytes(bytes(large.size_bytes))
     clock = itertools.count(0.0, fetching_s)  # looked at before and after each fetch
-    monkeypatch.setattr(ahead, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    reading = StorageSpeed(readers, Files().prefetch)
+    monkeypatch.setattr(prefetch, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    reading = StorageSpeed(readers, FileSource().prefetch)
     find_slow(reading)
     for _ in range(QUICK_FETCHES):
         fetch = reading.fetch(Instance(large, header(1)))
@@ -131,8 +131,8 @@ def test_a_fetch_is_quick_for_its_bytes(
 def test_files_that_cannot_be_read_are_not_our_affair(readers: ThreadPoolExecutor, tmp_path: Path) -> None:
     """A file that is gone, or empty, or longer than is fetched: whatever is wrong shows when it is sent."""
     (tmp_path / "0").touch()
-    (tmp_path / "1").write_bytes(bytes(ahead.FETCH_BYTES + 1))
-    reading = StorageSpeed(readers, Files().prefetch)
+    (tmp_path / "1").write_bytes(bytes(PREFETCH_BYTES + 1))
+    reading = StorageSpeed(readers, FileSource().prefetch)
     find_slow(reading)
     for name in ("0", "1", "2"):
         fetch = reading.fetch(Instance(Candidate(str(tmp_path / name), 1, 0), header(1)))

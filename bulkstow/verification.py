@@ -10,16 +10,15 @@ from concurrent.futures import Executor
 from contextlib import closing
 
 from bulkstow.blocking import ReadLimit, each
-from bulkstow.destination.body import Contents
-from bulkstow.destination.sendfile import read_range
 from bulkstow.errors import InstanceChanged
 from bulkstow.model import Instance, SourceChanged
+from bulkstow.ports import FileRange, Source
 
 
 class Verification:
     """Checks instances of one source; belongs to the event loop."""
 
-    def __init__(self, source: Contents, readers: Executor, limit: ReadLimit) -> None:
+    def __init__(self, source: Source, readers: Executor, limit: ReadLimit) -> None:
         self._source = source
         self._readers = readers
         self._limit = limit
@@ -55,8 +54,8 @@ class Verification:
         try:
             with closing(self._source.open(instance)) as drawn:
                 segment = next(drawn, None)
-                if segment is not None and not isinstance(segment, memoryview) and segment.size_bytes:
-                    read_range(segment, memoryview(bytearray(1)), 0)
+                if isinstance(segment, FileRange) and segment.size_bytes:
+                    segment.read_into(memoryview(bytearray(1)), 0)
         except InstanceChanged as error:
             return str(error)
         return self._source.verify(instance)

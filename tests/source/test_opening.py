@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkstow.opening import REPLACED, open_file
+from bulkstow.source.opening import REPLACED, open_file
 
 
 def test_a_link_that_the_scan_did_not_see_is_not_followed(tmp_path: Path) -> None:

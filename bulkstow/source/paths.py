@@ -8,15 +8,20 @@ Looks whether they are there; `walk` finds what is in them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from bulkstow.blocking import ReadLimit, each
 from bulkstow.errors import ConfigurationError
+
+NAMES_PER_TURN = 256
+"""Sources looked up in one worker thread call; each takes 10 µs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourcePath:
     """A file or directory that the user named."""
 
     path: str
@@ -24,7 +29,7 @@ class Source:
     real_path: str
 
 
-def find_source(source: str) -> Source:
+def find_source(source: str) -> SourcePath:
     """Look whether a source is there, before a run starts.
 
     Raises:
@@ -33,7 +38,7 @@ def find_source(source: str) -> Source:
     path = absolute(source)
     try:
         os.stat(path)
-        return Source(path, os.path.realpath(path))
+        return SourcePath(path, os.path.realpath(path))
     except FileNotFoundError:
         raise ConfigurationError(
             f"no such file or directory: {source!r} (looked for {path}); correct the name, or mount its file system"
@@ -42,9 +47,27 @@ def find_source(source: str) -> Source:
         raise ConfigurationError(f"cannot look at {source!r} ({path}): {told(error)}") from None
 
 
-def check_sources(sources: Iterable[str]) -> list[Source]:
+def check_sources(sources: Iterable[str]) -> list[SourcePath]:
     """Look whether every source is there, before a run starts. Raises ConfigurationError as `find_source` does."""
     return [find_source(source) for source in sources]
+
+
+async def find_sources(names: Sequence[str], threads: Executor, limit: ReadLimit) -> dict[str, SourcePath]:
+    """Look up every source in worker threads, before a run starts.
+
+    Raises ConfigurationError as `find_source` does, and if the storage does not respond.
+    """
+
+    def look(name: str) -> tuple[str, SourcePath]:
+        return name, find_source(name)
+
+    def missed(name: str, why: str) -> tuple[str, SourcePath]:
+        raise ConfigurationError(f"cannot look at {name!r}: {why}; is its file system mounted, and does it answer?")
+
+    found: dict[str, SourcePath] = {}
+    async for several in each(look, names, missed, threads, limit, items_per_turn=NAMES_PER_TURN):
+        found.update(several)
+    return found
 
 
 def absolute(source: str) -> str:
