@@ -1,4 +1,4 @@
-"""Claims about outages, on a clock that jumps: what is sent meanwhile, when it is told, and when the run stops."""
+"""Outages on a virtual clock: what is sent during one, what is reported, and when the run stops."""
 
 from __future__ import annotations
 
@@ -57,31 +57,31 @@ ROOMLESS = 0xA700
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> object:
-    """Let time jump."""
+    """Use the virtual clock."""
     return BACKEND
 
 
 def stored(batch: Batch) -> Response:
-    """Return the answer of a server that has stored everything."""
+    """Return the response of a server that has stored everything."""
     items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid) for i in batch.instances)
     return Response(200, to_json(StoreResponse(stored=items)))
 
 
 def roomless(batch: Batch) -> Response:
-    """Return the answer of a server that has no room for anything."""
+    """Return the response of a server that has no space for anything."""
     items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid, ROOMLESS) for i in batch.instances)
     return Response(409, to_json(StoreResponse(failed=items)))
 
 
 async def hang(batch: Batch) -> Exchange:
-    """Be silent until our timeout."""
+    """Do not respond until the timeout."""
     await anyio.sleep(HANGS_S)
     return UNANSWERED
 
 
 @dataclass
 class Server:
-    """A destination by two functions of what is asked."""
+    """A destination made of two functions."""
 
     store: Callable[[Batch], Awaitable[Exchange]]
     question: Callable[[], Awaitable[Response | NoResponse]]
@@ -90,7 +90,7 @@ class Server:
     most_under_way: dict[str, int] = field(default_factory=dict)
 
     async def send(self, batch: Batch) -> Exchange:
-        """Take a batch, in 0.1 s at least."""
+        """Store a batch, in 0.1 s at least."""
         self.sent.append((anyio.current_time(), batch))
         await anyio.sleep(0.1)
         return await self.store(batch)
@@ -100,23 +100,23 @@ class Server:
         return frozenset()
 
     async def probe(self) -> Response | NoResponse:
-        """Answer the question whether it is back."""
+        """Answer a probe."""
         return await self.question()
 
 
 async def answered() -> Response:
-    """Answer a question."""
+    """Answer a probe."""
     return Response(200, b"[]")
 
 
 async def nobody() -> NoResponse:
-    """Be gone."""
+    """Be unreachable."""
     return UNREACHABLE
 
 
 @dataclass
 class Course:
-    """What a run came to."""
+    """The result of a run."""
 
     outcomes: dict[int, Outcome]
     events: list[tuple[float, Event]]
@@ -139,7 +139,7 @@ class Events:
 async def deliver(
     server: Server, ledger: Path, *, batches: int = 12, give_up_after_s: float | None = None, concurrency: int = 4
 ) -> Course:
-    """Send so many batches of one instance, of a study each."""
+    """Send batches of one instance, each of another study."""
     reporter, settings = Events(), UploadSettings(concurrency=Span(concurrency, concurrency))
     controllers = controllers_for(settings)
     breaker = CircuitBreaker(give_up_after_s=give_up_after_s)
@@ -188,7 +188,7 @@ def numbered(count: int) -> Iterator[Batch]:
 
 
 async def test_a_server_whose_stores_hang_is_given_up(tmp_path: Path) -> None:
-    """Though QIDO-RS answers, the run stops at the limit from the first failure on, with few stores tried."""
+    """Although QIDO-RS answers, the run stops at the limit, counted from the first failure, after few stores."""
     server, began_s = Server(hang, answered), anyio.current_time()
     course = await deliver(server, tmp_path / "l.db", batches=200, give_up_after_s=600.0)
     first_failure_s = began_s + 0.1 + HANGS_S
@@ -200,7 +200,7 @@ async def test_a_server_whose_stores_hang_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_stores_that_hang_for_an_hour_cost_no_instance(tmp_path: Path) -> None:
-    """One store at a time finds out whether stores succeed; when they do, everything is stored."""
+    """One store at a time is tried until stores succeed; then everything is stored."""
 
     async def hang_for_an_hour(batch: Batch) -> Exchange:
         return await hang(batch) if anyio.current_time() - began_s < 3600 else stored(batch)
@@ -221,7 +221,7 @@ async def test_stores_that_hang_for_an_hour_cost_no_instance(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("batches", [1, 12])
 async def test_what_a_server_chokes_on_does_not_block_the_run(tmp_path: Path, batches: int) -> None:
-    """An instance for which each store hangs is given up after its attempts, alone or not; the others are stored."""
+    """An instance whose stores all hang is given up after its attempts, alone or not; the others are stored."""
 
     async def choke(batch: Batch) -> Exchange:
         return await hang(batch) if batch.number == 1 else stored(batch)
@@ -236,7 +236,7 @@ async def test_what_a_server_chokes_on_does_not_block_the_run(tmp_path: Path, ba
 )
 @pytest.mark.parametrize("limit_s", [20.0, 0.5])
 async def test_gone_for_too_long(tmp_path: Path, limit_s: float, question_s: float) -> None:
-    """The run stops at the limit, not at the next question, nor when that or a request under way ends."""
+    """The run stops at the limit, not at the next probe, nor at the end of a probe or a request under way."""
 
     async def question() -> NoResponse:
         await anyio.sleep(question_s)
@@ -254,7 +254,7 @@ async def test_gone_for_too_long(tmp_path: Path, limit_s: float, question_s: flo
 
 @pytest.mark.parametrize("answer", [roomless, lambda _: Response(507, b"")], ids=["A700", "507"])
 async def test_full_for_too_long(tmp_path: Path, answer: Callable[[Batch], Response]) -> None:
-    """A server without room is given up at the same limit, and that is said."""
+    """A server without space is given up at the same limit, with that reason."""
 
     async def full(batch: Batch) -> Exchange:
         return answer(batch)
@@ -267,12 +267,12 @@ async def test_full_for_too_long(tmp_path: Path, answer: Callable[[Batch], Respo
 
 
 def shown(value: object) -> str:
-    """Return a value of an event in short."""
+    """Return a value of an event as a short text."""
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 class Limiter:
-    """Accepts so many requests a second, and a burst beyond them, as nginx's limit_req does with `nodelay`."""
+    """Accepts a rate of requests and a burst, as nginx's limit_req does with `nodelay`."""
 
     def __init__(self, rate_per_s: float, burst: int) -> None:
         self._rate_per_s, self._burst = rate_per_s, burst
@@ -280,7 +280,7 @@ class Limiter:
         self.rejections = 0
 
     async def store(self, batch: Batch) -> Exchange:
-        """Store a batch or reject it."""
+        """Store a batch, or reject it."""
         now_s = anyio.current_time()
         elapsed_s = int((now_s - self._last_s) * 1000) / 1000
         excess = max(self._excess - self._rate_per_s * elapsed_s + 1, 0)
@@ -297,7 +297,7 @@ class Limiter:
 async def test_behind_a_limiter_everything_is_stored(
     tmp_path: Path, rate_per_s: float, burst: int, concurrency: int
 ) -> None:
-    """Rejections are few and no outage, the rate is found and kept, and nothing is unconfirmed."""
+    """There are few rejections and no outage, the rate is found and kept, and nothing is unconfirmed."""
     limiter, began_s = Limiter(rate_per_s, burst), anyio.current_time()
     server = Server(limiter.store, answered)
     course = await deliver(server, tmp_path / "l.db", batches=300, concurrency=concurrency)
@@ -319,7 +319,7 @@ async def test_an_instance_that_is_always_rejected_is_given_up(tmp_path: Path) -
 
 
 async def test_an_outage_is_told_with_its_next_attempts(tmp_path: Path) -> None:
-    """Its beginning, each attempt in vain, and its end after 10 s: at once, with the time to the next attempt."""
+    """Reported are its beginning, each failed attempt with the time until the next one, and its end after 10 s."""
 
     async def away(batch: Batch) -> Exchange:
         return UNREACHABLE if anyio.current_time() - began_s < 10.1 else stored(batch)
@@ -345,7 +345,7 @@ async def test_an_outage_is_told_with_its_next_attempts(tmp_path: Path) -> None:
     "silence", [UNANSWERED, Response(503, b""), NoResponse(Cause.DISCONNECTED, body_started=False)]
 )
 async def test_questions_in_vain_do_not_keep_stores_away(tmp_path: Path, silence: Response | NoResponse) -> None:
-    """Where stores succeed again and questions hang, or find nobody behind a proxy, the run goes on."""
+    """If stores succeed again while probes hang, or are answered by a proxy, the run continues."""
 
     async def hang_for_a_while(batch: Batch) -> Exchange:
         return await hang(batch) if anyio.current_time() - began_s < 1000 else stored(batch)

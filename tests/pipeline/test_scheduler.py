@@ -1,4 +1,4 @@
-"""Claims about what waits to be sent, and who may go next."""
+"""The scheduler: which item is sent next, and why none is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EASED = HealthSignal.EASED
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> object:
-    """Let time jump."""
+    """Use the virtual clock."""
     return BACKEND
 
 
@@ -53,7 +53,7 @@ class Waits:
         self.waited_s[event.wait] = self.waited_s.get(event.wait, 0.0) + event.duration_s
 
 
-def scheduler(
+def new_scheduler(
     *,
     senders: int = 8,
     per_study: int = 4,
@@ -80,123 +80,123 @@ def trip(breaker: CircuitBreaker) -> None:
     assert breaker.is_open
 
 
-async def take(box: Scheduler) -> WorkItem:
-    """Take an errand that must be there."""
-    item = await box.take()
+async def take(scheduler: Scheduler) -> WorkItem:
+    """Take an item that must be available."""
+    item = await scheduler.take()
     assert item is not None
     return item
 
 
 async def test_fresh_batches_come_in_order_and_then_none() -> None:
-    """What was offered is taken once, in order; after the end there is None for every sender."""
-    box = scheduler()
+    """Each batch is taken once, in order; after the end every sender gets None."""
+    scheduler = new_scheduler()
     for number in range(3):
-        await box.offer(batch(number + 1))
-    box.end()
-    taken = [await take(box) for _ in range(3)]
+        await scheduler.offer(batch(number + 1))
+    scheduler.end()
+    taken = [await take(scheduler) for _ in range(3)]
     for item in taken:
-        box.done(item, EASED)
+        scheduler.done(item, EASED)
     assert [item.batch.number for item in taken] == [1, 2, 3]
-    assert await box.take() is None
-    assert await box.take() is None
+    assert await scheduler.take() is None
+    assert await scheduler.take() is None
 
 
 async def test_offer_waits_while_the_window_is_full() -> None:
-    """The assembler waits until a sender has taken something: that is the backpressure."""
-    box = scheduler(senders=1)
+    """The assembler waits until a sender has taken a batch: that is the backpressure."""
+    scheduler = new_scheduler(senders=1)
     offered: list[int] = []
 
     async def assemble() -> None:
         for number in range(WINDOW_PER_SENDER + 2):
-            await box.offer(batch(number + 1))
+            await scheduler.offer(batch(number + 1))
             offered.append(number + 1)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(assemble)
         await wait_all_tasks_blocked()
         assert len(offered) == WINDOW_PER_SENDER
-        box.done(await take(box), EASED)
+        scheduler.done(await take(scheduler), EASED)
         await wait_all_tasks_blocked()
         assert len(offered) == WINDOW_PER_SENDER + 1
-        box.done(await take(box), EASED)
+        scheduler.done(await take(scheduler), EASED)
 
 
-async def test_offer_waits_while_too_much_waits_for_its_retry() -> None:
-    """What waits for a retry is bounded, so memory is too when the server refuses everything."""
-    box = scheduler(senders=1)
+async def test_offer_waits_while_too_many_retries_wait() -> None:
+    """The number of waiting retries is bounded, so memory is too if the server rejects everything."""
+    scheduler = new_scheduler(senders=1)
     now_s = anyio.current_time()
     for number in range(RETRIES_PER_SENDER):
-        await box.offer(batch(number + 1))
-        item = await take(box)
-        box.done(item, EASED, [(now_s + 1000, item)])
+        await scheduler.offer(batch(number + 1))
+        item = await take(scheduler)
+        scheduler.done(item, EASED, [(now_s + 1000, item)])
     with anyio.move_on_after(0) as scope:
         await checkpoint()
     with anyio.move_on_after(0.01) as scope:
-        await box.offer(batch(99))
+        await scheduler.offer(batch(99))
     assert scope.cancelled_caught
 
 
-async def test_a_parked_errand_comes_when_it_is_due() -> None:
-    """What waits for its time does not hold up what is fresh, and comes first once it is due."""
-    box = scheduler()
-    await box.offer(batch(1))
-    first = await take(box)
-    box.done(first, EASED, [(anyio.current_time() + 0.05, first)])
-    await box.offer(batch(2))
-    second = await take(box)
+async def test_a_retry_comes_when_it_is_due() -> None:
+    """A retry that waits for its time does not delay fresh batches, and precedes them once it is due."""
+    scheduler = new_scheduler()
+    await scheduler.offer(batch(1))
+    first = await take(scheduler)
+    scheduler.done(first, EASED, [(anyio.current_time() + 0.05, first)])
+    await scheduler.offer(batch(2))
+    second = await take(scheduler)
     assert second.batch.number == 2
-    again = await take(box)
+    again = await take(scheduler)
     assert again is first
     assert anyio.current_time() >= 0.05
 
 
-async def test_senders_wait_for_what_is_under_way() -> None:
-    """The end comes only when nothing under way can bring more to do."""
-    box = scheduler()
-    await box.offer(batch(1))
-    box.end()
-    item = await take(box)
+async def test_senders_wait_for_requests_under_way() -> None:
+    """The end comes only when no request under way can bring a retry."""
+    scheduler = new_scheduler()
+    await scheduler.offer(batch(1))
+    scheduler.end()
+    item = await take(scheduler)
     ended: list[WorkItem | None] = []
 
     async def wait() -> None:
-        ended.append(await box.take())
+        ended.append(await scheduler.take())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         await wait_all_tasks_blocked()
         assert ended == []
-        box.done(item, EASED, [(anyio.current_time(), Store(batch(2)))])
+        scheduler.done(item, EASED, [(anyio.current_time(), Store(batch(2)))])
         await wait_all_tasks_blocked()
         assert ended == [Store(batch(2))]
 
 
-async def test_first_request_of_a_study_goes_alone() -> None:
-    """Another batch of a study that is new to the server waits; one of another study overtakes it."""
-    box = scheduler(per_study=2)
+async def test_the_first_request_of_a_study_is_sent_alone() -> None:
+    """Another batch of a study that is new to the server waits; a batch of another study overtakes it."""
+    scheduler = new_scheduler(per_study=2)
     for number, study in ((1, 1), (2, 1), (3, 1), (4, 1), (5, 2)):
-        await box.offer(batch(number, study=study))
-    first, other = await take(box), await take(box)
+        await scheduler.offer(batch(number, study=study))
+    first, other = await take(scheduler), await take(scheduler)
     assert (first.batch.number, other.batch.number) == (1, 5)
-    box.done(first, EASED)
-    assert [(await take(box)).batch.number for _ in range(2)] == [2, 3]
+    scheduler.done(first, EASED)
+    assert [(await take(scheduler)).batch.number for _ in range(2)] == [2, 3]
     with anyio.move_on_after(0.01) as scope:
-        await box.take()
+        await scheduler.take()
     assert scope.cancelled_caught
 
 
 async def test_nothing_starts_while_the_breaker_is_open() -> None:
-    """While the destination is gone nobody gets anything, not even what is due; once it is back everybody does."""
+    """During an outage no sender gets an item, not even a due retry; after it every sender does."""
     breaker = CircuitBreaker(trip_after=1)
-    box = scheduler(breaker=breaker)
-    await box.offer(batch(1))
-    first = await take(box)
-    box.done(first, EASED, [(anyio.current_time(), first)])
-    await box.offer(batch(2))
+    scheduler = new_scheduler(breaker=breaker)
+    await scheduler.offer(batch(1))
+    first = await take(scheduler)
+    scheduler.done(first, EASED, [(anyio.current_time(), first)])
+    await scheduler.offer(batch(2))
     trip(breaker)
     taken: list[WorkItem] = []
 
     async def send() -> None:
-        taken.append(await take(box))
+        taken.append(await take(scheduler))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send)
@@ -204,37 +204,37 @@ async def test_nothing_starts_while_the_breaker_is_open() -> None:
         await wait_all_tasks_blocked()
         assert taken == []
         breaker.ended(first, anyio.current_time(), EASED)
-        box.wake()
+        scheduler.wake()
     assert {item.batch.number for item in taken} == {1, 2}
 
 
 async def test_half_open_lets_one_store_through() -> None:
-    """After a question was answered one store goes, before a question that is due, and nothing else until it ends."""
+    """After an answered probe one store is sent, before a query that is due, and nothing else until it has ended."""
     breaker = CircuitBreaker(trip_after=1)
-    box = scheduler(breaker=breaker)
-    await box.offer(batch(1))
-    question = Query((await take(box)).batch, "no answer")
-    box.done(question, EASED, [(anyio.current_time(), question)])
+    scheduler = new_scheduler(breaker=breaker)
+    await scheduler.offer(batch(1))
+    query = Query((await take(scheduler)).batch, "no answer")
+    scheduler.done(query, EASED, [(anyio.current_time(), query)])
     for number in (2, 3):
-        await box.offer(batch(number))
+        await scheduler.offer(batch(number))
     trip(breaker)
     breaker.probed(ProbeResult.SERVICE, anyio.current_time())
-    box.wake()
-    trial = await take(box)
+    scheduler.wake()
+    trial = await take(scheduler)
     assert trial == Store(batch(2))
     with anyio.move_on_after(3600) as scope:
-        await box.take()
+        await scheduler.take()
     assert scope.cancelled_caught
-    box.done(trial, EASED)
-    assert [(await take(box)).batch.number for _ in range(2)] == [1, 3]
+    scheduler.done(trial, EASED)
+    assert [(await take(scheduler)).batch.number for _ in range(2)] == [1, 3]
 
 
 async def test_trials_take_turns() -> None:
-    """A batch that failed as the trial goes behind the others, so that one on which a server chokes blocks no run."""
+    """A batch that failed as the trial comes after the others, so one that the server cannot process blocks no run."""
     breaker = CircuitBreaker(trip_after=1)
-    box = scheduler(breaker=breaker)
+    scheduler = new_scheduler(breaker=breaker)
     for number in (1, 2, 3):
-        await box.offer(batch(number))
+        await scheduler.offer(batch(number))
     trip(breaker)
     trials = []
     for _ in range(6):
@@ -242,114 +242,114 @@ async def test_trials_take_turns() -> None:
         assert outage is not None
         await anyio.sleep(outage.next_attempt_s - anyio.current_time())
         breaker.probed(ProbeResult.SERVICE, anyio.current_time())
-        trial = await take(box)
+        trial = await take(scheduler)
         trials.append(trial.batch.number)
-        box.done(trial, HealthSignal.GONE, [(anyio.current_time() + 0.5, again(trial))])
+        scheduler.done(trial, HealthSignal.GONE, [(anyio.current_time() + 0.5, again(trial))])
     assert sorted(trials[:3]) == sorted(trials[3:]) == [1, 2, 3]
 
 
 def again(item: WorkItem) -> WorkItem:
-    """Return the errand after a request without an answer."""
+    """Return the item after a request without a response."""
     return Store(replace(item.batch, requests=1, failed_attempts=1))
 
 
-async def test_retries_without_budget_let_what_is_fresh_go_first() -> None:
-    """When the budget is spent, a retry that is due waits for it, and what is fresh and what is split does not."""
-    box = scheduler(budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=20.0))
-    await box.offer(batch(1))
-    first = await take(box)
+async def test_retries_without_budget_come_after_fresh_batches() -> None:
+    """Without budget a due retry waits; fresh batches and parts of a split batch do not."""
+    scheduler = new_scheduler(budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=20.0))
+    await scheduler.offer(batch(1))
+    first = await take(scheduler)
     now_s = anyio.current_time()
     split = Store(replace(first.batch, requests=1))
-    box.done(first, EASED, [(now_s, again(first)), (now_s, again(first)), (now_s, split)])
-    await box.offer(batch(2))
+    scheduler.done(first, EASED, [(now_s, again(first)), (now_s, again(first)), (now_s, split)])
+    await scheduler.offer(batch(2))
     order = []
     for _ in range(4):
-        item = await take(box)
+        item = await take(scheduler)
         order.append((item.batch.number, item.batch.requests, item.batch.failed_attempts))
-        box.done(item, EASED)
+        scheduler.done(item, EASED)
     assert order == [(1, 1, 1), (1, 1, 0), (2, 0, 0), (1, 1, 1)]
 
 
-async def test_no_more_are_under_way_than_the_limit() -> None:
-    """Whoever takes waits until something under way has ended, though more is waiting."""
-    box = scheduler(senders=2)
+async def test_no_more_requests_are_under_way_than_the_limit() -> None:
+    """A sender waits until a request under way has ended, although more items wait."""
+    scheduler = new_scheduler(senders=2)
     for number in range(3):
-        await box.offer(batch(number + 1))
-    first, _ = await take(box), await take(box)
-    assert box.is_wanting
+        await scheduler.offer(batch(number + 1))
+    first, _ = await take(scheduler), await take(scheduler)
+    assert scheduler.is_wanting
     taken: list[WorkItem] = []
 
     async def take_third() -> None:
-        taken.append(await take(box))
+        taken.append(await take(scheduler))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(take_third)
         await wait_all_tasks_blocked()
         assert taken == []
-        box.done(first, EASED)
+        scheduler.done(first, EASED)
     assert [item.batch.number for item in taken] == [3]
-    assert not box.is_wanting
+    assert not scheduler.is_wanting
 
 
-async def test_rest_ends_with_the_run() -> None:
-    """Who rests between two questions is woken when nothing is left to do, and by nothing else before its time."""
+async def test_the_wait_for_a_probe_ends_with_the_run() -> None:
+    """The wait for a probe ends early if nothing is left to send, and for no other reason."""
     breaker = CircuitBreaker(trip_after=1)
-    box = scheduler(breaker=breaker)
+    scheduler = new_scheduler(breaker=breaker)
     trip(breaker)
     ended: list[str] = []
 
     async def rest() -> None:
-        await box.wait_to_probe(lambda: breaker.is_open, 1000)
+        await scheduler.wait_to_probe(lambda: breaker.is_open, 1000)
         ended.append("rested")
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(rest)
-        await box.offer(batch(1))
+        await scheduler.offer(batch(1))
         await wait_all_tasks_blocked()
         assert ended == []
-        box.abandon()
+        scheduler.abandon()
     assert ended == ["rested"]
 
 
-async def test_abandoned_outbox_ends_everyone() -> None:
-    """After a stop nothing new starts: offers go nowhere, what waits is left, senders end once they are idle."""
-    box = scheduler(senders=1)
-    await box.offer(batch(1))
-    await box.offer(batch(2))
-    item = await take(box)
-    box.abandon()
-    await box.offer(batch(3))
-    box.done(item, EASED, [(anyio.current_time(), item)])
-    assert await box.take() is None
+async def test_an_abandoned_scheduler_ends_the_senders() -> None:
+    """After a stop nothing new starts: batches are dropped, retries too, and the senders end."""
+    scheduler = new_scheduler(senders=1)
+    await scheduler.offer(batch(1))
+    await scheduler.offer(batch(2))
+    item = await take(scheduler)
+    scheduler.abandon()
+    await scheduler.offer(batch(3))
+    scheduler.done(item, EASED, [(anyio.current_time(), item)])
+    assert await scheduler.take() is None
 
 
 async def test_there_is_plenty_while_twice_as_many_wait_as_may_be_under_way() -> None:
-    """Half as many batches would then still keep everybody busy."""
-    box = scheduler(senders=2)
+    """Half as many batches would then still keep all senders busy."""
+    scheduler = new_scheduler(senders=2)
     for number in range(4):
-        assert not box.is_plentiful
-        await box.offer(batch(number + 1))
-    assert box.is_plentiful
-    await take(box)
-    assert not box.is_plentiful
+        assert not scheduler.is_plentiful
+        await scheduler.offer(batch(number + 1))
+    assert scheduler.is_plentiful
+    await take(scheduler)
+    assert not scheduler.is_plentiful
 
 
 @pytest.mark.parametrize("senders", [1, 8])
 @pytest.mark.parametrize("requests_per_s", [0.5, 3.0, 50.0])
 async def test_requests_are_handed_out_at_their_rate(requests_per_s: float, senders: int) -> None:
-    """Sixty take as long as they should to 1 %, however many could be sent at once."""
-    box = scheduler(senders=senders, requests_per_s=requests_per_s)
+    """Sixty requests take as long as they should, to 1 %, for any number of senders."""
+    scheduler = new_scheduler(senders=senders, requests_per_s=requests_per_s)
     times_s: list[float] = []
 
     async def assemble() -> None:
         for number in range(60):
-            await box.offer(batch(number + 1))
-        box.end()
+            await scheduler.offer(batch(number + 1))
+        scheduler.end()
 
     async def send() -> None:
-        while (item := await box.take()) is not None:
+        while (item := await scheduler.take()) is not None:
             times_s.append(anyio.current_time())
-            box.done(item, EASED)
+            scheduler.done(item, EASED)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(assemble)
@@ -359,51 +359,51 @@ async def test_requests_are_handed_out_at_their_rate(requests_per_s: float, send
     assert times_s[-1] - times_s[0] == pytest.approx(expected_s, rel=0.01)
 
 
-async def test_retries_and_questions_count_as_requests() -> None:
-    """What is sent again and what is asked for have their turns with the rest."""
-    box = scheduler(requests_per_s=1.0)
-    await box.offer(batch(1))
-    first = await take(box)
+async def test_retries_and_queries_count_as_requests() -> None:
+    """Retries and queries pass the rate limit like fresh batches."""
+    scheduler = new_scheduler(requests_per_s=1.0)
+    await scheduler.offer(batch(1))
+    first = await take(scheduler)
     began_s = anyio.current_time()
-    box.done(first, EASED, [(began_s, again(first)), (began_s, Query(first.batch, "no answer"))])
-    await box.offer(batch(2))
+    scheduler.done(first, EASED, [(began_s, again(first)), (began_s, Query(first.batch, "no answer"))])
+    await scheduler.offer(batch(2))
     for _ in range(3):
-        box.done(await take(box), EASED)
+        scheduler.done(await take(scheduler), EASED)
     assert anyio.current_time() - began_s == pytest.approx(3 - BURST_S)
 
 
 @pytest.mark.parametrize(("requests_per_s", "expected"), [(1.0, [1, 1, 1]), (None, [3])])
-async def test_with_a_rate_an_errand_is_one_request(requests_per_s: float | None, expected: list[int]) -> None:
-    """A question after several instances is asked for one at a time; without a rate it stays one errand."""
-    box = scheduler(requests_per_s=requests_per_s)
-    await box.offer(batch(1, instances=3))
-    first = await take(box)
+async def test_with_a_rate_an_item_is_one_request(requests_per_s: float | None, expected: list[int]) -> None:
+    """A query for several instances becomes one query for each; without a rate it stays one item."""
+    scheduler = new_scheduler(requests_per_s=requests_per_s)
+    await scheduler.offer(batch(1, instances=3))
+    first = await take(scheduler)
     began_s = anyio.current_time()
-    box.done(first, EASED, [(began_s, Query(first.batch, "no answer", asked=2))])
-    box.end()
+    scheduler.done(first, EASED, [(began_s, Query(first.batch, "no answer", asked=2))])
+    scheduler.end()
     asked: list[WorkItem] = []
-    while (item := await box.take()) is not None:
+    while (item := await scheduler.take()) is not None:
         asked.append(item)
-        box.done(item, EASED)
+        scheduler.done(item, EASED)
     assert [len(item.batch.instances) for item in asked] == expected
     assert tuple(i for item in asked for i in item.batch.instances) == first.batch.instances
     assert {(item.asked, item.reason) for item in asked if isinstance(item, Query)} == {(2, "no answer")}
     assert anyio.current_time() - began_s == pytest.approx(len(expected) - BURST_S if requests_per_s else 0)
 
 
-async def test_a_question_whether_the_server_is_back_counts_too() -> None:
-    """Who rests before it rests for its turn, and what follows it has the next."""
+async def test_a_probe_counts_as_a_request() -> None:
+    """A probe waits for the rate limit, and the next request waits for it in turn."""
     breaker = CircuitBreaker(trip_after=1)
-    box = scheduler(breaker=breaker, requests_per_s=0.1)
-    await box.offer(batch(1))
-    box.done(await take(box), EASED)
+    scheduler = new_scheduler(breaker=breaker, requests_per_s=0.1)
+    await scheduler.offer(batch(1))
+    scheduler.done(await take(scheduler), EASED)
     began_s = anyio.current_time()
     trip(breaker)
-    await box.offer(batch(2))
-    assert await box.wait_to_probe(lambda: breaker.is_open, 1.0)
+    await scheduler.offer(batch(2))
+    assert await scheduler.wait_to_probe(lambda: breaker.is_open, 1.0)
     assert anyio.current_time() - began_s == pytest.approx(10 - BURST_S)
     breaker.ended(Store(batch(1)), anyio.current_time(), EASED)
-    await take(box)
+    await take(scheduler)
     assert anyio.current_time() - began_s == pytest.approx(20 - BURST_S, rel=0.01)
 
 
@@ -419,17 +419,17 @@ async def test_a_question_whether_the_server_is_back_counts_too() -> None:
     ],
     ids=["nothing there", "all busy", "nothing more there", "its study is busy", "another study", "the pace"],
 )
-async def test_why_no_request_begins_is_told(
+async def test_the_reason_for_waiting_is_reported(
     senders: int, requests_per_s: float | None, offered: tuple[int, ...], expected: dict[Wait, float]
 ) -> None:
-    """While one more request is allowed and none begins, it is known why, and for how long."""
+    """While one more request is allowed and none starts, the reason and the duration are reported."""
     waits = Waits()
-    box = scheduler(senders=senders, requests_per_s=requests_per_s, reporter=waits)
+    scheduler = new_scheduler(senders=senders, requests_per_s=requests_per_s, reporter=waits)
     for number, study in enumerate(offered):
-        await box.offer(batch(number + 1, study=study))
+        await scheduler.offer(batch(number + 1, study=study))
 
     async def send() -> None:
-        while await box.take() is not None:
+        while await scheduler.take() is not None:
             pass
 
     async with anyio.create_task_group() as tasks:
@@ -439,35 +439,35 @@ async def test_why_no_request_begins_is_told(
     assert waits.waited_s == pytest.approx(expected)
 
 
-async def test_retries_that_the_budget_holds_back_wait_for_no_study() -> None:
-    """The time until the budget allows a retry is nobody's: neither a busy study nor a slow disk is told."""
+async def test_waiting_for_the_budget_is_no_bottleneck() -> None:
+    """The time until the budget allows a retry counts for no bottleneck: neither a busy study nor a slow disk."""
     waits = Waits()
-    box = scheduler(budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=0.1), reporter=waits)
-    await box.offer(batch(1))
+    scheduler = new_scheduler(budget=RetryBudget(most=1.0, share=0.0, minimum_per_s=0.1), reporter=waits)
+    await scheduler.offer(batch(1))
     again = [(anyio.current_time(), Store(replace(batch(n, study=n), failed_attempts=1))) for n in (1, 2)]
-    box.done(await take(box), EASED, again)
+    scheduler.done(await take(scheduler), EASED, again)
     began_s = anyio.current_time()
-    box.done(await take(box), EASED)
-    box.done(await take(box), EASED)
+    scheduler.done(await take(scheduler), EASED)
+    scheduler.done(await take(scheduler), EASED)
     assert anyio.current_time() - began_s == pytest.approx(10.0)
     assert waits.waited_s == {}
 
 
-async def test_a_request_is_idle_while_it_might_begin_and_nothing_is_there_for_it() -> None:
-    """What is fresh and what is under way has its request; at the end none is idle."""
-    box = scheduler(senders=2)
-    seen = [box.idle]
-    await box.offer(batch(1))
-    seen.append(box.idle)
-    item = await take(box)
-    seen.append(box.idle)
+async def test_idle_senders() -> None:
+    """Each fresh batch and each request under way occupies a sender; at the end no sender is idle."""
+    scheduler = new_scheduler(senders=2)
+    seen = [scheduler.idle]
+    await scheduler.offer(batch(1))
+    seen.append(scheduler.idle)
+    item = await take(scheduler)
+    seen.append(scheduler.idle)
     for _ in range(3):
-        await box.offer(batch(2))
-    seen.append(box.idle)
-    box.done(item, EASED)
-    seen.append(box.idle)
-    box.abandon()
-    assert [*seen, box.idle] == [2, 1, 1, 0, 0, 0]
+        await scheduler.offer(batch(2))
+    seen.append(scheduler.idle)
+    scheduler.done(item, EASED)
+    seen.append(scheduler.idle)
+    scheduler.abandon()
+    assert [*seen, scheduler.idle] == [2, 1, 1, 0, 0, 0]
 
 
 class OpensAt(Gate):
@@ -487,10 +487,10 @@ class OpensAt(Gate):
 async def test_a_new_gate_opens_at_its_time() -> None:
     """A gate that the scheduler does not know keeps requests until it opens, to the moment, and gives the reason."""
     began_s, waits = anyio.current_time(), Waits()
-    box = scheduler(gates=[OpensAt(began_s + 3600)], reporter=waits)
-    await box.offer(batch(1))
-    assert not box.is_wanting
-    await take(box)
+    scheduler = new_scheduler(gates=[OpensAt(began_s + 3600)], reporter=waits)
+    await scheduler.offer(batch(1))
+    assert not scheduler.is_wanting
+    await take(scheduler)
     assert anyio.current_time() - began_s == pytest.approx(3600)
     assert waits.waited_s == pytest.approx({Wait.PACE: 3600})
 
@@ -499,14 +499,14 @@ async def test_a_gate_for_some_items_lets_the_others_pass() -> None:
     """Stores wait until their gate opens; the queries after one of them that is under way do not."""
     began_s = anyio.current_time()
     gate = OpensAt(began_s, for_queries=False)
-    box = scheduler(gates=[gate])
+    scheduler = new_scheduler(gates=[gate])
     for number in (1, 2):
-        await box.offer(batch(number))
-    first = await take(box)
+        await scheduler.offer(batch(number))
+    first = await take(scheduler)
     gate.opens_s = began_s + 60
     query = Query(first.batch, "no answer")
-    box.done(first, EASED, [(began_s + 10, query)])
-    assert await take(box) == query
+    scheduler.done(first, EASED, [(began_s + 10, query)])
+    assert await take(scheduler) == query
     assert anyio.current_time() - began_s == pytest.approx(10)
-    assert await take(box) == Store(batch(2))
+    assert await take(scheduler) == Store(batch(2))
     assert anyio.current_time() - began_s == pytest.approx(60)

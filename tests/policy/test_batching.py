@@ -1,4 +1,4 @@
-"""Which instances travel together."""
+"""Which instances share a request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def instance(number: int, *, study: int = 1, size_bytes: int = 1, at: str = "") 
 
 
 def batched(batcher: Batcher, instances: list[Instance]) -> list[Batch]:
-    """Return all batches of a stream of instances."""
+    """Return all batches of some instances."""
     return [*batcher.add(instances), *batcher.flush()]
 
 
@@ -63,7 +63,7 @@ def sizes(batches: list[Batch]) -> list[list[int]]:
 def test_a_batch_is_closed_at_its_limits(
     limits: BatchLimits, given_bytes: list[int], expected: list[list[int]]
 ) -> None:
-    """Bytes and count are limits that a batch may reach and not pass, but for one larger file that goes alone."""
+    """A batch may reach the limits and not exceed them, except for one larger file, which is sent alone."""
     instances = [instance(n, size_bytes=size) for n, size in enumerate(given_bytes)]
     batches = batched(Batcher(lambda: limits, overhead_bytes=0), instances)
     assert sizes(batches) == expected
@@ -71,7 +71,7 @@ def test_a_batch_is_closed_at_its_limits(
 
 
 def test_framing_counts() -> None:
-    """A request, and not its files alone, stays within the limit."""
+    """The limit holds for the request with its framing."""
     limits = BatchLimits(2 * (100 + PART_OVERHEAD_BYTES), None)
     instances = [instance(n, size_bytes=100) for n in range(5)]
     for batch in (batches := batched(Batcher(lambda: limits), instances)):
@@ -82,7 +82,7 @@ def test_framing_counts() -> None:
 
 
 def test_a_full_batch_does_not_wait_for_the_next_instance() -> None:
-    """What is full is handed on with the instance that filled it."""
+    """A batch that is full is returned with the instance that filled it."""
     assert sizes(list(Batcher(lambda: BatchLimits(None, 2)).add([instance(1), instance(2)]))) == [[1, 1]]
     assert sizes(list(Batcher(lambda: BatchLimits(10, None)).add([instance(1, size_bytes=10)]))) == [[10]]
 
@@ -96,7 +96,7 @@ def test_a_sop_instance_is_in_a_request_once(keep_studies: bool) -> None:
 
 
 def test_studies_that_alternate_are_kept_apart_or_not() -> None:
-    """With `keep_studies` each study fills its own batch; without, instances are taken as they come."""
+    """With `keep_studies` each study fills its own batch; without, instances are batched in their order."""
     mixed = [instance(n, study=n % 2) for n in range(4)]
     limits = BatchLimits(None, 2)
     assert [{i.header.study_uid for i in b.instances} for b in batched(Batcher(lambda: limits), mixed)] == [
@@ -108,7 +108,7 @@ def test_studies_that_alternate_are_kept_apart_or_not() -> None:
 
 
 def test_one_instance_too_many_closes_the_study_that_rested_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound on what is gathered costs a smaller batch, no instance; who had one just now stays."""
+    """The bound on gathered instances costs a smaller batch and no instance; a study with a new instance stays open."""
     monkeypatch.setattr(batching, "OPEN_INSTANCES", 3)
     batcher = Batcher(lambda: BatchLimits(None, None))
     given_instances = [instance(1), instance(1, study=2), instance(2), instance(1, study=3)]
@@ -118,7 +118,7 @@ def test_one_instance_too_many_closes_the_study_that_rested_longest(monkeypatch:
 
 
 def test_one_study_alone_is_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sets no limit has it so: everything may be in one request."""
+    """Without limits everything may be in one request."""
     monkeypatch.setattr(batching, "OPEN_INSTANCES", 3)
     (batch,) = batched(
         Batcher(lambda: BatchLimits(None, None), keep_studies=False), [instance(n, study=n) for n in range(9)]
@@ -141,7 +141,7 @@ def test_one_study_alone_is_never_too_much(monkeypatch: pytest.MonkeyPatch) -> N
 def test_small_studies_share_a_request(
     limits: BatchLimits, studies: list[int], least: float, expected: list[set[int]]
 ) -> None:
-    """Each with all that is gathered of it, as many as fit, or until there are enough."""
+    """Each with all its gathered instances, as many as fit, or until there are enough."""
     batcher = Batcher(lambda: limits, overhead_bytes=0)
     instances = [instance(n, study=study) for study, count in enumerate(studies) for n in range(count)]
     batches = [*batcher.add(instances), *batcher.flush(least)]
@@ -149,7 +149,7 @@ def test_small_studies_share_a_request(
 
 
 def test_a_sop_instance_of_two_studies_is_in_a_request_once() -> None:
-    """Studies that hold the same SOP Instance UID do not share a request."""
+    """Studies with the same SOP Instance UID do not share a request."""
     batcher = Batcher(lambda: BatchLimits(None, 10))
     first, second = instance(1, study=1), instance(1, study=2)
     second = replace(second, header=replace(second.header, sop_instance_uid=first.header.sop_instance_uid))
@@ -157,7 +157,7 @@ def test_a_sop_instance_of_two_studies_is_in_a_request_once() -> None:
 
 
 def test_a_study_that_may_not_begin_stays_open() -> None:
-    """Only what is ready is closed early."""
+    """Only studies that are ready are closed early."""
     batcher = Batcher(lambda: BatchLimits(None, 10))
     assert not list(batcher.add([instance(1, study=1), instance(1, study=2)]))
     early = batcher.close_oldest(is_ready=lambda study: study == "2.25.2")
@@ -179,7 +179,7 @@ def test_a_study_that_may_not_begin_stays_open() -> None:
     ],
 )
 def test_it_is_plentiful_when_several_requests_could_be_filled(limits: BatchLimits, expected: bool) -> None:
-    """By instances or by bytes, and never without a limit; what is closed does not count."""
+    """Instances or bytes must be enough, and without a limit they never are; closed batches do not count."""
     batcher = Batcher(lambda: limits, overhead_bytes=9)
     assert not list(batcher.add(instance(1, study=study) for study in range(2 * PLENTY_REQUESTS)))
     assert batcher.is_plentiful is expected
@@ -189,7 +189,7 @@ def test_it_is_plentiful_when_several_requests_could_be_filled(limits: BatchLimi
 
 @pytest.mark.parametrize("studies", [1, 10, 300, 1000, 12_000], ids="{} studies".format)
 def test_a_flat_directory_fills_requests_as_a_sorted_tree_does(studies: int) -> None:
-    """Of 24,000 instances, one of each study in turn, at most a tenth more requests are made than in studies' order."""
+    """24,000 instances, one of each study in turn, take at most a tenth more requests than in the order of studies."""
     limits = BatchLimits(None, 50)
     each = 24_000 // studies
     mixed = [instance(number, study=study) for number in range(each) for study in range(studies)]
@@ -200,7 +200,7 @@ def test_a_flat_directory_fills_requests_as_a_sorted_tree_does(studies: int) -> 
 
 
 def test_the_oldest_may_be_closed_early() -> None:
-    """What is there is closed as it is; when nothing is open there is nothing."""
+    """Gathered instances are closed as they are; without any there is no batch."""
     batcher = Batcher(lambda: BatchLimits(None, 3))
     assert not batched(batcher, [])
     assert list(batcher.add([instance(1, study=1), instance(2, study=2), instance(3, study=2)])) == []
@@ -209,7 +209,7 @@ def test_the_oldest_may_be_closed_early() -> None:
 
 
 def test_a_limit_that_is_lowered_counts_from_the_next_instance() -> None:
-    """What a 413 taught holds for batches that are being filled."""
+    """A limit lowered after a 413 holds for batches that are being filled."""
     limits = [BatchLimits(5, None), BatchLimits(10, None)]
     batcher = Batcher(lambda: limits[-1], overhead_bytes=0)
     assert not list(batcher.add([instance(1, size_bytes=4)]))
@@ -219,7 +219,7 @@ def test_a_limit_that_is_lowered_counts_from_the_next_instance() -> None:
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Instance]:
-    """Files of a few studies in any order, some of them of the same SOP instance."""
+    """Files of a few studies in any order, some of the same SOP instance."""
     files = draw(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 30)), max_size=150))
     return [
         instance(number, study=study, size_bytes=size, at=f"/archive/{place}")
@@ -237,7 +237,7 @@ def streams(draw: st.DrawFn) -> list[Instance]:
 def test_batches_hold_every_instance_once_within_limits(
     instances: list[Instance], size_bytes: int | None, count: int | None, keep_studies: bool
 ) -> None:
-    """Nothing is lost, doubled or reordered within a study, no limit passed, no study in two pieces, no SOP twice."""
+    """Nothing is lost, doubled or reordered within a study, no limit exceeded, no study split, no UID doubled."""
     batcher = Batcher(lambda: BatchLimits(size_bytes, count), keep_studies=keep_studies)
     batches: list[Batch] = []
     with patch.object(batching, "OPEN_INSTANCES", 20):

@@ -1,4 +1,4 @@
-"""Which batches are looked at again, as a table and by what happens to them."""
+"""Which batches are verified before they are sent."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def batch(*locations: str) -> Batch:
         ("", "a/1", True),
     ],
 )
-def test_what_lies_beneath_a_loss_is_looked_at(lost: str, location: str, expected: bool) -> None:
-    """A directory's whole tree is under suspicion, and nothing beside it."""
+def test_batches_below_a_change_are_verified(lost: str, location: str, expected: bool) -> None:
+    """A directory's whole tree is verified, and nothing beside it."""
     changed_directories = ChangedDirectories()
     assert not changed_directories.touches(batch(location))
     changed_directories.lost([lost])
     assert changed_directories.touches(batch("/elsewhere/0", location)) is expected
 
 
-def test_suspicion_ends_when_a_tree_is_at_rest() -> None:
-    """After some unharmed batches in a row no more are looked at; a loss in between starts anew."""
+def test_verification_ends_when_nothing_changes() -> None:
+    """After some unchanged batches in a row verification ends; another change starts it again."""
     changed_directories, one = ChangedDirectories(), batch("/a/1")
     changed_directories.lost(["/a"])
     for _ in range(CLEAN_LOOKS - 1):
@@ -59,7 +59,7 @@ def test_suspicion_ends_when_a_tree_is_at_rest() -> None:
         ("/a/s1", "/a/s1", "/a/s3/1", False),
     ],
 )
-def test_losses_in_two_directories_put_their_tree_under_suspicion(
+def test_changes_in_two_directories_count_for_their_parent(
     first: str, second: str, location: str, expected: bool
 ) -> None:
     """A share that fails costs two requests, not one for each of its directories."""
@@ -69,7 +69,7 @@ def test_losses_in_two_directories_put_their_tree_under_suspicion(
     assert changed_directories.touches(batch(location)) is expected
 
 
-def test_suspicion_is_bounded() -> None:
+def test_the_number_of_directories_is_bounded() -> None:
     """Of too many directories the oldest are forgotten."""
     changed_directories = ChangedDirectories()
     for number in range(MOST_DIRECTORIES + 1):

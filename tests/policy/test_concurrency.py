@@ -1,4 +1,4 @@
-"""Claims about the number of requests at once, on simulated servers."""
+"""The number of concurrent requests, found on simulated servers."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ SERVICE_S = 0.3
 
 
 def one_size(_chance: random.Random) -> int:
-    """Return the size of a request, all alike."""
+    """Return the size of a request; all are equal."""
     return CT_BYTES
 
 
 def two_sizes(chance: random.Random) -> int:
-    """Return the size of a request, mostly small and now and then large."""
+    """Return the size of a request; most are small, a few are large."""
     return 1_000_000 if chance.random() < 0.7 else 30_000_000
 
 
 @dataclass
 class Server:
-    """So many slots, a service time by size, a queue, and perhaps a limit above which it says 503."""
+    """A number of slots, a service time by size, a queue, and optionally a limit above which it responds with 503."""
 
     slots: int
     rejects_above: int | None = None
     sizes: Callable[[random.Random], int] = one_size
     later_slots: int | None = None
-    """Slots that it has from `changes_s` on."""
+    """The number of slots from `changes_s` on."""
     changes_s: float = 60.0
 
 
 @dataclass
 class Course:
-    """What came of it in the second half."""
+    """The result of the second half."""
 
     bytes_per_s: float
     rejected_share: float
@@ -48,7 +48,7 @@ class Course:
 
 
 def simulate(server: Server, controller: Concurrency, *, seed: int = 1, duration_s: float = 200.0) -> Course:
-    """Send to a simulated server as the controller says, and return how it went."""
+    """Send to a simulated server as the controller decides; return the result."""
     chance = random.Random(seed)
     now_s, in_flight, busy, number = 0.0, 0, 0, 0
     queue: deque[tuple[int, float]] = deque()
@@ -84,7 +84,7 @@ def simulate(server: Server, controller: Concurrency, *, seed: int = 1, duration
 
 
 def fixed(number: int) -> Concurrency:
-    """Return a controller that has nothing to find."""
+    """Return a controller with one number to choose from."""
     return Concurrency(lowest=number, highest=number)
 
 
@@ -97,7 +97,7 @@ def best(server: Server, seed: int) -> float:
 @pytest.mark.parametrize("slots", [1, 2, 8, 24])
 @pytest.mark.parametrize("sizes", [one_size, two_sizes])
 def test_a_knee_is_found(slots: int, sizes: Callable[[random.Random], int], seed: int) -> None:
-    """Within 10 % of the best fixed number, wherever the knee is, for requests of one size and of two."""
+    """It comes within 10 % of the best fixed number for any knee, for requests of one size and of two."""
     server = Server(slots, sizes=sizes)
     course = simulate(server, Concurrency(highest=64), seed=seed)
     assert course.bytes_per_s >= 0.9 * best(server, seed)
@@ -106,7 +106,7 @@ def test_a_knee_is_found(slots: int, sizes: Callable[[random.Random], int], seed
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("slots", [2, 8, 24])
 def test_a_server_that_refuses_is_not_pushed(slots: int, seed: int) -> None:
-    """With 503 above a limit the goodput is within 10 % of the best, and at most 2 % of requests are refused."""
+    """With 503 above a limit the goodput is within 10 % of the best, and at most 2 % of requests are rejected."""
     server = Server(slots, rejects_above=slots + slots // 2 + 1)
     course = simulate(server, Concurrency(highest=64), seed=seed)
     best_allowed = simulate(server, fixed(slots), seed=seed).bytes_per_s
@@ -116,7 +116,7 @@ def test_a_server_that_refuses_is_not_pushed(slots: int, seed: int) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(16, 4), (4, 16)], ids=["slows down", "speeds up"])
 def test_a_server_that_changes_is_followed(before: int, after: int) -> None:
-    """When the server takes less, or more, so does the number."""
+    """If the server's capacity falls or rises, so does the number."""
     server = Server(before, later_slots=after)
     course = simulate(server, Concurrency(highest=64), duration_s=600)
     assert course.bytes_per_s >= 0.9 * simulate(Server(after), fixed(after), duration_s=600).bytes_per_s
@@ -124,12 +124,12 @@ def test_a_server_that_changes_is_followed(before: int, after: int) -> None:
 
 
 def test_no_more_than_is_good() -> None:
-    """On a plateau the lower end is held: what more would bring nothing is left to others."""
+    """On a plateau the lower end is held: more would not be faster."""
     assert simulate(Server(8), Concurrency(highest=64)).settled <= 12
 
 
 def test_it_does_not_grow_while_it_is_not_used() -> None:
-    """As long as nothing more waits to be sent, samples say nothing for a higher number."""
+    """While nothing more waits to be sent, samples do not raise the number."""
     controller = Concurrency()
     for number in range(1000):
         controller.ended(Sample(number * 0.1, CT_BYTES, 16, is_wanted=False))
@@ -137,7 +137,7 @@ def test_it_does_not_grow_while_it_is_not_used() -> None:
 
 
 def test_a_fixed_number_stays() -> None:
-    """With nothing to choose from, nothing changes, whatever happens."""
+    """With one number to choose from, nothing changes it."""
     controller = fixed(5)
     for number in range(100):
         controller.ended(Sample(number * 0.1, CT_BYTES, 16, is_rejected=number % 7 == 0))
@@ -146,7 +146,7 @@ def test_a_fixed_number_stays() -> None:
 
 @pytest.mark.parametrize(("lowest", "highest"), [(1, 32), (2, 6), (5, 7), (10, 10), (1, 1), (40, 200)])
 def test_bounds_are_kept(lowest: int, highest: int) -> None:
-    """The limit never leaves its bounds, and its rungs are those of the ladder between them."""
+    """The limit never leaves its bounds, and is always a number of the ladder."""
     controller = Concurrency(lowest=lowest, highest=highest)
     chance = random.Random(1)
     seen = set()

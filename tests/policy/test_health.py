@@ -1,4 +1,4 @@
-"""Claims about whether the destination counts as gone, and what may be sent to it then."""
+"""The circuit breaker: when the destination counts as unavailable, and what may be sent then."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ GONE, FULL, REJECTED, EASED, BUSY, NONE = (
 
 
 def store() -> Store:
-    """Return a request of its own."""
+    """Return a store."""
     return Store(BATCH)
 
 
 def question() -> Query:
-    """Return a question of its own."""
+    """Return a query."""
     return Query(BATCH, "no answer")
 
 
 def opened(breaker: CircuitBreaker | None = None, health_signal: HealthSignal = GONE) -> CircuitBreaker:
-    """Open a breaker at time 0 by as many failures as it takes."""
+    """Open a breaker at time 0 by as many failures as that takes."""
     breaker = breaker or CircuitBreaker(trip_after=1, first_probe_s=1.0)
     while not breaker.is_open:
         breaker.ended(store(), 0.0, health_signal)
@@ -44,7 +44,7 @@ def opened(breaker: CircuitBreaker | None = None, health_signal: HealthSignal = 
 
 
 def half_opened(answer: ProbeResult = ProbeResult.SERVICE) -> CircuitBreaker:
-    """Return a breaker that a question half opened after 1 s."""
+    """Return a breaker that a probe half opened after 1 s."""
     breaker = opened()
     breaker.probed(answer, 1.0)
     return breaker
@@ -97,7 +97,7 @@ def is_open(breaker: CircuitBreaker, now_s: float) -> bool:
 def test_how_a_store_ended_in_an_outage(
     before: type[CircuitBreaker], health_signal: HealthSignal, is_trial: bool, after: State, expected_due_s: float
 ) -> None:
-    """Each state, how a store ended at 10 s, and what follows: the trial's failure doubles the interval of 1 s."""
+    """Each state, how a store ended at 10 s, and the next state: a failed trial doubles the interval of 1 s."""
     breaker, ended = before(), store()
     if is_trial:
         breaker.started(ended, 9.0)
@@ -108,7 +108,7 @@ def test_how_a_store_ended_in_an_outage(
 @pytest.mark.parametrize("answered", [EASED, BUSY])
 @pytest.mark.parametrize("before", [opened, half_opened, lambda: opened(health_signal=FULL)])
 def test_an_answered_question_closes_nothing(before: type[CircuitBreaker], answered: HealthSignal) -> None:
-    """Only stores tell whether stores succeed; the next request may be tried."""
+    """Only stores prove that stores succeed; the next request may be tried."""
     breaker, asked = before(), question()
     state = breaker.state
     breaker.started(asked, 9.0)
@@ -118,7 +118,7 @@ def test_an_answered_question_closes_nothing(before: type[CircuitBreaker], answe
 
 
 def test_questions_between_hanging_stores_do_not_keep_it_closed() -> None:
-    """Where QIDO-RS answers and STOW-RS hangs, the third store in a row opens it."""
+    """If QIDO-RS answers and STOW-RS hangs, the third store in a row opens it."""
     breaker = CircuitBreaker(trip_after=3)
     for now_s in (60.0, 120.0, 180.0):
         assert not breaker.is_open
@@ -129,7 +129,7 @@ def test_questions_between_hanging_stores_do_not_keep_it_closed() -> None:
 
 
 def test_it_opens_after_failures_in_a_row() -> None:
-    """Failures with an answered store between them do not add up."""
+    """Failures with an answered store between them are not in a row."""
     breaker = CircuitBreaker(trip_after=3)
     for _ in range(5):
         breaker.ended(store(), 0.0, GONE)
@@ -145,7 +145,7 @@ def test_it_opens_after_failures_in_a_row() -> None:
 
 
 def test_rejections_are_an_outage_only_when_nothing_else_succeeds() -> None:
-    """A limiter that lets some requests pass never opens it, however many it rejects; a service that is down does."""
+    """A limiter that accepts some requests never opens it, however many it rejects; a service that is down does."""
     breaker = CircuitBreaker(trip_after=3)
     for second in range(100):
         for _ in range(50):
@@ -176,7 +176,7 @@ def test_rejections_are_an_outage_only_when_nothing_else_succeeds() -> None:
     ids=str,
 )
 def test_what_a_question_tells(exchange: Response | NoResponse, expected: ProbeResult, state: State) -> None:
-    """Unless nobody is there, one store is tried: questions may find nobody, or hang, where stores succeed."""
+    """Unless nobody is reached, one store is tried: probes may fail or hang although stores succeed."""
     assert probe_result(exchange) is expected
     breaker = half_opened(expected)
     assert breaker.state is state
@@ -184,7 +184,7 @@ def test_what_a_question_tells(exchange: Response | NoResponse, expected: ProbeR
 
 
 def test_an_answer_that_comes_after_the_outage_changes_nothing() -> None:
-    """A question may still be under way when a store is answered."""
+    """A probe may still be under way when a store is answered."""
     breaker = opened()
     breaker.ended(store(), 1.0, EASED)
     breaker.probed(ProbeResult.NOBODY, 2.0)
@@ -193,7 +193,7 @@ def test_an_answer_that_comes_after_the_outage_changes_nothing() -> None:
 
 
 def test_attempts_come_at_intervals_that_double_up_to_the_cap() -> None:
-    """Whether questions fail or trials do; after the outage the next one begins with the first interval."""
+    """Failed probes and failed trials double the interval; the next outage begins with the first interval again."""
     breaker = opened(CircuitBreaker(trip_after=1, first_probe_s=1.0, cap_s=10.0))
     now_s, waits_s = 0.0, []
     for number in range(6):
@@ -214,7 +214,7 @@ def test_attempts_come_at_intervals_that_double_up_to_the_cap() -> None:
 
 
 def test_what_may_start() -> None:
-    """Nothing while it is gone; one request while it is half open, or full and an attempt is due."""
+    """Nothing while it is open; one request while it is half open, or if it is full and an attempt is due."""
     gone, half, full = opened(), half_opened(), opened(health_signal=FULL)
     assert not is_open(gone, 1e6)
     assert is_open(half, 1.0)
@@ -232,7 +232,7 @@ def test_what_may_start() -> None:
     ids=str,
 )
 def test_a_trial_counts_where_the_service_is_there(answer: ProbeResult, expected: bool) -> None:
-    """Then its instances may be the cause; the requests that were under way before are excused in any case."""
+    """Then its instances may be the cause; requests that were under way before are excused in any case."""
     breaker, trial, other = half_opened(answer), store(), store()
     breaker.started(trial, 1.0)
     assert breaker.excuses(trial) is expected
@@ -242,14 +242,14 @@ def test_a_trial_counts_where_the_service_is_there(answer: ProbeResult, expected
 
 @pytest.mark.parametrize(("is_ending", "expected"), [(False, True), (True, False)])
 def test_a_lack_of_space_explains_nothing_at_the_end(is_ending: bool, expected: bool) -> None:
-    """The instances that are left may be those that never fit; a server that is gone excuses them in any case."""
+    """The instances that are left may be those that never fit; an unavailable server excuses them in any case."""
     assert opened(health_signal=FULL).excuses(store(), is_ending=is_ending) is expected
     assert opened().excuses(store(), is_ending=is_ending)
 
 
 @pytest.mark.parametrize("health_signal", [GONE, FULL])
 def test_the_limit_counts_from_the_first_failure(health_signal: HealthSignal) -> None:
-    """Through all states of an outage; without an outage or a limit nothing is given up."""
+    """It counts through all states of an outage; without an outage or a limit nothing is given up."""
     breaker = CircuitBreaker(trip_after=2, give_up_after_s=100.0)
     breaker.ended(store(), 10.0, health_signal)
     assert breaker.gives_up_in_s(10.0) == math.inf
@@ -263,7 +263,7 @@ def test_the_limit_counts_from_the_first_failure(health_signal: HealthSignal) ->
 
 
 def test_trials_are_stores_that_were_sent_seldom() -> None:
-    """Then come stores that were sent more often, and queries only where no store is left; otherwise all are equal."""
+    """Then come stores with more attempts, and queries after all stores; without an outage all are equal."""
     often = Store(replace(BATCH, requests=7))
     items: list[WorkItem] = [question(), often, store()]
     assert sorted(items, key=opened().rank) == [store(), often, question()]
@@ -280,7 +280,7 @@ def test_trials_are_stores_that_were_sent_seldom() -> None:
 def test_it_never_gets_stuck(
     events: list[tuple[HealthSignal | ProbeResult | str, bool, float]], trip_after: int
 ) -> None:
-    """Whatever happened: as time passes an attempt is due, at most `cap_s` later, and an answered store closes it."""
+    """After any events: an attempt is due after `cap_s` at most, and an answered store closes it."""
     breaker, now_s = CircuitBreaker(trip_after=trip_after, cap_s=60.0), 0.0
     under_way: list[Store | Query] = []
     for event, is_question, later_s in events:

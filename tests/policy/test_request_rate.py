@@ -1,4 +1,4 @@
-"""Claims about the rate of requests that is found behind a limiter, on simulated limiters."""
+"""The request rate behind simulated limiters."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from bulkstow.policy.concurrency import Concurrency, Sample
 from bulkstow.policy.request_rate import FIRST_PER_S, LEAST_PER_S, RELEASE_S, RequestRate
 
 REJECTED_S = 0.005
-"""How soon a limiter answers."""
+"""The time in which a limiter responds."""
 
 
 class Limiter(Protocol):
-    """What stands before a server."""
+    """A limiter in front of a server."""
 
     def accepts(self, now_s: float, under_way: int) -> bool:
-        """Say whether it lets a request through."""
+        """Return True if a request is accepted."""
 
 
 class Leaky:
-    """nginx's limit_req: so many a second, evenly, and a burst beyond them."""
+    """nginx's limit_req: a rate, evenly spaced, and a burst."""
 
     def __init__(self, rate_per_s: float, burst: int = 0) -> None:
         self._rate_per_s, self._burst = rate_per_s, burst
         self._excess, self._last_s = 0.0, -1000.0
 
     def accepts(self, now_s: float, under_way: int) -> bool:
-        """Say whether it lets a request through."""
+        """Return True if a request is accepted."""
         elapsed_s = int((now_s - self._last_s) * 1000) / 1000
         excess = max(self._excess - self._rate_per_s * elapsed_s + 1, 0.0)
         if excess > self._burst:
@@ -44,14 +44,14 @@ class Leaky:
 
 
 class Bucket:
-    """Tokens that come at a rate and are kept up to a number, as cloud gateways have it."""
+    """A token bucket, as cloud gateways have it."""
 
     def __init__(self, rate_per_s: float, size: int) -> None:
         self._rate_per_s, self._size = rate_per_s, size
         self._tokens, self._last_s = float(size), 0.0
 
     def accepts(self, now_s: float, under_way: int) -> bool:
-        """Say whether it lets a request through."""
+        """Return True if a request is accepted."""
         self._tokens = min(self._size, self._tokens + (now_s - self._last_s) * self._rate_per_s)
         self._last_s = now_s
         if self._tokens < 1:
@@ -61,13 +61,13 @@ class Bucket:
 
 
 class Window:
-    """So many in each second of the clock."""
+    """A number of requests in each second of the clock."""
 
     def __init__(self, per_s: int) -> None:
         self._per_s, self._second, self._count = per_s, -1, 0
 
     def accepts(self, now_s: float, under_way: int) -> bool:
-        """Say whether it lets a request through."""
+        """Return True if a request is accepted."""
         if int(now_s) != self._second:
             self._second, self._count = int(now_s), 0
         self._count += 1
@@ -75,30 +75,30 @@ class Window:
 
 
 class AtOnce:
-    """So many at once, at whatever rate."""
+    """A number of concurrent requests, at any rate."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
 
     def accepts(self, now_s: float, under_way: int) -> bool:
-        """Say whether it lets a request through."""
+        """Return True if a request is accepted."""
         return under_way < self._slots
 
 
 @dataclass
 class Course:
-    """What came of it in the second half."""
+    """The result of the second half."""
 
     accepted_per_s: float
     rejected_share: float
     rejections: int
-    """In the whole of it."""
+    """The result of the whole."""
     concurrency: int
     told_per_s: float | None
 
 
 def simulate(limiter: Limiter, latency_s: float, *, duration_s: float = 200.0, seed: int = 1) -> Course:
-    """Send as both controllers say, as the senders do it, with timers that are up to 1 ms late."""
+    """Send as both controllers decide, with timers that are up to 1 ms late."""
     chance, rate, concurrency = random.Random(seed), RequestRate(), Concurrency()
     now_s, in_flight, under_way, number = 0.0, 0, 0, 0
     accepted, rejected, rejections = 0, 0, 0
@@ -149,7 +149,7 @@ def simulate(limiter: Limiter, latency_s: float, *, duration_s: float = 200.0, s
     ids=["2 a second", "10 a second", "a burst of 5", "a bucket of 20", "a window of a second"],
 )
 def test_a_rate_is_found_and_kept(limiter: Callable[[], Limiter], per_s: float, latency_s: float) -> None:
-    """At least 85 % of what the limiter accepts is used, at most 3 % is rejected, and the rate is told within 15 %."""
+    """At least 85 % of the accepted rate is used, at most 3 % is rejected, and the reported rate is right to 15 %."""
     course = simulate(limiter(), latency_s)
     assert course.accepted_per_s >= 0.85 * per_s
     assert course.rejected_share <= 0.03
@@ -159,7 +159,7 @@ def test_a_rate_is_found_and_kept(limiter: Callable[[], Limiter], per_s: float, 
 
 @pytest.mark.parametrize("latency_s", [1.0, 2.0])
 def test_a_rate_does_not_keep_concurrency_down(latency_s: float) -> None:
-    """Where requests take long, as many at once are found as the rate needs, though rejections came first."""
+    """If requests take long, the concurrency reaches what the rate needs, although rejections came first."""
     course = simulate(Leaky(10, burst=5), latency_s, duration_s=600.0)
     assert course.accepted_per_s >= 0.7 * 10
     assert course.concurrency >= 0.7 * 10 * latency_s
@@ -167,14 +167,14 @@ def test_a_rate_does_not_keep_concurrency_down(latency_s: float) -> None:
 
 @pytest.mark.parametrize(("slots", "latency_s"), [(2, 0.02), (2, 0.3), (8, 0.3), (24, 0.3)])
 def test_a_limit_of_requests_at_once_is_no_rate(slots: int, latency_s: float) -> None:
-    """A server that rejects above so many at once is used fully by that many, and hardly any request is rejected."""
+    """A server that rejects above a number of concurrent requests is used fully, and hardly any request is rejected."""
     course = simulate(AtOnce(slots), latency_s, duration_s=400.0)
     assert course.accepted_per_s >= 0.9 * slots / latency_s
     assert course.rejected_share <= 0.02
 
 
 def test_without_rejections_there_is_no_limit() -> None:
-    """Nothing waits, whatever the rate."""
+    """Without rejections no request waits, at any rate."""
     rate = RequestRate()
     for number in range(1000):
         rate.take(number * 1e-4)
@@ -184,7 +184,7 @@ def test_without_rejections_there_is_no_limit() -> None:
 
 
 def test_a_limit_that_is_not_met_any_more_is_given_up() -> None:
-    """One rejection among requests that come slowly for another reason bounds them for a minute, and then no more."""
+    """One rejection among requests that are slow for another reason limits them for a minute only."""
     rate = RequestRate()
     rate.rejected(0.0, 0.0)
     assert rate.wait_s(0.0) > 0
@@ -196,7 +196,7 @@ def test_a_limit_that_is_not_met_any_more_is_given_up() -> None:
 
 
 def test_a_server_that_accepts_nothing_has_no_rate() -> None:
-    """While every request is rejected nothing is told of a rate; once one is accepted, the next rejection tells it."""
+    """While every request is rejected no rate is reported; once one is accepted, the next rejection reports it."""
     rate = RequestRate()
     for second in range(0, 60, 3):
         rate.take(float(second))
@@ -208,7 +208,7 @@ def test_a_server_that_accepts_nothing_has_no_rate() -> None:
 
 
 def test_one_round_of_rejections_lowers_the_rate_once() -> None:
-    """What started before the rate was lowered, or ends within a second after it, says nothing new."""
+    """A request that started before the rate was lowered, or ends within a second after it, says nothing new."""
     rate = RequestRate()
     for _ in range(30):
         rate.rejected(0.0, 0.01)
@@ -221,7 +221,7 @@ def test_one_round_of_rejections_lowers_the_rate_once() -> None:
 
 
 def test_an_outage_does_not_lower_the_rate() -> None:
-    """Rejections one after the other, with nothing accepted between them, lower the rate once."""
+    """Rejections in a row, with nothing accepted between them, lower the rate once."""
     rate = RequestRate()
     for second in range(20):
         rate.take(float(second))
@@ -233,7 +233,7 @@ def test_an_outage_does_not_lower_the_rate() -> None:
     st.lists(st.tuples(st.booleans(), st.floats(0, 30), st.floats(0, 10), st.integers(1, 32)), max_size=200),
 )
 def test_the_rate_is_bounded_and_requests_go_on(events: list[tuple[bool, float, float, int]]) -> None:
-    """Whatever ends how and when, the next request may start within a minute."""
+    """After any events the next request may start within a minute."""
     rate, now_s = RequestRate(), 0.0
     for is_accepted, later_s, took_s, at_once in events:
         now_s += later_s

@@ -1,4 +1,4 @@
-"""When to send again."""
+"""The delay before a retry."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from bulkstow.policy.retry import Backoff, Delay
     ],
 )
 def test_delays(delay: Delay, failed_attempts: int, jitter: float, at_least_s: float | None, expected_s: float) -> None:
-    """The bound doubles with each fault up to a minute; the jitter takes a share of it; Retry-After is obeyed."""
+    """The bound doubles with each failed attempt up to a minute; the jitter is a share of it; Retry-After is obeyed."""
     assert Backoff().delay_s(delay, failed_attempts=failed_attempts, jitter=jitter, at_least_s=at_least_s) == expected_s
 
 
@@ -64,7 +64,7 @@ def test_delays(delay: Delay, failed_attempts: int, jitter: float, at_least_s: f
 def test_a_delay_is_bounded(
     delay: Delay, failed_attempts: int, jitter: float, at_least_s: float | None, base_s: float, cap_s: float
 ) -> None:
-    """Never sooner than the server asked for, never later than that and the cap."""
+    """It is never shorter than the server asked for, never longer than that and the cap."""
     delay_s = Backoff(base_s=base_s, cap_s=cap_s).delay_s(
         delay, failed_attempts=failed_attempts, jitter=jitter, at_least_s=at_least_s
     )
@@ -73,7 +73,7 @@ def test_a_delay_is_bounded(
 
 @given(failed_attempts=st.integers(1, 50), jitter=st.floats(0, 1, exclude_max=True))
 def test_more_faults_never_wait_less(failed_attempts: int, jitter: float) -> None:
-    """The bound grows with the faults, and a long delay is not the shorter one."""
+    """The bound grows with the failed attempts, and a long delay is not shorter than a normal one."""
 
     def wait_s(delay: Delay, failed_attempts: int) -> float:
         return Backoff().delay_s(delay, failed_attempts=failed_attempts, jitter=jitter)

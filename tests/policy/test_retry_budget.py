@@ -1,4 +1,4 @@
-"""The budget of retries."""
+"""The retry budget."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RETRY = Store(replace(BATCH, requests=1, failed_attempts=1))
     ids=["a probe", "a first attempt", "a query", "a part of a batch that was split"],
 )
 def test_only_retries_wait(item: WorkItem | None) -> None:
-    """Without any budget left, everything but a retry may start; and none of it is counted as one."""
+    """Without any budget left, everything but a retry may start, and does not count as one."""
     budget = RetryBudget(share=0.0, minimum_per_s=0.1, most=1.0)
     budget.started(item, 0.0)
     assert budget.wait_s(RETRY, 0.0) == 0.0
@@ -32,7 +32,7 @@ def test_only_retries_wait(item: WorkItem | None) -> None:
 
 
 def test_retries_are_a_share_of_first_tries() -> None:
-    """However many fail, over a run there are no more retries than the share, what the start gave, and time's own."""
+    """Over a run there are no more retries than the share, the initial budget, and what time earns."""
     budget = RetryBudget(share=0.2, minimum_per_s=0.01, most=5.0)
     retries = 0
     for number in range(1000):
@@ -44,7 +44,7 @@ def test_retries_are_a_share_of_first_tries() -> None:
 
 
 def test_what_is_left_at_the_end_is_tried_all_the_same() -> None:
-    """Without first tries a retry is allowed after the time that it says, and not before."""
+    """Without first attempts a retry is allowed after the time that the budget names, and not before."""
     budget = RetryBudget(minimum_per_s=0.5, most=1.0)
     assert budget.wait_s(RETRY, 0.0) == 0.0
     budget.started(RETRY, 0.0)
@@ -54,7 +54,7 @@ def test_what_is_left_at_the_end_is_tried_all_the_same() -> None:
 
 
 def test_a_quiet_hour_does_not_save_up_a_storm() -> None:
-    """What can be saved up is bounded."""
+    """The budget that time earns is bounded."""
     budget = RetryBudget(minimum_per_s=10.0, most=3.0)
     budget.wait_s(RETRY, 0.0)
     allowed = 0

@@ -33,17 +33,17 @@ def start(study_limiter: StudyLimiter, started: Batch) -> None:
 
 
 def finish(study_limiter: StudyLimiter, finished: Batch) -> None:
-    """Let a request with a batch be answered."""
+    """End a request with a batch; the server has answered it."""
     study_limiter.ended(Store(finished), 0.0, HealthSignal.EASED)
 
 
 def test_the_studies_of_a_batch() -> None:
-    """Each Study Instance UID is there once."""
+    """Each Study Instance UID is listed once."""
     assert studies_of(batch(1, 2, 1)) == {"2.25.1", "2.25.2"}
 
 
 def test_the_first_request_of_a_study_goes_alone() -> None:
-    """Others of the study wait until it has ended: databases race on the first instance."""
+    """The other requests of a study wait until it has ended: databases race on the first instance."""
     study_limiter = StudyLimiter(per_study=4)
     start(study_limiter, batch(1))
     assert not is_open(study_limiter, batch(1))
@@ -54,7 +54,7 @@ def test_the_first_request_of_a_study_goes_alone() -> None:
 
 @pytest.mark.parametrize("signal", HealthSignal)
 def test_only_a_response_makes_a_study_known(signal: HealthSignal) -> None:
-    """After a first request without a response of the server, the next one of the study goes alone, too."""
+    """After a first request without a response of the server, the next request of the study is sent alone too."""
     study_limiter = StudyLimiter(per_study=4)
     start(study_limiter, batch(1))
     study_limiter.ended(Store(batch(1)), 0.0, signal)
@@ -72,7 +72,7 @@ def test_a_study_is_ready_unless_its_first_request_is_under_way() -> None:
 
 
 def test_a_known_study_has_its_number_of_requests() -> None:
-    """After the first, at most `per_study` are under way, and one that ends makes room."""
+    """After the first, at most `per_study` are under way, and the next starts when one has ended."""
     study_limiter = StudyLimiter(per_study=2)
     start(study_limiter, batch(1))
     finish(study_limiter, batch(1))
@@ -84,7 +84,7 @@ def test_a_known_study_has_its_number_of_requests() -> None:
 
 
 def test_unrelated_studies_do_not_wait_for_each_other() -> None:
-    """A study under way is no reason for another to wait."""
+    """A study under way does not delay another one."""
     study_limiter = StudyLimiter(per_study=1)
     for study in range(50):
         assert is_open(study_limiter, batch(study))
@@ -93,7 +93,7 @@ def test_unrelated_studies_do_not_wait_for_each_other() -> None:
 
 @pytest.mark.parametrize("mixed", [batch(1, 2), batch(2, 1)])
 def test_a_batch_of_several_studies_waits_for_the_slowest(mixed: Batch) -> None:
-    """It counts for each of its studies, and one that is busy is enough to wait."""
+    """It counts for each of its studies, and waits if one of them is busy."""
     study_limiter = StudyLimiter(per_study=4)
     start(study_limiter, batch(1))
     assert not is_open(study_limiter, mixed)
@@ -105,7 +105,7 @@ def test_a_batch_of_several_studies_waits_for_the_slowest(mixed: Batch) -> None:
 
 @pytest.mark.parametrize("studies_each", [1, 200], ids=["a study each", "many studies each"])
 def test_memory_does_not_grow_with_the_archive(studies_each: int) -> None:
-    """Idle studies beyond the number remembered are forgotten, however many a request brings."""
+    """Studies beyond the number remembered are forgotten, however many a request has."""
     study_limiter = StudyLimiter(per_study=4)
     for first in range(0, 3 * REMEMBERED_STUDIES, studies_each):
         passing = batch(*range(first, first + studies_each))
@@ -115,7 +115,7 @@ def test_memory_does_not_grow_with_the_archive(studies_each: int) -> None:
 
 
 def test_a_long_request_does_not_keep_others_in_memory() -> None:
-    """A study under way is never forgotten, and does not stand in the way of forgetting others."""
+    """A study under way is never forgotten, and does not keep others from being forgotten."""
     study_limiter = StudyLimiter(per_study=1)
     start(study_limiter, batch(0))
     for study in range(1, 2 * REMEMBERED_STUDIES):
@@ -128,7 +128,7 @@ def test_a_long_request_does_not_keep_others_in_memory() -> None:
 
 
 def test_the_study_used_last_is_remembered() -> None:
-    """What is forgotten is what was not sent for the longest time."""
+    """The studies that were not sent for the longest time are forgotten."""
     study_limiter = StudyLimiter(per_study=4)
     for study in (0, *range(1, REMEMBERED_STUDIES), 0, REMEMBERED_STUDIES):
         start(study_limiter, batch(study))
@@ -146,7 +146,7 @@ def test_the_study_used_last_is_remembered() -> None:
 )
 @settings(max_examples=100, deadline=None)
 def test_the_limits_hold_in_any_order(per_study: int, offers: list[list[int]], endings: list[bool]) -> None:
-    """Whatever is offered and ends when, no study has more under way than it may, and its first request is alone."""
+    """For any order of starts and ends, no study exceeds its limit, and its first request is alone."""
     study_limiter = StudyLimiter(per_study)
     under_way: list[Batch] = []
     ended: set[str] = set()
