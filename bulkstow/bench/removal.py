@@ -115,7 +115,7 @@ class TestServer:
     async def _ask(
         self, levels_up: int, method: str, path: str, query: Mapping[str, str] | None = None
     ) -> Response | NoResponse:
-        request = Request(method, path, {"Accept": ACCEPT}, query or {}, answer_limit_bytes=PAGE_LIMIT_BYTES)
+        request = Request(method, path, {"Accept": ACCEPT}, query or {}, response_limit_bytes=PAGE_LIMIT_BYTES)
         return await self._clients[levels_up].exchange(request, timeout_s=self._timeout_s)
 
 

@@ -90,7 +90,7 @@ class Request:
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers that log the request in; all their values are secrets."""
     body: Body | bytes | None = None
-    answer_limit_bytes: int = ERROR_LIMIT_BYTES
+    response_limit_bytes: int = ERROR_LIMIT_BYTES
     """The longest response that is read: as long as the request can explain."""
 
 
@@ -202,7 +202,7 @@ class HttpClient:
                 allow_redirects=False,
                 trace_request_ctx=trail,
             ) as response:
-                received = await _read_response(response, request.answer_limit_bytes)
+                received = await _read_response(response, request.response_limit_bytes)
                 if self.proxy and received.status == 407:
                     raise self._proxy_login_refused()
                 if payload is not None and not await payload.is_sent():

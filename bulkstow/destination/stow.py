@@ -97,7 +97,7 @@ class StowDestination(Destination):
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
-        get = partial(self._get, answer_limit_bytes=qido.PAGE_LIMIT_BYTES)
+        get = partial(self._get, response_limit_bytes=qido.PAGE_LIMIT_BYTES)
         return await qido.find(get, instances, self._profile.page_instances)
 
     async def probe(self) -> Response | NoResponse:
@@ -138,10 +138,10 @@ class StowDestination(Destination):
         path: str,
         query: Mapping[str, str],
         *,
-        answer_limit_bytes: int = ERROR_LIMIT_BYTES,
+        response_limit_bytes: int = ERROR_LIMIT_BYTES,
         timeout_s: float = math.inf,
     ) -> Response | NoResponse:
-        request = Request("GET", path, {"Accept": qido.ACCEPT}, query, answer_limit_bytes=answer_limit_bytes)
+        request = Request("GET", path, {"Accept": qido.ACCEPT}, query, response_limit_bytes=response_limit_bytes)
         return await self._client.exchange(request, timeout_s=min(timeout_s, self._settings.response_timeout_s))
 
     async def _post(self, batch: Batch, request: Request) -> Exchange:
@@ -152,7 +152,7 @@ class StowDestination(Destination):
         if not self._chunked:
             headers["Content-Length"] = str(body.length_bytes)
         limit_bytes = ERROR_LIMIT_BYTES + RESPONSE_BYTES_PER_INSTANCE * len(batch.instances)
-        request = replace(request, headers=headers, body=body, answer_limit_bytes=limit_bytes)
+        request = replace(request, headers=headers, body=body, response_limit_bytes=limit_bytes)
         exchange: Exchange | None = None
         with timer.running():
             exchange = await self._http.exchange(request)

@@ -1,4 +1,4 @@
-"""Claims about the streamed body, and about the two ways it leaves."""
+"""Claims about the streamed body, and about the two ways to send it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def readers(anyio_backend: str) -> AsyncIterator[ThreadPoolExecutor]:
 
 
 class Told:
-    """Adds up the bytes that a body tells of, and calls `on_sent` for each piece."""
+    """Adds up the bytes of a body's events, and calls `on_sent` for each event."""
 
     def __init__(self, on_sent: Callable[[], None] = lambda: None) -> None:
         self.sent_bytes = 0
@@ -69,28 +69,28 @@ def body_of(
 
 
 class Server:
-    """The other end: takes bytes when it is told to."""
+    """The other end of a connection: accepts bytes when it is told to."""
 
     def __init__(self) -> None:
         self.received = bytearray()
         self.pieces_bytes: list[int] = []
 
     def request_writer(self) -> RequestWriter:
-        """Return a way to it."""
+        """Return the writer of a request to it."""
         return cast("RequestWriter", self)
 
     def congestion(self) -> None:
-        """No kernel counts here."""
+        """Return None: there is no kernel to count."""
 
     async def take_all(self) -> None:
-        """Take whatever is still on its way, to the end."""
+        """Accept all remaining bytes."""
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
 
 class Through(Server):
-    """Reached through aiohttp's writer, as over TLS: every piece passes by."""
+    """A server reached through aiohttp's writer, as over TLS."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,10 +98,10 @@ class Through(Server):
         self.wanted = 10**9
 
     async def duplicate_socket(self) -> None:
-        """There is no socket to be had."""
+        """Return None: there is no socket."""
 
     async def write(self, piece: memoryview) -> None:
-        """Take a piece, as long as pieces are wanted."""
+        """Accept a piece, as long as pieces are wanted."""
         if len(self.pieces_bytes) >= self.wanted:
             await self.is_open.wait()
         self.pieces_bytes.append(len(piece))
@@ -109,7 +109,7 @@ class Through(Server):
 
 
 class Straight(Server):
-    """Reached by its socket."""
+    """A server reached by its socket."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ WAYS = pytest.mark.parametrize("way", [Through, Straight], ids=["through aiohttp
 
 
 async def send(body: Body, server: Server) -> None:
-    """Send a body, and have the server take all of it; what spoils the body is kept in it."""
+    """Send a body, and have the server accept all of it; the body keeps its fault."""
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.take_all)
@@ -159,7 +159,7 @@ def open_files() -> set[str]:
 
 
 def framed(instances: Sequence[Instance], boundary: str = "B") -> bytes:
-    """Return the body as one would write it by hand."""
+    """Return the expected body."""
     parts = b"".join(
         part_head(boundary, i.candidate.size_bytes, first=n == 0) + Path(i.candidate.location).read_bytes()
         for n, i in enumerate(instances)
@@ -174,7 +174,7 @@ def framed(instances: Sequence[Instance], boundary: str = "B") -> bytes:
     ids=lambda sides: f"{len(sides)} of {max(sides)}",
 )
 async def test_body_is_exact(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server], sides: list[int]) -> None:
-    """Whatever mix of small and large files, whatever the way: the bytes are the framing's, and as many as declared."""
+    """For each mix of small and large files and each way, the bytes are exact, and as many as declared."""
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate(sides)]
     told = Told()
     body, server = body_of(instances, readers, told=told), way()
@@ -189,12 +189,12 @@ async def test_body_is_exact(tmp_path: Path, readers: ThreadPoolExecutor, way: t
 
 
 def surround(path: Path) -> None:
-    """Write six bytes before the content of a file, and some behind it."""
+    """Write six bytes before the content of a file, and some after it."""
     path.write_bytes(b"before" + path.read_bytes() + b"after")
 
 
 class Within(FileSource):
-    """Instances are parts of files, six bytes after the beginning."""
+    """Instances that are parts of files, six bytes after the beginning."""
 
     def open(self, instance: Instance) -> Generator[FileRange]:
         """Give the range without looking for changes."""
@@ -235,7 +235,7 @@ async def test_source_of_another_length_ends_the_body(
 
 @WAYS
 async def test_range_with_an_offset(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
-    """A part of a file is sent from its offset on, whatever its size."""
+    """A part of a file is sent from its offset on."""
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 300])]
     server = way()
     whole = framed(instances)
@@ -247,7 +247,7 @@ async def test_range_with_an_offset(tmp_path: Path, readers: ThreadPoolExecutor,
 
 @WAYS
 async def test_body_begins_anew(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
-    """A second write gives the whole body again: a retry never sends what is left of the first."""
+    """A second call sends the whole body again: a replay never sends only the rest."""
     body, first, second = body_of(write_batch(tmp_path, 3).instances, readers), way(), way()
     await send(body, first)
     await send(body, second)
@@ -256,7 +256,7 @@ async def test_body_begins_anew(tmp_path: Path, readers: ThreadPoolExecutor, way
 
 
 async def test_reads_only_ahead_of_what_is_sent(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
-    """A body that nobody takes further is not read further: at most two reads are in memory."""
+    """A body whose bytes are not accepted is not read further: at most two blocks are in memory."""
     instances = [write_instance(tmp_path, n, rows=1024, columns=1023) for n in range(6)]
     body, server = body_of(instances, readers), Through()
     server.wanted = 1
@@ -273,7 +273,7 @@ async def test_reads_only_ahead_of_what_is_sent(tmp_path: Path, readers: ThreadP
 
 
 class Meter:
-    """A throttle that lets pass what is asked for, in small pieces, and keeps account."""
+    """A throttle that admits everything in small pieces, and counts."""
 
     def __init__(self) -> None:
         self.admitted_bytes: list[int] = []
@@ -295,7 +295,7 @@ class Meter:
 
 @WAYS
 async def test_throttle_is_asked_for_every_byte(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
-    """No byte leaves that the throttle has not admitted, and what it admitted and did not leave comes back to it."""
+    """No byte is sent that the throttle has not admitted, and bytes that were not sent are given back."""
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 300, 16])]
     meter, server = Meter(), way()
     body = body_of(instances, readers, throttle=meter)
@@ -347,7 +347,7 @@ async def test_changed_file_ends_the_body(
     change: Callable[[Path], None],
     words: str,
 ) -> None:
-    """A file that is not what the scan found ends the body before its last byte; it is neither padded nor finished."""
+    """A file that is not as the scan found it ends the body before its last byte; it is neither padded nor finished."""
     good, bad = (write_instance(tmp_path, n, rows=side, columns=side) for n in (1, 2))
     change(Path(bad.candidate.location))
     body, server = body_of([good, bad], readers), way()
@@ -363,7 +363,7 @@ async def test_changed_file_ends_the_body(
 
 @WAYS
 async def test_file_changed_while_it_streams(tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]) -> None:
-    """A large file that grows after its first bytes have left is not finished either."""
+    """A large file that grows after its first bytes were sent is not finished either."""
     instance = write_instance(tmp_path, 1, rows=3000, columns=1100)
     path, server = Path(instance.candidate.location), way()
     body = body_of([instance], readers, throttle=Meter(), told=Told(lambda: grow(path)))
@@ -375,7 +375,7 @@ async def test_file_changed_while_it_streams(tmp_path: Path, readers: ThreadPool
 
 
 async def test_only_copied_bytes_are_safe_from_later_changes(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
-    """What was read into memory was compared when it was read; what sendfile sent can change until the response."""
+    """Bytes in memory were compared when they were read; bytes that sendfile sent may change until the response."""
     instance = write_instance(tmp_path, 1, rows=300, columns=300)
     body = body_of([instance], readers)
     for way, is_copied in ((Through(), True), (Straight(), False)):
@@ -387,7 +387,7 @@ async def test_only_copied_bytes_are_safe_from_later_changes(tmp_path: Path, rea
 async def test_abandoned_body_leaves_no_file_open(
     tmp_path: Path, readers: ThreadPoolExecutor, way: type[Server]
 ) -> None:
-    """A body that is given up midway closes its file, and not before the read under way has ended."""
+    """A cancelled body closes its file, but not before the running read has ended."""
     instance = write_instance(tmp_path, 1, rows=8000, columns=1100)
     has_left, server = asyncio.Event(), way()
     if isinstance(server, Through):
@@ -404,7 +404,7 @@ async def test_abandoned_body_leaves_no_file_open(
 
 
 async def test_lost_connection_ends_the_body(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
-    """A peer that goes away ends the body with the system's error, and nothing of it stays open."""
+    """A lost connection ends the body with the system's error, and no file stays open."""
     instance = write_instance(tmp_path, 1, rows=8000, columns=1100)
     server = Straight()
     server.there.close()
@@ -418,7 +418,7 @@ async def test_lost_connection_ends_the_body(tmp_path: Path, readers: ThreadPool
 async def test_file_system_without_sendfile(
     tmp_path: Path, readers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the file system knows no sendfile, the bytes are copied, and are the same."""
+    """Without sendfile in the file system, the bytes are copied, and are the same."""
 
     def refuse(*_: object) -> int:
         raise OSError(22, "Invalid argument")
@@ -439,7 +439,7 @@ async def test_short_reads_are_read_on(
     way: type[Server],
     longest_bytes: int,
 ) -> None:
-    """Where the system reads or sends less than asked for, as on FUSE, the body is the same."""
+    """If the system reads or sends less than requested, as on FUSE, the body is the same."""
     sides = [16, 1100, 16] if longest_bytes > 100 else [16, 30]
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate(sides)]
     shorten_reads(monkeypatch, longest_bytes)
@@ -455,7 +455,7 @@ async def test_short_reads_are_read_on(
 async def test_sendfile_that_sends_nothing(
     tmp_path: Path, readers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing sent is not the end of a file: reading shows whether it is."""
+    """A sendfile that sends nothing does not mean the end of a file: a read tells."""
     monkeypatch.setattr(os, "sendfile", lambda *_: 0)
     instances = [write_instance(tmp_path, n, rows=side, columns=side) for n, side in enumerate([16, 300])]
     server = Straight()
@@ -464,7 +464,7 @@ async def test_sendfile_that_sends_nothing(
 
 
 async def test_written_body_is_the_sent_one(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
-    """The body in a file has the very bytes that would be sent."""
+    """The body in a file has exactly the bytes that would be sent."""
     instances = write_batch(tmp_path / "archive", 3).instances
     size_bytes = await write_body(
         instances, "B", tmp_path / "request.bin", source=FileSource(), readers=readers, limit=ReadLimit(60)

@@ -1,4 +1,4 @@
-"""Claims about one exchange, on real sockets with peers that misbehave."""
+"""Claims about one exchange, on real sockets, with peers that misbehave."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def large(tmp_path: Path) -> Batch:
 async def destination(
     url: str, environment: Mapping[str, str] | None = None, **changes: object
 ) -> AsyncIterator[StowDestination]:
-    """Give a destination with the settings' defaults but for `changes`."""
+    """Give a destination with default settings except for `changes`."""
     settings = DestinationSettings(url=url, **changes)  # type: ignore[arg-type]
     async with FileStow(settings, login(settings, environment or {})) as opened:
         yield opened
@@ -86,7 +86,7 @@ async def test_request_is_as_the_standard_has_it(batch: Batch) -> None:
 
 
 async def test_chunked_and_quoted_on_demand(batch: Batch) -> None:
-    """With the options there is no Content-Length, and the boundary is in quotes."""
+    """With these options there is no Content-Length, and the boundary is in quotes."""
     seen: list[Request] = []
 
     async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -119,7 +119,7 @@ async def test_boundary_is_fresh_every_time(batch: Batch) -> None:
 
 
 async def test_early_answer_is_heard(large: Batch) -> None:
-    """A 413 that comes before the body has gone is the answer, and the rest of the body is not sent."""
+    """A 413 that arrives before the body is sent is the response, and the rest of the body is not sent."""
     left_bytes: list[int] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -137,7 +137,7 @@ async def test_early_answer_is_heard(large: Batch) -> None:
 
 @pytest.mark.parametrize("hears_out", [False, True], ids=["closed at the first byte", "closed after the last"])
 async def test_connection_closed_while_idle_is_replayed(batch: Batch, hears_out: bool) -> None:
-    """A pooled connection that the server gives up costs nothing: the request goes again on a new one, and says so."""
+    """A pooled connection that the server closes costs nothing: the request is repeated on a new one, and marked."""
     requests = 0
 
     async def store_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -160,7 +160,7 @@ async def test_connection_closed_while_idle_is_replayed(batch: Batch, hears_out:
 
 
 async def test_stalled_peer_is_left(large: Batch) -> None:
-    """A server that takes no bytes is left after the stall timeout."""
+    """A server that accepts no bytes is given up after the stall timeout."""
 
     async def freeze(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
@@ -171,7 +171,7 @@ async def test_stalled_peer_is_left(large: Batch) -> None:
 
 
 async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that has the whole body and says nothing is left after its time to think."""
+    """A server that has the whole body and does not respond is given up after the response timeout."""
     monkeypatch.setattr("bulkstow.destination.request_timer.RESPONSE_S_PER_INSTANCE", 0)
 
     async def ponder(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -183,7 +183,7 @@ async def test_silent_peer_is_left(batch: Batch, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_trickled_answer_is_ended(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that comes byte by byte does not win time by each of them."""
+    """A response that arrives byte by byte gains no time by each of them."""
     monkeypatch.setattr("bulkstow.destination.request_timer.RESPONSE_S_PER_INSTANCE", 0)
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,7 +199,7 @@ async def test_trickled_answer_is_ended(batch: Batch, monkeypatch: pytest.Monkey
 
 
 async def test_slow_but_living_peer_is_not_ended(large: Batch) -> None:
-    """A server that takes longer in all than the stall timeout, but never pauses so long, is fine: no deadline."""
+    """A server that takes longer than the stall timeout in all, but never pauses so long, is fine: no deadline."""
 
     async def sip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await read_head(reader)
@@ -214,7 +214,7 @@ async def test_slow_but_living_peer_is_not_ended(large: Batch) -> None:
 
 
 async def test_a_login_refused_at_the_start_is_told_in_the_servers_words() -> None:
-    """What the server says of a login beside the 401 stands behind our own advice."""
+    """The server's text about a 401 follows bulkstow's own advice."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
@@ -226,7 +226,7 @@ async def test_a_login_refused_at_the_start_is_told_in_the_servers_words() -> No
 
 
 async def test_an_answer_longer_than_its_batch_explains_is_ended(batch: Batch) -> None:
-    """What a request may be answered grows with its instances: to the limit it is read, beyond it is given up."""
+    """The limit of a response grows with the request's instances: up to it a response is read, beyond it given up."""
     limit_bytes = ERROR_LIMIT_BYTES + RESPONSE_BYTES_PER_INSTANCE * len(batch.instances)
     lengths = iter((limit_bytes, limit_bytes + 1))
 
@@ -242,7 +242,7 @@ async def test_an_answer_longer_than_its_batch_explains_is_ended(batch: Batch) -
 
 
 async def test_an_endless_answer_to_a_question_is_ended(batch: Batch) -> None:
-    """A probe is answered in few bytes, a page of QIDO-RS in as many as its instances have."""
+    """A probe and a page of QIDO-RS have limits of their own."""
 
     limits = ERROR_LIMIT_BYTES, PAGE_LIMIT_BYTES
     lengths = iter(limits)
@@ -259,7 +259,7 @@ async def test_an_endless_answer_to_a_question_is_ended(batch: Batch) -> None:
 
 
 async def test_reset_in_the_body(large: Batch) -> None:
-    """A connection reset while the body goes out is an interruption that may have stored something."""
+    """A connection reset while the body is sent may have stored something."""
 
     async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
@@ -283,7 +283,7 @@ async def test_reset_in_the_body(large: Batch) -> None:
     ],
 )
 async def test_no_proper_answer(batch: Batch, response: bytes, cause: Cause) -> None:
-    """No answer and one cut off in its head are a lost connection; one that is not HTTP is malformed."""
+    """No response, or one cut off in its head, is a lost connection; one that is not HTTP is malformed."""
 
     async def mumble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -296,7 +296,7 @@ async def test_no_proper_answer(batch: Batch, response: bytes, cause: Cause) -> 
 
 
 async def test_truncated_answer(batch: Batch) -> None:
-    """An answer shorter than its Content-Length is no answer."""
+    """A response shorter than its Content-Length is a lost connection."""
 
     async def truncate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -309,7 +309,7 @@ async def test_truncated_answer(batch: Batch) -> None:
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port on which no process listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -317,7 +317,7 @@ def free_port() -> int:
 
 
 async def test_nobody_there(batch: Batch) -> None:
-    """A refused connection is told apart: nothing left this machine."""
+    """A refused connection has a cause of its own: nothing was sent."""
     url = f"http://127.0.0.1:{free_port()}/dicom-web"
     async with destination(url) as stow:
         assert await stow.send(batch) == NoResponse(Cause.UNREACHABLE, body_started=False, detail="Connection refused")
@@ -326,7 +326,7 @@ async def test_nobody_there(batch: Batch) -> None:
 
 
 async def test_redirect_is_not_followed(batch: Batch) -> None:
-    """Credentials and patients go to no other host than the one that the user named."""
+    """Credentials and patient data are sent to no other host than the one that the user named."""
     elsewhere: list[Request] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -368,7 +368,7 @@ async def test_401_is_replayed_once_with_a_fresh_token(batch: Batch) -> None:
 
 
 async def test_401_without_another_token(batch: Batch) -> None:
-    """Without a new secret a 401 stops the run, and before anything is read too."""
+    """Without a new secret a 401 stops the run, also before a file is read."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -425,7 +425,7 @@ async def test_file_changed_before_the_response(batch: Batch, chunked: bool) -> 
 
 
 async def test_proxy_of_the_environment(batch: Batch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """HTTP_PROXY is heeded, NO_PROXY too, and no login is taken from ~/.netrc."""
+    """HTTP_PROXY and NO_PROXY apply, and no login is taken from ~/.netrc."""
     seen: list[Request] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -450,7 +450,7 @@ async def test_proxy_of_the_environment(batch: Batch, monkeypatch: pytest.Monkey
 
 
 async def test_plain_http_behind_an_https_url(batch: Batch) -> None:
-    """Who does not speak TLS has no wrong certificate; the message says what is wrong."""
+    """The message for a port without TLS says so, and does not blame the certificate."""
 
     async def puzzled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
@@ -477,7 +477,7 @@ class Authority:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Give an authority nobody knows."""
+    """Give an authority that no system trusts."""
     return Authority(tmp_path_factory.mktemp("ca"))
 
 
@@ -489,14 +489,14 @@ async def store_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 async def test_untrusted_certificate_stops(batch: Batch, authority: Authority) -> None:
-    """A certificate that is not trusted stops the run, with the way out in the message."""
+    """A certificate that is not trusted stops the run, with the remedy in the message."""
     async with peer(store_all, authority.server) as url, destination(url) as stow:
         with pytest.raises(DestinationRefused, match=r"not trusted here: .*--ca-file .*--insecure sends"):
             await stow.send(batch)
 
 
 async def test_certificate_of_another_host_stops(batch: Batch, authority: Authority) -> None:
-    """A certificate for another name is told as that, with the name that was asked for."""
+    """A certificate for another name is reported as such, with the expected name."""
     async with peer(store_all, authority.server) as url:
         other = url.replace("localhost", "127.0.0.1")
         async with destination(other, ca_file=authority.ca_file) as stow:
@@ -505,7 +505,7 @@ async def test_certificate_of_another_host_stops(batch: Batch, authority: Author
 
 
 async def test_expired_certificate_stops(batch: Batch, tmp_path: Path) -> None:
-    """A certificate that has expired is told as that."""
+    """A certificate that has expired is reported as such."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -519,7 +519,7 @@ async def test_expired_certificate_stops(batch: Batch, tmp_path: Path) -> None:
 
 
 async def test_trusted_by_choice(batch: Batch, authority: Authority) -> None:
-    """A given authority is trusted; --insecure trusts anybody."""
+    """A given authority is trusted; --insecure trusts every certificate."""
     async with peer(store_all, authority.server) as url:
         async with destination(url, ca_file=authority.ca_file) as stow:
             assert await stow.send(batch) == Response(200, STORED)
@@ -528,7 +528,7 @@ async def test_trusted_by_choice(batch: Batch, authority: Authority) -> None:
 
 
 async def test_client_certificate(batch: Batch, authority: Authority) -> None:
-    """A client certificate is shown to a server that asks for one."""
+    """A client certificate is sent to a server that requires one."""
     asking = authority.server
     asking.verify_mode = ssl.CERT_REQUIRED
     asking.load_verify_locations(authority.ca_file)
@@ -544,14 +544,14 @@ async def test_client_certificate(batch: Batch, authority: Authority) -> None:
 
 @pytest.mark.parametrize("changes", [{"ca_file": Path("/nope")}, {"client_cert": Path(__file__)}], ids=["ca", "client"])
 async def test_certificates_that_cannot_be_loaded(changes: dict[str, object]) -> None:
-    """A certificate file that is not there, or is none, is a configuration error that names it."""
+    """A certificate file that does not exist or contains none is a configuration error that names it."""
     settings = DestinationSettings(url="https://localhost/", **changes)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=f"certificates {next(iter(changes.values()))} cannot be loaded"):
         FileStow(settings, login(settings, {}))
 
 
 async def test_large_body_over_tls(large: Batch, tmp_path: Path) -> None:
-    """Over TLS a body larger than all buffers arrives whole: nothing waits for a transport that counts as full."""
+    """Over TLS a body larger than all buffers arrives whole: no write waits for ever."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -571,7 +571,7 @@ async def test_large_body_over_tls(large: Batch, tmp_path: Path) -> None:
 
 
 async def test_answer_that_is_faster_than_our_thread_keeps_the_connection(batch: Batch) -> None:
-    """A server that answers at once, request after request, is spoken to on one connection."""
+    """A server that responds at once, request after request, gets one connection."""
     connections = 0
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -589,7 +589,7 @@ async def test_answer_that_is_faster_than_our_thread_keeps_the_connection(batch:
 
 
 async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
-    """Where the time went is told once a request: its parts are no more than the whole, and a slow server is seen."""
+    """A request's timing is reported once: its parts are no more than the whole, and a slow server shows in it."""
     events: list[Event] = []
     may_read, may_answer = asyncio.Event(), asyncio.Event()
 
@@ -600,7 +600,7 @@ async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
         answer(writer)
 
     class Witness:
-        """Keeps all events, and tells of the first bytes."""
+        """Keeps all events, and signals the first bytes."""
 
         def __init__(self) -> None:
             self.taken = asyncio.Event()
@@ -635,7 +635,7 @@ async def test_time_of_a_request_is_accounted_for(large: Batch) -> None:
 
 
 async def test_slow_disk_is_not_a_stalled_server(large: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that takes longer than the server may is not held against the server."""
+    """A disk that takes longer than the stall timeout is not counted as a stalled server."""
     send = os.sendfile
     may_read = threading.Event()
 
@@ -666,7 +666,7 @@ async def test_slow_disk_is_not_a_stalled_server(large: Batch, monkeypatch: pyte
 
 
 async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that hangs for ever ends the request in the end, and the file under way is named, not the server."""
+    """A disk that hangs for ever ends the request, and the reason names the current file, not the server."""
     may_end = threading.Event()
     monkeypatch.setattr(os, "sendfile", lambda *_: may_end.wait() and 0)
 
@@ -686,19 +686,19 @@ async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch
 
 
 def spoil(path: Path) -> None:
-    """Put a directory in a file's place: it can be opened, and reading it fails, as that of a bad sector does."""
+    """Put a directory in a file's place: it can be opened, and reading it fails, as with a bad sector."""
     path.unlink()
     path.mkdir()
 
 
 def shorten(path: Path) -> None:
-    """Write other contents in a file's place."""
+    """Replace a file's content."""
     path.write_bytes(b"short")
 
 
 @pytest.mark.parametrize("side", [16, 1100], ids=["small", "large"])
 async def test_disk_that_fails_spoils_its_file(tmp_path: Path, side: int) -> None:
-    """An error of the disk is the file's, not the connection's: it is not held against the server."""
+    """An error of the disk is attributed to the file, not to the connection or the server."""
     batch = write_batch(tmp_path / "archive", 3, rows=side, columns=side)
     spoil(Path(batch.instances[1].candidate.location))
 
