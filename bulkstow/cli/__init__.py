@@ -1,7 +1,7 @@
-"""The command line: one module a command.
+"""The command line: one module for each command.
 
-Owns words, exit statuses and what goes to standard output and standard error. No traceback reaches a user for what
-the user can fix. This module is the entry point: it imports next to nothing, as a Ctrl-C may come at once.
+This layer decides about messages, exit statuses, standard output and standard error. An error that the user can fix
+never shows a traceback. This module is the entry point, and imports almost nothing, so that it handles an early Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 from bulkstow.errors import INTERRUPTED
 
-TYPE_CHECKING = False  # `typing` takes longer to import than all of this
+TYPE_CHECKING = False  # importing `typing` takes longer than this whole module
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         import signal
 
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise it is ignored, or an embedder's
+        if (
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):  # otherwise it is ignored, or handled by the embedding program
             signal.signal(signal.SIGINT, leave_at_once)
         from bulkstow.cli.process import run_process
 
@@ -33,5 +35,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def leave_at_once(_number: int, _frame: object) -> None:
-    """End the process on SIGINT: nothing is open yet, and an exception may get lost in an import."""
+    """End the process on SIGINT. Nothing is open yet, and an import may swallow an exception."""
     os._exit(INTERRUPTED)

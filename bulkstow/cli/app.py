@@ -1,4 +1,4 @@
-"""`bulkstow`: finds the command, reads flags, environment and TOML file, and turns errors into exit statuses.
+"""The program `bulkstow`: finds the command, reads its settings, and converts errors to exit statuses.
 
 Precedence: a flag, then `BULKSTOW_…` in the environment, then the file of `--config`, then the default.
 """

@@ -1,4 +1,4 @@
-"""`bulkstow body`: write the body of a request, to send it by hand."""
+"""`bulkstow body`: write the body of a request, for sending it by another program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bulkstow.source.paths import find_sources
 from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
 
 READERS = 1
-"""Threads that read, not counting those that hang: the body is one stream."""
+"""Number of threads that read, without those that hang. One is enough, as the body is one stream."""
 
 
 def body(
@@ -36,7 +36,7 @@ def body(
 ) -> int:
     """Write the exact body of one request with all instances found, and print the curl command that sends it.
 
-    Files that may be instances but cannot be sent are named on standard error, and the exit status is then 1.
+    Files that may be instances but cannot be sent are listed on standard error; the exit status is then 1.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def body(
 async def _write(
     names: Sequence[str], output: Path, exclude: frozenset[str], boundary: str, limit: ReadLimit
 ) -> tuple[tuple[Instance, ...], list[FileResult], int]:
-    """Write the body; return what is in it, what is left out of it, and its length in bytes."""
+    """Write the body; return its instances, the files that are left out, and its length in bytes."""
     threads = WorkerThreads(READERS, stuck_s=limit.stuck_s)
     left_out: list[FileResult] = []
     try:
@@ -86,14 +86,14 @@ async def _write(
     except OSError as error:
         raise ConfigurationError(f"--output {output}: cannot be written ({error.strerror})") from error
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)  # a thread that hangs on a disk holds up nobody
+        threads.shutdown(wait=False, cancel_futures=True)  # does not wait for a thread that hangs
     return instances, left_out, size_bytes
 
 
 async def _instances(
     source: FileSource, threads: WorkerThreads, limit: ReadLimit, left_out: list[FileResult]
 ) -> tuple[Instance, ...]:
-    """Return each SOP instance once, in the order of the scan, and add to `left_out` what cannot be read."""
+    """Return each SOP instance once, in the order of the scan, and add files that cannot be read to `left_out`."""
     instances: dict[str, Instance] = {}
     async for found in carry_out(source.scan(), threads.scans, limit):
         candidates = [one for one in found if isinstance(one, Candidate)]

@@ -1,7 +1,6 @@
-"""`bulkstow --install-completion`: the shell completes commands, flags and their values.
+"""`bulkstow --install-completion`: shell completion of commands, flags and their values.
 
-Owns the words about it. cyclopts makes the script from the definitions of the commands, and knows where a shell looks
-for it.
+cyclopts generates the script from the definitions of the commands and installs it; this module prints the messages.
 """
 
 from __future__ import annotations
@@ -52,7 +51,5 @@ def _this_shell() -> Shell:
     except ShellDetectionError:
         found = "powershell"
     if found == "powershell":
-        raise ConfigurationError(
-            "this shell is not one that completion can be installed for: give --shell bash|zsh|fish"
-        )
+        raise ConfigurationError("completion is not available for this shell: give --shell bash|zsh|fish")
     return found

@@ -1,7 +1,7 @@
-"""`bulkstow demo`: the whole of it in a few seconds, with nothing but this machine.
+"""`bulkstow demo`: an upload from start to end in a few seconds, without another machine.
 
-Makes a small archive with the junk that archives hold, serves a STOW-RS origin in this process, uploads to it, uploads
-again, shows the report, and says what to try next.
+Creates a small archive with typical junk, serves a STOW-RS origin in this process, uploads to it twice, shows the
+report, and prints commands to try next.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def demo(directory: Path | None = None, *, instances: int = 300) -> int:
     try:
         files = make_archive(archive, instances)
     except OSError as error:
-        raise ConfigurationError(f"{top}: an archive cannot be made there ({error.strerror})") from error
+        raise ConfigurationError(f"{top}: the archive cannot be created there ({error.strerror})") from error
     print(f"1. An archive of {files:,} files, some of them junk: {shown(str(archive))}")
-    first, again = anyio.run(functools.partial(_upload_twice, top, archive, ledger))
+    first, second = anyio.run(functools.partial(_upload_twice, top, archive, ledger))
     print("\n4. What was not stored, and why:", flush=True)
     report(ledger, outcome="refused,unconfirmed,conflict,unreadable,skipped")
     print(
-        f"\nThe first run sent {counted(first.requests, 'request')} and the second {again.requests}; "
+        f"\nThe first run sent {counted(first.requests, 'request')} and the second {second.requests}; "
         f"the {first.failures} files that failed would make `bulkstow upload` end with status 1.\n\n"
         + shown_lines(what_next(top.absolute(), _program()))
     )
@@ -65,9 +65,9 @@ def demo(directory: Path | None = None, *, instances: int = 300) -> int:
 
 
 def what_next(top: Path, program: str) -> str:
-    """Return commands to try, each on a line of its own; they work in any directory and shell.
+    """Return commands to try, one per line; they work in any directory and shell.
 
-    Without comments behind them: zsh takes `#` for a word. The server needs a moment before it can be sent to.
+    They have no comments, because interactive zsh takes `#` for a word. The `sleep` lets the server start.
     """
     archive, ledger, second, stored = (
         shlex.quote(str(top / name)) for name in ("archive", "bulkstow.db", "second.db", "stored")
@@ -91,7 +91,7 @@ def what_next(top: Path, program: str) -> str:
 
 
 def _program() -> str:
-    """Return how this program is called in a new shell, which has no virtual environment activated."""
+    """Return the command that runs this program in a new shell, in which no virtual environment is active."""
     script = Path(sys.argv[0])
     if script.stem != "bulkstow" or not script.is_file():
         return f"{shlex.quote(sys.executable)} -m bulkstow"
@@ -101,10 +101,10 @@ def _program() -> str:
 
 
 def _free_port() -> int:
-    """Return the port that `serve` takes by default, or another one where that is taken."""
+    """Return the default port of `serve`, or another free port if that is taken."""
     for port in (8080, 0):
         with suppress(OSError), socket.socket() as bound:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers bind it
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
             bound.bind(("127.0.0.1", port))
             return int(bound.getsockname()[1])
     return 8080
@@ -115,9 +115,9 @@ async def _upload_twice(top: Path, archive: Path, ledger: Path) -> tuple[Summary
     async with serving(Origin(storage)) as url:
         print(f"2. Uploading to a STOW-RS server in this process: {url}", flush=True)
         first = await _upload(url, archive, ledger)
-        print("\n3. The same command again: only what has no final word would be sent.", flush=True)
-        again = await _upload(url, archive, ledger)
-    return first, again
+        print("\n3. The same command again: only files without a final outcome would be sent.", flush=True)
+        second = await _upload(url, archive, ledger)
+    return first, second
 
 
 async def _upload(url: str, archive: Path, ledger: Path) -> Summary:
@@ -129,7 +129,7 @@ async def _upload(url: str, archive: Path, ledger: Path) -> Summary:
 
 
 def make_archive(archive: Path, instances: int) -> int:
-    """Write an archive as hospitals have them and return the number of files: images in studies and series, junk."""
+    """Write a typical archive, images in studies and series and some junk, and return the number of files."""
     files: dict[str, bytes] = {}
     for number in range(instances):
         study, series = number // 60, number // 20

@@ -1,4 +1,4 @@
-"""Files that a command writes for others to read: whole or not at all."""
+"""Writes files atomically: a reader sees the old content or the new one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bulkstow.errors import ConfigurationError
 
 
 def check_writable(flag: str, path: Path) -> None:
-    """Look whether a file can be made there, before hours are spent on what is to be in it.
+    """Check that a file can be created at `path`, before a run that may take hours.
 
-    Raises ConfigurationError where it cannot.
+    Raises ConfigurationError if it cannot.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
         why = "a directory" if path.is_dir() else "no such directory"
@@ -21,30 +21,30 @@ def check_writable(flag: str, path: Path) -> None:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Say whether a file can take this one's place; a pipe or `/dev/null` must stay, and is written to."""
+    """Return whether `path` may be replaced by a new file; a pipe or `/dev/null` is written to instead."""
     return path.is_file() or not path.exists()
 
 
 def write_whole(flag: str, path: Path, text: str) -> None:
-    """Put a file with this text in the place of `path`, for its owner alone; a reader sees the old one or the new one.
+    """Replace the file at `path` atomically by one with this text that only its owner can read.
 
-    Raises ConfigurationError where it cannot be written: then the old one is still there.
+    Raises ConfigurationError if that fails; the old file is then unchanged.
     """
     try:
         if not is_replaceable(path):
             path.write_text(text, encoding="utf-8")
             return
-        real = path.resolve()  # a link stays one
-        fd, beside = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)  # mode 0600
+        real = path.resolve()  # a symbolic link stays
+        fd, temporary = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)  # mode 0600
         try:
             with os.fdopen(fd, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(fd)
-            Path(beside).replace(real)
+            Path(temporary).replace(real)
         except BaseException:
             with suppress(OSError):
-                Path(beside).unlink()
+                Path(temporary).unlink()
             raise
     except OSError as error:
         raise ConfigurationError(f"{flag} {path}: cannot be written ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Settings that have a better name now: their old flag, variable and key are still read, and shown nowhere."""
+"""Old names of renamed settings: the old flag, variable and key still work, but are not documented."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from cyclopts import ArgumentCollection, Parameter
 
 OLD_FLAGS: Mapping[str, str] = MappingProxyType({"--response-timeout": "--thinking-timeout"})
-"""The old flag of a setting by its flag."""
+"""The old flag of a setting by its new flag."""
 
 
 def flags_in(tokens: Sequence[str]) -> frozenset[str]:
@@ -28,7 +28,7 @@ def value_in(tokens: Sequence[str], flag: str) -> str | None:
 
 
 def with_new_flags(tokens: Sequence[str]) -> list[str]:
-    """Return the words of a command line with each old flag under its new name."""
+    """Return the tokens of a command line with each old flag replaced by the new one."""
     new_flags = {old: new for new, old in OLD_FLAGS.items()}
     first = _before_the_end_of_flags(tokens)
     split = (token.partition("=") for token in first)
@@ -36,7 +36,7 @@ def with_new_flags(tokens: Sequence[str]) -> list[str]:
 
 
 def add_old_names(arguments: ArgumentCollection) -> None:
-    """Let variables and keys set arguments under their old names too."""
+    """Let variables and keys with old names set arguments."""
     for argument in arguments:
         if old := OLD_FLAGS.get(argument.name):
             argument.parameter = Parameter.combine(argument.parameter, Parameter(name=(*argument.positives, old)))

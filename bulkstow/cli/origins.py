@@ -1,8 +1,8 @@
 """The origin of each setting's value, and messages that name it as the user wrote it.
 
-The settings' own messages name flags, because settings know nothing of variables and files. Here `--retries -1: …`
-becomes `BULKSTOW_RETRIES=-1: …` or `c.toml [upload] retries = -1: …` if the value comes from there. A variable with our
-prefix that no command knows is an error: otherwise a mistyped limit would be ignored silently.
+Messages of the settings contain flags, because `config` does not know variables and files. This module changes
+`--retries -1: …` to `BULKSTOW_RETRIES=-1: …` or `c.toml [upload] retries = -1: …` if the value comes from there. A
+variable with the prefix BULKSTOW_ that no command knows is an error, so that a mistyped limit is not ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OF_THE_TESTS = "BULKSTOW_REQUIRE_"
 
 
 _EXPECTED: Mapping[object, str] = {bool: "true or false", int: "a whole number"}
-"""Words for types in messages."""
+"""Types in messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Origins:
         )
 
     def explained(self, error: CycloptsError) -> str:
-        """Return what is wrong with the command line, a variable or the file, in one line."""
+        """Return a one-line message for an error in the command line, a variable or the file."""
         if isinstance(error, UnknownOptionError) and _is_of_file(error.token):
             return self._unknown_key(error.token, _flags(error.argument_collection))
         if isinstance(error, UnusedCliTokensError):
@@ -146,7 +146,7 @@ class Origins:
         return text
 
     def _given_twice(self, token: Token) -> str:
-        """Return the message if one place has a setting under both its new and its old name; "" for other repeats."""
+        """Return the message for a setting that is given under both its new and its old name; "" for other repeats."""
         for flags in OLD_FLAGS.items():
             names = [origin.name if (origin := self._origin(token, flag)) else flag for flag in flags]
             written = origin.name if (origin := self._origin(token)) else token.keyword
@@ -155,7 +155,7 @@ class Origins:
         return ""
 
     def _origin(self, token: Token, flag: str = "") -> _Origin | None:
-        """Return how a token was written, or would be with the name of `flag`; None on the command line."""
+        """Return the origin of a token, with the name of `flag` if given; None for the command line."""
         if token.source == "env" and token.keyword:
             return _Origin(variable_of(flag) if flag else token.keyword, "=")
         if _is_of_file(token):
@@ -192,7 +192,7 @@ def _arguments_of(error: Exception) -> Iterable[Argument]:
 
 
 def _collections(app: App) -> Iterator[ArgumentCollection]:
-    """Yield the arguments of every command below this one, and its own."""
+    """Yield the arguments of a command and of every command below it."""
     if app.default_command is not None:
         yield app.assemble_argument_collection()
     for name in app:
@@ -227,5 +227,5 @@ def _is_empty(token: Token) -> bool:
 
 
 def _key(token: Token) -> str:
-    """Return a key as written in the file: cyclopts has `[table][key]`."""
+    """Return a key as written in the file; cyclopts reports `[table][key]`."""
     return ".".join(re.findall(r"\[([^]]*)\]", token.keyword or "")) or token.value

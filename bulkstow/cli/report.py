@@ -1,4 +1,4 @@
-"""`bulkstow report`: what became of every file."""
+"""`bulkstow report`: list the outcome of every file."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def _recover(ledger: Path) -> int:
         print(f"{counted(recovered.left_out, 'damaged row')} left out")
     if not recovered.is_whole:
         print("other rows may be missing: not every page could be read")
-    print("give the new ledger to the next upload (--ledger): files that are missing in it are sent again")
+    print("use the new ledger for the next upload (--ledger): files that are missing in it are sent again")
     return 0
 
 
 def _write(entries: Iterator[Entry], notation: Notation, out: TextIO, chosen: str) -> None:
     if isinstance(out, io.TextIOWrapper):
-        out.reconfigure(errors="backslashreplace")  # names in any script come out of any locale
+        out.reconfigure(errors="backslashreplace")  # names in any script can be written in any locale
     match notation:
         case "table":
             _write_table(entries, out, chosen)

@@ -1,4 +1,4 @@
-"""`bulkstow serve`: the embedded STOW-RS origin, in the foreground."""
+"""`bulkstow serve`: run the embedded STOW-RS origin in the foreground."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def serve(
         max_requests=max_requests,
         fault=FaultInjector(plan) if plan.faults else None,
     )
-    where = "nothing is kept" if discard else f"instances are stored in {directory}"
+    where = "instances are discarded" if discard else f"instances are stored in {directory}"
     running = serving(origin, host, port, _tls(tls_cert, tls_key), max_connections=max_connections)
     try:
         anyio.run(_serve, running, where, plan)

@@ -17,7 +17,7 @@ from bulkstow.cli.app import app
 from bulkstow.cli.origins import variable_of
 
 TABLES = ("upload", "bench", "serve")
-"""Commands whose settings the example shows; the other commands have a few flags that change with every call."""
+"""Commands whose settings the example shows; the few flags of the other commands change with every call."""
 
 LINE_LENGTH = 120
 COMMENT = textwrap.TextWrapper(
@@ -38,16 +38,16 @@ HEADING = """\
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting of a command, as its users see it."""
+    """A setting of a command as it is documented."""
 
     flag: str
     group: str
     """The heading under which help shows it; empty for a command without headings."""
     help: str
     default: str
-    """As a flag takes it; empty if there is none."""
+    """The default in the notation of the flag; empty if there is none."""
     toml_default: str
-    """As the file takes it."""
+    """The default in the notation of the file."""
 
     @property
     def key(self) -> str:
@@ -105,7 +105,7 @@ def _setting(argument: Argument) -> Setting:
 
 
 def _default(argument: Argument) -> tuple[str, str]:
-    """Return a default as a flag takes it (empty for none), and as the file does."""
+    """Return a default in the notation of the flag (empty for none), and in that of the file."""
     value, show = argument.field_info.default, argument.parameter.show_default
     text = (show(value) or "") if callable(show) else "" if value is None else str(value)
     match value:

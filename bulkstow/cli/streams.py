@@ -1,7 +1,7 @@
-"""Standard streams that may be closed, full or unread: output never decides how a command ends.
+"""Standard streams that may be closed, full or unread, without an effect on the command.
 
-Standard error carries progress and messages: where it cannot be written, they are dropped. Standard output carries
-results: where it cannot be written, `OutputLost` says so once, and what follows goes nowhere.
+Progress and messages go to standard error; if it cannot be written, they are dropped. Results go to standard output; if
+it cannot be written, `OutputLost` is raised once, and the following output is dropped.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from bulkstow.printing import shown
 
 
 class OutputLost(ConfigurationError):
-    """Standard output cannot be written; what is printed from now on is dropped."""
+    """Standard output cannot be written; the following output is dropped."""
 
 
 class ReaderLeft(OutputLost):
-    """The reader of standard output has closed the pipe: it has seen enough, which is no failure."""
+    """The reader of standard output has closed the pipe, as `head` does; this is no failure."""
 
     exit_status = 0
 
 
 class StandardOutput(io.TextIOWrapper):
-    """Raises OutputLost, once, where a write fails."""
+    """Standard output that raises OutputLost at the first failed write."""
 
     def write(self, text: str, /) -> int:
         """Write text."""
@@ -37,7 +37,7 @@ class StandardOutput(io.TextIOWrapper):
             self._drop_the_rest(error)
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Write the buffered text."""
         try:
             super().flush()
         except OSError as error:
@@ -52,13 +52,13 @@ class StandardOutput(io.TextIOWrapper):
 
 
 class StandardError(io.TextIOWrapper):
-    """Never raises: what cannot be written is dropped, and after a lasting failure all that follows."""
+    """Standard error that never raises: text that cannot be written is dropped, after a lasting failure all text."""
 
     _is_lost = False
 
     def write(self, text: str, /) -> int:
-        """Write text, if that is possible."""
-        with suppress(BlockingIOError):  # another process made the terminal non-blocking: only this is dropped
+        """Write text, or drop it."""
+        with suppress(BlockingIOError):  # another process made the terminal non-blocking: only this text is dropped
             try:
                 return len(text) if self._is_lost else super().write(text)
             except BlockingIOError:
@@ -68,7 +68,7 @@ class StandardError(io.TextIOWrapper):
         return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered, if that is possible."""
+        """Write the buffered text, or drop it."""
         try:
             if not self._is_lost:
                 super().flush()
@@ -79,7 +79,7 @@ class StandardError(io.TextIOWrapper):
 
 
 def print_in_passing(text: str, out: TextIO | None = None) -> None:
-    """Print text whose loss changes nothing of what was done: the exit status stays as it is."""
+    """Print text; if that fails, the exit status stays the same."""
     try:
         print(text, file=out, flush=True)
     except ReaderLeft:
@@ -89,16 +89,16 @@ def print_in_passing(text: str, out: TextIO | None = None) -> None:
 
 
 def prepare_standard_streams() -> None:
-    """Open descriptors 0 to 2 where they are closed, and make the streams on 1 and 2 bear failures.
+    """Open closed descriptors among 0 to 2, and make the streams on 1 and 2 tolerate failures.
 
-    A closed one would go to the next file or socket that is opened, and a stray message into it. `sys.stdin` stays
-    None where there was none: an empty list of files is something else.
+    Otherwise the next file or socket that is opened would get the descriptor, and messages would be written into it.
+    `sys.stdin` stays None if descriptor 0 was closed, as that differs from an empty list of files.
     """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is `fd`
     sys.stdout = _wrapped(sys.stdout, StandardOutput, 1)
     sys.stderr = _wrapped(sys.stderr, StandardError, 2)
 

@@ -1,4 +1,4 @@
-"""`bulkstow upload`: send an archive, say what became of it."""
+"""`bulkstow upload`: send an archive and report the outcome."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from bulkstow.progress.log import Log, settings_of
 from bulkstow.progress.tally import Tally
 
 LOG_LINES_AHEAD = 100_000
-"""Lines of the log that wait for the disk: a minute of 1,500 requests a second, 30 MB."""
+"""The most lines of the log that wait for the disk: a minute at 1,500 requests per second, 30 MB."""
 
-LOG_LAST_WORDS_S = 30.0
-"""How long the end of a run waits for a slow disk to take them."""
+LOG_CLOSE_TIMEOUT_S = 30.0
+"""Time that the end of a run waits for a slow disk to write them."""
 
 
 def upload(
@@ -73,10 +73,10 @@ def upload(
 
 
 def carry_out(job: Job, out: TextIO | None = None) -> int:
-    """Run a job, print its closing words and return its exit status.
+    """Run a job, print its closing text and return its exit status.
 
-    The file of `--summary` says from the beginning that the run is not complete, so that what a killed run leaves there
-    is never the last one's.
+    The file of `--summary` is written at the start, as that of an incomplete run, so that a killed run does not leave
+    the summary of the previous run.
     """
     tally = Tally()
     started_s = time.monotonic()
@@ -99,7 +99,7 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
 
 
 def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | None:
-    """Open the log for its owner alone, after what is in it, and write with what the run begins."""
+    """Open the log for appending, readable only by its owner, and write the settings of the run."""
     path = job.settings.log
     if path is None:
         return None
@@ -109,7 +109,7 @@ def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | 
         raise ConfigurationError(f"--log {path}: cannot be written ({error.strerror})") from error
     file = os.fdopen(fd, "w", encoding="ascii")
     stack.callback(_closed, file)
-    stream = stack.enter_context(contextlib.closing(BackgroundStream(file, LOG_LINES_AHEAD, LOG_LAST_WORDS_S)))
+    stream = stack.enter_context(contextlib.closing(BackgroundStream(file, LOG_LINES_AHEAD, LOG_CLOSE_TIMEOUT_S)))
     log = Log(path, job.settings.log_format, stream, shown.say)
     begin = {"version": version("bulkstow"), "destination": job.destination.root, "sources": list(job.sources)}
     log.begin(begin | settings_of(job.settings))
@@ -117,7 +117,7 @@ def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | 
 
 
 def _closed(file: TextIO) -> None:
-    with contextlib.suppress(OSError):  # what a full disk did not take was told already
+    with contextlib.suppress(OSError):  # a full disk was reported already
         file.close()
 
 
@@ -137,17 +137,17 @@ def _summary_path(job: Job) -> Path | None:
 def _conclude(
     job: Job, tally: Tally, summary: Summary, out: TextIO | None, screen: BackgroundStream, log: Log | None
 ) -> int:
-    """Say and write how a run ended and return its exit status: 2 where only its summary cannot be written."""
+    """Print and write the result of a run and return its exit status: 2 if only the summary cannot be written."""
     if log is not None:
         log.end(summary)
-    screen.close()  # what is said now comes behind it
-    is_to_be_read = job.settings.summary == "-"
+    screen.close()  # the following text comes after it
+    prints_summary = job.settings.summary == "-"
     if tally.found_files or summary.complete or summary.exit_status == INTERRUPTED:
-        words = closing(summary, tally, job.settings.ledger)
+        text = closing(summary, tally, job.settings.ledger)
         for line in empty_source_lines(summary):
             print_in_passing(f"bulkstow: {line}", sys.stderr)
-        print_in_passing(words, sys.stderr if is_to_be_read else out)
-    if is_to_be_read:
+        print_in_passing(text, sys.stderr if prints_summary else out)
+    if prints_summary:
         print_in_passing(as_json(summary), out)
     exit_status = summary.exit_status or 0
     if (path := _summary_path(job)) is not None:
@@ -160,7 +160,7 @@ def _conclude(
 
 
 def summarise_wrong_use(where: str, reason: str) -> None:
-    """Write the summary of a run that its own settings kept from beginning: a monitor must not see the last one's."""
+    """Write the summary of a run that could not start because of its settings, over that of the previous run."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     summary = Summary(
         destination="",
@@ -182,7 +182,7 @@ def summarise_wrong_use(where: str, reason: str) -> None:
     if where == "-":
         print_in_passing(as_json(summary))
         return
-    with contextlib.suppress(ConfigurationError):  # the command fails as it is
+    with contextlib.suppress(ConfigurationError):  # the command fails anyway
         write_whole("--summary", Path(where), as_json(summary) + "\n")
 
 

@@ -160,7 +160,7 @@ WRONG_USES = [
     ("bench compare words", "", 2, 'Command "bench compare" parameter --after requires an argument'),
     ("bench delete a_b --url {url}", "", 2, "run ID 'a_b': expected 1 to 24 letters, digits and hyphens"),
     ("demo new --instances 0", "", 2, "--instances 0: expected 1 or more"),
-    ("demo words", "", 2, "words: an archive cannot be made there (Not a directory)"),
+    ("demo words", "", 2, "words: the archive cannot be created there (Not a directory)"),
     ("body", "", 2, "nothing to send: name directories or files"),
     ("body empty", "", 2, "no DICOM instance found in empty"),
     ("body gone", "", 2, "no such file or directory: 'gone'"),

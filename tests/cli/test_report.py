@@ -207,7 +207,7 @@ def test_a_damaged_ledger_is_recovered(capsys: pytest.CaptureFixture[str], tmp_p
     assert "`bulkstow report --recover`" in line
     assert report(capsys, "--recover").out.splitlines() == [
         "4 files recovered to bulkstow-recovered.db",
-        "give the new ledger to the next upload (--ledger): files that are missing in it are sent again",
+        "use the new ledger for the next upload (--ledger): files that are missing in it are sent again",
     ]
     ended = call(capsys, "report", "bulkstow-recovered.db", "--format", "jsonl")
     assert len(ended.out.splitlines()) == len(OUTCOMES)

@@ -66,7 +66,7 @@ def test_it_stores_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> 
 def test_nothing_is_kept(tmp_path: Path) -> None:
     """--discard says yes to everything and makes no file."""
     with serving("--discard") as (_, url, line):
-        assert "(nothing is kept)" in line
+        assert "(instances are discarded)" in line
         assert store(url, part10(header(1)))[0] == 200
     assert list(tmp_path.rglob("*.dcm")) == []
 
