@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+from anyio.streams.memory import MemoryObjectSendStream
 
 from bulkstow.blocking import ReadLimit, Work
 from bulkstow.config import UploadSettings
-from bulkstow.errors import BulkstowError
+from bulkstow.errors import BulkstowError, first_of
 from bulkstow.events import Reopened, Reporter
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
@@ -29,6 +30,7 @@ from bulkstow.pipeline.record import Record
 from bulkstow.pipeline.scan import Scan
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.send import Send
+from bulkstow.pipeline.verify import BatchVerifier
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
@@ -165,7 +167,7 @@ class Run:
         except BaseExceptionGroup as group:
             # When one stage stops the run, the streams that it closes break the others: only the first error matters.
             ours, _ = group.split(BulkstowError)
-            raise group if ours is None else _first(ours) from None
+            raise group if ours is None else first_of(ours) from None
         if scheduler.stopped_by is not None:
             raise scheduler.stopped_by
 
@@ -181,35 +183,11 @@ class Run:
 
     async def _carry_out_stages(self, files: _Pass, scheduler: Scheduler, study_limiter: StudyLimiter) -> None:
         """Build the stages, join them by streams, and wait until the last of them has ended."""
-        settings, reporter, threads, ledger = self._settings, self._reporter, self._threads, self._ledger
-        candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+        settings, reporter, threads = self._settings, self._reporter, self._threads
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         results_in, results = anyio.create_memory_object_stream[list[FileResult]](RESULTS_AHEAD)
         async with anyio.create_task_group() as stages, results_in:
-            scan = Scan(
-                lists=files.lists,
-                empty_parts=lambda: self._source.empty_parts,
-                retried=_retried(settings),
-                allow_empty=settings.allow_empty,
-                threads=threads,
-                limit=self._limit,
-                ledger=ledger,
-                candidates=candidates_in,
-                results=results_in.clone(),
-                reporter=reporter,
-            )
-            inspect = Inspect(
-                source=self._source,
-                readers=settings.read_concurrency,
-                in_flight=files.in_flight,
-                newest=files.newest,
-                threads=threads,
-                limit=self._limit,
-                candidates=candidates,
-                instances=instances_in,
-                results=results_in.clone(),
-                reporter=reporter,
-            )
+            scan, inspect = self._intake(files, instances_in, results_in)
             assemble = Assemble(
                 batcher=Batcher(lambda: files.controllers.batch_limits, keep_studies=settings.affinity == "study"),
                 # Batches of a size that the user chose are not closed early to keep senders busy.
@@ -218,35 +196,69 @@ class Run:
                 is_ready=study_limiter.allow_study,
                 instances=instances,
             )
-            monitor = HealthMonitor(
-                breaker=self._breaker,
-                destination=self._destination,
-                scheduler=scheduler,
-                reporter=reporter,
-                tasks=stages,
-            )
             send = Send(
                 source=self._source,
-                verification=Verification(self._source, threads, self._limit),
+                verifier=BatchVerifier(Verification(self._source, threads, self._limit)),
                 destination=self._destination,
                 scheduler=scheduler,
                 breaker=self._breaker,
-                monitor=monitor,
+                monitor=HealthMonitor(
+                    breaker=self._breaker,
+                    destination=self._destination,
+                    scheduler=scheduler,
+                    reporter=reporter,
+                    tasks=stages,
+                ),
                 controllers=files.controllers,
                 backoff=self._backoff,
                 rules=self._rules,
-                ledger=ledger,
+                ledger=self._ledger,
                 threads=threads,
                 results=results_in.clone(),
                 reporter=reporter,
             )
             record = Record(
-                ledger=ledger, in_flight=files.in_flight, threads=threads, results=results, reporter=reporter
+                ledger=self._ledger, in_flight=files.in_flight, threads=threads, results=results, reporter=reporter
             )
             stages.start_soon(_until, scheduler.abandoned, scan.run, inspect.run)
             for stage in (assemble.run, send.run, record.run):
                 stages.start_soon(stage)
             results_in.close()
+
+    def _intake(
+        self,
+        files: _Pass,
+        instances: MemoryObjectSendStream[list[Instance]],
+        results: MemoryObjectSendStream[list[FileResult]],
+    ) -> tuple[Scan, Inspect]:
+        """Build the stages that read from the source."""
+        settings = self._settings
+        candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+        scan = Scan(
+            lists=files.lists,
+            empty_parts=lambda: self._source.empty_parts,
+            retried=_retried(settings),
+            allow_empty=settings.allow_empty,
+            threads=self._threads,
+            limit=self._limit,
+            ledger=self._ledger,
+            candidates=candidates_in,
+            results=results.clone(),
+            reporter=self._reporter,
+        )
+        inspect = Inspect(
+            source=self._source,
+            readers=settings.read_concurrency,
+            in_flight=files.in_flight,
+            newest=files.newest,
+            threads=self._threads,
+            limit=self._limit,
+            candidates=candidates,
+            instances=instances,
+            results=results.clone(),
+            reporter=self._reporter,
+        )
+        return scan, inspect
 
 
 def controllers_for(
@@ -288,9 +300,3 @@ def _retried(settings: UploadSettings) -> frozenset[Outcome]:
         )
         if is_retried
     )
-
-
-def _first(group: BaseExceptionGroup[BulkstowError]) -> BaseException:
-    """Return the first exception: stages fail together when one of them does."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

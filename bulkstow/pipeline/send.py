@@ -24,12 +24,12 @@ from bulkstow.events import (
     RetryScheduled,
 )
 from bulkstow.ledger import Ledger
-from bulkstow.model import Attempt, Batch, Exchange, FileResult, Response, SourceChanged
+from bulkstow.model import Attempt, Batch, Exchange, FileResult, Response
 from bulkstow.pipeline.health_monitor import HealthMonitor
 from bulkstow.pipeline.refusals import explain_refusals
 from bulkstow.pipeline.scheduler import Scheduler
+from bulkstow.pipeline.verify import BatchVerifier
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
-from bulkstow.policy.changed_directories import ChangedDirectories
 from bulkstow.policy.conflicts import without_false_proof
 from bulkstow.policy.controllers import Controllers, EndedRequest
 from bulkstow.policy.health import CircuitBreaker
@@ -38,7 +38,6 @@ from bulkstow.policy.retry import Backoff
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import HealthSignal, Query, Rules, Scheduled, Settlement, Store, WorkItem
 from bulkstow.ports import Destination, Source
-from bulkstow.verification import Verification
 
 LARGE_ANSWER_BYTES = 100_000
 """A response of 854 kB takes 15 ms to parse in JSON, and one of 869 kB 55 ms in XML; larger ones than this are parsed
@@ -53,7 +52,7 @@ class Send:
     """Sends batches, settles what the server answered, and schedules retries."""
 
     source: Source
-    verification: Verification
+    verifier: BatchVerifier
     destination: Destination
     scheduler: Scheduler
     breaker: CircuitBreaker
@@ -65,7 +64,6 @@ class Send:
     threads: WorkerThreads
     results: MemoryObjectSendStream[list[FileResult]]
     reporter: Reporter
-    _changed_directories: ChangedDirectories = field(default_factory=ChangedDirectories, init=False)
     _has_stored: bool = field(default=False, init=False)
     """The destination has stored something."""
     _reported: LimitsChanged | None = field(default=None, init=False)
@@ -101,7 +99,7 @@ class Send:
         """Return the settlement, and the exchange that it comes from; None if a query was answered."""
         match item:
             case Store(batch):
-                if (source_changed := await self._verify(batch)) is not None:
+                if (source_changed := await self.verifier.verify(batch)) is not None:
                     return settle(Attempt(batch, source_changed), self.rules), source_changed
                 exchange = await self._send(batch)
                 settled = partial(
@@ -140,23 +138,11 @@ class Send:
             )
         )
         self._report_limits()
-        if isinstance(exchange, SourceChanged):
-            self._changed_directories.lost(exchange.directories)
+        self.verifier.learn(exchange)
         return exchange
 
     def _is_excused(self, item: WorkItem) -> bool:
         return self.breaker.excuses(item, is_ending=self.scheduler.is_ending)
-
-    async def _verify(self, batch: Batch) -> SourceChanged | None:
-        """Compare a batch's files with the scan before they are sent, if files beside them have changed."""
-        if not self._changed_directories.touches(batch):
-            return None
-        source_changed = await self.verification.unreadable(batch.instances)
-        if source_changed is None:
-            self._changed_directories.unharmed(batch)
-        else:
-            self._changed_directories.lost(source_changed.directories)
-        return source_changed
 
     def _scheduled(self, again: tuple[Scheduled, ...], after: Exchange | None) -> Iterator[tuple[float, WorkItem]]:
         """Yield what is sent again, with its time."""

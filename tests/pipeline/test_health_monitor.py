@@ -32,6 +32,7 @@ from bulkstow.pipeline.health_monitor import HealthMonitor
 from bulkstow.pipeline.run import controllers_for
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.send import Send
+from bulkstow.pipeline.verify import BatchVerifier
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.gates import ConcurrencyGate
 from bulkstow.policy.health import CircuitBreaker, OutageCause
@@ -158,7 +159,7 @@ async def deliver(
             )
             send = Send(
                 source=FileSource(),
-                verification=Verification(FileSource(), WorkerThreads(1), ReadLimit(60)),
+                verifier=BatchVerifier(Verification(FileSource(), WorkerThreads(1), ReadLimit(60))),
                 destination=server,
                 scheduler=scheduler,
                 breaker=breaker,
