@@ -1,1 +1,1 @@
-"""The load tester: loads made on the fly, latencies that hide nothing, and a verdict on whether to trust them."""
+"""The load tester: generated loads, complete latencies, and a check of whether the figures are the server's."""

@@ -1,6 +1,6 @@
-"""What this client does by itself: a load on a sink that acknowledges at once, in a process of its own.
+"""The client's own limit: its goodput against a sink that acknowledges at once, in a process of its own.
 
-Owns the sink's process, and the load that finds the ceiling. Judges nothing: `trust` compares.
+Starts the sink and measures against it; `validity` compares.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from bulkstow.destination.auth import login
 from bulkstow.errors import BulkstowError
 
 HOST = "127.0.0.1"
-"""By its address: names and IPv6 are the user's system's affair."""
+"""An address, which needs no name resolution."""
 
 CEILING_S = 2.0
-"""Hundreds of requests, on a machine that does a GB/s; three such measurements in a row lay within 5 %."""
+"""Hundreds of requests at 1 GB/s; three such measurements in a row were within 5 %."""
 
 FILL_S = 0.5
-"""Connections stand and caches are warm by then."""
+"""Connections are open and caches warm by then."""
 
 CONNECTIONS = 4
-"""At most: this client has one event loop and one thread at work, and four requests keep both busy. With 1, 2, 4, 8 and
-16 connections it did 2,400, 3,900, 4,800, 4,300 and 4,600 CT slices a second on a machine of 2 cores."""
+"""At most: four requests keep the event loop and a thread busy. With 1, 2, 4, 8 and 16 connections this client sent
+2,400, 3,900, 4,800, 4,300 and 4,600 CT slices/s on a machine of 2 cores."""
 
 CERTIFICATE_DAYS = "2"
 
 
 @asynccontextmanager
 async def sink(*options: str) -> AsyncIterator[str]:
-    """Give the DICOMweb root of a sink in a process of its own, which ends with the block."""
+    """Run a sink in a process of its own, and yield its DICOMweb root."""
     command = [sys.executable, "-m", "bulkstow.server.sink", *options]
-    # A session of its own: Ctrl-C is for this process, which ends the sink.
+    # In a session of its own, Ctrl-C does not reach the sink: this process ends it.
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
@@ -63,16 +63,16 @@ async def sink(*options: str) -> AsyncIterator[str]:
 
 
 async def measure(like: DestinationSettings, workload: Workload, load: Load) -> Ceiling | None:
-    """Return what this client does at a load when it sends as to a server `like` this; None where nothing came of it.
+    """Return the client's ceiling at a load, sent as to a server `like` this; None where the measurement failed.
 
-    Over TLS where the server is asked over TLS, if this machine has `openssl` to make a certificate with.
+    Uses TLS where the server does, if this machine has `openssl` to make a certificate with.
     """
     with tempfile.TemporaryDirectory(prefix="bulkstow-bench-") as directory:
         certificate = _certificate(Path(directory)) if like.root.startswith("https:") else None
         options = ["--tls-cert", str(certificate)] if certificate else []
         try:
             async with sink(*options) as url:
-                # Nobody logs in to a sink: what the user has for the server is not shown to another.
+                # The sink gets no credentials: those of the user are for the server alone.
                 settings = DestinationSettings(url=url, ca_file=certificate, chunked=like.chunked)
                 measured = await _loaded(settings, workload, load)
         except (BulkstowError, OSError):
@@ -83,12 +83,12 @@ async def measure(like: DestinationSettings, workload: Workload, load: Load) -> 
 
 
 def has_tls(like: DestinationSettings) -> bool:
-    """Return whether a sink can be asked in the way that the server is."""
+    """Return whether a sink can be reached by the same protocol as the server."""
     return not like.root.startswith("https:") or shutil.which("openssl") is not None
 
 
 def alike(load: Load) -> Load:
-    """Return the load that finds the ceiling of a load: closed, of the same batch size, on CONNECTIONS at most."""
+    """Return the closed load that finds the ceiling of a load: the same batch size, CONNECTIONS at most."""
     return Load(load.batch_instances, connections=min(load.connections or CONNECTIONS, CONNECTIONS))
 
 
@@ -98,14 +98,14 @@ async def _loaded(settings: DestinationSettings, workload: Workload, load: Load)
 
 
 def _certificate(directory: Path) -> Path | None:
-    """Make a certificate for this host, with its key in the same file; None where that cannot be done."""
+    """Make a certificate for this host, with its key in the same file; None where that fails."""
     program = shutil.which("openssl")
     if program is None:
         return None
     certificate, key = directory / "certificate.pem", directory / "key.pem"
     words = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days {CERTIFICATE_DAYS} -subj /CN=sink"
     command = [program, *words.split(), "-addext", f"subjectAltName=IP:{HOST}"]
-    made = subprocess.run([*command, "-out", certificate, "-keyout", key], capture_output=True, check=False)  # noqa: S603 - our own words
+    made = subprocess.run([*command, "-out", certificate, "-keyout", key], capture_output=True, check=False)  # noqa: S603 - no argument from outside
     if made.returncode:
         return None
     certificate.write_bytes(certificate.read_bytes() + key.read_bytes())

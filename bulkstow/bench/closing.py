@@ -1,6 +1,6 @@
-"""The last words of a measurement, for a terminal: the figures as a table, and whether to believe them.
+"""The summary of a measurement for a terminal: the figures as a table, and reasons to doubt them.
 
-The words and digits are those of the HTML report. Prints nothing itself.
+Uses the words and digits of the HTML report. Prints nothing itself.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _lines(result: Result) -> Iterator[str]:
 
 
 NARROW = ("connections", "a request", "instances/s", "MB/s", "p50", "p99", "errors", "spread", "marks")
-"""What 90 columns have room for; the report and the JSON have the rest."""
+"""Columns that fit into 90 characters; the report and the JSON have all."""
 
 
 def _goodput(point: Point) -> str:

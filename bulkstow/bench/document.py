@@ -15,7 +15,7 @@ from bulkstow.errors import ConfigurationError
 SCHEMA = 1
 
 _DERIVED = ("instances_per_s", "megabytes_per_s", "requests_per_s", "error_share", "dropped_share", "spread")
-"""Figures of a point that are written for whoever reads the JSON, and not read again: they follow from the rest."""
+"""Figures of a point that are written for readers of the JSON, and not read again: they follow from the rest."""
 
 
 def to_json(result: Result) -> str:
@@ -34,7 +34,7 @@ def _point(point: Point) -> dict[str, object]:
 def from_json(text: str, *, name: str = "the result") -> Result:
     """Return the result that `to_json` wrote; unknown keys are ignored.
 
-    Raises ConfigurationError, with `name` in front, for what is no such JSON, or of another schema.
+    Raises ConfigurationError, with `name` in front, for other text and other schemas.
     """
     expected = "expected what `bulkstow bench --json` wrote"
     try:

@@ -1,8 +1,8 @@
 """Puts one load on a server, once, and has it recorded.
 
-Owns when requests begin: in a closed load each connection's next when its last is answered, in an open one as the
-schedule says and a slot is free. And when the load ends: after its time, when it is told to, or when a request meets
-what no retry mends. What is under way then is waited for; nothing new begins. The clock is the sender's.
+Starts the requests: in a closed load, a connection's next request when its last has ended; in an open load, as the
+schedule says and a slot is free. Ends the load after its time, on demand, or when a request fails in a way that no
+retry fixes. Then it waits for the requests in flight and starts no more. The clock is the sender's.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ from bulkstow.bench.sender import Answered, Sender
 from bulkstow.errors import RunStopped
 
 LOOK_S = 0.02
-"""How often the event loop's lag is looked at, and whether the load is over: fifty samples a second tell a p99 in some
-seconds, and cost a thousandth of a processor."""
+"""Between two looks at the clock and the event loop's lag: 50 samples/s cost a thousandth of a processor."""
 
 FILL_S = 1.0
-"""The least time of a warm-up that ends when every connection has had an answer."""
+"""The least time of a warm-up that ends when every connection has had a response."""
 
 LONGEST = 6
-"""A load that waits for its rounds takes so many times its duration at most."""
+"""A load that waits for its rounds ends after so many times its duration."""
 
 NO_CONNECTION_S = 0.2
-"""Before a connection tries again that found nobody: a server that is gone need not be called ten thousand times a
-second, and the log of such a run is long enough."""
+"""Before another attempt to connect to a server that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +43,16 @@ class LoadPhase:
     """Requests at once, at most."""
     duration_s: float
     warmup_s: float | None
-    """None: until goodput has settled, or until every connection has had an answer where `rounds` are asked for."""
+    """None: until goodput has settled, or with `rounds` until every connection has had a response."""
     starts: Callable[[], Iterator[float]] | None = None
     """When requests of an open load are due, from its beginning; None for a closed one."""
     rounds: int = 0
-    """Answers that every connection has had at its end, within LONGEST times the duration. Such a load is measured from
-    one answer of a connection to another one of the same: where a request takes a good part of the time, what is half
-    done would be an error of its own."""
+    """Responses that every connection has at the end of the load, within LONGEST times the duration. Such a load is
+    measured from one response of a connection to a later one of the same, so that long requests are counted whole."""
 
 
 class Driver:
-    """Carries out a phase; `stopped_by` says what ended it before its time, if anything did."""
+    """Carries out a phase; `stopped_by` is the error that ended it early, if any."""
 
     def __init__(
         self,
@@ -75,15 +72,15 @@ class Driver:
         self.recorder = Recorder(self._began_s, warmup_s=phase.warmup_s, on_second=on_second)
         self._answers = [0] * phase.connections
         self._last_warm = 0
-        """The connection with whose answer the warm-up ended."""
+        """The connection whose response ended the warm-up."""
         self._is_over = False
         self._ended = anyio.Event()
         self.stopped_by: RunStopped | None = None
 
     async def carry_out(self) -> Measured:
-        """Put the load on and return its figures, when the last request has ended.
+        """Put the load on and return its figures when the last request has ended.
 
-        When cancelled, what was under way counts as unanswered so long; `recorder` has the figures then.
+        When cancelled, requests in flight count as unanswered; `recorder` has the figures then.
         """
         try:
             async with anyio.create_task_group() as watching:
@@ -100,7 +97,7 @@ class Driver:
         return self.recorder.finish(self._now())
 
     def end(self) -> None:
-        """Begin nothing more."""
+        """Start no more requests."""
         self._end(self._now())
 
     def _end(self, at_s: float) -> None:
@@ -117,9 +114,9 @@ class Driver:
                 await anyio.sleep(NO_CONNECTION_S)
 
     async def _keep(self, schedule: OpenLoad, requests: anyio.abc.TaskGroup) -> None:
-        """Begin what is due as the schedule says and a slot is free, until the load has ended."""
+        """Start the requests that are due while slots are free, until the load has ended."""
         loop = asyncio.get_running_loop()
-        # The slot that was used last is the next, so that few studies are begun.
+        # The slot that was used last is used next, so that few studies are started.
         free = list(reversed(range(self._phase.connections)))
         timer = loop.call_soon(lambda: None)
 
@@ -152,10 +149,10 @@ class Driver:
             self.recorder.dropped(due.intended_s, self._phase.load.batch_instances, now_s=now_s)
 
     async def _request(self, worker: int, due: Due | None = None) -> Answered | None:
-        """Make and send one request and have it recorded; return None where it ended the load."""
+        """Send one request and record it; return None where it ended the load."""
         batch = self._sender.take(worker, self._phase.load.batch_instances)
         started_s = self._now()
-        # In a closed load nothing is due before it starts: there is nothing to be late for.
+        # In a closed load a request is due when it starts, so it is never late.
         intended_s, had_slot = (due.intended_s, due.had_slot) if due is not None else (started_s, False)
         self.recorder.started(started_s)
         try:
@@ -166,7 +163,7 @@ class Driver:
             self.recorder.ended(EndedRequest(intended_s, started_s, now_s, is_unanswered=True, had_slot=had_slot))
             if not isinstance(stop, RunStopped):
                 raise
-            # Told by a field: the task group would wrap it in a group of one.
+            # In a field, as the task group would wrap it in a group of one.
             self.stopped_by = stop
             return None
         self.recorder.ended(answered.ended)
@@ -176,7 +173,7 @@ class Driver:
         return answered
 
     async def _watch(self) -> None:
-        """Look at the clock: what the loop's lag is, whether a second is over, or the load."""
+        """Record the loop's lag and the end of each second, and end the load after its time."""
         while True:
             due_s = self._now() + LOOK_S
             await asyncio.sleep(LOOK_S)
@@ -194,7 +191,7 @@ class Driver:
         return now_s - self._began_s - self.recorder.warmup_s >= most_s
 
     def _count_rounds(self, worker: int, now_s: float) -> None:
-        """Take an answer, with which a warm-up may end, or the load."""
+        """Count a response, which may end the warm-up or the load."""
         self._answers[worker] += 1
         warmup_s, phase = self.recorder.warmup_s, self._phase
         if warmup_s is None:

@@ -1,7 +1,7 @@
-"""Times by the thousand million, in constant memory: HdrHistogram, and its log.
+"""Times in constant memory: HdrHistogram, and its log.
 
-The one place that knows the library. A `Distribution` keeps three digits of every time, its count, and the exact mean
-and maximum; it never samples. Lines of the log are made here and written elsewhere. Has no clock.
+The only module that knows the library. A `Distribution` keeps three digits of every time, its count, and the exact mean
+and maximum; it never samples. Lines of the log are made here and written elsewhere.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from hdrh.histogram import HdrHistogram
 from bulkstow.bench.result import Percentiles
 
 LOWEST_NS = 1_000
-"""A clock read and a hop through the event loop take some microseconds: below one there is nothing to tell apart."""
+"""A clock read and a hop through the event loop take some microseconds."""
 
 HIGHEST_NS = 24 * 3_600 * 10**9
 """A day; longer counts as a day, in percentiles. From an hour to a day costs 5 of 29 buckets."""
 
 DIGITS = 3
-"""Two times are told apart when they differ by 0.1 %, which is finer than a few repeats can show."""
+"""A resolution of 0.1 %, finer than a few repeats can show."""
 
 COUNTER_BYTES = 4
 """Counts up to 4e9. With 8 a distribution would take 237 kB, and a sweep keeps some hundred."""
@@ -31,7 +31,7 @@ _LOG_MAX_NS = 1e6
 
 
 class Distribution:
-    """Times, in seconds; without memory until the first is recorded."""
+    """Times in seconds; allocates nothing until the first is recorded."""
 
     def __init__(self) -> None:
         self._histogram: HdrHistogram | None = None
@@ -40,7 +40,7 @@ class Distribution:
         self._max_s = 0.0
 
     def record(self, elapsed_s: float) -> None:
-        """Take a time; one below zero, of a clock that was asked in another order, counts as zero."""
+        """Record a time; a negative one, from clocks read in another order, counts as zero."""
         if self._histogram is None:
             self._histogram = _empty()
         elapsed_s = max(elapsed_s, 0.0)
@@ -50,7 +50,7 @@ class Distribution:
         self._max_s = max(self._max_s, elapsed_s)
 
     def add(self, other: Distribution) -> None:
-        """Take every time of another distribution."""
+        """Add every time of another distribution."""
         if other._histogram is None:
             return
         if self._histogram is None:
@@ -61,7 +61,7 @@ class Distribution:
         self._max_s = max(self._max_s, other._max_s)
 
     def percentiles(self) -> Percentiles:
-        """Return what it comes to; a percentile is the upper end of its bucket, and never above the maximum."""
+        """Return count, mean, percentiles and maximum; a percentile is its bucket's upper end, at most the maximum."""
         if self._histogram is None:
             return Percentiles()
         found = self._histogram.get_percentile_to_value_dict(list(_PERCENTS))

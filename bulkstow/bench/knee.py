@@ -1,7 +1,7 @@
-"""Where a server's knee is, and how a sweep finds it.
+"""The knee of a server, and how a sweep finds it.
 
-Owns the ladder of loads, the order in which they are tried, and what follows from what was measured: the smallest load
-that is as good as the best, the highest rate within limits, and the flags of `bulkstow upload`. Sends nothing.
+Decides the loads of a sweep and their order, and derives the smallest load that is as good as the best, the highest
+rate within limits, and flags for `bulkstow upload`. Sends nothing.
 """
 
 from __future__ import annotations
@@ -12,34 +12,33 @@ from bulkstow.bench.result import Knee, Load, Point
 from bulkstow.wire.multipart import PART_OVERHEAD_BYTES
 
 AS_GOOD = 0.95
-"""What is 5 % short of the best is hard to tell from it in a few repeats, and nobody would miss it; the next smaller
-load is gentler on the server for all who share it."""
+"""A few repeats hardly show a difference of 5 %, and a smaller load leaves room for other users of the server."""
 
 CONNECTIONS = (1, 2, 4, 8, 16, 32)
-"""Doubling finds the knee to a factor of two in six steps; `upload` has 32 as its upper bound, too."""
+"""Doubling finds the knee to a factor of two in six steps; 32 is the upper bound of `upload`, too."""
 
 BATCHES = (1, 10, 50, 200)
-"""From one request an instance to `upload`'s default."""
+"""From one instance a request to the default of `upload`."""
 
 REQUEST_MOST_BYTES = 256 * 2**20
-"""At 1 Gbit/s such a request is under way for 2 s; of larger ones a measurement of some seconds would see a handful."""
+"""Such a request takes 2 s at 1 Gbit/s; of larger ones ten seconds would see a handful."""
 
 GAIN = 1.05
-"""A rung counts as better from here: below, it is as good as the one before (see AS_GOOD)."""
+"""A load counts as better from here: below, it is as good as the one before (see AS_GOOD)."""
 
 LAST_RUNGS = 2
-"""So many rungs in a row without gain end a climb: one may be chance."""
+"""So many loads in a row without gain end a row: one may be chance."""
 
 HEADROOM = 1.25
-"""Room in --batch-bytes over the mean instance, so that the count is what limits a request, as in the sweep."""
+"""Of --batch-bytes over the mean size, so that the count limits a request, as in the sweep."""
 
 
 def ladder(
     instance_bytes: float, connections: Sequence[int] = CONNECTIONS, batches: Sequence[int] = BATCHES
 ) -> tuple[tuple[Load, ...], ...]:
-    """Return the loads that a sweep climbs: a row of rising connections for each batch size.
+    """Return the loads of a sweep: a row of rising connections for each batch size.
 
-    Batches that would be larger than REQUEST_MOST_BYTES are left out, but for the smallest.
+    Batches larger than REQUEST_MOST_BYTES are left out, except the smallest.
     """
     sizes = sorted(set(batches))
     fitting = [size for size in sizes if size * instance_bytes <= REQUEST_MOST_BYTES] or sizes[:1]
@@ -49,9 +48,8 @@ def ladder(
 def next_load(rows: Sequence[Sequence[Load]], visited: Sequence[tuple[Load, float]]) -> Load | None:
     """Return the load to measure next, None at the end; `visited` has those measured so far, with their goodput.
 
-    Up: each row is climbed until LAST_RUNGS bring no gain. Then down again, the same loads the other way round: every
-    load is measured twice, and the mean moment of both is the same for all, so that a server that slows down as it
-    fills favours none.
+    On the way up each row ends when LAST_RUNGS bring no gain. The way down is the same loads in reverse: each is
+    measured twice, at the same mean moment, so that a server that slows down as it fills favours none.
     """
     up = _way_up(rows, [goodput for _, goodput in visited])
     if len(up) > len(visited):
@@ -61,9 +59,9 @@ def next_load(rows: Sequence[Sequence[Load]], visited: Sequence[tuple[Load, floa
 
 
 def round_trip(rows: Sequence[Sequence[Load]], visited: Sequence[tuple[Load, float]]) -> tuple[int, bool]:
-    """Return how many loads `next_load` gives in all, at most, and whether it is exactly so many.
+    """Return the most loads that `next_load` can give in all, and whether that number is exact.
 
-    While the way up goes on, each row may still end early.
+    On the way up each row may still end early.
     """
     up = _way_up(rows, [goodput for _, goodput in visited])
     if len(up) <= len(visited):
@@ -74,7 +72,7 @@ def round_trip(rows: Sequence[Sequence[Load]], visited: Sequence[tuple[Load, flo
 
 
 def _way_up(rows: Sequence[Sequence[Load]], goodputs: Sequence[float]) -> list[Load]:
-    """Return the loads of the way up that have a goodput, and behind them the next one, if it goes on."""
+    """Return the loads of the way up that have a goodput, followed by the next one, if there is one."""
     loads: list[Load] = []
     for row in rows:
         climbed: list[float] = []
@@ -89,7 +87,7 @@ def _way_up(rows: Sequence[Sequence[Load]], goodputs: Sequence[float]) -> list[L
 
 
 def _is_flat(goodputs: Sequence[float]) -> bool:
-    """Return whether the last LAST_RUNGS brought no gain over the best before them."""
+    """Return whether the last LAST_RUNGS loads brought no gain over the best before them."""
     before, last = goodputs[:-LAST_RUNGS], goodputs[-LAST_RUNGS:]
     return bool(before) and max(last) < GAIN * max(before)
 
@@ -97,7 +95,7 @@ def _is_flat(goodputs: Sequence[float]) -> bool:
 def knee(points: Iterable[Point]) -> Knee | None:
     """Return the smallest load with AS_GOOD of the best goodput; None where nothing was stored.
 
-    A closed load is as large as the instances that it has under way, then as its connections; an open one as its rate.
+    The size of a closed load is its instances in flight, then its connections; that of an open one its rate.
     """
     stored = [point for point in points if point.instances]
     if not stored:
@@ -116,8 +114,7 @@ def _size(load: Load) -> tuple[float, int, int]:
 def highest_rate(points: Iterable[Point], *, p99_most_s: float, errors_most: float) -> float | None:
     """Return the highest goodput, instances/s, of a point with p99 and errors (a share) within limits.
 
-    What was dropped counts as an error here. None where no point is within the limits; one with too few requests for a
-    p99 is not known to be.
+    Dropped instances count as errors. None where no point is known to be within the limits: it needs a p99.
     """
     rates = [
         point.instances_per_s

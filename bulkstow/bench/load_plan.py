@@ -1,6 +1,6 @@
-"""Which loads a run puts on, in which order, and for how long.
+"""The loads of a run, their order and their duration.
 
-Owns the meaning of `auto` in the settings, mode by mode. Pure but for the chance of Poisson arrivals, which comes in.
+Defines the meaning of `auto` in the settings for each mode. Pure; randomness for Poisson arrivals is passed in.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from bulkstow.bench.result import Load
 from bulkstow.bench.settings import BenchSettings
 
 CLOSED_CONNECTIONS = 8
-"""Twice the knee of Orthanc on 2 cores: a load that a small server feels and a large one still answers at once."""
+"""Twice the knee of Orthanc on 2 cores."""
 
 OPEN_CONNECTIONS = 64
-"""Enough for 64 requests a second that take a second each. More would be what a server is seldom asked for; what finds
-none free waits, and its latency counts from when it was due."""
+"""Enough for 64 requests/s of one second each; a request without a free connection waits, and its latency counts."""
 
 DURATION_S = {"closed": 30.0, "open": 30.0, "sweep": 10.0, "soak": 3600.0}
 """Half a minute holds the pauses that come every few seconds, and 300 requests of 0.1 s for a p99 that three of them
@@ -29,15 +28,15 @@ make; a sweep has some twenty loads, each measured twice; a soak is to outlast c
 
 BATCH_BYTES = 16 * 2**20
 BATCH_INSTANCES = 200
-"""What `upload` begins with."""
+"""The first batch of `upload`."""
 
 ROUNDS = 3
-"""Answers of each connection in a load of a sweep: one may be an exception, two may differ."""
+"""Responses of each connection in a load of a sweep: one may be an exception, two may differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What a run puts on."""
+    """The loads of a run."""
 
     rows: tuple[tuple[Load, ...], ...]
     """The loads, rows of rising connections; of all but a sweep a single one."""
@@ -47,7 +46,7 @@ class LoadPlan:
     """Before the first load, and kept out of everything."""
 
     def next(self, visited: Sequence[tuple[Load, float]]) -> LoadPhase | None:
-        """Return what to put on next, None at the end; `visited` has the loads so far, with their goodput."""
+        """Return the next phase, None at the end; `visited` has the loads so far, with their goodput."""
         if len(self.rows) == len(self.rows[0]) == 1:
             return self.phase(self.rows[0][0]) if len(visited) < self.repeats else None
         load = next_load(self.rows, visited)
@@ -56,20 +55,20 @@ class LoadPlan:
         return None if load is None else self.phase(load)
 
     def total(self, visited: Sequence[tuple[Load, float]]) -> tuple[int, bool]:
-        """Return how many loads `next` gives in all, at most, and whether it is exactly so many."""
+        """Return the most loads that `next` can give in all, and whether that number is exact."""
         if len(self.rows) == len(self.rows[0]) == 1:
             return self.repeats, True
         once, is_exact = round_trip(self.rows, visited)
         return self.repeats * once, is_exact
 
     def _again(self, visited: Sequence[Load]) -> Load | None:
-        """Return the next load of a sweep that goes up and down once more, over the same loads."""
+        """Return the next load of another way up and down over the same loads."""
         round_trip = 2 * len(set(visited))
         return visited[len(visited) - round_trip] if len(visited) < self.repeats * round_trip else None
 
 
 def plan(settings: BenchSettings, mean_bytes: float, chance: Random) -> LoadPlan:
-    """Return what the settings ask for, of instances of so many bytes on average."""
+    """Return the loads for the settings and a mean size of instances."""
     duration_s = DURATION_S[settings.mode] if settings.duration_s is None else settings.duration_s
     if settings.mode == "sweep":
         batches = [_within(settings, mean_bytes, count) for count in settings.batch_instances or BATCHES]
@@ -98,7 +97,7 @@ def _constant(phase: LoadPhase, repeats: int) -> LoadPlan:
 
 
 def _within(settings: BenchSettings, mean_bytes: float, count: int) -> int:
-    """Return how many instances a request has: so many, or what fits into --batch-bytes, at least one."""
+    """Return the instances of a request: `count`, or as many as fit into --batch-bytes, at least one."""
     if settings.batch_bytes is None:
         return count
     return max(min(count, int(settings.batch_bytes // mean_bytes)), 1)

@@ -1,7 +1,6 @@
 """The instances of each modality as templates: data sets with placeholders, from `modalities.toml`.
 
-The pixels are noise, in full range, as their Bits Stored say. Uses pydicom, which costs 0.2 s to import: only
-`bulkstow bench` does.
+The pixels are noise over the full range of their Bits Stored. Imports pydicom, which takes 0.2 s.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ IMPLEMENTATION_CLASS_UID = "2.25.183247298523475623984756239847"
 
 SR_PARAGRAPHS = 16
 SR_TEXT_BYTES = 460
-"""With what is around them 10 KB."""
+"""An instance of 10 KB."""
 
 
 def template(modality: str, run_tag: str) -> Template:

@@ -1,11 +1,11 @@
 """From requests that ended to the figures of a measurement.
 
-Owns what counts: from the end of the warm-up to the end of the load, goodput is what was acknowledged in that time, and
-latencies and errors are those of the requests that were due in it, however late they ended. So what a server leaves
-unanswered at the end is not forgotten, and what it still takes then makes nothing faster.
+The load counts from the end of the warm-up to its own end. Goodput is the instances acknowledged in that time;
+latencies and errors are those of the requests that were due in it, however late they ended. So requests that a server
+leaves unanswered at the end are included, and late acknowledgements raise no goodput.
 
-Constant memory but for the series, some 200 bytes a second. Has no clock: it is told of events in the order in which
-they happen, in seconds of one monotonic clock.
+Constant memory but for the series, some 200 bytes a second. Has no clock: events come in the order in which they
+happen, with their time in seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from bulkstow.bench.histogram import Distribution
 from bulkstow.bench.result import SAMPLES_LEAST, Load, Percentiles, Point, Second
 
 SETTLE_S = 5
-"""Goodput of so many seconds is compared with that of as many before: requests of a second or two end in bursts, which
-five seconds smooth, and ten seconds of warm-up are a price that a measurement of a minute can pay."""
+"""Goodput of so many seconds is compared with that of as many before; requests of 1 to 2 s end in bursts, which this
+smooths."""
 
 SETTLED_SHARE = 0.1
-"""Goodput that changed by less than this has settled: what it still gains is small beside what a cold start lacks."""
+"""Goodput that changed by less than this has settled."""
 
 WARMUP_MOST_S = 60.0
-"""A server whose goodput has not settled by then swings by nature: it is measured as it is, and that is said."""
+"""Then the measurement begins although goodput has not settled, and says so."""
 
 DRAINED_SHARE = 0.95
-"""A second of which less than this was still under load is no second of the series: its rate would say too little."""
+"""A second of which less than this was under load counts as drain."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedRequest:
-    """A request that ended; moments in seconds of the clock that the recorder was begun with."""
+    """A request that ended; times in seconds of the recorder's clock."""
 
     intended_s: float
-    """When it was due; of a closed load when it was begun."""
+    """When it was due; in a closed load, when it started."""
     started_s: float
     ended_s: float
     instances: int = 0
@@ -48,24 +48,24 @@ class EndedRequest:
     size_bytes: int = 0
     """Of those, framing not included."""
     errors: Mapping[str, int] = field(default_factory=dict)
-    """The other instances, by HTTP status, interruption or failure reason."""
+    """The other instances, by HTTP status, lack of a response, or failure reason."""
     connected_s: float | None = None
-    """When its connection stood, new or old; None where none came about."""
+    """When it had a connection, new or kept; None where it got none."""
     taken_s: float | None = None
     """When the server had taken the last byte; None where it had not."""
     is_unanswered: bool = False
-    """Bytes had left, and no answer came: it took this long at least."""
+    """It was sent, and no response came: its latency is a lower bound."""
     had_slot: bool = True
-    """When it was due nothing but this client kept it from starting."""
+    """A slot was free when it was due: only this client can have delayed it."""
 
 
 OnSecond = Callable[[Second, Sequence[float]], None]
-"""Hears of each second that is over, and of the latencies that it counted."""
+"""Called with each second that is over, and its latencies."""
 
 
 @dataclass(slots=True)
 class Measured:
-    """One run of one load, with its distributions whole, so that it can be merged with its repeats."""
+    """One run of one load, with whole distributions, to be merged with its repeats."""
 
     elapsed_s: float = 0.0
     warmup_s: float = 0.0
@@ -117,12 +117,12 @@ class Recorder:
         return None if math.isinf(self._warm_at_s) else self._warm_at_s - self._began_s
 
     def started(self, at_s: float) -> None:
-        """Take a request that starts."""
+        """Record the start of a request."""
         self.tick(at_s)
         self._now.in_flight += 1
 
     def ended(self, request: EndedRequest) -> None:
-        """Take a request that ended."""
+        """Record a request that ended."""
         self.tick(request.ended_s)
         now, measured = self._now, self._measured
         failed = sum(request.errors.values())
@@ -144,38 +144,38 @@ class Recorder:
         self._take_times(request)
 
     def dropped(self, intended_s: float, instances: int, *, now_s: float) -> None:
-        """Take instances that were due at `intended_s` and are given up now."""
+        """Record instances that were due at `intended_s` and are dropped now."""
         self.tick(now_s)
         self._now.dropped += instances
         if intended_s >= self._warm_at_s:
             self._measured.dropped += instances
 
     def searchable(self, elapsed_s: float) -> None:
-        """Take a time from an answer to the first query that found what it was for."""
+        """Record the time from a response to the first query that found its instance."""
         if self.is_warm:
             self._measured.searchable.record(elapsed_s)
 
     def lag(self, elapsed_s: float) -> None:
-        """Take by how much the event loop woke late."""
+        """Record by how much the event loop woke late."""
         if self.is_warm and math.isinf(self._stopped_at_s):
             self._measured.loop_lag.record(elapsed_s)
 
     def memory(self, rss_bytes: int) -> None:
-        """Take how much memory this client has now."""
+        """Record this client's memory."""
         self._rss_bytes = rss_bytes
 
     def warm(self, at_s: float) -> None:
-        """End the warm-up, which has not ended yet."""
+        """End the warm-up."""
         self.tick(at_s)
         self._warm_at_s = min(self._warm_at_s, at_s)
 
     def tick(self, now_s: float) -> None:
-        """Close the seconds that are over; call it once a second at least, for the series to keep up."""
+        """Close the seconds that are over; call this at least once a second."""
         while now_s >= self._began_s + self._now.number + 1:
             self._close_second()
 
     def stop(self, at_s: float) -> None:
-        """End the load: what is under way still counts for latency and errors, no more for goodput."""
+        """End the load: requests in flight still count for latency and errors, not for goodput."""
         self.tick(at_s)
         self._stopped_at_s = at_s
 
@@ -187,7 +187,7 @@ class Recorder:
         return self.so_far(now_s)
 
     def so_far(self, now_s: float) -> Measured:
-        """Return the figures as they are; while the load goes on, so do the distributions in them."""
+        """Return the figures so far; the distributions in them are live."""
         self.tick(now_s)
         ends_at_s = min(self._stopped_at_s, now_s)
         warm_at_s = min(self._warm_at_s, ends_at_s)
@@ -255,8 +255,7 @@ class Recorder:
 def has_settled(series: Sequence[Second]) -> bool:
     """Return whether the last SETTLE_S seconds stored about as much as the SETTLE_S before them.
 
-    About is SETTLED_SHARE, or, where few requests end, what their number varies by of itself: two standard deviations
-    of a difference of counts.
+    The tolerance is SETTLED_SHARE or, where few requests end, two standard deviations of a difference of counts.
     """
     if len(series) < 2 * SETTLE_S:
         return False
@@ -270,7 +269,7 @@ def has_settled(series: Sequence[Second]) -> bool:
 
 
 def merge(load: Load, repeats: Sequence[Measured]) -> Point:
-    """Return what a load's repeats, one at least, come to together."""
+    """Return the point of a load's repeats, of which there is one at least."""
     series: list[Second] = []
     for number, one in enumerate(repeats):
         after_s = series[-1].at_s + 1 if series else 0.0
@@ -313,7 +312,7 @@ def merge(load: Load, repeats: Sequence[Measured]) -> Point:
 
 @dataclass(slots=True)
 class _Now:
-    """The second that is being counted."""
+    """The current second."""
 
     number: int = 0
     in_flight: int = 0

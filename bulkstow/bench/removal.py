@@ -38,17 +38,17 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What became of a run's studies."""
+    """The result of deleting a run's studies."""
 
     removed: int
     left: int | None
-    """As far as the server lists them; None where it lists none."""
+    """Those that the server still lists; None where it cannot list them."""
     why: str = ""
-    """Why some are left, or may be; empty where none are."""
+    """Why some are left, or may be."""
 
 
 class TestServer:
-    """A server as the place of a run."""
+    """The server of a run: its emptiness before, its cleaning after."""
 
     def __init__(self, clients: Mapping[int, AuthorizedClient], profile: ServerProfile, timeout_s: float) -> None:
         """`clients` are by how many segments of the DICOMweb root's path they leave out."""
@@ -58,7 +58,7 @@ class TestServer:
         self._timeout_s = timeout_s
 
     async def check_empty(self) -> None:
-        """Raise ConfigurationError for a server that holds studies, and for one that does not say."""
+        """Raise ConfigurationError for a server that holds studies, or does not list them."""
         probe = self._profile.probe
         listed = _studies(await self._ask(0, "GET", probe.path, probe.query))
         if isinstance(listed, str):
@@ -67,7 +67,7 @@ class TestServer:
             raise ConfigurationError(f"the server holds studies already, not to be mixed with made-up ones: {_WAY_OUT}")
 
     async def remove(self, tag: str, *, on_listed: Callable[[int], None] = lambda _: None) -> Removal:
-        """Delete the studies of the run that has this tag; before that `on_listed` hears how many they are."""
+        """Delete the studies of the run with this tag; `on_listed` is called with their number before."""
         tried: set[Study] = set()
         removed = 0
         while True:
@@ -121,7 +121,7 @@ class TestServer:
 
 @asynccontextmanager
 async def open_test_server(settings: DestinationSettings, auth: Auth) -> AsyncIterator[TestServer]:
-    """Give a server as the place of a run."""
+    """Connect to the server of a run, by DICOMweb and Orthanc's own interface."""
     async with AsyncExitStack() as stack:
         clients = {}
         for levels_up in {0, *(deletion.levels_up for deletion in settings.profile.deletions)}:
@@ -154,7 +154,7 @@ def _studies(answer: Response | NoResponse) -> list[Study] | str:
 
 
 def _study(item: Mapping[str, Mapping[str, list[object]]]) -> Study:
-    """Read an item of QIDO-RS; one without a patient is nobody of ours."""
+    """Read an item of QIDO-RS; one without a patient is not of the run."""
     patient_ids = item.get(_PATIENT_ID, {}).get("Value") or [""]
     return Study(str(patient_ids[0]), str(item[_STUDY_UID]["Value"][0]))
 

@@ -80,11 +80,11 @@ class Second(Struct, frozen=True):
     given."""
     is_warmup: bool = False
     is_drain: bool = False
-    """The load ended before this second did: what was under way still came in."""
+    """The load ended before this second did; requests in flight were still waited for."""
     repeat: int = 0
     """The repeat that it is of, from 0."""
     rss_bytes: int = 0
-    """Memory of this client (resident set size) at its end; 0 where the system does not tell."""
+    """Resident memory of this client at its end; 0 where unknown."""
     max_s: float = 0.0
     """The longest of these latencies; 0 where there is none."""
 
@@ -95,7 +95,7 @@ class Second(Struct, frozen=True):
 
 
 class Load(Struct, frozen=True):
-    """What was put on the server."""
+    """A load on a server, closed or open."""
 
     batch_instances: int
     connections: int | None = None
@@ -118,33 +118,33 @@ class Point(Struct, frozen=True, rename=_POINT_KEYS):
     """Of those: bytes of instances, framing not included."""
     requests: int
     latency: Percentiles
-    """A request's time from its intended start to its answer: of those that were due after the warm-up, and stored
-    something or got no answer (a quick refusal would flatter: see `failed`)."""
+    """Time from a request's intended start to its response, of those due after the warm-up that stored something or got
+    no response (a quick refusal would flatter: see `failed`)."""
     service_time: Percentiles
     """From its actual start."""
     connect: Percentiles
     send: Percentiles
     thinking: Percentiles
-    """From the last byte that the server took to the answer."""
+    """From the last byte that the server took to the response."""
     searchable: Percentiles | None = None
-    """From the answer to the first QIDO-RS that finds it."""
+    """From the response to the first QIDO-RS query that finds the instance."""
     errors: Mapping[str, int] = field(default_factory=dict[str, int])
     """Instances that were not stored, by HTTP status, interruption or failure reason."""
     dropped: int = 0
     """Instances of an open load that were due and could not be sent."""
     client_bound: tuple[str, ...] = ()
-    """Why this says more of the client than of the server; empty where it does not."""
+    """Why the figures are limited by the client; empty where they are not."""
     goodputs_per_s: tuple[float, ...] = ()
     """Acknowledged instances a second, one figure a repeat."""
     series: tuple[Second, ...] = ()
     repeat_latencies: tuple[Percentiles, ...] = ()
     """`latency`, one distribution a repeat."""
     failed: Percentiles = Percentiles()
-    """Times of requests that stored nothing and were told so, or found no connection."""
+    """Times of requests that stored nothing and got a response, or no connection."""
     slip: Percentiles = Percentiles()
     """Of an open load: actual start less intended start, of requests that had a free slot when they were due."""
     loop_lag: Percentiles = Percentiles()
-    """By how much this client's event loop woke late."""
+    """How late this client's event loop woke."""
     warmup_instances: int = 0
     """Acknowledged in the warm-up."""
     warmup_latency: Percentiles = Percentiles()
@@ -196,25 +196,25 @@ class Knee(Struct, frozen=True):
 
 
 class Ceiling(Struct, frozen=True):
-    """What this client does against a sink that only acknowledges: above 80 % of it a result is the client's own."""
+    """This client's goodput against a sink that only acknowledges."""
 
     instances_per_s: float
     megabytes_per_s: float
 
 
 class Judged(Struct, frozen=True):
-    """A threshold, and how it came out."""
+    """A threshold and its result."""
 
     threshold: str
     found: float | None
     """In seconds, a second, or as a share of 1; None for a percentile of too few samples."""
     holds: bool
     note: str = ""
-    """Why it does not hold where the figure does not say so."""
+    """Why it does not hold, where the figure does not show it."""
 
 
 class Drift(Struct, frozen=True):
-    """How a long load ended beside how it began."""
+    """The end of a long load compared with its beginning."""
 
     span_s: float
     """Of the beginning and of the end that are compared."""
@@ -233,7 +233,7 @@ class Drift(Struct, frozen=True):
 
     @property
     def goodput_share(self) -> float:
-        """What goodput gained, or lost, as a share of what it was."""
+        """The change of goodput as a share of its beginning."""
         return (self.instances_per_s_end - self.instances_per_s) / self.instances_per_s if self.instances_per_s else 0.0
 
 
@@ -263,7 +263,7 @@ class Result(Struct, frozen=True):
 
     @property
     def best(self) -> Point:
-        """The point that the figures at the top are of: the knee's, or the last (of a constant load the only one)."""
+        """The point of the headline: the knee's, or the last."""
         for point in self.points:
             if self.knee is not None and point.load == self.knee.load:
                 return point

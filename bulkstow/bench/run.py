@@ -1,7 +1,7 @@
-"""A whole measurement: look at the server, find the client's ceiling, put the loads on, conclude.
+"""A whole measurement: check the server, find the client's ceiling, put the loads on, conclude.
 
-Owns the order of things, what a signal does (the first ends the load and waits for what is under way, the second ends
-at once), and that whatever was measured until then is told. Decides no load (`plan`), counts nothing (`recorder`).
+Owns the order of these steps and the meaning of signals: the first ends the load and waits for requests in flight, the
+second ends at once. The figures so far are concluded in any case.
 """
 
 from __future__ import annotations
@@ -37,16 +37,15 @@ from bulkstow.platform.process import cores, rss_bytes
 from bulkstow.platform.signals import receive_ending_signals
 
 AS_IT_GOES_S = 60.0
-"""Between two results of a soak that goes on; what is lost with the machine is a minute."""
+"""Between two results of a soak: a crash loses a minute."""
 
 AS_IT_GOES_SHARE = 0.005
-"""Writing a result holds up the load for as long as it takes: of a day's series a tenth of a second. The longer it
-takes, the rarer it is done."""
+"""The most time, as a share, that writing results may take from the load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What to measure."""
+    """What to measure, on which server, with which settings."""
 
     destination: DestinationSettings
     settings: BenchSettings
@@ -56,7 +55,7 @@ class Measurement:
 
 @dataclass(slots=True)
 class Finished:
-    """What a run came to, however it ended."""
+    """The end of a run, however it came about."""
 
     result: Result | None = None
     """None where nothing was measured."""
@@ -67,13 +66,13 @@ class Finished:
 
 @dataclass(slots=True)
 class Listeners:
-    """Who hears of a run as it goes."""
+    """Callbacks of a run."""
 
     live: Live
     on_second: Callable[[Load, Second, Sequence[float]], None] = lambda *_: None
-    """Each second that is over, with the latencies of the requests that ended in it."""
+    """Called with each second that is over, and the latencies of the requests that ended in it."""
     on_result: Callable[[Result], None] = lambda _: None
-    """In a thread: what a soak has come to so far."""
+    """Called in a thread with the result of a soak so far."""
 
 
 class Bench:
@@ -88,12 +87,12 @@ class Bench:
         self._driver: Driver | None = None
         self._removal: Removal | None = None
         self._has_sent = False
-        """Something was sent since the last deletion."""
+        """Whether something was sent since the last deletion."""
         self._time_left = TimeLeft(plan.phase(plan.rows[0][0]))
         self._is_ending = False
 
     async def run(self, *, heed_signals: bool = True) -> Finished:
-        """Measure, and return what it came to, and what stopped it, if anything did."""
+        """Measure, and return the result and the error that stopped it, if any."""
         finished = Finished(is_complete=False)
         try:
             async with anyio.create_task_group() as beside:
@@ -102,7 +101,7 @@ class Bench:
                 try:
                     await self._carry_out(finished)
                 except BulkstowError as stop:
-                    finished.stopped_by = stop  # told by a field: the task group would wrap it in a group of one
+                    finished.stopped_by = stop  # in a field, as the task group would wrap it in a group of one
                 beside.cancel_scope.cancel()
         finally:
             self._listeners.live.close()
@@ -130,7 +129,7 @@ class Bench:
                 finished.removal = self._removal
 
     async def _find_ceilings(self) -> None:
-        """Measure what this client does against a sink, once for all loads that are the same to it."""
+        """Measure this client against a sink, once for all loads with the same ceiling."""
         if self._measurement.settings.skip_ceiling:
             return
         if not ceiling.has_tls(self._measurement.destination):
@@ -149,7 +148,7 @@ class Bench:
         self._ceilings = {load: found.get(ceiling.alike(load)) for load in loads}
 
     async def _clean_up(self, place: TestServer) -> None:
-        """Delete what was stored so far, if that is wanted and the server has let it be deleted so far."""
+        """Delete the stored studies if --cleanup is set and no deletion has failed so far."""
         if not self._measurement.settings.cleanup or not self._has_sent or (self._removal and self._removal.why):
             return
 
@@ -172,7 +171,7 @@ class Bench:
             phase = self._plan.next(visited)
             if phase is None:
                 return
-            # Each load meets the server as the first one did, and a sweep wants no more room than one load.
+            # Each load finds the server as the first one did, and a sweep needs no more space than one load.
             await self._clean_up(place)
             total, is_exact = self._plan.total(visited)
             number = len(visited) + 1
@@ -185,7 +184,7 @@ class Bench:
     async def _put_on(
         self, phase: LoadPhase, server: StowDestination, sender: Sender, where: str, loads_after: int
     ) -> Measured:
-        """Put one load on. Raises RunStopped, when what was measured until then is kept."""
+        """Put one load on. Raises RunStopped after keeping the figures so far."""
         listeners = self._listeners
         listeners.live.stage(load_words(phase.load), where)
         self._has_sent = True
@@ -219,7 +218,7 @@ class Bench:
         return measured
 
     def _keep(self, load: Load, measured: Measured) -> None:
-        """Keep what was measured; a load that was cut short only where there is nothing else."""
+        """Keep the figures; those of an interrupted load only where there are no others."""
         if not self._is_ending or not self._visits:
             self._visits.append((load, measured))
 

@@ -1,11 +1,10 @@
-"""When an open load's requests are due, whatever the server answers.
+"""The schedule of an open load: when requests are due, whatever the server answers.
 
-Owns the intended starts, and what becomes of a request that no slot was free for: it waits, its latency counting from
-when it was due, and is dropped and counted once it is overdue by more than a bound. The schedule never slows, so a
-server that stands still for three seconds has three seconds of requests waiting for it, as it would have in a hospital.
-A closed load would send nothing in these seconds, and call it one slow request.
+A request without a free slot waits; its latency counts from when it was due, and it is dropped and counted once it is
+overdue by more than a limit. The schedule never slows: a server that stops for three seconds then has three seconds of
+requests waiting. A closed load would send nothing in these seconds, and count one slow request.
 
-Starts nothing and has no clock; chance comes in.
+Starts nothing and has no clock; randomness is passed in.
 """
 
 from __future__ import annotations
@@ -17,24 +16,18 @@ from itertools import count
 from random import Random
 
 OVERDUE_MOST_S = 10.0
-"""A request that no slot was free for in so long shows that the rate is not sustained; more of them waiting shows it no
-better. Shorter would hide pauses: those of garbage collectors, checkpoints and fail-overs take seconds."""
+"""Longer waits only repeat that the rate is not sustained; a shorter limit would hide pauses of garbage collectors,
+checkpoints and fail-overs, which take seconds."""
 
 
 def constant(rate_per_s: float, batch_instances: int) -> Iterator[float]:
-    """Yield the starts of requests of `batch_instances`, evenly at `rate_per_s` instances a second, for ever; from 0 s.
-
-    By multiplication: a sum of intervals would drift.
-    """
+    """Yield the starts of requests of `batch_instances`, evenly at `rate_per_s` instances/s, without end, from 0 s."""
     _check(rate_per_s, batch_instances)
-    return (number * batch_instances / rate_per_s for number in count())
+    return (number * batch_instances / rate_per_s for number in count())  # a sum of intervals would drift
 
 
 def poisson(rate_per_s: float, batch_instances: int, chance: Random) -> Iterator[float]:
-    """Yield the starts of requests that come independently of each other, for ever: intervals are exponential.
-
-    It is the requests that come at random, each with its `batch_instances`: senders do not wait for one another.
-    """
+    """Yield the starts of requests that arrive independently of each other, without end: intervals are exponential."""
     _check(rate_per_s, batch_instances)
     return _poisson(rate_per_s / batch_instances, chance)
 
@@ -44,16 +37,16 @@ class Due:
     """A request to start now."""
 
     number: int
-    """From 0, in the order in which they were due."""
+    """From 0, in the order of the schedule."""
     intended_s: float
     had_slot: bool
-    """It need not have waited: a slot was free when it was due, as far as anybody looked."""
+    """A slot was free at the first look after it was due."""
 
 
 class OpenLoad:
-    """Hands out requests as they fall due, for `duration_s` from `began_s`.
+    """Returns requests as they fall due, for `duration_s` from `began_s`.
 
-    `take` is to be called when the next is due (`next_s`) and whenever a slot gets free.
+    Call `take` when the next is due (`next_s`) and whenever a slot gets free.
     """
 
     def __init__(
@@ -71,12 +64,12 @@ class OpenLoad:
 
     @property
     def waiting(self) -> int:
-        """Requests that are due and have no slot."""
+        """The number of requests that are due and have no slot."""
         return len(self._waiting)
 
     @property
     def is_over(self) -> bool:
-        """Nothing is waiting, nothing will be due."""
+        """Whether no request is waiting and none will be due."""
         return self.next_s is None and not self._waiting
 
     def take(self, now_s: float, free_slots: int) -> tuple[list[Due], list[Due]]:
@@ -90,7 +83,7 @@ class OpenLoad:
         while self.next_s is not None and self.next_s <= now_s:
             has_slot = len(begun) < free_slots
             due = Due(self._number, self.next_s, has_slot)
-            # A slot is free: if it is late nevertheless that is this client's doing, which `slip` shows.
+            # With a free slot only this client can be late, which `slip` shows.
             if has_slot:
                 begun.append(due)
             elif now_s - due.intended_s > self._overdue_most_s:
@@ -102,7 +95,7 @@ class OpenLoad:
         return begun, dropped
 
     def end(self) -> list[Due]:
-        """End the load, and return what was due and did not start."""
+        """End the load, and return the requests that were due and did not start."""
         self.next_s = None
         left = list(self._waiting)
         self._waiting.clear()

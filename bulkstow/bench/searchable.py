@@ -1,7 +1,7 @@
-"""How long it takes until QIDO-RS finds what the server has acknowledged.
+"""The time until QIDO-RS finds an acknowledged instance.
 
-Asks for one instance after the other, a second apart at least, so that asking is no load of its own. What has not been
-found after PATIENCE_S counts as found then: a lower bound, and a figure that cannot be overlooked.
+Queries for one instance after the other, at least a second apart, so that the queries are no load of their own. An
+instance not found within GIVE_UP_S counts with that time: a lower bound.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ import anyio
 from bulkstow.bench.sender import Answered
 from bulkstow.model import Instance, NoResponse, Response
 
-ASK_S = 0.05
-"""Between two questions for the same instance: what the time can be told by."""
+QUERY_INTERVAL_S = 0.05
+"""Between two queries for the same instance: the resolution of the time."""
 
-PROBE_S = 1.0
+PROBE_INTERVAL_S = 1.0
 """From one instance to the next."""
 
-PATIENCE_S = 60.0
-"""An index that lags by more than a minute is told by this figure well enough."""
+GIVE_UP_S = 60.0
+"""A minute shows clearly enough that an index lags."""
 
 Find = Callable[[tuple[Instance, ...]], Awaitable[frozenset[str] | Response | NoResponse]]
 
 
 class Probe:
-    """Asks for the instance that was acknowledged last, again and again."""
+    """Queries for the instance that was acknowledged last, until it is found."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
         self._latest: Answered | None = None
 
     def heard(self, answered: Answered) -> None:
-        """Take a request that ended."""
+        """Note a request that ended."""
         if answered.stored:
             self._latest = answered
 
-    async def run(self, tell: Callable[[float], None]) -> None:
-        """Ask until cancelled, and tell each time that it took, in seconds."""
+    async def run(self, report: Callable[[float], None]) -> None:
+        """Probe until cancelled, and report each time in seconds."""
         while True:
             latest, self._latest = self._latest, None
             if latest is not None:
-                tell(await self._time_s(latest.stored[-1], latest.ended.ended_s))
-            await anyio.sleep(PROBE_S)
+                report(await self._time_s(latest.stored[-1], latest.ended.ended_s))
+            await anyio.sleep(PROBE_INTERVAL_S)
 
     async def _time_s(self, instance: Instance, answered_s: float) -> float:
-        """Return the time from an answer to the first question that finds the instance, in seconds."""
+        """Return the time from a response to the first query that finds its instance, in seconds."""
         while True:
             found = await self._find((instance,))
             elapsed_s = time.perf_counter() - answered_s
-            if (isinstance(found, frozenset) and found) or elapsed_s >= PATIENCE_S:
+            if (isinstance(found, frozenset) and found) or elapsed_s >= GIVE_UP_S:
                 return elapsed_s
-            await anyio.sleep(ASK_S)
+            await anyio.sleep(QUERY_INTERVAL_S)

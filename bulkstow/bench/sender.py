@@ -1,8 +1,7 @@
-"""One request of a load: made, sent as `upload` sends it, and judged as `upload` judges it, once.
+"""One request of a load: made, sent and settled as `upload` does it, once.
 
-Owns what an exchange counts for: instances that the server named as stored are acknowledged, all others are errors,
-under a name that says of which kind. There are no retries: a second try would hide what the first one came to. Knows
-neither loads nor schedules.
+Decides how an exchange counts: instances that the server named as stored are acknowledged, all others are errors, by
+kind. There are no retries, which would hide the result of the first attempt.
 """
 
 from __future__ import annotations
@@ -41,26 +40,24 @@ from bulkstow.wire import store_response
 from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
 SENDER_THREADS = 8
-"""Threads that send, as many as `upload` has that read. By a crew, one at a time: with a thread for each of four
-connections CT slices went 4 % faster and reports 13 % slower, both for 6 % more processor time, and the event loop
-lagged up to twice as long."""
+"""Worker threads, as many as `upload` has for reading."""
 
 _ACKNOWLEDGED = frozenset({Outcome.STORED, Outcome.WARNED})
-"""Not `duplicate`: each instance is sent once, and what a server did not store is no goodput."""
+"""Not `duplicate`: each instance is sent once, and a server that did not store it has no goodput."""
 
 
 Heard = dict[int, tuple[RequestTiming, float]]
-"""Where the time of each request went that has just ended, and when that was; by the batch's number."""
+"""The timing of each request that has just ended, and the time of its end, by the batch's number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request that ended, and the instances that it carried."""
+    """A request that ended, and its instances that were stored."""
 
     ended: EndedRequest
     stored: tuple[Instance, ...]
     is_unreachable: bool
-    """Nobody was there to send it to."""
+    """No connection came about."""
 
 
 class Sender:
@@ -82,15 +79,15 @@ class Sender:
         self._rules = Rules(attempts=1, trust_status=trust_status, profile=profile)
         self._number = 0
         self.now = now
-        """The clock of all moments, in seconds."""
+        """The clock of all times, in seconds."""
 
     def take(self, worker: int, instances: int) -> Batch:
-        """Return a worker's next batch; it is to be sent."""
+        """Return a worker's next batch, to be sent."""
         self._number += 1
         return Batch(self._number, self._supply.take(worker, instances))
 
     async def send(self, batch: Batch, *, started_s: float, intended_s: float, had_slot: bool = True) -> Answered:
-        """Send a batch and return what it came to.
+        """Send a batch and return its result.
 
         Raises LoginRefused and DestinationRefused.
         """
@@ -122,7 +119,7 @@ class Sender:
 async def sending(
     settings: DestinationSettings, auth: Auth, workload: Workload
 ) -> AsyncIterator[tuple[StowDestination, Sender]]:
-    """Give a server, and who sends a workload to it, with a supply of its own.
+    """Connect to a server, and yield it with a sender of a workload.
 
     Raises ConfigurationError for certificates that cannot be loaded.
     """
@@ -162,7 +159,7 @@ def errors(
         case NoResponse(cause=cause):
             return {cause.value: len(left)}
         case SourceChanged():
-            raise AssertionError("what is made does not change")
+            raise AssertionError("generated instances do not change")
         case Response() as reply:
             return _refusals(left, reply, profile)
 

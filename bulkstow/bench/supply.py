@@ -1,8 +1,7 @@
-"""The instances of a run, handed out batch by batch, and their bytes while they are under way.
+"""The instances of a run, handed out batch by batch, and their bytes while they are in flight.
 
-Owns the count of each worker, which goes on from load to load: whoever began again would send duplicates. It is what a
-destination's bodies are made of (`Source`), so that a load takes the same way as files do. Holds nothing of what has
-been answered.
+Numbers each worker's instances across all loads of a run: starting again would send duplicates. It is a `Source`, so
+that a load takes the same way as files do. Holds nothing of instances that have been answered.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from bulkstow.ports import Found, Segment, Source
 
 
 class Supply(Source):
-    """Makes each instance of a workload once; threads may draw segments of what was taken and not given back."""
+    """Makes each instance of a workload once; threads read those that were taken and not given back."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
@@ -32,7 +31,7 @@ class Supply(Source):
         return tuple(one.instance for one in made)
 
     def give_back(self, instances: Sequence[Instance]) -> None:
-        """Forget instances: nobody sends them any more."""
+        """Forget instances that have been sent."""
         for instance in instances:
             del self._under_way[instance.header.sop_instance_uid]
 
@@ -47,7 +46,7 @@ class Supply(Source):
 
     def open(self, instance: Instance) -> Generator[Segment]:
         """Yield an instance's bytes."""
-        # A thread that was given up may come late, and finds nothing.
+        # An abandoned thread may come late, and finds nothing.
         if (made := self._under_way.get(instance.header.sop_instance_uid)) is not None:
             yield from made.pieces()
 

@@ -1,7 +1,7 @@
-"""Instances as bytes with gaps: what is the same in all, and where the rest goes.
+"""Instances as bytes with gaps: the bytes that all have in common, and the places of the others.
 
-A template is cut once from a whole file in which placeholders stand for what changes; to fill it is one `join`. The
-pixels behind its head are not its own: it says how many bytes there are, the pool has them.
+A template is cut once from a whole file in which placeholders stand for the values of an instance; filling it is one
+`join`. Pixels are not part of it: it has their number, the pool has the bytes.
 """
 
 from __future__ import annotations
@@ -15,27 +15,24 @@ from random import Random
 from bulkstow.bench.uids import UID_LENGTH
 
 POOL_BYTES = 8 * 2**20
-"""Larger instances repeat it: further apart than what compressors look back by default (zlib 32 KiB, zstd 2 MiB), and
-than a processor's nearer caches, so that reading it costs what reading a file from the page cache does. It is made in
-20 ms."""
+"""Larger instances repeat it, further apart than the windows of compressors (zlib 32 KiB, zstd 2 MiB) and the nearer
+caches of a processor. It is made in 20 ms."""
 
 STRETCH_BYTES = 4096
-"""The pool is made of such stretches, each constant in its first part: any 8 KiB of an instance then have the share of
-constant bytes that was asked for."""
+"""Each stretch of the pool begins with its share of constant bytes, so that any 8 KiB of an instance have it."""
 
 _STRIDE = 0x9E3779B1
-"""Odd, so that by its multiples every place of the pool comes up once before one comes up again; near 2^32 / 1.618, so
-that neighbours lie far apart."""
+"""Odd, so that its multiples visit every offset of the pool; near 2^32 / 1.618, so that neighbours lie far apart."""
 
 _WORKER_STEP = 1_000_003
-"""So many instances of a worker begin elsewhere than those of its neighbour; odd, for the same reason."""
+"""The distance between the offsets of two workers; odd for the same reason."""
 
 STAMP_BYTES = 16
-"""The first pixel bytes are the instance's own UUID: two instances differ in their pixels, wherever in the pool."""
+"""The first pixel bytes are the instance's UUID, so that any two instances differ in their pixels."""
 
 
 class Gap(IntEnum):
-    """What is filled in."""
+    """The values that differ from instance to instance."""
 
     SOP_INSTANCE_UID = 0
     SERIES_UID = 1
@@ -59,8 +56,8 @@ PLACEHOLDERS: Mapping[Gap, str] = {
     Gap.NUMBER: "99999989",
     Gap.STAMP: "\x01[stamp of 16]\x02\x03",
 }
-"""Each as long as what takes its place. Behind one of a UID there may be one more component: the UID of something that
-the study or series has once."""
+"""Each as long as its value. One of a UID may be followed by one more component, for a UID that the study or series has
+once."""
 
 _ANY_PLACEHOLDER = re.compile(b"|".join(re.escape(text.encode("latin-1")) for text in PLACEHOLDERS.values()))
 _GAPS = {text.encode("latin-1"): gap for gap, text in PLACEHOLDERS.items()}
@@ -68,19 +65,19 @@ _GAPS = {text.encode("latin-1"): gap for gap, text in PLACEHOLDERS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """An instance but for what makes it one of its own."""
+    """The part of an instance that is the same in all."""
 
     sop_class_uid: str
     transfer_syntax_uid: str
     pieces: tuple[bytes, ...]
-    """What stands before, between and behind the gaps."""
+    """The bytes before, between and behind the gaps."""
     gaps: tuple[Gap, ...]
     rest: memoryview
-    """What follows the head and is the same in every instance."""
+    """The bytes after the head, the same in every instance."""
     pixel_bytes: int
-    """What follows from the pool."""
+    """The number of bytes from the pool, at the end."""
     size_bytes: int
-    """All together."""
+    """Of the whole instance."""
 
     def filled(self, values: Sequence[bytes]) -> bytes:
         """Return the head with its gaps filled; `values` are in the order of `Gap`."""
@@ -114,7 +111,7 @@ def cut(
 
 
 class Pool:
-    """Random bytes that all instances take their pixels from; a `compressibility` share of them is constant."""
+    """Random bytes, the pixels of all instances; a `compressibility` share of them is constant."""
 
     def __init__(self, chance: Random, compressibility: float = 0.0) -> None:
         constant_bytes = round(compressibility * STRETCH_BYTES)
@@ -126,7 +123,7 @@ class Pool:
         self._bytes = memoryview(pool).toreadonly()
 
     def pieces(self, worker: int, number: int, size_bytes: int) -> Iterator[memoryview]:
-        """Yield `size_bytes` from the place that is an instance's own, over and over where the pool is smaller."""
+        """Yield `size_bytes` from an instance's own offset, repeatedly where the pool is smaller."""
         at = (worker * _WORKER_STEP + number) * _STRIDE % POOL_BYTES
         while size_bytes > 0:
             piece = self._bytes[at : at + size_bytes]

@@ -1,7 +1,7 @@
 """Limits that decide the exit status: `p99<2s`, `errors<0.1%`, `instances_per_s>100`.
 
-Owns their grammar and their judgement on a point. A limit on something that was not measured does not hold: a server
-that answered nothing has no p99 below 2 s, and one that answered fifty times has no p99 at all. Prints nothing.
+Parses them and judges a point. A limit on a figure that was not measured does not hold: a server that answered nothing
+has no p99 below 2 s, and with fifty responses there is no p99 at all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How long a measurement still takes, estimated from what is planned and from how long its loads took so far.
-
-Has no clock: it is told how long each load and each deletion took.
-"""
+"""The time that a measurement still takes, estimated from its plan and from its loads so far. Has no clock."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from bulkstow.bench.recorder import SETTLE_S
 class TimeLeft:
     """Estimates the rest of a run whose loads are all planned like `phase`.
 
-    A load takes longer than planned: connections open, requests under way are waited for, rounds are completed. What is
-    still to come is expected to take as much longer as what is over did on average, and likewise to be deleted.
+    A load takes longer than planned: connections open, requests in flight are waited for, rounds are completed. Those
+    to come, and their deletion, are expected to take the mean time of those that are over.
     """
 
     def __init__(self, phase: LoadPhase) -> None:
@@ -24,29 +21,29 @@ class TimeLeft:
         self._cleanups_s: list[float] = []
 
     def load_took(self, elapsed_s: float) -> None:
-        """Take how long a load took, from its first request to its last answer."""
+        """Note the time of a load, from its first request to its last response."""
         self._loads_s.append(elapsed_s)
 
     def cleanup_took(self, elapsed_s: float) -> None:
-        """Take how long it took to delete what a load had stored."""
+        """Note the time of a deletion."""
         self._cleanups_s.append(elapsed_s)
 
     def of_run_s(self, of_load_s: float, loads_after: int) -> float:
-        """Return what is left when a load has `of_load_s` left, and so many come after it; each is deleted, too."""
+        """Return the time left when a load has `of_load_s` left and `loads_after` follow, with their deletion."""
         load_s = max(fmean(self._loads_s), self._load_s) if self._loads_s else self._load_s
         cleanup_s = fmean(self._cleanups_s) if self._cleanups_s else 0.0
         return of_load_s + loads_after * load_s + (loads_after + 1) * cleanup_s
 
 
 def of_load_s(phase: LoadPhase, elapsed_s: float, warmup_took_s: float | None) -> float:
-    """Return what is left of a load after `elapsed_s`; how long its warm-up took is None while that goes on."""
+    """Return the time left of a load after `elapsed_s`; `warmup_took_s` is None during the warm-up."""
     if warmup_took_s is None:
         return max(warmup_s(phase) - elapsed_s, 0.0) + phase.duration_s
     return max(warmup_took_s + phase.duration_s - elapsed_s, 0.0)
 
 
 def warmup_s(phase: LoadPhase) -> float:
-    """Return how long a load's warm-up takes, at least where it ends when goodput has settled."""
+    """Return the planned time of a warm-up, the least where it ends when goodput has settled."""
     if phase.warmup_s is not None:
         return phase.warmup_s
     return FILL_S if phase.rounds else 2.0 * SETTLE_S

@@ -1,9 +1,8 @@
-"""UIDs of a run: all of one length, each of them once, made without a memory of those before.
+"""UIDs of a run: all of one length, each unique, made without a memory of those before.
 
-A UID is 2.25. and a UUID as a decimal number (PS3.5 §B.2); the UUID is of version 8, whose 122 bits are ours to fill
-(RFC 9562 §5.8): the run, what the UID is of, the worker, a counter. So two UIDs are equal only where all of these are,
-and a server cannot take one instance for another. The highest bit is set: every number then has 39 digits, no zero in
-front, and every UID 44 characters, an even number that needs no padding (PS3.5 §9.1).
+A UID is 2.25. and a UUID as a decimal number (PS3.5 §B.2). The UUID is of version 8, with 122 free bits (RFC 9562
+§5.8): run, level, worker, counter. So no two instances of any runs share a UID. The highest bit is set: every number
+has 39 digits and every UID 44 characters, an even number that needs no padding (PS3.5 §9.1).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _RUN_BITS = 48
 
 
 class Level(IntEnum):
-    """What a UID is of."""
+    """The level of a UID."""
 
     STUDY = 1
     SERIES = 2

@@ -1,8 +1,7 @@
-"""Whether a measurement is of the server, or of this client.
+"""Whether a measurement is limited by the server or by this client.
 
-Owns the three signs of a client at its limit: goodput near what it does against a sink, an event loop that wakes late,
-and requests that start late though nothing but the client was in their way. Each comes as a sentence with its figures.
-Changes no figure.
+Three signs show a client at its limit: goodput near its ceiling against a sink, an event loop that wakes late, and
+requests that start late although a slot was free. Each is reported as a sentence with its figures.
 """
 
 from __future__ import annotations
@@ -10,19 +9,19 @@ from __future__ import annotations
 from bulkstow.bench.result import Ceiling, Percentiles, Point
 
 CEILING_SHARE = 0.8
-"""Above this share of the ceiling a faster server would hardly show. At 80 % utilisation four requests are with the
-client on average (M/M/1: rho / (1 - rho)), so that most of a latency is the client's."""
+"""Above this share of the ceiling a faster server would hardly show: at 80 % utilisation four requests are with the
+client on average (M/M/1), so that most of a latency is the client's."""
 
 LATE_LEAST_S = 0.005
-"""Lateness below this is no sign: on a machine of 2 cores that had other work too, an idle asyncio loop woke 0.5 ms
-late at p99, and one of uvloop, whose timers count whole milliseconds, 3 ms."""
+"""Lateness below this is no sign: on a busy machine of 2 cores an idle asyncio loop woke 0.5 ms late at p99, one of
+uvloop 3 ms."""
 
 LATE_SHARE = 0.1
-"""Lateness counts from this share of the median latency: it then adds a tenth to what is measured."""
+"""Lateness counts from this share of the median latency."""
 
 
 def client_bound(point: Point, ceiling: Ceiling | None = None) -> tuple[str, ...]:
-    """Return why a point says more of the client than of the server; nothing where it does not."""
+    """Return why a point is limited by the client; nothing where it is not."""
     reasons = [_near_ceiling(point, ceiling)] if ceiling is not None else []
     reasons.append(_late(point.loop_lag, point, "the event loop woke", "its wake-ups"))
     reasons.append(_late(point.slip, point, "requests started", "those with a free slot"))

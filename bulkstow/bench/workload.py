@@ -1,10 +1,8 @@
-"""What a load is made of: instances by worker and number, out of nothing, in constant memory.
+"""The instances of a load, by worker and number, generated in constant memory.
 
-Owns the presets and how their instances fall into series and studies. The same run, load, worker and number give the
+Defines the presets and how their instances fall into series and studies. The same run, load, worker and number give the
 same instance; any other has other UIDs, and in a preset other pixels, so that no server can take it for one that it
-has. A worker's numbers go on through warm-up, repeats and the loads of a sweep: who begins again sends duplicates.
-
-Nothing is read from disk here; `directory` has loads made of files.
+has. A worker's numbers continue through warm-up, repeats and the loads of a sweep. `directory` has loads of files.
 """
 
 from __future__ import annotations
@@ -22,16 +20,15 @@ from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, Header, Instance
 
 RUN_TAG = "bulkstow-bench-"
-"""In front of the run ID in Study Description and Patient ID. Without a space: asked by QIDO-RS for a value with one,
-%20 or +, Orthanc 1.10 finds nothing."""
+"""Before the run ID in Study Description and Patient ID. Orthanc 1.10 finds no value with a space by QIDO-RS."""
 
 _RUN_ID = re.compile(r"[0-9A-Za-z-]{1,24}")
-"""No wildcard of QIDO-RS, no backslash; a Patient ID has 64 characters (PS3.5 §6.2), 34 of them are ours."""
+"""No wildcard of QIDO-RS, no backslash; a Patient ID has 64 characters (PS3.5 §6.2), of which this leaves 24."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyShape:
-    """How a preset's instances belong together."""
+    """The size of a preset's series and studies."""
 
     per_series: int
     series_per_study: int
@@ -46,8 +43,7 @@ STUDY_SHAPES: Mapping[str, StudyShape] = {
     "wsi": StudyShape(1, 2),
     "sr": StudyShape(1, 1),
 }
-"""A head scan of eight sequences, a chest scan in two kernels, two and four views, ten loops, two slides, one report:
-the right order of magnitude, and what depends on it is no more than a server's bookkeeping of studies and series."""
+"""A head scan of 8 sequences, a chest scan in 2 kernels, 2 and 4 views, 10 loops, 2 slides, a report."""
 
 MIX: Mapping[str, int] = {"ct": 720, "mr": 245, "cr": 16, "sr": 10, "us": 5, "mg": 4}
 """Of 1000 instances. Assumed, not measured: of 100 examinations 50 x-ray, 23 ultrasound (of one loop), 16 CT, 9 MR and
@@ -66,15 +62,15 @@ class InstanceOrder(Protocol):
 
     @property
     def templates(self) -> Sequence[Template]:
-        """All there are, each as often as it comes up in turn."""
+        """All templates, each as often as it is used in a turn."""
 
     def position(self, number: int) -> InstancePosition:
-        """Return where instance `number` belongs."""
+        """Return the position of instance `number`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """An instance that is nowhere but in memory, and only its head there twice."""
+    """A generated instance; only its head is a copy."""
 
     instance: Instance
     head: bytes
@@ -84,7 +80,7 @@ class Generated:
     number: int
 
     def pieces(self) -> Iterator[memoryview]:
-        """Yield the file, `size_bytes` of the instance's candidate in all; each call begins it anew."""
+        """Yield the file, `size_bytes` of the instance's candidate in all; each call starts again."""
         yield memoryview(self.head)
         if self.template.rest:
             yield self.template.rest
@@ -128,10 +124,9 @@ class Workload:
 
 
 class PresetOrder:
-    """Presets by weight, interleaved.
+    """Presets by weight, interleaved so that every second of a measurement has the same mix.
 
-    Spread over the whole rather than study by study, so that every second of a measurement holds the same mix; within
-    a modality instances fill series after series.
+    Within a modality instances fill series after series.
     """
 
     def __init__(self, weights: Mapping[str, int], templates: Mapping[str, Template]) -> None:
@@ -150,7 +145,7 @@ class PresetOrder:
         return [self._kinds[kind][0] for kind, _ in self._round]
 
     def position(self, number: int) -> InstancePosition:
-        """Return where an instance belongs; no series or study has two modalities."""
+        """Return the position of an instance; no series or study has two modalities."""
         turn, at = divmod(number, len(self._round))
         kind, rank = self._round[at]
         template, shape, weight = self._kinds[kind]
@@ -164,7 +159,7 @@ def workload(name: str, run_id: str, *, compressibility: float = 0.0) -> Workloa
 
     `compressibility` is the share of constant bytes, from 0 to 1, in the pixels of a preset.
 
-    Raises ConfigurationError for a name that is neither, a directory without instances, a share or run ID that is none.
+    Raises ConfigurationError for another name, a directory without instances, an invalid share or run ID.
     """
     tag, uids = run_tag(run_id), Uids(f"{run_id} {name}")
     if not 0 <= compressibility <= 1:
@@ -186,9 +181,9 @@ def workload(name: str, run_id: str, *, compressibility: float = 0.0) -> Workloa
 
 
 def run_tag(run_id: str) -> str:
-    """Return what Study Description is, and Patient ID begins with, in all that a run stores.
+    """Return the Study Description of a run's instances, with which their Patient IDs begin.
 
-    Raises ConfigurationError for a run ID that cannot stand there.
+    Raises ConfigurationError for an invalid run ID.
     """
     if not _RUN_ID.fullmatch(run_id):
         raise ConfigurationError(f"run ID {run_id!r}: expected 1 to 24 letters, digits and hyphens")

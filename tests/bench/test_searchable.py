@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from bulkstow.bench.recorder import EndedRequest
-from bulkstow.bench.searchable import ASK_S, PATIENCE_S, PROBE_S, Probe
+from bulkstow.bench.searchable import GIVE_UP_S, PROBE_INTERVAL_S, QUERY_INTERVAL_S, Probe
 from bulkstow.bench.sender import Answered
 from bulkstow.bench.supply import Supply
 from bulkstow.bench.workload import workload
@@ -52,7 +52,7 @@ def answer(instances: int) -> Answered:
     return Answered(EndedRequest(now_s, now_s, now_s), SUPPLY.take(0, instances), is_unreachable=False)
 
 
-async def told(index: Index, *answers: int, for_s: float = 2 * PATIENCE_S) -> list[float]:
+async def told(index: Index, *answers: int, for_s: float = 2 * GIVE_UP_S) -> list[float]:
     """Return the times of a probe that hears of these answers at once."""
     times_s: list[float] = []
     probe = Probe(index.find)
@@ -67,13 +67,13 @@ async def told(index: Index, *answers: int, for_s: float = 2 * PATIENCE_S) -> li
 async def test_it_asks_until_it_is_found(before: Response | NoResponse | None) -> None:
     """The time from the answer on, as exact as it asks often; a question that fails finds nothing."""
     (time_s,) = await told(Index(anyio.current_time() + 3.0, before), 4)
-    assert time_s == pytest.approx(3.0, abs=ASK_S)
+    assert time_s == pytest.approx(3.0, abs=QUERY_INTERVAL_S)
 
 
 async def test_what_is_not_found_is_given_up() -> None:
     """It counts as a minute then."""
     (time_s,) = await told(Index(float("inf")), 4)
-    assert time_s == pytest.approx(PATIENCE_S, abs=ASK_S)
+    assert time_s == pytest.approx(GIVE_UP_S, abs=QUERY_INTERVAL_S)
 
 
 async def test_only_what_was_stored_is_asked_for() -> None:
@@ -95,4 +95,4 @@ async def test_it_asks_for_one_a_second() -> None:
             probe.heard(answer(1))
             await anyio.sleep(0.1)
         tasks.cancel_scope.cancel()
-    assert len(index.asked) == pytest.approx(10 / PROBE_S, abs=1)
+    assert len(index.asked) == pytest.approx(10 / PROBE_INTERVAL_S, abs=1)

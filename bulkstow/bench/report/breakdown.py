@@ -31,7 +31,7 @@ def percentiles(point: Point) -> Plot:
     found = {name: _ranks(times) for name, (_, _, times) in curves.items()}
     traces: list[Json] = []
     for name, (legend, shade, times) in curves.items():
-        # The maximum stands at the rank of the count: a percentile beyond it would be drawn over it.
+        # The maximum is at the rank of the count, beyond which there is no percentile.
         marks = [mark for mark in found[name] if mark[0] < times.count or mark[1] == "max"]
         traces.append(
             {

@@ -1,4 +1,4 @@
-"""What stands above the plots: the verdict, the figures that make it, what was measured with what, the settings."""
+"""The top of the report: verdict, main figures, facts of the measurement, suggested settings."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bulkstow.quantities import show_size
 
 
 def headline(result: Result) -> str:
-    """Return the one figure to remember, in words."""
+    """Return the main figure in words."""
     return f"{figure(result.best.instances_per_s)} instances/s" if result.points else "nothing measured"
 
 
 def header(result: Result) -> str:
-    """Return the verdict: goodput, at what load, whether the thresholds hold, of which server."""
+    """Return the verdict: goodput, load, thresholds, server."""
     words = [f"{result.mode} load, workload {result.workload}"]
     if result.points:
         at_knee = "at the knee: " if result.knee and result.best.load == result.knee.load else ""
@@ -44,7 +44,7 @@ def _badge(result: Result) -> str:
 
 
 def doubts(result: Result) -> str:
-    """Return the banners that say why the figures may not be the server's; nothing where they are."""
+    """Return banners with reasons to doubt the figures, if there are any."""
     banners = []
     if not result.is_complete:
         words = "It was interrupted or stopped, or is still going on. This is what was measured until then."
@@ -79,7 +79,7 @@ def _banner(title: str, words: str, reasons: Iterable[str] = ()) -> str:
 
 
 def tiles(result: Result) -> str:
-    """Return the figures of the verdict, each with what puts it in its place."""
+    """Return the main figures, each with a note."""
     return tag("dl", *(_tile(*tile) for tile in _figures(result)), class_="tiles")
 
 
@@ -112,7 +112,7 @@ def _spread(point: Point) -> str:
 
 
 def facts(result: Result) -> str:
-    """Return what was measured, when, and with what."""
+    """Return the facts of the measurement."""
     return _pairs(
         (
             ("server", result.url),

@@ -35,7 +35,7 @@ class Plot:
 
     @property
     def figure(self) -> Json:
-        """What `Plotly.newPlot` takes."""
+        """The argument of `Plotly.react`."""
         return {"data": self.traces, "layout": self.layout}
 
 

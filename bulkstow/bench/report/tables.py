@@ -11,7 +11,7 @@ from bulkstow.bench.result import Judged, Percentiles, Point, Result
 
 
 def thresholds(result: Result) -> Table:
-    """Return each threshold with what was found, and whether it holds."""
+    """Return each threshold with its figure and its verdict."""
     return Table(
         ("threshold", "found", "verdict"),
         tuple((judged.threshold, _found(judged), _verdict(judged)) for judged in result.thresholds),
@@ -19,7 +19,7 @@ def thresholds(result: Result) -> Table:
 
 
 def _found(judged: Judged) -> str:
-    """Return what was found in the unit of the limit."""
+    """Return the figure in the unit of the limit."""
     if judged.found is None:
         return NONE
     if judged.threshold.rstrip().endswith("%"):

@@ -21,13 +21,15 @@ def throughput(spans: Sequence[Span]) -> Plot:
         _over_time(spans, "instances/s", [span.instances_per_s for span in spans], "blue", figure, fill="tozeroy"),
         _over_time(spans, "MB/s", [span.megabytes_per_s for span in spans], "teal", figure, "y2", fill="tozeroy"),
     ]
+    has_counts = any(any(found) for _, _, found in counts.values())
     layout: Json = {
-        "height": 460,
-        **_time_axis(spans, anchor="y3"),
+        "height": 460 if has_counts else 420,
+        **_time_axis(spans, anchor="y3" if has_counts else "y2"),
         "yaxis": {"title": {"text": "instances/s"}, "rangemode": "tozero", "domain": [0.56, 1]},
-        "yaxis2": {"title": {"text": "MB/s"}, "rangemode": "tozero", "domain": [0.16, 0.48]},
-        "yaxis3": {"type": "category", "domain": [0, 0.1], "showgrid": False},
+        "yaxis2": {"title": {"text": "MB/s"}, "rangemode": "tozero", "domain": [0.16 if has_counts else 0, 0.48]},
     }
+    if has_counts:
+        layout["yaxis3"] = {"type": "category", "domain": [0, 0.1], "showgrid": False}
     for name, (shade, legend, found) in counts.items():
         at = [number for number, count in enumerate(found) if count]
         if at:
@@ -108,7 +110,7 @@ def _unit(spans: Sequence[Span]) -> tuple[float, str]:
 
 
 def _time_axis(spans: Sequence[Span], anchor: str = "y") -> Json:
-    """Return the axis of time, and the ground of the seconds that are not counted."""
+    """Return the axis of time, and shades of the seconds that are not counted."""
     unit_s, unit = _unit(spans)
     shapes: list[Json] = []
     for span in spans:
@@ -133,7 +135,7 @@ def _over_time(
     yaxis: str = "y",
     **more: object,
 ) -> Json:
-    """Return a curve over time; a gap stands where there is no value, and between repeats."""
+    """Return a curve over time, with gaps where there is no value, and between repeats."""
     unit_s, _ = _unit(spans)
     x: list[float] = []
     y: list[float | None] = []
