@@ -164,6 +164,8 @@ class LedgerUpgraded:
     """The ledger of an older bulkstow was brought to the present schema; it is kept as it was at `kept_copy`."""
 
     kept_copy: str
+    schema: int = 1
+    """The schema that it had."""
 
 
 @dataclass(frozen=True, slots=True)

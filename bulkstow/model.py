@@ -44,8 +44,11 @@ class Candidate:
     """A file that the scan found; its content has not been read yet."""
 
     location: str
+    """The absolute path of a file; of anything else a name that begins with a scheme, such as `s3:`."""
     size_bytes: int
-    modified_ns: int
+    version: int | str
+    """A value that changes with the content: of a file its modification time in ns, else an ETag, a checksum or the
+    like. Versions are compared exactly; only numbers tell which of two is newer."""
     by_link: bool | None = field(default=None, compare=False)
     """The scan followed a symbolic link at `location`, so opening it may follow one too; if False, a link found there
     was put in place later, and is refused. None if the candidate is from the ledger: the source decides."""

@@ -80,7 +80,7 @@ async def run(
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
-            reporters.tell(LedgerUpgraded(str(ledger.kept_copy)))
+            reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
         own_files = ledger.files | _own_files(settings)
         source = FileSource(
             names,

@@ -9,18 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.rows import DamagedRow
+from bulkstow.ledger.rows import COLUMNS, DamagedRow
 
 APPLICATION_ID = 0x53544F57
 """`STOW`: how a ledger is told from any other SQLite file."""
 
-SCHEMA_VERSION = 2
-"""What `upgrade` brings older ledgers to."""
+SCHEMA_VERSION = 3
+"""The schema that `upgrade` brings older ledgers to."""
 
-OLD_SCHEMA_VERSION = 1
+OLD_SCHEMA_VERSIONS = (1, 2)
+"""Schemas that are read and upgraded. Their tables differ from today's in one name, and begin on the same pages."""
 
-_READABLE_VERSIONS = (OLD_SCHEMA_VERSION, SCHEMA_VERSION)
-"""Their tables are the same."""
+OLD_NAME = "modified_ns"
+"""The name of the column `version` in old schemas."""
 
 OWN_SUFFIXES = ("", "-wal", "-shm", "-journal")
 """What SQLite adds to a database's name for the files beside it; the first is the database."""
@@ -40,7 +41,7 @@ _SCHEMA = (
     destination INTEGER NOT NULL REFERENCES destination,
     path BLOB NOT NULL,               -- bytes as the file system has them: a name need not be UTF-8
     size_bytes INTEGER NOT NULL,
-    modified_ns INTEGER NOT NULL,
+    version INTEGER NOT NULL,
     study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT,
     outcome TEXT NOT NULL,
     reason TEXT NOT NULL,
@@ -133,8 +134,18 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     check_ids(path, application, schema_version(connection))
     statements = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
-    if not statements.issuperset(_SCHEMA):
+    if not statements.issuperset(_SCHEMA if columns_of(connection) == COLUMNS else map(_with_old_name, _SCHEMA)):
         raise damaged(path, "its tables are not those of a ledger")
+
+
+def columns_of(connection: sqlite3.Connection) -> str:
+    """Return COLUMNS by the names that they have in a ledger."""
+    names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('file')")}
+    return _with_old_name(COLUMNS) if OLD_NAME in names else COLUMNS
+
+
+def _with_old_name(sql: str) -> str:
+    return sql.replace(" version", f" {OLD_NAME}")
 
 
 def version_in(head: bytes) -> int:
@@ -152,7 +163,7 @@ def check_ids(path: Path, application: int, version: int) -> None:
     """Raise LedgerError unless a database's application ID and user version are those of our ledgers."""
     if application != APPLICATION_ID:
         raise LedgerError(f"{path} is a database, but not bulkstow's ledger: give another file with --ledger")
-    if version not in _READABLE_VERSIONS:
+    if version not in (*OLD_SCHEMA_VERSIONS, SCHEMA_VERSION):
         raise LedgerError(
             f"the ledger {path} has schema {version}, this bulkstow reads schemas up to {SCHEMA_VERSION}: "
             "use the bulkstow that wrote it, or a new --ledger (stored files are then sent again)"

@@ -12,7 +12,17 @@ from types import TracebackType
 from typing import Any
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.database import OWN_SUFFIXES, check_head, connect, create, damaged, explained, prepare, wal_of
+from bulkstow.ledger.database import (
+    OWN_SUFFIXES,
+    check_head,
+    connect,
+    create,
+    damaged,
+    explained,
+    prepare,
+    schema_version,
+    wal_of,
+)
 from bulkstow.ledger.lock import LOCK_SUFFIX, Lock
 from bulkstow.ledger.rows import (
     COLUMN_COUNT,
@@ -26,7 +36,7 @@ from bulkstow.ledger.rows import (
     as_result,
     as_row,
 )
-from bulkstow.ledger.upgrade import KEPT_SUFFIX, upgrade
+from bulkstow.ledger.upgrade import KEPT_SUFFIXES, upgrade
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
 
 _FINAL = frozenset(
@@ -73,8 +83,9 @@ class Ledger(AbstractContextManager["Ledger"]):
                 create(path)
                 self._writer = opened.enter_context(closing(connect(path)))
                 prepare(self._writer, path)
+                self.schema_before = schema_version(self._writer)
                 self.kept_copy = upgrade(self._writer, path)
-                """Where the ledger is kept as it was; None where it had the present schema already."""
+                """The path of a copy of the ledger before it was upgraded; None if it had the present schema."""
                 self._reader = opened.enter_context(closing(connect(path)))
                 self._destination = self._destination_id(destination)
                 self._run = self._begin_run()
@@ -96,7 +107,7 @@ class Ledger(AbstractContextManager["Ledger"]):
     def files(self) -> frozenset[str]:
         """Absolute paths of the ledger's own files, which are no part of an archive."""
         spelled = os.path.abspath(self.path)  # noqa: PTH100 - as the walk spells paths: links not resolved
-        suffixes = (*OWN_SUFFIXES, LOCK_SUFFIX, KEPT_SUFFIX)
+        suffixes = (*OWN_SUFFIXES, LOCK_SUFFIX, *KEPT_SUFFIXES)
         return frozenset(path + suffix for path in (spelled, str(self._real_path)) for suffix in suffixes)
 
     def look_up(self, candidates: Sequence[Candidate], again: Collection[Outcome] = ()) -> list[Known | None]:
@@ -107,7 +118,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         nor if a later run sent it again.
         """
         query = f"""
-            SELECT f.path, f.size_bytes, f.modified_ns, f.outcome,
+            SELECT f.path, f.size_bytes, f.version, f.outcome,
                 f.copy_of IS NULL OR (o.outcome IN ({SUCCESSES}) AND o.run <= f.run),
                 f.reason, f.run = ? AND f.copy_of IS NULL, f.copy_of
             FROM file AS f LEFT JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
@@ -117,7 +128,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         keys = [os.fsencode(candidate.location) for candidate in candidates]
         rows = {row[0]: row[1:] for row in self._read(query, (self._run, self._destination, *keys))}
         for candidate, key in zip(candidates, keys, strict=True):
-            if key in rows and rows[key][:2] != (candidate.size_bytes, as_kept(candidate.modified_ns)):
+            if key in rows and rows[key][:2] != (candidate.size_bytes, as_kept(candidate.version)):
                 del rows[key]
                 if len(self._changed) < MOST_CHANGED_KEPT:
                     self._changed.add(key)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.database import check, check_head, connect, damaged, explained, wal_of
-from bulkstow.ledger.rows import COLUMNS, as_result
+from bulkstow.ledger.database import check, check_head, columns_of, connect, damaged, explained, wal_of
+from bulkstow.ledger.rows import as_result
 from bulkstow.model import FileResult, Outcome
 
 
@@ -91,7 +91,9 @@ def _entries(
 ) -> Generator[Entry]:
     chosen = f"WHERE outcome IN ({', '.join('?' * len(outcomes))})" if outcomes else ""
     # The outer join: a row whose destination is not there is an error, and not left out.
-    query = f"SELECT url, {COLUMNS} FROM file LEFT JOIN destination ON destination = id {chosen} ORDER BY id, path"  # noqa: S608
+    query = f"""
+        SELECT url, {columns_of(connection)} FROM file LEFT JOIN destination ON destination = id {chosen}
+        ORDER BY id, path"""  # noqa: S608 - only ? and constants
     with opened, explained(path):
         for url, *row in connection.execute(query, outcomes):
             if type(url) is not str:

@@ -10,6 +10,7 @@ same path and SOP Instance UID. What is left out is sent again by the next run.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -22,8 +23,9 @@ from bulkstow.errors import LedgerError
 from bulkstow.ledger.database import (
     DATABASE_ERRORS,
     HEAD_BYTES,
-    OLD_SCHEMA_VERSION,
+    OLD_NAME,
     SCHEMA_VERSION,
+    columns_of,
     connect,
     create,
     explained,
@@ -39,13 +41,16 @@ _DESTINATIONS = (
     "SELECT id, url, ceiling_bytes FROM destination NOT INDEXED",
     "SELECT id, url, NULL FROM destination INDEXED BY sqlite_autoindex_destination_1 ORDER BY url",
 )
-_ROWS = f"SELECT destination, {COLUMNS} FROM file NOT INDEXED"  # noqa: S608
-_SCANS = (f"{_ROWS} ORDER BY destination, path", f"{_ROWS} ORDER BY destination DESC, path DESC")
+_SCANS = ("ORDER BY destination, path", "ORDER BY destination DESC, path DESC")
 _KEYS = (
     "SELECT destination, path FROM file INDEXED BY file_by_instance WHERE destination = ? "
     "AND sop_instance_uid IS NOT NULL"
 )
 _IN_INDEX = f"{_KEYS} AND sop_instance_uid = ? AND path = ?"
+
+
+_LOCATION = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
+"""How a location begins: an absolute path, a drive or a scheme."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +92,16 @@ def _recover(path: Path, directory: Path, new: Path) -> Recovered:
         create(built)
         with closing(connect(built)) as target:
             prepare(target, built)
-        is_of_present_schema = version_in(_head(copy)) == SCHEMA_VERSION
+        may_be_of_schema_1 = version_in(_head(copy)) not in (2, SCHEMA_VERSION)
         is_whole = _mend(copy, built.read_bytes())
         with closing(connect(copy)) as source, closing(connect(built)) as target:
-            if not is_of_present_schema:
-                # Its rows, too, may be of the old schema: the next run upgrades it.
-                target.execute(f"PRAGMA user_version = {OLD_SCHEMA_VERSION}")
             source.text_factory = _text
             rescue = _Rescue(source, target, is_whole=is_whole)
             rescue.copy_destinations()
             rescue.copy_files()
+            if may_be_of_schema_1:  # then its rows are, too, and the next run upgrades them
+                target.execute(f"ALTER TABLE file RENAME COLUMN version TO {OLD_NAME}")
+                target.execute("PRAGMA user_version = 1")
     if not rescue.files:
         raise LedgerError(f"nothing that was recorded can be read in {path}: give a new --ledger")
     built.rename(new)
@@ -111,7 +116,7 @@ def _head(path: Path) -> bytes:
 def _mend(copy: Path, pristine: bytes) -> bool:
     """Put the first page of a new ledger into the place of a copied one's, then bring the WAL into it.
 
-    The first page holds the schema, and the tables of every ledger of one schema begin on the same pages. Return
+    The first page holds the schema, and the tables of all ledgers begin on the same pages, upgraded or not. Return
     whether there was no WAL: what of it is damaged is left out without a word.
     """
     page = bytearray(pristine[: int.from_bytes(pristine[16:18], "big")])
@@ -179,9 +184,13 @@ class _Rescue:
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield rows, some of them twice: from the beginning, and where a page stops that, from the end and by keys."""
-        for scan in _SCANS:
+        columns = COLUMNS
+        with suppress(*DATABASE_ERRORS):
+            columns = columns_of(self.source)
+        rows = f"SELECT destination, {columns} FROM file NOT INDEXED"  # noqa: S608 - only constants
+        for order in _SCANS:
             try:
-                yield from self.source.execute(scan)
+                yield from self.source.execute(f"{rows} {order}")
             except DATABASE_ERRORS:
                 self.is_whole = False
             else:
@@ -190,12 +199,12 @@ class _Rescue:
             with suppress(*DATABASE_ERRORS):
                 for key in self.source.execute(_KEYS, (number,)).fetchall():
                     with suppress(*DATABASE_ERRORS):
-                        yield from self.source.execute(f"{_ROWS} WHERE destination = ? AND path = ?", key)
+                        yield from self.source.execute(f"{rows} WHERE destination = ? AND path = ?", key)
 
     def _check(self, number: object, result: FileResult) -> None:
         """Raise DamagedRow unless the row is as it was written, as far as that can be told."""
         candidate, header = result.candidate, result.header
-        if number not in self.destinations or not candidate.location.startswith("/") or candidate.size_bytes < 0:
+        if number not in self.destinations or not _LOCATION.match(candidate.location) or candidate.size_bytes < 0:
             raise DamagedRow("no destination, path or size")
         if header is not None:
             key = (number, header.sop_instance_uid, as_row(result)[0])

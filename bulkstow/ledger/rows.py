@@ -13,7 +13,7 @@ from typing import Any
 from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 
 COLUMNS = (
-    "path, size_bytes, modified_ns, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
+    "path, size_bytes, version, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
     "outcome, reason, attempts, copy_of"
 )
 
@@ -46,7 +46,7 @@ def as_row(result: FileResult) -> tuple[object, ...]:
     return (
         os.fsencode(candidate.location),
         candidate.size_bytes,
-        as_kept(candidate.modified_ns),
+        as_kept(candidate.version),
         *uids,
         result.outcome.value,
         result.reason.encode(errors="backslashreplace").decode(),  # it may hold a path
@@ -55,9 +55,15 @@ def as_row(result: FileResult) -> tuple[object, ...]:
     )
 
 
-def as_kept(modified_ns: int) -> int:
-    """Return a time within SQLite's 64 bits: a damaged file system dates files after 2262 too."""
-    return max(-(2**63), min(modified_ns, 2**63 - 1))
+def as_kept(version: int | str) -> int | bytes:
+    """Return a version as the ledger keeps it.
+
+    A time is kept within SQLite's 64 bits, as a damaged file system dates files after 2262 too. A text is kept as its
+    bytes: SQLite would store a text of digits as a number, and "007" as 7.
+    """
+    if isinstance(version, str):
+        return version.encode(errors="surrogatepass")
+    return max(-(2**63), min(version, 2**63 - 1))
 
 
 def as_result(row: Sequence[Any]) -> FileResult:
@@ -84,10 +90,15 @@ def as_instance(row: Sequence[Any]) -> Instance:
 
 
 def _candidate(row: Sequence[Any]) -> Candidate:
-    path, size_bytes, modified_ns = row[:3]
-    if type(path) is not bytes or type(size_bytes) is not int or type(modified_ns) is not int:
-        raise DamagedRow("a path, a size or a time of another type")
-    return Candidate(os.fsdecode(path), size_bytes, modified_ns)
+    path, size_bytes, version = row[:3]
+    if type(path) is not bytes or type(size_bytes) is not int or type(version) not in (int, bytes):
+        raise DamagedRow("a path, a size or a version of another type")
+    if type(version) is bytes:
+        try:
+            version = version.decode(errors="surrogatepass")
+        except UnicodeDecodeError:
+            raise DamagedRow("a version that is no text") from None
+    return Candidate(os.fsdecode(path), size_bytes, version)
 
 
 def _header(row: Sequence[Any]) -> Header | None:

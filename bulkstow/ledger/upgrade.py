@@ -1,8 +1,9 @@
-"""A ledger of an older schema, brought to the present one in its place.
+"""Upgrade a ledger of an older schema in place.
 
-Schema 1 has the same tables. What its `skipped` rows say is no longer true: files whose head the reader of that time
-could not read, archives, and files with the SOP Instance UID of another and different content are failures now, or are
-sent. These rows are removed, so the next run looks at their files as at new ones. All other rows stay.
+Schemas 1 and 2 call the column `version` `modified_ns`. The `skipped` rows of schema 1 are not true any more: files
+with a head that the reader of that time could not read, archives, and files with the SOP Instance UID of another and
+different content are failures now, or are sent. These rows are removed, so the next run treats their files as new. All
+other rows stay, and nothing of them is sent again.
 """
 
 from __future__ import annotations
@@ -12,33 +13,42 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.database import SCHEMA_VERSION, connect, create, schema_version
+from bulkstow.ledger.database import (
+    OLD_NAME,
+    OLD_SCHEMA_VERSIONS,
+    SCHEMA_VERSION,
+    connect,
+    create,
+    schema_version,
+)
 from bulkstow.model import Outcome
 
-KEPT_SUFFIX = "-schema-1"
-"""What the name of a ledger's copy ends with that is kept as it was."""
-
-_PARTIAL_SUFFIX = f"{KEPT_SUFFIX}-partial"
+KEPT_SUFFIXES = tuple(f"-schema-{version}" for version in OLD_SCHEMA_VERSIONS)
+"""The ends of the names of copies that are kept, by their schema."""
 
 
 def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Bring a ledger to the present schema in one transaction; return where a copy of it is kept, None if it was new.
+    """Upgrade a ledger in one transaction; return the path of the copy that is kept, None if nothing had to be done.
 
-    Raises LedgerError when the copy cannot be written, and then changes nothing; sqlite3.Error.
+    A renamed column is renamed in the schema only: the rows stay on their pages, which `recovery` relies on. Raises
+    LedgerError when the copy cannot be written, and then changes nothing; sqlite3.Error.
     """
-    if schema_version(connection) == SCHEMA_VERSION:
+    before = schema_version(connection)
+    if before == SCHEMA_VERSION:
         return None
-    kept = _keep(connection, path.resolve())
+    kept = _keep(connection, path.resolve(), before)
+    forget = f"DELETE FROM file WHERE outcome = '{Outcome.SKIPPED}';" if before == 1 else ""  # noqa: S608 - a constant
     connection.executescript(
-        f"BEGIN IMMEDIATE; DELETE FROM file WHERE outcome = '{Outcome.SKIPPED}'; "  # noqa: S608 - only constants
+        f"BEGIN IMMEDIATE; {forget} ALTER TABLE file RENAME COLUMN {OLD_NAME} TO version; "
         f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
     return kept
 
 
-def _keep(connection: sqlite3.Connection, path: Path) -> Path:
+def _keep(connection: sqlite3.Connection, path: Path, version: int) -> Path:
     """Copy a ledger with what its WAL holds; the copy gets its name when it is whole."""
-    kept, partial = path.with_name(path.name + KEPT_SUFFIX), path.with_name(path.name + _PARTIAL_SUFFIX)
+    kept = path.with_name(f"{path.name}-schema-{version}")
+    partial = kept.with_name(f"{kept.name}-partial")
     try:
         partial.unlink(missing_ok=True)
         create(partial)

@@ -132,7 +132,12 @@ class NewestFileInFlight:
 
 
 def _is_newest(instance: Instance, others: Iterable[Instance]) -> bool:
-    return all(instance.candidate.modified_ns > other.candidate.modified_ns for other in others)
+    """Return whether a file is newer than all others; of versions that are no times that is unknown."""
+    return all(_is_newer(instance.candidate.version, other.candidate.version) for other in others)
+
+
+def _is_newer(version: int | str, other: int | str) -> bool:
+    return isinstance(version, int) and isinstance(other, int) and version > other
 
 
 def _with_conflicting_file(instance: Instance, others: Iterable[Instance], conflict: FileResult | None) -> Instance:

@@ -22,13 +22,13 @@ _SCHEMA = """
 CREATE TABLE instance (
     number INTEGER PRIMARY KEY,       -- the order in which the scan found them
     path BLOB UNIQUE, size_bytes INTEGER, by_link INTEGER,
-    modified_ns TEXT,                 -- exact: a damaged file system has times beyond 64 bits
-    modified_s INTEGER, rest_ns INTEGER,
+    version BLOB,                     -- a number as TEXT: a damaged file system has times beyond 64 bits
+    modified_s INTEGER, rest_ns INTEGER,  -- the version, if it is a time; NULL is older than every time
     study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT, cut_off TEXT
 )"""
 
 _COLUMNS = (
-    "path, size_bytes, modified_ns, by_link, study_uid, series_uid, sop_instance_uid, sop_class_uid, "
+    "path, size_bytes, version, by_link, study_uid, series_uid, sop_instance_uid, sop_class_uid, "
     "transfer_syntax_uid, cut_off"
 )
 
@@ -88,7 +88,7 @@ class NewestFiles(AbstractContextManager["NewestFiles"]):
 
 def _row(instance: Instance) -> tuple[object, ...]:
     candidate, header = instance.candidate, instance.header
-    modified_s, rest_ns = divmod(candidate.modified_ns, 10**9)
+    version, modified_s, rest_ns = _kept(candidate.version)
     texts = (
         header.study_uid,
         header.series_uid,
@@ -98,13 +98,20 @@ def _row(instance: Instance) -> tuple[object, ...]:
         instance.truncation,
     )
     path = os.fsencode(candidate.location)
-    return path, candidate.size_bytes, str(candidate.modified_ns), candidate.by_link, *texts, modified_s, rest_ns
+    return path, candidate.size_bytes, version, candidate.by_link, *texts, modified_s, rest_ns
 
 
-def _instance(path: bytes, size_bytes: int, modified_ns: str, by_link: int | None, *texts: str) -> Instance:
+def _instance(path: bytes, size_bytes: int, version: str | bytes, by_link: int | None, *texts: str) -> Instance:
     *uids, truncation = texts
-    candidate = Candidate(os.fsdecode(path), size_bytes, int(modified_ns), None if by_link is None else bool(by_link))
+    kept = int(version) if isinstance(version, str) else version.decode(errors="surrogatepass")
+    candidate = Candidate(os.fsdecode(path), size_bytes, kept, None if by_link is None else bool(by_link))
     return Instance(candidate, Header(*uids), truncation)
+
+
+def _kept(version: int | str) -> tuple[str | bytes, int | None, int | None]:
+    if isinstance(version, str):
+        return version.encode(errors="surrogatepass"), None, None
+    return str(version), *divmod(version, 10**9)
 
 
 @contextmanager

@@ -45,10 +45,10 @@ class Announcer:
                 for result in results:
                     if result.outcome.is_failure:
                         self._announce_failure(result)
-            case LedgerUpgraded(kept_copy):
+            case LedgerUpgraded(kept_copy, schema):
+                effect = "files that were skipped are looked at again" if schema == 1 else "nothing is sent again"
                 self._display.say(
-                    "the ledger of an older bulkstow is upgraded: files that were skipped are looked at again; "
-                    f"a copy of it is kept in {shown(kept_copy)}"
+                    f"the ledger of an older bulkstow is upgraded: {effect}; a copy of it is kept in {shown(kept_copy)}"
                 )
             case _:
                 pass

@@ -65,4 +65,4 @@ def not_listed(directory: str, why: str) -> FileResult:
 
 def result_of(path: str, outcome: Outcome, reason: str) -> FileResult:
     """Return the outcome of what is not looked into."""
-    return FileResult(Candidate(path, size_bytes=0, modified_ns=0), header=None, outcome=outcome, reason=reason)
+    return FileResult(Candidate(path, size_bytes=0, version=0), header=None, outcome=outcome, reason=reason)

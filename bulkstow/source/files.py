@@ -135,6 +135,6 @@ class FileSource(Source):
 def _change(candidate: Candidate, found: os.stat_result) -> str:
     if found.st_size != candidate.size_bytes:
         return f"changed while it was sent: {candidate.size_bytes} bytes at the scan, now {found.st_size}"
-    if found.st_mtime_ns != candidate.modified_ns:
+    if found.st_mtime_ns != candidate.version:
         return "changed while it was sent: its modification time is new"
     return ""

@@ -25,9 +25,9 @@ URL = "http://pacs/dicom-web"
 SUCCESSES = {Outcome.STORED, Outcome.WARNED, Outcome.DUPLICATE}
 
 
-def candidate(number: int, *, size_bytes: int = 100, modified_ns: int = 1) -> Candidate:
+def candidate(number: int, *, size_bytes: int = 100, version: int = 1) -> Candidate:
     """Return file `number`."""
-    return Candidate(f"/archive/IM{number:04}", size_bytes, modified_ns)
+    return Candidate(f"/archive/IM{number:04}", size_bytes, version)
 
 
 def result(
@@ -73,7 +73,7 @@ def test_what_is_final(ledger: Ledger, outcome: Outcome, again: Outcome | None) 
 
 
 @pytest.mark.parametrize(
-    "changed", [candidate(1, size_bytes=101), candidate(1, modified_ns=2)], ids=["other size", "other time"]
+    "changed", [candidate(1, size_bytes=101), candidate(1, version=2)], ids=["other size", "other version"]
 )
 def test_a_file_that_changed_is_new(ledger: Ledger, changed: Candidate) -> None:
     """A name proves nothing: size and time must be what they were."""
@@ -228,10 +228,27 @@ def test_a_reason_that_holds_a_path_is_kept_readable(ledger: Ledger) -> None:
     assert [entry.result.reason for entry in read_entries(ledger.path)] == [r"see /\udcff"]
 
 
-@pytest.mark.parametrize("modified_ns", [2**63, 10**20, -(2**63) - 1], ids=["2262", "5138", "1677"])
-def test_times_beyond_64_bits_do_not_end_the_run(ledger: Ledger, modified_ns: int) -> None:
+VERSIONS = ["007", "7", 'W/"1"', "", "\udcff", "1e3"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_versions_that_are_texts_are_compared_exactly(ledger: Ledger, version: str) -> None:
+    """An ETag of digits is no number: it is kept as it was given, and every other text or number is another version."""
+    kept = replace(candidate(1), version=version)
+    ledger.record([FileResult(kept, header(1), Outcome.STORED)])
+    (known,) = ledger.look_up([kept])
+    assert known is not None
+    assert known.is_final
+    assert [entry.result.candidate for entry in read_entries(ledger.path)] == [kept]
+    versions: list[int | str] = [*VERSIONS, 7, 1000]
+    others = [replace(kept, version=other) for other in versions if other != version]
+    assert [ledger.look_up([other]) for other in others] == [[None]] * len(others)
+
+
+@pytest.mark.parametrize("version", [2**63, 10**20, -(2**63) - 1], ids=["2262", "5138", "1677"])
+def test_times_beyond_64_bits_do_not_end_the_run(ledger: Ledger, version: int) -> None:
     """A damaged file system dates files to any year; they are recorded and known again."""
-    odd = candidate(1, modified_ns=modified_ns)
+    odd = candidate(1, version=version)
     ledger.record([replace(result(1), candidate=odd)])
     assert ledger.look_up([odd]) == [Known(Outcome.STORED, is_final=True)]
 
@@ -447,7 +464,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock += 1
         old = self.on_disk[number]
         self.on_disk[number] = (
-            replace(old, size_bytes=old.size_bytes + 1) if grows else replace(old, modified_ns=self.clock)
+            replace(old, size_bytes=old.size_bytes + 1) if grows else replace(old, version=self.clock)
         )
 
     @rule()

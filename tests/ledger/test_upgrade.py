@@ -1,8 +1,9 @@
-"""Ledgers of schema 1: what a run with one sends, and what is kept."""
+"""Ledgers of older schemas: what a run with one sends, and what is kept."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,14 +13,13 @@ import pytest
 from bulkstow.errors import LedgerError
 from bulkstow.ledger import SCHEMA_VERSION, Ledger, read_entries, recover
 from bulkstow.ledger.rows import COLUMNS, as_row
-from bulkstow.ledger.upgrade import KEPT_SUFFIX
 from bulkstow.model import Candidate, FileResult, Outcome
 from tests.archives import candidate, header, write_instance
 from tests.cli.command import call, served
 
 URL = "http://pacs/dicom-web"
 
-SCHEMA_1 = """
+OLD_SCHEMA = """
 CREATE TABLE destination (
     id INTEGER PRIMARY KEY,
     url TEXT NOT NULL UNIQUE,
@@ -46,19 +46,22 @@ CREATE TABLE file (
 CREATE INDEX file_by_instance ON file (destination, sop_instance_uid) WHERE sop_instance_uid IS NOT NULL;
 CREATE INDEX file_by_copy ON file (destination, run) WHERE copy_of IS NOT NULL;
 """
-"""As bulkstow wrote it, to the letter."""
+"""As bulkstow wrote schemas 1 and 2, to the letter."""
+
+OLD_COLUMNS = COLUMNS.replace(" version", " modified_ns")
 
 
-def write_schema_1(path: Path, results: list[FileResult], url: str = URL) -> None:
-    """Write a ledger as the bulkstow of schema 1 left it."""
+def write_old(path: Path, results: list[FileResult], url: str = URL, schema: int = 1) -> None:
+    """Write a ledger as the bulkstow of an older schema left it."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
-            f"PRAGMA journal_mode = WAL; PRAGMA application_id = {0x53544F57}; PRAGMA user_version = 1; {SCHEMA_1}"
+            f"PRAGMA journal_mode = WAL; PRAGMA application_id = {0x53544F57}; PRAGMA user_version = {schema}; "
+            + OLD_SCHEMA
         )
         connection.execute("INSERT INTO destination (url) VALUES (?)", (url,))
         connection.execute("INSERT INTO run (destination) VALUES (1)")
         connection.executemany(
-            f"INSERT INTO file (destination, run, {COLUMNS}) VALUES (1, 1{', ?' * 12})",
+            f"INSERT INTO file (destination, run, {OLD_COLUMNS}) VALUES (1, 1{', ?' * 12})",
             map(as_row, results),
         )
         connection.commit()
@@ -74,7 +77,7 @@ ROWS = [STORED, REFUSED, SKIPPED, COPY]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Give a ledger of schema 1."""
-    write_schema_1(tmp_path / "run.db", ROWS)
+    write_old(tmp_path / "run.db", ROWS)
     return tmp_path / "run.db"
 
 
@@ -101,7 +104,7 @@ def test_skipped_files_are_looked_at_again_and_nothing_else(path: Path) -> None:
             None,
         ]
         kept = ledger.kept_copy
-        assert kept == path.with_name(f"run.db{KEPT_SUFFIX}")
+        assert kept == path.with_name("run.db-schema-1")
         assert os.fspath(kept) in ledger.files
     assert (version(path), version(kept)) == (SCHEMA_VERSION, 1)
     assert rows(kept) == ROWS
@@ -118,7 +121,7 @@ def test_a_ledger_is_upgraded_once(path: Path) -> None:
         assert known is not None
         assert known.is_final
         assert ledger.kept_copy is None
-    assert rows(path.with_name(f"run.db{KEPT_SUFFIX}")) == ROWS
+    assert rows(path.with_name("run.db-schema-1")) == ROWS
 
 
 def test_a_report_reads_schema_1_and_leaves_it_so(path: Path) -> None:
@@ -130,7 +133,7 @@ def test_a_report_reads_schema_1_and_leaves_it_so(path: Path) -> None:
 
 def test_without_a_copy_nothing_is_changed(path: Path) -> None:
     """Where no copy can be kept, the ledger is as it was and the message names what is in the way."""
-    path.with_name(f"run.db{KEPT_SUFFIX}").mkdir()
+    path.with_name("run.db-schema-1").mkdir()
     with pytest.raises(LedgerError, match=r"run\.db-schema-1 .*move away the file in its place"):
         Ledger(path, URL)
     assert (rows(path), version(path)) == (ROWS, 1)
@@ -140,7 +143,7 @@ def test_rows_in_the_wal_of_a_killed_run_are_kept(path: Path, tmp_path: Path) ->
     """They are in the upgraded ledger and in the copy."""
     late = FileResult(Candidate("/a/5", 100, 1), header(5), Outcome.STORED, attempts=1)
     with closing(sqlite3.connect(path, isolation_level=None)) as killed:
-        killed.execute(f"INSERT INTO file (destination, run, {COLUMNS}) VALUES (1, 1{', ?' * 12})", as_row(late))
+        killed.execute(f"INSERT INTO file (destination, run, {OLD_COLUMNS}) VALUES (1, 1{', ?' * 12})", as_row(late))
         killed.execute("PRAGMA wal_autocheckpoint = 0")
         other = tmp_path / "other.db"
         for suffix in ("", "-wal"):
@@ -174,11 +177,11 @@ def test_a_run_sends_what_the_older_bulkstow_skipped(tmp_path: Path, capsys: pyt
     ]
     ledger, log = tmp_path / "run.db", tmp_path / "run.log"
     with served() as url:
-        write_schema_1(ledger, results, url)
+        write_old(ledger, results, url)
         words = ("--url", url, "--ledger", str(ledger), "--log", str(log), "--progress", "log")
         ended = call(capsys, "upload", str(archive), *words)
     assert ended.status == 1
-    assert f"a copy of it is kept in {ledger}{KEPT_SUFFIX}" in ended.err
+    assert f"a copy of it is kept in {ledger}-schema-1" in ended.err
     assert "ledger_upgrade" in log.read_text()
     assert {row.candidate.location: (row.outcome, row.attempts) for row in rows(ledger)} == {
         stored.candidate.location: (Outcome.STORED, 1),
@@ -187,3 +190,95 @@ def test_a_run_sends_what_the_older_bulkstow_skipped(tmp_path: Path, capsys: pyt
     }
     assert "stored                 2\n" in ended.out
     assert "in 1 request," in ended.out
+
+
+SCHEMA_2 = Path(__file__).with_name("schema-2.sqlite")
+"""A ledger that the bulkstow of schema 2 wrote."""
+
+ROWS_2 = [
+    FileResult(Candidate("/archive/IM1", 1000, 1764400000123456789), header(1), Outcome.STORED, "", 1),
+    FileResult(Candidate("/archive/IM2", 2000, 1764400000123456790), header(2), Outcome.REFUSED, "A900", 2),
+    FileResult(
+        Candidate("/archive/copy", 1000, -1),
+        header(1),
+        Outcome.SKIPPED,
+        "a second copy of the SOP instance, same bytes: see /archive/IM1",
+        copy_of="/archive/IM1",
+    ),
+    FileResult(Candidate("/archive/n\udcff", 3000, 0), None, Outcome.UNREADABLE, "cannot be read: Input/output error"),
+    FileResult(Candidate("/archive/notes.txt", 12, 2**63 - 1), None, Outcome.SKIPPED, "not DICOM"),
+]
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """Give a ledger that the bulkstow of schema 2 wrote."""
+    return Path(shutil.copy(SCHEMA_2, tmp_path / "run.db"))
+
+
+def by_location(path: Path) -> list[FileResult]:
+    """Return what a report of a ledger reads, in the order of ROWS_2."""
+    return sorted(rows(path), key=lambda row: os.fsencode(row.candidate.location).lower())
+
+
+def sorted_2() -> list[FileResult]:
+    """Return ROWS_2 in the same order."""
+    return sorted(ROWS_2, key=lambda row: os.fsencode(row.candidate.location).lower())
+
+
+def test_the_rows_of_schema_2_stay(real: Path) -> None:
+    """After the upgrade every file is known as before, whatever its outcome, and what it was is kept."""
+    with Ledger(real, URL) as ledger:
+        known = ledger.look_up([row.candidate for row in ROWS_2])
+        assert [k and (k.outcome, k.is_final) for k in known] == [
+            (Outcome.STORED, True),
+            (Outcome.REFUSED, True),
+            (Outcome.SKIPPED, True),
+            (Outcome.UNREADABLE, False),
+            (Outcome.SKIPPED, True),
+        ]
+        assert ledger.ceiling_bytes == 2**20
+        kept = ledger.kept_copy
+        assert kept == real.with_name("run.db-schema-2")
+        assert os.fspath(kept) in ledger.files
+    assert (version(real), version(kept)) == (SCHEMA_VERSION, 2)
+    assert by_location(real) == by_location(kept) == sorted_2()
+    with Ledger(real, URL) as ledger:
+        assert ledger.kept_copy is None
+
+
+def test_a_report_reads_schema_2_where_nothing_can_be_written(real: Path) -> None:
+    """A report of a ledger on a read-only medium reads it as it is."""
+    real.chmod(0o400)
+    assert by_location(real) == sorted_2()
+    assert version(real) == 2
+
+
+@pytest.mark.parametrize("is_upgraded", [False, True])
+def test_a_ledger_of_schema_2_is_recovered(real: Path, is_upgraded: bool) -> None:
+    """All rows come back without the first page: an upgrade leaves the tables on their pages."""
+    if is_upgraded:
+        Ledger(real, URL).__exit__(None, None, None)
+    content = bytearray(real.read_bytes())
+    content[100:4096] = bytes(3996)
+    real.write_bytes(content)
+    with pytest.raises(LedgerError):
+        rows(real)
+    recovered = recover(real)
+    assert (recovered.files, recovered.left_out) == (5, 0)
+    assert by_location(recovered.path) == sorted_2()
+    assert version(recovered.path) == SCHEMA_VERSION
+
+
+def test_a_run_sends_nothing_again_because_of_the_upgrade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a ledger of schema 2 in which everything is stored, a run makes no request."""
+    stored = [write_instance(tmp_path / "archive", number) for number in range(1, 4)]
+    results = [FileResult(one.candidate, one.header, Outcome.STORED, attempts=1) for one in stored]
+    ledger = tmp_path / "run.db"
+    with served() as url:
+        write_old(ledger, results, url, schema=2)
+        ended = call(capsys, "upload", str(tmp_path / "archive"), "--url", url, "--ledger", str(ledger))
+    assert ended.status == 0
+    assert f"nothing is sent again; a copy of it is kept in {ledger}-schema-2" in ended.err
+    assert "3 of them by an earlier run: nothing was sent for them" in ended.out
+    assert [row.attempts for row in rows(ledger)] == [1, 1, 1]

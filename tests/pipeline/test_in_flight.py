@@ -220,14 +220,15 @@ def test_a_stored_file_that_changed_stands_for_nothing(
     ledger.record([ended(first)])
     copy = copied(first, "copy")
     path = Path(first.candidate.location)
+    modified_ns = path.stat().st_mtime_ns
     match what:
         case "gone":
             path.unlink()
         case "grown":
             path.write_bytes(path.read_bytes() + b"\0\0")
-            os.utime(path, ns=(0, first.candidate.modified_ns))
+            os.utime(path, ns=(0, modified_ns))
         case _:
-            os.utime(path, ns=(0, first.candidate.modified_ns + 1))
+            os.utime(path, ns=(0, modified_ns + 1))
     assert deduplicate(in_flight, [copy]) == ([copy], [], [])
 
 
@@ -242,7 +243,7 @@ def test_a_file_that_is_sent_again_is_no_copy_of_itself(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
 ) -> None:
     """What the ledger says of the same path, as it was then, does not keep it from being sent."""
-    before = replace(first, candidate=replace(first.candidate, modified_ns=1))
+    before = replace(first, candidate=replace(first.candidate, version=1))
     ledger.record([ended(before)])
     assert deduplicate(in_flight, [first]) == ([first], [], [])
 

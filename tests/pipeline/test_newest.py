@@ -19,9 +19,9 @@ def newest() -> Iterator[NewestFiles]:
         yield files
 
 
-def instance(uid: int, path: str, modified_ns: int, *, by_link: bool = False) -> Instance:
+def instance(uid: int, path: str, version: int, *, by_link: bool = False) -> Instance:
     """Return an instance."""
-    return Instance(Candidate(path, 100, modified_ns, by_link), header(uid))
+    return Instance(Candidate(path, 100, version, by_link), header(uid))
 
 
 def test_all_come_out_as_they_went_in(newest: NewestFiles) -> None:
@@ -58,3 +58,12 @@ def test_the_newest_of_each_uid(newest: NewestFiles, times_ns: tuple[int, ...], 
     newest.add([instance(2, "/other", 10**22), *files])
     newest.index()
     assert newest.newest(header(1).sop_instance_uid) == files[expected]
+
+
+def test_versions_that_are_no_times_leave_the_order_of_the_scan(newest: NewestFiles) -> None:
+    """Of files with texts as versions the first one counts as the newest; they come back unchanged."""
+    texts = [Instance(Candidate(f"s3://{text}", 100, text), header(1)) for text in ("9", "10", "011")]
+    newest.add(texts)
+    newest.index()
+    assert newest.newest(header(1).sop_instance_uid) == texts[0]
+    assert list(newest.lists()) == [texts]
