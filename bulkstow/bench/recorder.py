@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from msgspec import structs
 
@@ -268,6 +269,10 @@ def has_settled(series: Sequence[Second]) -> bool:
     return abs(stored_after - stored_before) <= max(SETTLED_SHARE * stored_before, by_chance)
 
 
+_TIMES = tuple(each.name for each in fields(Measured) if each.type == "Distribution")
+"""The distributions of a load, which a point has under the same names."""
+
+
 def merge(load: Load, repeats: Sequence[Measured]) -> Point:
     """Return the point of a load's repeats, of which there is one at least."""
     series: list[Second] = []
@@ -275,39 +280,33 @@ def merge(load: Load, repeats: Sequence[Measured]) -> Point:
         after_s = series[-1].at_s + 1 if series else 0.0
         series += [structs.replace(second, at_s=second.at_s + after_s, repeat=number) for second in one.series]
 
-    def merged(of: Callable[[Measured], Distribution]) -> Percentiles:
-        whole = Distribution()
-        for one in repeats:
-            whole.add(of(one))
-        return whole.percentiles()
-
-    searchable = merged(lambda one: one.searchable)
+    times: dict[str, Any] = {name: _merged(getattr(one, name) for one in repeats) for name in _TIMES}
+    searchable = times.pop("searchable")
     return Point(
+        **times,
         load=load,
         elapsed_s=sum(one.elapsed_s for one in repeats),
         warmup_s=max(one.warmup_s for one in repeats),
         instances=sum(one.instances for one in repeats),
         size_bytes=sum(one.size_bytes for one in repeats),
         requests=sum(one.requests for one in repeats),
-        latency=merged(lambda one: one.latency),
-        service_time=merged(lambda one: one.service_time),
-        connect=merged(lambda one: one.connect),
-        send=merged(lambda one: one.send),
-        thinking=merged(lambda one: one.thinking),
         searchable=searchable if searchable.count else None,
         errors=dict(sum((one.errors for one in repeats), Counter[str]())),
         dropped=sum(one.dropped for one in repeats),
         goodputs_per_s=tuple(one.instances / one.elapsed_s if one.elapsed_s else 0.0 for one in repeats),
         series=tuple(series),
         repeat_latencies=tuple(one.latency.percentiles() for one in repeats),
-        failed=merged(lambda one: one.failed),
-        slip=merged(lambda one: one.slip),
-        loop_lag=merged(lambda one: one.loop_lag),
         warmup_instances=sum(one.warmup_instances for one in repeats),
-        warmup_latency=merged(lambda one: one.warmup_latency),
         drained_instances=sum(one.drained_instances for one in repeats),
         is_settled=all(one.is_settled for one in repeats),
     )
+
+
+def _merged(distributions: Iterable[Distribution]) -> Percentiles:
+    whole = Distribution()
+    for one in distributions:
+        whole.add(one)
+    return whole.percentiles()
 
 
 @dataclass(slots=True)

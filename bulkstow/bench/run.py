@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import anyio
 import anyio.to_thread
 
-from bulkstow.bench import ceiling, time_left
+from bulkstow.bench import ceiling, load_plan
 from bulkstow.bench.conclusion import Facts, conclude
 from bulkstow.bench.driver import Driver, LoadPhase
 from bulkstow.bench.live import Live
-from bulkstow.bench.load_plan import LoadPlan
+from bulkstow.bench.load_plan import LoadPlan, TimeLeft
 from bulkstow.bench.recorder import Measured
 from bulkstow.bench.removal import Removal, TestServer, open_test_server
 from bulkstow.bench.report.words import load_words
@@ -27,7 +27,6 @@ from bulkstow.bench.result import Ceiling, Load, Result, Second
 from bulkstow.bench.searchable import Probe
 from bulkstow.bench.sender import Sender, sending
 from bulkstow.bench.settings import BenchSettings
-from bulkstow.bench.time_left import TimeLeft
 from bulkstow.bench.workload import Workload, run_tag
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
@@ -190,7 +189,7 @@ class Bench:
         self._has_sent = True
 
         def on_second(second: Second, latencies_s: Sequence[float]) -> None:
-            of_load_s = time_left.of_load_s(phase, second.at_s + 1, driver.recorder.warmup_s)
+            of_load_s = load_plan.of_load_s(phase, second.at_s + 1, driver.recorder.warmup_s)
             left_s = self._time_left.of_run_s(of_load_s, loads_after)
             listeners.live.second(second, None if second.is_drain else left_s)
             listeners.on_second(phase.load, second, latencies_s)

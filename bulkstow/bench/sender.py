@@ -1,20 +1,21 @@
-"""One request of a load: made, sent and settled as `upload` does it, once.
+"""The instances of a run, and one request with them: made, sent and settled as `upload` does it, once.
 
-Decides how an exchange counts: instances that the server named as stored are acknowledged, all others are errors, by
-kind. There are no retries, which would hide the result of the first attempt.
+`Supply` numbers each worker's instances across all loads of a run: starting again would send duplicates. It is a
+`Source`, so that a load takes the same way as files do. `Sender` decides how an exchange counts: instances that the
+server named as stored are acknowledged, all others are errors, by kind. There are no retries, which would hide the
+result of the first attempt.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from bulkstow.bench.recorder import EndedRequest
-from bulkstow.bench.supply import Supply
-from bulkstow.bench.workload import Workload
+from bulkstow.bench.workload import Generated, Workload
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination.auth import Auth
@@ -24,6 +25,7 @@ from bulkstow.events import Event, RequestTimed
 from bulkstow.model import (
     Attempt,
     Batch,
+    Candidate,
     Exchange,
     Instance,
     NoResponse,
@@ -35,9 +37,51 @@ from bulkstow.model import (
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.settlement import settle
 from bulkstow.policy.work_items import Rules
-from bulkstow.ports import Destination
+from bulkstow.ports import Destination, Found, Segment, Source
 from bulkstow.wire import store_response
 from bulkstow.wire.server_profile import DEFAULT, ServerProfile
+
+
+class Supply(Source):
+    """Makes each instance of a workload once; threads read those that were taken and not given back."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._taken: Counter[int] = Counter()
+        self._under_way: dict[str, Generated] = {}
+
+    def take(self, worker: int, count: int) -> tuple[Instance, ...]:
+        """Return a worker's next instances."""
+        first = self._taken[worker]
+        self._taken[worker] += count
+        made = [self._workload.instance(worker, number) for number in range(first, first + count)]
+        self._under_way.update((one.instance.header.sop_instance_uid, one) for one in made)
+        return tuple(one.instance for one in made)
+
+    def give_back(self, instances: Sequence[Instance]) -> None:
+        """Forget instances that have been sent."""
+        for instance in instances:
+            del self._under_way[instance.header.sop_instance_uid]
+
+    def scan(self) -> Iterator[Sequence[Found]]:
+        """Yield nothing: a load takes its instances request by request."""
+        return iter(())
+
+    def read_head(self, candidate: Candidate) -> Instance:
+        """Return an instance under way."""
+        under_way = (made.instance for made in self._under_way.values())
+        return next(instance for instance in under_way if instance.candidate == candidate)
+
+    def open(self, instance: Instance) -> Generator[Segment]:
+        """Yield an instance's bytes."""
+        # An abandoned thread may come late, and finds nothing.
+        if (made := self._under_way.get(instance.header.sop_instance_uid)) is not None:
+            yield from made.pieces()
+
+    def verify(self, instance: Instance) -> str:  # noqa: ARG002 - of `Source`
+        """Return nothing: generated instances do not change."""
+        return ""
+
 
 SENDER_THREADS = 8
 """Worker threads, as many as `upload` has for reading."""

@@ -17,21 +17,9 @@ from bulkstow.quantities import parse_duration_s
 
 _FORM = re.compile(r"\s*([a-z_0-9.]+)\s*(<=|>=|<|>)\s*(\S(?:.*\S)?)\s*")
 
-_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+_OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
-_FIELDS: Mapping[str, str] = {
-    "mean": "mean_s",
-    "p50": "p50_s",
-    "p90": "p90_s",
-    "p99": "p99_s",
-    "p99.9": "p99_9_s",
-    "max": "max_s",
-}
+_FIELDS = {"mean": "mean_s", "p50": "p50_s", "p90": "p90_s", "p99": "p99_s", "p99.9": "p99_9_s", "max": "max_s"}
 """Fields of `Percentiles` by the figure's name."""
 
 _TIMES: Mapping[str, Callable[[Point], Percentiles]] = {
@@ -43,16 +31,11 @@ _TIMES: Mapping[str, Callable[[Point], Percentiles]] = {
     "searchable_": lambda point: point.searchable or Percentiles(),
 }
 
-_SHARES: Mapping[str, Callable[[Point], float]] = {
-    "errors": lambda point: point.error_share,
-    "dropped": lambda point: point.dropped_share,
-}
+_SHARES = {"errors": "error_share", "dropped": "dropped_share"}
+"""Fields of `Point` by the figure's name."""
 
-_RATES: Mapping[str, Callable[[Point], float]] = {
-    "instances_per_s": lambda point: point.instances_per_s,
-    "megabytes_per_s": lambda point: point.megabytes_per_s,
-    "requests_per_s": lambda point: point.requests_per_s,
-}
+_RATES = ("instances_per_s", "megabytes_per_s", "requests_per_s")
+"""Fields of `Point`."""
 
 _NAMES = (*_FIELDS, "service_p99 (and so on)", *_SHARES, *_RATES)
 
@@ -110,9 +93,9 @@ def _judged(point: Point, threshold: Threshold) -> Judged:
 def _found(point: Point, figure: str) -> tuple[float | None, int]:
     """Return a figure, None for a percentile of too few samples, and of how much it is."""
     if figure in _RATES:
-        return _RATES[figure](point), point.requests + point.latency.count + point.failed.count
+        return getattr(point, figure), point.requests + point.latency.count + point.failed.count
     if figure in _SHARES:
-        return _SHARES[figure](point), point.instances + sum(point.errors.values()) + point.dropped
+        return getattr(point, _SHARES[figure]), point.instances + sum(point.errors.values()) + point.dropped
     prefix, percentile = _split(figure)
     times = _TIMES[prefix](point)
     return getattr(times, _FIELDS[percentile]), times.count

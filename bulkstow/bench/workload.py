@@ -14,8 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from bulkstow.bench.templates import NUMBER_FORMAT, PATIENT_FORMAT, InstancePosition, Pool, Template
-from bulkstow.bench.uids import Level, Uids
+from bulkstow.bench.templates import NUMBER_FORMAT, PATIENT_FORMAT, InstancePosition, Level, Pool, Template, Uids
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, Header, Instance
 

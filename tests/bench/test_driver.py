@@ -12,8 +12,7 @@ from bulkstow.bench import schedule
 from bulkstow.bench.driver import LONGEST, NO_CONNECTION_S, Driver, LoadPhase
 from bulkstow.bench.recorder import Measured
 from bulkstow.bench.result import Load
-from bulkstow.bench.sender import Answered, Sender
-from bulkstow.bench.supply import Supply
+from bulkstow.bench.sender import Answered, Sender, Supply
 from bulkstow.bench.workload import workload
 from bulkstow.errors import LoginRefused
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Referenced, Response, StoreResponse

@@ -7,8 +7,7 @@ import pytest
 
 from bulkstow.bench.recorder import EndedRequest
 from bulkstow.bench.searchable import GIVE_UP_S, PROBE_INTERVAL_S, QUERY_INTERVAL_S, Probe
-from bulkstow.bench.sender import Answered
-from bulkstow.bench.supply import Supply
+from bulkstow.bench.sender import Answered, Supply
 from bulkstow.bench.workload import workload
 from bulkstow.model import Cause, Instance, NoResponse, Response
 from tests.virtual_time import BACKEND

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkstow.bench.sender import Answered, Sender, sending
-from bulkstow.bench.supply import Supply
+from bulkstow.bench.sender import Answered, Sender, Supply, sending
 from bulkstow.bench.workload import workload
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 
-from bulkstow.bench.supply import Supply
+from bulkstow.bench.sender import Supply
 from bulkstow.bench.workload import workload
 from bulkstow.model import Instance
 from bulkstow.ports import Segment

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bulkstow.bench.driver import FILL_S, LoadPhase
+from bulkstow.bench.load_plan import TimeLeft, of_load_s
 from bulkstow.bench.recorder import SETTLE_S
 from bulkstow.bench.result import Load
-from bulkstow.bench.time_left import TimeLeft, of_load_s
 
 
 def phase(duration_s: float = 30.0, warmup_s: float | None = 5.0, rounds: int = 0) -> LoadPhase:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID
 
-from bulkstow.bench.uids import UID_LENGTH, Level, Uids
+from bulkstow.bench.templates import UID_LENGTH, Level, Uids
 
 keys = st.tuples(st.text(max_size=10), st.sampled_from(Level), st.integers(0, 2**16 - 1), st.integers(0, 2**46 - 1))
 

@@ -51,13 +51,8 @@ def doubts(result: Result) -> str:
         banners.append(_banner("This result is incomplete", words))
     if bound := [point for point in result.points if point.client_bound]:
         reasons = [f"{load_words(point.load)}: {reason}" for point in bound for reason in point.client_bound]
-        banners.append(
-            _banner(
-                f"{_whose(bound, result)} client-bound",
-                "The machine that sent was near its own limit. The server may be able to do more.",
-                reasons,
-            )
-        )
+        words = "The machine that sent was near its own limit. The server may be able to do more."
+        banners.append(_banner(f"{_whose(bound, result)} client-bound", words, reasons))
     if unsettled := [point for point in result.points if not point.is_settled]:
         words = "The warm-up was cut short while goodput still changed. A longer --warmup would tell more."
         loads = [load_words(point.load) for point in unsettled]
@@ -83,12 +78,11 @@ def tiles(result: Result) -> str:
     return tag("dl", *(_tile(*tile) for tile in _figures(result)), class_="tiles")
 
 
-def _tile(name: str, value: str, note: str, is_bad: bool = False) -> str:
-    class_ = "figure bad" if is_bad else "figure"
+def _tile(name: str, value: str, note: str, class_: str = "figure") -> str:
     return tag("div", tag("dt", text(name)), tag("dd", text(value), class_=class_), tag("dd", text(note)))
 
 
-def _figures(result: Result) -> Iterator[tuple[str, str, str] | tuple[str, str, str, bool]]:
+def _figures(result: Result) -> Iterator[tuple[str, ...]]:
     best = result.best
     latency, service = best.latency, best.service_time
     yield "goodput", f"{figure(best.instances_per_s)}/s", _spread(best)
@@ -97,9 +91,9 @@ def _figures(result: Result) -> Iterator[tuple[str, str, str] | tuple[str, str, 
     yield "p99 latency", time_of(latency, latency.p99_s), tail
     failed = sum(best.errors.values())
     of = f"{failed:,} of {counted(failed + best.instances, 'instance')}"
-    yield "errors", share(best.error_share) if failed else "0", of, failed > 0
+    yield "errors", share(best.error_share) if failed else "0", of, "figure bad" if failed else "figure"
     if best.dropped or best.load.rate_per_s is not None:
-        yield "dropped", f"{best.dropped:,}", f"{share(best.dropped_share)} of the instances due", best.dropped > 0
+        yield "dropped", f"{best.dropped:,}", f"{share(best.dropped_share)} of the instances due"
     if result.highest_rate_per_s is not None:
         yield "highest rate", f"{figure(result.highest_rate_per_s)}/s", "with p99 and errors below the limits"
 
@@ -113,25 +107,19 @@ def _spread(point: Point) -> str:
 
 def facts(result: Result) -> str:
     """Return the facts of the measurement."""
-    return _pairs(
-        (
-            ("server", result.url),
-            ("started", result.started),
-            ("run", result.run_id),
-            ("mode", result.mode),
-            ("workload", result.workload),
-            ("client", result.machine),
-            ("bulkstow", result.version),
-            *(_amounts(result.best) if result.points else ()),
-            *(((("client's ceiling", _ceiling(result.ceiling, result)),)) if result.ceiling else ()),
-            *((("drift", drift_words(result.drift)),) if result.drift else ()),
-        )
-    )
-
-
-def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    rows = (tag("div", tag("dt", text(name)), tag("dd", text(words))) for name, words in pairs)
+    rows = (tag("div", tag("dt", text(name)), tag("dd", text(words))) for name, words in _facts(result))
     return tag("dl", *rows, class_="facts")
+
+
+def _facts(result: Result) -> Iterator[tuple[str, str]]:
+    yield from (("server", result.url), ("started", result.started), ("run", result.run_id), ("mode", result.mode))
+    yield from (("workload", result.workload), ("client", result.machine), ("bulkstow", result.version))
+    if result.points:
+        yield from _amounts(result.best)
+    if result.ceiling:
+        yield "client's ceiling", _ceiling(result.ceiling, result)
+    if result.drift:
+        yield "drift", drift_words(result.drift)
 
 
 def _amounts(point: Point) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from zlib import compressobj
 from bulkstow.bench.report import breakdown, heading, loads, tables, timeline
 from bulkstow.bench.report.markup import tag, text
 from bulkstow.bench.report.plot import Json, Plot
-from bulkstow.bench.report.spans import spans_of
+from bulkstow.bench.report.timeline import spans_of
 from bulkstow.bench.report.words import load_words
 from bulkstow.bench.result import Result
 

@@ -61,45 +61,27 @@ def _distribution(found: Percentiles) -> Iterator[str]:
 
 
 def points(result: Result) -> Table:
-    """Return every load that was measured, in its order."""
-    loads = [point.load for point in result.points]
-    headings = ["connections"] if any(load.connections is not None for load in loads) else []
-    headings += ["instances/s due"] if any(load.rate_per_s is not None for load in loads) else []
-    headings += [
-        "a request",
-        "marks",
-        "instances/s",
-        "MB/s",
-        "requests/s",
-        "p50",
-        "p90",
-        "p99",
-        "p99.9",
-        "max",
-        "service p99",
-    ]
-    headings += ["errors", "dropped", "spread", "measured"]
-    rows = [dict(_point(point, result)) for point in result.points]
-    return Table(tuple(headings), tuple(tuple(row[heading] for heading in headings) for row in rows))
+    """Return every load that was measured, in its order; a column that no load has is left out."""
+    rows = [_point(point, result) for point in result.points]
+    headings = [name for name in rows[0] if any(row[name] for row in rows)]
+    return Table(tuple(headings), tuple(tuple(row[name] or NONE for name in headings) for row in rows))
 
 
-def _point(point: Point, result: Result) -> Iterator[tuple[str, str]]:
+def _point(point: Point, result: Result) -> dict[str, str]:
     load, latency = point.load, point.latency
-    yield "connections", NONE if load.connections is None else f"{load.connections:,}"
-    yield "instances/s due", NONE if load.rate_per_s is None else rate(load.rate_per_s)
-    yield "a request", f"{load.batch_instances:,}"
-    yield "instances/s", figure(point.instances_per_s)
-    yield "MB/s", figure(point.megabytes_per_s)
-    yield "requests/s", figure(point.requests_per_s)
-    yield "p50", time_of(latency, latency.p50_s)
-    yield "p90", time_of(latency, latency.p90_s)
-    yield "p99", time_of(latency, latency.p99_s)
-    yield "p99.9", time_of(latency, latency.p99_9_s)
-    yield "max", time_of(latency, latency.max_s)
-    yield "service p99", time_of(point.service_time, point.service_time.p99_s)
-    yield "errors", f"{sum(point.errors.values()):,}"
-    yield "dropped", f"{point.dropped:,}"
-    yield "spread", share(point.spread) if len(point.goodputs_per_s) > 1 else NONE
-    yield "measured", duration(point.elapsed_s)
     marks = ["★ knee"] if result.knee and load == result.knee.load else []
-    yield "marks", ", ".join([*marks, "† client-bound"] if point.client_bound else marks) or NONE
+    return {
+        "connections": "" if load.connections is None else f"{load.connections:,}",
+        "instances/s due": "" if load.rate_per_s is None else rate(load.rate_per_s),
+        "a request": f"{load.batch_instances:,}",
+        "marks": ", ".join([*marks, "† client-bound"] if point.client_bound else marks) or NONE,
+        "instances/s": figure(point.instances_per_s),
+        "MB/s": figure(point.megabytes_per_s),
+        "requests/s": figure(point.requests_per_s),
+        **dict(zip(("p50", "p90", "p99", "p99.9", "max"), [*_distribution(latency)][1:], strict=True)),
+        "service p99": time_of(point.service_time, point.service_time.p99_s),
+        "errors": f"{sum(point.errors.values()):,}",
+        "dropped": f"{point.dropped:,}",
+        "spread": share(point.spread) if len(point.goodputs_per_s) > 1 else NONE,
+        "measured": duration(point.elapsed_s),
+    }

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bulkstow.bench.report.plot import Plot
-from bulkstow.bench.report.spans import Phase, spans_of
-from bulkstow.bench.report.timeline import latency, throughput
+from bulkstow.bench.report.timeline import Phase, latency, spans_of, throughput
 from bulkstow.bench.result import Second
 from tests.bench.report import results
 
