@@ -11,13 +11,13 @@ from dataclasses import dataclass
 TAR_HEADER_BYTES = 512
 
 DISC_IMAGE_MAGIC_AT, DISC_IMAGE_MAGIC = 32_769, b"CD001"
-"""An image of a CD begins with 32 KiB of anything (ECMA-119 §6.2.1, §8.1.2)."""
+"""The first 32 KiB of a CD image may contain anything (ECMA-119 §6.2.1, §8.1.2)."""
 
 _MAGIC_NUMBERS = (
     (b"PK\x03\x04", "a zip archive"),
     (b"PK\x05\x06", "a zip archive"),  # an empty one
-    (b"PK\x07\x08", "a zip archive"),  # one in several parts
-    (b"PK00PK\x03\x04", "a zip archive"),  # one that was meant to be in several
+    (b"PK\x07\x08", "a zip archive"),  # in several parts
+    (b"PK00PK\x03\x04", "a zip archive"),  # planned for several parts, but only one
     (b"\x1f\x8b", "a gzip file"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!\x1a\x07", "a rar archive"),
@@ -39,13 +39,13 @@ _MAGIC_NUMBERS = (
     (b"MSCF\0\0\0\0", "a cab archive"),
     (b"\x60\xea", "an arj archive"),
 )
-"""From each format's specification, or from file(1)'s magic where there is none."""
+"""From each format's specification, or from the magic of file(1) if there is none."""
 
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
-"""What follows 'BZh' and a digit: a block, or the end of an empty file."""
+"""The bytes after 'BZh' and a digit: a block, or the end of an empty file."""
 
 _OFFICE_ENTRIES = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"mimetype", b"META-INF/")
-"""How a zip begins that is an office document, an electronic book or a program: its first entry's name."""
+"""Names of the first entry in office documents, electronic books and programs, which are zip files, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def recognise(data: bytes) -> Format | None:
     if data.startswith(b"BZh") and data[4:10] in _BZIP2_BLOCKS:
         return Format("a bzip2 file")
     if data[1:4] == b"\x2a\x4d\x18" and data[:1] and data[0] >> 4 == 5:
-        return Format("a zstd file")  # a skippable frame comes first (RFC 8878 §3.1.2); lz4 has the same
+        return Format("a zstd file")  # or lz4: a skippable frame (RFC 8878 §3.1.2)
     if _is_lzma(data):
         return Format("an lzma file")
     if data[2:5] == b"-lh" and data[6:7] == b"-":
@@ -87,12 +87,12 @@ def _zip(data: bytes) -> Format:
 
 
 def _is_lzma(data: bytes) -> bool:
-    """Return whether the header of the old format fits: usual properties, a power of two, an unknown or sane size."""
+    """Return whether `data` begins with usual properties, and a size that is unknown or below 4 GiB."""
     return data[:3] == b"\x5d\0\0" and len(data) > 13 and (data[5:13] == b"\xff" * 8 or data[9:13] == bytes(4))
 
 
 def _has_tar_checksum(data: bytes) -> bool:
-    """Return whether the header of an old tar sums up to the octal number in it, which itself counts as spaces."""
+    """Return whether the checksum of an old tar header is right; its own field counts as spaces in the sum."""
     header = data[:TAR_HEADER_BYTES]
     if len(header) < TAR_HEADER_BYTES or not header[0]:
         return False

@@ -17,14 +17,14 @@ The densest element of DICOM JSON, `"00081197":{"vr":"US","Value":[272]},`, has 
 document at the bound takes 25 bytes of memory a character."""
 
 FREE_BRACKETS = 1000
-"""The number of brackets that every document may have, however short."""
+"""The number of brackets that any document may have, for short documents."""
 
 
 def parse_json(text: str) -> object:
     """Return a parsed JSON document. Raises ValueError if it is malformed, too dense or nested too deeply."""
     _refuse_dense(text, "JSON", "{", "[")
     try:
-        # Messages of servers hold raw line feeds, which RFC 8259 §7 forbids.
+        # Messages of servers contain raw line feeds, although RFC 8259 §7 forbids them.
         return json.loads(text, strict=False)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
@@ -44,4 +44,4 @@ def parse_xml(text: str) -> Element:
 
 def _refuse_dense(text: str, notation: str, *brackets: str) -> None:
     if sum(map(text.count, brackets)) > FREE_BRACKETS + len(text) // CHARACTERS_PER_BRACKET:
-        raise ValueError(f"{notation} of too many brackets for its length")
+        raise ValueError(f"{notation} with too many brackets for its length")

@@ -29,7 +29,7 @@ _LONGEST_UID_BYTES = 1024
 """A UID has 64 characters at most (PS3.5 §9.1); archives hold longer ones."""
 
 _SCAN_BYTES = 2**16
-"""Read at once where only a delimiter tells where a value ends."""
+"""Size of a read while a delimiter is searched for."""
 
 _VRS = SHORT_VRS | LONG_VRS
 _DELIMITER_GROUP = 0xFFFE
@@ -91,7 +91,7 @@ class ElementReader:
         return self._window[begin : begin + size_bytes]
 
     def _ask(self, at: int, size_bytes: int) -> Steps[bytes]:
-        # Where the size is not known, all that lies in front is looked at.
+        # If the size is not known, all bytes before `at` are read (inflated), too.
         if self._bytes > MOST_BYTES or (self._size_bytes is None and at > MOST_BYTES):
             raise TooLong(f"{MOST_BYTES >> 20} MiB to look at")
         answer = yield Need(at, size_bytes)
@@ -187,8 +187,8 @@ class ElementReader:
     def _past_items(self, of: Element, syntax: Syntax) -> Steps[int]:
         """Return the offset behind a sequence, or fragments, of undefined length (PS3.5 §7.5, §A.4).
 
-        What has no length nests strictly, item in sequence in item, so that a number serves as the stack: odd within
-        a sequence, even within an item.
+        Sequences and items of undefined length nest strictly, so a number serves as the stack: odd within a sequence,
+        even within an item.
         """
         at, depth = of.value_at, 1
         unknown_depth = 1 if of.vr == b"UN" else 0
@@ -214,11 +214,11 @@ class ElementReader:
         return at
 
     def _syntax_in_unknown(self, at: int, syntax: Syntax) -> Steps[Syntax]:
-        """Return how an element within a UN of undefined length is written: without VR (PS3.5 §6.2.2), or as ever."""
+        """Return the encoding of an element within a UN of undefined length: without VR (PS3.5 §6.2.2), or `syntax`."""
         return syntax if (yield from self.bytes_at(at + 4, 2)) in _VRS else IMPLICIT
 
     def _past_delimiter(self, at: int, syntax: Syntax) -> Steps[int]:
-        """Return the offset behind the next sequence delimiter, for a value that holds no items."""
+        """Return the offset behind the next sequence delimiter, for a value without items."""
         pack = struct.Struct(">HH" if syntax.is_big else "<HH").pack
         delimiter = pack(SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF)
         while True:
@@ -231,7 +231,7 @@ class ElementReader:
             at += len(piece) - len(delimiter) + 1
 
     def uid(self, element: Element) -> Steps[str]:
-        """Return an element's value as a UID, of several the first, as servers do; empty where it is blank."""
+        """Return an element's value as a UID, "" if it is blank; of several UIDs the first, as servers do."""
         if element.length_bytes == UNDEFINED:
             raise makes_no_sense(element.value_at)
         wanted_bytes = min(element.length_bytes, _LONGEST_UID_BYTES)
@@ -247,7 +247,7 @@ class ElementReader:
         return uid.decode("latin-1")
 
     def syntax_at(self, at: int, announced: Syntax | None) -> Steps[Syntax]:
-        """Return how the elements from an offset on are written, by the first of them: as announced if that fits."""
+        """Return the encoding of the elements from `at`: the announced one if the first element fits it."""
         for syntax in (announced, *_SYNTAXES) if announced else _SYNTAXES:
             try:
                 if (yield from self._fits(at, syntax)):

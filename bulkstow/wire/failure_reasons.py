@@ -1,4 +1,4 @@
-"""Reasons for failures and warnings: the codes of the standard and of known servers, and the words beside them.
+"""Reasons for failures and warnings: codes and comments of the standard and of known servers.
 
 Tables only. `wire.server_profile` looks codes and words up, and `policy.settlement` decides what they lead to.
 """
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class FailureClass(StrEnum):
-    """What a failure means for sending the same instance again."""
+    """The meaning of a failure for a retry of the same instance."""
 
     RETRY = "retry"
     """The cause passes within seconds."""
@@ -20,13 +20,13 @@ class FailureClass(StrEnum):
     BUSY = "busy"
     """The server is out of resources: stop sending for a while (opens the circuit breaker)."""
     AMBIGUOUS = "ambiguous"
-    """The content or the moment is the cause: send the instance alone, and a few times only."""
+    """The cause is the content or temporary: send the instance alone, and only a few times."""
     PERMANENT = "permanent"
     """The same bytes fail again."""
     DUPLICATE = "duplicate"
     """The server has the instance."""
     OTHER_CONTENT = "other content"
-    """The server keeps another instance with this UID: permanent, and QIDO-RS would find the other one."""
+    """The server keeps an instance with this UID and other content: permanent. QIDO-RS would find that instance."""
     NOT_AUTHORISED = "not authorised"
     """Permanent; if every instance gets it, the login lacks the right to store."""
 
@@ -48,7 +48,7 @@ class FailureReason:
     failure: FailureClass
     meaning: str
     is_vague: bool = False
-    """Servers give these codes for any failure, so their comment decides where it is understood."""
+    """Servers send this code for any failure, so a comment that is understood decides instead."""
 
 
 FAILURE_REASONS = (
@@ -64,7 +64,7 @@ FAILURE_REASONS = (
     FailureReason(0xB00F, 0xB00F, FailureClass.RETRY, "being stored by another request"),
     # PS3.18 Table I.2-2.
     FailureReason(0xC122, 0xC122, FailureClass.PERMANENT, "transfer syntax not supported"),
-    # PS3.4 Table B.2-1. Google and others give C000 for anything.
+    # PS3.4 Table B.2-1. Google and others send C000 for any failure.
     FailureReason(0xC000, 0xC000, FailureClass.PERMANENT, "cannot understand", is_vague=True),
     FailureReason(0xC000, 0xCFFF, FailureClass.PERMANENT, "cannot understand"),
     # PS3.7 Annex C, from here on.
@@ -88,7 +88,7 @@ FAILURE_REASONS = (
     # PS3.2 Table N.7-42 prints 0214 where PS3.7 has 0124.
     FailureReason(0x0214, 0x0214, FailureClass.NOT_AUTHORISED, "not authorised"),
 )
-"""The first row with a code counts, so special codes come before the range that they are in."""
+"""Failure reasons. The first row with a code counts, so special codes precede the range that contains them."""
 
 WARNING_REASONS = {
     # PS3.18 Table I.2-1; all three mean stored.
@@ -118,5 +118,5 @@ FAILURE_WORDS = (
         FailureClass.DUPLICATE,
     ),
 )
-"""The first row that matches counts. Only an existing instance is a duplicate, not an existing study or patient; a
-sentence that continues in an unknown way is not understood."""
+"""Comments on failures. The first row that matches counts. Only an existing instance is a duplicate, not an existing
+study or patient; a sentence that continues in an unknown way does not match."""

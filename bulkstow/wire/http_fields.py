@@ -10,13 +10,13 @@ from email.utils import parsedate_to_datetime
 
 RETRY_AFTER_LIMIT_S = 3600.0
 """The longest wait that one Retry-After can cause.
-A wrong clock asks for more; a server that really needs longer repeats it, at the cost of one request an hour."""
+Longer ones come from wrong clocks; a server that really needs longer costs one request per hour."""
 
 
 def field_text(value: str) -> str:
     """Return a field's value as text: UTF-8, or else ISO 8859-1 (RFC 9110 §5.5).
 
-    `value` is as aiohttp gives it: bytes that are not UTF-8 are lone surrogates.
+    In `value`, bytes that are not UTF-8 are lone surrogates, as aiohttp returns them.
     """
     octets = value.encode("utf-8", "surrogateescape")
     try:

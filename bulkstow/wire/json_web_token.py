@@ -1,4 +1,4 @@
-"""Reads when a JSON Web Token expires (RFC 7519 §4.1.4), without verifying it: the server does that."""
+"""Reads the expiry of a JSON Web Token (RFC 7519 §4.1.4) without verifying the token."""
 
 from __future__ import annotations
 

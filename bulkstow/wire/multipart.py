@@ -12,7 +12,6 @@ BOUNDARY_LENGTH = 40
 """Hexadecimal digits of a boundary: 160 random bits do not occur in pixel data. RFC 2046 allows 70 characters.
 Letters and digits need no quotes in a Content-Type; Orthanc before 1.4 stored nothing if there were quotes."""
 
-
 PART_OVERHEAD_BYTES = 128
 """The most that framing adds to an instance: delimiter, two headers and a length of 20 digits are 124 bytes."""
 
@@ -22,7 +21,7 @@ DICOM = "application/dicom"
 
 
 def content_type(boundary: str, *, quoted: bool = False, part_type: str = DICOM) -> str:
-    """Return the Content-Type of a body; `type` is quoted as it holds a slash, the boundary only on demand."""
+    """Return the Content-Type of a body; `type` is quoted as it contains a slash, the boundary only if `quoted`."""
     shown = f'"{boundary}"' if quoted else boundary
     return f'multipart/related; type="{part_type}"; boundary={shown}'
 
@@ -30,8 +29,8 @@ def content_type(boundary: str, *, quoted: bool = False, part_type: str = DICOM)
 def part_head(boundary: str, size_bytes: int, *, first: bool, part_type: str = DICOM) -> bytes:
     """Return what precedes an instance of `size_bytes`: delimiter, headers, empty line.
 
-    The CRLF before a delimiter belongs to it (RFC 2046 §5.1.1); the first has no body before it, and needs none.
-    The part's Content-Length is what keeps Orthanc from looking for the boundary inside pixel data.
+    The CRLF before a delimiter belongs to it (RFC 2046 §5.1.1); the first delimiter of a body needs none. Because of
+    the part's Content-Length, Orthanc does not search pixel data for the boundary.
     """
     lead = "" if first else "\r\n"
     return (f"{lead}--{boundary}\r\nContent-Type: {part_type}\r\nContent-Length: {size_bytes}\r\n\r\n").encode("ascii")

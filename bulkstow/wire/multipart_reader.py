@@ -4,8 +4,8 @@ Finds where parts begin and end (RFC 2046 §5.1.1, RFC 2387). The content of a p
 headers, only Content-Length is used here. Between two calls at most one head or one delimiter is in memory, however
 large a part is; preamble and epilogue are dropped, as RFC 2046 requires.
 
-A part with a Content-Length is counted and never searched, so pixel data may contain the boundary. One without it is
-searched, and any line that looks like a delimiter is a delimiter.
+A part with a Content-Length is not searched, so pixel data may contain the boundary. A part without it is searched, and
+any line that looks like a delimiter is a delimiter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from bulkstow.errors import MultipartError
 
 MAX_HEAD_BYTES = 16 * 1024
-"""A part's headers, or the padding after a boundary: twice what aiohttp and nginx grant a line of a request."""
+"""The longest headers of a part, and the longest padding after a boundary: twice nginx's and aiohttp's line limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class PartBegin:
 
 @dataclass(frozen=True, slots=True)
 class PartData:
-    """Some of the part's octets, never none; a view of what was fed, not a copy."""
+    """Some octets of the part, at least one; a view of the fed bytes, not a copy."""
 
     data: memoryview
 
@@ -41,7 +41,7 @@ class PartEnd:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The closing delimiter has come; whatever follows it is epilogue."""
+    """The body ends with its closing delimiter; all following bytes are epilogue."""
 
 
 Event = PartBegin | PartData | PartEnd | End
@@ -56,7 +56,7 @@ class MultipartReader:
     def __init__(self, boundary: str, *, max_head_bytes: int = MAX_HEAD_BYTES) -> None:
         self._delimiter = f"\r\n--{boundary}".encode("ascii")
         self._max_head_bytes = max_head_bytes
-        # The line break before a delimiter belongs to it, but a body may open with one (§5.1.1): lend it the break.
+        # The line break before a delimiter belongs to it, but is missing before the first one (§5.1.1), so it is added.
         self._window = b"\r\n"
         self._at = 0
         self._parts = 0
@@ -68,10 +68,11 @@ class MultipartReader:
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that `data` completes, in order.
 
-        MultipartError: a boundary goes on as no delimiter does, a head is too long or no list of headers, a
-        Content-Length is no number or does not lead to a delimiter, the body closes before any part (RFC 2046 §5.1.1).
+        Raises MultipartError if a boundary is followed by other characters than a delimiter has, headers are too long
+        or malformed, a Content-Length is malformed or does not lead to a delimiter, or the body has no part (RFC 2046
+        §5.1.1).
         """
-        # Nothing is left over in the midst of a part, and an empty window plus `data` is `data` itself.
+        # Within a part the window is empty, and then this copies nothing.
         self._window = self._window[self._at :] + data
         self._at = 0
         events: list[Event] = []
@@ -85,7 +86,7 @@ class MultipartReader:
             where = f"in or after part {self._parts}" if self._parts else "before its first part"
             raise MultipartError(f"the body ends {where}, without its closing delimiter")
 
-    # Each step looks at the window from `_at` on, and returns False where it needs more of it.
+    # Each step reads the window from `_at`, and returns False if it needs more bytes.
 
     def _preamble(self, _events: list[Event]) -> bool:
         _, found = self._octets()
@@ -103,7 +104,7 @@ class MultipartReader:
             events.append(End())
             return True
         if padding := _PADDED_LINE_END.match(rest):
-            # Its line break stays: a part without headers is the line break of its empty line.
+            # The line break stays: in a part without headers it is that of the empty line.
             self._at += padding.end() - 2
             self._step = self._head
             return True
@@ -155,8 +156,8 @@ class MultipartReader:
         )
 
     def _body_begin(self, _events: list[Event]) -> bool:
-        # Headers may be all there is of a part (`[CRLF *OCTET]` in §5.1.1): the line break of the empty line is then
-        # the delimiter's.
+        # A part may consist of headers only (`[CRLF *OCTET]` in §5.1.1): the line break of the empty line is then that
+        # of the delimiter.
         rest = self._window[self._at : self._at + len(self._delimiter)]
         if rest != self._delimiter:
             if self._delimiter.startswith(rest):
@@ -179,7 +180,7 @@ class MultipartReader:
         return False
 
     def _octets(self) -> tuple[memoryview, bool]:
-        """Pass over what precedes the next delimiter, and the delimiter if it is there."""
+        """Return the octets up to the next delimiter, and whether it is in the window; continue behind both."""
         start = self._at
         end = self._window.find(self._delimiter, start)
         found = end >= 0
@@ -190,7 +191,7 @@ class MultipartReader:
         return memoryview(self._window)[start:end], found
 
     def _where_delimiter_may_begin(self) -> int:
-        # The only CR of a delimiter is its first byte, so the last CR of the window is the only place to look at.
+        # The only CR of a delimiter is its first byte, so only the last CR of the window can begin one.
         tail = self._window.rfind(b"\r", max(self._at, len(self._window) - len(self._delimiter) + 1))
         if tail >= 0 and self._delimiter.startswith(self._window[tail:]):
             return tail
@@ -226,8 +227,8 @@ def read_content_type(value: str) -> ContentType:
 def boundary_of(content_type: str) -> str:
     """Return the boundary that a Content-Type announces, quoted or not.
 
-    MultipartError: it cannot be read, is not multipart/related, has no boundary, or one that is not 1 to 70 of the
-    characters that RFC 2046 §5.1.1 lists.
+    Raises MultipartError if the Content-Type is malformed or not multipart/related, or if the boundary is missing or
+    not 1 to 70 of the characters that RFC 2046 §5.1.1 lists.
     """
     parsed = read_content_type(content_type)
     if parsed.media_type != "multipart/related":
@@ -248,7 +249,7 @@ def _headers(block: bytes, part: int) -> dict[str, str]:
             raise MultipartError(f"part {part} has a header line without a name")
         key = name.decode("ascii").lower()
         if key in headers:
-            # Which of two Content-Lengths holds would be a matter of taste, and each other header stands once as well.
+            # Of two Content-Lengths neither can be trusted, and the other headers do not repeat either.
             raise MultipartError(f"part {part} has the header {key} twice")
         headers[key] = value.strip(b" \t").decode("latin-1")
     return headers
@@ -266,7 +267,7 @@ def _content_length(headers: Mapping[str, str], part: int) -> int | None:
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of RFC 9110 §5.6.2, not of a login
 _MEDIA_TYPE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*")
 _PARAMETER = re.compile(rf';\s*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))\s*)?')
-"""A bare value takes more than a token: `boundary=--=_Part:1` is wrong, and seen."""
+"""A bare value may have more characters than a token: some clients send `boundary=--=_Part:1`."""
 
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")

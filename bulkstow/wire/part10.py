@@ -46,18 +46,17 @@ UNDEFINED = 0xFFFF_FFFF
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
-"""Every other transfer syntax, private ones included, is explicit little endian (PS3.5 Annex A)."""
-
+"""Deflated transfer syntaxes. All others, private ones included, are explicit little endian (PS3.5 Annex A)."""
 
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-"""Their length has 16 bits (PS3.5 Table 7.1-2)."""
+"""Value representations with a length of 16 bits (PS3.5 Table 7.1-2)."""
 
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""Two reserved bytes, then a length of 32 bits (PS3.5 Table 7.1-1)."""
+"""Value representations with two reserved bytes, then a length of 32 bits (PS3.5 Table 7.1-1)."""
 
 
 def _codes(names: Iterable[bytes]) -> frozenset[int]:
-    """Return value representations as the numbers that `_explicit` unpacks: no object is made to compare them."""
+    """Return value representations as the numbers that `_explicit` unpacks, for comparing without creating objects."""
     return frozenset(int.from_bytes(name, "little") for name in names)
 
 
@@ -84,7 +83,7 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A file that is left to `tolerant_reader`: it may be DICOM; `why` is for debugging, not for the report."""
+    """A file that may be DICOM and is left to `tolerant_reader`; `why` is for debugging, not for the report."""
 
     why: str
 
@@ -97,7 +96,7 @@ class _Ended(Exception):
 
 
 class _Odd(Exception):
-    """An element that no conforming writer writes, or that this reader leaves to `tolerant_reader`."""
+    """An element that is not conforming, or that this reader leaves to `tolerant_reader`."""
 
 
 def has_magic(data: bytes | memoryview) -> bool:
@@ -106,9 +105,9 @@ def has_magic(data: bytes | memoryview) -> bool:
 
 
 def bare_uid(value: bytes) -> bytes:
-    """Return a UID without its padding: one NUL (PS3.5 §9.1), in the wild also spaces.
+    """Return a UID without its padding: one NUL (PS3.5 §9.1), in some files also spaces.
 
-    The first NUL ends it, whatever follows: servers in C (DCMTK, and Orthanc with it) read it so.
+    The first NUL ends the UID even if other bytes follow, as servers in C read it (DCMTK, Orthanc).
     """
     return value.partition(b"\0")[0].rstrip(b" ")
 
@@ -116,8 +115,8 @@ def bare_uid(value: bytes) -> bytes:
 def read_head(data: bytes | memoryview, *, whole: bool) -> Header | Incomplete | Declined:
     """Return the UIDs in the head of a file, from its data set (PS3.10 §7.1, PS3.5 §7).
 
-    `data` is the beginning of a file; `whole` says that it is all of it. Every field of a `Header` is filled. UIDs
-    come without their padding. (0002,0003) is not consulted: servers echo the data set's (0008,0018).
+    `data` is the beginning of a file, or the `whole` file. Every field of the `Header` is filled, without padding.
+    (0002,0003) is not used: servers return the data set's (0008,0018).
 
     Raises:
         HeadError: there is no 'DICM' after the preamble, or the file is a DICOMDIR.
@@ -163,7 +162,7 @@ def _read(data: bytes | memoryview) -> Header:
 
 
 def _walk_explicit(data: bytes | memoryview, at: int, *, after: int, last: int) -> tuple[dict[int, str], int]:
-    """Return the UIDs among the elements that lie behind tag `after`, up to `last`, and the offset of what follows."""
+    """Return the UIDs of the elements between the tags `after` and `last`, and the offset of the following element."""
     found: dict[int, str] = {}
     previous = after
     try:
@@ -190,7 +189,7 @@ def _walk_explicit(data: bytes | memoryview, at: int, *, after: int, last: int) 
 
 def _walk_implicit(data: bytes | memoryview, at: int) -> dict[int, str]:
     """Return the UIDs of an implicit little-endian data set that begins at `at`, up to Series Instance UID."""
-    # Some writers name implicit and write explicit; pydicom, too, tells by the first element alone.
+    # Some writers announce implicit and write explicit; like pydicom, this checks the first element only.
     vr = bytes(data[at + 4 : at + 6])
     if len(vr) == 2 and vr.isalpha() and vr.isupper():
         raise _Odd("explicit where implicit was announced")
@@ -231,7 +230,7 @@ def _past_sequence(data: bytes | memoryview, at: int, *, explicit: bool) -> int:
             continue
         if depth % 2:
             if tag != ITEM:
-                raise _Odd("a sequence that holds something else than items")
+                raise _Odd("a sequence contains something other than items")
         elif explicit:
             _, _, vr, length = _explicit(data, at)
             if vr not in _SHORT:
@@ -245,7 +244,7 @@ def _past_sequence(data: bytes | memoryview, at: int, *, explicit: bool) -> int:
 
 
 def _long_value(data: bytes | memoryview, at: int, vr: int) -> tuple[int, int]:
-    """Return where the value of the explicit element at `at` begins, and its length of 32 bits."""
+    """Return the offset of the value of the explicit element at `at`, and its length of 32 bits."""
     if vr not in _LONG:
         raise _Odd("an unknown value representation")
     (length,) = _length32(data, at + 8)

@@ -34,7 +34,7 @@ def missing_pixel_data(data: bytes, size_bytes: int, transfer_syntax_uid: str) -
             return _read_to_end(data, size_bytes)
         if end_at == size_bytes:
             return PixelData.WHOLE
-        at = data.find(_TAG, max(end_at, at + 4))  # behind an icon's pixel data
+        at = data.find(_TAG, max(end_at, at + 4))  # after the pixel data of an icon
     return PixelData.OPEN
 
 
@@ -50,7 +50,7 @@ def _end_of(data: bytes, at: int, *, is_explicit: bool) -> int:
     length_bytes = int.from_bytes(data[value_at - 4 : value_at], "little")
     if length_bytes != UNDEFINED:
         return value_at + length_bytes
-    # Of encapsulated pixel data the first items tell, as far as they lie here (PS3.5 §A.4).
+    # Encapsulated pixel data end at least after the items that begin within `data` (PS3.5 §A.4).
     end_at = value_at
     while data[end_at : end_at + 4] == _ITEM_TAG and end_at + 8 <= len(data):
         end_at += 8 + int.from_bytes(data[end_at + 4 : end_at + 8], "little")

@@ -13,7 +13,7 @@ from bulkstow.errors import ConfigurationError
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token (RFC 9110 §5.6.2)."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-"""What a field's value must not hold (RFC 9110 §5.5); a tab it may."""
+"""Characters that a field's value must not contain (RFC 9110 §5.5); a tab is allowed."""
 
 _BODY = "bulkstow sets it itself, from the body that it sends"
 _CONNECTION = "it belongs to the connection, which bulkstow manages"
@@ -55,7 +55,7 @@ def parse_headers(lines: Iterable[str], setting: str) -> dict[str, str]:
     for number, line in enumerate(lines, start=1):
         name, colon, value = (part.strip() for part in line.partition(":"))
         if not colon or not _FIELD_NAME.fullmatch(name) or _CONTROL.search(value):
-            # By its number: what is not a header may well be a token without its name.
+            # The line is named by its number, as it may be a secret without a header name.
             raise ConfigurationError(f"{setting} number {number}: expected 'Name: value' on one line")
         if reason := _reason_against(name.lower()):
             raise ConfigurationError(f"{setting} {name}: cannot be set, as {reason}")

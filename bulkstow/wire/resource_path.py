@@ -12,12 +12,12 @@ from urllib.parse import quote
 from bulkstow.model import Header
 
 _SAFE_WHEN_ENCODED = re.compile(r"(?!\.{1,2}\Z)[^/\\%\x00-\x1f\x7f\ud800-\udfff]+")
-"""Percent-encoding does not protect the others: proxies and servers decode `%2F`, `%5C` and `%25` before they look for
-separators, and URL libraries read `%2E%2E` as `..` (WHATWG URL §4.4)."""
+"""Text that is one path segment when percent-encoded. Proxies and servers decode `%2F`, `%5C` and `%25` before they
+split a path, and URL libraries read `%2E%2E` as `..` (WHATWG URL §4.4)."""
 
 
 def is_segment(text: str) -> bool:
-    """Return whether `text`, percent-encoded, is one segment of a path however often its receivers decode it."""
+    """Return whether `text`, percent-encoded, is one segment of a path even if it is decoded more than once."""
     return _SAFE_WHEN_ENCODED.fullmatch(text) is not None
 
 

@@ -34,13 +34,13 @@ _ANY_STUDY = SearchRequest("/studies", {"limit": "1"})
 
 @dataclass(frozen=True, slots=True)
 class PrivateElement:
-    """A private data element (PS3.5 §7.8.1), of whatever block its creator has reserved."""
+    """A private data element (PS3.5 §7.8.1), in any block that its creator has reserved."""
 
     creator: str
     group: str
     """Four hexadecimal digits, in upper case."""
     element: str
-    """The last two digits, likewise."""
+    """The last two hexadecimal digits, in upper case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +50,41 @@ class StudyDeletion:
     path: Callable[[str, str], str]
     """Returns the path for a Patient ID and a Study Instance UID."""
     levels_up: int = 0
-    """How many segments of the DICOMweb root's path are left out before `path`."""
+    """Number of segments that are removed from the end of the DICOMweb root's path before `path` is added."""
     interface: str = ""
     """The interface's name for messages, if it is not DICOMweb."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerProfile:
-    """A kind of server. The user's settings come before it: --chunked, --quote-boundary, --header 'Accept: …'."""
+    """A kind of server. The user's settings override it: --chunked, --quote-boundary, --header 'Accept: …'."""
 
     accept: str = "application/dicom+json"
-    """Every server answers with this; Google gives XML unless asked, Azure gives nothing else."""
+    """The Accept header. All servers support this type; Google sends XML without it, Azure supports no other."""
     quote_boundary: bool = False
-    """Orthanc before 1.4 stored nothing if the boundary was quoted."""
+    """Whether the boundary is quoted. If it is, Orthanc before 1.4 stores nothing."""
     chunked: bool = False
-    """With a Content-Length, Orthanc takes a third of the time for a part of 400 MB."""
+    """Whether bodies are chunked. Orthanc is three times as fast with a Content-Length, for a part of 400 MB."""
     probe: SearchRequest = _ANY_STUDY
     """A request that shows whether the service answers and accepts the login."""
     page_studies: int = 200
     page_instances: int = 200
-    """Azure's maximum, the smallest of all."""
+    """Results per page of a search: Azure's maximum, the smallest of all servers."""
     lists_duplicates_as_stored: bool = False
-    """An instance of a SOP Instance UID that the server has is listed as stored, while the earlier content is kept.
-    The others list it as failed, with a reason for duplicates below, or replace the content."""
+    """Whether an instance is listed as stored although the server keeps the earlier content of its SOP Instance UID.
+    Other servers list it as failed, with a reason for duplicates below, or replace the content."""
     failure_reasons: tuple[FailureReason, ...] = FAILURE_REASONS
     failure_words: tuple[FailureWords, ...] = FAILURE_WORDS
     comments: tuple[PrivateElement, ...] = (PrivateElement("GOOGLE", "0009", "97"),)
-    """Elements with text about a failure, beside ErrorComment; Google's is FailureDetail."""
+    """Elements with text about a failure, besides ErrorComment; Google's is FailureDetail."""
     deletions: tuple[StudyDeletion, ...]
     """Ways to delete a study, tried in this order until one succeeds."""
 
     def classify(self, code: int | None, comment: str = "") -> FailureClass:
-        """Return the meaning of a FailureReason (0008,1197) for sending again.
+        """Return the meaning of a FailureReason (0008,1197) for retries.
 
         None, 0 and unknown codes are AMBIGUOUS: calling them permanent could refuse what would be stored a second
-        later, and asking again costs three small requests at most. The server's `comment` decides if the code is vague.
+        later, and retries cost three small requests at most. The server's `comment` decides if the code is vague.
         """
         row = self._row(code)
         failure = row.failure if row else FailureClass.AMBIGUOUS
@@ -124,8 +124,8 @@ _BY_ORTHANC = StudyDeletion(_orthanc_path, levels_up=1, interface="Orthanc's own
 DEFAULT = ServerProfile(deletions=(_BY_DICOMWEB, _BY_ORTHANC))
 
 ORTHANC = replace(DEFAULT, lists_duplicates_as_stored=True, deletions=(_BY_ORTHANC,))
-"""Orthanc with its DICOMweb plugin. Plugin 1.7 answers 405 to DELETE, and larger pages are no faster: it takes 1 ms for
-each instance that it lists."""
+"""Orthanc with its DICOMweb plugin. Plugin 1.7 answers DELETE with 405, and larger pages are no faster: listing takes
+1 ms per instance."""
 
 PROFILES: Mapping[str, ServerProfile] = {"default": DEFAULT, "orthanc": ORTHANC}
 """Profiles by the name in the settings."""

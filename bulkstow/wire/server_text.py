@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping
 from bulkstow.wire.bounded import parse_json
 
 ERROR_TEXT_LENGTH = 160
-"""Characters: an error fits beside a path on one line of a report."""
+"""The longest text in characters, so that an error fits on one line of a report beside a path."""
 
 ERROR_BODY_BYTES = 64 * 2**10
-"""What is looked at of an error's body: errors of servers, stack traces included, have a few KiB."""
+"""The part of an error's body that is read. Errors of servers have a few KiB, stack traces included."""
 
 PADDING = " \t\r\n\0"
-"""PS3.5 §6.2 pads a UID by NUL; XML that was indented adds white space."""
+"""Characters around a value: the NUL that pads a UID (PS3.5 §6.2), and the white space of indented XML."""
 
 _MASK = "***"
 
@@ -33,10 +33,10 @@ _PATIENT_VALUE = re.compile(
     r"(?:'[^']*'|\"[^\"]*\"|[\w.-]*\d[\w.-]*)",
     re.IGNORECASE,
 )
-"""A value is quoted, or has a digit: in "PatientID is missing" nothing is masked."""
+"""A value is in quotes or contains a digit, so "PatientID is missing" is not masked."""
 
 _TITLE = re.compile(r"<(?:\w+:)?(?:title|message)\b[^<>]{0,200}>([^<]{1,2000})", re.IGNORECASE)
-"""The page's title, or the Message of an XML error as object stores send it; bounded, so that no body is slow."""
+"""The title of a page, or the Message of an object store's XML error; bounded, so that no body takes long."""
 
 _HTML = re.compile(r"<!doctype\s+html|<html\b", re.IGNORECASE)
 
@@ -56,15 +56,15 @@ def text_of(body: bytes) -> str:
 
 
 def is_html(text: str) -> bool:
-    """Say whether a text is an HTML page, by its beginning."""
+    """Return whether a text is an HTML page, by its beginning."""
     return text.startswith("<") and _HTML.search(text, 0, 1000) is not None
 
 
 def error_text(body: bytes) -> str:
     """Return the error message in a body, in at most 160 printable characters, or "" if there is none.
 
-    The message and the details of a JSON object, the title of an HTML page, the first line of plain text. Takes any
-    bytes and raises nothing.
+    That is the message and the details of a JSON object, the title of an HTML page, or the first line of plain text.
+    Accepts any bytes and raises nothing.
     """
     text = text_of(body[:ERROR_BODY_BYTES])
     if text.startswith("<"):
@@ -79,7 +79,7 @@ def error_text(body: bytes) -> str:
 
 def printable(text: str) -> str:
     """Return a text as one line of at most 160 printable characters, with values that may name a patient replaced."""
-    # The slice keeps an endless line from being looked at whole.
+    # The slice bounds the time for a very long line.
     shown = "".join(character if character.isprintable() else " " for character in text[: 10 * ERROR_TEXT_LENGTH])
     without_names = _WORD.sub(lambda word: _MASK if "^" in word[0] else word[0], " ".join(shown.split()))
     return _PATIENT_VALUE.sub(rf"\g<name>{_MASK}", without_names)[:ERROR_TEXT_LENGTH].rstrip()

@@ -24,7 +24,7 @@ class Need(NamedTuple):
 
 _Result = TypeVar("_Result")
 Steps = Generator[Need, bytes | None, _Result]
-"""A reader at work: it yields what it needs, is sent the bytes, and returns its result."""
+"""A running reader: it yields a `Need`, is sent the bytes, and returns its result."""
 
 
 class Window(Protocol):
@@ -61,10 +61,10 @@ class CutOff:
     """The element in which the data end."""
 
     tag: int | None = None
-    """None where they end in front of its value."""
+    """None if they end before its value."""
     length_bytes: int | None = None
     missing_bytes: int | None = None
-    """None where the element has no length of its own."""
+    """None if the element has no defined length."""
 
     def __str__(self) -> str:
         if self.tag is None:
@@ -96,5 +96,5 @@ class Ended(Problem):
 
 
 def makes_no_sense(at: int) -> Problem:
-    """Return what to raise for an element at an offset that cannot be one."""
+    """Return the exception for an impossible element at an offset."""
     return Problem(f"damaged: its head makes no sense at byte {at}")

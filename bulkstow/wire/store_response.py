@@ -9,8 +9,8 @@ error messages. The Content-Type is ignored: Orthanc sends errors without one, a
 
 A malformed response can make an instance unacknowledged, never stored:
 
-- a sequence that is not a list of items makes the whole answer unreadable: a failure listed there might contradict
-  what another sequence calls stored;
+- a sequence that is not a list of items makes the whole response unreadable: it might list an instance as failed that
+  another sequence lists as stored;
 - an item that is not an object is read as an item without attributes: in the list of stored instances it names none,
   in the list of failed ones it still counts as a failure;
 - a UID that is not text, and a code that is not a 16-bit number, count as absent.
@@ -54,25 +54,25 @@ _KEYWORDS = {
     _ERROR_COMMENT: "ErrorComment",
     _FAILED_ATTRIBUTES_SEQUENCE: "FailedAttributesSequence",
 }
-"""PS3.6, for the `keyword` that the Native DICOM Model asks for beside a tag."""
+"""Keywords of tags (PS3.6), which the Native DICOM Model requires."""
 
 _WORDLESS = frozenset({_RETRIEVE_URL, _SOP_CLASS_UID, _SOP_INSTANCE_UID, _WARNING_REASON, _FAILURE_REASON})
-"""An item of nothing else, as nearly all are, has no text to look for."""
+"""Tags without text. Nearly all items have no others, so their comment is not searched for."""
 
 MOST_COMMENTS = 8
-"""Texts of one item that are looked at: each has some 100 characters, and the report shows 160."""
+"""The most texts of one item that are read. Each has about 100 characters, and the report shows 160."""
 
 _NAMESPACE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _DECIMAL = re.compile(r"[0-9]{1,5}")
 _HEX = re.compile(r"0[xX][0-9A-Fa-f]{1,4}|(?=0|[0-9]*[A-Fa-f])[0-9A-Fa-f]{4}")
-"""0xA700, A700, and 0110 as early Orthanc plugins wrote it: a decimal number has no zero in front."""
+"""0xA700, A700, and 0110 as early Orthanc plugins wrote it; a decimal number has no leading zero."""
 
 _Dataset = Mapping[str, object]
-"""A data set in the shape of DICOM JSON, from a tag to `{"vr": …, "Value": […]}`; as it is read, nothing is sure."""
+"""A received data set in the shape of DICOM JSON, from a tag to `{"vr": …, "Value": […]}`, not validated."""
 
 _Attributes = dict[str, dict[str, Any]]
-"""The same as it is written."""
+"""A data set to be written, in the same shape."""
 
 
 def read(body: bytes, profile: ServerProfile = DEFAULT) -> StoreResponse:
@@ -105,7 +105,7 @@ def to_json(response: StoreResponse) -> bytes:
 
 
 def to_xml(response: StoreResponse) -> bytes:
-    """Return the response in the Native DICOM Model, UTF-8, for texts of characters that XML has (PS3.19 §A.1)."""
+    """Return the response in the Native DICOM Model, UTF-8 (PS3.19 §A.1). Texts may only contain XML characters."""
     attributes = "".join(_to_native(_module(response)))
     declaration = '<?xml version="1.0" encoding="UTF-8"?>'
     return f'{declaration}<NativeDicomModel xmlns="{_NAMESPACE}">{attributes}</NativeDicomModel>'.encode()
@@ -133,7 +133,7 @@ def _datasets(text: str) -> list[_Dataset]:
 
 def _tagged(part: object) -> _Dataset:
     if not isinstance(part, dict):
-        raise _refusal("a JSON list of something else than objects")
+        raise _refusal("a JSON list that contains other values than objects")
     if part and not any(_TAG.fullmatch(key) for key in part):
         raise _refusal("a JSON object without any DICOM tag")
     return part
@@ -142,7 +142,7 @@ def _tagged(part: object) -> _Dataset:
 def _parsed_native(text: str) -> _Dataset:
     root = parse_xml(text)
     if not root.tag.endswith("NativeDicomModel"):
-        raise _refusal("XML that is no NativeDicomModel")
+        raise _refusal("XML that is not a NativeDicomModel")
     try:
         return _from_native(root)
     except RecursionError:
@@ -150,7 +150,7 @@ def _parsed_native(text: str) -> _Dataset:
 
 
 def _from_native(parent: Element) -> _Dataset:
-    # Names are compared by their end: dcm4chee and Orthanc leave the namespace out.
+    # Only the end of a name is compared: dcm4chee and Orthanc leave out the namespace.
     return {
         attribute.get("tag", ""): {
             "Value": [_from_native(child) if child.tag.endswith("Item") else child.text for child in attribute]
@@ -178,7 +178,7 @@ def _items(datasets: Iterable[_Dataset], tag: str) -> Iterator[_Dataset]:
         if not items:
             continue
         if not isinstance(items, list):
-            raise _refusal(f"a {_KEYWORDS[tag]} that is no list of items")
+            raise _refusal(f"a {_KEYWORDS[tag]} that is not a list of items")
         yield from (item if isinstance(item, dict) else {} for item in items)
 
 
@@ -201,7 +201,7 @@ def _comment(dataset: _Dataset, private: Iterable[PrivateElement]) -> str:
 
 
 def _is_element(tag: str, dataset: _Dataset, private: PrivateElement) -> bool:
-    """Say whether a tag is that of a private element, in the block of its creator (PS3.5 §7.8.1) or in none."""
+    """Return whether a tag is that of a private element, in its creator's block (PS3.5 §7.8.1) or without a block."""
     if not tag.startswith(private.group) or not tag.endswith(private.element):
         return False
     block = tag[4:6]
@@ -236,7 +236,7 @@ def _code(dataset: _Dataset, tag: str) -> int | None:
 
 
 def _module(response: StoreResponse) -> _Attributes:
-    # RetrieveURL is Type 2: there, and empty where it is not known. The sequences are Type 1C: never empty.
+    # RetrieveURL is Type 2: present, and empty if it is not known. The sequences are Type 1C: never empty.
     unknown_url = {_RETRIEVE_URL: {"vr": "UR"}}
     url = {_RETRIEVE_URL: {"vr": "UR", "Value": [response.retrieve_url]}} if response.retrieve_url else unknown_url
     # Tags ascend at every level (PS3.18 §F.2.2).

@@ -1,7 +1,7 @@
 """Synthetic instances: small valid Part 10 files for demonstrations and tests.
 
 Writes secondary capture images in Explicit VR Little Endian (PS3.10 §7.1, PS3.5 §7.1.2). The same arguments give the
-same bytes, and no real patient is named.
+same bytes. The patient is fictitious.
 """
 
 from __future__ import annotations

@@ -35,15 +35,14 @@ class Found:
     """The result of reading a file's elements, as far as they could be read."""
 
     uids: Mapping[int, str] = field(default_factory=dict)
-    """The UIDs among them by tag; one that is absent or blank is left out. Of two with the same tag the first counts,
-    as with DCMTK."""
+    """UIDs by tag, without absent and blank ones. If a tag occurs twice, the first counts, as with DCMTK."""
     end_at: int = 0
-    """The offset up to which they were read."""
+    """The offset up to which the elements were read."""
     highest_tag: int = 0
     problem: str = ""
-    """Why they could not be read further; empty where all was found, or the end was reached in good order."""
+    """Why the elements could not be read further; "" if all UIDs were found, or the end was reached without error."""
     truncation: CutOff | None = None
-    """The problem is that the data end."""
+    """Where the data end, if that is the problem."""
 
 
 def read_meta(at: int, size_bytes: int) -> Steps[Found]:
@@ -103,7 +102,7 @@ def _read(
             else:
                 at = reader.end_of(element)
     except Ended as ended:
-        # Behind the pixel data some writers leave a byte or two.
+        # Some writers leave one or two bytes after the pixel data.
         if ended.truncation.tag is None and highest_tag >= _FIRST_PIXEL_DATA:
             return Found(uids, at, highest_tag)
         return Found(uids, at, highest_tag, str(ended), ended.truncation)
