@@ -1,6 +1,6 @@
 """Bulk uploads of DICOM files to DICOMweb servers.
 
-    summary = await bulkstow.upload(["/archive"], url="http://localhost:8042/dicom-web")
+    summary = await bulkstow.upload("/archive", "http://localhost:8042/dicom-web")
 
 The command line is `bulkstow`; see the README.
 """
@@ -10,7 +10,10 @@ from __future__ import annotations
 from bulkstow.errors import (
     BulkstowError,
     ConfigurationError,
+    DamagedHead,
     DestinationRefused,
+    HeadError,
+    InstanceChanged,
     LedgerError,
     LoginRefused,
     RunStopped,
@@ -20,32 +23,66 @@ from bulkstow.errors import (
 TYPE_CHECKING = False  # the command line imports this package first, and a Ctrl-C may come at once: see `cli`
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
-    from typing import Literal
+    from collections.abc import Iterable
 
-    from bulkstow.model import Outcome, Summary
+    from bulkstow.config import DestinationSettings, UploadSettings
+    from bulkstow.destination.auth import Auth, AuthRequest
+    from bulkstow.model import Candidate, Header, Instance, Outcome, Summary
+    from bulkstow.ports import Destination, FileRange, Source
+    from bulkstow.quantities import Span
 
 __all__ = [
+    "Auth",
+    "AuthRequest",
     "BulkstowError",
+    "Candidate",
     "ConfigurationError",
+    "DamagedHead",
+    "Destination",
     "DestinationRefused",
+    "DestinationSettings",
+    "FileRange",
+    "HeadError",
+    "Header",
+    "Instance",
+    "InstanceChanged",
     "LedgerError",
     "LoginRefused",
     "Outcome",
     "RunStopped",
+    "Source",
+    "Span",
     "StorageGone",
     "Summary",
+    "UploadSettings",
     "upload",
 ]
 
+_MODULES = {
+    "Auth": "bulkstow.destination.auth",
+    "AuthRequest": "bulkstow.destination.auth",
+    "Candidate": "bulkstow.model",
+    "Destination": "bulkstow.ports",
+    "DestinationSettings": "bulkstow.config",
+    "FileRange": "bulkstow.ports",
+    "Header": "bulkstow.model",
+    "Instance": "bulkstow.model",
+    "Outcome": "bulkstow.model",
+    "Source": "bulkstow.ports",
+    "Span": "bulkstow.quantities",
+    "Summary": "bulkstow.model",
+    "UploadSettings": "bulkstow.config",
+}
+"""The modules of names that are imported when they are first used."""
+
 
 def __getattr__(name: str) -> object:
-    """Import the values of `model` when they are first asked for (PEP 562)."""
-    if name not in ("Outcome", "Summary"):
+    """Import a name when it is first used (PEP 562)."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from bulkstow import model
+    from importlib import import_module
 
-    return getattr(model, name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -53,72 +90,41 @@ def __dir__() -> list[str]:
 
 
 async def upload(
-    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Source,
+    destination: str | DestinationSettings | Destination,
+    settings: UploadSettings | None = None,
     *,
-    url: str,
-    headers: Mapping[str, str] | None = None,
-    ledger: str | os.PathLike[str] = "bulkstow.db",
-    concurrency: int | str = "auto",
-    batch_bytes: int | Literal["auto"] | None = "auto",
-    batch_instances: int | Literal["auto"] | None = "auto",
-    retries: int = 4,
-    retry_failed: bool = False,
-    on_conflict: Literal["report", "send", "newest"] = "report",
-    accept_missing_preamble: bool = False,
-    skip_truncated: bool = False,
-    follow_links: bool = False,
-    allow_empty: bool = False,
-    trust_status: bool = False,
-    ca_file: str | os.PathLike[str] | None = None,
-    insecure: bool = False,
+    auth: Auth | None = None,
 ) -> Summary:
-    """Send files and directories to a DICOMweb server and return the figures of the run.
+    """Send the instances of a source to a destination and return the figures of the run.
 
-    What became of each file is in `ledger` (`bulkstow report`); run again with it, only what has no final success is
-    sent. `concurrency` is 'auto', a number, or bounds such as '2-32'; `batch_bytes` and `batch_instances` bound a
-    request: 'auto' finds what takes some seconds at most, None is unlimited. Nothing is printed and no signal is
-    handled. An instance that fails is counted, not raised, and a source without any file is named in
-    `Summary.empty_sources`, unless `allow_empty`. `on_conflict` decides which of several files with one SOP Instance
-    UID is sent. Raises ConfigurationError for an argument that cannot be used or a source that is not there, and
-    RunStopped (LoginRefused, DestinationRefused, LedgerError) for an error that no retry fixes. Protocol: PS3.18
-    §10.5.
+    `source` is a file or directory, several of them, or a `Source`; `destination` is the URL of a DICOMweb server, the
+    settings for one, or a `Destination`, which the caller opens and closes. `auth` logs in at a DICOMweb server. The
+    ledger (`UploadSettings.ledger`) has the outcome of each file; a run with the ledger of an earlier run sends only
+    what has no final success. Nothing is printed, and no signal is handled. An instance that fails is counted, not
+    raised, and a source without any file is named in `Summary.empty_sources`. Raises ConfigurationError for an argument
+    that cannot be used or a path that does not exist, and RunStopped (LoginRefused, DestinationRefused, LedgerError,
+    StorageGone) for an error that no retry fixes.
     """
     import os
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from bulkstow.config import DestinationSettings, UploadSettings
     from bulkstow.engine.job import Job
     from bulkstow.engine.local import run
+    from bulkstow.ports import Source
     from bulkstow.progress.display import display
     from bulkstow.progress.tally import Tally
-    from bulkstow.quantities import parse_span
 
-    try:
-        span = parse_span(str(concurrency))
-    except ValueError as error:
-        raise ConfigurationError(f"concurrency: {error}") from None
-    listed = [sources] if isinstance(sources, str | os.PathLike) else sources
-    job = Job(
-        sources=tuple(os.fspath(source) for source in listed),
-        destination=DestinationSettings(
-            url=url,
-            header=tuple(f"{name}: {value}" for name, value in (headers or {}).items()),
-            trust_status=trust_status,
-            ca_file=None if ca_file is None else Path(ca_file),
-            insecure=insecure,
-        ),
-        settings=UploadSettings(
-            ledger=Path(ledger),
-            concurrency=span,
-            batch_bytes=batch_bytes,
-            batch_instances=batch_instances,
-            retries=retries,
-            retry_failed=retry_failed,
-            on_conflict=on_conflict,
-            accept_missing_preamble=accept_missing_preamble,
-            skip_truncated=skip_truncated,
-            follow_links=follow_links,
-            allow_empty=allow_empty,
-        ),
-    )
+    if isinstance(source, str | os.PathLike):
+        source = [source]
+    if not isinstance(source, Source):
+        if not isinstance(source, Iterable):
+            raise ConfigurationError(f"source: expected paths or a subclass of bulkstow.Source, not {source!r}")
+        source = tuple(os.fspath(path) for path in source)
+    if isinstance(destination, str):
+        destination = DestinationSettings(url=destination)
+    if auth is not None and not isinstance(destination, DestinationSettings):
+        raise ConfigurationError("auth: only for a DICOMweb server; a Destination logs in by itself")
+    job = Job(source, destination, settings or UploadSettings(), auth=auth)
     return await run(job, Tally(), display("none"), heed_signals=False)

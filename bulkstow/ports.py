@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bulkstow.blocking import Work
 from bulkstow.errors import InstanceChanged
@@ -89,8 +89,11 @@ class SegmentReader:
         self._drawn.close()
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where instances come from; a subclass implements the abstract methods, the others have defaults.
+
+    The location of a candidate names it in the ledger and has to be the same in every run.
 
     All methods may block and are called in worker threads, several at once, except `scan`, of which one list at a time
     is drawn.
@@ -158,8 +161,14 @@ class Source(Protocol):
         return ()
 
 
+@runtime_checkable
 class Destination(Protocol):
     """Where instances go. Every call makes one exchange and returns how it ended; it retries nothing."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name in ledger and summary; files that are stored in a destination of another name are sent again."""
 
     @abstractmethod
     async def send(self, batch: Batch) -> Exchange:

@@ -7,10 +7,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -18,11 +20,15 @@ from aiohttp import web
 import bulkstow
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.ledger import read_entries
-from bulkstow.model import Outcome, StoreResponse
+from bulkstow.model import Batch, Exchange, Instance, Outcome, Referenced, Response, StoreResponse
+from bulkstow.ports import Destination
 from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
-from tests.archives import write_instance
+from bulkstow.wire.store_response import to_json
+from bulkstow.wire.synthetic import SECONDARY_CAPTURE, part10
+from tests.archives import header, write_instance
+from tests.memory_source import MemorySource
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +80,7 @@ def test_all_is_what_is_public() -> None:
     for name in bulkstow.__all__:
         getattr(bulkstow, name)  # some are imported only now
     public = {name for name, value in vars(bulkstow).items() if name[0] != "_" and not isinstance(value, ModuleType)}
-    assert set(bulkstow.__all__) == public - {"annotations", "TYPE_CHECKING"} | {"Outcome", "Summary"}
+    assert set(bulkstow.__all__) == public - {"annotations", "TYPE_CHECKING"} | set(bulkstow._MODULES)
     assert list(bulkstow.__all__) == sorted(bulkstow.__all__)
     assert all(inspect.getdoc(getattr(bulkstow, name)) for name in bulkstow.__all__)
 
@@ -99,15 +105,9 @@ def test_importing_it_is_cheap() -> None:
     assert (run.stdout, run.stderr) == ("\n", "")
 
 
-def test_its_defaults_are_those_of_the_settings() -> None:
-    """A call and the command line do the same unless they are told otherwise."""
-    settings, destination = UploadSettings(), DestinationSettings(url="http://pacs.example")
-    for name, parameter in inspect.signature(bulkstow.upload).parameters.items():
-        if name in ("sources", "url", "headers"):
-            continue
-        owner = settings if hasattr(settings, name) else destination
-        expected = getattr(owner, name, None)
-        assert parameter.default == (str(expected) if name in ("ledger", "concurrency") else expected), name
+def kept(tmp_path: Path, **changes: Any) -> UploadSettings:
+    """Return settings with a ledger in the test's directory."""
+    return UploadSettings(ledger=tmp_path / "l.db", **changes)
 
 
 async def test_paths_with_headers(
@@ -116,7 +116,9 @@ async def test_paths_with_headers(
     """Paths as str and as Path are sent with the headers that were given; figures come back, nothing is shown."""
     one, two, three = (archive / f"IM00100000{number}" for number in range(3))
     summary = await bulkstow.upload(
-        [one, str(two), three], url=url, headers={"X-Tenant": "a b: c", "User-Agent": "mine"}, ledger=tmp_path / "l.db"
+        [one, str(two), three],
+        DestinationSettings(url=url, header=("X-Tenant: a b: c", "User-Agent: mine")),
+        kept(tmp_path),
     )
     assert isinstance(summary, bulkstow.Summary)
     assert summary.outcomes == dict.fromkeys(Outcome, 0) | {Outcome.STORED: 3}
@@ -129,14 +131,14 @@ async def test_paths_with_headers(
 
 async def test_an_iterator_of_paths(archive: Path, tmp_path: Path, url: str, storage: DiscardStorage) -> None:
     """Sources are walked through once."""
-    await bulkstow.upload((archive / f"IM00100000{number}" for number in range(4)), url=url, ledger=tmp_path / "l.db")
+    await bulkstow.upload((archive / f"IM00100000{number}" for number in range(4)), url, kept(tmp_path))
     assert len(storage.digests()) == 4
 
 
 async def test_again_sends_nothing(archive: Path, tmp_path: Path, url: str, storage: DiscardStorage) -> None:
     """The same ledger makes the second call a look."""
     for expected in (0, 4):
-        summary = await bulkstow.upload([archive], url=url, ledger=tmp_path / "l.db")
+        summary = await bulkstow.upload(archive, url, kept(tmp_path))
         assert summary.settled_before == expected
     assert storage.received == 4
 
@@ -144,30 +146,36 @@ async def test_again_sends_nothing(archive: Path, tmp_path: Path, url: str, stor
 async def test_a_failure_is_counted_not_raised(archive: Path, tmp_path: Path, url: str) -> None:
     """A file that cannot be sent is a figure."""
     (archive / "cut").write_bytes((archive / "IM001000001").read_bytes()[:200])
-    summary = await bulkstow.upload([archive], url=url, ledger=tmp_path / "l.db")
+    summary = await bulkstow.upload(archive, url, kept(tmp_path))
     assert (summary.failures, summary.outcomes[Outcome.UNREADABLE]) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    ("sources", "changes", "message"),
+    ("sources", "destination", "message"),
     [
         (["gone"], {}, "no such file or directory: 'gone'"),
         ([], {"url": ""}, "--url is missing"),
         ([], {"url": "pacs"}, "expected http"),
-        ([], {"concurrency": 0}, "--concurrency 0"),
-        ([], {"headers": {"no name": "x"}}, "--header number 1"),
-        ([], {"headers": {"X": "a\nb"}}, "--header number 1"),
-        ([], {"ca_file": "gone"}, "certificates gone cannot be loaded"),
+        ([], {"header": ("no name: x",)}, "--header number 1"),
+        ([], {"header": ("X: a\nb",)}, "--header number 1"),
+        ([], {"ca_file": Path("gone")}, "certificates gone cannot be loaded"),
     ],
-    ids=["source", "no URL", "URL", "number", "header name", "header value", "CA file"],
+    ids=["source", "no URL", "URL", "header name", "header value", "CA file"],
 )
 async def test_a_wrong_argument_is_raised(
-    archive: Path, tmp_path: Path, url: str, sources: Sequence[str], changes: dict[str, object], message: str
+    archive: Path, tmp_path: Path, url: str, sources: Sequence[str], destination: dict[str, Any], message: str
 ) -> None:
     """ConfigurationError, itself and in no group, before anything is sent."""
-    arguments: dict[str, object] = {"url": url, "ledger": tmp_path / "l.db"} | changes
     with pytest.raises(bulkstow.ConfigurationError, match=message):
-        await bulkstow.upload([archive, *sources], **arguments)  # type: ignore[arg-type]
+        await bulkstow.upload([archive, *sources], DestinationSettings(**({"url": url} | destination)), kept(tmp_path))
+
+
+async def test_objects_that_do_not_fit_are_raised(tmp_path: Path, url: str) -> None:
+    """An object that is no source is ConfigurationError, and so is a login for a destination that logs in by itself."""
+    with pytest.raises(bulkstow.ConfigurationError, match=r"subclass of bulkstow\.Source"):
+        await bulkstow.upload(7, url, kept(tmp_path))  # type: ignore[arg-type]
+    with pytest.raises(bulkstow.ConfigurationError, match="logs in by itself"):
+        await bulkstow.upload(MemorySource({}), Memory(), kept(tmp_path), auth=Fixed("right"))
 
 
 async def test_nobody_there_is_raised(archive: Path, tmp_path: Path) -> None:
@@ -176,22 +184,41 @@ async def test_nobody_there_is_raised(archive: Path, tmp_path: Path) -> None:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(bulkstow.DestinationRefused, match="cannot connect to"):
-            await bulkstow.upload([archive], url=url, ledger=tmp_path / "l.db")
+            await bulkstow.upload(archive, url, kept(tmp_path))
 
 
 async def test_a_wrong_url_is_raised(archive: Path, tmp_path: Path, url: str) -> None:
     """DestinationRefused, itself and in no group."""
     with pytest.raises(bulkstow.DestinationRefused, match=r"no DICOMweb service at .*/wrong"):
-        await bulkstow.upload([archive], url=f"{url}/wrong", ledger=tmp_path / "l.db")
+        await bulkstow.upload(archive, f"{url}/wrong", kept(tmp_path))
+
+
+class Fixed:
+    """A login with a token that is handed in."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def authorize(self, request: bulkstow.AuthRequest) -> dict[str, str]:
+        """Authorize every request."""
+        return {"Authorization": f"Bearer {self._token}"}
+
+    async def refresh(self, refused: Mapping[str, str]) -> bool:
+        """Refresh nothing."""
+        return False
 
 
 async def test_a_wrong_login_is_raised(archive: Path, tmp_path: Path, storage: DiscardStorage) -> None:
-    """LoginRefused, itself and in no group; with the right header it goes through."""
+    """LoginRefused, itself and in no group; with the right header or login it goes through."""
     async with serving(Origin(storage, login=Login(token="right"))) as url:
-        for headers in ({}, {"Authorization": "Bearer wrong"}):
+        for header in ((), ("Authorization: Bearer wrong",)):
             with pytest.raises(bulkstow.LoginRefused, match="401"):
-                await bulkstow.upload([archive], url=url, headers=headers, ledger=tmp_path / "l.db")
-        await bulkstow.upload([archive], url=url, headers={"Authorization": "Bearer right"}, ledger=tmp_path / "l.db")
+                await bulkstow.upload(archive, DestinationSettings(url=url, header=header), kept(tmp_path))
+        with pytest.raises(bulkstow.LoginRefused, match="401"):
+            await bulkstow.upload(archive, url, kept(tmp_path), auth=Fixed("wrong"))
+        await bulkstow.upload(archive / "IM001000000", url, kept(tmp_path), auth=Fixed("right"))
+        right = DestinationSettings(url=url, header=("Authorization: Bearer right",))
+        await bulkstow.upload(archive, right, kept(tmp_path))
     assert storage.received == 4
 
 
@@ -199,7 +226,7 @@ async def test_a_ledger_that_is_none_is_raised(archive: Path, tmp_path: Path, ur
     """LedgerError, itself and in no group; the file is left as it is."""
     (tmp_path / "l.db").write_text("not a ledger at all")
     with pytest.raises(bulkstow.LedgerError, match="file is not a database"):
-        await bulkstow.upload([archive], url=url, ledger=tmp_path / "l.db")
+        await bulkstow.upload(archive, url, kept(tmp_path))
     assert (tmp_path / "l.db").read_text() == "not a ledger at all"
 
 
@@ -219,6 +246,93 @@ async def test_a_conflict_is_decided_as_the_caller_says(
 ) -> None:
     """Of two files with one UID and other content the one modified last is sent."""
     older, newer = two_versions
-    await bulkstow.upload(two_versions, url=url, ledger=tmp_path / "l.db", on_conflict="newest")
+    await bulkstow.upload(two_versions, url, kept(tmp_path, on_conflict="newest"))
     results = {entry.result.candidate.location: entry.result.outcome for entry in read_entries(tmp_path / "l.db")}
     assert results == {str(older): Outcome.CONFLICT, str(newer): Outcome.STORED}
+
+
+def in_memory(count: int = 4) -> MemorySource:
+    """Return a source of several instances with as much pixel data each as several segments hold, and a text."""
+    contents = {f"{number}.dcm": part10(header(number), rows=40, columns=40) for number in range(count)}
+    return MemorySource(contents | {"notes": b"not DICOM"})
+
+
+async def test_an_object_is_a_source(tmp_path: Path, url: str, storage: DiscardStorage) -> None:
+    """Its instances arrive byte for byte; run again, only an instance with another version is opened and sent."""
+    source = in_memory()
+    digests = {
+        header(number).sop_instance_uid: sha256(source.contents[f"{number}.dcm"]).hexdigest() for number in range(4)
+    }
+    first = await bulkstow.upload(source, url, kept(tmp_path))
+    assert (first.outcomes[Outcome.STORED], first.outcomes[Outcome.SKIPPED], first.failures) == (4, 1, 0)
+    assert storage.digests() == digests
+
+    source.opened.clear()
+    again = await bulkstow.upload(source, url, kept(tmp_path))
+    assert (again.settled_before, again.requests, source.opened) == (5, 0, [])
+
+    source.versions["2.dcm"] = "2"
+    changed = await bulkstow.upload(source, url, kept(tmp_path))
+    assert (changed.settled_before, source.opened) == (4, ["2.dcm"])
+    assert {entry.result.candidate.version for entry in read_entries(tmp_path / "l.db")} == {"1", "2"}
+
+
+async def test_copies_in_an_object_are_compared(tmp_path: Path, url: str, storage: DiscardStorage) -> None:
+    """A second content with the same UID is a copy or in conflict by its bytes, as a second file would be."""
+    source = in_memory(1)
+    content = source.contents["0.dcm"]
+    source.contents |= {"copy": content, "other": content[:-1] + b"\7"}
+    source.versions |= {"copy": "1", "other": "1"}
+    summary = await bulkstow.upload(source, url, kept(tmp_path))
+    expected = {Outcome.STORED: 1, Outcome.SKIPPED: 2, Outcome.CONFLICT: 1}
+    assert summary.outcomes == dict.fromkeys(Outcome, 0) | expected
+    assert storage.received == 1
+
+
+async def test_content_that_changes_while_it_is_sent_is_unreadable(tmp_path: Path, url: str) -> None:
+    """An instance that its source refuses to open costs itself only."""
+    source = in_memory()
+
+    class Changing(MemorySource):
+        def read_head(self, candidate: bulkstow.Candidate) -> bulkstow.Instance:
+            instance = super().read_head(candidate)
+            if candidate.location == "memory:1.dcm":
+                self.versions["1.dcm"] = "2"
+            return instance
+
+    summary = await bulkstow.upload(Changing(source.contents), url, kept(tmp_path))
+    assert (summary.outcomes[Outcome.STORED], summary.outcomes[Outcome.UNREADABLE]) == (3, 1)
+    (reason,) = (e.result.reason for e in read_entries(tmp_path / "l.db", [Outcome.UNREADABLE]))
+    assert reason == "version '1', now '2'"
+
+
+class Memory(Destination):
+    """A destination that keeps the UIDs of what it is sent."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.uids: set[str] = set()
+
+    async def send(self, batch: Batch) -> Exchange:
+        """Store everything."""
+        uids = [instance.header.sop_instance_uid for instance in batch.instances]
+        self.uids.update(uids)
+        return Response(200, to_json(StoreResponse(stored=tuple(Referenced(SECONDARY_CAPTURE, uid) for uid in uids))))
+
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str]:
+        """Find what was sent."""
+        return frozenset(self.uids.intersection(i.header.sop_instance_uid for i in instances))
+
+    async def probe(self) -> Response:
+        """Respond."""
+        return Response(200, b"[]")
+
+
+async def test_an_object_is_a_destination(archive: Path, tmp_path: Path) -> None:
+    """It gets all batches; the ledger and the summary know it by its name."""
+    destination = Memory()
+    summary = await bulkstow.upload(archive, destination, kept(tmp_path))
+    assert destination.uids == {header(number).sop_instance_uid for number in range(4)}
+    assert (summary.destination, summary.failures) == ("memory", 0)
+    assert {entry.destination for entry in read_entries(tmp_path / "l.db")} == {"memory"}

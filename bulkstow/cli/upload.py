@@ -111,7 +111,7 @@ def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | 
     stack.callback(_closed, file)
     stream = stack.enter_context(contextlib.closing(BackgroundStream(file, LOG_LINES_AHEAD, LOG_CLOSE_TIMEOUT_S)))
     log = Log(path, job.settings.log_format, stream, shown.say)
-    begin = {"version": version("bulkstow"), "destination": job.destination.root, "sources": list(job.sources)}
+    begin = {"version": version("bulkstow"), "destination": job.destination_name, "sources": job.source_names}
     log.begin(begin | settings_of(job.settings))
     return log
 

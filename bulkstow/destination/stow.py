@@ -69,6 +69,11 @@ class StowDestination(Destination):
         self._client = AuthorizedClient(self._http, auth)
         self._accept = {} if has_header(self._http.headers, "Accept") else {"Accept": self._profile.accept}
 
+    @property
+    def name(self) -> str:
+        """The DICOMweb root."""
+        return self._settings.root
+
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
         return self

@@ -5,15 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.destination.auth import Auth
+from bulkstow.ports import Destination, Source
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to upload where; plain values, so that a job can travel."""
+    """What to upload where."""
 
-    sources: tuple[str, ...]
-    destination: DestinationSettings
+    source: tuple[str, ...] | Source
+    """Paths of files and directories, or an object that yields instances."""
+    destination: DestinationSettings | Destination
+    """A DICOMweb server, or an object that sends; the caller opens and closes such an object."""
     settings: UploadSettings
     files_from: str | None = None
-    """File with one source a line, '-' for standard input."""
+    """File with one more path a line, '-' for standard input."""
     null_separated: bool = False
+    auth: Auth | None = None
+    """The login at a DICOMweb server, instead of that of its settings."""
+
+    @property
+    def destination_name(self) -> str:
+        """The name in ledger and summary."""
+        return self.destination.root if isinstance(self.destination, DestinationSettings) else self.destination.name
+
+    @property
+    def source_names(self) -> list[str]:
+        """The names for the log."""
+        return list(self.source) if isinstance(self.source, tuple) else [type(self.source).__qualname__]

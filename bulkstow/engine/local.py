@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from itertools import chain
 
@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from bulkstow.blocking import ReadLimit
-from bulkstow.config import UploadSettings
+from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
@@ -33,13 +33,14 @@ from bulkstow.model import Summary
 from bulkstow.pipeline.run import Run
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.platform.signals import receive_ending_signals
-from bulkstow.ports import Source
+from bulkstow.ports import Destination, Source
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.files import FileSource
-from bulkstow.source.paths import find_sources
+from bulkstow.source.paths import SourcePath, find_sources
+from bulkstow.wire.server_profile import DEFAULT
 
 FIRST_SHOWN_S = 1.0
 """A server that refuses at once is told in one line; whoever waits longer than this wants to know for what."""
@@ -64,45 +65,29 @@ async def run(
             threads.shutdown, wait=False, cancel_futures=True
         )  # a thread that hangs on a disk holds up nobody
         # Until here a signal ends the process at once: there is nothing to finish yet.
-        sources = await find_sources(job.sources, threads, limit)
+        paths = await find_sources(job.source, threads, limit) if isinstance(job.source, tuple) else {}
         signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
-
-        def note_empty(name: str) -> None:
-            source.walk.note_empty(name)
-
-        def wait_for_name() -> None:
-            source.walk.wait_for_name()
-
-        listed = None
-        if job.files_from is not None:
-            listed = ListedNames(job, stack, lambda: control.is_over, wait_for_name, note_empty)
-        names = chain(distinct(job.sources, lambda name: sources[name].real_path), listed or ())
-        ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination.root))
+        listed = None if job.files_from is None else ListedNames(job, stack, lambda: control.is_over)
+        ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination_name))
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
-        own_files = ledger.files | _own_files(settings)
-        source = FileSource(
-            names,
-            within=sources.values(),
-            exclude=own_files,
-            follow_links=settings.follow_links,
-            accept_missing_preamble=settings.accept_missing_preamble,
-            skip_truncated=settings.skip_truncated,
-        )
-        async with _destination(job, settings, source, threads, limit, reporters) as destination:
+        source = _source(job, paths, listed, ledger.files | _own_files(settings))
+        async with _opened(job, settings, source, threads, limit, reporters) as destination:
 
             async def send() -> None:
-                reporters.tell(Connecting(job.destination.root))
-                await destination.reach()
+                reporters.tell(Connecting(job.destination_name))
+                if isinstance(destination, StowDestination):
+                    await destination.reach()
+                server = job.destination if isinstance(job.destination, DestinationSettings) else None
                 upload = Run(
                     settings,
                     source,
                     destination,
                     ledger,
                     reporters,
-                    trust_status=job.destination.trust_status,
-                    profile=job.destination.profile,
+                    trust_status=server is not None and server.trust_status,
+                    profile=DEFAULT if server is None else server.profile,
                     threads=threads,
                     limit=limit,
                 )
@@ -117,12 +102,33 @@ async def run(
     return summary_of(job, tally, time.monotonic() - started_s, complete=control.is_complete)
 
 
-def _destination(
+def _source(job: Job, paths: Mapping[str, SourcePath], listed: ListedNames | None, own_files: frozenset[str]) -> Source:
+    """Return the job's source; of files without those that the run itself writes."""
+    if not isinstance(job.source, tuple):
+        return job.source
+    settings = job.settings
+    source = FileSource(
+        chain(distinct(job.source, lambda name: paths[name].real_path), listed or ()),
+        within=paths.values(),
+        exclude=own_files,
+        follow_links=settings.follow_links,
+        accept_missing_preamble=settings.accept_missing_preamble,
+        skip_truncated=settings.skip_truncated,
+    )
+    if listed is not None:
+        listed.drawn_by(source.walk)
+    return source
+
+
+def _opened(
     job: Job, settings: UploadSettings, source: Source, threads: WorkerThreads, limit: ReadLimit, reporter: Reporter
-) -> StowDestination:
+) -> AbstractAsyncContextManager[Destination]:
+    """Return what opens the job's destination; one that the caller brings is open."""
+    if not isinstance(job.destination, DestinationSettings):
+        return nullcontext(job.destination)
     return StowDestination(
         job.destination,
-        login(job.destination, os.environ),
+        job.auth or login(job.destination, os.environ),
         source=source,
         readers=threads,
         limit=limit,

@@ -15,6 +15,7 @@ from bulkstow.engine.job import Job
 from bulkstow.errors import ConfigurationError
 from bulkstow.platform.files import open_to_read
 from bulkstow.source.listing import PatientStream, read_list
+from bulkstow.source.walk import Walk
 
 
 def distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:
@@ -33,8 +34,7 @@ def distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.r
 class ListedNames:
     """The names in a list of files, which is opened at once and read as names are wanted.
 
-    `on_wait` is called while the list's writer is waited for, `on_empty` with what to call the list if no name is in
-    it.
+    Tells the walk that draws the names while it waits for the list's writer, and if no name is in the list.
     """
 
     def __init__(
@@ -42,14 +42,11 @@ class ListedNames:
         job: Job,
         stack: ExitStack,
         is_given_up: Callable[[], bool],
-        on_wait: Callable[[], None],
-        on_empty: Callable[[str], None],
     ) -> None:
         self._name = name = str(job.files_from)
         self._null_separated = job.null_separated
         self._is_given_up = is_given_up
-        self._on_wait = on_wait
-        self._on_empty = on_empty
+        self._walk: Walk | None = None
         if name == "-" and sys.stdin is None:
             raise ConfigurationError("--files-from -: standard input is closed; pipe the list of files into it")
         try:
@@ -59,17 +56,25 @@ class ListedNames:
         if name != "-":
             stack.callback(os.close, self._descriptor)
 
+    def drawn_by(self, walk: Walk) -> None:
+        """Take the walk that draws the names."""
+        self._walk = walk
+
+    def _wait(self) -> None:
+        if self._walk is not None:
+            self._walk.wait_for_name()
+
     def __iter__(self) -> Iterator[str]:
         count = 0
-        stream = PatientStream(self._descriptor, self._is_given_up, self._on_wait)
+        stream = PatientStream(self._descriptor, self._is_given_up, self._wait)
         try:
             for name in read_list(stream, null_separated=self._null_separated):
                 count += 1
                 yield name
         except OSError as error:
             raise _unreadable(self._name, error) from error
-        if not (count or self._is_given_up()):
-            self._on_empty(f"--files-from {self._name}")
+        if not (count or self._is_given_up()) and self._walk is not None:
+            self._walk.note_empty(f"--files-from {self._name}")
 
 
 def _unreadable(name: str, error: OSError) -> ConfigurationError:

@@ -24,7 +24,7 @@ def summary_of(
 ) -> Summary:
     """Return the figures of a run, which `stopped_by` ended early, or a signal where it is None."""
     summary = Summary(
-        destination=job.destination.root,
+        destination=job.destination_name,
         outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
         settled_before=tally.settled_before,
         bytes_sent=tally.sent_bytes,

@@ -6,7 +6,6 @@ archive. Methods block; the pipeline calls them in threads, one call at a time.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -97,14 +96,16 @@ def _row(instance: Instance) -> tuple[object, ...]:
         header.transfer_syntax_uid,
         instance.truncation,
     )
-    path = os.fsencode(candidate.location)
+    path = candidate.location.encode(errors="surrogatepass")
     return path, candidate.size_bytes, version, candidate.by_link, *texts, modified_s, rest_ns
 
 
 def _instance(path: bytes, size_bytes: int, version: str | bytes, by_link: int | None, *texts: str) -> Instance:
     *uids, truncation = texts
     kept = int(version) if isinstance(version, str) else version.decode(errors="surrogatepass")
-    candidate = Candidate(os.fsdecode(path), size_bytes, kept, None if by_link is None else bool(by_link))
+    candidate = Candidate(
+        path.decode(errors="surrogatepass"), size_bytes, kept, None if by_link is None else bool(by_link)
+    )
     return Instance(candidate, Header(*uids), truncation)
 
 

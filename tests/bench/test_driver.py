@@ -39,6 +39,8 @@ def stored(batch: Batch) -> Response:
 class Server:
     """Serves so many requests at once, each for so long; it is frozen in a span of time from the first one on."""
 
+    name = "http://archive.example"
+
     def __init__(
         self,
         slots: int = 1000,

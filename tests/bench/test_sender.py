@@ -26,6 +26,8 @@ SR_BYTES = SR.largest_bytes
 class Server:
     """A destination that gives one answer to everything."""
 
+    name = "http://archive.example"
+
     def __init__(self, result: Exchange | StoreResponse) -> None:
         self._result = result if not isinstance(result, StoreResponse) else Response(200, to_json(result))
         self.batches: list[Batch] = []

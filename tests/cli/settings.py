@@ -151,6 +151,12 @@ class Wanted:
         self.job = job
         return 0
 
+    @property
+    def destination(self) -> DestinationSettings:
+        """The settings of the server."""
+        assert isinstance(self.job.destination, DestinationSettings)
+        return self.job.destination
+
 
 def serve_defaults() -> dict[str, object]:
     """Return every flag of `serve` with its default."""

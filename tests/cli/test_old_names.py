@@ -51,7 +51,7 @@ def test_an_old_name_sets_the_setting(
 ) -> None:
     """The old flag, variable and key are read as the new ones, without a word about it."""
     assert call(capsys, *give(place, thinking_timeout="7s")).says == ""
-    assert wanted.job.destination.response_timeout_s == 7
+    assert wanted.destination.response_timeout_s == 7
 
 
 def test_an_old_flag_may_have_its_value_behind_an_equals_sign(
@@ -59,8 +59,8 @@ def test_an_old_flag_may_have_its_value_behind_an_equals_sign(
 ) -> None:
     """As any flag; a source of that name, behind `--`, stays one."""
     call(capsys, *WORDS, "--thinking-timeout=7s", "--", "--thinking-timeout")
-    assert wanted.job.destination.response_timeout_s == 7
-    assert wanted.job.sources == ("archive", "--thinking-timeout")
+    assert wanted.destination.response_timeout_s == 7
+    assert wanted.job.source == ("archive", "--thinking-timeout")
 
 
 def test_places_have_their_precedence_whatever_the_name(
@@ -69,12 +69,12 @@ def test_places_have_their_precedence_whatever_the_name(
     """A file with the old key does not win over the new flag, nor a new variable over the old flag."""
     Path("c.toml").write_text("[upload]\nthinking-timeout = '1s'\n")
     call(capsys, *WORDS, "--config", "c.toml", "--response-timeout", "2s")
-    assert wanted.job.destination.response_timeout_s == 2
+    assert wanted.destination.response_timeout_s == 2
     monkeypatch.setenv("BULKSTOW_RESPONSE_TIMEOUT", "3s")
     call(capsys, *WORDS, "--config", "c.toml")
-    assert wanted.job.destination.response_timeout_s == 3
+    assert wanted.destination.response_timeout_s == 3
     call(capsys, *WORDS, "--config", "c.toml", "--thinking-timeout", "4s")
-    assert wanted.job.destination.response_timeout_s == 4
+    assert wanted.destination.response_timeout_s == 4
 
 
 @pytest.mark.parametrize("place", PLACES)

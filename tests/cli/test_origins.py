@@ -176,7 +176,7 @@ def test_a_switch_can_be_turned_off_again(
     Path("c.toml").write_text("[upload]\ninsecure = true\n")
     monkeypatch.setenv("BULKSTOW_INSECURE", "false")
     call(capsys, "upload", "archive", "--url", URL, "--config", "c.toml")
-    assert wanted.job.destination.insecure is False
+    assert wanted.destination.insecure is False
 
 
 def test_an_empty_variable_counts_as_unset(

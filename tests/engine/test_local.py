@@ -185,7 +185,7 @@ async def test_what_stops_a_run_is_raised_bare(archive: Path, tmp_path: Path, ur
     """A wrong URL is DestinationRefused and no group; the display is closed, the tally filled, the ledger free."""
     tally, display = Tally(), Watching()
     wrong = job(f"{url}/wrong", archive, ledger=tmp_path / "l.db")
-    wrong = replace(wrong, destination=replace(wrong.destination, no_preflight=True))
+    wrong = replace(wrong, destination=DestinationSettings(url=f"{url}/wrong", no_preflight=True))
     with pytest.raises(DestinationRefused, match="404"):
         await run(wrong, tally, display)
     assert display.closed == [0]

@@ -95,7 +95,9 @@ async def test_from_python(tenant: Orthanc, archive: Path, files: dict[str, Path
 
     async def upload() -> library.Summary:
         return await library.upload(
-            [archive], url=tenant.url, headers={"x-tenant": TENANT}, ledger=tmp_path / "ledger.db"
+            archive,
+            library.DestinationSettings(url=tenant.url, header=(f"x-tenant: {TENANT}",)),
+            library.UploadSettings(ledger=tmp_path / "ledger.db"),
         )
 
     first = await upload()
@@ -109,7 +111,7 @@ async def test_from_python(tenant: Orthanc, archive: Path, files: dict[str, Path
 async def test_from_python_without_the_header(tenant: Orthanc, archive: Path, files: dict[str, Path]) -> None:
     """What no retry mends is an exception from Python too."""
     with pytest.raises(library.LoginRefused, match="403"):
-        await library.upload([archive], url=tenant.url, ledger=archive.parent / "ledger.db")
+        await library.upload(archive, tenant.url, library.UploadSettings(ledger=archive.parent / "ledger.db"))
 
 
 @pytest.mark.anyio
@@ -120,6 +122,6 @@ async def test_a_wrong_root_is_found_out_before_a_file_leaves(
     """What lies beside the DICOMweb root is no DICOMweb service."""
     url = f"http://127.0.0.1:{orthanc.port}{root}"
     with pytest.raises(library.DestinationRefused, match=f"no DICOMweb service at {url}"):
-        await library.upload([archive], url=url, ledger=tmp_path / "other.db")
+        await library.upload(archive, url, library.UploadSettings(ledger=tmp_path / "other.db"))
     assert orthanc.count() == 0
     assert files

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import astuple, dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -84,6 +85,7 @@ async def hang(batch: Batch) -> Exchange:
 class Server:
     """A destination made of two functions."""
 
+    name: ClassVar[str] = "http://archive.example"
     store: Callable[[Batch], Awaitable[Exchange]]
     question: Callable[[], Awaitable[Response | NoResponse]]
     sent: list[tuple[float, Batch]] = field(default_factory=list)
