@@ -8,7 +8,6 @@ retry fixes. Then it waits for the requests in flight and starts no more. The cl
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +89,7 @@ class Driver:
                         for worker in range(self._phase.connections):
                             requests.start_soon(self._connection, worker)
                     else:
-                        await self._keep(OpenLoad(self._phase.starts(), self._began_s, math.inf), requests)
+                        await self._keep(OpenLoad(self._phase.starts(), self._began_s), requests)
                 watching.cancel_scope.cancel()
         finally:
             self.end()

@@ -44,17 +44,14 @@ class Due:
 
 
 class OpenLoad:
-    """Returns requests as they fall due, for `duration_s` from `began_s`.
+    """Returns requests as they fall due, from `began_s` on.
 
     Call `take` when the next is due (`next_s`) and whenever a slot gets free.
     """
 
-    def __init__(
-        self, starts_s: Iterable[float], began_s: float, duration_s: float, *, overdue_most_s: float = OVERDUE_MOST_S
-    ) -> None:
+    def __init__(self, starts_s: Iterable[float], began_s: float, *, overdue_most_s: float = OVERDUE_MOST_S) -> None:
         self._starts_s = iter(starts_s)
         self._began_s = began_s
-        self._duration_s = duration_s
         self._overdue_most_s = overdue_most_s
         self._number = 0
         self._waiting: deque[Due] = deque()
@@ -66,11 +63,6 @@ class OpenLoad:
     def waiting(self) -> int:
         """The number of requests that are due and have no slot."""
         return len(self._waiting)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no request is waiting and none will be due."""
-        return self.next_s is None and not self._waiting
 
     def take(self, now_s: float, free_slots: int) -> tuple[list[Due], list[Due]]:
         """Return the requests to start now, the longest due first, and those that are dropped."""
@@ -103,8 +95,7 @@ class OpenLoad:
 
     def _advance(self) -> None:
         start_s = next(self._starts_s, None)
-        is_within = start_s is not None and start_s < self._duration_s
-        self.next_s = self._began_s + start_s if start_s is not None and is_within else None
+        self.next_s = None if start_s is None else self._began_s + start_s
 
 
 def _poisson(requests_per_s: float, chance: Random) -> Iterator[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, takewhile
 from random import Random
 from statistics import fmean, stdev
 
@@ -54,7 +54,7 @@ def intended(dues: list[Due]) -> list[float]:
 
 def test_what_is_due_starts_and_what_is_not_does_not() -> None:
     """With slots free each starts when it is due; the load ends with its duration."""
-    load = OpenLoad(constant(1, 1), 100.0, 3.0)
+    load = OpenLoad(islice(constant(1, 1), 3), 100.0)
     starts_s = [load.next_s]
     assert intended(load.take(100.0, 9)[0]) == [100]
     assert load.take(100.9, 9) == ([], [])
@@ -62,24 +62,23 @@ def test_what_is_due_starts_and_what_is_not_does_not() -> None:
     begun, dropped = load.take(102.5, 9)
     assert intended(begun) == [101, 102]
     assert not dropped
-    assert load.next_s is None
-    assert load.is_over
+    assert (load.next_s, load.waiting) == (None, 0)
 
 
 def test_what_finds_no_slot_waits_and_keeps_its_time() -> None:
     """The longest due goes first when a slot gets free, and says that it had to wait."""
-    load = OpenLoad(constant(1, 1), 0.0, 4.0)
+    load = OpenLoad(islice(constant(1, 1), 4), 0.0)
     assert intended(load.take(2.0, 1)[0]) == [0]
     assert load.waiting == 2
     begun, _ = load.take(3.0, 2)
     assert begun == [Due(1, 1.0, had_slot=False), Due(2, 2.0, had_slot=False)]
     assert load.take(3.5, 1)[0] == [Due(3, 3.0, had_slot=False)]
-    assert load.is_over
+    assert (load.next_s, load.waiting) == (None, 0)
 
 
 def test_what_is_overdue_too_long_is_dropped() -> None:
     """Beyond the bound a request is given up; one that is due exactly so long is not."""
-    load = OpenLoad(constant(1, 1), 0.0, 20.0)
+    load = OpenLoad(islice(constant(1, 1), 20), 0.0)
     load.take(0.0, 1)
     for now_s in range(1, 11):
         load.take(float(now_s), 0)
@@ -91,7 +90,7 @@ def test_what_is_overdue_too_long_is_dropped() -> None:
 
 def test_a_client_that_comes_late_does_not_call_it_dropped() -> None:
     """With slots free all the time what is late starts late: that is the client's doing, and shows as such."""
-    load = OpenLoad(constant(1, 1), 0.0, 3.0)
+    load = OpenLoad(islice(constant(1, 1), 3), 0.0)
     begun, dropped = load.take(60.0, 9)
     assert begun == [Due(0, 0.0, had_slot=True), Due(1, 1.0, had_slot=True), Due(2, 2.0, had_slot=True)]
     assert not dropped
@@ -99,10 +98,10 @@ def test_a_client_that_comes_late_does_not_call_it_dropped() -> None:
 
 def test_the_end_returns_what_never_started() -> None:
     """What still waits when the load ends was due and could not be sent."""
-    load = OpenLoad(constant(1, 1), 0.0, 3.0)
+    load = OpenLoad(islice(constant(1, 1), 3), 0.0)
     load.take(2.0, 1)
     assert intended(load.end()) == [1.0, 2.0]
-    assert load.is_over
+    assert (load.next_s, load.waiting) == (None, 0)
 
 
 @given(
@@ -116,7 +115,7 @@ def test_every_request_has_one_fate(
     looks: list[tuple[float, int]], rate: float, bound_s: float, duration_s: float
 ) -> None:
     """Whatever the server does, each request that was due started, was dropped or waits: once, and in its order."""
-    load = OpenLoad(constant(rate, 1), 0.0, duration_s, overdue_most_s=bound_s)
+    load = OpenLoad(takewhile(lambda at_s: at_s < duration_s, constant(rate, 1)), 0.0, overdue_most_s=bound_s)
     started: list[Due] = []
     dropped: list[Due] = []
     now_s = 0.0
