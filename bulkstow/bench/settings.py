@@ -56,19 +56,19 @@ BenchMode = Literal["closed", "open", "sweep", "soak"]
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchSettings:
-    """What load is put on a server, and what is told of it.
+    """The load on a server, and the output of its measurement.
 
     Raises ConfigurationError for a number out of its range, and for settings that do not go together.
     """
 
     mode: Annotated[BenchMode, Parameter(group=LOAD)] = "closed"
-    """closed: each connection sends when its last request is answered; open: at a rate, whatever the answers; sweep:
+    """closed: each connection sends when its last request has ended; open: at a rate, whatever the responses; sweep:
     closed, over connections and batch sizes, to find the knee; soak: closed, for long."""
     workload: Annotated[str, Parameter(group=LOAD)] = "ct"
     """mr (0.13 MB), ct (0.5 MB), cr (8 MB), mg (18 MB), us (55 MB), wsi (1 GB), sr (10 KB), mixed; or a directory of
     DICOM files, which are sent with new UIDs."""
     compressibility: Annotated[Number, Parameter(group=LOAD)] = 0.0
-    """Share of constant bytes in the pixels that are made, from 0 to 1."""
+    """Share of constant bytes in generated pixels, from 0 to 1."""
     connections: Annotated[Counts, Parameter(group=LOAD)] = None
     """Requests at once; of a sweep a list. 'auto': 8; open 64; sweep 1,2,4,8,16,32."""
     rate: Annotated[Rate, Parameter(group=LOAD)] = None
@@ -84,15 +84,15 @@ class BenchSettings:
     batch_bytes: Annotated[SizeLimit, Parameter(group=LOAD)] = None
     """Size of a request, by the mean instance: of --batch-instances so many as fit."""
     repeats: Annotated[Count, Parameter(group=LOAD)] = 1
-    """Times that each load is measured; three or more say how far to trust a difference."""
+    """Times that each load is measured; three or more show whether a difference is significant."""
     searchable: Annotated[Switch, Parameter(group=LOAD)] = False
-    """Measure the time until QIDO-RS finds what was stored, for one instance after the other."""
+    """Measure the time until QIDO-RS finds stored instances, one after the other."""
     skip_ceiling: Annotated[Switch, Parameter(group=LOAD)] = False
-    """Do not measure first what this client does against a sink."""
+    """Skip the measurement of this client against a sink."""
     yes_this_is_a_test_server: Annotated[Switch, Parameter(group=DESTINATION)] = False
     """Load a server that holds studies already."""
     cleanup: Annotated[Switch, Parameter(group=LOAD)] = False
-    """Delete what was stored, after each load and at the end, where the server lets it be deleted."""
+    """Delete the stored instances after each load and at the end, where the server allows it."""
     threshold: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, group=OUTPUT)] = ()
     """A limit, such as 'p99<2s', 'errors<0.1%' or 'instances_per_s>100', that makes the exit status 1 where it is
     missed; may be repeated."""
@@ -103,7 +103,7 @@ class BenchSettings:
     hdr_log: Annotated[Path | None, Parameter(group=OUTPUT)] = None
     """Write the latencies of every second as a HdrHistogram log."""
     progress: Annotated[Literal["auto", "bar", "log", "none"], Parameter(group=OUTPUT)] = "auto"
-    """What to show on standard error: a line that changes on a terminal, else a line every 10 s."""
+    """Progress on standard error: lines that change on a terminal, else a line every 10 s."""
 
     def __post_init__(self) -> None:
         for name, counts in (("--connections", self.connections), ("--batch-instances", self.batch_instances)):
@@ -121,9 +121,9 @@ class BenchSettings:
             if number is not None:
                 _positive(name, number)
         if self.mode == "open" and self.rate is None:
-            raise ConfigurationError("--mode open without --rate: give the instances a second that are to be sent")
+            raise ConfigurationError("--mode open without --rate: give the instances per second to send")
         if self.mode != "open" and self.rate is not None:
-            raise ConfigurationError(f"--rate is for --mode open: a {self.mode} load goes as fast as the answers come")
+            raise ConfigurationError(f"--rate is for --mode open: a {self.mode} load sends as fast as the server responds")
 
 
 def _positive(name: str, value: float) -> None:

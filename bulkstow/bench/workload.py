@@ -87,7 +87,7 @@ class Generated:
 
 
 class Workload:
-    """Makes the instances of a run; `mean_bytes` and `largest_bytes` are those of its instances."""
+    """Makes the instances of a run; `mean_bytes` is their mean size."""
 
     def __init__(self, name: str, uids: Uids, order: InstanceOrder, pool: Pool) -> None:
         self.name = name
@@ -96,7 +96,6 @@ class Workload:
         self._pool = pool
         sizes = [template.size_bytes for template in order.templates]
         self.mean_bytes = sum(sizes) / len(sizes)
-        self.largest_bytes = max(sizes)
 
     def instance(self, worker: int, number: int) -> Generated:
         """Return a worker's instance `number`, both from 0; ValueError for a worker beyond 65,535."""
