@@ -123,7 +123,7 @@ class BenchSettings:
         if self.mode == "open" and self.rate is None:
             raise ConfigurationError("--mode open without --rate: give the instances per second to send")
         if self.mode != "open" and self.rate is not None:
-            raise ConfigurationError(f"--rate is for --mode open: a {self.mode} load sends as fast as the server responds")
+            raise ConfigurationError(f"--rate is for --mode open: a {self.mode} load follows the server's responses")
 
 
 def _positive(name: str, value: float) -> None:
