@@ -168,7 +168,6 @@ class Body:
         """
         self._begin()
         self._timer.begin_body()
-        before = request_writer.congestion()
         drawn = segments(
             self._instances, self._boundary, self._resources.source, self._cursor, self._resources.gather_blocks
         )
@@ -188,8 +187,7 @@ class Body:
         finally:
             if self._prefetch is not None:
                 self._prefetch.end()
-            if before is not None and (after := request_writer.congestion()) is not None:
-                self._timer.receive_window_share = after.receive_window_since(before)
+            self._timer.receive_window_share = request_writer.receive_window_share()
 
     async def _sendfile(self, writer: SendfileWriter) -> None:
         """Let the writer take its turns in worker threads, and wait for the socket in between."""

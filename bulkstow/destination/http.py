@@ -35,7 +35,7 @@ from bulkstow.destination.given_headers import read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
 from bulkstow.destination.proxy import proxy_for
 from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
-from bulkstow.destination.sendfile import Congestion, duplicate_socket
+from bulkstow.destination.sendfile import duplicate_socket
 from bulkstow.destination.tls import ssl_context
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, NoResponse, Response
@@ -259,6 +259,7 @@ class RequestWriter:
     def __init__(self, writer: aiohttp.abc.AbstractStreamWriter, *, chunked: bool) -> None:
         self._writer = writer
         self._chunked = chunked
+        self._before_s = self._congestion_times()
         if (transport := self._transport) is not None:
             # The transport buffers nothing when a write returns: what it has accepted, the socket has. A plain
             # transport is full above its limit, one of TLS at its limit, so that 0 would be full for ever.
@@ -293,11 +294,19 @@ class RequestWriter:
         await self._writer.drain()
         return duplicate_socket(connection.fileno())
 
-    def congestion(self) -> Congestion | None:
-        """Return what the kernel has counted on this connection so far, or None if it counts nothing."""
+    def receive_window_share(self) -> float:
+        """Return the share of this request's time with unacknowledged data in which the receive window was full.
+
+        0 if the system counts nothing, or the connection is closed.
+        """
+        before_s, after_s = self._before_s, self._congestion_times()
+        if before_s is None or after_s is None or (busy_s := after_s[0] - before_s[0]) <= 0:
+            return 0.0
+        return min(1.0, (after_s[1] - before_s[1]) / busy_s)
+
+    def _congestion_times(self) -> tuple[float, float] | None:
         connection = self._socket
-        times_s = None if connection is None else congestion_times(connection)
-        return None if times_s is None else Congestion(*times_s)
+        return None if connection is None else congestion_times(connection)
 
     async def until_cancelled(self) -> None:
         """Wait until aiohttp cancels the caller, unless the connection is closed already.

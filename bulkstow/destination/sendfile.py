@@ -15,7 +15,6 @@ import socket
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 
 from bulkstow.platform.sockets import MORE_FOLLOWS, send_file, wait_writable
@@ -197,16 +196,3 @@ def duplicate_socket(descriptor: int) -> socket.socket | None:
         except OSError:
             os.close(duplicate)
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Congestion:
-    """A connection's counters: the time with unacknowledged data, and how much of it the receive window was full."""
-
-    busy_s: float
-    receive_window_s: float
-
-    def receive_window_since(self, before: Congestion) -> float:
-        """Return the share of the busy time since `before` in which the receive window was full."""
-        busy_s = self.busy_s - before.busy_s
-        return min(1.0, (self.receive_window_s - before.receive_window_s) / busy_s) if busy_s > 0 else 0.0

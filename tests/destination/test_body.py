@@ -79,8 +79,9 @@ class Server:
         """Return the writer of a request to it."""
         return cast("RequestWriter", self)
 
-    def congestion(self) -> None:
-        """Return None: there is no kernel to count."""
+    def receive_window_share(self) -> float:
+        """Return 0: there is no kernel to count."""
+        return 0.0
 
     async def take_all(self) -> None:
         """Accept all remaining bytes."""

@@ -112,7 +112,7 @@ def test_names_of_instances_stay(secret: str) -> None:
     assert mask.body(f"no user with {secret}".encode()) == b"no user with ***"
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.text(min_size=4, max_size=20), st.binary(max_size=50), st.binary(max_size=50))
 def test_any_secret_is_masked_in_any_body(secret: str, before: bytes, after: bytes) -> None:
     """A secret that is sent as UTF-8 is found in any text."""
