@@ -94,7 +94,7 @@ class Scheduler:
 
     def end(self) -> None:
         """Take note that no more fresh batches will come."""
-        self._queue.has_ended = True
+        self._queue.end()
         self.wake()
 
     def abandon(self) -> None:

@@ -71,12 +71,16 @@ class WorkQueue:
         """Add a retry that waits for its time."""
         heapq.heappush(self._scheduled, (due_s, next(self._order), item))
 
+    def end(self) -> None:
+        """Take note that no more fresh items will come."""
+        self.has_ended = True
+
     def clear(self) -> None:
         """Drop all items; none will come any more."""
         self._fresh.clear()
         self._due.clear()
         self._scheduled.clear()
-        self.has_ended = True
+        self.end()
 
     def take(self, now_s: float) -> WorkItem | Hold:
         """Take out the next item that may start; if there is none, return for how long to wait, and why."""

@@ -97,7 +97,7 @@ def test_what_starts_next(
 def test_nothing_is_missing_at_the_end() -> None:
     """Once no fresh item will come, an empty queue is no bottleneck."""
     queue = WorkQueue([], no_rank)
-    queue.has_ended = True
+    queue.end()
     assert queue.take(0.0) == Hold(math.inf, None)
 
 
