@@ -17,7 +17,16 @@ import pytest
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.body import WRITE_BYTES, Body, Resources, Throttle, write_body
+from bulkstow.destination.body import (
+    GATHER_BYTES,
+    READ_BYTES,
+    WRITE_BYTES,
+    Blocks,
+    Body,
+    Resources,
+    Throttle,
+    write_body,
+)
 from bulkstow.destination.http import RequestWriter
 from bulkstow.destination.request_timer import RequestTimer
 from bulkstow.errors import InstanceChanged
@@ -306,6 +315,43 @@ async def test_throttle_is_asked_for_every_byte(tmp_path: Path, readers: ThreadP
     assert server.received == framed(instances)
     assert max(meter.admitted_bytes) <= 10_000
     assert sum(meter.admitted_bytes) - meter.returned_bytes == body.length_bytes
+
+
+class CountedBlocks(Blocks):
+    """Blocks that count what is out."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.out = 0
+
+    def take(self) -> memoryview:
+        """Count, and take."""
+        self.out += 1
+        return super().take()
+
+    def give_back(self, block: memoryview) -> None:
+        """Count, and give back."""
+        self.out -= 1
+        super().give_back(block)
+
+
+async def test_memory_is_used_again_only_after_a_whole_body(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
+    """A body that ends early keeps its two blocks: a read may still fill one, and a transport refer to the other."""
+    good, bad = (write_instance(tmp_path, n, rows=1100, columns=1100) for n in range(2))
+    reading, gathering = CountedBlocks(READ_BYTES), CountedBlocks(GATHER_BYTES)
+    resources = Resources(FileSource(), readers, Told(), read_blocks=reading, gather_blocks=gathering)
+    block = reading.take()
+    reading.give_back(block)
+    assert reading.take() is block
+    reading.give_back(block)
+    for way, is_changed, kept in ((Through(), False, 0), (Straight(), False, 0), (Through(), True, 2)):
+        if is_changed:
+            shrink(Path(bad.candidate.location))
+        timer = RequestTimer(DestinationSettings(url="http://h"), Batch(1, (good, bad)), ReadLimit(60))
+        body = Body([good, bad], "B", timer, resources)
+        await send(body, way)
+        assert body.is_sent is not is_changed
+        assert (reading.out, gathering.out) == (kept, 0)
 
 
 def grow(path: Path) -> None:
