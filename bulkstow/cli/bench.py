@@ -190,11 +190,11 @@ async def _delete(run_id: str, destination: DestinationSettings) -> Removal:
 
 
 def _check_libraries(*modules: str) -> None:
-    """Raise ConfigurationError where the libraries of the extra `bench` are not installed, before anything is sent."""
-    if missing := [module for module in modules if find_spec(module) is None]:
+    """Raise ConfigurationError if libraries of the extra `bench` are not installed, before anything is sent."""
+    if missing := [_LIBRARIES[module] for module in modules if find_spec(module) is None]:
         raise ConfigurationError(
-            f"bulkstow bench needs {', '.join(_LIBRARIES[module] for module in missing)}: "
-            "pip install 'bulkstow[bench]', or pip install '.[bench]' in a checkout"
+            f"bulkstow bench needs {', '.join(missing)}: "
+            f"pip install {' '.join(missing)}, or pip install '.[bench]' in a checkout"
         )
 
 

@@ -236,7 +236,7 @@ def test_without_the_library_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "hdrh", None)
     ended = call(capsys, "bench", "--url", url)
     assert ended.status == 2
-    assert "needs hdrhistogram: pip install 'bulkstow[bench]', or pip install '.[bench]' in a checkout" in ended.err
+    assert "needs hdrhistogram: pip install hdrhistogram, or pip install '.[bench]' in a checkout" in ended.err
 
 
 def test_the_first_interrupt_ends_the_load_the_second_everything() -> None:
