@@ -1,4 +1,4 @@
-"""Archives and compressed files are known by their first bytes, as the real programs write them."""
+"""Archives and compressed files are recognised by their first bytes, as real programs write them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tarred(layout: int, name: str = "IM000001") -> bytes:
 
 
 def old_tar() -> bytes:
-    """Return the header of a tar from before POSIX: no magic, the checksum alone tells."""
+    """Return a tar header from before POSIX, which has a checksum but no magic."""
     header = bytearray(tarred(tarfile.USTAR_FORMAT)[:512])
     header[257:512] = bytes(255)
     header[148:156] = b" " * 8
@@ -71,7 +71,7 @@ def old_tar() -> bytes:
     ],
 )
 def test_an_archive_is_called_by_its_name(data: bytes, name: str) -> None:
-    """Each format has its name, whatever the file is called, and may hold instances."""
+    """Each format is recognised independently of the file's name, and may contain instances."""
     assert recognise(data) == Format(name)
 
 
@@ -79,7 +79,7 @@ def test_an_archive_is_called_by_its_name(data: bytes, name: str) -> None:
     "first", ["[Content_Types].xml", "mimetype", "META-INF/MANIFEST.MF", "_rels/.rels", "docProps/app.xml"]
 )
 def test_office_documents_and_programs_hold_no_instances(first: str) -> None:
-    """They are zip archives too, known by their first entry; a nightly run need not fail for them."""
+    """Office documents are zip archives, recognised by their first entry, that cannot contain instances."""
     assert recognise(zipped(first, "word/document.xml")) == Format(
         "an office document or a program", may_hold_instances=False
     )
@@ -89,11 +89,11 @@ def test_office_documents_and_programs_hold_no_instances(first: str) -> None:
     "data", [b"", b"\0", b"BZh9 but text", b"%PDF-1.7" + bytes(600), bytes(600), b"]\0\0", b"07070", b"Grue\xdf" * 200]
 )
 def test_other_files_are_no_archives(data: bytes) -> None:
-    """What only looks alike, or is nothing at all, is not called an archive."""
+    """Similar and empty files are not recognised as archives."""
     assert recognise(data) is None
 
 
 @given(st.binary(max_size=600), st.sampled_from([b"", b"PK\x03\x04", b"BZh9", b"\x5d\0\0", bytes(257) + b"usta"]))
 def test_any_bytes_have_an_answer(tail: bytes, lead: bytes) -> None:
-    """Whatever a file holds, the answer is a format or none."""
+    """Any content has a format or None, and raises nothing."""
     assert isinstance(recognise(lead + tail), Format | None)

@@ -36,7 +36,7 @@ from bulkstow.wire.http_fields import RETRY_AFTER_LIMIT_S, field_text, retry_aft
     ],
 )
 def test_retry_after(value: str, expected_s: float | None) -> None:
-    """Retry-After is seconds or a date (RFC 9110 §10.2.3); nonsense is none, and nobody means more than a day."""
+    """Retry-After is seconds or a date (RFC 9110 §10.2.3); nonsense counts as absent, and the wait is limited."""
     assert retry_after_s(value, datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)) == expected_s
 
 
@@ -55,7 +55,7 @@ _DATES = st.builds(
 
 @given(st.text() | _DATES | st.integers().map(str))
 def test_no_retry_after_raises(value: str) -> None:
-    """Whatever a server writes is a wait within a day, or none."""
+    """Any value is a wait within the limit, or None."""
     wait_s = retry_after_s(value, datetime(2026, 11, 22, tzinfo=UTC))
     assert wait_s is None or 0 <= wait_s <= RETRY_AFTER_LIMIT_S
 

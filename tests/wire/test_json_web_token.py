@@ -1,4 +1,4 @@
-"""When a token expires, by its own claim."""
+"""The expiry of a token, from its claim."""
 
 from __future__ import annotations
 

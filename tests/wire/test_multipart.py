@@ -20,7 +20,7 @@ boundaries = st.text(string.ascii_letters + string.digits, min_size=1, max_size=
 
 
 def framed(boundary: str, contents: list[bytes]) -> bytes:
-    """Return the body that the module's functions make around these instances."""
+    """Return the body that the module's functions build around these instances."""
     parts = [part_head(boundary, len(content), first=number == 0) + content for number, content in enumerate(contents)]
     return b"".join(parts) + closing(boundary)
 
@@ -50,12 +50,12 @@ def test_a_body_of_two_instances_is_these_bytes() -> None:
     ],
 )
 def test_the_boundary_is_quoted_on_demand_only(quoted: bool, expected: str) -> None:
-    """Old Orthancs store nothing where the boundary has quotes; other servers insist on them."""
+    """The boundary is quoted only on request: old Orthancs store nothing if it is, other servers require it."""
     assert content_type(BOUNDARY, quoted=quoted) == expected
 
 
 def test_a_boundary_fits_into_the_standard() -> None:
-    """RFC 2046 §5.1.1 allows 70 characters, and asks for no quotes around letters and digits."""
+    """A boundary is allowed by RFC 2046 §5.1.1: at most 70 characters, and only letters and digits, without quotes."""
     boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
     assert len(boundary) == BOUNDARY_LENGTH <= 70
     assert boundary.isalnum()
@@ -63,13 +63,13 @@ def test_a_boundary_fits_into_the_standard() -> None:
 
 @given(boundaries, st.lists(st.binary(max_size=200), min_size=1, max_size=12))
 def test_the_declared_length_is_the_length_produced(boundary: str, contents: list[bytes]) -> None:
-    """The request's Content-Length is exact, whatever the number of digits in the parts' own."""
+    """The Content-Length of a request is exact for any number of digits in those of the parts."""
     assert body_length(boundary, map(len, contents)) == len(framed(boundary, contents))
 
 
 @given(boundaries, st.lists(st.binary(max_size=200), min_size=1, max_size=5))
 def test_the_standard_library_reads_what_was_framed(boundary: str, contents: list[bytes]) -> None:
-    """A parser that is not ours finds the same instances: it searches, so the boundary must not be in them."""
+    """The parser of the standard library, which searches for the boundary, finds the same instances."""
     contents = [content for content in contents if b"--" not in content] or [b"DICM"]
     head = f"MIME-Version: 1.0\r\nContent-Type: {content_type(boundary)}\r\n\r\n".encode("ascii")
     message = message_from_bytes(head + framed(boundary, contents))

@@ -25,7 +25,7 @@ SEARCHED = b"--B\r\nContent-Type: application/dicom\r\n\r\ndata\r\n--B--\r\n"
 
 
 def events_of(chunks: Iterable[bytes], boundary: str = "B", *, max_head_bytes: int = 16384) -> list[Event]:
-    """Read a body that comes in these pieces, to its end."""
+    """Read a body that arrives in these pieces, to its end."""
     reader = MultipartReader(boundary, max_head_bytes=max_head_bytes)
     events = [event for chunk in chunks for event in reader.feed(chunk)]
     reader.finish()
@@ -33,7 +33,7 @@ def events_of(chunks: Iterable[bytes], boundary: str = "B", *, max_head_bytes: i
 
 
 def parts_of(events: Iterable[Event]) -> list[tuple[dict[str, str], bytes]]:
-    """Put the events together into parts, and hold that they come in order."""
+    """Assemble events into parts, and check their order."""
     parts: list[tuple[dict[str, str], bytes]] = []
     inside = ended = False
     for event in events:
@@ -65,7 +65,7 @@ def split(body: bytes, cuts: Iterable[int]) -> list[bytes]:
 
 
 def test_a_counted_part_comes_as_four_events() -> None:
-    """A part begins, brings its octets, ends, and the body ends."""
+    """The events of a part are its begin, its octets and its end; then the body ends."""
     assert events_of([COUNTED]) == [
         PartBegin({"content-length": "4"}),
         PartData(memoryview(b"data")),
@@ -76,7 +76,7 @@ def test_a_counted_part_comes_as_four_events() -> None:
 
 @pytest.mark.parametrize("body", [COUNTED, SEARCHED])
 def test_bytes_may_come_one_by_one(body: bytes) -> None:
-    """Where a body is cut on the way does not change what is read."""
+    """The boundaries between the fed pieces do not change the result."""
     whole = parts_of(events_of([body]))
     assert parts_of(events_of(body[at : at + 1] for at in range(len(body)))) == whole
     assert whole[0][1] == b"data"
@@ -99,7 +99,7 @@ def test_bytes_may_come_one_by_one(body: bytes) -> None:
     ],
 )
 def test_what_the_grammar_allows_is_read(body: bytes, contents: list[bytes] | None) -> None:
-    """The corners of RFC 2046 §5.1.1, whole and byte by byte."""
+    """Corner cases of RFC 2046 §5.1.1 are read, whole and byte by byte."""
     for chunks in ([body], [body[at : at + 1] for at in range(len(body))]):
         if contents is None:
             with pytest.raises(MultipartError):
@@ -109,7 +109,7 @@ def test_what_the_grammar_allows_is_read(body: bytes, contents: list[bytes] | No
 
 
 def test_a_counted_part_may_hold_its_own_boundary() -> None:
-    """Pixel data is not searched where its length is known."""
+    """Pixel data with a Content-Length may contain the boundary."""
     content = b"\r\n--B--\r\n--B\r\n"
     assert (
         parts_of(events_of([framed("B", [content, content])]))
@@ -118,7 +118,7 @@ def test_a_counted_part_may_hold_its_own_boundary() -> None:
 
 
 def test_headers_are_unfolded_and_named_in_lower_case() -> None:
-    """A header may go on in the next line (RFC 5322 §2.2.3), and its name is of either case."""
+    """A header may be folded (RFC 5322 §2.2.3), and its name may have either case."""
     body = b'--B\r\nCONTENT-type: application/dicom;\r\n\ttransfer-syntax="1.2"\r\nX-Empty:\r\n\r\n\r\n--B--'
     (headers, _), *_ = parts_of(events_of([body]))
     assert headers == {"content-type": 'application/dicom;\ttransfer-syntax="1.2"', "x-empty": ""}
@@ -147,7 +147,7 @@ def test_headers_are_unfolded_and_named_in_lower_case() -> None:
     ],
 )
 def test_a_broken_body_is_refused_in_one_line(body: bytes, text: str) -> None:
-    """Each rule of the format has its own words, and they are one line for a person."""
+    """Each violation of the format has its own message of one line."""
     with pytest.raises(MultipartError, match=text) as raised:
         events_of([body])
     assert "\n" not in str(raised.value)
@@ -155,7 +155,7 @@ def test_a_broken_body_is_refused_in_one_line(body: bytes, text: str) -> None:
 
 @pytest.mark.parametrize("flood", [b"--B\r\nX: " + b"x" * 200, b"--B" + b" " * 200, b"--B\r\n" + b"X: x\r\n" * 50])
 def test_a_head_without_end_is_refused(flood: bytes) -> None:
-    """Headers and padding are held in memory, so there is a limit to them."""
+    """Headers and padding, which are kept in memory, have a limit."""
     for chunks in ([flood], [flood[at : at + 1] for at in range(len(flood))]):
         with pytest.raises(MultipartError, match=r"longer than 100 bytes|neither"):
             events_of(chunks, max_head_bytes=100)
@@ -163,7 +163,7 @@ def test_a_head_without_end_is_refused(flood: bytes) -> None:
 
 @pytest.mark.parametrize("head", [b"--B\r\nContent-Length: 33554432\r\n\r\n", b"--B\r\n\r\n"])
 def test_memory_does_not_grow_with_a_part(head: bytes) -> None:
-    """32 MiB of one part pass through in the space of a few pieces, searched or counted."""
+    """A part of 32 MiB takes the memory of a few pieces, with and without a Content-Length."""
     chunk = b"\r\n--A\r\n-" * 8192
     reader = MultipartReader("B")
     reader.feed(head)
@@ -180,7 +180,7 @@ def test_memory_does_not_grow_with_a_part(head: bytes) -> None:
 
 
 def test_a_counted_part_is_not_copied() -> None:
-    """In the midst of a part, what is fed is what comes out."""
+    """Within a part, the fed bytes are returned without a copy."""
     reader = MultipartReader("B")
     reader.feed(b"--B\r\nContent-Length: 100\r\n\r\n")
     chunk = b"x" * 50
@@ -191,14 +191,14 @@ def test_a_counted_part_is_not_copied() -> None:
 
 @given(boundaries, st.lists(st.binary(max_size=100), min_size=1, max_size=5), st.lists(st.integers(0, 2000)))
 def test_what_was_framed_is_read_however_it_is_cut(boundary: str, contents: list[bytes], cuts: list[int]) -> None:
-    """Writer and reader agree, wherever the pieces of the body begin and end."""
+    """The reader returns what the writer wrote, for any division into pieces."""
     parts = parts_of(events_of(split(framed(boundary, contents), cuts), boundary))
     assert [content for _, content in parts] == contents
 
 
 @given(st.lists(st.text("\r\n-BA").map(str.encode), min_size=1, max_size=4), st.lists(st.integers(0, 200)))
 def test_a_searched_part_is_the_same_however_it_is_cut(contents: list[bytes], cuts: list[int]) -> None:
-    """Without lengths, contents that tease the search come out as they went in."""
+    """Without a Content-Length, contents similar to the delimiter are read unchanged."""
     contents = [content.replace(b"B", b"A") for content in contents]
     body = b"".join(b"\r\n--B\r\nA: b\r\n\r\n" + content for content in contents) + b"\r\n--B--"
     assert [content for _, content in parts_of(events_of(split(body, cuts)))] == contents
@@ -212,7 +212,7 @@ def test_a_searched_part_is_the_same_however_it_is_cut(contents: list[bytes], cu
     st.lists(st.integers(0, 500)),
 )
 def test_nothing_but_a_multipart_error_comes_of_any_bytes(body: bytes, cuts: list[int]) -> None:
-    """Whatever the bytes, they are read or refused, alike for every way to cut them."""
+    """Any bytes are read or refused, with the same result for any division into pieces."""
     results: list[list[tuple[dict[str, str], bytes]] | None] = []
     for chunks in ([body], split(body, cuts)):
         try:
@@ -237,7 +237,7 @@ def test_nothing_but_a_multipart_error_comes_of_any_bytes(body: bytes, cuts: lis
     ],
 )
 def test_the_boundary_is_found(value: str, boundary: str) -> None:
-    """Quoted or bare, in any place, with the liberties that clients take."""
+    """A boundary is read quoted and bare, at any position, and with common deviations of clients."""
     assert boundary_of(value) == boundary
 
 
@@ -259,14 +259,14 @@ def test_the_boundary_is_found(value: str, boundary: str) -> None:
     ],
 )
 def test_a_content_type_without_a_boundary_is_refused(value: str, text: str) -> None:
-    """Each reason has its own words."""
+    """Each reason has its own message."""
     with pytest.raises(MultipartError, match=text):
         boundary_of(value)
 
 
 @given(st.text() | st.text('multipart/related;boundary=" \\\t,').map("multipart/related;".__add__))
 def test_nothing_but_a_multipart_error_comes_of_any_content_type(value: str) -> None:
-    """Whatever a client sends as Content-Type, it is read or refused."""
+    """Any Content-Type is read or refused."""
     try:
         read_content_type(value)
         boundary_of(value)

@@ -1,4 +1,4 @@
-"""The quick reader of heads: literal bytes, pydicom's own files, and bytes that nobody would write."""
+"""The fast reader of heads, on literal bytes, pydicom's files and damaged bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 
 
 def element(tag: int, vr: str, value: bytes, *, explicit: bool = True, undefined: bool = False) -> bytes:
-    """Return a little-endian element; the value of one of undefined length brings its own end."""
+    """Return a little-endian element; a value of undefined length contains its delimiter."""
     length = UNDEFINED if undefined else len(value)
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF)
     if not explicit:
@@ -75,7 +75,7 @@ def data_set(before: bytes = b"", *, explicit: bool = True) -> bytes:
 
 
 def header(transfer_syntax: str = EXPLICIT_LITTLE) -> Header:
-    """Return what `data_set` says."""
+    """Return the header of `data_set`."""
     return Header("1.2.3", "1.2.3.5", "1.2.3.4", CT, transfer_syntax)
 
 
@@ -117,12 +117,12 @@ def test_implicit_little_endian() -> None:
 
 
 def test_a_memoryview_serves_as_well() -> None:
-    """Bytes need not be copied to be read."""
+    """A memoryview is read without a copy."""
     assert read_head(memoryview(meta(EXPLICIT_LITTLE) + data_set()), whole=True) == header()
 
 
 def test_the_data_set_speaks_not_the_file_meta_information() -> None:
-    """(0002,0003) differs here from (0008,0018), and is not what comes out."""
+    """The SOP Instance UID is that of (0008,0018), even if (0002,0003) differs."""
     found = read_head(meta(EXPLICIT_LITTLE) + data_set(), whole=True)
     assert isinstance(found, Header)
     assert found.sop_instance_uid == "1.2.3.4"
@@ -130,12 +130,12 @@ def test_the_data_set_speaks_not_the_file_meta_information() -> None:
 
 @pytest.mark.parametrize("group_length", [0, 7, 4096, UNDEFINED])
 def test_a_wrong_group_length_does_no_harm(group_length: int) -> None:
-    """Group 0002 ends where another begins, whatever (0002,0000) says."""
+    """Group 0002 ends where another begins, even if (0002,0000) is wrong."""
     assert read_head(meta(EXPLICIT_LITTLE, group_length=group_length) + data_set(), whole=True) == header()
 
 
 def test_an_absent_group_length_does_no_harm() -> None:
-    """Without (0002,0000) the group still ends where another begins."""
+    """Group 0002 ends where another begins, even without (0002,0000)."""
     data = PREAMBLE + uid(0x00020010, EXPLICIT_LITTLE) + data_set()
     assert read_head(data, whole=True) == header()
 
@@ -151,7 +151,7 @@ def test_padding_is_no_part_of_a_uid(padding: bytes) -> None:
 @pytest.mark.parametrize("explicit", [True, False])
 @pytest.mark.parametrize("tail", [b"junk", b"\0", b" 9.9", b"\0 ."])
 def test_a_nul_ends_a_uid(tail: bytes, explicit: bool) -> None:
-    """What goes on behind a NUL is no part of a UID: servers end it there."""
+    """A UID ends at its first NUL, as it does for servers."""
     value = b"1.2.3 \0" + tail
     syntax = EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
     data = meta(syntax) + uid(0x00080016, CT, explicit=explicit) + uid(0x00080018, "1.2.3.4", explicit=explicit)
@@ -161,14 +161,14 @@ def test_a_nul_ends_a_uid(tail: bytes, explicit: bool) -> None:
 
 
 def test_nothing_behind_series_instance_uid_is_looked_at() -> None:
-    """What follows may be garbage or missing."""
+    """Bytes after the Series Instance UID may be garbage or missing."""
     data = meta(EXPLICIT_LITTLE) + data_set()
     assert read_head(data + b"\xff" * 50, whole=False) == read_head(data, whole=False) == header()
 
 
 @pytest.mark.parametrize("explicit", [True, False])
 def test_sequences_nested_ten_thousand_deep(explicit: bool) -> None:
-    """Depth costs no stack: what would exhaust pydicom's recursion is passed over like anything else."""
+    """Sequences are skipped without recursion, also if they exceed pydicom's recursion limit."""
     depth = 10_000
     opening = element(0x00081140, "SQ", b"", explicit=explicit, undefined=True)
     nested = (opening + struct.pack("<HHI", 0xFFFE, 0xE000, UNDEFINED)) * depth + (ITEM_END + SEQUENCE_END) * depth
@@ -177,7 +177,7 @@ def test_sequences_nested_ten_thousand_deep(explicit: bool) -> None:
 
 
 def test_uids_within_items_are_not_the_instances_own() -> None:
-    """A referenced image's SOP Instance UID does not stand for the file's."""
+    """The SOP Instance UID of a referenced image is not taken for that of the file."""
     other = item(uid(0x00080018, "9.9.9") + uid(0x0020000D, "9.9"), undefined=True) + SEQUENCE_END
     data = meta(EXPLICIT_LITTLE) + data_set(element(0x00081140, "SQ", other, undefined=True))
     assert read_head(data, whole=True) == header()
@@ -188,14 +188,14 @@ def test_uids_within_items_are_not_the_instances_own() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"DICM", bytes(132), b"%PDF-1.7" + bytes(300), bytes(127) + b"DICM" + bytes(99)])
 def test_without_the_magic_it_is_not_dicom(data: bytes) -> None:
-    """A whole file without 'DICM' at byte 128 is told apart at once."""
+    """A whole file without 'DICM' at byte 128 is not DICOM."""
     assert not has_magic(data)
     with pytest.raises(HeadError, match=r"^not DICOM$"):
         read_head(data, whole=True)
 
 
 def test_a_dicomdir_is_known_by_its_media_storage_class() -> None:
-    """(0002,0002) decides, whatever else the file holds (PS3.10 §8.6)."""
+    """(0002,0002) alone makes a file a DICOMDIR (PS3.10 §8.6)."""
     with pytest.raises(HeadError, match=r"^a DICOMDIR$"):
         read_head(meta(EXPLICIT_LITTLE, sop_class="1.2.840.10008.1.3.10") + data_set(), whole=True)
 
@@ -237,7 +237,7 @@ DECLINED = {
 
 @pytest.mark.parametrize("data", DECLINED.values(), ids=DECLINED.keys())
 def test_what_conforming_writers_do_not_write_is_declined(data: bytes) -> None:
-    """It never guesses: whatever is odd is left to the tolerant reader."""
+    """Every unusual file is left to the tolerant reader."""
     assert isinstance(read_head(data, whole=True), Declined)
 
 
@@ -245,7 +245,7 @@ def test_what_conforming_writers_do_not_write_is_declined(data: bytes) -> None:
 
 
 def heads_to_cut() -> list[bytes]:
-    """Return heads that use everything the reader knows."""
+    """Return heads that use all features of the reader."""
     inner = element(0x00081140, "SQ", item(uid(0x00081155, "1.2")) + SEQUENCE_END, undefined=True)
     sequence = element(0x00081111, "SQ", item(inner + element(0x00091010, "OB", b"ab"), undefined=True) + SEQUENCE_END)
     open_sequence = element(0x00081115, "SQ", item(inner, undefined=True) + SEQUENCE_END, undefined=True)
@@ -262,7 +262,7 @@ def heads_to_cut() -> list[bytes]:
 
 @pytest.mark.parametrize("data", heads_to_cut(), ids=["explicit", "implicit"])
 def test_cut_anywhere_it_asks_for_more(data: bytes) -> None:
-    """However much of a file is there, the answer is 'more' until it is the right one, and more means more."""
+    """For any part of a file the result is the header or a request for more bytes than the part has."""
     assert read_head(data, whole=False) == pydicom_header(data)
     for size_bytes in range(len(data)):
         found = read_head(data[:size_bytes], whole=False)
@@ -278,7 +278,7 @@ def test_a_whole_file_cut_anywhere_gives_no_header(data: bytes) -> None:
 
 
 def test_a_long_value_says_how_much_is_needed() -> None:
-    """What lies behind a value in front of the UIDs can be asked for in one step."""
+    """A long value before the UIDs is skipped by one request for more bytes."""
     data = meta(EXPLICIT_LITTLE) + data_set(element(0x00091010, "OB", bytes(300_000)))
     found = read_head(data[:4096], whole=False)
     assert isinstance(found, Incomplete)
@@ -310,7 +310,7 @@ def test_pydicom_agrees_on_every_file_that_it_brings_along() -> None:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value of known length."""
+    """A value of defined length."""
 
     vr: str
     value: bytes
@@ -318,7 +318,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Branch:
-    """A sequence, and for it and each item whether its length is undefined."""
+    """A sequence, with undefined or defined lengths of itself and its items."""
 
     undefined: bool
     items: tuple[tuple[bool, tuple[tuple[int, Node], ...]], ...]
@@ -337,7 +337,7 @@ LEAVES = st.builds(
 
 
 def branches(nodes: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
-    """Return sequences whose items hold `nodes`."""
+    """Return sequences whose items contain `nodes`."""
     content = st.lists(st.tuples(PRIVATE_TAGS, nodes), max_size=3).map(tuple)
     items = st.lists(st.tuples(st.booleans(), content), max_size=3).map(tuple)
     return st.builds(Branch, st.booleans(), items)
@@ -368,7 +368,7 @@ def encoded(tag: int, node: Node, *, explicit: bool) -> bytes:
 def test_pydicom_agrees_on_what_conforming_writers_may_write(
     explicit: bool, elements: dict[int, Node], uids: tuple[str, str, str, str], group_length: int | None
 ) -> None:
-    """Private elements, long VRs, sequences in sequences of either kind of length: taken, and read as pydicom does."""
+    """Private elements, long VRs and nested sequences of either kind of length are read as by pydicom."""
     data = meta(EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE, group_length=group_length)
     data += uid(0x00080016, uids[0], explicit=explicit) + uid(0x00080018, uids[1], explicit=explicit)
     data += b"".join(encoded(tag, node, explicit=explicit) for tag, node in sorted(elements.items()))
@@ -382,7 +382,7 @@ def test_pydicom_agrees_on_what_conforming_writers_may_write(
 
 
 def read_or_refuse(data: bytes, *, whole: bool) -> None:
-    """Read, and let pass what may come out of it."""
+    """Read a head, and accept any documented result."""
     try:
         found = read_head(data, whole=whole)
     except HeadError:
@@ -398,7 +398,7 @@ def read_or_refuse(data: bytes, *, whole: bool) -> None:
     st.booleans(),
 )
 def test_random_bytes_raise_nothing_but_head_error(tail: bytes, lead: bytes, whole: bool) -> None:
-    """Whatever the bytes, the answer is a value or a HeadError, and there is one."""
+    """Any bytes lead to a result or a HeadError."""
     read_or_refuse(lead + tail, whole=whole)
 
 
@@ -410,7 +410,7 @@ def test_random_bytes_raise_nothing_but_head_error(tail: bytes, lead: bytes, who
 def test_mutated_heads_raise_nothing_but_head_error(
     data: bytes, mutations: list[tuple[int, int, bytes]], whole: bool
 ) -> None:
-    """Bytes overwritten, taken out and put in leave a value or a HeadError."""
+    """Overwritten, removed and inserted bytes lead to a result or a HeadError."""
     for place, removed, inserted in mutations:
         at = 132 + place % (len(data) - 132) if len(data) > 132 else 0
         data = data[:at] + inserted + data[at + removed :]

@@ -31,7 +31,7 @@ from bulkstow.wire.request_headers import parse_headers
     ],
 )
 def test_headers_that_are_not_the_users(name: str, reason: str) -> None:
-    """A header that bulkstow sets, or that changes what an answer means, is refused with the reason."""
+    """A header that bulkstow sets, or that changes the meaning of a response, is refused with the reason."""
     with pytest.raises(ConfigurationError) as caught:
         parse_headers([f"{name}: s3cret"], "--header")
     assert str(caught.value).startswith(f"--header {name}: cannot be set, as {reason}")
@@ -39,7 +39,7 @@ def test_headers_that_are_not_the_users(name: str, reason: str) -> None:
 
 
 def test_headers_that_are_the_users() -> None:
-    """Others are taken as they stand: logins, cookies, media types, the program's name."""
+    """Other headers are accepted: logins, cookies, media types, the program's name."""
     lines = [
         "Accept: application/dicom+xml",
         "Accept-Language: de",

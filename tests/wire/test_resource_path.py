@@ -1,4 +1,4 @@
-"""Claims about paths made of UIDs."""
+"""Claims about paths that contain UIDs."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from bulkstow.wire.resource_path import instances_path, is_segment, resource_pat
     ],
 )
 def test_instances_path(study_uid: str, series_uid: str, expected: str | None) -> None:
-    """Reserved characters are encoded; a UID that encoding does not contain is left out, or has no path."""
+    """Reserved characters are encoded; without a safe Series UID the path is that of the study, or there is none."""
     assert instances_path(Header(study_uid, series_uid, "1", "1", "1")) == expected
 
 
 def test_what_is_no_segment_is_refused() -> None:
-    """No path is made of a UID that may leave its place in it."""
+    """A UID that may leave its segment raises ValueError."""
     with pytest.raises(ValueError, match=r"'\.\.' cannot be a segment"):
         resource_path("studies", "..")
 
 
 @given(st.text(alphabet=st.one_of(st.sampled_from("./\\%?#;2fFeE5cC \0"), st.characters()), max_size=12))
 def test_a_segment_stays_one_segment(text: str) -> None:
-    """However often it is decoded, and whatever resolves dots in it, a segment adds one level and no query."""
+    """A segment adds one level and no query, even if it is decoded repeatedly and its dots are resolved."""
     if not is_segment(text):
         with pytest.raises(ValueError, match="cannot be a segment"):
             resource_path("a", text, "b")

@@ -1,4 +1,4 @@
-"""What differs between servers: the meaning of codes and comments, and the ways to delete, as tables."""
+"""Server profiles: the meaning of codes and comments, and the ways to delete, as tables."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_known_words_decide_where_the_code_does_not(code: int | None, words: str
     ],
 )
 def test_a_reason_ends_with_the_servers_words(code: int | None, words: str, expected: str) -> None:
-    """The code, our words for it, and the server's."""
+    """The text has the code, its meaning and the server's comment."""
     assert meaning(code, words) == expected
 
 
@@ -119,7 +119,7 @@ def test_a_reason_ends_with_the_servers_words(code: int | None, words: str, expe
     ],
 )
 def test_failures_are_classified(code: int | None, expected: FailureClass) -> None:
-    """Every code of the table has its class, at both ends of its range, and what is in no range is ambiguous."""
+    """Every code of the table has its class, at both ends of its range; codes outside of all ranges are ambiguous."""
     assert classify(code) is expected
 
 
@@ -166,7 +166,7 @@ def test_a_warning_is_no_failure() -> None:
 
 @given(st.none() | st.integers())
 def test_every_number_has_a_class_and_a_meaning(code: int | None) -> None:
-    """Whatever a server sends is classified and shown on one line."""
+    """Any code and comment is classified and shown on one line."""
     assert classify(code) in FailureClass
     assert meaning(code).isprintable()
 

@@ -1,4 +1,4 @@
-"""What a server says, as a person reads it in a report."""
+"""The text of a server, as it is shown in a report."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from tests.wire.test_store_response import (
     ],
 )
 def test_errors_are_told_in_the_servers_words(body: bytes, expected: str) -> None:
-    """The one line that a person can use is found in JSON, HTML, XML and plain text."""
+    """The error message is extracted from JSON, HTML, XML and plain text."""
     assert error_text(body) == expected
 
 
@@ -73,7 +73,7 @@ def test_errors_are_told_in_the_servers_words(body: bytes, expected: str) -> Non
 @example(b'{"error":' * 100_000)
 @example(b"<title>" * 10_000)
 def test_any_error_is_one_short_line(body: bytes) -> None:
-    """Whatever the body, the text is printable, of bounded length, and nothing is raised."""
+    """For any body the text is printable and of bounded length, and nothing is raised."""
     text = error_text(body)
     assert text.isprintable()
     assert len(text) <= ERROR_TEXT_LENGTH
@@ -98,6 +98,6 @@ def test_any_error_is_one_short_line(body: bytes) -> None:
     ],
 )
 def test_a_patient_is_not_quoted(said: str, shown: str) -> None:
-    """Names, IDs and birth dates in a server's words are masked, and nothing else is."""
+    """Names, IDs and birth dates of patients in a server's text are masked, and nothing else."""
     assert printable(said) == shown
     assert error_text(said.encode()) == shown

@@ -1,4 +1,4 @@
-"""Answers as real servers give them, and as none should."""
+"""Responses of real servers, and malformed ones."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def coded(reason: object) -> bytes:
     ],
 )
 def test_answers_of_servers_are_read(body: bytes, expected: StoreResponse) -> None:
-    """Who is stored, warned and failed is read from either notation, each server's way."""
+    """Stored, warned and failed instances are read from both notations, as each server writes them."""
     assert read(body) == expected
 
 
@@ -176,7 +176,7 @@ AZURE_WORDS = "DICOM100: (0008,0020) - 'StudyDate' failed validation for VR 'DA'
 
 
 def comments(body: bytes) -> list[str]:
-    """Return what an answer says beside its codes."""
+    """Return the comments of a response."""
     response = read(body)
     return [item.comment for item in (*response.warned, *response.failed, *response.other_failures)]
 
@@ -236,7 +236,7 @@ def test_a_servers_words_are_kept_beside_its_code(body: bytes, expected: list[st
 
 
 def test_words_beside_the_sequences_are_kept() -> None:
-    """An ErrorComment of the module itself belongs to the answer."""
+    """An ErrorComment of the module itself belongs to the response."""
     assert read(b'{"00000902":{"vr":"LO","Value":["quota"]},"00081198":{"Value":[{}]}}').comment == "quota"
 
 
@@ -256,12 +256,12 @@ def test_words_beside_the_sequences_are_kept() -> None:
     ],
 )
 def test_an_answer_may_name_nobody(body: bytes) -> None:
-    """Absent, null and empty sequences are an empty answer, not an error."""
+    """Absent, null and empty sequences are an empty response, not an error."""
     assert read(body) == StoreResponse()
 
 
 def test_a_list_of_modules_is_their_sum() -> None:
-    """A list of objects is read as one answer, in their order; the first RetrieveURL stands."""
+    """A list of objects is read as one response, in their order, with the first RetrieveURL."""
     body = b"[" + ORTHANC_JSON + b"," + DCM4CHEE_202 + b"]"
     first, second = read(ORTHANC_JSON), read(DCM4CHEE_202)
     assert read(body) == StoreResponse(first.stored, second.warned, second.failed, (), first.retrieve_url)
@@ -305,12 +305,12 @@ def test_tags_are_read_in_either_case(tag: str) -> None:
     ],
 )
 def test_codes_are_read_as_numbers_or_text(reason: object, expected: int | None) -> None:
-    """Digits are decimal, what cannot be decimal is hexadecimal; 0 and what is no number of 16 bits is no code."""
+    """Digits are decimal, other text is hexadecimal; 0 and values that are not 16-bit numbers count as absent."""
     assert read(coded(reason)).failed == (Referenced("", "", expected),)
 
 
 def test_a_warned_instance_is_not_among_the_stored() -> None:
-    """A WarningReason puts an item among the warned; 0 is Success and does not."""
+    """A WarningReason makes an item a warned one, unless it is 0 (Success)."""
     items = [
         {"00081155": {"vr": "UI", "Value": [f"1.{number}"]}, "00081196": {"vr": "US", "Value": [code]}}
         for number, code in enumerate((0xB007, 0))
@@ -322,13 +322,13 @@ def test_a_warned_instance_is_not_among_the_stored() -> None:
 
 @pytest.mark.parametrize("uid", ["1.2.3\0", "1.2.3 ", "\n  1.2.3\n", "1.2.3\0\0"])
 def test_padding_is_not_part_of_a_uid(uid: str) -> None:
-    """NUL and white space around a UID are taken off."""
+    """NUL and white space around a UID are removed."""
     assert read(references({"00081155": {"vr": "UI", "Value": [uid]}})).stored == (Referenced("", "1.2.3"),)
 
 
 @pytest.mark.parametrize("item", [None, 1, "1.2.3", [], ["1.2.3"], {"00081155": "1.2.3"}, {"00081155": {"Value": [7]}}])
 def test_a_malformed_item_names_nobody(item: object) -> None:
-    """A malformed item is kept without a name: nobody is stored by it, and a failure is not lost."""
+    """A malformed item is kept without UIDs: it stores no instance, and a failure is not lost."""
     nameless = (Referenced("", ""),)
     assert read(references(item)).stored == nameless
     assert read(references(item, tag="00081198")).failed == nameless
@@ -384,7 +384,7 @@ def test_a_stray_byte_in_a_text_does_not_cost_the_answer() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_answer_is_refused_by_name(body: bytes, found: str) -> None:
-    """What is not a Store Instances Response is told on one line: what was expected, and what was found."""
+    """A body that is not a Store Instances Response raises one line with what was expected and found."""
     with pytest.raises(StoreResponseError) as refused:
         read(body)
     assert str(refused.value).startswith(f"expected a Store Instances Response, found {found}")
@@ -404,7 +404,7 @@ def test_what_is_no_answer_is_refused_by_name(body: bytes, found: str) -> None:
     ],
 )
 def test_xml_bombs_are_refused(declaration: bytes) -> None:
-    """No document with a DTD is read, so no entity is ever expanded or fetched."""
+    """A document with a DTD is refused, so no entity is expanded or fetched."""
     with pytest.raises(StoreResponseError, match=r"broken or forbidden XML: DTDForbidden[^\n]*$"):
         read(declaration + b'<NativeDicomModel><DicomAttribute tag="00081190">&c;</DicomAttribute></NativeDicomModel>')
 
@@ -425,18 +425,18 @@ RESPONSES = st.builds(
 
 @given(RESPONSES)
 def test_json_comes_back_as_it_was(response: StoreResponse) -> None:
-    """What is written in DICOM JSON is read again, whole."""
+    """A response written in DICOM JSON is read without loss."""
     assert read(to_json(response)) == response
 
 
 @given(RESPONSES)
 def test_xml_comes_back_as_it_was(response: StoreResponse) -> None:
-    """What is written in the Native DICOM Model is read again, whole."""
+    """A response written in the Native DICOM Model is read without loss."""
     assert read(to_xml(response)) == response
 
 
 def test_json_is_written_as_the_standard_has_it() -> None:
-    """Tags in upper case and ascending, no empty sequence, RetrieveURL (Type 2) even when it is empty."""
+    """Tags are in upper case and ascending, no sequence is empty, and RetrieveURL (Type 2) is present if empty."""
     response = StoreResponse(failed=(Referenced(CT, "1.2.3", 272),), other_failures=(Referenced("", "", 0xA700),))
     assert to_json(response).decode() == (
         '{"00081190":{"vr":"UR"},'
@@ -447,7 +447,7 @@ def test_json_is_written_as_the_standard_has_it() -> None:
 
 
 def test_xml_is_written_as_the_standard_has_it() -> None:
-    """The namespace, keywords and numbers of PS3.19 are there, and texts are escaped."""
+    """The namespace, keywords and numbers of PS3.19 are written, and texts are escaped."""
     response = StoreResponse(warned=(Referenced(CT, "1.2.3", 0xB000),), retrieve_url="http://a/?b&c")
     assert to_xml(response).decode() == (
         '<?xml version="1.0" encoding="UTF-8"?>'
@@ -468,7 +468,7 @@ def test_xml_is_written_as_the_standard_has_it() -> None:
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """Return a real body with a few stretches of it replaced."""
+    """Return a real body with some parts replaced."""
     bodies = (ORTHANC_JSON, ORTHANC_XML, DCM4CHEE_202, AZURE_409, ORTHANC_400, NGINX_413)
     body = bytearray(draw(st.sampled_from(bodies)))
     snippets = st.sampled_from((b"", b"null", b"[", b"]", b"{}", b'"', b"<", b"&#0;", b"<!--", b"1e999")) | st.binary()
@@ -489,7 +489,7 @@ MISSHAPEN = st.recursive(
 @example(b"\xff\xfe<\0")
 @example(b'<?xml version="1.0" encoding="no-such"?><NativeDicomModel/>')
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
-    """Whatever a server sends, it is an answer or a StoreResponseError of one printable line."""
+    """Any body is a response or a StoreResponseError of one printable line."""
     refusal = ""
     try:
         read(body)
