@@ -1,1 +1,1 @@
-"""Decisions: batching, lanes, retries, settlement. No I/O, no clock, no randomness of their own."""
+"""Decisions: batching, gates, retries, settlement. No I/O, no clock, no randomness of their own."""

@@ -1,4 +1,4 @@
-"""Claims about whole runs behind a real nginx that limits the rate of requests."""
+"""Whole runs behind a real nginx that limits the rate of requests."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ http {{
 
 
 def program() -> str:
-    """Return where nginx is, or skip."""
+    """Return the path of nginx, or skip the test."""
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         word = "nginx is not installed: apt-get install nginx-light"
@@ -72,7 +72,7 @@ def program() -> str:
 
 @contextmanager
 def nginx(root: Path, origin: str, *, burst: str, status: int) -> Iterator[int]:
-    """Run an nginx before an origin, and give its port."""
+    """Run an nginx before an origin, and yield its port."""
     root.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -90,7 +90,7 @@ def nginx(root: Path, origin: str, *, burst: str, status: int) -> Iterator[int]:
 
 
 async def is_listening(port: int) -> None:
-    """Wait until somebody listens."""
+    """Wait until a port accepts connections."""
     with anyio.fail_after(10):
         while True:
             with suppress(OSError):
@@ -101,7 +101,7 @@ async def is_listening(port: int) -> None:
 
 @pytest.mark.parametrize(("burst", "status"), [("", 503), ("burst=5 nodelay", 429)])
 async def test_everything_is_stored_at_the_rate_of_the_limiter(tmp_path: Path, burst: str, status: int) -> None:
-    """Without Retry-After: nothing is unconfirmed, few requests are rejected, no outage, and the rate is named."""
+    """Without Retry-After nothing is unconfirmed, few requests are rejected, no outage occurs, the rate is reported."""
     for study in range(STUDIES):
         for number in range(INSTANCES):
             write_instance(tmp_path / "archive" / f"{study}", number, study=study)

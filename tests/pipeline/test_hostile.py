@@ -1,4 +1,4 @@
-"""Claims about whole runs against an origin that does what servers do, planned: nothing is lost, nothing is claimed."""
+"""Whole runs against an origin with planned faults: nothing is lost, and nothing counts as stored without proof."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ from tests.stow import FileStow
 pytestmark = pytest.mark.anyio
 
 QUICK = Backoff(base_s=0.001, cap_s=0.01)
-"""Waits that order nothing: what is tested does not hang on how long they are."""
+"""Short delays; no test depends on their length."""
 
 QUICK_PER_S = 1000.0
-"""Likewise the rate at which requests go on behind rejections."""
+"""The rate of requests after rejections; no test depends on it."""
 
 RETRIES = 12
-"""At 30 % a request fails so often in a row once in 6 million."""
+"""With 30 % faulty requests, one fails so often in a row once in 6 million."""
 
 
 class Archive:
@@ -98,13 +98,13 @@ class Scanned(FileSource):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Archive:
-    """Give 20 studies of 100 instances."""
+    """Make 20 studies of 100 instances."""
     return Archive(tmp_path_factory.mktemp("large"), studies=20, instances=100)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Archive:
-    """Give 3 studies of 20 instances."""
+    """Make 3 studies of 20 instances."""
     return Archive(tmp_path_factory.mktemp("small"), studies=3, instances=20)
 
 
@@ -118,7 +118,7 @@ async def upload(
 
 
 async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: Path, reporter: Reporter) -> None:
-    """Run an upload that waits for nothing longer than it must."""
+    """Run an upload with the shortest delays."""
     settings = UploadSettings(ledger=ledger, retries=RETRIES, batch_instances=5)
     breaker, budget = CircuitBreaker(first_probe_s=0.001, cap_s=0.01), RetryBudget(minimum_per_s=100_000)
     with Ledger(ledger, url) as opened:
@@ -138,7 +138,7 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
 
 
 def check(archive: Archive, held: dict[str, str], results: list[FileResult]) -> dict[str, Outcome]:
-    """Hold the ledger against the origin, and return the fates by SOP Instance UID."""
+    """Compare the ledger with the origin, and return the outcomes by SOP Instance UID."""
     outcomes = {o.header.sop_instance_uid: o.outcome for o in results if o.header is not None}
     assert outcomes.keys() == archive.digests.keys()
     assert len(results) == len({o.candidate.location for o in results}) == len(archive.digests)
@@ -149,7 +149,7 @@ def check(archive: Archive, held: dict[str, str], results: list[FileResult]) -> 
 
 
 def planned(*failed_attempts: dict[str, Any], seed: int = 1) -> FaultInjector:
-    """Return what carries out a plan, given in the keys of its file."""
+    """Return the injector of a plan, given in the keys of its file."""
     return FaultInjector(plan_of({"seed": seed, "fault": list(failed_attempts)}))
 
 
@@ -178,16 +178,16 @@ PASSING: list[dict[str, Any]] = [
     {"kind": "closed-keep-alive"},
     {"kind": "trickle", "delay": 0},
 ]
-"""Each passes by itself. What looks like a word for good passes before it must be taken for one: a code that may mean
-the content or the moment is believed when an instance has got it alone three times."""
+"""Temporary faults. A code that may be about the content or about the moment is final only after an instance sent alone
+has got it three times."""
 
 SHARE = 1 - 0.7 ** (1 / len(PASSING))
-"""At most one applies to a request: together they apply to 30 %."""
+"""The share of each fault. At most one applies to a request; together they apply to 30 %."""
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, large: Archive, seed: int) -> None:
-    """At 30 % faulty requests of every kind that passes, all is stored with equal bytes, within the attempts."""
+    """With 30 % faulty requests of every temporary kind, all is stored with equal bytes, within the attempts."""
     injector = planned(*({**fault, "probability": SHARE} for fault in PASSING), seed=seed)
     storage = DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=injector)) as url:
@@ -222,7 +222,7 @@ async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, large: Arc
     ids=lambda fault: " ".join(str(value) for value in fault.values()),
 )
 async def test_what_passes_is_waited_for(tmp_path: Path, small: Archive, fault: dict[str, Any]) -> None:
-    """Under one kind of fault alone, however often it occurs, everything is stored and proved."""
+    """With one kind of fault alone, at any frequency, everything is stored and proved."""
     injector, storage = planned(fault), DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=injector)) as url:
         # Only a body without a length is asked for one.
@@ -240,13 +240,13 @@ class Tokens:
         self._read = 0
 
     def read(self) -> Token:
-        """Return the next."""
+        """Return the next token."""
         self._read += 1
         return Token(f"token{self._read}")
 
 
 async def test_what_is_invalid_is_refused(tmp_path: Path, small: Archive) -> None:
-    """An instance that fails for good is refused, and just that one: its companions are stored, also after halving."""
+    """An instance that always fails is refused, and no other: the rest of its batch is stored, also after halving."""
     bad = {header(3, study=1).sop_instance_uid, header(20, study=3).sop_instance_uid}
     injector = planned({"kind": "invalid", "instances": sorted(bad)}, {"kind": "reset", "every": 3})
     storage = DirectoryStorage(tmp_path / "origin")
@@ -262,7 +262,7 @@ async def test_what_is_invalid_is_refused(tmp_path: Path, small: Archive) -> Non
 
 
 async def test_what_is_held_is_a_duplicate(tmp_path: Path, small: Archive) -> None:
-    """Azure's 45070 to a first request is a duplicate, one after a request without an answer is our own doing."""
+    """Azure's 45070 for a first request is a duplicate; after a request without a response it means stored."""
     first, again = ({"kind": "duplicate", "instances": sorted(small.digests)} for _ in range(2))
     storage = DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=planned(first))) as url:
@@ -276,7 +276,7 @@ async def test_what_is_held_is_a_duplicate(tmp_path: Path, small: Archive) -> No
 
 
 async def test_larger_than_the_limit_when_alone(tmp_path: Path, small: Archive) -> None:
-    """A 413 for each batch halves it down to single instances, and one that is too large by itself is refused."""
+    """A 413 for each batch halves it down to single instances; one that is too large by itself is refused."""
     storage = DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=planned({"kind": "too-large", "above-bytes": 10}))) as url:
         results = await upload(small, url, tmp_path / "l.db")
@@ -285,14 +285,14 @@ async def test_larger_than_the_limit_when_alone(tmp_path: Path, small: Archive) 
 
 
 class Watched(FileStow):
-    """Tells when the server gives no word, and when there is none."""
+    """Signals the first probe without a response, and the first one with one."""
 
     def __init__(self, settings: DestinationSettings) -> None:
         super().__init__(settings, NoLogin())
         self.met = {Cause.UNANSWERED: anyio.Event(), Cause.UNREACHABLE: anyio.Event()}
 
     async def probe(self) -> Response | NoResponse:
-        """Ask, and look at what came of it."""
+        """Send a probe, and signal its result."""
         exchange = await super().probe()
         if isinstance(exchange, NoResponse) and exchange.cause in self.met:
             self.met[exchange.cause].set()
@@ -300,7 +300,7 @@ class Watched(FileStow):
 
 
 async def test_frozen_then_gone_then_back(tmp_path: Path, small: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that freezes in the middle of a run, ends, and comes back at its port, costs no instance its proof."""
+    """A server that freezes during a run, ends, and comes back at its port, costs no instance its proof."""
     monkeypatch.setattr("bulkstow.server.origin._SHUTDOWN_S", 0.01)  # nobody thaws for the sake of the end
     storage, tally, ledger = DirectoryStorage(tmp_path / "origin"), Tally(), tmp_path / "l.db"
     freezing = planned({"kind": "frozen", "delay": "1h", "requests": [6]})
@@ -319,13 +319,13 @@ async def test_frozen_then_gone_then_back(tmp_path: Path, small: Archive, monkey
 
 
 async def finish(work: Callable[[], Awaitable[None]], done: anyio.Event) -> None:
-    """Do something and say when it is done."""
+    """Call something, and signal that it was called."""
     await work()
     done.set()
 
 
 async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Path) -> None:
-    """Instances of such studies are sent to /studies, asked for nowhere else, and claimed by nothing."""
+    """Instances of such studies are sent to /studies, queried nowhere else, and count as stored by nothing."""
     odd = ["../../admin", "1.2/../../x", "..%2f..%2fx", "1.2.3"]
     paths: list[str] = []
     for number, study_uid in enumerate(odd, start=1):
@@ -350,16 +350,16 @@ async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Pat
 
 
 UNDER_WAY = 12
-"""Requests that may be under way when files are lost, and be broken off; 80 are needed for all."""
+"""Requests that may be under way when files are lost, and be cancelled; all files take 80."""
 
 
 def move_away(directory: Path) -> None:
-    """Take a directory away, with all that is in it."""
+    """Remove a directory with all its files."""
     directory.rename(directory.parent / "away")
 
 
 def fail_to_open(directory: Path) -> None:
-    """Put a symbolic link in each file's place: its name is there with a status, and it is not opened."""
+    """Put a symbolic link in each file's place: the name exists, and it is not opened."""
     for path in directory.rglob("IM*"):
         path.rename(path.with_name(f"was-{path.name}"))
         path.symlink_to(f"was-{path.name}")
@@ -370,9 +370,9 @@ def fail_to_open(directory: Path) -> None:
 async def test_files_that_are_lost_together_cost_a_few_requests(
     tmp_path: Path, gone: str, harm: Callable[[Path], None], says: str
 ) -> None:
-    """A directory or a share that is lost in the middle of a run breaks off the requests under way, and no others.
+    """A directory or a share that is lost during a run cancels the requests under way, and no others.
 
-    Its files are unreadable, but for those that were sent before; each of the others is sent.
+    Its files are unreadable, except for those that were sent before; all other files are sent.
     """
     root = tmp_path / "archive"
     for study in range(1, 41):

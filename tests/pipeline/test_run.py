@@ -1,4 +1,4 @@
-"""Claims about whole runs, with a destination that is a plain function."""
+"""Whole runs, with a destination that is a plain function."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ QUICK = Backoff(base_s=0.001, cap_s=0.005)
 
 
 def stored(batch: Batch) -> Response:
-    """Return the answer of a server that has stored everything."""
+    """Return the response of a server that has stored everything."""
     items = tuple(Referenced(i.header.sop_class_uid, i.header.sop_instance_uid) for i in batch.instances)
     return Response(200, to_json(StoreResponse(stored=items)))
 
 
 class Server:
-    """A destination that answers by a function, and keeps account."""
+    """A destination that responds by a function and records what it gets."""
 
     def __init__(self, answer: Callable[[Batch, int], Exchange] = lambda batch, _: stored(batch)) -> None:
         self._answer = answer
@@ -67,7 +67,7 @@ class Server:
         self.to_questions = Response(200, b"[]")
 
     async def send(self, batch: Batch) -> Exchange:
-        """Take a batch."""
+        """Take a batch, and respond."""
         self.batches.append(batch)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -79,11 +79,11 @@ class Server:
         return exchange
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
-        """Tell what is held."""
+        """Return the instances that are stored."""
         return frozenset(self.held & {i.header.sop_instance_uid for i in instances})
 
     async def probe(self) -> Response | NoResponse:
-        """Be there, unless told otherwise."""
+        """Answer a probe, after a number of silent ones."""
         self.probes += 1
         if self.probes <= self.silent_probes:
             return NoResponse(Cause.UNREACHABLE, body_started=False)
@@ -114,13 +114,13 @@ async def upload(archive: Path, server: Server, ledger: Path, **changes: object)
 
 
 def outcomes(ledger: Path) -> dict[str, Outcome]:
-    """Return what the ledger says, by file name."""
+    """Return the outcomes in the ledger, by file name."""
     return {Path(e.result.candidate.location).name: e.result.outcome for e in read_entries(ledger)}
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Give an archive of 3 studies with 20 instances each."""
+    """Make an archive of 3 studies with 20 instances each."""
     for study in (1, 2, 3):
         for number in range(20):
             write_instance(tmp_path / "archive" / f"study{study}", number, study=study)
@@ -129,7 +129,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 async def test_everything_arrives_once(archive: Path, tmp_path: Path, concurrency: int) -> None:
-    """Every instance is sent once and recorded, however many senders there are, and never more at once."""
+    """Every instance is sent once and recorded, for any number of senders, and never more requests at once."""
     server = Server()
     tally = await upload(
         archive, server, tmp_path / "l.db", concurrency=Span(concurrency, concurrency), batch_instances=3
@@ -145,7 +145,7 @@ async def test_everything_arrives_once(archive: Path, tmp_path: Path, concurrenc
 
 
 async def test_large_answers_prove_what_small_ones_do(archive: Path, tmp_path: Path) -> None:
-    """An answer that is parsed in a thread stores what it names, and stops the run where it must."""
+    """A response that is parsed in a thread has the same effect: it settles instances, or stops the run."""
     padding = b" " * LARGE_ANSWER_BYTES
     server = Server(lambda batch, _: replace(stored(batch), body=stored(batch).body + padding))
     tally = await upload(archive, server, tmp_path / "l.db")
@@ -156,7 +156,7 @@ async def test_large_answers_prove_what_small_ones_do(archive: Path, tmp_path: P
 
 @pytest.mark.parametrize("batch_instances", [50, "auto"])
 async def test_studies_mixed_in_one_directory_fill_requests(tmp_path: Path, batch_instances: int | str) -> None:
-    """600 files, name by name of another of 200 studies, take few requests more than 12 full ones."""
+    """600 files, each of another of 200 studies than the one before, take few requests more than 12 full ones."""
     for number in range(3):
         for study in range(1, 201):
             write_instance(tmp_path / "archive", number, study=study)
@@ -169,7 +169,7 @@ async def test_studies_mixed_in_one_directory_fill_requests(tmp_path: Path, batc
 
 
 async def test_an_instance_that_lost_a_race_is_not_refused(archive: Path, tmp_path: Path) -> None:
-    """A server that stores an instance and answers 0110, and 'conflict' from then on, has it: QIDO-RS tells."""
+    """An instance that is stored, although the server responds with 0110 and then with 409, is found by QIDO-RS."""
 
     def race(batch: Batch, _number: int) -> Exchange:
         server.held |= {i.header.sop_instance_uid for i in batch.instances}
@@ -184,7 +184,7 @@ async def test_an_instance_that_lost_a_race_is_not_refused(archive: Path, tmp_pa
 
 
 async def test_second_run_sends_nothing(archive: Path, tmp_path: Path) -> None:
-    """What has its final word is not sent again, and is counted all the same."""
+    """Instances with a final outcome are not sent again, and are counted nevertheless."""
     await upload(archive, Server(), tmp_path / "l.db")
     server = Server()
     tally = await upload(archive, server, tmp_path / "l.db")
@@ -204,7 +204,7 @@ async def test_changed_file_is_sent_anew(archive: Path, tmp_path: Path) -> None:
 
 
 async def test_refused_is_tried_again_only_on_demand(archive: Path, tmp_path: Path) -> None:
-    """A refused file is left alone by the next run, unless --retry-failed asks for it."""
+    """A refused file is not sent by the next run, unless --retry-failed asks for it."""
     bad = header(7, study=2).sop_instance_uid
 
     def refuse(batch: Batch, _number: int) -> Response:
@@ -228,7 +228,7 @@ async def test_refused_is_tried_again_only_on_demand(archive: Path, tmp_path: Pa
 
 
 async def test_unconfirmed_is_tried_by_the_next_run(archive: Path, tmp_path: Path) -> None:
-    """What an earlier run could not prove, the next one sends."""
+    """Instances that one run could not confirm are sent by the next."""
     server = Server(lambda batch, _: Response(500, b"oops"))
     first = await upload(archive, server, tmp_path / "l.db", retries=1)
     assert first.outcomes == Counter({Outcome.UNCONFIRMED: 60})
@@ -237,7 +237,7 @@ async def test_unconfirmed_is_tried_by_the_next_run(archive: Path, tmp_path: Pat
 
 
 async def test_copies_and_conflicts_are_told(archive: Path, tmp_path: Path) -> None:
-    """A second copy is skipped, a file with other bytes is a conflict, in the same run and in a later one."""
+    """A second copy is skipped, and a file with other bytes is a conflict, in the same run and in a later one."""
     one = (archive / "study1" / "IM001000001").read_bytes()
     (archive / "zcopy").write_bytes(one)
     (archive / "study3" / "zother").write_bytes(one[:-1] + b"\0")
@@ -280,7 +280,7 @@ async def test_copy_has_its_turn_when_the_first_fails(archive: Path, tmp_path: P
 
 
 async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: Path, tmp_path: Path) -> None:
-    """If the file that stood for an instance now holds another one, its copy is not settled, but sent."""
+    """If the other file of a copy now holds another instance, the copy is not settled, but sent."""
     first, copy = archive / "first", archive / "study1" / "IM001000001"
     first.write_bytes(copy.read_bytes())
     settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=1)
@@ -306,7 +306,7 @@ async def test_copy_counts_only_while_its_other_file_is_that_instance(archive: P
 
 
 async def test_many_copies_of_what_is_stored_take_one_pass(archive: Path, tmp_path: Path) -> None:
-    """Copies that come later all stand behind the stored file, not behind each other."""
+    """Later copies all refer to the stored file, not to each other."""
     await upload(archive, Server(), tmp_path / "l.db")
     one = (archive / "study1" / "IM001000001").read_bytes()
     for number in range(30):
@@ -320,7 +320,7 @@ async def test_many_copies_of_what_is_stored_take_one_pass(archive: Path, tmp_pa
 
 
 async def test_a_name_listed_twice_is_one_file(archive: Path, tmp_path: Path) -> None:
-    """Named again before it was sent, or after, or as junk: a file is counted once, as what this run made of it."""
+    """A file named again, before or after it was sent, counts once, with the outcome of this run."""
     (archive / "junk").write_text("junk")
     names = [str(archive / "junk")]
     names += [str(archive / f"study{study}" / f"IM{study:03}{n:06}") for study in (1, 2, 3) for n in range(20)]
@@ -334,7 +334,7 @@ async def test_a_name_listed_twice_is_one_file(archive: Path, tmp_path: Path) ->
 
 
 async def test_nobody_to_ask_is_no_outage(archive: Path, tmp_path: Path) -> None:
-    """A server that stores and lists nothing, and has no QIDO-RS behind its proxy, does not hold up the run."""
+    """A server that stores and lists nothing, and has no QIDO-RS behind its proxy, does not block the run."""
 
     class Silent(Server):
         async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
@@ -347,7 +347,7 @@ async def test_nobody_to_ask_is_no_outage(archive: Path, tmp_path: Path) -> None
 
 
 async def test_a_proxy_that_answers_questions_with_503_for_ever(archive: Path, tmp_path: Path) -> None:
-    """Where questions tell nothing of the service, one request at a time finds out, and everything arrives."""
+    """If probes say nothing about the service, one request at a time is tried, and everything arrives."""
 
     def back_soon(batch: Batch, number: int) -> Exchange:
         return Response(503, b"") if 3 <= number <= 9 else stored(batch)
@@ -359,7 +359,7 @@ async def test_a_proxy_that_answers_questions_with_503_for_ever(archive: Path, t
 
 
 async def test_a_pass_may_begin_in_an_outage(tmp_path: Path) -> None:
-    """When the last of a pass is given up while the server counts as gone, its copy still has its turn."""
+    """If the last instance of a pass is given up during an outage, its copy is sent nevertheless."""
     archive = tmp_path / "archive"
     write_instance(archive, 1)
     write_instance(archive / "copy", 1)
@@ -380,7 +380,7 @@ async def test_a_pass_may_begin_in_an_outage(tmp_path: Path) -> None:
 
 
 async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> None:
-    """A file that is named twice is sent once and not called a copy of itself."""
+    """A file that is named twice is sent once, and is no copy of itself."""
     settings = UploadSettings(ledger=tmp_path / "l.db")
     tally, server = Tally(), Server()
     one = str(archive / "study1" / "IM001000001")
@@ -392,7 +392,7 @@ async def test_same_path_twice_is_one_file(archive: Path, tmp_path: Path) -> Non
 
 
 def cut_off_instance(directory: Path, in_front_bytes: int) -> None:
-    """Write an instance that lacks 96 of 4096 bytes of its pixel data, and has so many in front of them."""
+    """Write an instance that lacks 96 of 4096 bytes of its pixel data, with a number of bytes before them."""
     path = Path(write_instance(directory, 1, rows=64, columns=64).candidate.location)
     data = path.read_bytes()
     at = data.index(b"\xe0\x7f\x10\0")
@@ -406,7 +406,7 @@ def cut_off_instance(directory: Path, in_front_bytes: int) -> None:
 async def test_a_file_that_is_cut_off_says_so(
     tmp_path: Path, is_taken: bool, conflicts: str, in_front_bytes: int
 ) -> None:
-    """It is sent; a success says so where the head tells, a refusal in any case; unless such files are not sent."""
+    """It is sent. A success says so if the head shows it, a refusal always; with --skip-truncated it is not sent."""
     cut_off_instance(tmp_path / "archive", in_front_bytes)
     note = "pixel data cut off: 96 of 4096 bytes missing"
     server = Server() if is_taken else Server(lambda *_: Response(400, b""))
@@ -425,7 +425,7 @@ async def test_a_file_that_is_cut_off_says_so(
 
 
 async def test_junk_is_in_the_report(tmp_path: Path) -> None:
-    """Whatever is not sent has its outcome and its reason."""
+    """Every file that is not sent has its outcome and its reason."""
     archive = tmp_path / "archive"
     write_instance(archive, 1)
     (archive / "empty").touch()
@@ -450,7 +450,7 @@ async def test_junk_is_in_the_report(tmp_path: Path) -> None:
 
 
 async def test_batch_with_a_spoiled_file(archive: Path, tmp_path: Path) -> None:
-    """One file that changed does not sink its companions, and they pay no attempt for it."""
+    """One file that changed does not fail the others of its batch, and costs them no attempt."""
     bad = str(archive / "study1" / "IM001000003")
 
     def spoil(batch: Batch, _number: int) -> Exchange:
@@ -464,7 +464,7 @@ async def test_batch_with_a_spoiled_file(archive: Path, tmp_path: Path) -> None:
 async def run_through(
     archive: Path, server: Server, ledger: Path, *, probe_cap_s: float = 60.0, **changes: object
 ) -> Tally:
-    """Carry out a run that asks quickly whether the server is back."""
+    """Carry out a run that probes the server quickly."""
     settings = UploadSettings(ledger=ledger, **changes)  # type: ignore[arg-type]
     tally = Tally()
     with Ledger(ledger, URL) as opened:
@@ -484,7 +484,7 @@ async def run_through(
 
 
 async def test_an_outage_costs_no_instance(archive: Path, tmp_path: Path) -> None:
-    """A server that is gone for longer than all attempts would last is waited for with questions, not instances."""
+    """During an outage that is longer than all attempts, probes are sent, not instances."""
     server = Server()
     server.silent_probes = 6
 
@@ -518,7 +518,7 @@ async def test_poison_does_not_hold_up_the_run(archive: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("response", ["507", "A700"])
 async def test_full_disk_costs_no_instance(archive: Path, tmp_path: Path, response: str) -> None:
-    """A server without room is tried with one request now and then; when there is room again everything arrives."""
+    """A server without space is tried with one request at intervals; when it has space again everything arrives."""
     refused = 0
 
     def full(batch: Batch, number: int) -> Exchange:
@@ -542,7 +542,7 @@ async def test_full_disk_costs_no_instance(archive: Path, tmp_path: Path, respon
 
 
 async def test_gone_for_too_long(archive: Path, tmp_path: Path) -> None:
-    """With --give-up-after the run stops when the server stays away, and says what to do."""
+    """With --give-up-after the run stops during a long outage, and says what to do."""
     server = Server(lambda _batch, _number: NoResponse(Cause.UNREACHABLE, body_started=False))
     server.silent_probes = 10**9
     with pytest.raises(DestinationRefused, match=r"has not answered for .*: run again when it is back"):
@@ -551,7 +551,7 @@ async def test_gone_for_too_long(archive: Path, tmp_path: Path) -> None:
 
 
 async def test_hopeless_answer_stops_the_run(archive: Path, tmp_path: Path) -> None:
-    """A wrong URL stops the run with its word; what was settled before is in the ledger."""
+    """A wrong URL stops the run with the server's reason; what was settled before is in the ledger."""
 
     def move_away(batch: Batch, number: int) -> Exchange:
         return stored(batch) if number <= 2 else Response(404, b"")
@@ -564,7 +564,7 @@ async def test_hopeless_answer_stops_the_run(archive: Path, tmp_path: Path) -> N
 async def test_ledger_that_cannot_be_written_stops_the_run(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a ledger nothing goes on: sending would be sending blind."""
+    """If the ledger cannot be written, nothing more is sent."""
 
     def full(_ledger: Ledger, _results: object) -> None:
         raise LedgerError("the ledger cannot be used: database or disk is full")
@@ -575,7 +575,7 @@ async def test_ledger_that_cannot_be_written_stops_the_run(
 
 
 async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Path) -> None:
-    """A drain finishes and records what is under way, starts nothing more, and the next run sends just the rest."""
+    """A drain finishes and records the requests under way, starts nothing more, and the next run sends the rest."""
     server = Server()
     tally = Tally()
     settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(2, 2), batch_instances=2)
@@ -603,7 +603,7 @@ async def test_drained_run_is_completed_by_the_next(archive: Path, tmp_path: Pat
 
 
 async def test_cancelled_run_keeps_what_the_server_said(archive: Path, tmp_path: Path) -> None:
-    """Ended at once, the run still writes every outcome that had arrived."""
+    """A cancelled run still records every outcome that had arrived."""
     answered = 0
     tally = Tally()
     settings = UploadSettings(ledger=tmp_path / "l.db", concurrency=Span(1, 1), batch_instances=2)
@@ -645,7 +645,7 @@ async def test_413_lowers_the_ceiling_for_this_run_and_the_next(archive: Path, t
 
 
 async def test_a_ceiling_is_kept_when_the_bound_is_found(archive: Path, tmp_path: Path) -> None:
-    """What an earlier run learned from a 413 bounds the first request of this one, whatever is given."""
+    """The limit that an earlier run learned from a 413 holds for the first request of this one, with any setting."""
     with Ledger(tmp_path / "l.db", URL) as ledger:
         ledger.learn_ceiling(2**18)
         for settings in (UploadSettings(), UploadSettings(batch_bytes=None), UploadSettings(batch_bytes=2**30)):
@@ -655,7 +655,7 @@ async def test_a_ceiling_is_kept_when_the_bound_is_found(archive: Path, tmp_path
 
 
 class Told(BatchSize):
-    """Bounds of requests that keep what they are told: ten instances, and three from the first answer on."""
+    """Limits of ten instances, and of three after the first response; records the samples."""
 
     def __init__(self) -> None:
         super().__init__(None, None)
@@ -663,16 +663,16 @@ class Told(BatchSize):
 
     @property
     def limits(self) -> BatchLimits:
-        """What a request may hold."""
+        """The limits of a request."""
         return BatchLimits(None, 3 if any(sample.is_answered for sample in self.samples) else 10)
 
     def ended(self, sample: Sample) -> None:
-        """Keep it."""
+        """Record a sample."""
         self.samples.append(sample)
 
 
 async def test_what_requests_took_bounds_those_to_come(archive: Path, tmp_path: Path) -> None:
-    """Every request is told with its size and time, answered or not, and batches made after it keep the new bounds."""
+    """Every request is reported with its size and time, answered or not, and later batches keep the new limits."""
 
     class Slow(Server):
         async def send(self, batch: Batch) -> Exchange:
@@ -710,7 +710,7 @@ async def test_what_requests_took_bounds_those_to_come(archive: Path, tmp_path: 
 
 
 async def test_first_request_of_each_study_is_alone(archive: Path, tmp_path: Path) -> None:
-    """No request of a study starts before its first one has ended, however many senders are free."""
+    """No request of a study starts before its first one has ended, for any number of free senders."""
     under_way: Counter[str] = Counter()
     ended: set[str] = set()
     overlaps: list[str] = []
