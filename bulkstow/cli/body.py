@@ -22,7 +22,7 @@ from bulkstow.printing import shown
 from bulkstow.quantities import counted, require_positive
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import find_sources
-from bulkstow.wire.multipart import BOUNDARY_LENGTH, content_type
+from bulkstow.wire.multipart import BOUNDARY_DIGITS, content_type
 
 READERS = 1
 """Number of threads that read, without those that hang. One is enough, as the body is one stream."""
@@ -53,7 +53,7 @@ def body(
         raise ConfigurationError("nothing to send: name directories or files")
     require_positive("--read-timeout", read_timeout)
     destination = DestinationSettings(url=url)
-    boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
+    boundary = secrets.token_hex(BOUNDARY_DIGITS // 2)
     exclude = frozenset({str(output.absolute())})
     limit = ReadLimit(read_timeout)
     instances, left_out, size_bytes = anyio.run(_write, sources, output, exclude, boundary, limit)

@@ -19,9 +19,9 @@ from bulkstow.cli.origins import variable_of
 TABLES = ("upload", "bench", "serve")
 """Commands whose settings the example shows; the few flags of the other commands change with every call."""
 
-LINE_LENGTH = 120
+LINE_COLUMNS = 120
 COMMENT = textwrap.TextWrapper(
-    LINE_LENGTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+    LINE_COLUMNS, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
 )
 
 HEADING = """\
@@ -85,7 +85,7 @@ def _table(command: str) -> Iterator[str]:
     yield f"[{command}]\n"
     for group, settings in groupby(settings_of(command), lambda setting: setting.group):
         if group:
-            yield f"# --- {group} ".ljust(LINE_LENGTH, "-") + "\n"
+            yield f"# --- {group} ".ljust(LINE_COLUMNS, "-") + "\n"
         for setting in settings:
             yield COMMENT.fill(setting.help)
             yield f"# {setting.key} = {setting.toml_default}\n"

@@ -31,7 +31,7 @@ from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Respons
 from bulkstow.policy.preflight import Asked, login_refused, unreachable
 from bulkstow.ports import Destination, Source
 from bulkstow.verification import Verification
-from bulkstow.wire.multipart import BOUNDARY_LENGTH, closing, content_type
+from bulkstow.wire.multipart import BOUNDARY_DIGITS, closing, content_type
 from bulkstow.wire.request_headers import has_header
 
 RESPONSE_BYTES_PER_INSTANCE = 4096
@@ -124,7 +124,7 @@ class StowDestination(Destination):
 
     async def _store_nothing(self) -> Response | NoResponse:
         """Post a body without instances."""
-        boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
+        boundary = secrets.token_hex(BOUNDARY_DIGITS // 2)
         body = closing(boundary)
         headers = {
             **self._accept,
@@ -150,7 +150,7 @@ class StowDestination(Destination):
         return await self._client.exchange(request, timeout_s=min(timeout_s, self._settings.response_timeout_s))
 
     async def _post(self, batch: Batch, request: Request) -> Exchange:
-        boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
+        boundary = secrets.token_hex(BOUNDARY_DIGITS // 2)
         timer = RequestTimer(self._settings, batch, self._limit)
         body = Body(batch.instances, boundary, timer, self._resources)
         headers = {**request.headers, "Content-Type": content_type(boundary, quoted=self._quote_boundary)}

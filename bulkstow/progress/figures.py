@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bulkstow.policy.bottleneck import Bottleneck, Usage, bottleneck
 from bulkstow.policy.health import OutageCause
-from bulkstow.progress.pace import WINDOW_S, Pace
+from bulkstow.progress.pace import RATE_WINDOW_S, Pace
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import show_duration, show_size
 
@@ -74,7 +74,7 @@ class Figures:
         """Return the bottleneck of the last seconds."""
         usage = tally.usage
         self._usages.append(usage)
-        while len(self._usages) > 2 and usage.since(self._usages[0]).elapsed_s > WINDOW_S:
+        while len(self._usages) > 2 and usage.since(self._usages[0]).elapsed_s > RATE_WINDOW_S:
             self._usages.popleft()
         return bottleneck(usage.since(self._usages[0]))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 
-WINDOW_S = 10.0
+RATE_WINDOW_S = 10.0
 """The window of a rate: it smooths requests of a few seconds, and shows soon that a server slows down."""
 
 
 class Pace:
     """The rate of a growing value over the last `window_s` seconds."""
 
-    def __init__(self, window_s: float = WINDOW_S) -> None:
+    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
         self._window_s = window_s
         self._samples: deque[tuple[float, float]] = deque()
 

@@ -26,7 +26,7 @@ from bulkstow.wire.part10 import (
     read_head,
 )
 from bulkstow.wire.steps import MemoryWindow, run
-from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
+from bulkstow.wire.tolerant_reader import ReadResult, read_data_set, read_meta
 
 MOST_INFLATED_BYTES = 4 * 2**20
 """The most that is inflated of a data set; the longest head among pydicom's files has 35 KB."""
@@ -64,7 +64,7 @@ def slow_header(head: bytes) -> Header:
     return Header(study, series, instance, sop_class, transfer_syntax_uid)
 
 
-def _read_deflated(deflated: bytes, transfer_syntax_uid: str) -> Found:
+def _read_deflated(deflated: bytes, transfer_syntax_uid: str) -> ReadResult:
     try:
         inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, MOST_INFLATED_BYTES)
     except zlib.error as error:

@@ -15,7 +15,7 @@ import aiofiles
 from aiohttp import web
 from anyio import to_thread
 
-from bulkstow.wire.multipart import BOUNDARY_LENGTH, body_length, closing, content_type, part_head
+from bulkstow.wire.multipart import BOUNDARY_DIGITS, body_length, closing, content_type, part_head
 
 READ_BYTES = 1024 * 1024
 """The bytes that are read at once, and the memory that an answer of any length takes.
@@ -48,7 +48,7 @@ async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> w
     Raises FileNotFoundError, and the errors of `MadePart.make`, for the first part. If a later part is missing or too
     short, the connection is closed, so that the client does not take the answer for complete.
     """
-    boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
+    boundary = secrets.token_hex(BOUNDARY_DIGITS // 2)
     response = web.StreamResponse(headers={"Content-Type": content_type(boundary, part_type=part_type)})
     sizes_bytes = [part.size_bytes for part in parts if isinstance(part, FilePart)]
     if len(sizes_bytes) == len(parts):

@@ -19,7 +19,7 @@ from bulkstow.model import Header, Referenced, StoreResponse
 from bulkstow.server.catalogue import is_uid
 from bulkstow.server.heads import quick_header, slow_header
 from bulkstow.server.storage import Storage
-from bulkstow.wire.multipart_reader import Event, MultipartReader, PartBegin, PartData, PartEnd
+from bulkstow.wire.multipart_reader import BodyEvent, MultipartReader, PartBegin, PartData, PartEnd
 
 HEAD_BYTES = 64 * 1024
 """The bytes of a part in which UIDs are looked for first; then all that have been received are read."""
@@ -123,7 +123,7 @@ def response_to(results: Sequence[PartResult], studies_url: str) -> StoreRespons
     )
 
 
-async def _events(body: AsyncIterable[bytes], reader: MultipartReader) -> AsyncGenerator[Event, None]:
+async def _events(body: AsyncIterable[bytes], reader: MultipartReader) -> AsyncGenerator[BodyEvent, None]:
     async for chunk in body:
         for event in reader.feed(chunk):
             yield event

@@ -36,7 +36,7 @@ from bulkstow.wire.part10 import (
 )
 from bulkstow.wire.pixel_data import PixelData, missing_pixel_data
 from bulkstow.wire.steps import CUT_OFF, CutOff, run
-from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
+from bulkstow.wire.tolerant_reader import ReadResult, read_data_set, read_meta
 
 EMPTY = "empty"
 NO_PREAMBLE = "DICOM without preamble: --accept-missing-preamble sends it"
@@ -165,7 +165,7 @@ def _read_tolerantly(descriptor: int) -> Header:
     return _header(meta, found)
 
 
-def _find(descriptor: int, at: int, *, to_end: bool = False) -> tuple[Found, Found]:
+def _find(descriptor: int, at: int, *, to_end: bool = False) -> tuple[ReadResult, ReadResult]:
     """Return what the tolerant reader finds in the file meta information at an offset and in the data set behind it.
 
     With `to_end` nothing is found in a deflated data set: all of it would have to be inflated. Raises DamagedHead where
@@ -175,16 +175,16 @@ def _find(descriptor: int, at: int, *, to_end: bool = False) -> tuple[Found, Fou
     window = FileWindow(descriptor, size_bytes)
     meta = run(read_meta(at, size_bytes), window)
     if meta.problem or meta.uids.get(MEDIA_STORAGE_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY:
-        return meta, Found(problem=meta.problem)
+        return meta, ReadResult(problem=meta.problem)
     transfer_syntax_uid = meta.uids.get(TRANSFER_SYNTAX, "")
     if transfer_syntax_uid in DEFLATED and not _is_element(read_up_to(descriptor, 8, meta.end_at)):
         inflated = InflatedWindow(descriptor, meta.end_at)
-        found = Found() if to_end else run(read_data_set(0, None, transfer_syntax_uid), inflated)
+        found = ReadResult() if to_end else run(read_data_set(0, None, transfer_syntax_uid), inflated)
         return meta, found
     return meta, run(read_data_set(meta.end_at, size_bytes, transfer_syntax_uid, to_end=to_end), window)
 
 
-def _header(meta: Found, found: Found) -> Header:
+def _header(meta: ReadResult, found: ReadResult) -> Header:
     """Return the `Header` of what was found; SOP Class and Series may be missing: there the server has the word."""
     if meta.uids.get(MEDIA_STORAGE_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY:
         raise HeadError(DICOMDIR)

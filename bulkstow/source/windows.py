@@ -10,7 +10,7 @@ import zlib
 
 from bulkstow.errors import DamagedHead
 from bulkstow.platform.files import read_at
-from bulkstow.wire.elements import MOST_BYTES
+from bulkstow.wire.elements import MOST_READ_BYTES
 from bulkstow.wire.steps import CUT_OFF
 
 _NEAR_BYTES = 2**16
@@ -23,7 +23,7 @@ _DEFLATED_BYTES = 2**14
 _INFLATED_BYTES = 2**16
 """Held at once of deflated data, and of what comes out of it; zlib itself holds 32 KiB."""
 
-_MOST_INFLATED_BYTES = 4 * MOST_BYTES
+_MOST_INFLATED_BYTES = 4 * MOST_READ_BYTES
 """Inflated for one head, beginning again included: 1 s. A look back is rare, it takes an element of unknown VR."""
 
 

@@ -20,7 +20,7 @@ MOST_ELEMENTS = 200_000
 
 Reading them takes 0.5 s. A key object selection of 5,000 images has 20,000 before group 0020."""
 
-MOST_BYTES = 64 * 2**20
+MOST_READ_BYTES = 64 * 2**20
 """The most bytes of one file that are read; values that are skipped by their length do not count.
 
 Inflating them takes 0.2 s. The longest head among pydicom's files has 35 KB."""
@@ -92,8 +92,8 @@ class ElementReader:
 
     def _ask(self, at: int, size_bytes: int) -> Steps[bytes]:
         # If the size is not known, all bytes before `at` are read (inflated), too.
-        if self._bytes > MOST_BYTES or (self._size_bytes is None and at > MOST_BYTES):
-            raise TooLong(f"{MOST_BYTES >> 20} MiB to look at")
+        if self._bytes > MOST_READ_BYTES or (self._size_bytes is None and at > MOST_READ_BYTES):
+            raise TooLong(f"{MOST_READ_BYTES >> 20} MiB to look at")
         answer = yield Need(at, size_bytes)
         if answer is None:
             raise Problem(CUT_OFF)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-BOUNDARY_LENGTH = 40
+BOUNDARY_DIGITS = 40
 """Hexadecimal digits of a boundary: 160 random bits do not occur in pixel data. RFC 2046 allows 70 characters.
 Letters and digits need no quotes in a Content-Type; Orthanc before 1.4 stored nothing if there were quotes."""
 

@@ -44,7 +44,7 @@ class End:
     """The body ends with its closing delimiter; all following bytes are epilogue."""
 
 
-Event = PartBegin | PartData | PartEnd | End
+BodyEvent = PartBegin | PartData | PartEnd | End
 
 
 class MultipartReader:
@@ -63,9 +63,9 @@ class MultipartReader:
         self._length_bytes = 0
         self._left_bytes = 0
         self._ended = False
-        self._step: Callable[[list[Event]], bool] = self._preamble
+        self._step: Callable[[list[BodyEvent]], bool] = self._preamble
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[BodyEvent]:
         """Return the events that `data` completes, in order.
 
         Raises MultipartError if a boundary is followed by other characters than a delimiter has, headers are too long
@@ -75,7 +75,7 @@ class MultipartReader:
         # Within a part the window is empty, and then this copies nothing.
         self._window = self._window[self._at :] + data
         self._at = 0
-        events: list[Event] = []
+        events: list[BodyEvent] = []
         while self._step(events):
             pass
         return events
@@ -88,13 +88,13 @@ class MultipartReader:
 
     # Each step reads the window from `_at`, and returns False if it needs more bytes.
 
-    def _preamble(self, _events: list[Event]) -> bool:
+    def _preamble(self, _events: list[BodyEvent]) -> bool:
         _, found = self._octets()
         if found:
             self._step = self._delimiter_line
         return found
 
-    def _delimiter_line(self, events: list[Event]) -> bool:
+    def _delimiter_line(self, events: list[BodyEvent]) -> bool:
         rest = self._window[self._at : self._at + self._max_head_bytes]
         if rest.startswith(b"--"):
             if not self._parts:
@@ -112,7 +112,7 @@ class MultipartReader:
             return False
         raise MultipartError(f"a boundary after part {self._parts} is followed by neither -- nor a line break")
 
-    def _head(self, events: list[Event]) -> bool:
+    def _head(self, events: list[BodyEvent]) -> bool:
         end = self._window.find(b"\r\n\r\n", self._at, self._at + self._max_head_bytes)
         if end < 0:
             if len(self._window) - self._at >= self._max_head_bytes:
@@ -131,7 +131,7 @@ class MultipartReader:
             self._step = self._counted
         return True
 
-    def _counted(self, events: list[Event]) -> bool:
+    def _counted(self, events: list[BodyEvent]) -> bool:
         taken_bytes = min(self._left_bytes, len(self._window) - self._at)
         if taken_bytes:
             events.append(PartData(memoryview(self._window)[self._at : self._at + taken_bytes]))
@@ -142,7 +142,7 @@ class MultipartReader:
         self._step = self._counted_end
         return True
 
-    def _counted_end(self, events: list[Event]) -> bool:
+    def _counted_end(self, events: list[BodyEvent]) -> bool:
         rest = self._window[self._at : self._at + len(self._delimiter)]
         if rest == self._delimiter:
             self._at += len(rest)
@@ -155,7 +155,7 @@ class MultipartReader:
             f"no delimiter after the {self._length_bytes} bytes that part {self._parts} gives as its Content-Length"
         )
 
-    def _body_begin(self, _events: list[Event]) -> bool:
+    def _body_begin(self, _events: list[BodyEvent]) -> bool:
         # A part may consist of headers only (`[CRLF *OCTET]` in §5.1.1): the line break of the empty line is then that
         # of the delimiter.
         rest = self._window[self._at : self._at + len(self._delimiter)]
@@ -166,7 +166,7 @@ class MultipartReader:
         self._step = self._searched
         return True
 
-    def _searched(self, events: list[Event]) -> bool:
+    def _searched(self, events: list[BodyEvent]) -> bool:
         octets, found = self._octets()
         if octets:
             events.append(PartData(octets))
@@ -175,7 +175,7 @@ class MultipartReader:
             events.append(PartEnd())
         return found
 
-    def _epilogue(self, _events: list[Event]) -> bool:
+    def _epilogue(self, _events: list[BodyEvent]) -> bool:
         self._at = len(self._window)
         return False
 

@@ -10,7 +10,7 @@ from enum import Enum
 
 from bulkstow.wire.part10 import IMPLICIT_LITTLE, META_AT, TRANSFER_SYNTAX, UNDEFINED
 from bulkstow.wire.steps import CutOff, Steps
-from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
+from bulkstow.wire.tolerant_reader import ReadResult, read_data_set, read_meta
 
 _TAG = b"\xe0\x7f\x10\0"
 _EXPLICIT_HEADS = (b"OW\0\0", b"OB\0\0")
@@ -66,13 +66,13 @@ def _read_to_end(data: bytes, size_bytes: int) -> CutOff | PixelData:
     return PixelData.OPEN if found is None or found.truncation is None else found.truncation
 
 
-def _read(steps: Steps[Found], data: bytes, size_bytes: int) -> Found | None:
+def _read(steps: Steps[ReadResult], data: bytes, size_bytes: int) -> ReadResult | None:
     """Return a reader's result; None if it needs more bytes than `data` contains."""
     try:
         need = next(steps)
         while min(need.offset + need.size_bytes, size_bytes) <= len(data):
             need = steps.send(data[need.offset :])
     except StopIteration as stop:
-        found: Found = stop.value
+        found: ReadResult = stop.value
         return found
     return None

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 from bulkstow.wire.bounded import parse_json
 
-ERROR_TEXT_LENGTH = 160
+ERROR_TEXT_CHARACTERS = 160
 """The longest text in characters, so that an error fits on one line of a report beside a path."""
 
 ERROR_BODY_BYTES = 64 * 2**10
@@ -80,9 +80,9 @@ def error_text(body: bytes) -> str:
 def printable(text: str) -> str:
     """Return a text as one line of at most 160 printable characters, with values that may name a patient replaced."""
     # The slice bounds the time for a very long line.
-    shown = "".join(character if character.isprintable() else " " for character in text[: 10 * ERROR_TEXT_LENGTH])
+    shown = "".join(character if character.isprintable() else " " for character in text[: 10 * ERROR_TEXT_CHARACTERS])
     without_names = _WORD.sub(lambda word: _MASK if "^" in word[0] else word[0], " ".join(shown.split()))
-    return _PATIENT_VALUE.sub(rf"\g<name>{_MASK}", without_names)[:ERROR_TEXT_LENGTH].rstrip()
+    return _PATIENT_VALUE.sub(rf"\g<name>{_MASK}", without_names)[:ERROR_TEXT_CHARACTERS].rstrip()
 
 
 def _complaint(document: object) -> str:

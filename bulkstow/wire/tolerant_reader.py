@@ -31,7 +31,7 @@ _FIRST_PIXEL_DATA = 0x7FE0_0008
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReadResult:
     """The result of reading a file's elements, as far as they could be read."""
 
     uids: Mapping[int, str] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Found:
     """Where the data end, if that is the problem."""
 
 
-def read_meta(at: int, size_bytes: int) -> Steps[Found]:
+def read_meta(at: int, size_bytes: int) -> Steps[ReadResult]:
     """Read the file meta information at `at`, if there is any, in a file of `size_bytes` (PS3.10 §7.1).
 
     Group 0002 ends where another begins: (0002,0000) is wrong in many files.
@@ -54,7 +54,9 @@ def read_meta(at: int, size_bytes: int) -> Steps[Found]:
     return (yield from _read(reader, at, EXPLICIT, _META_UIDS, is_meta=True))
 
 
-def read_data_set(at: int, size_bytes: int | None, transfer_syntax_uid: str, *, to_end: bool = False) -> Steps[Found]:
+def read_data_set(
+    at: int, size_bytes: int | None, transfer_syntax_uid: str, *, to_end: bool = False
+) -> Steps[ReadResult]:
     """Read the data set at `at` until an instance's four UIDs are found, or, with `to_end`, in any case to its end.
 
     `size_bytes` is the offset at which the data end, None where that is not known. The first element shows the
@@ -64,7 +66,7 @@ def read_data_set(at: int, size_bytes: int | None, transfer_syntax_uid: str, *, 
     try:
         syntax = yield from reader.syntax_at(at, _announced(transfer_syntax_uid))
     except Problem as problem:
-        return Found(end_at=at, problem=str(problem))
+        return ReadResult(end_at=at, problem=str(problem))
     return (yield from _read(reader, at, syntax, _UIDS, to_end=to_end))
 
 
@@ -82,7 +84,7 @@ def _read(
     *,
     is_meta: bool = False,
     to_end: bool = False,
-) -> Steps[Found]:
+) -> Steps[ReadResult]:
     uids: dict[int, str] = {}
     highest_tag = 0
     try:
@@ -104,8 +106,8 @@ def _read(
     except Ended as ended:
         # Some writers leave one or two bytes after the pixel data.
         if ended.truncation.tag is None and highest_tag >= _FIRST_PIXEL_DATA:
-            return Found(uids, at, highest_tag)
-        return Found(uids, at, highest_tag, str(ended), ended.truncation)
+            return ReadResult(uids, at, highest_tag)
+        return ReadResult(uids, at, highest_tag, str(ended), ended.truncation)
     except Problem as problem:
-        return Found(uids, at, highest_tag, str(problem))
-    return Found(uids, at, highest_tag)
+        return ReadResult(uids, at, highest_tag, str(problem))
+    return ReadResult(uids, at, highest_tag)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bulkstow.model import Batch, Candidate, Instance
 from bulkstow.policy import batching
 from bulkstow.policy.batching import PLENTY_REQUESTS, Batcher, BatchLimits
-from bulkstow.wire.multipart import BOUNDARY_LENGTH, PART_OVERHEAD_BYTES, body_length
+from bulkstow.wire.multipart import BOUNDARY_DIGITS, PART_OVERHEAD_BYTES, body_length
 from tests.archives import header
 
 
@@ -75,7 +75,7 @@ def test_framing_counts() -> None:
     limits = BatchLimits(2 * (100 + PART_OVERHEAD_BYTES), None)
     instances = [instance(n, size_bytes=100) for n in range(5)]
     for batch in (batches := batched(Batcher(lambda: limits), instances)):
-        assert body_length("B" * BOUNDARY_LENGTH, (i.candidate.size_bytes for i in batch.instances)) <= (
+        assert body_length("B" * BOUNDARY_DIGITS, (i.candidate.size_bytes for i in batch.instances)) <= (
             limits.size_bytes or 0
         )
     assert sizes(batches) == [[100, 100], [100, 100], [100]]

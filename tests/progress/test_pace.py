@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkstow.progress.pace import WINDOW_S, Pace
+from bulkstow.progress.pace import RATE_WINDOW_S, Pace
 
 
 def test_the_first_figure_has_no_rate() -> None:
@@ -26,8 +26,8 @@ def test_what_is_long_ago_does_not_count() -> None:
     pace = Pace()
     for second in range(101):
         pace.rate(second, second * 50)
-    assert 0 < pace.rate(100 + WINDOW_S / 2, 5000) < 50
-    for second in range(101, 101 + int(WINDOW_S) + 1):
+    assert 0 < pace.rate(100 + RATE_WINDOW_S / 2, 5000) < 50
+    for second in range(101, 101 + int(RATE_WINDOW_S) + 1):
         rate = pace.rate(second, 5000)
     assert rate == 0.0
 
@@ -54,4 +54,4 @@ def test_memory_is_bounded() -> None:
     pace = Pace()
     for tick in range(10_000):
         pace.rate(tick / 5, tick)
-    assert len(pace._samples) <= WINDOW_S * 5 + 2
+    assert len(pace._samples) <= RATE_WINDOW_S * 5 + 2

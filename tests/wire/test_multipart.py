@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.wire.multipart import (
-    BOUNDARY_LENGTH,
+    BOUNDARY_DIGITS,
     body_length,
     closing,
     content_type,
@@ -56,8 +56,8 @@ def test_the_boundary_is_quoted_on_demand_only(quoted: bool, expected: str) -> N
 
 def test_a_boundary_fits_into_the_standard() -> None:
     """A boundary is allowed by RFC 2046 §5.1.1: at most 70 characters, and only letters and digits, without quotes."""
-    boundary = secrets.token_hex(BOUNDARY_LENGTH // 2)
-    assert len(boundary) == BOUNDARY_LENGTH <= 70
+    boundary = secrets.token_hex(BOUNDARY_DIGITS // 2)
+    assert len(boundary) == BOUNDARY_DIGITS <= 70
     assert boundary.isalnum()
 
 

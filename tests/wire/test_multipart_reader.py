@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from bulkstow.errors import MultipartError
 from bulkstow.wire.multipart import content_type
 from bulkstow.wire.multipart_reader import (
+    BodyEvent,
     End,
-    Event,
     MultipartReader,
     PartBegin,
     PartData,
@@ -24,7 +24,7 @@ COUNTED = b"--B\r\nContent-Length: 4\r\n\r\ndata\r\n--B--\r\n"
 SEARCHED = b"--B\r\nContent-Type: application/dicom\r\n\r\ndata\r\n--B--\r\n"
 
 
-def events_of(chunks: Iterable[bytes], boundary: str = "B", *, max_head_bytes: int = 16384) -> list[Event]:
+def events_of(chunks: Iterable[bytes], boundary: str = "B", *, max_head_bytes: int = 16384) -> list[BodyEvent]:
     """Read a body that arrives in these pieces, to its end."""
     reader = MultipartReader(boundary, max_head_bytes=max_head_bytes)
     events = [event for chunk in chunks for event in reader.feed(chunk)]
@@ -32,7 +32,7 @@ def events_of(chunks: Iterable[bytes], boundary: str = "B", *, max_head_bytes: i
     return events
 
 
-def parts_of(events: Iterable[Event]) -> list[tuple[dict[str, str], bytes]]:
+def parts_of(events: Iterable[BodyEvent]) -> list[tuple[dict[str, str], bytes]]:
     """Assemble events into parts, and check their order."""
     parts: list[tuple[dict[str, str], bytes]] = []
     inside = ended = False

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkstow.wire.server_text import ERROR_TEXT_LENGTH, error_text, printable
+from bulkstow.wire.server_text import ERROR_TEXT_CHARACTERS, error_text, printable
 from tests.wire.test_store_response import (
     DCM4CHEE_202,
     MISSHAPEN,
@@ -58,7 +58,7 @@ from tests.wire.test_store_response import (
         (b"<?xml version='1.0'?><Error><Code>X</Code><Message>Access Denied</Message></Error>", "Access Denied"),
         (STACK_TRACE, "java.lang.IllegalStateException: transaction rolled back"),
         (b"\r\n\x1b[31mred\x07 alert\r\nsecond line", "[31mred alert"),
-        (b"x" * 1000, "x" * ERROR_TEXT_LENGTH),
+        (b"x" * 1000, "x" * ERROR_TEXT_CHARACTERS),
         ("\u202eevil".encode(), "evil"),
         (b'{"half":', '{"half":'),
     ],
@@ -76,7 +76,7 @@ def test_any_error_is_one_short_line(body: bytes) -> None:
     """For any body the text is printable and of bounded length, and nothing is raised."""
     text = error_text(body)
     assert text.isprintable()
-    assert len(text) <= ERROR_TEXT_LENGTH
+    assert len(text) <= ERROR_TEXT_CHARACTERS
 
 
 @pytest.mark.parametrize(

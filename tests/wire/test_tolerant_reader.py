@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bulkstow.wire.elements import MOST_ELEMENTS
 from bulkstow.wire.part10 import META_AT, SERIES, SOP_CLASS, SOP_INSTANCE, STUDY
 from bulkstow.wire.steps import CutOff, Need, Steps
-from bulkstow.wire.tolerant_reader import Found, read_data_set, read_meta
+from bulkstow.wire.tolerant_reader import ReadResult, read_data_set, read_meta
 from tests.wire.test_part10 import (
     CT,
     DECLINED,
@@ -32,7 +32,7 @@ from tests.wire.test_part10 import (
 UIDS = {SOP_CLASS: CT, SOP_INSTANCE: "1.2.3.4", STUDY: "1.2.3", SERIES: "1.2.3.5"}
 
 
-def fed(steps: Steps[Found], data: bytes) -> tuple[Found, list[Need]]:
+def fed(steps: Steps[ReadResult], data: bytes) -> tuple[ReadResult, list[Need]]:
     """Return a reader's result for `data`, and its requests; it is sent exactly the requested bytes."""
     needs: list[Need] = []
     answer: bytes | None = None
@@ -43,11 +43,11 @@ def fed(steps: Steps[Found], data: bytes) -> tuple[Found, list[Need]]:
             answer = None if need.offset > len(data) else data[need.offset : need.offset + need.size_bytes]
             need = steps.send(answer)
     except StopIteration as stop:
-        found: Found = stop.value
+        found: ReadResult = stop.value
         return found, needs
 
 
-def read(data: bytes, transfer_syntax: str = EXPLICIT_LITTLE, *, to_end: bool = False) -> Found:
+def read(data: bytes, transfer_syntax: str = EXPLICIT_LITTLE, *, to_end: bool = False) -> ReadResult:
     """Return the result for a data set."""
     return fed(read_data_set(0, len(data), transfer_syntax, to_end=to_end), data)[0]
 
@@ -72,7 +72,7 @@ def test_an_unknown_vr_is_read_by_what_follows(vr: bytes, long: bool, value: byt
 def test_the_files_of_the_bug_report() -> None:
     """The UIDs after (0010,21B0) with the VR '--' and 84 bytes are found."""
     data = data_set(b"\x10\x00\xb0\x21\x2d\x2d\x54\x00" + b"no known allergies".ljust(84))
-    assert read(data) == Found(UIDS, len(data) - 16, STUDY)
+    assert read(data) == ReadResult(UIDS, len(data) - 16, STUDY)
 
 
 @pytest.mark.parametrize("vr", [b"--", b"??", b"\0\0"])
@@ -246,7 +246,7 @@ def test_values_are_not_read() -> None:
             answer = head[need.offset :] if at < 0 else behind[at : at + need.size_bytes]
             need = steps.send(answer[: need.size_bytes])
     except StopIteration as stop:
-        found: Found = stop.value
+        found: ReadResult = stop.value
     assert found.uids == UIDS
     assert asked_bytes < 1_000
 
@@ -281,4 +281,4 @@ def test_the_element_in_which_the_data_end_is_told() -> None:
 @given(st.binary(max_size=300), st.sampled_from([b"", data_set()[:50], data_set()]), st.booleans())
 def test_any_bytes_come_to_an_end(tail: bytes, lead: bytes, to_end: bool) -> None:
     """Any bytes have a result and raise nothing."""
-    assert isinstance(read(lead + tail, "", to_end=to_end), Found)
+    assert isinstance(read(lead + tail, "", to_end=to_end), ReadResult)
