@@ -292,15 +292,15 @@ class Body:
 async def _turn_end(turn: Future[TurnEnd]) -> TurnEnd:
     """Wait for a turn; if it has sent the last byte, return even if the caller is cancelled.
 
-    aiohttp cancels a body that is not complete when the response arrives, and closes the connection; a response can
-    arrive before the thread that has sent the last byte is heard of.
+    aiohttp cancels a body that has not returned when the response arrives, and closes the connection; a response can
+    arrive before the event loop runs the callback of the thread that has sent the last byte.
     """
     try:
         return await asyncio.wrap_future(turn)
     except asyncio.CancelledError:
         if not turn.cancelled():
             ending = asyncio.wrap_future(turn)
-            ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else asks for it
+            ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # no other code retrieves it
             await asyncio.wait([ending], timeout=LAST_TURN_S)
         task = asyncio.current_task()
         if turn.cancelled() or not turn.done() or turn.exception() or turn.result() is not TurnEnd.SENT or task is None:

@@ -1,7 +1,7 @@
 """One HTTP exchange: the only module that knows aiohttp's client.
 
 Turns every exception of aiohttp into a value of bulkstow's, and masks secrets in whatever comes back. Follows no
-redirect, logs nobody in, and retries in one case only: a request on a pooled connection that gets no response, or a
+redirect, adds no login, and retries in one case only: a request on a pooled connection that gets no response, or a
 malformed one, is sent once more on a new connection, because servers close idle connections without notice (Orthanc
 after 1 s).
 """

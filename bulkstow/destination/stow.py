@@ -1,7 +1,7 @@
-"""A STOW-RS server as a place to send to.
+"""A STOW-RS server as a destination.
 
-`StowDestination.send` posts a batch once and tells how that ended, as a value; it decides nothing about the instances
-and retries nothing but a login. `find` asks what is there.
+`StowDestination.send` posts a batch once and returns how that ended; it decides nothing about the instances and repeats
+a request only for a login or a required length. `find` searches stored instances.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class StowDestination(Destination):
     async def send(self, batch: Batch) -> Exchange:
         """Post a batch once (PS3.18 §10.5).
 
-        Once more with a fresh login after a 401; and with a Content-Length, from then on, after a 411.
+        Repeats it after a 401 with a fresh login, and after a 411 with a Content-Length, which later requests have too.
 
         Raises DestinationRefused when the server's certificate is not trusted, and LoginRefused for a 401 that stays.
         """
@@ -101,18 +101,18 @@ class StowDestination(Destination):
         return exchange
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
-        """Ask by QIDO-RS which of the instances are there (PS3.18 §10.6)."""
+        """Search the instances by QIDO-RS, and return the SOP Instance UIDs of those that are stored (PS3.18 §10.6)."""
         get = partial(self._get, response_limit_bytes=qido.PAGE_LIMIT_BYTES)
         return await qido.find(get, instances, self._profile.page_instances)
 
     async def probe(self) -> Response | NoResponse:
-        """Ask for any study, to see whether anybody answers."""
+        """Search any study, to find out whether the server responds."""
         return await self._get(self._profile.probe.path, self._profile.probe.query)
 
     async def reach(self) -> None:
-        """Find out whether a DICOMweb service is there and lets us in, before a file is read.
+        """Check that a DICOMweb service responds and accepts the login, before a file is read.
 
-        Without preflight only whether a connection stands. Raises DestinationRefused and LoginRefused.
+        Without preflight, check only that a connection can be made. Raises DestinationRefused and LoginRefused.
         """
         asked = self._asked
         if self._settings.no_preflight:
