@@ -1,4 +1,4 @@
-"""Text from elsewhere, as it is printed."""
+"""Text from files and servers, as it is printed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from bulkstow.printing import shown, shown_in_cell, shown_lines
     ],
 )
 def test_what_steers_a_terminal_is_escaped(text: str, expected: str) -> None:
-    """Controls, overrides of direction, invisible characters and bytes that are no UTF-8; letters stay."""
+    """Controls, direction overrides, invisible characters and bytes that are not UTF-8 are escaped, letters are not."""
     assert shown(text) == expected
 
 
 @given(st.text() | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Zs"])))
 def test_whatever_it_holds_it_can_be_printed(text: str) -> None:
-    """One line stays one line, several stay as many, and a cell is no formula."""
+    """The number of lines stays the same, and a cell is not a formula."""
     assert shown(text).isprintable()
     assert shown_lines(text).count("\n") == text.count("\n")
     assert shown_lines(text).replace("\n", "").isprintable()
@@ -41,5 +41,5 @@ def test_whatever_it_holds_it_can_be_printed(text: str) -> None:
 
 
 def test_numbers_stay_numbers_in_cells() -> None:
-    """Only text is changed."""
+    """Values other than text are not changed."""
     assert [shown_in_cell(value) for value in (-1, 0.5, None, sys.maxsize)] == [-1, 0.5, None, sys.maxsize]

@@ -1,4 +1,4 @@
-"""The command line for tests, in this process and in one of its own, and servers for it to talk to."""
+"""The command line for tests, in this process and in a process of its own, and servers for it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from bulkstow.server.origin import Fault, Origin, serving
 from bulkstow.server.storage import DiscardStorage, Storage
 
 PATIENCE_S = 60
-"""After so long a process hangs; one that works needs a second."""
+"""Time after which a process counts as hanging; a working one needs a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What a command came to."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -80,7 +80,7 @@ def spawn(*words: str, stdout: int = subprocess.PIPE, environment: Mapping[str, 
 
 
 def spawn_unread(*words: str, environment: Mapping[str, str] | None = None) -> Ended:
-    """Run a command whose standard output nobody reads: the other end of the pipe is closed."""
+    """Run a command whose standard output is a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -102,7 +102,7 @@ def served(storage: Storage | None = None, *, login: Login | None = None, fault:
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """Give a URL where every connection is refused."""
+    """Give a URL at which every connection is refused."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/dicom-web"
@@ -119,12 +119,12 @@ class Says:
         return web.Response(status=self._answer, text="not today")
 
     async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
-        """Go on."""
+        """Do nothing."""
         return response
 
 
 def names_in(text: str, names: Mapping[str, str]) -> str:
-    """Put values in the place of {names}."""
+    """Replace {names} by values."""
     for name, value in names.items():
         text = text.replace(f"{{{name}}}", value)
     return text

@@ -1,4 +1,4 @@
-"""What tests of the command line share: an empty directory to stand in, and no settings from outside."""
+"""Fixtures of the command line's tests: an empty working directory, and no settings from outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.cli.settings import URL, Wanted
 
 @pytest.fixture(autouse=True)
 def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in an empty directory, without settings, proxies or a narrow terminal in the environment."""
+    """Change to an empty directory, and remove settings, proxies and a narrow terminal from the environment."""
     for name in os.environ:
         if name.startswith("BULKSTOW_") or name.lower().endswith("_proxy") or name == "PYTHONUNBUFFERED":
             monkeypatch.delenv(name)
@@ -26,7 +26,7 @@ def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def wanted(monkeypatch: pytest.MonkeyPatch) -> Wanted:
-    """Give what `upload` would carry out."""
+    """Give the job that `upload` would run."""
     wanted = Wanted()
     monkeypatch.setattr("bulkstow.cli.upload.carry_out", wanted)
     return wanted
@@ -34,7 +34,7 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> Wanted:
 
 @pytest.fixture
 def things(tmp_path: Path) -> Iterator[None]:
-    """Put into the working directory what wrong uses stumble over."""
+    """Create the files that cases of wrong use need."""
     write_instance(tmp_path / "archive", 1)
     (tmp_path / "empty").mkdir()
     (tmp_path / "words").write_text("not a ledger, and not TOML\n")

@@ -1,4 +1,4 @@
-"""Every setting for tests: a sample of a value for each, the defaults, and what a command line comes to."""
+"""All settings for tests: a sample value for each, the defaults, and the settings of a command line."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ OTHERS = {
     "log-format": "text",
     "bandwidth": "5MB/s",
 }
-"""A second value where the sample has no neighbour."""
+"""A second value for settings whose sample cannot be varied."""
 IN_COMPANY = {"client-key": ("--client-cert", "me.pem")}
-"""What a setting cannot do without."""
+"""Other settings that a setting requires."""
 
 
 def flag_of(name: str, hint: object) -> str:
-    """Return the flag of a field, without its dashes: the one that it is given, or its name."""
+    """Return the flag of a field, without its dashes: its given name, or that of the field."""
     if get_origin(hint) is Annotated:
         for note in get_args(hint)[1:]:
             if isinstance(note, Parameter) and note.name:
@@ -118,7 +118,7 @@ def defaults_of(*all_settings: type) -> dict[str, object]:
 
 
 def values_of(*all_settings: object) -> dict[str, object]:
-    """Return every flag of some settings with the value that it came to."""
+    """Return every flag of some settings with its value."""
     values: dict[str, object] = {}
     for settings in all_settings:
         hints = get_type_hints(type(settings), include_extras=True)
@@ -132,7 +132,7 @@ def upload_defaults() -> dict[str, object]:
 
 
 def upload_values(job: Job) -> dict[str, object]:
-    """Return every flag of `upload` with the value that it came to."""
+    """Return every flag of `upload` with its value."""
     return values_of(job.destination, job.settings) | {"files-from": job.files_from, "null": job.null_separated}
 
 
@@ -142,12 +142,12 @@ def bench_defaults() -> dict[str, object]:
 
 
 class Wanted:
-    """Takes the place of `upload`'s work, and keeps the job."""
+    """A replacement for `upload`'s work that keeps the job."""
 
     job: Job
 
     def __call__(self, job: Job) -> int:
-        """Keep it."""
+        """Keep the job."""
         self.job = job
         return 0
 
@@ -165,14 +165,14 @@ def serve_defaults() -> dict[str, object]:
 
 
 def as_flags(flag: str, text: str) -> list[str]:
-    """Return the words that set it on the command line."""
+    """Return the words that set a setting on the command line."""
     if SAMPLES[flag][1] is True:
         return [f"--{flag}"] if text == "true" else []
     return [word for line in text.split("\n") for word in (f"--{flag}", line)]
 
 
 def as_toml(flag: str, text: str) -> str:
-    """Return the line that sets it in a file."""
+    """Return the line that sets a setting in a file."""
     if flag == "header":
         return f"header = {text.splitlines()}"
     return f"{flag} = {text if text in ('true', 'false') or text.isdigit() else repr(text)}"

@@ -1,4 +1,4 @@
-"""What every command has in common: wrong uses, where a setting may stand and which counts, help."""
+"""Claims about all commands: wrong use, help, version, interrupts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.cli.settings import COMMANDS, URL, bench_defaults, upload_defaults
 
 @pytest.fixture(scope="module")
 def places() -> Iterator[Mapping[str, str]]:
-    """Give URLs: of a server, of one that wants a login, of nobody; and a port that is taken."""
+    """Give URLs of a server, of one with a login, and of none; and a port that is taken."""
     with served() as url, served(login=Login(users={"ada": "right"})) as locked, nobody() as refused:
         yield {"url": url, "locked": locked, "refused": refused, "port": url.split(":")[2].partition("/")[0]}
 
@@ -183,7 +183,7 @@ def test_a_wrong_use_is_told_in_one_line(
     exit_status: int,
     says: str,
 ) -> None:
-    """One line on standard error says what is wrong, no traceback does, and the exit status is that of its kind."""
+    """Wrong use leads to one line on standard error, without a traceback, and to the exit status of its kind."""
     Path("c.toml").write_text(toml)
     if "{locked}" in words:
         monkeypatch.setenv("BULKSTOW_PASSWORD", "s3cret")
@@ -197,7 +197,7 @@ def test_a_wrong_use_is_told_in_one_line(
 
 @pytest.mark.usefixtures("things")
 def test_a_wrong_use_changes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A mistake that is seen at once leaves no ledger behind."""
+    """Wrong use creates no ledger."""
     before = set(tmp_path.rglob("*"))
     assert call(capsys, "upload", "archive", "gone", "--url", URL).status == 2
     assert call(capsys, "upload", "archive", "--url", URL, "--summary", "gone/s").status == 2
@@ -220,7 +220,7 @@ def flags_of(command: str) -> set[str]:
 def test_help_names_every_flag(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """All flags are there, no secret of the environment is, and nothing is connected to, read or written."""
+    """Help shows all flags and no secret of the environment, and connects to, reads and writes nothing."""
 
     def connect(*_: object) -> None:
         raise AssertionError("help needs no network")
@@ -253,28 +253,28 @@ USAGES = {
 
 @pytest.mark.parametrize("command", USAGES)
 def test_usage_says_what_is_needed(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """The first line of help can be copied: the program, the command, what it needs."""
+    """The first line of help can be copied: the program, the command, and its required arguments."""
     first = call(capsys, *command.split(), "--help").out.splitlines()[0]
     assert first == " ".join(f"Usage: bulkstow {command} {USAGES[command]}".split())
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=["nothing", "--help", "-h"])
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    """`bulkstow` by itself says what there is."""
+    """`bulkstow` without arguments lists the commands."""
     ended = call(capsys, *words)
     assert (ended.status, ended.err) == (0, "")
     assert set(COMMANDS) <= set(re.findall(r"[a-z]+", ended.out))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--version` says just that."""
+    """`--version` prints only the version."""
     ended = call(capsys, "--version")
     assert ended.status == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", ended.out)
 
 
 def test_an_interrupt_is_a_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ctrl-C that reaches a command ends it with 130 in our hands, not in those of the library for flags."""
+    """A Ctrl-C during a command ends it with 130, without the handling of the library for flags."""
 
     def interrupted(_: Job) -> int:
         raise KeyboardInterrupt
@@ -293,7 +293,7 @@ ENDINGS = {
 @pytest.mark.parametrize("before", ENDINGS.values(), ids=ENDINGS)
 @pytest.mark.parametrize(("words", "exit_status"), [(["--version"], 0), (["uplaod"], 2)], ids=["done", "failed"])
 def test_the_end_has_its_status_whatever_hangs_or_comes(before: str, words: list[str], exit_status: int) -> None:
-    """Neither a thread that never ends nor a Ctrl-C at the very end changes what was said, or keeps the process."""
+    """A thread that never ends and a Ctrl-C at the end neither change the exit status nor keep the process."""
     program = f"{before}\nfrom bulkstow.cli import main; main({words})"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == exit_status

@@ -1,4 +1,4 @@
-"""`bulkstow body`: a request to send by hand."""
+"""`bulkstow body`: the body of a request for another program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def content_type_of(command: str) -> str:
 
 @pytest.mark.usefixtures("archive")
 def test_the_body_holds_every_instance_once(capsys: pytest.CaptureFixture[str], archive: Path) -> None:
-    """The parts are the files, byte for byte and in the order of their names; copies and junk stay out."""
+    """The parts are the files, byte for byte and in the order of their names, without copies and junk."""
     ended = call(capsys, "body", "my archive", "--output", "my request")
     assert (ended.status, ended.err) == (0, "")
     note, command = ended.out.splitlines()
@@ -50,7 +50,7 @@ def test_the_body_holds_every_instance_once(capsys: pytest.CaptureFixture[str], 
 
 
 def test_what_cannot_be_sent_is_named(capsys: pytest.CaptureFixture[str], archive: Path) -> None:
-    """A body that lacks what may be an instance says so, and is no success."""
+    """Files that may be instances but are left out are listed, and the exit status is 1."""
     (archive / "cut").write_bytes((archive / "IM001000000").read_bytes()[:300])
     ended = call(capsys, "body", str(archive))
     assert (ended.status, ended.err) == (1, f"left out: '{archive}/cut': cut off in its head\n")
@@ -59,7 +59,7 @@ def test_what_cannot_be_sent_is_named(capsys: pytest.CaptureFixture[str], archiv
 
 @pytest.mark.usefixtures("archive")
 def test_its_own_output_is_no_source(capsys: pytest.CaptureFixture[str]) -> None:
-    """Written among the sources, a second time over the first, it holds the instances only."""
+    """A body that is written among the sources, twice, contains only the instances."""
     for _ in range(2):
         ended = call(capsys, "body", ".", "--output", "request.bin")
         assert "3 instances" in ended.out
@@ -68,7 +68,7 @@ def test_its_own_output_is_no_source(capsys: pytest.CaptureFixture[str]) -> None
 @needs_curl
 @pytest.mark.usefixtures("archive")
 def test_the_command_stores_the_instances(capsys: pytest.CaptureFixture[str], archive: Path, tmp_path: Path) -> None:
-    """Given to a shell as it is printed, it stores everything."""
+    """The printed command, given to a shell, stores everything."""
     with served(DirectoryStorage(tmp_path / "stored")) as url:
         ended = call(capsys, "body", "my archive", "--output", "my request", "--url", f"{url}/")
         curl = subprocess.run(ended.out, shell=True, capture_output=True, timeout=PATIENCE_S)
@@ -78,26 +78,26 @@ def test_the_command_stores_the_instances(capsys: pytest.CaptureFixture[str], ar
 
 
 class Listen:
-    """A fault that keeps what it is sent."""
+    """A fault that keeps the bodies that it receives."""
 
     body = b""
     content_type = ""
 
     async def before(self, request: web.Request, number: int) -> web.StreamResponse:
-        """Read it all."""
+        """Read the body."""
         self.content_type = request.headers["Content-Type"]
         self.body = b"".join([piece async for piece in request.content.iter_any()])
         return web.Response()
 
     async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
-        """Go on."""
+        """Do nothing."""
         return response
 
 
 @needs_curl
 @pytest.mark.usefixtures("archive")
 def test_a_server_receives_the_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """What curl sends is what was written, under the media type that was printed."""
+    """curl sends the written body with the printed media type."""
     listen = Listen()
     with served(fault=listen) as url:
         ended = call(capsys, "body", "my archive", "--url", url)

@@ -1,4 +1,4 @@
-"""`bulkstow --install-completion`: shells complete what the commands have."""
+"""`bulkstow --install-completion`: shells complete commands, flags and values."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ LINES: list[tuple[list[str], set[str]]] = [
 
 
 def install(home: Path, *options: str, shell: str = "/bin/bash") -> subprocess.CompletedProcess[str]:
-    """Run the command with a home of its own."""
+    """Run the command with its own home directory."""
     command = [sys.executable, "-m", "bulkstow", "--install-completion", *options]
     environment = {"HOME": str(home), "SHELL": shell, "PATH": ""}  # without ps only SHELL tells the shell
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def test_bash_completes_commands_flags_and_values(tmp_path: Path) -> None:
-    """The script that is installed, in a real bash; the startup file keeps what it had and loads it once."""
+    """The installed script works in a real bash; the startup file keeps its content and loads the script once."""
     (tmp_path / ".bashrc").write_text("alias ll='ls -l'")
     for _ in range(2):
         installed = install(tmp_path)
@@ -55,7 +55,7 @@ def test_bash_completes_commands_flags_and_values(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="needs fish (apt-get install fish)")
 def test_fish_completes_commands_flags_and_values(tmp_path: Path) -> None:
-    """Likewise; fish finds the script in its place by itself."""
+    """The installed script works in a real fish, which finds it without a startup file."""
     assert install(tmp_path, "--shell", "fish").returncode == 0
     (tmp_path / "bulkstow").write_text("#!/bin/sh\n")  # fish completes commands that it finds
     (tmp_path / "bulkstow").chmod(0o755)
@@ -69,7 +69,7 @@ def test_fish_completes_commands_flags_and_values(tmp_path: Path) -> None:
 
 
 def test_zsh_finds_the_script_by_its_directory(tmp_path: Path) -> None:
-    """compinit reads the first line of what is in fpath."""
+    """The script for zsh begins with the line that compinit reads."""
     assert install(tmp_path, shell="/usr/bin/zsh").returncode == 0
     script = tmp_path / ".zsh/completions/_cyclopts_bulkstow"
     assert script.read_text().startswith("#compdef bulkstow\n")
@@ -80,7 +80,7 @@ def test_zsh_finds_the_script_by_its_directory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_every_command_and_flag_is_in_the_script(shell: str) -> None:
-    """Also those of commands that are loaded only when they are called."""
+    """The flags of all commands are completed, also of those that are imported only when called."""
     script = app.generate_completion(shell=shell)  # type: ignore[arg-type] # a str to mypy
     for command in ("upload", "report", "bench", "demo", "serve", "body"):
         assert command in script
@@ -90,7 +90,7 @@ def test_every_command_and_flag_is_in_the_script(shell: str) -> None:
 
 
 def test_a_file_of_its_own_leaves_the_startup_file_alone(tmp_path: Path) -> None:
-    """For packages, and who looks after their startup files themselves."""
+    """--output writes the script and changes no startup file."""
     assert install(tmp_path, "--shell", "zsh", "--output", str(tmp_path / "script")).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["script"]
 
@@ -104,7 +104,7 @@ def test_a_file_of_its_own_leaves_the_startup_file_alone(tmp_path: Path) -> None
     ],
 )
 def test_what_cannot_be_installed_is_wrong_usage(tmp_path: Path, options: list[str], says: str) -> None:
-    """One line and status 2: an unknown shell, a place where nothing can be written."""
+    """An unknown shell and a place that cannot be written lead to one line and status 2."""
     refused = install(tmp_path, *options, shell="/bin/tcsh")
     assert refused.returncode == 2
     assert says in refused.stderr

@@ -47,7 +47,7 @@ def test_a_wrong_use_has_status_2(capsys: pytest.CaptureFixture[str], words: lis
 
 
 def test_its_help_says_how_to_use_the_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both steps are there, to be copied."""
+    """Help shows both steps as commands that can be copied."""
     out = call(capsys, "config", "--help").out
     assert "bulkstow config > bulkstow.toml" in out
     assert "bulkstow --config bulkstow.toml upload SOURCE..." in out
@@ -55,7 +55,7 @@ def test_its_help_says_how_to_use_the_file(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("command", ["", "upload", "bench", "serve"])
 def test_help_of_other_commands_names_it(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """An installed package has no example file beside it."""
+    """Help names the command, as an installed package has no example file."""
     out = call(capsys, *command.split(), "--help").out
     assert "bulkstow config" in out
     assert "config.example.toml" not in out

@@ -1,4 +1,4 @@
-"""`bulkstow demo`: the whole of it in a few seconds."""
+"""`bulkstow demo`: an upload from start to end in a few seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.server.samples import files_below
 
 @pytest.mark.parametrize("instances", [1, 25])
 def test_it_shows_what_it_promises(capsys: pytest.CaptureFixture[str], instances: int) -> None:
-    """An archive with junk, two runs of which the second sends nothing, a report of the junk, and what to try next."""
+    """The demo shows an archive with junk, two runs, the second without requests, a report, and what to try next."""
     ended = call(capsys, "demo", "top dir", "--instances", str(instances))
     assert (ended.status, ended.err) == (0, "")
     out = ended.out
@@ -32,7 +32,7 @@ def test_it_shows_what_it_promises(capsys: pytest.CaptureFixture[str], instances
 
 
 def test_everything_is_stored_under_the_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What the archive holds is under `stored`, byte for byte, and the ledger knows of every file."""
+    """The archive's instances are in `stored`, byte for byte, and every file is in the ledger."""
     call(capsys, "demo", "top", "--instances", "25")
     archive = {path.read_bytes() for path in Path("top/archive").rglob("IM*") if path.suffix == ""}
     assert {path.read_bytes() for path in Path("top/stored").rglob("*.dcm")} == archive
@@ -43,7 +43,7 @@ def test_everything_is_stored_under_the_directory(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("way", ["module", "script"])
 def test_every_command_works_as_printed(tmp_path: Path, way: str) -> None:
-    """Pasted into a new shell that stands elsewhere, has no virtual environment and meets a name with spaces."""
+    """The commands work in a new shell in another directory, without a virtual environment, with spaces in a name."""
     script = Path(sys.executable).with_name("bulkstow")
     if way == "script" and not script.exists():
         pytest.skip("not installed")
@@ -64,13 +64,13 @@ def test_every_command_works_as_printed(tmp_path: Path, way: str) -> None:
 
 
 def test_a_port_that_is_taken_is_not_advised() -> None:
-    """What is printed names a port that is free."""
+    """The printed commands use a free port."""
     with socket.create_server(("127.0.0.1", 8080)) if is_free(8080) else nullcontext():
         assert "--port 8080 " not in what_next(Path("top"), "bulkstow")
 
 
 def is_free(port: int) -> bool:
-    """Say whether nobody listens there."""
+    """Return whether no server listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -78,7 +78,7 @@ def is_free(port: int) -> bool:
 def test_a_directory_of_its_own(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a directory it makes a temporary one, and says how to remove it."""
+    """Without a directory the demo creates a temporary one, and shows how to remove it."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ended = call(capsys, "demo", "--instances", "1")
     (made,) = tmp_path.glob("bulkstow-demo-*")
@@ -86,7 +86,7 @@ def test_a_directory_of_its_own(
 
 
 def test_the_same_archive_every_time(tmp_path: Path) -> None:
-    """Nothing in it is left to chance."""
+    """Two archives are equal."""
     counts = [make_archive(tmp_path / name, 61) for name in ("one", "two")]
     one, two = (files_below(tmp_path / name) for name in ("one", "two"))
     assert one == two

@@ -57,13 +57,13 @@ def hanging(call: Callable[..., Any], name: str, never: threading.Event) -> Call
 
 
 def results(tmp_path: Path) -> dict[str, tuple[Outcome, str]]:
-    """Return what the ledger says, by name."""
+    """Return the outcomes of the ledger by file name."""
     entries = [entry.result for entry in read_entries(tmp_path / "bulkstow.db")]
     return {Path(o.candidate.location).name: (o.outcome, o.reason) for o in entries}
 
 
 def told(tmp_path: Path) -> dict[str, str]:
-    """Return the reasons of what is unreadable, by name."""
+    """Return the reasons of unreadable files by name."""
     return {name: reason for name, (outcome, reason) in results(tmp_path).items() if outcome is Outcome.UNREADABLE}
 
 
@@ -86,7 +86,7 @@ def test_what_hangs_is_unreadable_and_the_rest_is_stored(
     stored: int,
     says: str,
 ) -> None:
-    """After the limit the run goes on without it and ends with its true status."""
+    """After the time limit the run continues without the file, and ends with the right status."""
     storage = DiscardStorage(remember=True)
     with served(storage) as url:
         monkeypatch.setattr(os, system_call, hanging(getattr(os, system_call), name, never))
@@ -104,7 +104,7 @@ def test_a_comparison_that_hangs_is_given_up(
     never: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A copy whose bytes cannot be compared is a failure; all else is stored."""
+    """A copy that cannot be compared is a failure; all other files are stored."""
     original = archive / "d1/IM001000003"
     (archive / "d2/copy").write_bytes(original.read_bytes())
     storage = DiscardStorage(remember=True)
@@ -126,7 +126,7 @@ def test_a_comparison_that_hangs_is_given_up(
 def test_a_source_that_hangs_is_told_at_the_start(
     capsys: pytest.CaptureFixture[str], archive: Path, never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is sent, and the source is named."""
+    """Nothing is sent, and the message names the source."""
     monkeypatch.setattr(os, "stat", hanging(os.stat, "archive", never))
     ended = call(capsys, "upload", "archive", "--url", "http://127.0.0.1:9", "--read-timeout", LIMIT)
     assert ended.status == 2
@@ -134,20 +134,20 @@ def test_a_source_that_hangs_is_told_at_the_start(
 
 
 class Impatient:
-    """A fault that waits for each piece of a body only so long, then answers with a status, or 0: hangs up."""
+    """A fault with a time limit for each piece of a body, after which it responds with a status; 0 disconnects."""
 
     def __init__(self, status: int) -> None:
         self._status = status
         self._request: web.Request | None = None
 
     async def before(self, request: web.Request, number: int) -> Impatient:
-        """Go on with this request."""
+        """Take this request."""
         struck = Impatient(self._status)
         struck._request = request
         return struck
 
     async def body(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-        """Yield the pieces that come in time."""
+        """Yield the pieces that arrive in time."""
         coming = aiter(pieces)
         while True:
             try:
@@ -170,16 +170,16 @@ class Impatient:
         raise ConnectionResetError
 
     def judge(self, header: Header) -> None:
-        """Store whatever comes."""
+        """Store everything."""
 
     async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
-        """Go on."""
+        """Do nothing."""
         return response
 
 
 @pytest.fixture
 def body_hangs(monkeypatch: pytest.MonkeyPatch, never: threading.Event) -> threading.Event:
-    """Let one file not open for its request; give the event that it is being opened."""
+    """Let the opening of one file hang; return the event of its start."""
     begun = threading.Event()
     hang = hanging(open_file, "IM001000003", never)
 
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_a_run_whose_body_hangs(
     body_hangs: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first SIGINT is enough, long before the limit: status 130, and the file is not said to be stored."""
+    """The first SIGINT ends the run before the time limit, with status 130; the file is not recorded as stored."""
     monkeypatch.setattr(blocking, "GRACE_S", 0.2)
 
     def interrupt() -> None:
@@ -226,7 +226,7 @@ def test_a_server_that_does_not_wait_for_the_disk(
     monkeypatch: pytest.MonkeyPatch,
     answer: int,
 ) -> None:
-    """The file that hung is unreadable, long before the limit; the others of its batch are stored."""
+    """The hanging file is unreadable before the time limit; the others of its batch are stored."""
     monkeypatch.setattr(blocking, "STUCK_S", PEER_PATIENCE_S / 4)
     storage = DiscardStorage(remember=True)
     with served(storage, fault=Impatient(answer)) as url:
@@ -244,7 +244,7 @@ def test_a_file_that_hangs_after_the_answer_is_unreadable_alone(
     never: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What cannot be looked at again is not claimed; the others that the server named with it are stored."""
+    """A file that cannot be verified is not recorded as stored; the others in the response are."""
     storage = DiscardStorage(remember=True)
     with served(storage) as url:
         monkeypatch.setattr(os, "stat", hanging(os.stat, "IM001000003", never))
@@ -258,7 +258,7 @@ def test_a_file_that_hangs_after_the_answer_is_unreadable_alone(
 def test_a_body_leaves_out_what_hangs(
     capsys: pytest.CaptureFixture[str], archive: Path, never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`bulkstow body` names a directory and a file that hang; all else is in the body."""
+    """`bulkstow body` lists a hanging directory and file; all other files are in the body."""
     monkeypatch.setattr(os, "scandir", hanging(os.scandir, "d2", never))
     monkeypatch.setattr(os, "open", hanging(os.open, "IM001000003", never))
     ended = call(capsys, "body", "archive", "--read-timeout", LIMIT)
@@ -270,7 +270,7 @@ def test_a_body_leaves_out_what_hangs(
 
 @pytest.mark.usefixtures("body_hangs")
 def test_a_body_ends_where_a_read_hangs(capsys: pytest.CaptureFixture[str], archive: Path) -> None:
-    """What hangs after its head was read cannot be left out any more: the file is named, and no command is printed."""
+    """A file that hangs after its head was read is named in the error, and no command is printed."""
     ended = call(capsys, "body", "archive", "--read-timeout", LIMIT)
     assert (ended.status, ended.out) == (2, "")
     assert f"{archive}/d1/IM001000003: cannot be read: the storage has not answered" in ended.err

@@ -1,4 +1,4 @@
-"""The ledger as the command leaves it: nothing beside it, and a run that loses it stops."""
+"""The ledger of a command: no other files remain, and a run that loses it stops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.cli.command import call, served
 
 
 class Deletes:
-    """A fault that deletes or replaces a file when the first request comes."""
+    """A fault that deletes or replaces a file at the first request."""
 
     def __init__(self, path: Path, content: bytes | None) -> None:
         self._path = path
@@ -21,7 +21,7 @@ class Deletes:
         self.requests = 0
 
     async def before(self, request: web.Request, number: int) -> None:
-        """Do it, and go on."""
+        """Delete or replace the file."""
         self.requests = number
         if number == 1:
             self._path.unlink()
@@ -29,7 +29,7 @@ class Deletes:
                 self._path.write_bytes(self._content)
 
     async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
-        """Go on."""
+        """Do nothing."""
         return response
 
 
@@ -37,7 +37,7 @@ class Deletes:
 def test_a_run_that_loses_its_ledger_stops(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
-    """It ends with 3 in one line before more is sent than is under way; a file in the ledger's place stays as it is."""
+    """The run ends with 3 and one line, after the current requests; a file in the ledger's place is not changed."""
     monkeypatch.chdir(tmp_path)
     write_batch(tmp_path / "archive", 200)
     fault = Deletes(tmp_path / "run.db", content)
@@ -55,7 +55,7 @@ def test_a_run_that_loses_its_ledger_stops(
 def test_nothing_is_left_beside_the_ledger(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ledger: bool
 ) -> None:
-    """Neither by a run that ends well and its report, nor by one that is given a file that is no ledger."""
+    """No other file remains after a run, after a report, and after a run with a file that is not a ledger."""
     monkeypatch.chdir(tmp_path)
     write_batch(tmp_path / "archive", 3)
     (tmp_path / "beside").mkdir()

@@ -1,4 +1,4 @@
-"""Old names of settings work as the new ones do, and are shown nowhere."""
+"""Old names of settings work like the new ones, and are not documented."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def give(monkeypatch: pytest.MonkeyPatch) -> Give:
 def test_an_old_name_sets_the_setting(
     capsys: pytest.CaptureFixture[str], give: Give, wanted: Wanted, place: str
 ) -> None:
-    """The old flag, variable and key are read as the new ones, without a word about it."""
+    """The old flag, variable and key are read like the new ones, without a message."""
     assert call(capsys, *give(place, thinking_timeout="7s")).says == ""
     assert wanted.destination.response_timeout_s == 7
 
@@ -57,7 +57,7 @@ def test_an_old_name_sets_the_setting(
 def test_an_old_flag_may_have_its_value_behind_an_equals_sign(
     capsys: pytest.CaptureFixture[str], wanted: Wanted
 ) -> None:
-    """As any flag; a source of that name, behind `--`, stays one."""
+    """An old flag may have the form --flag=value; after `--` it is a source."""
     call(capsys, *WORDS, "--thinking-timeout=7s", "--", "--thinking-timeout")
     assert wanted.destination.response_timeout_s == 7
     assert wanted.job.source == ("archive", "--thinking-timeout")
@@ -66,7 +66,7 @@ def test_an_old_flag_may_have_its_value_behind_an_equals_sign(
 def test_places_have_their_precedence_whatever_the_name(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: Wanted
 ) -> None:
-    """A file with the old key does not win over the new flag, nor a new variable over the old flag."""
+    """The precedence of sources is that of the new names."""
     Path("c.toml").write_text("[upload]\nthinking-timeout = '1s'\n")
     call(capsys, *WORDS, "--config", "c.toml", "--response-timeout", "2s")
     assert wanted.destination.response_timeout_s == 2
@@ -79,7 +79,7 @@ def test_places_have_their_precedence_whatever_the_name(
 
 @pytest.mark.parametrize("place", PLACES)
 def test_both_names_in_one_place_are_wrong_use(capsys: pytest.CaptureFixture[str], give: Give, place: str) -> None:
-    """It would be unclear which value counts. The message names both as they were written."""
+    """Both names in one place are an error that shows them as they were written."""
     ended = call(capsys, *give(place, response_timeout="7s", thinking_timeout="7s"))
     new, old = map(PLACES[place], FLAGS)
     assert (ended.status, ended.err) == (2, f"bulkstow: {new} and {old} are one setting: give only {new}\n")
@@ -90,7 +90,7 @@ def test_both_names_in_one_place_are_wrong_use(capsys: pytest.CaptureFixture[str
 def test_a_mistake_under_an_old_name_is_named_so(
     capsys: pytest.CaptureFixture[str], give: Give, place: str, value: str
 ) -> None:
-    """The message has the name that the user wrote."""
+    """A message shows the name that the user wrote."""
     ended = call(capsys, *give(place, thinking_timeout=value))
     assert ended.status == 2
     assert PLACES[place]("--thinking-timeout") in ended.err
@@ -98,7 +98,7 @@ def test_a_mistake_under_an_old_name_is_named_so(
 
 
 def test_a_repeated_old_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is one flag given twice, not two names."""
+    """The old flag given twice is a repeated flag."""
     err = call(capsys, *WORDS, "--thinking-timeout", "1s", "--thinking-timeout", "2s").err
     assert err == "bulkstow: Parameter --thinking-timeout specified multiple times.\n"
 
@@ -106,19 +106,19 @@ def test_a_repeated_old_flag_is_named(capsys: pytest.CaptureFixture[str]) -> Non
 def test_other_commands_ignore_an_old_variable(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One environment serves all commands."""
+    """A variable with an old name is accepted by commands that do not use it."""
     monkeypatch.setenv("BULKSTOW_THINKING_TIMEOUT", "7s")
     assert "no ledger at gone.db" in call(capsys, "report", "gone.db").err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_no_old_name(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """Old names only keep existing scripts working."""
+    """Help does not show old names."""
     assert not [old for old in OLD_FLAGS.values() if old in call(capsys, command, "--help").out]
 
 
 def test_an_old_name_is_not_suggested(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mistyped, it is unknown."""
+    """A mistyped old flag is unknown, and is not suggested."""
     assert "thinking-timeout" not in call(capsys, *WORDS, "--thinking-timeou", "1s").err.replace("thinking-timeou.", "")
     monkeypatch.setenv("BULKSTOW_THINKING_TIMEOU", "1s")
     assert "BULKSTOW_THINKING_TIMEOUT" not in call(capsys, *WORDS).err

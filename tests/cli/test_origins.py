@@ -1,4 +1,4 @@
-"""Where settings may stand, which value counts, and how a message names them."""
+"""The origins of settings, their precedence, and their names in messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.cli.settings import (
 
 
 def test_the_samples_are_all_flags_of_upload() -> None:
-    """Whoever adds a setting adds a sample for it here."""
+    """Every setting has a sample."""
     defaults = upload_defaults()
     assert SAMPLES.keys() == defaults.keys()
     assert [flag for flag, default in defaults.items() if SAMPLES[flag][1] == default] == []
@@ -38,7 +38,7 @@ def test_every_setting_may_stand_anywhere(
     place: Literal["flag", "environment", "file"],
     flag: str,
 ) -> None:
-    """A flag, a variable and a key of a TOML file come to the same value, and touch no other setting."""
+    """A flag, a variable and a key of a TOML file set the same value, and no other setting."""
     text, value = SAMPLES[flag]
     words = ["upload", "archive", *IN_COMPANY.get(flag, ())]
     words += [] if flag == "url" else ["--url", URL]
@@ -61,7 +61,7 @@ def test_every_setting_may_stand_anywhere(
 def test_a_flag_before_the_environment_before_the_file(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: Wanted, flag: str
 ) -> None:
-    """Of three values the flag's counts, of the other two the environment's; lists are not joined."""
+    """The flag overrides the environment, and both override the file; lists are not joined."""
     text, value = SAMPLES[flag]
     other = OTHERS.get(flag) or f"{int(re.sub('[^0-9]', '', text) or 0) + 1}"
     variable = f"BULKSTOW_{flag.upper().replace('-', '_')}"
@@ -100,7 +100,7 @@ MISTAKES = [
 def test_a_mistake_is_named_as_it_was_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str, flag: str, text: str, says: str
 ) -> None:
-    """A flag by its name, a variable with its value, a key with its file and table: whoever finds the mistake."""
+    """A message shows a flag by its name, a variable with its value, and a key with its file and table."""
     words = ["upload", "archive", "--url", URL, "--progress", "none"]
     is_converted = "Invalid" in says
     match place:
@@ -123,7 +123,7 @@ def test_a_mistake_is_named_as_it_was_written(
 def test_only_what_was_not_a_flag_is_renamed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of several settings in a message each is named as it was written; no secret is shown, no command changed."""
+    """Each setting in a message is named as it was written; no secret is shown, and no command is changed."""
     words = ["upload", "archive", "--url", URL, "--bearer-file", "words"]
     monkeypatch.setenv("BULKSTOW_USER", "ada")
     assert "BULKSTOW_USER, --bearer-file and --bearer-command: one login" in call(capsys, *words).err
@@ -153,7 +153,7 @@ def test_a_variable_that_is_no_setting_is_an_error(
     variable: str,
     hint: str,
 ) -> None:
-    """A mistyped limit would be none: status 2 with a suggestion, and nothing is done."""
+    """An unknown variable leads to status 2 with a suggestion, and nothing is done."""
     monkeypatch.setenv(variable, "5MB/s")
     ended = call(capsys, *words)
     assert ended == Ended(2, "", f"bulkstow: the variable {variable} in the environment is no setting; {hint}\n")
@@ -162,7 +162,7 @@ def test_a_variable_that_is_no_setting_is_an_error(
 def test_a_variable_of_another_command_is_let_be(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: Wanted
 ) -> None:
-    """One environment serves all commands."""
+    """Variables of other commands are accepted."""
     for name in ("PORT", "CONNECTIONS", "OUTCOME", "PASSWORD", "INSTANCES"):
         monkeypatch.setenv(f"BULKSTOW_{name}", "1")
     assert call(capsys, "upload", "archive", "--url", URL).err == ""
@@ -172,7 +172,7 @@ def test_a_variable_of_another_command_is_let_be(
 def test_a_switch_can_be_turned_off_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: Wanted
 ) -> None:
-    """The environment wins over the file with false too."""
+    """`false` in the environment overrides the file."""
     Path("c.toml").write_text("[upload]\ninsecure = true\n")
     monkeypatch.setenv("BULKSTOW_INSECURE", "false")
     call(capsys, "upload", "archive", "--url", URL, "--config", "c.toml")
@@ -182,7 +182,7 @@ def test_a_switch_can_be_turned_off_again(
 def test_an_empty_variable_counts_as_unset(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: Wanted
 ) -> None:
-    """Containers and units set what they have no value for to nothing."""
+    """An empty variable counts as unset, as containers and service units set it."""
     for flag in SAMPLES:
         monkeypatch.setenv(f"BULKSTOW_{flag.upper().replace('-', '_')}", "")
     assert call(capsys, "upload", "archive", "--url", URL).err == ""
@@ -190,7 +190,7 @@ def test_an_empty_variable_counts_as_unset(
 
 
 def test_an_empty_key_counts_as_unset(capsys: pytest.CaptureFixture[str], wanted: Wanted) -> None:
-    """A file may show a setting without giving it a value; a mistyped key is an error with an empty value too."""
+    """An empty key counts as unset, but a mistyped key is an error with an empty value, too."""
     Path("c.toml").write_text("[upload]\n" + "".join(f"{flag} = ''\n" for flag in SAMPLES))
     assert call(capsys, "upload", "archive", "--url", URL, "--config", "c.toml").err == ""
     assert upload_values(wanted.job) == upload_defaults() | {"url": URL}
@@ -202,7 +202,7 @@ def test_an_empty_key_counts_as_unset(capsys: pytest.CaptureFixture[str], wanted
 def test_the_file_may_be_named_anywhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: Wanted, before: bool
 ) -> None:
-    """--config stands before the command or after it, wins over BULKSTOW_CONFIG, and other tables are let be."""
+    """--config may precede or follow the command, overrides BULKSTOW_CONFIG, and other tables are ignored."""
     Path("c.toml").write_text("[upload]\nretries = 9\n[serve]\nport = 1\n")
     Path("d.toml").write_text("[upload]\nretries = 7\n")
     words = ["upload", "archive", "--url", URL]

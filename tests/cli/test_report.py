@@ -1,4 +1,4 @@
-"""`bulkstow report`: what became of every file, for people and for programs."""
+"""`bulkstow report`: the outcome of every file, for people and for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ URL = "http://pacs.example/dicom-web"
 
 PLAIN = "/archive/study 1/IM1"
 ODD = os.fsdecode(b"/archive/caf\xe9")
-"""A name in Latin-1: no UTF-8."""
+"""A name in Latin-1, which is not UTF-8."""
 STEERING = "/archive/\x1b[2Jline\nend\t\x9b"
 QUOTED = '/archive/a,"b"'
 
@@ -33,20 +33,20 @@ OUTCOMES = (
 
 @pytest.fixture(autouse=True)
 def _ledger(tmp_path: Path) -> None:
-    """Put a ledger into the working directory."""
+    """Create a ledger in the working directory."""
     with Ledger(tmp_path / "bulkstow.db", URL) as ledger:
         ledger.record(OUTCOMES)
 
 
 def report(capsys: pytest.CaptureFixture[str], *words: str) -> Ended:
-    """Run the command and check that it ends well."""
+    """Run the command and check that it succeeds."""
     ended = call(capsys, "report", "bulkstow.db", *words)
     assert (ended.status, ended.err) == (0, "")
     return ended
 
 
 def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each file, in the order of their paths, and the counts at the end; no name steers the terminal."""
+    """The table has a line for each file, in the order of paths, and the counts; names are escaped."""
     assert report(capsys).out.splitlines() == [
         "outcome      attempts  path: reason",
         r"skipped             0  /archive/\x1b[2Jline\nend\t\x9b: not DICOM",
@@ -58,7 +58,7 @@ def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_line_of_json_for_each_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each has all keys, null where nothing is known; a path comes back to its bytes by os.fsencode."""
+    """Each line has all keys, null for unknown values; os.fsencode returns the bytes of a path."""
     lines = [json.loads(line) for line in report(capsys, "--format", "jsonl").out.splitlines()]
     assert [os.fsencode(line["path"]) for line in lines] == [
         os.fsencode(path) for path in (STEERING, QUOTED, ODD, PLAIN)
@@ -80,7 +80,7 @@ def test_a_line_of_json_for_each_file(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_lines_of_json_are_ascii(encoding: str) -> None:
-    """They come out of any locale, whatever the names."""
+    """JSON lines can be written in any locale."""
     ended = spawn("report", "bulkstow.db", "--format", "jsonl", environment={"PYTHONIOENCODING": encoding})
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.isascii()
@@ -89,7 +89,7 @@ def test_lines_of_json_are_ascii(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_csv_is_safe_to_open(encoding: str) -> None:
-    """A spreadsheet's notation with a head: controls and odd bytes are escaped, in any locale."""
+    """CSV has a header, and controls and undecodable bytes are escaped, in any locale."""
     ended = spawn("report", "bulkstow.db", "--format", "csv", environment={"PYTHONIOENCODING": encoding})
     assert (ended.status, ended.err) == (0, "")
     rows = list(csv.DictReader(io.StringIO(ended.out, newline="")))
@@ -116,7 +116,7 @@ def test_csv_is_safe_to_open(encoding: str) -> None:
     ],
 )
 def test_no_cell_is_a_formula(capsys: pytest.CaptureFixture[str], tmp_path: Path, uid: str, cell: str) -> None:
-    """What a file or a server wrote is text in a spreadsheet; lines of JSON hold it exactly."""
+    """Text of files and servers is not a formula in a spreadsheet; JSON lines contain it exactly."""
     (tmp_path / "bulkstow.db").unlink()
     odd = Header(uid, uid, uid, uid, uid)
     with Ledger(tmp_path / "bulkstow.db", URL) as ledger:
@@ -146,7 +146,7 @@ def _first_line_of_json() -> str:
     ids=["one", "two", "spaces", "none such", "all"],
 )
 def test_only_some_outcomes(capsys: pytest.CaptureFixture[str], chosen: str, expected: list[str]) -> None:
-    """--outcome chooses by the words of the summary, one or several."""
+    """--outcome selects one or several outcomes."""
     lines = report(capsys, "--format", "jsonl", "--outcome", chosen).out.splitlines()
     assert [json.loads(line)["path"] for line in lines] == expected
 
@@ -161,7 +161,7 @@ def test_only_some_outcomes(capsys: pytest.CaptureFixture[str], chosen: str, exp
     ids=["one", "two", "all"],
 )
 def test_nothing_to_show(capsys: pytest.CaptureFixture[str], tmp_path: Path, chosen: str, words: str) -> None:
-    """A table without a row says what was looked for."""
+    """A table without rows names the requested outcomes."""
     (tmp_path / "bulkstow.db").unlink()
     with Ledger(tmp_path / "bulkstow.db", URL):
         pass
@@ -171,7 +171,7 @@ def test_nothing_to_show(capsys: pytest.CaptureFixture[str], tmp_path: Path, cho
 @pytest.mark.parametrize("notation", ["table", "csv", "jsonl"])
 @pytest.mark.parametrize("files", [1, 2000], ids=["short", "long"])
 def test_a_closed_pipe_ends_it_quietly(tmp_path: Path, notation: str, files: int) -> None:
-    """`bulkstow report … | head` needs no words about it, whether the rest fits a buffer or not."""
+    """`bulkstow report … | head` prints no message, whether the rest fits into a buffer or not."""
     with Ledger(tmp_path / "bulkstow.db", URL) as ledger:
         ledger.record(FileResult(Candidate(f"/{n}", 1, 1), None, Outcome.SKIPPED, "empty") for n in range(files))
     ended = spawn_unread("report", "bulkstow.db", "--format", notation)
@@ -181,7 +181,7 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path: Path, notation: str, files: int
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_a_full_disk_is_told(unbuffered: str) -> None:
-    """A report that could not be written whole does not end with 0."""
+    """A report that cannot be written completely fails."""
     with Path("/dev/full").open("wb") as full:
         ended = spawn("report", "bulkstow.db", stdout=full.fileno(), environment={"PYTHONUNBUFFERED": unbuffered})
     assert ended.status == 2
@@ -189,14 +189,14 @@ def test_a_full_disk_is_told(unbuffered: str) -> None:
 
 
 def test_it_changes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A ledger that may only be read is enough."""
+    """A read-only ledger can be reported."""
     before = (tmp_path / "bulkstow.db").read_bytes()
     report(capsys)
     assert (tmp_path / "bulkstow.db").read_bytes() == before
 
 
 def test_a_damaged_ledger_is_recovered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """--recover says what it wrote where, and what to do with it; the new ledger is one to report."""
+    """--recover shows the new ledger and its use; the new ledger can be reported."""
     content = bytearray((tmp_path / "bulkstow.db").read_bytes())
     content[:100] = bytes(100)
     (tmp_path / "bulkstow.db").write_bytes(content)

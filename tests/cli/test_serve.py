@@ -24,7 +24,7 @@ from tests.server.samples import BOUNDARY, body_of
 
 @contextmanager
 def serving(*words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
-    """Start it on a free port, and give the process, its URL and its first line."""
+    """Start a server on a free port, and give the process, its URL and its first line."""
     with running("serve", *words, "--port", "0", environment=environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline().decode()
@@ -49,7 +49,7 @@ def store(url: str, file: bytes, **headers: str) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_it_stores_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> None:
-    """It says where it is, stores what comes as STUDY/SERIES/INSTANCE.dcm, and a signal ends it with 0."""
+    """The server prints its URL and stores STUDY/SERIES/INSTANCE.dcm; a signal ends it with 0."""
     file = part10(header(1), number=1)
     with serving("kept", "--root", "/rs") as (process, url, line):
         assert line == f"serving {url} (instances are stored in kept); Ctrl-C ends it\n"
@@ -64,7 +64,7 @@ def test_it_stores_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> 
 
 
 def test_nothing_is_kept(tmp_path: Path) -> None:
-    """--discard says yes to everything and makes no file."""
+    """--discard acknowledges everything and creates no file."""
     with serving("--discard") as (_, url, line):
         assert "(instances are discarded)" in line
         assert store(url, part10(header(1)))[0] == 200
@@ -72,7 +72,7 @@ def test_nothing_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_login_is_asked_for() -> None:
-    """--user lets nobody in without the password of the environment, which is not shown."""
+    """--user requires the password of the environment, which is not shown."""
     with serving("--discard", "--user", "ada", BULKSTOW_PASSWORD="s3cret") as (process, url, line):
         file = part10(header(1))
         right, wrong = (f"Basic {base64.b64encode(pair).decode()}" for pair in (b"ada:s3cret", b"ada:other"))
@@ -84,7 +84,7 @@ def test_a_login_is_asked_for() -> None:
 
 
 def test_its_settings_come_from_a_file(tmp_path: Path) -> None:
-    """[serve] of --config is for it, sizes with their units."""
+    """The table [serve] of --config sets its settings, sizes with units."""
     Path("c.toml").write_text(
         "[serve]\nroot = '/from-file'\ndiscard = true\nmax-part-bytes = '1KiB'\n[upload]\nretries = 1\n"
     )

@@ -1,4 +1,4 @@
-"""`bulkstow serve --faults`: an origin on which things go wrong as planned."""
+"""`bulkstow serve --faults`: an origin with injected faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.cli.command import PATIENCE_S, call, running
 
 
 def test_it_says_what_is_planned_and_does_it(tmp_path: Path) -> None:
-    """Each fault has its line at the start, and strikes."""
+    """Each fault is listed at the start, and is injected."""
     plan = tmp_path / "faults.toml"
     plan.write_text('[[fault]]\nkind = "unavailable"\nfirst = 1\n[[fault]]\nkind = "xml"\nprobability = 0.5')
     with running("serve", str(tmp_path / "kept"), "--port", "0", "--faults", str(plan)) as process:
@@ -30,7 +30,7 @@ def test_it_says_what_is_planned_and_does_it(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends with 2 and one line, before anything is made."""
+    """A wrong plan leads to status 2 and one line, before anything is created."""
     plan = tmp_path / "faults.toml"
     plan.write_text('[[fault]]\nkind = "resett"')
     ended = call(capsys, "serve", str(tmp_path / "kept"), "--faults", str(plan))

@@ -22,7 +22,7 @@ KEYS = [(table, setting.key) for table in TABLES for setting in settings_of(tabl
 
 @pytest.mark.parametrize("path", expected(), ids=lambda path: path.name)
 def test_the_files_list_the_settings_as_they_are(path: Path) -> None:
-    """The README's table and the example are what the definitions say."""
+    """The README's table and the example are equal to the generated ones."""
     assert path.read_text(encoding="utf-8") == expected()[path], f"settings have changed; run: {REGENERATE}"
 
 
@@ -39,7 +39,7 @@ def test_the_example_shows_every_setting(table: str, defaults: dict[str, object]
 
 
 def bound(table: str, text: str) -> dict[str, object]:
-    """Return what a command is called with if a file has this text."""
+    """Return the settings of a command with a file of this text."""
     Path("bulkstow.toml").write_text(text, encoding="utf-8")
     read_settings_from(Path("bulkstow.toml"))
     _, bound, _ = app.parse_args(WORDS[table], exit_on_error=False, print_error=False)

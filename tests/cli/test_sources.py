@@ -1,4 +1,4 @@
-"""What `bulkstow upload` takes from the sources it is given, and what it leaves."""
+"""The files that `bulkstow upload` sends from its sources, and those that it leaves out."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def uids(study: int, count: int) -> set[str]:
 
 
 def results(tmp_path: Path) -> dict[str, tuple[Outcome, str]]:
-    """Return what the ledger says, by path from `tmp_path` on."""
+    """Return the outcomes of the ledger, by path relative to `tmp_path`."""
     entries = [entry.result for entry in read_entries(tmp_path / "bulkstow.db")]
     return {str(Path(o.candidate.location).relative_to(tmp_path)): (o.outcome, o.reason) for o in entries}
 
@@ -87,7 +87,7 @@ def test_nothing_outside_the_sources_is_sent(
 def test_follow_links_follows_all_of_them(
     capsys: pytest.CaptureFixture[str], linked: Path, tmp_path: Path, url: str, storage: DiscardStorage
 ) -> None:
-    """The user said so; the circle ends."""
+    """--follow-links follows links, and a cycle of links ends."""
     ended = call(capsys, "upload", "archive", "--url", url, "--follow-links")
     assert ended.status == 0, ended.says
     assert set(storage.digests()) == uids(OWN, 2) | uids(FOREIGN, 1)
@@ -98,7 +98,7 @@ def test_follow_links_follows_all_of_them(
 def test_a_link_that_is_named_is_followed(
     capsys: pytest.CaptureFixture[str], archive: Path, tmp_path: Path, url: str, storage: DiscardStorage, how: str
 ) -> None:
-    """A link that the user names is what the user means, also where the walk would not follow it."""
+    """A source that is a link is followed."""
     (archive / "link").symlink_to("../foreign")
     (tmp_path / "list").write_text("archive/link\n")
     words = {
@@ -118,7 +118,7 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
     storage: DiscardStorage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Between the scan and the reading, and between that and the sending: the foreign file does not leave."""
+    """A file that is replaced by a link between scan, reading and sending is not sent."""
     victims = [archive / "IM001000000", archive / "IM001000001"]
 
     def replace(victim: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
 def test_a_source_without_files_is_a_failure(
     capsys: pytest.CaptureFixture[str], archive: Path, tmp_path: Path, url: str, words: list[str], named: list[str]
 ) -> None:
-    """An unmounted share is no archive that is done: status 1, on both streams and in the summary, unless accepted."""
+    """A source without files leads to status 1, and is shown on both streams and in the summary, unless accepted."""
     for directory in ("empty", "hollow/deeper", "archive/share"):
         (tmp_path / directory).mkdir(parents=True)
     (tmp_path / "list").write_text("archive/IM001000000\nempty\n")
@@ -190,7 +190,7 @@ def test_a_source_without_files_is_a_failure(
 def test_the_files_of_the_run_are_no_archive(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, url: str, source: str, own: str
 ) -> None:
-    """A source that holds nothing but the run's ledger, log and summary is empty, by whatever name it is given."""
+    """A source that contains only the run's ledger, log and summary is empty, by any name of it."""
     (tmp_path / "share").mkdir()
     (tmp_path / "link").symlink_to("share")
     files = ("--ledger", f"{own}/l.db", "--log", f"{own}/run.log", "--summary", f"{own}/last.json")
@@ -202,7 +202,7 @@ def test_the_files_of_the_run_are_no_archive(
 def test_a_source_that_vanishes_after_the_start_is_a_failure(
     capsys: pytest.CaptureFixture[str], archive: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was there when the run looked, and is unmounted before the walk comes to it."""
+    """A source that disappears after the check at the start is a failure."""
     reach = StowDestination.reach
 
     async def unmount(self: StowDestination) -> None:
@@ -216,7 +216,7 @@ def test_a_source_that_vanishes_after_the_start_is_a_failure(
 
 
 def test_junk_is_found(capsys: pytest.CaptureFixture[str], tmp_path: Path, url: str) -> None:
-    """A source with nothing but files that are no DICOM is there."""
+    """A source that contains only other files than DICOM is not empty."""
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk/notes").write_text("hello")
     assert call(capsys, "upload", "junk", "--url", url).status == 0

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is
 
 
 def redirected(words: str, redirection: str) -> Ended:
-    """Run a command in a shell with some of its streams redirected; `unread` is a pipe whose reader has left."""
+    """Run a command in a shell with redirected streams; `unread` is a pipe without a reader."""
     reader, unread = os.pipe()
     os.close(reader)
     command = f"{shlex.quote(sys.executable)} -m bulkstow {words} {redirection.replace('unread', f'&{unread}')}"
@@ -63,7 +63,7 @@ def archive(tmp_path: Path) -> Path:
     ["2>&-", "2>/dev/full", "2>unread", "<&- >&- 2>&-", "<&- >/dev/full", ">unread"],
 )
 def test_an_upload_needs_no_streams(url: str, progress: str, redirection: str) -> None:
-    """Progress and closing words that cannot be written change neither what is sent nor the exit status."""
+    """Progress and closing text that cannot be written change neither what is sent nor the exit status."""
     ended = redirected(f"upload archive --url {url} --progress {progress}", redirection)
     assert ended.status == 0, ended.says
     assert [entry.result.outcome for entry in read_entries(Path("bulkstow.db"))] == [Outcome.STORED] * INSTANCES
@@ -92,7 +92,7 @@ def test_an_upload_needs_no_streams(url: str, progress: str, redirection: str) -
 )
 @pytest.mark.usefixtures("archive")
 def test_every_command_ends_as_it_should(words: str, redirection: str, status: int, err: str) -> None:
-    """Results that cannot be written are an error in one line; a reader that left, and closed streams, are none."""
+    """Results that cannot be written are an error in one line; a closed pipe and closed streams are not an error."""
     with Ledger(Path("l.db"), URL):
         pass
     ended = redirected(words, redirection)
@@ -100,14 +100,14 @@ def test_every_command_ends_as_it_should(words: str, redirection: str, status: i
 
 
 def test_a_closed_list_of_files_is_an_error(url: str) -> None:
-    """No standard input is not an empty list: nothing would be sent, with status 0."""
+    """A closed standard input is an error, not an empty list of files."""
     ended = redirected(f"upload --files-from - --url {url}", "<&-")
     assert ended.status == 2
     assert ended.err == "bulkstow: --files-from -: standard input is closed; pipe the list of files into it\n"
 
 
 def test_a_server_serves_though_its_words_are_lost() -> None:
-    """It goes on until it is stopped."""
+    """A server whose standard output is full runs until it is stopped."""
     with Path("/dev/full").open("wb") as full, running("serve", "--port", "0", stdout=full.fileno()) as process:
         assert process.stderr is not None
         assert process.stderr.readline().decode() == f"bulkstow: {FULL}"
@@ -115,7 +115,7 @@ def test_a_server_serves_though_its_words_are_lost() -> None:
 
 
 def test_only_what_a_busy_terminal_does_not_take_is_dropped(tmp_path: Path) -> None:
-    """A descriptor that another process made non-blocking fails for a moment; one on a full disk is given up."""
+    """A non-blocking descriptor loses single writes; after a failure of the disk, nothing is written."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     stream = StandardError(os.fdopen(writer, "wb", buffering=0), write_through=True)
@@ -148,7 +148,7 @@ main({words})
     ["bulkstow.cli.process", "bulkstow.cli.streams", "bulkstow.cli.app", "cyclopts", "bulkstow.cli.upload", "aiohttp"],
 )
 def test_an_interrupt_while_modules_are_imported(name: str) -> None:
-    """It ends the process with 130 and without a word, wherever in half a second of imports it comes."""
+    """A Ctrl-C at any time during the imports ends the process with 130 and without a message."""
     words = ["upload", "gone", "--url", URL]
     program = INTERRUPTED_IMPORT.format(name=name, words=words)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE_S)

@@ -1,4 +1,4 @@
-"""`bulkstow upload --summary`: it tells how a run ended, however that was."""
+"""`bulkstow upload --summary`: the result of a run for every kind of end."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LAST_NIGHT = '{"complete": true, "exit_status": 0}'
 
 @pytest.fixture(scope="module")
 def places() -> Iterator[Mapping[str, str]]:
-    """Give URLs: of a server, of one that wants a login, of nobody."""
+    """Give URLs of a server, of one with a login, and of none."""
     with served() as url, served(login=Login(users={"ada": "right"})) as locked, nobody() as refused:
         yield {"url": url, "locked": locked, "refused": refused}
 
 
 @pytest.fixture(autouse=True)
 def _archive(tmp_path: Path) -> None:
-    """Make an archive of two studies with three instances, and the summary of the last night."""
+    """Create an archive of two studies with three instances, and the summary of a previous run."""
     for study, numbers in ((1, 2), (2, 1)):
         for number in range(numbers):
             write_instance(tmp_path / "archive", number, study=study)
@@ -47,7 +47,7 @@ def figures() -> dict[str, Any]:
 
 
 def test_it_says_when_what_and_how(capsys: pytest.CaptureFixture[str], places: Mapping[str, str]) -> None:
-    """Start and end with the offset from UTC, exit status, version, ledger, studies; for its owner alone."""
+    """The summary has start and end with the offset from UTC, exit status, version, ledger and studies."""
     before = datetime.now(UTC)
     assert call(capsys, "upload", "archive", "--url", places["url"], "--summary", "s.json").status == 0
     summary = figures()
@@ -90,7 +90,7 @@ def test_a_run_that_could_not_begin_has_one(
     reason: str,
     where: str,
 ) -> None:
-    """It takes the place of last night's, is not complete, and has the exit status and its reason in one line."""
+    """The new summary replaces the old one, is not complete, and has the exit status and the reason in one line."""
     with Ledger(Path("used.db"), "http://pacs.example/dicom-web"):
         ended = call(capsys, "upload", *names_in(words, places).split(), "--summary", where, "--progress", "none")
     assert ended.status == exit_status
@@ -120,7 +120,7 @@ def test_a_setting_that_cannot_be_used_has_one(
     reason: str,
     place: str,
 ) -> None:
-    """A mistake in last evening's change of the settings is not hidden by the summary of the night before."""
+    """After wrong use the summary is not that of the previous run."""
     Path("c.toml").write_text("[upload]\nbandwith = '5MB/s'\n")
     if place == "environment":
         monkeypatch.setenv("BULKSTOW_SUMMARY", "s.json")
@@ -136,7 +136,7 @@ def test_a_setting_that_cannot_be_used_has_one(
 def test_an_internal_error_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, places: Mapping[str, str]
 ) -> None:
-    """What nobody expected is no success: status 3, and its kind is the reason; its text may hold anything."""
+    """An internal error leads to status 3; the reason has its type, but not its text, which may be confidential."""
 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("PATIENT^NAME")
@@ -151,7 +151,7 @@ def test_an_internal_error_is_told(
 def test_a_summary_that_cannot_be_written_is_no_success(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, places: Mapping[str, str]
 ) -> None:
-    """Everything is stored, and the monitor cannot know: status 2. Another status stays as it is."""
+    """If only the summary cannot be written, the status is 2; another status is not changed."""
     Path("dir").mkdir()
     counts: list[str] = []
 
@@ -171,7 +171,7 @@ def test_a_summary_that_cannot_be_written_is_no_success(
 
 
 def test_what_is_no_file_stays(capsys: pytest.CaptureFixture[str], places: Mapping[str, str]) -> None:
-    """A link stays a link; a pipe gets one object, and is not replaced by a file."""
+    """A link is kept; a pipe receives one object, and is not replaced by a file."""
     Path("link").symlink_to("s.json")
     call(capsys, "upload", "archive", "--url", places["url"], "--summary", "link")
     assert Path("link").is_symlink()
@@ -186,7 +186,7 @@ def test_what_is_no_file_stays(capsys: pytest.CaptureFixture[str], places: Mappi
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_run_that_is_ended_while_it_connects(number: signal.Signals) -> None:
-    """A server that takes connections and answers nothing: what is left says that the run is not complete."""
+    """The summary of a killed run says that the run is not complete."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with running("upload", "archive", "--url", url, "--summary", "s.json") as process:

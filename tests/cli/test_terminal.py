@@ -1,4 +1,4 @@
-"""No name and no word of a server steers the terminal, whatever the command."""
+"""No name and no text of a server reaches the terminal unescaped, for any command."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COMMANDS = [
 def test_nothing_steers_the_terminal(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    """Names of files, lists, settings and commands come out escaped: each line that is printed is printable."""
+    """Names of files, lists, settings and commands are escaped: each printed line is printable."""
     monkeypatch.chdir(tmp_path)
     write_batch(tmp_path / "archive" / EVIL, 2)
     (tmp_path / "archive" / f"junk{EVIL}").write_text("junk")

@@ -1,4 +1,4 @@
-"""`bulkstow upload` as a user has it: exit status, words, figures, signals, secrets."""
+"""`bulkstow upload` as a user sees it: exit status, messages, figures, signals, secrets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def url(storage: DiscardStorage) -> Iterator[str]:
 
 
 def write_refused(directory: Path) -> Path:
-    """Write an instance that no server takes: its UID is none."""
+    """Write an instance that no server accepts, as its UID is invalid."""
     path = directory / "refused"
     path.write_bytes(
         part10(Header("2.25.1", "2.25.1.1", "no.uid", SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN), number=1)
@@ -67,7 +67,7 @@ def write_refused(directory: Path) -> Path:
 
 
 def test_an_archive_is_stored(archive: Path, url: str, tmp_path: Path) -> None:
-    """In a process of its own: status 0, every byte is there, and the words say so."""
+    """A run in its own process stores every byte, ends with 0 and shows the result."""
     with served(DirectoryStorage(tmp_path / "stored")) as url:
         ended = spawn("upload", "archive", "--url", url)
     assert ended.status == 0, ended.err
@@ -83,7 +83,7 @@ def test_an_archive_is_stored(archive: Path, url: str, tmp_path: Path) -> None:
 def test_a_refused_file_is_status_1(
     capsys: pytest.CaptureFixture[str], archive: Path, url: str, storage: DiscardStorage
 ) -> None:
-    """The others are stored all the same; the failure and the way to all failures are shown."""
+    """The other files are stored; the failure and the command that lists all failures are shown."""
     refused = write_refused(archive)
     ended = call(capsys, "upload", "archive", "--url", url)
     assert ended.status == 1
@@ -95,7 +95,7 @@ def test_a_refused_file_is_status_1(
 def test_a_second_run_sends_nothing(
     capsys: pytest.CaptureFixture[str], archive: Path, url: str, storage: DiscardStorage
 ) -> None:
-    """What is settled stays so, and a file that was refused still makes the status 1."""
+    """Settled files are not sent again, and a file that was refused leads to status 1 again."""
     write_refused(archive)
     call(capsys, "upload", "archive", "--url", url)
     received = storage.received
@@ -108,7 +108,7 @@ def test_a_second_run_sends_nothing(
 
 
 def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str) -> None:
-    """--summary -: one JSON object with all its keys and words on one line; the rest goes to standard error."""
+    """--summary -: one JSON object on one line of standard output; all other output goes to standard error."""
     (archive / "notes.txt").write_text("hello")
     ended = spawn("upload", "archive", "--url", url, "--summary", "-", "--progress", "none")
     assert ended.status == 0
@@ -125,7 +125,7 @@ def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str)
 
 
 def test_the_summary_is_written_to_a_file(capsys: pytest.CaptureFixture[str], archive: Path, url: str) -> None:
-    """--summary FILE: the same object, in place of the last run's; the words stay on standard output."""
+    """--summary FILE: the same object replaces that of the last run; the closing text goes to standard output."""
     Path("figures.json").write_text("the last run's")
     ended = call(capsys, "upload", "archive", "--url", url, "--summary", "figures.json")
     assert ended.status == 0
@@ -134,7 +134,7 @@ def test_the_summary_is_written_to_a_file(capsys: pytest.CaptureFixture[str], ar
 
 
 def test_a_run_that_is_stopped_has_its_summary(capsys: pytest.CaptureFixture[str], archive: Path, url: str) -> None:
-    """Stopped by a wrong URL: status 3, and figures that say that they are not all."""
+    """A run that is stopped by a wrong URL ends with 3, and its summary is not complete."""
     ended = call(capsys, "upload", "archive", "--url", f"{url}/wrong", "--summary", "figures.json", "--no-preflight")
     assert ended.status == 3
     assert "run the same command again" in ended.out
@@ -144,7 +144,7 @@ def test_a_run_that_is_stopped_has_its_summary(capsys: pytest.CaptureFixture[str
 
 
 def test_nothing_to_store_is_status_0(capsys: pytest.CaptureFixture[str], tmp_path: Path, url: str) -> None:
-    """A directory without DICOM is no failure; it is told."""
+    """A directory without DICOM is not a failure, and is shown."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "readme.txt").write_text("hello")
     ended = call(capsys, "upload", "notes", "--url", url)
@@ -166,7 +166,7 @@ def test_sources_from_a_list(
     place: str,
     null: bool,
 ) -> None:
-    """Names in a file or on standard input are sources too; with NULs a name may hold a newline."""
+    """Names in a file or on standard input are sources; with NULs a name may contain a newline."""
     odd = archive.parent / ("odd\nname" if null else "odd name")
     Path(write_instance(archive.parent, 77).candidate.location).rename(odd)
     names = b"".join(os.fsencode(path) + (b"\0" if null else b"\n") for path in (archive / "IM001000001", odd))
@@ -182,7 +182,7 @@ def test_sources_from_a_list(
 def test_a_name_that_is_not_there_is_unreadable(
     capsys: pytest.CaptureFixture[str], archive: Path, url: str, storage: DiscardStorage
 ) -> None:
-    """A list may be older than the archive: the name fails, the rest is stored."""
+    """A listed name that does not exist fails, and the other files are stored."""
     Path("list").write_text("gone\narchive\n")
     ended = call(capsys, "upload", "--files-from", "list", "--url", url)
     assert ended.status == 1
@@ -194,7 +194,7 @@ def test_a_name_that_is_not_there_is_unreadable(
 
 
 def test_odd_names_cannot_steer_the_terminal(archive: Path, url: str) -> None:
-    """Control characters and bytes that are no UTF-8, in names and where links point, are shown escaped."""
+    """Control characters and bytes that are not UTF-8 are escaped in names and targets of links."""
     (archive / os.fsdecode(b"\xfelink\x1b[0m")).symlink_to(os.fsdecode(b"no\xffwhere\x1b[31m"))
     ended = spawn("upload", "archive", "--url", url, environment={"PYTHONIOENCODING": "utf-8:strict"})
     assert ended.status == 1
@@ -207,7 +207,7 @@ def test_odd_names_cannot_steer_the_terminal(archive: Path, url: str) -> None:
 def test_a_reader_that_leaves_does_not_change_the_status(
     archive: Path, url: str, summary: tuple[str, ...], unbuffered: str
 ) -> None:
-    """Standard output is closed before the run ends: 1 where a file failed, no traceback."""
+    """If standard output is closed during the run, the status stays 1 for a failed file, without a traceback."""
     write_refused(archive)
     words = ("upload", "archive", "--url", url, "--progress", "none", *summary)
     ended = spawn_unread(*words, environment={"PYTHONUNBUFFERED": unbuffered})
@@ -220,7 +220,7 @@ def test_a_reader_that_leaves_does_not_change_the_status(
 
 
 class Hold:
-    """A fault that lets the first store request through and holds the second until it is let go."""
+    """A fault that serves the first store request and delays the second until it is released."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -228,18 +228,18 @@ class Hold:
         self._go_on = anyio.Event()
 
     def let_go(self) -> None:
-        """Let all go on; to be called in the server's thread."""
+        """Release all requests; to be called in the server's thread."""
         self._go_on.set()
 
     async def before(self, request: web.Request, number: int) -> None:
-        """Hold it."""
+        """Delay the request."""
         self.begun.set()
         if number > 1:
             self.held.set()
             await self._go_on.wait()
 
     async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
-        """Go on."""
+        """Do nothing."""
         return response
 
 
@@ -258,7 +258,7 @@ def hold(portal: anyio.from_thread.BlockingPortal) -> Hold:
 
 @pytest.fixture
 def held_url(portal: anyio.from_thread.BlockingPortal, hold: Hold, storage: DiscardStorage) -> Iterator[str]:
-    """Give a server that holds the second request."""
+    """Give a server that delays the second request."""
     with portal.wrap_async_context_manager(serving(Origin(storage, fault=hold))) as url:
         yield url
         portal.call(hold.let_go)
@@ -271,7 +271,7 @@ def midway(url: str) -> tuple[str, ...]:
 
 
 def read_until(process: subprocess.Popen[bytes], word: bytes) -> None:
-    """Wait until a process says a word on standard error."""
+    """Wait until a process writes a word to standard error."""
     assert process.stderr is not None
     for line in process.stderr:
         if word in line:
@@ -280,7 +280,7 @@ def read_until(process: subprocess.Popen[bytes], word: bytes) -> None:
 
 
 def stored_in(ledger: Path) -> set[str]:
-    """Return the SOP Instance UIDs that a ledger calls stored; it has to be whole."""
+    """Return the SOP Instance UIDs that are stored by an intact ledger."""
     connection = sqlite3.connect(ledger)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
@@ -299,7 +299,7 @@ def test_a_signal_drains_the_run(
     storage: DiscardStorage,
     number: signal.Signals,
 ) -> None:
-    """What is under way is finished and recorded, nothing more is begun; the next run sends the rest, and only that."""
+    """The current requests are finished and recorded, none is started; the next run sends only the rest."""
     with running(*midway(held_url)) as process:
         assert hold.held.wait(PATIENCE_S)
         process.send_signal(number)
@@ -330,7 +330,7 @@ def test_a_second_signal_ends_the_run_at_once(
     storage: DiscardStorage,
     number: signal.Signals,
 ) -> None:
-    """It ends though the server answers nothing; the ledger is whole and claims no more than is there."""
+    """The run ends though the server does not respond; the ledger is intact, and only stored files are stored in it."""
     with running(*midway(held_url)) as process:
         assert hold.held.wait(PATIENCE_S)
         process.send_signal(number)
@@ -350,7 +350,7 @@ def test_a_second_signal_ends_the_run_at_once(
 
 @pytest.mark.usefixtures("archive")
 def test_a_hangup_that_is_ignored_stays_so(portal: anyio.from_thread.BlockingPortal, hold: Hold, held_url: str) -> None:
-    """Under `nohup` the run goes on when the terminal is closed: everything is sent, with status 0."""
+    """Under `nohup` the run continues when the terminal is closed, and ends with 0."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a new process inherits it
     try:
         with running(*midway(held_url)) as process:
@@ -365,7 +365,7 @@ def test_a_hangup_that_is_ignored_stays_so(portal: anyio.from_thread.BlockingPor
 
 @pytest.mark.usefixtures("archive")
 def test_a_signal_ends_the_wait_for_a_list(hold: Hold, held_url: str) -> None:
-    """A run that waits for more names on standard input ends with the first signal, however long the pipe is open."""
+    """A run that waits for more names on standard input ends with the first signal."""
     with running("upload", "--files-from", "-", "--url", held_url, "--batch-instances", "1") as process:
         assert process.stdin is not None
         process.stdin.write(LIST_LENGTH * b"archive/IM001000001\n")
@@ -377,7 +377,7 @@ def test_a_signal_ends_the_wait_for_a_list(hold: Hold, held_url: str) -> None:
 
 @pytest.mark.usefixtures("archive")
 def test_a_wrong_url_ends_the_wait_for_a_list(url: str) -> None:
-    """A run that cannot go on ends, though more names may come."""
+    """A run that fails ends although more names may arrive."""
     with running("upload", "--files-from", "-", "--url", f"{url}/wrong", "--batch-instances", "1") as process:
         assert process.stdin is not None
         process.stdin.write(LIST_LENGTH * b"archive/IM001000001\n")
@@ -389,7 +389,7 @@ def test_a_wrong_url_ends_the_wait_for_a_list(url: str) -> None:
 def test_a_report_beside_a_run(
     capsys: pytest.CaptureFixture[str], portal: anyio.from_thread.BlockingPortal, hold: Hold, held_url: str
 ) -> None:
-    """While a run goes on its ledger can be read, and a second run is turned away."""
+    """During a run its ledger can be read, and a second run with it is refused."""
     with running(*midway(held_url)) as process:
         assert hold.held.wait(PATIENCE_S)
         report = call(capsys, "report", "bulkstow.db", "--format", "jsonl")
@@ -418,7 +418,7 @@ LOGINS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[dict[str, str]]:
-    """Give servers that turn a run away, each in its own manner."""
+    """Give servers that refuse a run, each in a different way."""
     with (
         served(login=Login(token="another")) as locked,
         served(fault=Says(401)) as refused,
@@ -431,7 +431,7 @@ def answers() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let runs in this process not wait between attempts."""
+    """Remove the waits between attempts from runs in this process."""
     monkeypatch.setattr("bulkstow.engine.local.Run", functools.partial(Run, backoff=Backoff(base_s=0.001, cap_s=0.005)))
 
 
@@ -448,7 +448,7 @@ def test_no_secret_is_shown(
     answer: str,
     exit_status: int,
 ) -> None:
-    """Whatever the server answers, a secret is in no output, summary, report or ledger."""
+    """For any response of the server, no secret is in output, summary, report or ledger."""
     words, environment = LOGINS[login]
     Path("secret").write_text(f"{SECRET}\n")
     for name, value in environment.items():
@@ -467,7 +467,7 @@ def test_no_secret_is_shown(
 
 
 def test_the_login_is_used(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, archive: Path) -> None:
-    """Each way to give a login opens the door."""
+    """Each way to configure a login works."""
     with served(login=Login(users={"ada": SECRET}, token=SECRET)) as url:
         Path("secret").write_text(f"{SECRET}\n")
         for number, (words, environment) in enumerate(LOGINS.values()):
@@ -482,7 +482,7 @@ def test_the_login_is_used(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 
 def test_a_log_tells_the_whole_run(capsys: pytest.CaptureFixture[str], archive: Path, url: str) -> None:
-    """From start to end, one JSON object a line; a second run adds to it, and it is no part of the archive."""
+    """The log has one JSON object per line from start to end, and is not sent itself."""
     refused = write_refused(archive)
     words = ("upload", "archive", "--url", url, "--log", "archive/run.log", "--log-format", "json")
     ended = call(capsys, *words, "--header", "Authorization: Bearer s3cret")
@@ -506,7 +506,7 @@ def test_a_log_tells_the_whole_run(capsys: pytest.CaptureFixture[str], archive: 
 
 
 def test_a_log_on_a_full_disk_stops_nothing(capsys: pytest.CaptureFixture[str], archive: Path, url: str) -> None:
-    """One warning, and everything is sent; a log that cannot be opened is told before anything is."""
+    """A full disk leads to one warning; a log that cannot be opened is an error before anything is sent."""
     ended = call(capsys, "upload", "archive", "--url", url, "--log", "/dev/full", "--progress", "log")
     assert ended.status == 0
     assert ended.err.count("--log /dev/full: ends here, cannot be written (No space left on device)") == 1
@@ -517,7 +517,7 @@ def test_a_log_on_a_full_disk_stops_nothing(capsys: pytest.CaptureFixture[str], 
 
 
 def test_a_stopped_terminal_holds_up_nothing(archive: Path, url: str) -> None:
-    """A pipe on standard error that is full and is not read, like a terminal after Ctrl-S: everything is sent."""
+    """A full pipe on standard error, as a terminal after Ctrl-S, does not stop the run."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Claims about lines that are said as something happens."""
+"""Claims about messages that are shown at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bulkstow.progress.display import Nothing, display
     [(OutageCause.NO_ANSWER, "the server does not answer"), (OutageCause.NO_ROOM, "the server is out of space")],
 )
 def test_an_outage_is_said_at_once(cause: OutageCause, words: str) -> None:
-    """Its beginning with the time of the next attempt, its end with its length; attempts in between are not said."""
+    """The start of an outage is shown with the time of the next attempt, and its end with its duration."""
     stream = io.StringIO()
     announcer = Announcer(display("log", stream))
     for event in (ScanEnded(), OutageBegan(cause, 2.0, 1.0), OutageContinues(cause, 3.0, 2.0), OutageEnded(31.0)):
@@ -30,7 +30,7 @@ def test_an_outage_is_said_at_once(cause: OutageCause, words: str) -> None:
 
 
 def test_failures_are_said_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first five at once, then one every ten seconds with the number of the others; nothing steers the terminal."""
+    """Five failures are shown at once, then one every ten seconds with the number of the others; names are escaped."""
     now_s = 1000.0
     monkeypatch.setattr("bulkstow.progress.announcer.time.monotonic", lambda: now_s)
     said: list[str] = []

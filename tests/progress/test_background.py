@@ -1,4 +1,4 @@
-"""A stream that never holds up its writer."""
+"""Claims about the stream that never blocks its caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bulkstow.progress.background import PIECES_AHEAD, BackgroundStream
 
 
 def test_text_arrives_in_order_by_the_end() -> None:
-    """Closing waits for it, and leaves the stream open."""
+    """All text is written; closing waits for it, and leaves the stream open."""
     stream = io.StringIO()
     background = BackgroundStream(stream)
     for number in range(100):
@@ -21,7 +21,7 @@ def test_text_arrives_in_order_by_the_end() -> None:
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
-    """A pipe that is full blocks its writer for ever; here text is dropped, and memory is bounded."""
+    """If a pipe is full, the caller is not blocked: text is dropped, and memory is bounded."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stream:
         background = BackgroundStream(stream)
@@ -40,7 +40,7 @@ def _read_all(descriptor: int) -> None:
 
 
 def test_a_failure_ends_it() -> None:
-    """It can be asked for, and the rest is dropped."""
+    """The error of a failed write is kept, and the following text is dropped."""
 
     class Full(io.StringIO):
         def write(self, text: str, /) -> int:

@@ -1,4 +1,4 @@
-"""The last words of a run."""
+"""The closing text of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEDGER = Path("bulkstow.db")
 
 
 def results(outcome: Outcome, count: int, reason: str = "", path: str = "/archive/IM") -> Recorded:
-    """Return the event that tells of so many."""
+    """Return the event of `count` results."""
     return Recorded(tuple(FileResult(Candidate(f"{path}{n}", 100, 0), None, outcome, reason) for n in range(count)))
 
 
@@ -30,7 +30,7 @@ def words(
     outage_s: float = 0.0,
     server_requests_per_s: float | None = None,
 ) -> list[str]:
-    """Return the lines after these events; two requests, one of them again, took 4 MiB."""
+    """Return the lines after these events and two requests, one of them a retry, with 4 MiB."""
     tally = Tally()
     for event in events:
         tally.tell(event)
@@ -51,7 +51,7 @@ def words(
 
 
 def test_all_is_well() -> None:
-    """A table, the figures, and where every file is told of."""
+    """The text has a table, the figures, and the command that lists every file."""
     assert words(FilesFound(1234, 0), results(Outcome.STORED, 1234)) == [
         "outcome            files",
         "stored             1,234",
@@ -61,20 +61,20 @@ def test_all_is_well() -> None:
 
 
 def test_time_without_server_is_told() -> None:
-    """With its length, and only where there was an outage."""
+    """The time without the server is shown if there was an outage."""
     assert "time without the server: 31s" in words(results(Outcome.STORED, 1), outage_s=31.0)
     assert not any("without server" in line for line in words(results(Outcome.STORED, 1)))
 
 
 def test_the_rate_that_a_server_accepts_is_told() -> None:
-    """In round figures, and only where it rejected more."""
+    """The rate that the server accepts is shown rounded, if it rejected more."""
     told = "the server accepts about 9.7 requests per second, and rejects more"
     assert told in words(results(Outcome.STORED, 1), server_requests_per_s=9.74)
     assert not any("the server accepts" in line for line in words(results(Outcome.STORED, 1)))
 
 
 def test_failures_are_shown_and_the_way_to_the_rest() -> None:
-    """The first five with their reasons, and a command that lists the failures of just these kinds."""
+    """The first five failures are shown with their reasons, and the command that lists all of these outcomes."""
     lines = words(
         results(Outcome.UNREADABLE, 1, "cut off"), results(Outcome.REFUSED, 7, "no"), results(Outcome.STORED, 2)
     )
@@ -93,7 +93,7 @@ def test_failures_are_shown_and_the_way_to_the_rest() -> None:
 
 
 def test_failures_of_an_earlier_run_are_not_forgotten() -> None:
-    """They are shown as those of this run, with the reasons of what was skipped, and not more than five."""
+    """Failures of an earlier run are shown like those of this run, at most five, with the reasons for skipping."""
     (refused,) = results(Outcome.REFUSED, 1, "no").results
     skipped = results(Outcome.SKIPPED, 2, "\x1b[2Jodd: see /a").results
     lines = words(SettledBefore({Outcome.STORED: 5, Outcome.REFUSED: 1, Outcome.SKIPPED: 2}, (refused, *skipped)))
@@ -107,7 +107,7 @@ def test_failures_of_an_earlier_run_are_not_forgotten() -> None:
 
 
 def test_skips_have_their_reasons() -> None:
-    """Each reason once, the most frequent first."""
+    """Each reason for skipping is shown once, the most frequent first."""
     skips = (results(Outcome.SKIPPED, 2, "empty"), results(Outcome.SKIPPED, 3, "a second copy, same bytes: see /a"))
     lines = words(*skips)
     assert lines[1:4] == [
@@ -123,12 +123,12 @@ def test_skips_have_their_reasons() -> None:
     ids=["nothing there", "stopped before"],
 )
 def test_nothing_was_done(events: tuple[Event, ...], expected: str) -> None:
-    """An empty table is a sentence instead."""
+    """A sentence replaces an empty table."""
     assert words(*events)[0] == expected
 
 
 def test_an_incomplete_run_says_how_to_go_on() -> None:
-    """That comes last, and nothing says that every file is told of."""
+    """The hint that the run is not complete comes last, without the command that lists every file."""
     lines = words(results(Outcome.STORED, 1), results(Outcome.REFUSED, 1, "no"), complete=False)
     assert lines[-2].startswith("all failures: ")
     assert lines[-1] == "not complete: run the same command again to continue where it stopped"
@@ -140,12 +140,12 @@ def test_an_incomplete_run_says_how_to_go_on() -> None:
     [(0, 0, "no requests, no retries"), (1, 0, "1 request, no retries"), (1234, 2, "1,234 requests, 2 retries")],
 )
 def test_requests_are_counted_in_words(requests: int, retries: int, expected: str) -> None:
-    """One request is not 1 requests."""
+    """One request is singular."""
     assert any(f" in {expected}, " in line for line in words(requests=requests, retries=retries))
 
 
 def test_no_time_is_no_division_by_zero() -> None:
-    """A run can be over before the clock has moved."""
+    """A run may take no time by the clock."""
     assert "4MiB in 2 requests, 1 retry, 4 at once, 0ms, 0 instances/s, 0B/s" in words(elapsed_s=0.0)
 
 
@@ -155,7 +155,7 @@ def test_the_command_can_be_pasted() -> None:
 
 
 def test_no_name_steers_the_terminal() -> None:
-    """Paths, reasons (they may hold a link's target) and the ledger's name are escaped; all can be encoded."""
+    """Paths, reasons (which may contain a link's target) and the ledger's name are escaped and can be encoded."""
     odd = "\x1b[2J\udcff\n"
     text = "\n".join(words(results(Outcome.UNREADABLE, 1, f"a link to nothing: {odd}", path=odd), ledger=Path(odd)))
     assert "\x1b" not in text
@@ -177,5 +177,5 @@ def test_no_name_steers_the_terminal() -> None:
     ids=["letters", "controls", "title", "C1", "bytes", "right to left", "empty"],
 )
 def test_paths_are_shown(path: str, expected: str) -> None:
-    """Letters of all scripts stay; what a terminal would act on is escaped."""
+    """Letters of all scripts are shown; characters that control a terminal are escaped."""
     assert shown(path) == expected

@@ -1,4 +1,4 @@
-"""What is seen while a run goes on."""
+"""Progress during a run."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
 
@@ -54,7 +54,7 @@ def tally(*events: Event) -> Tally:
 
 
 def stored(count: int, outcome: Outcome = Outcome.STORED) -> Recorded:
-    """Return the event that tells of so many."""
+    """Return the event of `count` results."""
     return Recorded(tuple(FileResult(Candidate(f"/{n}", 1, 0), None, outcome) for n in range(count)))
 
 
@@ -68,7 +68,7 @@ MIDWAY = (
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that only changes when it is set."""
 
     now_s = 1000.0
 
@@ -99,14 +99,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_the_kind_that_was_chosen(
     kind: Literal["auto", "bar", "log", "none"], stream: io.StringIO, expected: type[Display]
 ) -> None:
-    """`auto` looks whether there is a terminal; a choice is a choice."""
+    """`auto` depends on the terminal; the other kinds do not."""
     shown = display(kind, stream)
     assert type(shown) is expected
     shown.close(tally())
 
 
 def test_standard_error_is_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stream is looked up when it is needed."""
+    """Standard error is looked up when the display is created."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     display("auto").say("hello")
@@ -114,7 +114,7 @@ def test_standard_error_is_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_line_has_its_time_and_all_figures(clock: Clock) -> None:
-    """One line, for logs: how far, how much, how fast, what goes wrong."""
+    """All figures are on one line of a log."""
     stream = io.StringIO()
     lines = Lines(TimedLines(stream))
     clock.now_s += 2
@@ -127,14 +127,14 @@ def test_a_line_has_its_time_and_all_figures(clock: Clock) -> None:
 
 
 def test_a_word_has_its_time_too() -> None:
-    """What is said between the figures is a line like them."""
+    """A message is a line of the log."""
     stream = io.StringIO()
     Lines(TimedLines(stream)).say("stopping")
     assert re.fullmatch(rf"{TIME} stopping\n", stream.getvalue())
 
 
 def test_the_last_line_has_the_last_figures() -> None:
-    """Closing writes once more."""
+    """Closing writes a final line."""
     stream = io.StringIO()
     lines = Lines(TimedLines(stream))
     lines.show(tally(FilesFound(1, 1)))
@@ -156,12 +156,12 @@ def test_the_last_line_has_the_last_figures() -> None:
     ids=["begun", "found", "some done", "scan ended", "nothing there"],
 )
 def test_the_total_is_a_lower_bound_until_the_scan_ends(events: tuple[Event, ...], expected: str) -> None:
-    """A total that still grows says so."""
+    """A total that may still grow is shown as a lower bound."""
     assert files_done(tally(*events)) == expected
 
 
 def test_bars_are_drawn() -> None:
-    """Two lines on a terminal: how far with a bar and percent, and how fast."""
+    """A terminal shows the progress with a bar and percent, and the figures below it."""
     terminal = Terminal()
     bar = Bar(Panel(terminal))
     bar.show(tally(FilesFound(200, 0), stored(50), BytesSent(2**20)))
@@ -174,7 +174,7 @@ def test_bars_are_drawn() -> None:
 
 
 def test_more_done_than_found_is_no_more_than_all() -> None:
-    """Copies found once more can make it so for a moment; a bar does not run over."""
+    """The bar does not exceed 100 %, even if more is settled than found for a moment."""
     terminal = Terminal()
     bar = Bar(Panel(terminal))
     bar.show(tally(stored(3)))
@@ -183,7 +183,7 @@ def test_more_done_than_found_is_no_more_than_all() -> None:
 
 
 def test_a_word_above_the_bars() -> None:
-    """It stands on a line of its own, and the bars are drawn again below."""
+    """A message is on its own line, and the bar is drawn again below it."""
     terminal = Terminal()
     bar = Bar(Panel(terminal))
     bar.show(tally(FilesFound(2, 0)))
@@ -194,7 +194,7 @@ def test_a_word_above_the_bars() -> None:
 
 
 def test_nothing_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """With `none`, not even words."""
+    """`none` shows no messages either."""
     nothing = display("none")
     nothing.show(tally(*MIDWAY))
     nothing.say("stopping")
@@ -204,7 +204,7 @@ def test_nothing_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("kind", ["bar", "log"])
 def test_an_outage_is_told(kind: Literal["bar", "log"]) -> None:
-    """As long as the server is gone every line says so."""
+    """Every line during an outage shows it."""
     stream = Terminal()
     shown = display(kind, stream)
     began = OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0)
@@ -218,7 +218,7 @@ def test_an_outage_is_told(kind: Literal["bar", "log"]) -> None:
 
 
 def test_rates_are_of_the_last_seconds(clock: Clock) -> None:
-    """What was long ago counts no more: bytes and instances per second, by the clock."""
+    """Bytes and instances per second are those of the last seconds."""
     stream = io.StringIO()
     lines = Lines(TimedLines(stream))
     clock.now_s += 100
@@ -231,7 +231,7 @@ def test_rates_are_of_the_last_seconds(clock: Clock) -> None:
 
 
 def test_how_many_requests_it_has_come_to_is_told() -> None:
-    """As soon as it is known, beside how many are under way."""
+    """The limit of requests is shown beside their number as soon as it is known."""
     figures, told = Figures(), tally(RequestStarted(Batch(1, ())))
     assert "1 in flight" in figures.line(told)
     told.tell(LimitsChanged(6, 8, BatchLimits(1, 1)))
@@ -239,13 +239,13 @@ def test_how_many_requests_it_has_come_to_is_told() -> None:
 
 
 def test_never_more_are_under_way_than_may_be() -> None:
-    """When fewer are allowed, those that are still under way are not more than the number beside them."""
+    """After a reduction of the limit, the number shown beside the requests in flight is not below theirs."""
     started = [RequestStarted(Batch(number, ())) for number in range(5)]
     assert "5 of 5 in flight" in Figures().line(tally(LimitsChanged(4, 8, BatchLimits(1, 1)), *started))
 
 
 def test_what_it_waits_for_is_told(clock: Clock) -> None:
-    """As soon as requests have ended, the line says what they spent their time on."""
+    """The bottleneck is shown as soon as requests have ended."""
     timing = RequestTiming(elapsed_s=1e6, connecting_s=0, reading_s=0, sending_s=1e5, waiting_s=9e5)
     figures, told = Figures(), tally()
     assert "bottleneck" not in figures.line(told)
@@ -255,7 +255,7 @@ def test_what_it_waits_for_is_told(clock: Clock) -> None:
 
 
 def settled(size_bytes: int, count: int = 1) -> Recorded:
-    """Return the event that tells of files of this size that are stored."""
+    """Return the event of stored files of this size."""
     return Recorded(tuple(FileResult(Candidate(f"/{n}", size_bytes, 0), None, Outcome.STORED) for n in range(count)))
 
 
@@ -279,7 +279,7 @@ def test_how_long_it_still_takes(clock: Clock) -> None:
 
 
 def test_before_the_first_file_it_says_what_it_does() -> None:
-    """It connects, then it scans; the address is there as a user gave it."""
+    """The line shows the connecting with the URL of the user, then the scanning."""
     figures, told = Figures(), tally(Connecting("http://pacs.example/dicom-web"))
     assert figures.of(told)[:2] == ["0 failed", "connecting to http://pacs.example/dicom-web"]
     told.tell(LimitsChanged(4, 4, BatchLimits(1, 1)))
@@ -288,7 +288,7 @@ def test_before_the_first_file_it_says_what_it_does() -> None:
 
 @given(st.lists(st.text("abc ", min_size=1, max_size=70).filter(str.strip)), st.integers(1, 120))
 def test_lines_are_as_narrow_as_the_terminal(parts: list[str], columns: int) -> None:
-    """None is longer, every word is there in its order, and a part that fits on a line is on one line."""
+    """No line is too long, all words are kept in order, and a part that fits on a line is not broken."""
     lines = packed(parts, columns)
     assert all(len(line) <= columns for line in lines)
     assert "".join(lines).replace(",", "").replace(" ", "") == "".join(parts).replace(" ", "")
@@ -297,7 +297,7 @@ def test_lines_are_as_narrow_as_the_terminal(parts: list[str], columns: int) -> 
 
 
 class Screen(Terminal):
-    """A terminal of some width, as far as bars need one: what it shows is in `rows`."""
+    """A terminal of some width with the features that bars need; `rows` is its content."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
@@ -305,7 +305,7 @@ class Screen(Terminal):
         self.rows: list[str] = [""]
 
     def fileno(self) -> int:
-        """Have a descriptor, so that the size is asked for."""
+        """Return a descriptor, for the terminal's size."""
         return 2
 
     def write(self, text: str, /) -> int:
@@ -331,7 +331,7 @@ class Screen(Terminal):
         return len(text)
 
     def resize(self, columns: int) -> None:
-        """Become narrower or wider: lines are wrapped, and the cursor stays on its character."""
+        """Change the width: lines are wrapped, and the cursor stays on its character."""
         rows: list[str] = []
         for number, row in enumerate(self.rows):
             if number == self.row:
@@ -384,13 +384,13 @@ def test_nothing_is_cut_off_and_nothing_stays_behind(
 
 
 def test_a_terminal_that_cannot_draw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TERM=dumb, as in editors."""
+    """TERM=dumb, as in editors, gets lines."""
     monkeypatch.setenv("TERM", "dumb")
     assert type(display("auto", Terminal())) is Lines
 
 
 def test_there_is_no_colour() -> None:
-    """With NO_COLOR or without: no escape sequence but those that move and erase."""
+    """The only escape sequences move the cursor and erase, with NO_COLOR and without."""
     terminal = Terminal()
     bar = Bar(Panel(terminal))
     bar.show(tally(*LARGE))

@@ -1,4 +1,4 @@
-"""The log of a run: which event makes which line."""
+"""The log of a run: the line of each event."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
 
 @pytest.mark.parametrize(("events", "expected"), CASES, ids=[type(events[-1]).__name__ for events, _ in CASES])
 def test_each_event_makes_its_line(events: list[Event], expected: dict[str, Any] | None) -> None:
-    """As a JSON object with its time, or none."""
+    """Each event has a JSON object with its time, or no line."""
     lines = [json.loads(line) for line in log(*events)]
     for line in lines:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", line.pop("time"))
@@ -151,7 +151,7 @@ def test_each_event_makes_its_line(events: list[Event], expected: dict[str, Any]
 
 
 def test_a_line_of_words_is_one_line() -> None:
-    """Time, event, and each value by its name; spaces, controls and bytes that are no UTF-8 are quoted."""
+    """A text line has time, event, and values by name; spaces, controls and bytes that are not UTF-8 are quoted."""
     (line,) = log(Recorded((REFUSED,)), notation="text")
     assert re.fullmatch(
         r'\S+ failure path="/a b\\n\\udcff" sop_instance_uid=[0-9.]+ outcome=refused reason="A900 no" attempts=3', line
@@ -159,7 +159,7 @@ def test_a_line_of_words_is_one_line() -> None:
 
 
 def test_settings_are_told_without_secrets() -> None:
-    """All of them, as JSON takes them; where secrets come from is the destination's, and not there."""
+    """All settings are written as JSON values; those of the login belong to the destination, and are not written."""
     told = settings_of(UploadSettings(ledger=Path("l.db"), bandwidth=None))
     assert json.loads(json.dumps(told)) == told
     assert (told["ledger"], told["concurrency"], told["bandwidth"], told["retries"]) == ("l.db", "auto", None, 4)

@@ -8,21 +8,21 @@ from bulkstow.progress.pace import RATE_WINDOW_S, Pace
 
 
 def test_the_first_figure_has_no_rate() -> None:
-    """There is nothing yet to compare it with, whatever it is."""
+    """The first value has no rate."""
     assert Pace().rate(100.0, 5000.0) == 0.0
 
 
 @pytest.mark.parametrize("per_s", [0.0, 1.0, 2.5e9])
 @pytest.mark.parametrize("interval_s", [0.2, 1.0, 30.0], ids=["bars", "seconds", "lines"])
 def test_a_steady_figure(per_s: float, interval_s: float) -> None:
-    """The rate of what grows evenly is its growth per second, also when it is asked for less often than the window."""
+    """The rate of steady growth is the growth per second, also if it is read less often than the window."""
     pace = Pace()
     rates = [pace.rate(1000 + n * interval_s, n * interval_s * per_s) for n in range(100)]
     assert rates[1:] == pytest.approx([per_s] * 99)
 
 
 def test_what_is_long_ago_does_not_count() -> None:
-    """A server that stops is seen to have stopped when the window has passed over it."""
+    """The rate is 0 one window after the growth has stopped."""
     pace = Pace()
     for second in range(101):
         pace.rate(second, second * 50)
@@ -33,7 +33,7 @@ def test_what_is_long_ago_does_not_count() -> None:
 
 
 def test_a_change_of_rate_shows_within_the_window() -> None:
-    """It goes over to the new rate little by little."""
+    """After a change, the rate approaches the new one gradually."""
     pace = Pace()
     for second in range(21):
         pace.rate(second, second * 10)
@@ -44,13 +44,13 @@ def test_a_change_of_rate_shows_within_the_window() -> None:
 
 
 def test_the_same_moment_twice_is_no_division_by_zero() -> None:
-    """Two figures of one moment have no rate."""
+    """Two values at the same time have no rate."""
     pace = Pace()
     assert [pace.rate(1.0, 10), pace.rate(1.0, 20)] == [0.0, 0.0]
 
 
 def test_memory_is_bounded() -> None:
-    """A run of days keeps the samples of a window."""
+    """Only the samples of one window are kept."""
     pace = Pace()
     for tick in range(10_000):
         pace.rate(tick / 5, tick)

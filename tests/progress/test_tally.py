@@ -44,7 +44,7 @@ BATCH = Batch(1, (Instance(Candidate("/1", 100, 0), header(1)), Instance(Candida
 
 
 def result(outcome: Outcome, reason: str = "", *, size_bytes: int = 100) -> FileResult:
-    """Return an outcome."""
+    """Return the result of a file."""
     return FileResult(Candidate(f"/{outcome}", size_bytes, 0), None, outcome, reason)
 
 
@@ -169,7 +169,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
 
 @pytest.mark.parametrize(("events", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_each_event_changes_its_figures(events: list[Event], expected: dict[str, object]) -> None:
-    """And no others."""
+    """Each event changes its own figures and no others."""
     tally = Tally()
     for event in events:
         tally.tell(event)
@@ -177,13 +177,13 @@ def test_each_event_changes_its_figures(events: list[Event], expected: dict[str,
 
 
 def test_every_event_is_in_the_table() -> None:
-    """Whoever adds an event adds a row for it."""
+    """Every kind of event has a row in the table."""
     timed = {RequestTimed, Waited}  # these are told by the clock, in a test of their own
     assert {type(event) for _, events, _ in CASES for event in events} == set(get_args(Event)) - timed
 
 
 def test_only_the_first_failures_are_kept() -> None:
-    """A run in which everything fails keeps a handful of each fate."""
+    """A run in which everything fails keeps a few failures of each outcome."""
     tally = Tally()
     for number in range(3 * SHOWN_FAILURES):
         tally.tell(Recorded((result(Outcome.REFUSED, str(number)), result(Outcome.UNREADABLE, str(number)))))
@@ -194,7 +194,7 @@ def test_only_the_first_failures_are_kept() -> None:
 
 
 def test_the_first_failures_are_of_each_outcome() -> None:
-    """Many of one fate do not hide the only one of another; they come in the order of the table."""
+    """At least one failure of each outcome is kept, in the order of the table."""
     tally = Tally()
     tally.tell(
         SettledBefore({Outcome.CONFLICT: 9}, tuple(result(Outcome.CONFLICT, str(number)) for number in range(9)))
@@ -213,7 +213,7 @@ def test_the_first_failures_are_of_each_outcome() -> None:
 
 
 def test_what_an_earlier_run_settled_is_settled_but_not_delivered() -> None:
-    """It counts as done and as failed, and not for the speed of this run."""
+    """Results of an earlier run count as done and as failed, but not for the speed of this run."""
     tally = Tally()
     tally.tell(SettledBefore({Outcome.STORED: 3, Outcome.REFUSED: 2}))
     tally.tell(Recorded((result(Outcome.STORED),)))
