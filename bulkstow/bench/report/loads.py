@@ -87,46 +87,24 @@ def _heat_map(axis: str, title: str, compared: Sequence[tuple[float, Point]], kn
 def _against_load(
     axis: str, title: str, compared: Sequence[tuple[float, Point]], knee: Knee | None, front: int, measure: str
 ) -> Plot:
-    """Plot a curve for each batch size through the means of each load, and a mark for each point."""
+    """Plot a curve for each batch size."""
     is_time = measure != "goodput"
+    marks = [(x, _time(measure, p) if is_time else p.instances_per_s, p) for x, p in compared]
+    known = [(x, y, p) for x, y, p in marks if y is not None]
+    batches = sorted({p.load.batch_instances for _, _, p in known}, key=lambda batch: (batch == front, batch))
     traces: list[Json] = []
-    values: list[float] = []
-    for batch in sorted({p.load.batch_instances for _, p in compared}, key=lambda batch: (batch == front, batch)):
-        marks = [(x, _time(measure, p) if is_time else p.instances_per_s, p) for x, p in compared]
-        found = [(x, y, p) for x, y, p in marks if p.load.batch_instances == batch and y is not None]
-        if not found:
-            continue
-        values += [y for _, y, _ in found]
-        means = {x: fmean(y for other, y, _ in found if other == x) for x in sorted({x for x, _, _ in found})}
-        style = {"color": colour("blue" if batch == front else "muted"), "width": 2.5 if batch == front else 1.25}
-        name = f"{batch:,}/request"
-        group = {"type": "scatter", "name": name, "legendgroup": name, "line": style}
-        traces.append({**group, "mode": "lines", "x": [*means], "y": [*means.values()], "hoverinfo": "skip"})
-        shown = (duration(y) if is_time else f"{figure(y)} instances/s" for _, y, _ in found)
-        notes = (", client-bound" if p.client_bound else "" for _, _, p in found)
-        traces.append(
-            {
-                **group,
-                "mode": "markers",
-                "showlegend": False,
-                "x": [x for x, _, _ in found],
-                "y": [y for _, y, _ in found],
-                "customdata": [f"{rate(f[0])}: {s}{n}" for f, s, n in zip(found, shown, notes, strict=True)],
-                "hovertemplate": "%{customdata}<extra>" + name + "</extra>",
-                "marker": {
-                    "color": style["color"],
-                    "symbol": [_symbol(p, knee) for _, _, p in found],
-                    "size": [14 if knee and p.load == knee.load else 8 for _, _, p in found],
-                },
-            }
-        )
+    for batch in batches:
+        found = [mark for mark in known if mark[2].load.batch_instances == batch]
+        traces += _curve(f"{batch:,}/request", found, knee, is_front=batch == front, is_time=is_time)
     loads = sorted({x for x, _ in compared})
     is_log = loads[0] > 0 and loads[-1] / loads[0] >= LOG_LOADS_FROM_RATIO
     x_axis = {"title": {"text": title}, "tickvals": loads, "ticktext": [rate(x) for x in loads]}
-    y_axis: Json = {"title": {"text": "instances/s"}, "rangemode": "tozero"}
     layout: Json = {"height": 360, "hovermode": "closest", "xaxis": x_axis | {"type": "log" if is_log else "linear"}}
-    layout["yaxis"] = durations(values, measure) if is_time else y_axis
-    note = f"★ {_knee_words(knee)} Hollow marks are client-bound."
+    y_axis: Json = {"title": {"text": "instances/s"}, "rangemode": "tozero"}
+    layout["yaxis"] = durations([y for _, y, _ in known], measure) if is_time else y_axis
+    note = "Hollow marks are client-bound."
+    if knee is not None:
+        note = f"★ {_knee_words(knee)} {note}"
     if knee is not None and not is_time:
         at = AS_GOOD * knee.best_per_s
         line = {"color": colour("green"), "dash": "dash", "width": 1.5}
@@ -139,8 +117,30 @@ def _against_load(
         traces,
         layout,
         _load_table([point for _, point in compared]),
-        note if knee is not None else "Hollow marks are client-bound.",
+        note,
     )
+
+
+def _curve(
+    name: str, found: Sequence[tuple[float, float, Point]], knee: Knee | None, *, is_front: bool, is_time: bool
+) -> tuple[Json, Json]:
+    """Return a line through the means of each load, and a mark for each point."""
+    means = {x: fmean(y for other, y, _ in found if other == x) for x in sorted({x for x, _, _ in found})}
+    style = {"color": colour("blue" if is_front else "muted"), "width": 2.5 if is_front else 1.25}
+    group = {"type": "scatter", "name": name, "legendgroup": name, "line": style}
+    notes = []
+    for x, y, point in found:
+        bound = ", client-bound" if point.client_bound else ""
+        notes.append(f"{rate(x)}: {duration(y) if is_time else f'{figure(y)} instances/s'}{bound}")
+    marker = {
+        "color": style["color"],
+        "symbol": [_symbol(point, knee) for _, _, point in found],
+        "size": [14 if knee and point.load == knee.load else 8 for _, _, point in found],
+    }
+    marks: Json = {**group, "mode": "markers", "showlegend": False, "marker": marker, "customdata": notes}
+    marks |= {"x": [x for x, _, _ in found], "y": [y for _, y, _ in found]}
+    marks |= {"hovertemplate": "%{customdata}<extra>" + name + "</extra>"}
+    return {**group, "mode": "lines", "x": [*means], "y": [*means.values()], "hoverinfo": "skip"}, marks
 
 
 def _symbol(point: Point, knee: Knee | None) -> str:

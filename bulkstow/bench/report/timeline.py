@@ -98,50 +98,8 @@ def _of_known(statistic: Callable[[Sequence[float]], float], times_s: Iterable[f
 
 def throughput(spans: Sequence[Span]) -> Plot:
     """Plot instances/s and MB/s over time, with errors and drops where there are any."""
-    counts = {
-        "errors": ("red", "instances not stored", [span.errors for span in spans]),
-        "dropped": ("violet", "instances dropped: due, and could not be sent", [span.dropped for span in spans]),
-    }
-    traces = [
-        _over_time(spans, "instances/s", [span.instances_per_s for span in spans], "blue", figure, fill="tozeroy"),
-        _over_time(spans, "MB/s", [span.megabytes_per_s for span in spans], "teal", figure, "y2", fill="tozeroy"),
-    ]
-    has_counts = any(any(found) for _, _, found in counts.values())
-    layout: Json = {
-        "height": 460 if has_counts else 420,
-        **_time_axis(spans, anchor="y3" if has_counts else "y2"),
-        "yaxis": {"title": {"text": "instances/s"}, "rangemode": "tozero", "domain": [0.56, 1]},
-        "yaxis2": {"title": {"text": "MB/s"}, "rangemode": "tozero", "domain": [0.16 if has_counts else 0, 0.48]},
-    }
-    if has_counts:
-        layout["yaxis3"] = {"type": "category", "domain": [0, 0.1], "showgrid": False}
-    for name, (shade, legend, found) in counts.items():
-        at = [number for number, count in enumerate(found) if count]
-        if at:
-            unit_s = _unit(spans)[0]
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": f"{name}: {legend}",
-                    "x": [spans[number].middle_s / unit_s for number in at],
-                    "y": [name] * len(at),
-                    "yaxis": "y3",
-                    "customdata": [f"{found[number]:,}" for number in at],
-                    "hovertemplate": "%{customdata}<extra>" + name + "</extra>",
-                    "marker": {"color": colour(shade), "symbol": "square", "size": 7},
-                }
-            )
+    marks = _count_marks(spans)
     loaded = [span.instances_per_s for span in spans if span.phase is Phase.LOAD] or [0.0]
-    rows = tuple(
-        (
-            span.name,
-            figure(span.instances_per_s),
-            figure(span.megabytes_per_s),
-            *(f"{count:,}" for count in (span.errors, span.dropped, span.in_flight)),
-        )
-        for span in spans
-    )
     return Plot(
         "throughput",
         "Throughput over time",
@@ -149,11 +107,47 @@ def throughput(spans: Sequence[Span]) -> Plot:
         f"Under load between {figure(min(loaded))} and {figure(max(loaded))} instances/s, median "
         f"{figure(median(loaded))}; {sum(span.errors for span in spans):,} errors, "
         f"{sum(span.dropped for span in spans):,} dropped.",
-        traces,
-        layout,
-        Table(("time", "instances/s", "MB/s", "errors", "dropped", "in flight"), rows),
+        [
+            _over_time(spans, "instances/s", [span.instances_per_s for span in spans], "blue", figure, fill="tozeroy"),
+            _over_time(spans, "MB/s", [span.megabytes_per_s for span in spans], "teal", figure, "y2", fill="tozeroy"),
+            *marks,
+        ],
+        {
+            "height": 460 if marks else 420,
+            **_time_axis(spans, anchor="y3" if marks else "y2"),
+            "yaxis": {"title": {"text": "instances/s"}, "rangemode": "tozero", "domain": [0.56, 1]},
+            "yaxis2": {"title": {"text": "MB/s"}, "rangemode": "tozero", "domain": [0.16 if marks else 0, 0.48]},
+            **({"yaxis3": {"type": "category", "domain": [0, 0.1], "showgrid": False}} if marks else {}),
+        },
+        _throughput_table(spans),
         _span_note(spans),
     )
+
+
+def _count_marks(spans: Sequence[Span]) -> list[Json]:
+    """Return a row of marks for errors and one for drops, each with the spans in which there are any."""
+    unit_s, _ = _unit(spans)
+    traces: list[Json] = []
+    for name, shade, legend, counts in (
+        ("errors", "red", "instances not stored", [span.errors for span in spans]),
+        ("dropped", "violet", "instances due that could not be sent", [span.dropped for span in spans]),
+    ):
+        marked = [(span, count) for span, count in zip(spans, counts, strict=True) if count]
+        trace: Json = {"type": "scatter", "mode": "markers", "name": f"{name}: {legend}", "yaxis": "y3"}
+        trace |= {"x": [span.middle_s / unit_s for span, _ in marked], "y": [name] * len(marked)}
+        trace |= {"customdata": [f"{count:,}" for _, count in marked]}
+        trace |= {"hovertemplate": "%{customdata}<extra>" + name + "</extra>"}
+        trace |= {"marker": {"color": colour(shade), "symbol": "square", "size": 7}}
+        traces += [trace] if marked else []
+    return traces
+
+
+def _throughput_table(spans: Sequence[Span]) -> Table:
+    rows = []
+    for span in spans:
+        counts = (f"{count:,}" for count in (span.errors, span.dropped, span.in_flight))
+        rows.append((span.name, figure(span.instances_per_s), figure(span.megabytes_per_s), *counts))
+    return Table(("time", "instances/s", "MB/s", "errors", "dropped", "in flight"), tuple(rows))
 
 
 def latency(spans: Sequence[Span]) -> Plot:
