@@ -121,7 +121,7 @@ class BenchSettings:
             if number is not None:
                 _positive(name, number)
         if self.mode == "open" and self.rate is None:
-            raise ConfigurationError("--mode open without --rate: give the instances per second to send")
+            raise ConfigurationError("--mode open without --rate: give the instances a second to send")
         if self.mode != "open" and self.rate is not None:
             raise ConfigurationError(f"--rate is for --mode open: a {self.mode} load follows the server's responses")
 

@@ -24,52 +24,50 @@ STAGES = {
 
 def percentiles(point: Point) -> Plot:
     """Plot latency and service time by percentile, on HdrHistogram's axis: 1/(1-p), logarithmic."""
-    curves = {
-        "latency": ("latency, from the intended start", "blue", point.latency),
-        "service time": ("service time, from the actual start", "orange", point.service_time),
-    }
-    found = {name: _ranks(times) for name, (_, _, times) in curves.items()}
-    traces: list[Json] = []
-    for name, (legend, shade, times) in curves.items():
-        # The maximum is at the rank of the count, beyond which there is no percentile.
-        marks = [mark for mark in found[name] if mark[0] < times.count or mark[1] == "max"]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": legend,
-                "x": [max(rank, 2.0) for rank, _, _ in marks],
-                "y": [time_s for _, _, time_s in marks],
-                "customdata": [f"{percentile}: {duration(time_s)}" for _, percentile, time_s in marks],
-                "hovertemplate": "%{customdata}<extra>" + name + "</extra>",
-                "line": {"color": colour(shade), **({"width": 4} if name == "latency" else {"dash": "dash"})},
-                "marker": {
-                    "size": 10 if name == "latency" else 7,
-                    "symbol": "circle" if name == "latency" else "square",
-                },
-            }
-        )
-    nines = [1 - 0.1**power for power in range(1, len(str(max(point.latency.count, 100))))]
-    axis = {
-        "type": "log",
-        "tickvals": [2, *(10**power for power in range(1, len(nines) + 1))],
-        "ticktext": ["50%", *(f"{part:.{max(power - 2, 0)}%}" for power, part in enumerate(nines, 1))],
-    }
+    found = {"latency": _ranks(point.latency), "service time": _ranks(point.service_time)}
     listed = "; ".join(
         f"{name}: {', '.join(f'{percentile} {duration(time_s)}' for _, percentile, time_s in marks) or 'not measured'}"
         for name, marks in found.items()
     )
+    nines = range(1, len(str(max(point.latency.count, 100))))
+    axis = {
+        "type": "log",
+        "tickvals": [2, *(10**power for power in nines)],
+        "ticktext": ["50%", *(f"{1 - 0.1**power:.{max(power - 2, 0)}%}" for power in nines)],
+    }
     rows = ((f"{mark[1]}, {name}", duration(mark[2])) for name, marks in found.items() for mark in marks)
     values = [mark[2] for marks in found.values() for mark in marks]
+    thick: Json = {"color": colour("blue"), "width": 4}
+    dashed: Json = {"color": colour("orange"), "dash": "dash"}
     return Plot(
         "percentiles",
         "Latency by percentile",
         f"{listed}. Latency counts from the intended start, service time from the actual one.",
-        traces,
+        [
+            _by_rank("latency, from the intended start", found["latency"], thick, "circle"),
+            _by_rank("service time, from the actual start", found["service time"], dashed, "square"),
+        ],
         {"height": 340, "xaxis": axis, "yaxis": durations(values, "time"), "hovermode": "closest"},
         Table(("percentile", "time"), tuple(rows)),
         "The marks are measured, the lines only join them; the last mark is the maximum.",
     )
+
+
+def _by_rank(legend: str, ranks: Sequence[tuple[float, str, float]], line: Json, symbol: str) -> Json:
+    """Return a curve; the maximum is at the rank of the count, beyond which there is no percentile."""
+    last = ranks[-1][0] if ranks else 0
+    marks = [mark for mark in ranks if mark[0] < last or mark[1] == "max"]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": legend,
+        "x": [max(rank, 2.0) for rank, _, _ in marks],
+        "y": [time_s for _, _, time_s in marks],
+        "customdata": [f"{percentile}: {duration(time_s)}" for _, percentile, time_s in marks],
+        "hovertemplate": "%{customdata}<extra>" + legend.partition(",")[0] + "</extra>",
+        "line": line,
+        "marker": {"size": 10 if symbol == "circle" else 7, "symbol": symbol},
+    }
 
 
 def split(points: Sequence[Point]) -> Plot:
@@ -105,7 +103,7 @@ def split(points: Sequence[Point]) -> Plot:
         {
             "height": 180 + 34 * len(points),
             "barmode": "stack",
-            "xaxis": {**durations([], "mean time"), "type": "linear"},
+            "xaxis": durations([], "mean time"),
             "yaxis": {"autorange": "reversed", "automargin": True},
             "legend": {"traceorder": "normal"},
             "hovermode": "closest",

@@ -6,11 +6,13 @@ Every text from outside passes `words`, as Plotly reads markup in its labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from bulkstow.bench.report.markup import Table
+from bulkstow.bench.report.words import duration
 from bulkstow.printing import shown
 
 Json = dict[str, object]
@@ -53,6 +55,17 @@ def colour(name: str) -> str:
 def durations(values: Sequence[float], title: str) -> Json:
     """Return an axis of seconds, logarithmic where the values need it."""
     positive = [value for value in values if value > 0]
-    is_log = bool(positive) and max(positive) / min(positive) >= LOG_FROM_RATIO
-    axis: Json = {"tickformat": "~s", "ticksuffix": "s", "rangemode": "tozero", "type": "log" if is_log else "linear"}
-    return axis | {"title": {"text": f"{title}, logarithmic" if is_log else title}}
+    low, high = min(positive, default=1.0), max(positive, default=1.0)
+    if high / low < LOG_FROM_RATIO:
+        return {
+            "type": "linear",
+            "tickformat": "~s",
+            "ticksuffix": "s",
+            "rangemode": "tozero",
+            "title": {"text": title},
+        }
+    # Plotly leaves the unit out of some labels of a logarithmic axis.
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks_s = [float(f"{factor}e{power}") for power in powers for factor in ((1, 2, 5) if len(powers) < 6 else (1,))]
+    labels = [duration(tick_s) for tick_s in ticks_s]
+    return {"type": "log", "tickvals": ticks_s, "ticktext": labels, "title": {"text": f"{title}, logarithmic"}}

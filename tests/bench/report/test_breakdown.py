@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bulkstow.bench.report.breakdown import MOST_KINDS, errors, percentiles, split, stages
+from bulkstow.bench.report.plot import durations
 from bulkstow.bench.result import Load, Percentiles, Point
 from tests.bench.report import results
 
@@ -101,3 +102,12 @@ def test_a_long_kind_is_cut_in_the_plot_and_whole_in_the_table() -> None:
     assert "x" * 100 not in str(plot.figure)
     assert "…" in str(plot.figure)
     assert plot.table.rows[0][0] == "x" * 500
+
+
+def test_a_logarithmic_axis_of_times_has_a_unit_at_every_label() -> None:
+    """1, 2 and 5 times the powers of ten; of a wide range the powers alone."""
+    assert durations([0.1, 1.0], "time")["type"] == "linear"
+    assert durations([0.05, 3.0], "time")["ticktext"] == [
+        *("10ms", "20ms", "50ms", "100ms", "200ms", "500ms", "1s", "2s", "5s", "10s", "20s", "50s")
+    ]
+    assert durations([3e-7, 86_000.0], "time")["ticktext"][:3] == ["0.1µs", "1µs", "10µs"]  # type: ignore[index]
