@@ -15,14 +15,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from bulkstow.errors import RunStopped
-from bulkstow.events import (
-    CeilingLearned,
-    LimitsChanged,
-    Reporter,
-    RequestEnded,
-    RequestStarted,
-    RetryScheduled,
-)
+from bulkstow.events import CeilingLearned, LimitsChanged, Reporter, RequestEnded, RequestStarted, RetryScheduled
 from bulkstow.ledger import Ledger
 from bulkstow.model import Attempt, Batch, Exchange, FileResult, Response
 from bulkstow.pipeline.health_monitor import HealthMonitor
