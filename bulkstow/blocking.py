@@ -1,8 +1,8 @@
-"""Work that blocks, in steps that several threads can take, so that one that hangs holds up nothing but its own step.
+"""Blocking work in steps, so that a call that hangs delays only its own step.
 
-A call on a file system may never return, and its thread cannot be stopped. So the state of the work lies outside of
-the call: a thread takes one step after the other, and records which one it is at. When a step takes long, another
-thread takes the steps after it. When it takes longer than the limit, its result is given up and the rest goes on.
+A call on a file system may never return, and its thread cannot be stopped. So the state of the work is kept outside of
+the call: a thread takes one step after the other and records its current step. When a step takes long, another thread
+takes the following steps. When it takes longer than the limit, its result is given up and the rest continues.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Generic, TypeVar
 from bulkstow.quantities import show_duration
 
 STUCK_S = 10.0
-"""After so long at one step, others go on with what comes after it. A disk that is busy answers within a second, one
-that retries a bad sector within 7 s; a tape library, or a file server that restarts, takes longer."""
+"""Time at one step after which another thread takes the following steps. A busy disk responds within a second, one that
+retries a bad sector within 7 s; a tape library, or a file server that restarts, takes longer."""
 
 STUCK_SHARE = 0.5
-"""Of the limit, where that is short: the steps behind the one that hangs are taken before it is given up."""
+"""The same as a share of a short limit: the following steps are taken before the one that hangs is given up."""
 
 GRACE_S = 5.0
-"""What hangs is waited for so long once the run is to end: a person who has pressed Ctrl-C waits about that long."""
+"""Time for calls that hang when the run has to end: a person who has pressed Ctrl-C waits about that long."""
 
 LOOK_S = 1.0
-"""How often to look whether a thread is still at the same step; seldom enough to cost nothing."""
+"""Interval of the checks whether a thread is still at the same step; they cost nothing."""
 
 S = TypeVar("S")
 A = TypeVar("A")
@@ -37,7 +37,7 @@ R = TypeVar("R")
 
 
 class ReadLimit:
-    """How long one read may take; belongs to the event loop."""
+    """The time limit of one read; used in the event loop only."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -46,12 +46,12 @@ class ReadLimit:
 
     @property
     def stuck_s(self) -> float:
-        """After so long, others go on."""
+        """The time after which another thread continues."""
         return min(STUCK_S, STUCK_SHARE * self._timeout_s)
 
     @property
     def look_s(self) -> float:
-        """How often to look."""
+        """The interval of the checks."""
         return min(LOOK_S, self.stuck_s / 2)
 
     def allowed_s(self, elapsed_s: float = 0.0) -> float:
@@ -62,7 +62,7 @@ class ReadLimit:
         return min(self._timeout_s, elapsed_s + max(0.0, left_s))
 
     def hurry(self) -> None:
-        """Give up in a moment what hangs: the run is to end."""
+        """Give up calls that hang after GRACE_S: the run has to end."""
         if self._hurried_s is None:
             self._hurried_s = time.monotonic()
             for watcher in tuple(self._watchers):
@@ -70,7 +70,7 @@ class ReadLimit:
 
     @contextmanager
     def watched_by(self, watcher: Callable[[], None]) -> Iterator[None]:
-        """Call `watcher` when there is hurry."""
+        """Call `watcher` when `hurry` is called."""
         self._watchers.add(watcher)
         try:
             yield
@@ -79,30 +79,30 @@ class ReadLimit:
 
 
 def unanswered(elapsed_s: float) -> str:
-    """Say that a read was given up."""
+    """Return the reason of a read that was given up."""
     return f"the storage has not answered for {show_duration(elapsed_s)}"
 
 
 class Turn(Generic[S, R]):
-    """What one thread does at a piece of work; guarded by the lock of the work."""
+    """The steps that one thread takes; guarded by the lock of the work."""
 
     def __init__(self) -> None:
         self.step: S | None = None
         """The step under way."""
         self.steps = 0
-        """Steps that ended: while this number stays the same, the thread is at the same step."""
+        """The number of steps that have ended; while it stays the same, the thread is at the same step."""
         self.results: list[R] = []
         self.is_given_up = False
-        """Nobody waits for the step under way: what it brings after all is dropped."""
+        """The step under way was given up: its late result is dropped."""
 
     def take_results(self) -> list[R]:
-        """Return what the steps have brought since the last call."""
+        """Return the results of the steps since the last call."""
         taken, self.results = self.results, []
         return taken
 
 
 class Work(ABC, Generic[S, R]):
-    """Steps to take, by one thread or by several; a subclass says which, and what each brings.
+    """Steps for one thread or several; a subclass defines the steps and their results.
 
     `_take`, `_put` and `_miss` are called with the lock held, and do not block. `_do` blocks, without the lock.
     """
@@ -113,7 +113,7 @@ class Work(ABC, Generic[S, R]):
         self._turn_s = turn_s
 
     def go_on(self, turn: Turn[S, R]) -> list[R]:
-        """Take steps until a turn's worth of results is there; return none where no step is left to take. Blocks."""
+        """Take steps until a turn has enough results; return an empty list if no step is left. Blocks."""
         until_s = time.monotonic() + self._turn_s
         with self._lock:
             step = turn.step = self._take(turn)
@@ -131,12 +131,12 @@ class Work(ABC, Generic[S, R]):
             return turn.take_results()
 
     def take_over(self, turn: Turn[S, R]) -> list[R]:
-        """Return what a turn that is at a long step has brought so far."""
+        """Return the results so far of a turn that is at a long step."""
         with self._lock:
             return turn.take_results()
 
     def give_up(self, turn: Turn[S, R], steps: int, why: str) -> list[R] | None:
-        """Wait no more for the step after so many; return what stands for it, or None where it has just ended."""
+        """Give up the step after so many; return the result in its place, or None if it has just ended."""
         with self._lock:
             if turn.step is None or turn.steps != steps:
                 return None
@@ -146,12 +146,12 @@ class Work(ABC, Generic[S, R]):
 
     @property
     def has_more(self) -> bool:
-        """False where it is known that no step is left to take."""
+        """False if no step is left, as far as known."""
         return True
 
     @abstractmethod
     def _take(self, turn: Turn[S, R]) -> S | None:
-        """Return the next step; None where nothing is left that no other thread is at."""
+        """Return the next step; None if all the rest is under way in other threads."""
 
     @abstractmethod
     def _do(self, step: S) -> object:
@@ -159,15 +159,15 @@ class Work(ABC, Generic[S, R]):
 
     @abstractmethod
     def _put(self, step: S, brought: object, turn: Turn[S, R]) -> None:
-        """Take in what a step has brought."""
+        """Take the result of a step."""
 
     @abstractmethod
     def _miss(self, step: S, why: str, turn: Turn[S, R]) -> None:
-        """Take in that a step has not ended within the limit."""
+        """Take that a step has not ended within the limit."""
 
 
 class Each(Work[int, tuple[int, R]], Generic[A, R]):
-    """One step for each of several items; `missed` gives the result of one that hangs, from the reason."""
+    """One step for each of several items; `missed` returns the result of an item that hangs, from the reason."""
 
     def __init__(
         self,
@@ -206,17 +206,17 @@ class Each(Work[int, tuple[int, R]], Generic[A, R]):
 
 
 class _Watched(Generic[S, R]):
-    """A turn, and since when it is at its step."""
+    """A turn, and the time since it is at its step."""
 
     def __init__(self) -> None:
         self.turn = Turn[S, R]()
         self.is_stuck = False
         self.steps = -1
-        """Steps before the one that it was at when it was last looked at."""
+        """The number of its ended steps at the last check."""
         self._since_s = 0.0
 
     def look(self) -> float:
-        """Return for how long it has been at the same step, as far as was looked at; 0 while it waits for a thread."""
+        """Return the time at the same step, as far as checked; 0 while the turn waits for a thread."""
         now_s = time.monotonic()
         if self.turn.step is None or self.turn.steps != self.steps:
             self.steps, self._since_s = self.turn.steps, now_s
@@ -234,7 +234,7 @@ class _Turns(Generic[S, R]):
         self._is_dry = False
 
     def begin(self, at_once: int) -> bool:
-        """Begin turns until so many are at work, as long as there is work; return whether any is under way."""
+        """Begin turns until so many run, as long as there is work; return whether any is under way."""
         at_work = sum(not watched.is_stuck for watched in self._under_way.values())
         while at_work < at_once and not self._is_dry and self._work.has_more:
             watched = _Watched[S, R]()
@@ -244,11 +244,11 @@ class _Turns(Generic[S, R]):
 
     @property
     def are_stuck(self) -> bool:
-        """None of them is at work."""
+        """Every turn under way is stuck."""
         return all(watched.is_stuck for watched in self._under_way.values())
 
     async def ended(self) -> list[list[R]]:
-        """Wait a little for turns to end, and return what they brought."""
+        """Wait up to one interval for turns to end, and return their results."""
         done, _ = await asyncio.wait(self._under_way, timeout=self._limit.look_s, return_when=asyncio.FIRST_COMPLETED)
         for ended in done:
             del self._under_way[ended]
@@ -258,7 +258,7 @@ class _Turns(Generic[S, R]):
         return brought
 
     def look(self) -> Iterator[list[R]]:
-        """Find out which of them are stuck, and give up those at their limit; yield what they have brought."""
+        """Find stuck turns, and give up those at their limit; yield their results."""
         for future, watched in tuple(self._under_way.items()):
             elapsed_s = watched.look()
             if elapsed_s > self._limit.stuck_s and not watched.is_stuck:
@@ -273,7 +273,7 @@ class _Turns(Generic[S, R]):
                     yield given_up
 
     def let_go(self) -> None:
-        """Wait for none of them."""
+        """Stop waiting for all turns."""
         for future in self._under_way:
             future.cancel()
 
@@ -281,10 +281,10 @@ class _Turns(Generic[S, R]):
 async def carry_out(
     work: Work[S, R], threads: Executor, limit: ReadLimit, *, at_once: int = 1
 ) -> AsyncGenerator[list[R], None]:
-    """Have work done by threads, and yield its results as they come; an empty list says that the rest is stuck.
+    """Do work in threads, and yield its results as they come; an empty list means that the rest is stuck.
 
-    `at_once` turns are taken at the same time, not counting those that are stuck. A caller that leaves early lets go
-    of the turns under way.
+    Up to `at_once` turns run at the same time, not counting stuck ones. A caller that leaves early stops waiting for
+    the turns under way.
     """
     turns = _Turns(work, threads, limit)
     try:
@@ -311,9 +311,9 @@ async def each(
     items_per_turn: int = 1,
     at_once: int = 1,
 ) -> AsyncGenerator[list[R], None]:
-    """Do something for each item in threads; yield all results in order, or first those of the items that do not hang.
+    """Call a function for each item in threads; yield all results in order, or those that do not hang first.
 
-    After the first list, which may be empty, come those of the items that were stuck, as they end or are given up.
+    After the first list, which may be empty, follow the results of stuck items as these end or are given up.
     """
     work = Each(do, items, missed, items_per_turn=items_per_turn)
     at_once = min(at_once, -(-len(items) // items_per_turn))
