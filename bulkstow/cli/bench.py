@@ -44,8 +44,8 @@ def measure(*, destination: DestinationSettings | None = None, settings: BenchSe
     """Measure a DICOMweb server: its goodput, latencies and knee.
 
     What is sent is made on the fly, tagged with the run's ID, and acknowledged instance by instance. The server must be
-    one for testing. Exit status: 0 measured, 1 a threshold is missed, 2 wrong usage, 3 stopped by what no retry mends,
-    130 interrupted.
+    one for testing. Exit status: 0 measured, 1 a threshold is missed, 2 wrong usage, 3 stopped by an error that no retry
+    fixes, 130 interrupted.
     """
     settings = settings or BenchSettings()
     _check_libraries("hdrh", "msgspec", *(["plotly"] if settings.report else []))

@@ -292,7 +292,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("before", ENDINGS.values(), ids=ENDINGS)
 @pytest.mark.parametrize(("words", "exit_status"), [(["--version"], 0), (["uplaod"], 2)], ids=["done", "failed"])
-def test_the_end_has_its_status_whatever_hangs_or_comes(before: str, words: list[str], exit_status: int) -> None:
+def test_the_exit_status_is_kept_at_the_end(before: str, words: list[str], exit_status: int) -> None:
     """A thread that never ends and a Ctrl-C at the end neither change the exit status nor keep the process."""
     program = f"{before}\nfrom bulkstow.cli import main; main({words})"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE_S, check=False)

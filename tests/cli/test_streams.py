@@ -91,7 +91,7 @@ def test_an_upload_needs_no_streams(url: str, progress: str, redirection: str) -
     ],
 )
 @pytest.mark.usefixtures("archive")
-def test_every_command_ends_as_it_should(words: str, redirection: str, status: int, err: str) -> None:
+def test_every_command_has_its_status_for_lost_output(words: str, redirection: str, status: int, err: str) -> None:
     """Results that cannot be written are an error in one line; a closed pipe and closed streams are not an error."""
     with Ledger(Path("l.db"), URL):
         pass
@@ -106,7 +106,7 @@ def test_a_closed_list_of_files_is_an_error(url: str) -> None:
     assert ended.err == "bulkstow: --files-from -: standard input is closed; pipe the list of files into it\n"
 
 
-def test_a_server_serves_though_its_words_are_lost() -> None:
+def test_a_server_runs_with_a_full_standard_output() -> None:
     """A server whose standard output is full runs until it is stopped."""
     with Path("/dev/full").open("wb") as full, running("serve", "--port", "0", stdout=full.fileno()) as process:
         assert process.stderr is not None

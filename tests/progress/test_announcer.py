@@ -18,7 +18,7 @@ from bulkstow.progress.display import Nothing, display
     ("cause", "words"),
     [(OutageCause.NO_ANSWER, "the server does not answer"), (OutageCause.NO_ROOM, "the server is out of space")],
 )
-def test_an_outage_is_said_at_once(cause: OutageCause, words: str) -> None:
+def test_an_outage_is_shown_at_once(cause: OutageCause, words: str) -> None:
     """The start of an outage is shown with the time of the next attempt, and its end with its duration."""
     stream = io.StringIO()
     announcer = Announcer(display("log", stream))

@@ -20,7 +20,7 @@ def test_text_arrives_in_order_by_the_end() -> None:
     assert not stream.closed
 
 
-def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
+def test_a_full_pipe_does_not_block_the_caller() -> None:
     """If a pipe is full, the caller is not blocked: text is dropped, and memory is bounded."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stream:

@@ -139,7 +139,7 @@ def test_an_incomplete_run_says_how_to_go_on() -> None:
     ("requests", "retries", "expected"),
     [(0, 0, "no requests, no retries"), (1, 0, "1 request, no retries"), (1234, 2, "1,234 requests, 2 retries")],
 )
-def test_requests_are_counted_in_words(requests: int, retries: int, expected: str) -> None:
+def test_numbers_of_requests_have_singular_and_plural(requests: int, retries: int, expected: str) -> None:
     """One request is singular."""
     assert any(f" in {expected}, " in line for line in words(requests=requests, retries=retries))
 

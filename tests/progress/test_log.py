@@ -150,7 +150,7 @@ def test_each_event_makes_its_line(events: list[Event], expected: dict[str, Any]
     assert lines == ([] if expected is None else [expected])
 
 
-def test_a_line_of_words_is_one_line() -> None:
+def test_text_values_are_on_one_line() -> None:
     """A text line has time, event, and values by name; spaces, controls and bytes that are not UTF-8 are quoted."""
     (line,) = log(Recorded((REFUSED,)), notation="text")
     assert re.fullmatch(

@@ -232,7 +232,7 @@ def test_the_time_without_server_adds_up(monkeypatch: pytest.MonkeyPatch) -> Non
     assert tally.outage_s == 10.0 + 3600.0 + 3.0
 
 
-def test_usage_is_what_was_told_and_the_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage_adds_up_events_and_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests' times and waits add up; elapsed and processor time count from the creation of the tally."""
     monkeypatch.setattr("bulkstow.progress.tally.time", clocks([100.0, 104.5], [7.0, 9.25]))
     tally = Tally()

@@ -116,12 +116,12 @@ def test_implicit_little_endian() -> None:
     assert read_head(data, whole=True) == header(IMPLICIT_LITTLE)
 
 
-def test_a_memoryview_serves_as_well() -> None:
+def test_a_memoryview_is_read() -> None:
     """A memoryview is read without a copy."""
     assert read_head(memoryview(meta(EXPLICIT_LITTLE) + data_set()), whole=True) == header()
 
 
-def test_the_data_set_speaks_not_the_file_meta_information() -> None:
+def test_uids_are_those_of_the_data_set() -> None:
     """The SOP Instance UID is that of (0008,0018), even if (0002,0003) differs."""
     found = read_head(meta(EXPLICIT_LITTLE) + data_set(), whole=True)
     assert isinstance(found, Header)
@@ -160,7 +160,7 @@ def test_a_nul_ends_a_uid(tail: bytes, explicit: bool) -> None:
     assert read_head(data, whole=True) == header(syntax)
 
 
-def test_nothing_behind_series_instance_uid_is_looked_at() -> None:
+def test_bytes_after_series_instance_uid_are_not_read() -> None:
     """Bytes after the Series Instance UID may be garbage or missing."""
     data = meta(EXPLICIT_LITTLE) + data_set()
     assert read_head(data + b"\xff" * 50, whole=False) == read_head(data, whole=False) == header()
@@ -289,7 +289,7 @@ def test_a_long_value_says_how_much_is_needed() -> None:
 # --- pydicom agrees
 
 
-def test_pydicom_agrees_on_every_file_that_it_brings_along() -> None:
+def test_headers_of_pydicoms_files_equal_pydicoms() -> None:
     """On 188 of pydicom's 222 Part 10 files there is a header, always pydicom's; 20 of the others are big endian."""
     taken, declined, disagreed = 0, 0, []
     for path in real_files():
@@ -365,7 +365,7 @@ def encoded(tag: int, node: Node, *, explicit: bool) -> bytes:
     uids=st.tuples(UIDS, UIDS, UIDS, UIDS),
     group_length=st.none() | st.integers(0, UNDEFINED),
 )
-def test_pydicom_agrees_on_what_conforming_writers_may_write(
+def test_headers_of_conforming_files_equal_pydicoms(
     explicit: bool, elements: dict[int, Node], uids: tuple[str, str, str, str], group_length: int | None
 ) -> None:
     """Private elements, long VRs and nested sequences of either kind of length are read as by pydicom."""

@@ -48,7 +48,7 @@ def test_missing_bytes_are_counted(syntax: str, vr: str, missing_bytes: int) -> 
 
 
 @pytest.mark.parametrize("before", [b"", element(0x00880200, "SQ", item(element(PIXEL_DATA, "OW", bytes(50))))])
-def test_what_follows_and_icons_mislead_nobody(before: bytes) -> None:
+def test_padding_and_icons_are_not_missing_bytes(before: bytes) -> None:
     """Padding after the pixel data and the pixel data of an icon before them are not reported."""
     data = image(element(PIXEL_DATA, "OW", bytes(9_000)), before=before)
     assert told(data + PADDING) == ""

@@ -58,7 +58,7 @@ EXISTS_AND_DIFFERS = (
         (0xA700, "instance already exists", FailureClass.BUSY),
     ],
 )
-def test_known_words_decide_where_the_code_does_not(code: int | None, words: str, expected: FailureClass) -> None:
+def test_known_comments_decide_if_the_code_is_vague(code: int | None, words: str, expected: FailureClass) -> None:
     """An instance that exists is a duplicate unless its content differs; unknown words change nothing."""
     assert classify(code, words) is expected
 
@@ -72,7 +72,7 @@ def test_known_words_decide_where_the_code_does_not(code: int | None, words: str
         (None, "", "no reason given"),
     ],
 )
-def test_a_reason_ends_with_the_servers_words(code: int | None, words: str, expected: str) -> None:
+def test_a_reason_ends_with_the_comment(code: int | None, words: str, expected: str) -> None:
     """The text has the code, its meaning and the server's comment."""
     assert meaning(code, words) == expected
 
@@ -140,7 +140,7 @@ def test_failures_are_classified(code: int | None, expected: FailureClass) -> No
         (1, "0001 unknown reason"),
     ],
 )
-def test_reasons_are_told_in_words(code: int | None, expected: str) -> None:
+def test_reasons_have_a_meaning(code: int | None, expected: str) -> None:
     """A reason is shown as the standard prints it, with its meaning, for failures and warnings alike."""
     assert meaning(code) == expected
 

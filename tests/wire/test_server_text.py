@@ -63,7 +63,7 @@ from tests.wire.test_store_response import (
         (b'{"half":', '{"half":'),
     ],
 )
-def test_errors_are_told_in_the_servers_words(body: bytes, expected: str) -> None:
+def test_the_error_message_is_extracted(body: bytes, expected: str) -> None:
     """The error message is extracted from JSON, HTML, XML and plain text."""
     assert error_text(body) == expected
 

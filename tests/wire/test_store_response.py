@@ -230,12 +230,12 @@ def comments(body: bytes) -> list[str]:
         ),
     ],
 )
-def test_a_servers_words_are_kept_beside_its_code(body: bytes, expected: list[str]) -> None:
+def test_comments_of_items_are_read(body: bytes, expected: list[str]) -> None:
     """Each vendor's text of a failure or warning is read, from either notation, short and printable."""
     assert comments(body) == expected
 
 
-def test_words_beside_the_sequences_are_kept() -> None:
+def test_the_comment_of_the_module_is_read() -> None:
     """An ErrorComment of the module itself belongs to the response."""
     assert read(b'{"00000902":{"vr":"LO","Value":["quota"]},"00081198":{"Value":[{}]}}').comment == "quota"
 
@@ -255,7 +255,7 @@ def test_words_beside_the_sequences_are_kept() -> None:
         b'<NativeDicomModel><DicomAttribute tag="00081199" vr="SQ"/></NativeDicomModel>',
     ],
 )
-def test_an_answer_may_name_nobody(body: bytes) -> None:
+def test_a_response_may_list_no_instance(body: bytes) -> None:
     """Absent, null and empty sequences are an empty response, not an error."""
     assert read(body) == StoreResponse()
 
@@ -327,7 +327,7 @@ def test_padding_is_not_part_of_a_uid(uid: str) -> None:
 
 
 @pytest.mark.parametrize("item", [None, 1, "1.2.3", [], ["1.2.3"], {"00081155": "1.2.3"}, {"00081155": {"Value": [7]}}])
-def test_a_malformed_item_names_nobody(item: object) -> None:
+def test_a_malformed_item_has_no_uids(item: object) -> None:
     """A malformed item is kept without UIDs: it stores no instance, and a failure is not lost."""
     nameless = (Referenced("", ""),)
     assert read(references(item)).stored == nameless
@@ -383,7 +383,7 @@ def test_a_stray_byte_in_a_text_does_not_cost_the_answer() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_answer_is_refused_by_name(body: bytes, found: str) -> None:
+def test_other_bodies_are_refused_with_a_reason(body: bytes, found: str) -> None:
     """A body that is not a Store Instances Response raises one line with what was expected and found."""
     with pytest.raises(StoreResponseError) as refused:
         read(body)

@@ -42,13 +42,13 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
     assert len(one) == len(two)
 
 
-def test_nobody_is_in_it() -> None:
+def test_the_patient_is_fictitious() -> None:
     """The patient is fictitious."""
     dataset = dcmread(io.BytesIO(part10(header(1))))
     assert (dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate) == ("Nobody", "SYNTHETIC", "")
 
 
-def test_our_own_reader_reads_it() -> None:
+def test_the_fast_reader_reads_it() -> None:
     """The fast reader reads the UIDs."""
     file = part10(header(7))
     assert read_head(file, whole=True) == header(7)

@@ -69,7 +69,7 @@ def test_an_unknown_vr_is_read_by_what_follows(vr: bytes, long: bool, value: byt
     assert read(data_set(odd(0x10, 0x21B0, vr, value, long=long))).uids == UIDS
 
 
-def test_the_files_of_the_bug_report() -> None:
+def test_a_literal_element_of_unknown_vr() -> None:
     """The UIDs after (0010,21B0) with the VR '--' and 84 bytes are found."""
     data = data_set(b"\x10\x00\xb0\x21\x2d\x2d\x54\x00" + b"no known allergies".ljust(84))
     assert read(data) == ReadResult(UIDS, len(data) - 16, STUDY)
@@ -116,7 +116,7 @@ def test_the_first_element_shows_the_encoding(transfer_syntax: str, explicit: bo
 
 
 @pytest.mark.parametrize("name", sorted(DECLINED.keys() - {"empty transfer syntax"}))
-def test_what_the_quick_reader_declines_comes_to_an_end(name: str) -> None:
+def test_files_that_the_fast_reader_declines_have_a_result(name: str) -> None:
     """Every file has its UIDs, a problem, or a missing UID."""
     data = DECLINED[name]
     head, _ = fed(read_meta(META_AT, len(data)), data)
@@ -151,7 +151,7 @@ def test_fragments_are_passed_by_their_lengths() -> None:
     assert read(data_set(element(0x00091010, "OB", fragments, undefined=True))).uids == UIDS
 
 
-def test_depth_costs_no_stack() -> None:
+def test_nested_sequences_need_no_recursion() -> None:
     """Sequences nested 20,000 deep are skipped."""
     opening = element(0x00081140, "SQ", b"", undefined=True) + struct.pack("<HHI", 0xFFFE, 0xE000, UNDEFINED)
     assert read(data_set(opening * 20_000 + (ITEM_END + SEQUENCE_END) * 20_000)).uids == UIDS
@@ -183,7 +183,7 @@ def test_group_0002_ends_where_another_begins() -> None:
         (b"1.2\xe9", "1.2\xe9"),
     ],
 )
-def test_a_uid_is_what_servers_take_it_for(value: bytes, expected: str) -> None:
+def test_a_uid_is_read_as_by_servers(value: bytes, expected: str) -> None:
     """A UID ends at its first NUL; of several values the first counts; other characters are kept."""
     data = data_set().replace(uid(STUDY, "1.2.3"), element(STUDY, "UI", value))
     assert read(data).uids[STUDY] == expected
@@ -219,7 +219,7 @@ def test_a_blank_uid_is_none(value: bytes) -> None:
         (data_set()[:-20], "cut off in its head"),
     ],
 )
-def test_what_makes_no_sense_is_a_problem(data: bytes, problem: str) -> None:
+def test_damage_is_a_problem(data: bytes, problem: str) -> None:
     """Damage is a problem with its position."""
     found = read(data)
     assert found.problem.startswith(problem)
