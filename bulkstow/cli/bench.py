@@ -43,9 +43,9 @@ bench = App(name="bench", usage="Usage: bulkstow bench --url URL [OPTIONS]\n    
 def measure(*, destination: DestinationSettings | None = None, settings: BenchSettings | None = None) -> int:
     """Measure a DICOMweb server: its goodput, latencies and knee.
 
-    What is sent is made on the fly, tagged with the run's ID, and acknowledged instance by instance. The server must be
-    one for testing. Exit status: 0 measured, 1 a threshold is missed, 2 wrong usage, 3 stopped by an error that no retry
-    fixes, 130 interrupted.
+    Instances are generated on the fly with the run's ID as a tag, and counted if the response lists them. Use a test
+    server. Exit status: 0 measured, 1 a threshold is missed, 2 wrong usage, 3 stopped by an error that no retry fixes,
+    130 interrupted.
     """
     settings = settings or BenchSettings()
     _check_libraries("hdrh", "msgspec", *(["plotly"] if settings.report else []))

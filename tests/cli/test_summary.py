@@ -141,7 +141,7 @@ def test_an_internal_error_is_told(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("PATIENT^NAME")
 
-    monkeypatch.setattr("bulkstow.pipeline.run.Batcher", fail)
+    monkeypatch.setattr("bulkstow.pipeline.run.Batcher.add", fail)
     ended = call(capsys, "upload", "archive", "--url", places["url"], "--summary", "s.json")
     assert ended.status == 3
     assert ended.err.endswith("bulkstow: internal error: ZeroDivisionError; please report it\n")
