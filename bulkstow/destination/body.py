@@ -24,7 +24,7 @@ import anyio
 from bulkstow.blocking import ReadLimit, each
 from bulkstow.destination.http import RequestWriter
 from bulkstow.destination.prefetch import StorageSpeed
-from bulkstow.destination.request_timer import RequestTimer, State
+from bulkstow.destination.request_timer import RequestState, RequestTimer
 from bulkstow.destination.sendfile import TURN_BYTES, SendfileWriter, Stopwatch, TurnEnd
 from bulkstow.errors import InstanceChanged
 from bulkstow.events import BytesSent, Reporter
@@ -52,7 +52,7 @@ LAST_TURN_S = 0.1
 storage hangs."""
 
 
-class Throttle(Protocol):
+class ByteLimiter(Protocol):
     """Decides how fast bytes may be sent."""
 
     def piece_bytes(self, wanted_bytes: int) -> int:
@@ -110,7 +110,7 @@ class Resources:
     readers: Executor
     reporter: Reporter
     """Gets all bytes that sockets accept, as `BytesSent`."""
-    throttle: Throttle | None = None
+    throttle: ByteLimiter | None = None
     storage_speed: StorageSpeed | None = None
     """Decides whether to prefetch; None never does."""
     read_blocks: Blocks = field(default_factory=partial(Blocks, READ_BYTES))
@@ -118,7 +118,7 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SourceFault:
     """The instance that ended a body, and why."""
 
     instance: Instance
@@ -136,7 +136,7 @@ class Body:
         self._readers = resources.readers
         self._throttle = resources.throttle
         self.length_bytes = body_length(boundary, (i.candidate.size_bytes for i in instances))
-        self.fault: Fault | None = None
+        self.fault: SourceFault | None = None
         """Why the body ended before its last byte, if an instance has changed."""
         self._begin()
 
@@ -179,10 +179,10 @@ class Body:
                 self.is_copied = False
                 await self._sendfile(SendfileWriter(drawn, self.length_bytes, connection))
         except InstanceChanged as changed:
-            self.fault = Fault(self.current, str(changed))
+            self.fault = SourceFault(self.current, str(changed))
             raise
         except ConnectionError:
-            self._timer.enter(State.SENDING)
+            self._timer.enter(RequestState.SENDING)
             raise
         finally:
             if self._prefetch is not None:
@@ -196,11 +196,11 @@ class Body:
         try:
             while end is not TurnEnd.SENT:
                 if end is TurnEnd.FULL:
-                    self._timer.enter(State.SENDING)
+                    self._timer.enter(RequestState.SENDING)
                     await writer.until_space()
                 admitted_bytes = await self._admit(TURN_BYTES)
                 before_bytes = writer.sent_bytes
-                self._timer.enter(State.READING)
+                self._timer.enter(RequestState.READING)
                 self.is_started = True  # set first: the connection may end before the turn does
                 with self._accounting(writer):
                     turn = self._readers.submit(writer.send, admitted_bytes)
@@ -227,7 +227,7 @@ class Body:
         self._keep_ahead()
         try:
             while not self.is_sent:
-                self._timer.enter(State.READING)
+                self._timer.enter(RequestState.READING)
                 with self._accounting(reader):
                     count = await asyncio.wrap_future(reading)
                 spare, filled = filled, spare  # `RequestWriter.write` keeps nothing of what it has written
@@ -245,7 +245,7 @@ class Body:
         start = 0
         while start < len(block):
             admitted_bytes = await self._admit(min(WRITE_BYTES, len(block) - start))
-            self._timer.enter(State.SENDING)
+            self._timer.enter(RequestState.SENDING)
             self.is_started = True
             await request_writer.write(block[start : start + admitted_bytes])
             self._note_sent(admitted_bytes, admitted_bytes)
@@ -256,7 +256,7 @@ class Body:
         if self._throttle is None:
             return wanted_bytes
         size_bytes = self._throttle.piece_bytes(min(wanted_bytes, self._left_bytes))
-        self._timer.enter(State.THROTTLED)
+        self._timer.enter(RequestState.THROTTLED)
         await self._throttle.admit(size_bytes)
         return size_bytes
 
@@ -267,7 +267,7 @@ class Body:
             return
         self._left_bytes -= sent_bytes
         if self.is_sent:
-            self._timer.enter(State.WAITING)
+            self._timer.enter(RequestState.WAITING)
         self._resources.reporter.tell(BytesSent(sent_bytes))
 
     def _keep_ahead(self) -> None:

@@ -58,7 +58,7 @@ HEAD_BYTES = 512 * 2**10
 an endless head in each of four requests took 240 MB without this limit, and takes 52 MB with it."""
 
 
-class Body(Protocol):
+class RequestBody(Protocol):
     """A request's body that is streamed."""
 
     @property
@@ -89,7 +89,7 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers that log the request in; all their values are secrets."""
-    body: Body | bytes | None = None
+    body: RequestBody | bytes | None = None
     response_limit_bytes: int = ERROR_LIMIT_BYTES
     """The longest response that is read: as long as the request can explain."""
 
@@ -323,7 +323,7 @@ class _Payload(aiohttp.Payload):
     A cancelled body ends within `body.LAST_TURN_S`; `ended` waits for that.
     """
 
-    def __init__(self, body: Body, *, chunked: bool) -> None:
+    def __init__(self, body: RequestBody, *, chunked: bool) -> None:
         super().__init__(body)
         self.body = body
         self._chunked = chunked

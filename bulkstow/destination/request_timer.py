@@ -24,7 +24,7 @@ RESPONSE_S_PER_INSTANCE = 0.1
 spinning disk up to 50), and a proxy's spooled body is read once more at disk speed."""
 
 
-class State(Enum):
+class RequestState(Enum):
     """What a request waits for."""
 
     CONNECTING = auto()
@@ -53,8 +53,8 @@ class RequestTimer:
         self._scope = anyio.CancelScope(
             deadline=self._started_s + settings.connect_timeout_s + settings.stall_timeout_s
         )
-        self._spent_s = dict.fromkeys(State, 0.0)
-        self.state = State.CONNECTING
+        self._spent_s = dict.fromkeys(RequestState, 0.0)
+        self.state = RequestState.CONNECTING
         self.receive_window_share = 0.0
         """The share of the sending time in which the server's receive window was full."""
 
@@ -67,54 +67,54 @@ class RequestTimer:
     @property
     def reading_for_s(self) -> float:
         """How long the present read has lasted; 0 in another state than READING."""
-        return anyio.current_time() - self._entered_s if self.state is State.READING else 0.0
+        return anyio.current_time() - self._entered_s if self.state is RequestState.READING else 0.0
 
     def begin_body(self) -> None:
         """Enter READING on a new connection; all time before that counts as connecting."""
-        self.enter(State.READING)
-        self._spent_s = dict.fromkeys(State, 0.0) | {State.CONNECTING: self._entered_s - self._started_s}
+        self.enter(RequestState.READING)
+        self._spent_s = dict.fromkeys(RequestState, 0.0) | {RequestState.CONNECTING: self._entered_s - self._started_s}
         self.receive_window_share = 0.0
 
-    def enter(self, state: State) -> None:
+    def enter(self, state: RequestState) -> None:
         """Begin a state, or begin it again, with the whole time that it may last."""
         self._account()
         self.state = state
         match state:
-            case State.CONNECTING | State.SENDING:
+            case RequestState.CONNECTING | RequestState.SENDING:
                 allowed_s = self._stall_timeout_s
-            case State.READING:
+            case RequestState.READING:
                 allowed_s = self._limit.allowed_s()
-            case State.THROTTLED:
+            case RequestState.THROTTLED:
                 allowed_s = math.inf
-            case State.WAITING:
+            case RequestState.WAITING:
                 allowed_s = self._response_timeout_s
         self._scope.deadline = self._entered_s + allowed_s
 
     def add_turn(self, reading_s: float, sending_s: float) -> None:
         """Add what a worker thread measured during READING; the time until a thread was free counts as nothing."""
-        self._spent_s[State.READING] += reading_s
-        self._spent_s[State.SENDING] += sending_s
+        self._spent_s[RequestState.READING] += reading_s
+        self._spent_s[RequestState.SENDING] += sending_s
 
     def timing(self) -> RequestTiming:
         """Return the time of the request until now, by what it waited for."""
         self._account()
         return RequestTiming(
             elapsed_s=self._entered_s - self._started_s,
-            connecting_s=self._spent_s[State.CONNECTING],
-            reading_s=self._spent_s[State.READING],
-            sending_s=self._spent_s[State.SENDING],
-            waiting_s=self._spent_s[State.WAITING],
-            throttled_s=self._spent_s[State.THROTTLED],
-            receive_window_s=self._spent_s[State.SENDING] * self.receive_window_share,
+            connecting_s=self._spent_s[RequestState.CONNECTING],
+            reading_s=self._spent_s[RequestState.READING],
+            sending_s=self._spent_s[RequestState.SENDING],
+            waiting_s=self._spent_s[RequestState.WAITING],
+            throttled_s=self._spent_s[RequestState.THROTTLED],
+            receive_window_s=self._spent_s[RequestState.SENDING] * self.receive_window_share,
         )
 
     def _account(self) -> None:
         now_s = anyio.current_time()
-        if self.state is not State.READING:  # worker threads measure that
+        if self.state is not RequestState.READING:  # worker threads measure that
             self._spent_s[self.state] += now_s - self._entered_s
         self._entered_s = now_s
 
     def _hurry(self) -> None:
         """Wait only a moment longer for storage that hangs: the run is about to end."""
-        if self.state is State.READING:
+        if self.state is RequestState.READING:
             self._scope.deadline = self._entered_s + self._limit.allowed_s(self.reading_for_s)

@@ -20,12 +20,12 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.authorized import AuthorizedClient
-from bulkstow.destination.body import Body, Resources, Throttle
+from bulkstow.destination.body import Body, ByteLimiter, Resources
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
 from bulkstow.destination.prefetch import StorageSpeed
 from bulkstow.destination.preflight import TIMEOUT_S, check_service
-from bulkstow.destination.request_timer import RequestTimer, State
+from bulkstow.destination.request_timer import RequestState, RequestTimer
 from bulkstow.events import Reporter, RequestTimed
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Response, SourceChanged
 from bulkstow.policy.preflight import Asked, login_refused, unreachable
@@ -55,7 +55,7 @@ class StowDestination(Destination):
         readers: Executor,
         limit: ReadLimit,
         reporter: Reporter,
-        throttle: Throttle | None = None,
+        throttle: ByteLimiter | None = None,
     ) -> None:
         self._settings = settings
         self._limit = limit
@@ -184,6 +184,6 @@ class StowDestination(Destination):
             reason = f"cannot be read: {unanswered(reading_for_s)}"
             return SourceChanged({body.current.header.sop_instance_uid: reason})
         if exchange is None:
-            cause = Cause.UNANSWERED if timer.state is State.WAITING else Cause.STALLED
+            cause = Cause.UNANSWERED if timer.state is RequestState.WAITING else Cause.STALLED
             return NoResponse(cause, body_started=body.is_started)
         return exchange

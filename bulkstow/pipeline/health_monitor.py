@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from bulkstow.errors import DestinationRefused, RunStopped
 from bulkstow.events import OutageBegan, OutageContinues, OutageEnded, Reporter
 from bulkstow.pipeline.scheduler import Scheduler
-from bulkstow.policy.health import CircuitBreaker, Outage, OutageCause, State, probe_result
+from bulkstow.policy.health import CircuitBreaker, CircuitState, Outage, OutageCause, probe_result
 from bulkstow.ports import Destination
 from bulkstow.quantities import show_duration
 
@@ -61,10 +61,12 @@ class HealthMonitor:
         """Probe when an attempt is due and the circuit breaker is open; otherwise wait for the result of a trial."""
         breaker, scheduler = self.breaker, self.scheduler
         while (outage := breaker.outage) is not None and not scheduler.is_over:
-            if breaker.state is not State.OPEN:
-                await scheduler.wait_while(lambda: breaker.state in (State.HALF_OPEN, State.FULL), math.inf)
+            if breaker.state is not CircuitState.OPEN:
+                await scheduler.wait_while(
+                    lambda: breaker.state in (CircuitState.HALF_OPEN, CircuitState.FULL), math.inf
+                )
             elif await scheduler.wait_to_probe(
-                lambda: breaker.state is State.OPEN, max(0.0, outage.next_attempt_s - anyio.current_time())
+                lambda: breaker.state is CircuitState.OPEN, max(0.0, outage.next_attempt_s - anyio.current_time())
             ):
                 result = probe_result(await self.destination.probe())
                 breaker.probed(result, anyio.current_time())

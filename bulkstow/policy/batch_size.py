@@ -60,7 +60,7 @@ Bound = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class BatchSizeSample:
     """A request that ended, and how long it took."""
 
     size_bytes: int
@@ -99,7 +99,7 @@ class _Limit:
         self.most, self.least = min(self.most, most), min(self.least, most)
         self._set(self.now)
 
-    def ended(self, used: int, sample: Sample, *, is_plenty: bool) -> None:
+    def ended(self, used: int, sample: BatchSizeSample, *, is_plenty: bool) -> None:
         """Learn from a request that used so much of the bound."""
         is_slow = sample.elapsed_s > LONGEST_S
         if used > self.now:  # it was made before the bound was halved, or is a single file
@@ -182,7 +182,7 @@ class BatchSize:
         self._bytes.lower(ceiling_bytes)
         return True
 
-    def ended(self, sample: Sample) -> None:
+    def ended(self, sample: BatchSizeSample) -> None:
         """Learn from a request that ended."""
         if not sample.is_answered:
             return

@@ -44,7 +44,7 @@ In bytes alone, a stretch of small files would look like a slower server."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ConcurrencySample:
     """A request that ended, at `now_s`."""
 
     now_s: float
@@ -117,7 +117,7 @@ class Concurrency:
         """The number that it has settled on; trying another one does not change it."""
         return self._rungs[self._settled_at]
 
-    def ended(self, sample: Sample) -> None:
+    def ended(self, sample: ConcurrencySample) -> None:
         """Take note of a request that ended."""
         if sample.is_rejected:
             self._lower(sample.now_s)

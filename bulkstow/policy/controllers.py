@@ -68,7 +68,7 @@ class Controllers:
         # A body that was sent twice took the time of two.
         is_answered = isinstance(exchange, Response) and 200 <= exchange.status < 300 and not exchange.is_replayed
         self._batch_size.ended(
-            batch_size.Sample(
+            batch_size.BatchSizeSample(
                 request.batch.size_bytes,
                 len(request.batch.instances),
                 request.ended_s - request.started_s,
@@ -96,7 +96,7 @@ class Controllers:
             case NoResponse():
                 pass
         self.concurrency.ended(
-            concurrency.Sample(
+            concurrency.ConcurrencySample(
                 request.ended_s,
                 request.batch.size_bytes,
                 len(request.batch.instances),

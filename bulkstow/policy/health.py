@@ -35,7 +35,7 @@ class OutageCause(StrEnum):
     NO_ROOM = "no room"
 
 
-class State(Enum):
+class CircuitState(Enum):
     """What may be sent."""
 
     CLOSED = "closed"
@@ -105,7 +105,7 @@ class CircuitBreaker(Gate):
         self._close()
 
     def _close(self) -> None:
-        self._state = State.CLOSED
+        self._state = CircuitState.CLOSED
         self._failures = 0
         self._signs = 0
         self._began_s: float | None = None
@@ -116,21 +116,21 @@ class CircuitBreaker(Gate):
         self._trial_counts = True
 
     @property
-    def state(self) -> State:
+    def state(self) -> CircuitState:
         """What may be sent now."""
         return self._state
 
     @property
     def is_open(self) -> bool:
         """True during an outage."""
-        return self._state is not State.CLOSED
+        return self._state is not CircuitState.CLOSED
 
     @property
     def outage(self) -> Outage | None:
         """The outage; None without one."""
-        if self._state is State.CLOSED or self._began_s is None:
+        if self._state is CircuitState.CLOSED or self._began_s is None:
             return None
-        cause = OutageCause.NO_ROOM if self._state is State.FULL else OutageCause.NO_ANSWER
+        cause = OutageCause.NO_ROOM if self._state is CircuitState.FULL else OutageCause.NO_ANSWER
         return Outage(cause, self._began_s, self._due_s)
 
     def gives_up_in_s(self, now_s: float) -> float:
@@ -140,13 +140,13 @@ class CircuitBreaker(Gate):
     def wait_s(self, item: WorkItem | None, now_s: float) -> float:
         """Return seconds until a request may start."""
         match self._state:
-            case State.CLOSED:
+            case CircuitState.CLOSED:
                 return 0.0
-            case State.OPEN:
+            case CircuitState.OPEN:
                 return math.inf
-            case State.HALF_OPEN:
+            case CircuitState.HALF_OPEN:
                 return 0.0 if self._trial is None else math.inf
-            case State.FULL:
+            case CircuitState.FULL:
                 return max(0.0, self._due_s - now_s) if self._trial is None else math.inf
 
     def rank(self, item: WorkItem) -> int:
@@ -156,7 +156,7 @@ class CircuitBreaker(Gate):
         """
         return (
             0
-            if self._state is State.CLOSED
+            if self._state is CircuitState.CLOSED
             else 1 + item.batch.requests + (QUERY_RANK if isinstance(item, Query) else 0)
         )
 
@@ -171,7 +171,7 @@ class CircuitBreaker(Gate):
         A trial counts if the service itself has answered a probe just before: then its instances may be the reason. At
         the end of a run a lack of space explains nothing: the instances that are left may be those that never fit.
         """
-        if is_ending and self._state is State.FULL:
+        if is_ending and self._state is CircuitState.FULL:
             return False
         return self.is_open and not (item is self._trial and self._trial_counts)
 
@@ -194,21 +194,21 @@ class CircuitBreaker(Gate):
                 self._count(result, now_s)
                 return
             case HealthSignal.FULL:
-                self._open(State.FULL)
+                self._open(CircuitState.FULL)
             case HealthSignal.GONE | HealthSignal.REJECTED:
-                if is_trial or (result is HealthSignal.GONE and self._state is State.FULL):
-                    self._open(State.OPEN)
+                if is_trial or (result is HealthSignal.GONE and self._state is CircuitState.FULL):
+                    self._open(CircuitState.OPEN)
         if is_trial:
             self._postpone(now_s)
 
     def probed(self, result: ProbeResult, now_s: float) -> None:
         """Take note of the result of a probe."""
-        if self._state is not State.OPEN:
+        if self._state is not CircuitState.OPEN:
             return
         if result is ProbeResult.NOBODY:
             self._postpone(now_s)
         else:
-            self._state = State.HALF_OPEN
+            self._state = CircuitState.HALF_OPEN
             self._trial_counts = result is ProbeResult.SERVICE
 
     def _count(self, signal: HealthSignal, now_s: float) -> None:
@@ -218,10 +218,10 @@ class CircuitBreaker(Gate):
         self._failures += signal is not HealthSignal.REJECTED
         lasts = self._signs >= self._trip_after and now_s - self._began_s >= REJECTED_S
         if self._failures >= self._trip_after or lasts:
-            self._open(State.FULL if signal is HealthSignal.FULL else State.OPEN)
+            self._open(CircuitState.FULL if signal is HealthSignal.FULL else CircuitState.OPEN)
             self._due_s = now_s + self._interval_s
 
-    def _open(self, state: State) -> None:
+    def _open(self, state: CircuitState) -> None:
         self._state = state
         self._trial_counts = False
 

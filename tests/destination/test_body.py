@@ -23,8 +23,8 @@ from bulkstow.destination.body import (
     WRITE_BYTES,
     Blocks,
     Body,
+    ByteLimiter,
     Resources,
-    Throttle,
     write_body,
 )
 from bulkstow.destination.http import RequestWriter
@@ -69,7 +69,7 @@ def body_of(
     readers: ThreadPoolExecutor,
     *,
     source: Source | None = None,
-    throttle: Throttle | None = None,
+    throttle: ByteLimiter | None = None,
     told: Told | None = None,
 ) -> Body:
     """Return a body with the boundary B."""

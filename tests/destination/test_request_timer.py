@@ -10,7 +10,7 @@ import pytest
 
 from bulkstow.blocking import GRACE_S, ReadLimit
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.request_timer import RESPONSE_S_PER_INSTANCE, RESPONSE_S_PER_MIB, RequestTimer, State
+from bulkstow.destination.request_timer import RESPONSE_S_PER_INSTANCE, RESPONSE_S_PER_MIB, RequestState, RequestTimer
 from bulkstow.model import Batch, Candidate, Instance, RequestTiming
 from tests import virtual_time
 from tests.archives import header
@@ -37,13 +37,13 @@ def new_timer(limit: ReadLimit | None = None) -> RequestTimer:
     ("states", "allowed_s"),
     [
         ([], 10 + 60),
-        ([State.SENDING], 60),
-        ([State.READING], READ_TIMEOUT_S),
-        ([State.WAITING], 120 + 3 * (RESPONSE_S_PER_MIB + RESPONSE_S_PER_INSTANCE)),
-        ([State.THROTTLED, State.SENDING], 60),
+        ([RequestState.SENDING], 60),
+        ([RequestState.READING], READ_TIMEOUT_S),
+        ([RequestState.WAITING], 120 + 3 * (RESPONSE_S_PER_MIB + RESPONSE_S_PER_INSTANCE)),
+        ([RequestState.THROTTLED, RequestState.SENDING], 60),
     ],
 )
-async def test_each_state_has_its_deadline(states: list[State], allowed_s: float) -> None:
+async def test_each_state_has_its_deadline(states: list[RequestState], allowed_s: float) -> None:
     """A state that lasts too long ends the request, and the timer still has it."""
     timer = new_timer()
     with timer.running():
@@ -53,17 +53,17 @@ async def test_each_state_has_its_deadline(states: list[State], allowed_s: float
         began_s = anyio.current_time()
         await anyio.sleep_forever()
     assert anyio.current_time() - began_s == pytest.approx(allowed_s)
-    assert timer.state is (states[-1] if states else State.CONNECTING)
+    assert timer.state is (states[-1] if states else RequestState.CONNECTING)
 
 
 async def test_entering_a_state_again_begins_its_time_anew() -> None:
     """A server that accepts some bytes now and then is never too slow; waiting for the throttle has no deadline."""
     timer = new_timer()
     with timer.running():
-        for state in [State.SENDING] * 10:
+        for state in [RequestState.SENDING] * 10:
             timer.enter(state)
             await anyio.sleep(59)
-        timer.enter(State.THROTTLED)
+        timer.enter(RequestState.THROTTLED)
         await anyio.sleep(80_000)
         assert timer.timing().sending_s == 590
         return
@@ -75,12 +75,17 @@ async def test_time_is_accounted_by_state() -> None:
     timer = new_timer()
     await anyio.sleep(1)
     timer.begin_body()
-    for state, duration_s in [(State.THROTTLED, 2), (State.READING, 4), (State.SENDING, 8), (State.READING, 16)]:
+    for state, duration_s in [
+        (RequestState.THROTTLED, 2),
+        (RequestState.READING, 4),
+        (RequestState.SENDING, 8),
+        (RequestState.READING, 16),
+    ]:
         timer.enter(state)
         await anyio.sleep(duration_s)
     timer.add_turn(reading_s=10, sending_s=5)
     timer.receive_window_share = 0.5
-    timer.enter(State.WAITING)
+    timer.enter(RequestState.WAITING)
     await anyio.sleep(32)
     assert timer.timing() == RequestTiming(
         elapsed_s=63,
@@ -99,7 +104,7 @@ async def test_an_unfinished_state_counts() -> None:
     await anyio.sleep(3)
     assert timer.timing().connecting_s == 3
     timer.begin_body()
-    timer.enter(State.SENDING)
+    timer.enter(RequestState.SENDING)
     await anyio.sleep(5)
     assert timer.timing().sending_s == 5
 
@@ -108,7 +113,7 @@ async def test_a_replay_begins_the_account_anew() -> None:
     """The time of an earlier connection counts as connecting."""
     timer = new_timer()
     timer.begin_body()
-    timer.enter(State.SENDING)
+    timer.enter(RequestState.SENDING)
     await anyio.sleep(7)
     timer.begin_body()
     timing = timer.timing()
@@ -118,17 +123,17 @@ async def test_a_replay_begins_the_account_anew() -> None:
 async def test_how_long_a_read_has_lasted() -> None:
     """A read lasts only while the request waits for the storage."""
     timer = new_timer()
-    timer.enter(State.READING)
+    timer.enter(RequestState.READING)
     await anyio.sleep(4)
     assert timer.reading_for_s == 4
-    timer.enter(State.SENDING)
+    timer.enter(RequestState.SENDING)
     await anyio.sleep(4)
     assert timer.reading_for_s == 0
 
 
-@pytest.mark.parametrize(("state", "ends"), [(State.READING, True), (State.SENDING, False)])
+@pytest.mark.parametrize(("state", "ends"), [(RequestState.READING, True), (RequestState.SENDING, False)])
 async def test_a_run_that_ends_waits_for_storage_only_a_moment_longer(
-    monkeypatch: pytest.MonkeyPatch, state: State, ends: bool
+    monkeypatch: pytest.MonkeyPatch, state: RequestState, ends: bool
 ) -> None:
     """When the run is about to end, storage that hangs gets a grace time; the server keeps its whole time."""
     monkeypatch.setattr("bulkstow.blocking.time.monotonic", anyio.current_time)

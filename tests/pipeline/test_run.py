@@ -29,7 +29,7 @@ from bulkstow.model import (
 )
 from bulkstow.pipeline.run import controllers_for
 from bulkstow.pipeline.send import LARGE_ANSWER_BYTES
-from bulkstow.policy.batch_size import BatchSize, Sample
+from bulkstow.policy.batch_size import BatchSize, BatchSizeSample
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
@@ -659,14 +659,14 @@ class Told(BatchSize):
 
     def __init__(self) -> None:
         super().__init__(None, None)
-        self.samples: list[Sample] = []
+        self.samples: list[BatchSizeSample] = []
 
     @property
     def limits(self) -> BatchLimits:
         """The limits of a request."""
         return BatchLimits(None, 3 if any(sample.is_answered for sample in self.samples) else 10)
 
-    def ended(self, sample: Sample) -> None:
+    def ended(self, sample: BatchSizeSample) -> None:
         """Record a sample."""
         self.samples.append(sample)
 

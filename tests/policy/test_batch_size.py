@@ -24,8 +24,8 @@ from bulkstow.policy.batch_size import (
     STAGE_BYTES,
     STAGE_INSTANCES,
     BatchSize,
+    BatchSizeSample,
     Bound,
-    Sample,
 )
 from bulkstow.policy.batching import BatchLimits
 
@@ -137,7 +137,7 @@ def simulate(
             begun += 1
             heapq.heappush(ends, (now_s + elapsed_s, begun, size_bytes, instances, elapsed_s))
         now_s, _, size_bytes, instances, elapsed_s = heapq.heappop(ends)
-        size.ended(Sample(size_bytes, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled))
+        size.ended(BatchSizeSample(size_bytes, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled))
         if ended >= requests * 3 // 4:
             course.elapsed_s.append(elapsed_s)
             course.limits.append(size.limits)
@@ -252,7 +252,7 @@ def test_files_larger_than_any_bound_do_not_mislead(seed: int) -> None:
 def full(size: BatchSize, elapsed_s: float, *, requests: int = SAMPLES, is_plenty: bool = False) -> int:
     """Tell of requests of four instances that use all bytes; return the bound on bytes afterwards."""
     for _ in range(requests):
-        size.ended(Sample(size.limits.size_bytes or 0, 4, elapsed_s, is_plenty=is_plenty))
+        size.ended(BatchSizeSample(size.limits.size_bytes or 0, 4, elapsed_s, is_plenty=is_plenty))
     return size.limits.size_bytes or 0
 
 
@@ -325,7 +325,7 @@ def test_requests_made_before_a_halving_do_not_count() -> None:
     size = BatchSize()
     assert full(size, 4.0) == FIRST_BYTES / 2
     for _ in range(20):
-        size.ended(Sample(FIRST_BYTES, 4, 4.0))
+        size.ended(BatchSizeSample(FIRST_BYTES, 4, 4.0))
     assert size.limits.size_bytes == FIRST_BYTES / 2
 
 
@@ -334,7 +334,7 @@ def test_requests_made_before_a_doubling_do_not_count() -> None:
     size = BatchSize()
     assert full(size, 1.0) == 2 * FIRST_BYTES
     for _ in range(20):
-        size.ended(Sample(FIRST_BYTES, 4, 1.0))
+        size.ended(BatchSizeSample(FIRST_BYTES, 4, 1.0))
     assert size.limits.size_bytes == 2 * FIRST_BYTES
 
 
@@ -343,7 +343,7 @@ def test_a_single_file_larger_than_the_bound(elapsed_s: float, expected_bytes: i
     """A quick one lets the bound grow; a slow one changes nothing, as no bound would make it shorter."""
     size = BatchSize()
     for _ in range(40):
-        size.ended(Sample(10 * FIRST_BYTES, 1, elapsed_s))
+        size.ended(BatchSizeSample(10 * FIRST_BYTES, 1, elapsed_s))
     assert size.limits.size_bytes == expected_bytes
 
 
@@ -362,7 +362,7 @@ def test_only_answers_teach(elapsed_s: float) -> None:
     """What ended without a 2xx changes nothing, however long it took and however often."""
     size = BatchSize()
     for _ in range(200):
-        size.ended(Sample(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_answered=False, is_plenty=True))
+        size.ended(BatchSizeSample(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_answered=False, is_plenty=True))
     assert size.limits == FIRST
 
 
@@ -375,7 +375,7 @@ def test_what_is_given_stays(size_bytes: Bound, instances: Bound) -> None:
     for elapsed_s in (0.0001, 100.0):
         size = BatchSize(size_bytes, instances)
         for _ in range(200):
-            size.ended(Sample(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_plenty=True))
+            size.ended(BatchSizeSample(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_plenty=True))
         assert size_bytes in ("auto", size.limits.size_bytes)
         assert instances in ("auto", size.limits.instances)
 
@@ -424,7 +424,7 @@ def test_bounds_are_kept(requests: list[tuple[int, int, float, bool, bool]], cei
         size.learn_ceiling(ceiling_bytes)
     most_bytes = min(MOST_BYTES, ceiling_bytes or MOST_BYTES)
     for size_bytes, instances, elapsed_s, is_answered, is_plenty in requests:
-        size.ended(Sample(size_bytes, instances, elapsed_s, is_answered=is_answered, is_plenty=is_plenty))
+        size.ended(BatchSizeSample(size_bytes, instances, elapsed_s, is_answered=is_answered, is_plenty=is_plenty))
         limits = size.limits
         assert limits.size_bytes is not None
         assert limits.instances is not None

@@ -23,11 +23,11 @@ class Told:
         told = self.told = list[str]()
 
         class ToldConcurrency(Concurrency):
-            def ended(self, sample: concurrency.Sample) -> None:
+            def ended(self, sample: concurrency.ConcurrencySample) -> None:
                 told.append(f"concurrency {'rejected' if sample.is_rejected else 'ended'}")
 
         class ToldBatchSize(BatchSize):
-            def ended(self, sample: batch_size.Sample) -> None:
+            def ended(self, sample: batch_size.BatchSizeSample) -> None:
                 if sample.is_answered:
                     told.append(f"batch size {sample.size_bytes} {sample.instances} {sample.elapsed_s}")
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.model import Batch, Candidate, Cause, Instance, NoResponse, Response
-from bulkstow.policy.health import REJECTED_S, CircuitBreaker, Outage, OutageCause, ProbeResult, State, probe_result
+from bulkstow.policy.health import (
+    REJECTED_S,
+    CircuitBreaker,
+    CircuitState,
+    Outage,
+    OutageCause,
+    ProbeResult,
+    probe_result,
+)
 from bulkstow.policy.work_items import HealthSignal, Query, Store, WorkItem
 from tests.archives import header
 
@@ -68,34 +76,38 @@ def is_open(breaker: CircuitBreaker, now_s: float) -> bool:
 @pytest.mark.parametrize(
     ("before", "health_signal", "is_trial", "after", "expected_due_s"),
     [
-        (opened, EASED, False, State.CLOSED, 0.0),
-        (opened, BUSY, False, State.CLOSED, 0.0),
-        (opened, GONE, False, State.OPEN, 1.0),
-        (opened, REJECTED, False, State.OPEN, 1.0),
-        (opened, FULL, False, State.FULL, 1.0),
-        (opened, NONE, False, State.OPEN, 1.0),
-        (half_opened, EASED, True, State.CLOSED, 0.0),
-        (half_opened, BUSY, True, State.CLOSED, 0.0),
-        (half_opened, GONE, True, State.OPEN, 12.0),
-        (half_opened, REJECTED, True, State.OPEN, 12.0),
-        (half_opened, FULL, True, State.FULL, 12.0),
-        (half_opened, NONE, True, State.HALF_OPEN, 1.0),
-        (half_opened, EASED, False, State.CLOSED, 0.0),
-        (half_opened, GONE, False, State.HALF_OPEN, 1.0),
-        (half_opened, REJECTED, False, State.HALF_OPEN, 1.0),
-        (half_opened, FULL, False, State.FULL, 1.0),
-        (lambda: opened(health_signal=FULL), EASED, True, State.CLOSED, 0.0),
-        (lambda: opened(health_signal=FULL), FULL, True, State.FULL, 12.0),
-        (lambda: opened(health_signal=FULL), GONE, True, State.OPEN, 12.0),
-        (lambda: opened(health_signal=FULL), REJECTED, True, State.OPEN, 12.0),
-        (lambda: opened(health_signal=FULL), NONE, True, State.FULL, 1.0),
-        (lambda: opened(health_signal=FULL), FULL, False, State.FULL, 1.0),
-        (lambda: opened(health_signal=FULL), GONE, False, State.OPEN, 1.0),
-        (lambda: opened(health_signal=FULL), REJECTED, False, State.FULL, 1.0),
+        (opened, EASED, False, CircuitState.CLOSED, 0.0),
+        (opened, BUSY, False, CircuitState.CLOSED, 0.0),
+        (opened, GONE, False, CircuitState.OPEN, 1.0),
+        (opened, REJECTED, False, CircuitState.OPEN, 1.0),
+        (opened, FULL, False, CircuitState.FULL, 1.0),
+        (opened, NONE, False, CircuitState.OPEN, 1.0),
+        (half_opened, EASED, True, CircuitState.CLOSED, 0.0),
+        (half_opened, BUSY, True, CircuitState.CLOSED, 0.0),
+        (half_opened, GONE, True, CircuitState.OPEN, 12.0),
+        (half_opened, REJECTED, True, CircuitState.OPEN, 12.0),
+        (half_opened, FULL, True, CircuitState.FULL, 12.0),
+        (half_opened, NONE, True, CircuitState.HALF_OPEN, 1.0),
+        (half_opened, EASED, False, CircuitState.CLOSED, 0.0),
+        (half_opened, GONE, False, CircuitState.HALF_OPEN, 1.0),
+        (half_opened, REJECTED, False, CircuitState.HALF_OPEN, 1.0),
+        (half_opened, FULL, False, CircuitState.FULL, 1.0),
+        (lambda: opened(health_signal=FULL), EASED, True, CircuitState.CLOSED, 0.0),
+        (lambda: opened(health_signal=FULL), FULL, True, CircuitState.FULL, 12.0),
+        (lambda: opened(health_signal=FULL), GONE, True, CircuitState.OPEN, 12.0),
+        (lambda: opened(health_signal=FULL), REJECTED, True, CircuitState.OPEN, 12.0),
+        (lambda: opened(health_signal=FULL), NONE, True, CircuitState.FULL, 1.0),
+        (lambda: opened(health_signal=FULL), FULL, False, CircuitState.FULL, 1.0),
+        (lambda: opened(health_signal=FULL), GONE, False, CircuitState.OPEN, 1.0),
+        (lambda: opened(health_signal=FULL), REJECTED, False, CircuitState.FULL, 1.0),
     ],
 )
 def test_how_a_store_ended_in_an_outage(
-    before: type[CircuitBreaker], health_signal: HealthSignal, is_trial: bool, after: State, expected_due_s: float
+    before: type[CircuitBreaker],
+    health_signal: HealthSignal,
+    is_trial: bool,
+    after: CircuitState,
+    expected_due_s: float,
 ) -> None:
     """Each state, how a store ended at 10 s, and the next state: a failed trial doubles the interval of 1 s."""
     breaker, ended = before(), store()
@@ -114,7 +126,7 @@ def test_an_answered_question_closes_nothing(before: type[CircuitBreaker], answe
     breaker.started(asked, 9.0)
     breaker.ended(asked, 10.0, answered)
     assert breaker.state is state
-    assert is_open(breaker, 10.0) is (state is not State.OPEN)
+    assert is_open(breaker, 10.0) is (state is not CircuitState.OPEN)
 
 
 def test_questions_between_hanging_stores_do_not_keep_it_closed() -> None:
@@ -124,7 +136,7 @@ def test_questions_between_hanging_stores_do_not_keep_it_closed() -> None:
         assert not breaker.is_open
         breaker.ended(store(), now_s, GONE)
         breaker.ended(question(), now_s, EASED)
-    assert breaker.state is State.OPEN
+    assert breaker.state is CircuitState.OPEN
     assert lasted_s(breaker, 180.0) == 120.0
 
 
@@ -137,8 +149,8 @@ def test_it_opens_after_failures_in_a_row() -> None:
         assert not breaker.is_open
         breaker.ended(store(), 0.0, EASED)
     for health_signal, state, cause in (
-        (FULL, State.FULL, OutageCause.NO_ROOM),
-        (GONE, State.OPEN, OutageCause.NO_ANSWER),
+        (FULL, CircuitState.FULL, OutageCause.NO_ROOM),
+        (GONE, CircuitState.OPEN, OutageCause.NO_ANSWER),
     ):
         breaker = opened(CircuitBreaker(trip_after=3), health_signal)
         assert (breaker.state, breaker.outage) == (state, Outage(cause, 0.0, 1.0))
@@ -156,31 +168,31 @@ def test_rejections_are_an_outage_only_when_nothing_else_succeeds() -> None:
         breaker.ended(store(), now_s, REJECTED)
     assert not breaker.is_open
     breaker.ended(store(), 100.0 + REJECTED_S, REJECTED)
-    assert breaker.state is State.OPEN
+    assert breaker.state is CircuitState.OPEN
 
 
 @pytest.mark.parametrize(
     ("exchange", "expected", "state"),
     [
-        (Response(200, b"[]"), ProbeResult.SERVICE, State.HALF_OPEN),
-        (Response(404, b""), ProbeResult.SERVICE, State.HALF_OPEN),
-        (Response(500, b""), ProbeResult.SERVICE, State.HALF_OPEN),
-        (NoResponse(Cause.OVERLONG, body_started=False), ProbeResult.SERVICE, State.HALF_OPEN),
-        (Response(502, b""), ProbeResult.PROXY, State.HALF_OPEN),
-        (Response(503, b""), ProbeResult.PROXY, State.HALF_OPEN),
-        (Response(429, b""), ProbeResult.PROXY, State.HALF_OPEN),
-        (NoResponse(Cause.UNANSWERED, body_started=False), ProbeResult.SILENCE, State.HALF_OPEN),
-        (NoResponse(Cause.DISCONNECTED, body_started=False), ProbeResult.SILENCE, State.HALF_OPEN),
-        (NoResponse(Cause.UNREACHABLE, body_started=False), ProbeResult.NOBODY, State.OPEN),
+        (Response(200, b"[]"), ProbeResult.SERVICE, CircuitState.HALF_OPEN),
+        (Response(404, b""), ProbeResult.SERVICE, CircuitState.HALF_OPEN),
+        (Response(500, b""), ProbeResult.SERVICE, CircuitState.HALF_OPEN),
+        (NoResponse(Cause.OVERLONG, body_started=False), ProbeResult.SERVICE, CircuitState.HALF_OPEN),
+        (Response(502, b""), ProbeResult.PROXY, CircuitState.HALF_OPEN),
+        (Response(503, b""), ProbeResult.PROXY, CircuitState.HALF_OPEN),
+        (Response(429, b""), ProbeResult.PROXY, CircuitState.HALF_OPEN),
+        (NoResponse(Cause.UNANSWERED, body_started=False), ProbeResult.SILENCE, CircuitState.HALF_OPEN),
+        (NoResponse(Cause.DISCONNECTED, body_started=False), ProbeResult.SILENCE, CircuitState.HALF_OPEN),
+        (NoResponse(Cause.UNREACHABLE, body_started=False), ProbeResult.NOBODY, CircuitState.OPEN),
     ],
     ids=str,
 )
-def test_what_a_question_tells(exchange: Response | NoResponse, expected: ProbeResult, state: State) -> None:
+def test_what_a_question_tells(exchange: Response | NoResponse, expected: ProbeResult, state: CircuitState) -> None:
     """Unless nobody is reached, one store is tried: probes may fail or hang although stores succeed."""
     assert probe_result(exchange) is expected
     breaker = half_opened(expected)
     assert breaker.state is state
-    assert due_s(breaker) == (3.0 if state is State.OPEN else 1.0)
+    assert due_s(breaker) == (3.0 if state is CircuitState.OPEN else 1.0)
 
 
 def test_an_answer_that_comes_after_the_outage_changes_nothing() -> None:
@@ -189,7 +201,7 @@ def test_an_answer_that_comes_after_the_outage_changes_nothing() -> None:
     breaker.ended(store(), 1.0, EASED)
     breaker.probed(ProbeResult.NOBODY, 2.0)
     breaker.probed(ProbeResult.SERVICE, 2.0)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is CircuitState.CLOSED
 
 
 def test_attempts_come_at_intervals_that_double_up_to_the_cap() -> None:
@@ -304,4 +316,4 @@ def test_it_never_gets_stuck(
     assert is_open(breaker, now_s)
     breaker.started(last := store(), now_s)
     breaker.ended(last, now_s, EASED)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is CircuitState.CLOSED
