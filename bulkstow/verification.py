@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 
-from bulkstow.blocking import ReadLimit, each
+from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.errors import InstanceChanged
 from bulkstow.model import Instance, SourceChanged
 from bulkstow.ports import FileRange, Source
@@ -39,12 +39,12 @@ class Verification:
         def checked(instance: Instance) -> tuple[str, str]:
             return instance.header.sop_instance_uid, check(instance)
 
-        def missed(instance: Instance, why: str) -> tuple[str, str]:
+        def on_timeout(instance: Instance, why: str) -> tuple[str, str]:
             return instance.header.sop_instance_uid, f"cannot be looked at again: {why}"
 
         changed: dict[str, str] = {}
-        async for results in each(
-            checked, instances, missed, self._readers, self._limit, items_per_turn=len(instances)
+        async for results in map_in_threads(
+            checked, instances, on_timeout, self._readers, self._limit, items_per_list=len(instances)
         ):
             changed.update((uid, reason) for uid, reason in results if reason)
         return changed
@@ -67,11 +67,13 @@ class Verification:
         def existing(directory: str) -> str:
             return self._source.existing_parent(locations_by_directory[directory])
 
-        def missed(directory: str, _why: str) -> str:
+        def on_timeout(directory: str, _why: str) -> str:
             return directory
 
         directories = sorted(locations_by_directory)
         parents: set[str] = set()
-        async for several in each(existing, directories, missed, self._readers, self._limit, at_once=len(directories)):
+        async for several in map_in_threads(
+            existing, directories, on_timeout, self._readers, self._limit, workers=len(directories)
+        ):
             parents.update(several)
         return frozenset(parents)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-from bulkstow.blocking import ReadLimit, carry_out, each
+from bulkstow.blocking import ReadLimit, map_in_threads, run_in_threads
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, Duration
 from bulkstow.destination.body import write_body
 from bulkstow.errors import ConfigurationError, InstanceChanged
@@ -95,12 +95,14 @@ async def _instances(
 ) -> tuple[Instance, ...]:
     """Return each SOP instance once, in the order of the scan, and add files that cannot be read to `left_out`."""
     instances: dict[str, Instance] = {}
-    async for found in carry_out(source.scan(), threads.scans, limit):
+    async for found in run_in_threads(source.scan(), threads.scans, limit):
         candidates = [one for one in found if isinstance(one, Candidate)]
         looked_at: list[Instance | FileResult] = [one for one in found if isinstance(one, FileResult)]
         if candidates:
             look = partial(inspect, source)
-            async for several in each(look, candidates, not_answered, threads, limit, items_per_turn=len(candidates)):
+            async for several in map_in_threads(
+                look, candidates, not_answered, threads, limit, items_per_list=len(candidates)
+            ):
                 looked_at += several
         for one in looked_at:
             if isinstance(one, Instance):

@@ -21,7 +21,7 @@ from typing import Protocol
 import aiofiles
 import anyio
 
-from bulkstow.blocking import ReadLimit, each
+from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.destination.http import RequestWriter
 from bulkstow.destination.prefetch import StorageSpeed
 from bulkstow.destination.request_timer import RequestState, RequestTimer
@@ -419,14 +419,15 @@ async def write_body(
     cursor = Cursor()
     reader = BodyReader(segments(instances, boundary, source, cursor))
 
-    def missed(_view: memoryview, why: str) -> int:
+    def on_timeout(_view: memoryview, why: str) -> int:
         raise InstanceChanged(f"cannot be read: {why}")
 
     async with aiofiles.open(path, "wb", buffering=0) as file:
         while True:
             try:
-                # If the storage hangs, `each` yields an empty list first.
-                count = sum([sum(read) async for read in each(reader.read_into, [view], missed, readers, limit)])
+                # If the storage hangs, an empty list comes first.
+                read = map_in_threads(reader.read_into, [view], on_timeout, readers, limit)
+                count = sum([sum(counts) async for counts in read])
             except InstanceChanged as changed:
                 raise InstanceChanged(f"{instances[cursor.number].candidate.location}: {changed}") from changed
             if not count:

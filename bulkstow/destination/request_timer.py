@@ -61,7 +61,7 @@ class RequestTimer:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run the request; cancel it, and leave the context, if its state lasts too long."""
-        with self._scope, self._limit.watched_by(self._hurry):
+        with self._scope, self._limit.on_shortened(self._shorten):
             yield
 
     @property
@@ -114,7 +114,7 @@ class RequestTimer:
             self._spent_s[self.state] += now_s - self._entered_s
         self._entered_s = now_s
 
-    def _hurry(self) -> None:
+    def _shorten(self) -> None:
         """Wait only a moment longer for storage that hangs: the run is about to end."""
         if self.state is RequestState.READING:
             self._scope.deadline = self._entered_s + self._limit.allowed_s(self.reading_for_s)

@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from bulkstow.blocking import ReadLimit, unanswered
+from bulkstow.blocking import ReadLimit, timeout_reason
 from bulkstow.config import DestinationSettings
 from bulkstow.destination import qido
 from bulkstow.destination.auth import Auth
@@ -181,7 +181,7 @@ class StowDestination(Destination):
         """
         reading_for_s = timer.reading_for_s
         if reading_for_s > (0.0 if exchange is None else self._limit.stuck_s):
-            reason = f"cannot be read: {unanswered(reading_for_s)}"
+            reason = f"cannot be read: {timeout_reason(reading_for_s)}"
             return SourceChanged({body.current.header.sop_instance_uid: reason})
         if exchange is None:
             cause = Cause.UNANSWERED if timer.state is RequestState.WAITING else Cause.STALLED

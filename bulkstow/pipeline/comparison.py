@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
-from bulkstow.blocking import ReadLimit, Turn, Work, carry_out
+from bulkstow.blocking import ReadLimit, Work, Worker, run_in_threads
 from bulkstow.errors import InstanceChanged
 from bulkstow.model import Instance
 from bulkstow.ports import SegmentReader, Source
@@ -29,7 +29,7 @@ class _Comparison(Work[_Step, bool | None | OSError]):
     """Two instances, block by block; the only result is whether they are equal, or an error with the location."""
 
     def __init__(self, source: Source, instance: Instance, other: Instance) -> None:
-        super().__init__(results_per_turn=1)
+        super().__init__(results_per_list=1)
         self._source = source
         # What is compared and not sent may lie outside of the sources: links to it are followed.
         self._instances = [replace(i, candidate=replace(i.candidate, by_link=True)) for i in (instance, other)]
@@ -44,13 +44,13 @@ class _Comparison(Work[_Step, bool | None | OSError]):
         """False once a step is under way or all is known."""
         return not (self._is_over or self._is_under_way)
 
-    def _take(self, _turn: Turn[_Step, bool | OSError | None]) -> _Step | None:
+    def _next_step(self, _worker: Worker[_Step, bool | OSError | None]) -> _Step | None:
         if not self.has_more:
             return None
         self._is_under_way = True
         return _Step(self._instances[1].candidate.location)
 
-    def _do(self, step: _Step) -> object:
+    def _run(self, step: _Step) -> object:
         """Return the result; "more" if these blocks are equal and others follow."""
         instance, other = self._instances
         try:
@@ -76,18 +76,18 @@ class _Comparison(Work[_Step, bool | None | OSError]):
             self._readers.append(self._open.enter_context(closing(SegmentReader(self._source.open(instance)))))
         return bytes(view[: self._readers[number].read_into(view)])
 
-    def _put(self, _step: _Step, brought: object, turn: Turn[_Step, bool | OSError | None]) -> None:
+    def _finish(self, _step: _Step, result: object, worker: Worker[_Step, bool | OSError | None]) -> None:
         self._is_under_way = False
-        if brought == "more":
+        if result == "more":
             return
         self._is_over = True
         self._open.close()
-        turn.results.append(brought)  # type: ignore[arg-type]  # everything else that `_do` returns
+        worker.results.append(result)  # type: ignore[arg-type]  # everything else that `_run` returns
 
-    def _miss(self, step: _Step, why: str, turn: Turn[_Step, bool | OSError | None]) -> None:
+    def _time_out(self, step: _Step, why: str, worker: Worker[_Step, bool | OSError | None]) -> None:
         # The readers stay open: the thread that hangs uses one of them.
         self._is_over = True
-        turn.results.append(OSError(None, why, step.location))
+        worker.results.append(OSError(None, why, step.location))
 
 
 async def compare(
@@ -104,7 +104,7 @@ async def compare(
     cannot be read, also if it does not respond within the limit.
     """
     found: list[bool | OSError | None] = []
-    async for results in carry_out(_Comparison(source, instance, other), threads, limit):
+    async for results in run_in_threads(_Comparison(source, instance, other), threads, limit):
         if not results:
             on_stuck()
         found += results

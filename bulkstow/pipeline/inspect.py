@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from bulkstow.blocking import ReadLimit, each
+from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.events import FilesFound, Reporter
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
@@ -68,14 +68,14 @@ class Inspect:
                     await _begun(under_way, self._pass_on, storable)
 
     async def _inspect_list(self, candidates: Sequence[Candidate], may_go_on: Callable[[], None]) -> None:
-        inspected = each(
+        inspected = map_in_threads(
             partial(inspect, self.source),
             candidates,
             not_answered,
             self.threads,
             self.limit,
-            items_per_turn=max(FEWEST_HEADS, math.ceil(len(candidates) / self.readers)),
-            at_once=self.readers,
+            items_per_list=max(FEWEST_HEADS, math.ceil(len(candidates) / self.readers)),
+            workers=self.readers,
         )
         async with aclosing(inspected):
             async for several in inspected:

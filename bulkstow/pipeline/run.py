@@ -111,7 +111,7 @@ class Run:
     def drain(self) -> None:
         """Start nothing more; finish and record what is under way."""
         self.is_draining = True
-        self._limit.hurry()
+        self._limit.shorten()
         if self._scheduler is not None:
             self._scheduler.abandon()
 

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from bulkstow.blocking import ReadLimit, Turn, Work, carry_out
+from bulkstow.blocking import ReadLimit, Work, map_in_threads, run_in_threads
 from bulkstow.errors import ConfigurationError
 from bulkstow.events import Event, FilesFound, Reporter, ScanEnded, SettledBefore
 from bulkstow.ledger import Ledger
@@ -66,12 +66,15 @@ class Scan:
     async def _scanned(self) -> AsyncGenerator[Sequence[Found], None]:
         """Yield lists of files; where a file system hangs, the rest is scanned meanwhile."""
         if isinstance(self.lists, Work):
-            async for part in carry_out(self.lists, self.threads.scans, self.limit):
-                yield part
-        else:
-            async for several in carry_out(_Lists(self.lists), self.threads.scans, self.limit):
-                for found in several:
-                    yield found
+            async for found in run_in_threads(self.lists, self.threads.scans, self.limit):
+                yield found
+            return
+        while True:
+            next_list = map_in_threads(_next_list, [self.lists], _on_timeout, self.threads.scans, self.limit)
+            (drawn,) = [drawn async for several in next_list for drawn in several]
+            if drawn is None:
+                return
+            yield drawn
 
     def _look_up(self, found: Sequence[Found]) -> _ScanResult:
         by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
@@ -89,32 +92,9 @@ class Scan:
         return _ScanResult([c for c, k in new if k is None or not k.is_final], results, tuple(events))
 
 
-class _Lists(Work[bool, Sequence[Found]]):
-    """Lists from an iterator, as work for one thread."""
+def _next_list(lists: Iterator[Sequence[Found]]) -> Sequence[Found] | None:
+    return next(lists, None)
 
-    def __init__(self, lists: Iterator[Sequence[Found]]) -> None:
-        super().__init__(results_per_turn=1)
-        self._lists = lists
-        self._has_more = True
 
-    @property
-    def has_more(self) -> bool:
-        """False while the next list is being made, and after the last one."""
-        return self._has_more
-
-    def _take(self, _turn: Turn[bool, Sequence[Found]]) -> bool | None:
-        if not self._has_more:
-            return None
-        self._has_more = False
-        return True
-
-    def _do(self, _step: bool) -> object:
-        return next(self._lists, None)
-
-    def _put(self, _step: bool, brought: object, turn: Turn[bool, Sequence[Found]]) -> None:
-        if brought is not None:
-            self._has_more = True
-            turn.results.append(brought)  # type: ignore[arg-type]  # the iterator yielded it
-
-    def _miss(self, _step: bool, why: str, _turn: Turn[bool, Sequence[Found]]) -> None:
-        raise ConfigurationError(f"the list of files cannot be read: {why}")
+def _on_timeout(_lists: Iterator[Sequence[Found]], why: str) -> NoReturn:
+    raise ConfigurationError(f"the list of files cannot be read: {why}")

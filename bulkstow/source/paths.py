@@ -13,10 +13,10 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from bulkstow.blocking import ReadLimit, each
+from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.errors import ConfigurationError
 
-NAMES_PER_TURN = 256
+NAMES_PER_CALL = 256
 """Sources looked up in one worker thread call; each takes 10 µs."""
 
 
@@ -61,11 +61,11 @@ async def find_sources(names: Sequence[str], threads: Executor, limit: ReadLimit
     def look(name: str) -> tuple[str, SourcePath]:
         return name, find_source(name)
 
-    def missed(name: str, why: str) -> tuple[str, SourcePath]:
+    def on_timeout(name: str, why: str) -> tuple[str, SourcePath]:
         raise ConfigurationError(f"cannot look at {name!r}: {why}; is its file system mounted, and does it answer?")
 
     found: dict[str, SourcePath] = {}
-    async for several in each(look, names, missed, threads, limit, items_per_turn=NAMES_PER_TURN):
+    async for several in map_in_threads(look, names, on_timeout, threads, limit, items_per_list=NAMES_PER_CALL):
         found.update(several)
     return found
 

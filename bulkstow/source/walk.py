@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import attrgetter
 
-from bulkstow.blocking import Turn, Work
+from bulkstow.blocking import Work, Worker
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.ports import Found
@@ -119,10 +119,10 @@ class Walk(Work[_Step, Found]):
         list_length: int = LIST_LENGTH,
         sort_window: int = SORT_WINDOW,
     ) -> None:
-        super().__init__(results_per_turn=list_length, turn_s=LIST_S)
+        super().__init__(results_per_list=list_length, list_s=LIST_S)
         self._names = iter(sources)
         self._names_left = True
-        self._namer: Turn[_Step, Found] | None = None
+        self._namer: Worker[_Step, Found] | None = None
         within = tuple(within)
         roots = frozenset(source.real_path for source in within)
         self._named = roots | {source.path for source in within}
@@ -142,7 +142,7 @@ class Walk(Work[_Step, Found]):
         return self
 
     def __next__(self) -> list[Found]:
-        if gathered := self.go_on(Turn()):
+        if gathered := self.run_steps(Worker()):
             return gathered
         raise StopIteration
 
@@ -158,11 +158,11 @@ class Walk(Work[_Step, Found]):
     def wait_for_name(self) -> None:
         """Take that the list of names is waiting for its writer: it does not hang. Called by who reads it."""
         if self._namer is not None:
-            self._namer.steps += 1
+            self._namer.restart_time()
 
     # --- what is next
 
-    def _take(self, turn: Turn[_Step, Found]) -> _Step | None:
+    def _next_step(self, worker: Worker[_Step, Found]) -> _Step | None:
         while self._levels:
             level = self._levels[-1]
             if level.steps_under_way and level.steps_under_way + level.missed >= HANGING_AT_ONCE:
@@ -172,7 +172,7 @@ class Walk(Work[_Step, Found]):
                 level.steps_under_way += 1
                 return level, level.entries.pop()
             elif level.directories:
-                self._enter(level.directories.popleft(), level, turn)
+                self._enter(level.directories.popleft(), level, worker)
             elif level.is_listed:
                 self._leave(self._levels.pop())
             else:
@@ -184,16 +184,16 @@ class Walk(Work[_Step, Found]):
         if self._sources:
             return self._sources.popleft()
         if self._names_left and self._namer is None:
-            self._namer = turn
+            self._namer = worker
             return _Name()
         return None
 
-    def _enter(self, directory: Directory, parent: _Level | None, turn: Turn[_Step, Found]) -> None:
+    def _enter(self, directory: Directory, parent: _Level | None, worker: Worker[_Step, Found]) -> None:
         identity = directory.identity
         if identity in self._entered or (directory.by_link and identity in self._entered_by_link):
             if parent is not None:
                 parent.has_files = True
-            turn.results.append(result_of(directory.path, Outcome.SKIPPED, WALKED_ALREADY))
+            worker.results.append(result_of(directory.path, Outcome.SKIPPED, WALKED_ALREADY))
             return
         if directory.by_link:
             self._entered_by_link.add(identity)
@@ -213,7 +213,7 @@ class Walk(Work[_Step, Found]):
 
     # --- what blocks
 
-    def _do(self, step: _Step) -> object:
+    def _run(self, step: _Step) -> object:
         if isinstance(step, tuple):  # of all steps nearly every one
             level, entry = step
             return self._look(entry, level.source_real_path)
@@ -271,27 +271,27 @@ class Walk(Work[_Step, Found]):
 
     # --- what came of it
 
-    def _put(self, step: _Step, brought: object, turn: Turn[_Step, Found]) -> None:
+    def _finish(self, step: _Step, result: object, worker: Worker[_Step, Found]) -> None:
         if isinstance(step, tuple):
             level, _ = step
             level.steps_under_way -= 1
             level.missed = 0
             self._take_up(level)
-            self._took(brought, level, turn)
+            self._keep(result, level, worker)
             return
         match step:
             case _List(level, window):
-                self._listed(level, window, more=brought is True)
-                if isinstance(brought, FileResult):
-                    self._took(brought, level, turn)
+                self._listed(level, window, more=result is True)
+                if isinstance(result, FileResult):
+                    self._keep(result, level, worker)
             case _Name():
                 self._namer = None
-                if isinstance(brought, str):
-                    self._sources.append(brought)
+                if isinstance(result, str):
+                    self._sources.append(result)
                 else:
                     self._names_left = False
             case _:
-                self._took(brought, None, turn)
+                self._keep(result, None, worker)
 
     def _take_up(self, level: _Level) -> None:
         """Go on with a directory that was left aside."""
@@ -299,20 +299,20 @@ class Walk(Work[_Step, Found]):
             level.is_aside = False
             self._levels.append(level)
 
-    def _took(self, brought: object, level: _Level | None, turn: Turn[_Step, Found]) -> None:
-        if isinstance(brought, Candidate):
-            turn.results.append(brought)
+    def _keep(self, result: object, level: _Level | None, worker: Worker[_Step, Found]) -> None:
+        if isinstance(result, Candidate):
+            worker.results.append(result)
             if level is not None:
                 level.has_files = True
-        elif isinstance(brought, FileResult):
-            turn.results.append(brought)
-            if level is not None and brought.outcome is Outcome.UNREADABLE:
+        elif isinstance(result, FileResult):
+            worker.results.append(result)
+            if level is not None and result.outcome is Outcome.UNREADABLE:
                 level.has_files = True
-        elif isinstance(brought, Directory):
+        elif isinstance(result, Directory):
             if level is None:
-                self._enter(brought, None, turn)
+                self._enter(result, None, worker)
             else:
-                level.directories.append(brought)
+                level.directories.append(result)
 
     def _listed(self, level: _Level, window: list[os.DirEntry[str]], *, more: bool) -> None:
         if level.parent is not None:
@@ -322,24 +322,24 @@ class Walk(Work[_Step, Found]):
         level.entries = sorted(window, key=attrgetter("name"), reverse=True)
         self._levels.append(level)
 
-    def _miss(self, step: _Step, why: str, turn: Turn[_Step, Found]) -> None:
+    def _time_out(self, step: _Step, why: str, worker: Worker[_Step, Found]) -> None:
         match step:
             case (level, entry):
                 level.steps_under_way -= 1
                 level.missed += 1
-                self._took(result_of(entry.path, Outcome.UNREADABLE, f"cannot be looked at: {why}"), level, turn)
+                self._keep(result_of(entry.path, Outcome.UNREADABLE, f"cannot be looked at: {why}"), level, worker)
                 if level.missed >= HANGING_AT_ONCE and level.steps_under_way == 0:
                     # None of them was answered: one after the other, the rest would take for ever.
                     level.entries.clear()
                     level.is_listed = True
-                    self._took(not_listed(level.directory.path, f"several entries hang, {why}"), level, turn)
+                    self._keep(not_listed(level.directory.path, f"several entries hang, {why}"), level, worker)
                     self._take_up(level)
             case _List(level, window):
-                self._put(_List(level, list(window)), not_listed(level.directory.path, why), turn)
+                self._finish(_List(level, list(window)), not_listed(level.directory.path, why), worker)
             case _Name():
                 raise ConfigurationError(f"the list of files cannot be read: {why}")
             case _:
-                self._put(step, result_of(absolute(step), Outcome.UNREADABLE, f"cannot be looked at: {why}"), turn)
+                self._finish(step, result_of(absolute(step), Outcome.UNREADABLE, f"cannot be looked at: {why}"), worker)
 
 
 walk = Walk

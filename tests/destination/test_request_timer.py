@@ -143,7 +143,7 @@ async def test_a_run_that_ends_waits_for_storage_only_a_moment_longer(
     with timer.running():
         timer.enter(state)
         await anyio.sleep(20)
-        limit.hurry()
+        limit.shorten()
         await anyio.sleep(GRACE_S + 1)
         survived = True
     assert survived is not ends

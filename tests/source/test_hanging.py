@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bulkstow.blocking import ReadLimit, carry_out
+from bulkstow.blocking import ReadLimit, run_in_threads
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.ports import Found
@@ -55,7 +55,7 @@ async def walked(root: Path, limit: ReadLimit, *, until_stuck: threading.Event |
     """Return all that is found; `until_stuck` is set once everything else is."""
     found: list[Found] = []
     with WorkerThreads(2, stuck_s=limit.stuck_s) as threads:
-        async for several in carry_out(Walk([str(root)]), threads.scans, limit):
+        async for several in run_in_threads(Walk([str(root)]), threads.scans, limit):
             found += several
             if until_stuck is not None and not several:
                 until_stuck.set()
