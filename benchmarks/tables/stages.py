@@ -92,10 +92,10 @@ class _Walkthrough:
         from bulkstow.ledger import Ledger
         from bulkstow.model import Candidate
         from bulkstow.source.heads import read_instance
-        from bulkstow.source.walk import walk
+        from bulkstow.source.walk import Walk
 
         with self._timed("walk"):
-            found = list(walk([str(self.archive.directory)]))
+            found = list(Walk([str(self.archive.directory)]))
         self._lists = [[item for item in several if isinstance(item, Candidate)] for several in found]
         with Ledger(self.scratch / "ledger.db", self.server.url) as ledger:
             with self._timed("ledger look-up"):

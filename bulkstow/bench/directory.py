@@ -20,8 +20,8 @@ from pydicom.uid import UID
 
 from bulkstow.bench.templates import PLACEHOLDERS, Gap, InstancePosition, Template, cut
 from bulkstow.errors import ConfigurationError, HeadError
-from bulkstow.model import Header
-from bulkstow.source.heads import read_header
+from bulkstow.model import Candidate, Header
+from bulkstow.source.heads import read_instance
 from bulkstow.wire.part10 import DEFLATED
 
 FILES_MOST = 1_000
@@ -106,7 +106,7 @@ def _paths(directory: Path) -> Iterator[Path]:
 def _header(path: Path) -> Header | None:
     """Return the header of an instance, read as `upload` reads it; None for other files."""
     try:
-        header = read_header(str(path), size_bytes=path.stat().st_size)
+        header = read_instance(Candidate(str(path), path.stat().st_size, 0, by_link=True)).header
     except (HeadError, OSError):
         return None
     return None if header.transfer_syntax_uid in DEFLATED else header

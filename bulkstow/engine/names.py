@@ -1,7 +1,4 @@
-"""The names of a run's sources: those of the command line, and those in a list of files.
-
-Reads names; `source.walk` looks at what they name.
-"""
+"""The names of a run's sources, from the command line and from a list of files."""
 
 from __future__ import annotations
 
@@ -9,19 +6,20 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bulkstow.engine.job import Job
 from bulkstow.errors import ConfigurationError
 from bulkstow.platform.files import open_to_read
-from bulkstow.source.listing import PatientStream, read_list
+from bulkstow.source.listing import read_list, read_when_ready
 from bulkstow.source.walk import Walk
 
 
 def distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:
-    """Leave out a source that is the same as, or below, another: its files are found there.
+    """Return the sources without those that are the same as, or below, another one, as its scan finds their files.
 
-    By real paths: below another source, a link that was named for itself leads to files that are not found there.
+    Real paths are compared: the scan of another source does not follow a link that is a source itself.
     """
     by_real_path: dict[Path, str] = {}
     for source in sources:
@@ -32,17 +30,12 @@ def distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.r
 
 
 class ListedNames:
-    """The names in a list of files, which is opened at once and read as names are wanted.
+    """The names in a list of files, which is opened at once and read while names are drawn.
 
-    Tells the walk that draws the names while it waits for the list's writer, and if no name is in the list.
+    Notifies the walk that draws the names while the list's writer is slow, and if the list is empty.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        stack: ExitStack,
-        is_given_up: Callable[[], bool],
-    ) -> None:
+    def __init__(self, job: Job, stack: ExitStack, is_given_up: Callable[[], bool]) -> None:
         self._name = name = str(job.files_from)
         self._null_separated = job.null_separated
         self._is_given_up = is_given_up
@@ -57,7 +50,7 @@ class ListedNames:
             stack.callback(os.close, self._descriptor)
 
     def drawn_by(self, walk: Walk) -> None:
-        """Take the walk that draws the names."""
+        """Set the walk that draws the names."""
         self._walk = walk
 
     def _wait(self) -> None:
@@ -66,9 +59,9 @@ class ListedNames:
 
     def __iter__(self) -> Iterator[str]:
         count = 0
-        stream = PatientStream(self._descriptor, self._is_given_up, self._wait)
+        read = partial(read_when_ready, self._descriptor, self._is_given_up, self._wait)
         try:
-            for name in read_list(stream, null_separated=self._null_separated):
+            for name in read_list(read, null_separated=self._null_separated):
                 count += 1
                 yield name
         except OSError as error:

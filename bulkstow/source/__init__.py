@@ -1,1 +1,1 @@
-"""Where instances come from: directories, files, lists, and the heads of what is found there."""
+"""Sources of instances: scan directories, files and lists, and read the heads of files."""

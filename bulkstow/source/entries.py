@@ -1,4 +1,4 @@
-"""What a path turns out to be: a file to look into, a directory to enter, or an outcome."""
+"""The kinds of directory entries: a file to read, a directory to enter, or an outcome."""
 
 # ruff: noqa: PTH115 - a `Path` for each of a million files would cost as much as the system calls
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.ports import Found
-from bulkstow.source.paths import told
+from bulkstow.source.paths import error_text
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -33,11 +33,11 @@ class Directory:
     identity: Identity
     by_link: bool = False
     source_real_path: str = ""
-    """Of a directory that is a source itself."""
+    """Only if the directory itself was named as a source."""
 
 
-def seen(path: str, status: os.stat_result) -> Found | Directory:
-    """Return what a path is, from what the system says of it."""
+def classify(path: str, status: os.stat_result) -> Found | Directory:
+    """Return the candidate, the directory or the outcome of a path with this status."""
     mode = status.st_mode
     if stat.S_ISREG(mode):
         return Candidate(path, status.st_size, status.st_mtime_ns, by_link=False)
@@ -47,10 +47,10 @@ def seen(path: str, status: os.stat_result) -> Found | Directory:
     return result_of(path, Outcome.SKIPPED, f"{kind}, not a regular file")
 
 
-def unseen(path: str, error: OSError | ValueError) -> FileResult:
-    """Return why nothing can be said of `path`."""
-    reason = told(error)
-    # A name with a NUL in it, which only a list can hold, is a ValueError: no file can have it.
+def stat_failure(path: str, error: OSError | ValueError) -> FileResult:
+    """Return the outcome of a path whose status cannot be read."""
+    reason = error_text(error)
+    # A ValueError is a name with a NUL, which only a list can contain: no file can have it.
     if isinstance(error, FileNotFoundError | ValueError):
         reason = "no such file"
         with suppress(OSError, ValueError):
@@ -64,5 +64,5 @@ def not_listed(directory: str, why: str) -> FileResult:
 
 
 def result_of(path: str, outcome: Outcome, reason: str) -> FileResult:
-    """Return the outcome of what is not looked into."""
+    """Return the outcome of a path that is not read."""
     return FileResult(Candidate(path, size_bytes=0, version=0), header=None, outcome=outcome, reason=reason)

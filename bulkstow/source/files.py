@@ -1,7 +1,7 @@
 """Files and directories as a source of instances.
 
-A file is the one that the scan found if its size and its modification time (`Candidate.version`, in ns) are the same;
-the time is compared exactly.
+A file is unchanged since the scan if its size and its modification time (`Candidate.version`, in ns) are the same; the
+time is compared exactly.
 """
 
 # A `Path` for each of a million files would cost as much as the system calls.
@@ -25,7 +25,7 @@ from bulkstow.source.paths import SourcePath
 from bulkstow.source.walk import LIST_LENGTH, Walk
 
 PREFETCH_BYTES = 4 * 2**20
-"""The most that is prefetched of one file; the system itself reads ahead in a file that is read further."""
+"""The largest prefetch of one file; beyond it the operating system reads ahead."""
 
 BLOCK_BYTES = 256 * 2**10
 """A prefetch's read size. With 1 and 4 MiB it is no faster from memory, nor with 4 MiB from a local disk."""
@@ -34,8 +34,8 @@ BLOCK_BYTES = 256 * 2**10
 class FileSource(Source):
     """Files at and below some paths.
 
-    `names` are drawn while the scan runs; a link leads to a file of the source if that lies in one of `within`. Raises
-    nothing: a name that does not exist is a result of the scan.
+    `names` are drawn while the scan runs; a link is followed to a file in one of `within`. Raises nothing: a name that
+    does not exist is a result of the scan.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class FileSource(Source):
     def verify(self, instance: Instance) -> str:
         """Compare a file's size and time with the scan.
 
-        A file that sendfile sends is not copied: what is written into it leaves with it until the last byte is at the
-        server. So whether the server has the scanned content is known only after its response. A file that was removed
-        since may have been written to before.
+        sendfile does not copy a file: a change to it is sent too, until the last byte is at the server. So only after
+        the response is it certain that the server has the scanned content. A file that was removed since may have been
+        changed before.
         """
         try:
             return _change(instance.candidate, os.stat(instance.candidate.location))
@@ -103,7 +103,7 @@ class FileSource(Source):
         return status.st_dev, status.st_ino
 
     def find_truncation(self, candidate: Candidate) -> str:
-        """Return in which element the file is cut off."""
+        """Return a note about the element in which the file is cut off."""
         return find_cut_off(candidate)
 
     def prefetch(self, instance: Instance) -> int:

@@ -1,8 +1,8 @@
-"""From a path to its instance: the quick reader first, the tolerant one for what that declines.
+"""Read the head of a file: with the quick reader first, with the tolerant one if that declines.
 
-Owns how much of a file is read for its head, and what is an instance, what is certainly none, and what may be one that
-we cannot read: only the second is passed over. Does not judge whether a server will like an instance, only whether it
-can be addressed. Everything here blocks: it is meant for threads, many files to a hop.
+Decides how much of a file is read, and whether it is an instance, certainly none (it is skipped), or one that cannot be
+read (a failure). Does not judge whether a server accepts an instance, only whether it can be addressed. All functions
+block and are called in worker threads.
 """
 
 from __future__ import annotations
@@ -47,56 +47,47 @@ NO_STUDY = "no Study Instance UID"
 _NOT_LOOKED_INTO = "which was not looked into: unpack it and send the files inside"
 
 _REACHES_BYTES = (4 * 1024, 64 * 1024)
-"""How far to read before the next look. 4 KiB, a page, holds the head of 185 of those 188 files of pydicom and
-pydicom-data that the quick reader takes; 64 KiB suffices for private groups in front of group 0020. What lies further
-on is cheaper for the tolerant reader, which seeks from element to element. Pixel data begin in the first 4 KiB of 128
-of 143 of these files, in the first 64 KiB of 142; the second read, where it is needed, costs 10 µs."""
+"""How far to read for each attempt. 4 KiB, a page, contains the head of 185 of those 188 files of pydicom and
+pydicom-data that the quick reader accepts; 64 KiB suffices for private groups before group 0020. Beyond that, the
+tolerant reader is cheaper, which seeks from element to element. Pixel data begin in the first 4 KiB of 128 of 143 of
+these files, in the first 64 KiB of 142; a second read costs 10 µs."""
 
 _FIRST_GROUPS = (b"\x02\0", b"\x08\0", b"\0\x08")
-"""How a file without preamble begins: with group 0002, or with a data set's 0008 in either byte order."""
+"""The first bytes of a file without preamble: group 0002, or a data set's group 0008 in either byte order."""
 
 _TRACE = re.compile(
     rb"\x02\0[\0-\x16]\0(?:UL\x04\0|OB\0\0|UI.\0)|"
     rb"(?:\x08\0\x18\0|\x20\0\x0d\0|\0\x08\0\x18|\0\x20\0\x0d)(?:UI..|.\0\0\0)[0-9]+\.",
     re.DOTALL,
 )
-"""An element of group 0002, a SOP Instance or a Study Instance UID: where a file's beginning is lost, they are left."""
+"""An element of group 0002, a SOP Instance UID or a Study Instance UID, in a file whose beginning is lost."""
 
 _LAST_FIRST_ELEMENT = 0x0018
-"""A data set begins with (0008,0018) at the latest."""
+"""The highest element with which a data set begins: (0008,0018)."""
 
 _PROPER_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
-"""PS3.5 §9.1, but for the leading zeros that it forbids and archives hold."""
-
-
-def read_header(path: str, *, size_bytes: int, accept_missing_preamble: bool = False, by_link: bool = True) -> Header:
-    """Return the `Header` of the file at `path`, which the scan found to be of `size_bytes`, perhaps `by_link`.
-
-    With `accept_missing_preamble` a bare data set is taken, too, if proper SOP Class, SOP Instance and Study Instance
-    UIDs are in it. PS3.10 §7.1 demands the preamble; Orthanc does without.
-
-    Raises:
-        DamagedHead: it may be, or hold, an instance, and yet cannot be sent: it begins as DICOM but its head cannot be
-            read to its end, it has no preamble, it is an archive. The text is the reason for the report.
-        HeadError: there is nothing to send: it is empty, not DICOM, a DICOMDIR, or a data set that was read to its end
-            and has no SOP Instance UID, or no Study Instance UID.
-        OSError: the operating system does not let us read it.
-    """
-    candidate = Candidate(path, size_bytes, 0, by_link)
-    return read_instance(candidate, accept_missing_preamble=accept_missing_preamble).header
+"""A UID by PS3.5 §9.1; also with the forbidden leading zeros, which occur in archives."""
 
 
 def read_instance(
     candidate: Candidate, *, accept_missing_preamble: bool = False, skip_truncated: bool = False
 ) -> Instance:
-    """Return the instance in a file that the scan found, with what its head says of pixel data that are cut off.
+    """Return the instance in a file that the scan found, with a note if its pixel data are cut off.
 
-    With `skip_truncated` the file is read to its last element, and one that is cut off is damaged. Raises as
-    `read_header` does.
+    With `accept_missing_preamble` a bare data set is accepted, too, if it has proper SOP Class, SOP Instance and Study
+    Instance UIDs. PS3.10 §7.1 demands the preamble; Orthanc accepts files without. With `skip_truncated` the file is
+    read to its last element, and one that is cut off counts as damaged.
+
+    Raises:
+        DamagedHead: it may be or contain an instance, but cannot be sent: it begins as DICOM but its head cannot be
+            read to its end, it has no preamble, it is an archive. The text is the reason for the report.
+        HeadError: there is nothing to send: it is empty, not DICOM, a DICOMDIR, or a data set that was read to its end
+            and has no SOP Instance UID, or no Study Instance UID.
+        OSError: the operating system cannot read it.
     """
     if candidate.size_bytes == 0:
         raise HeadError(EMPTY)
-    # A file object would cost more than the read: it asks for the size, the position and a buffer first.
+    # A file object would cost more than the read, as it gets the size, the position and a buffer first.
     descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
     try:
         instance = _read(descriptor, candidate, accept_missing_preamble=accept_missing_preamble)
@@ -108,9 +99,9 @@ def read_instance(
 
 
 def find_cut_off(candidate: Candidate) -> str:
-    """Return in which element a file is cut off, empty where it is whole or that cannot be found out.
+    """Return a note about the element in which a file is cut off; empty if it is whole, or that is unknown.
 
-    Seeks from element to element: some reads, where `read_instance` makes one. Raises OSError.
+    Seeks from element to element, which takes several reads. Raises OSError.
     """
     descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
     try:
@@ -130,7 +121,7 @@ def _read(descriptor: int, candidate: Candidate, *, accept_missing_preamble: boo
     data = b""
     for reach_bytes in _REACHES_BYTES:
         data += read_up_to(descriptor, min(reach_bytes, size_bytes) - len(data), len(data))
-        # A file that shrank since the scan is at its end before its size says so.
+        # A file that shrank since the scan ends before its size.
         whole = len(data) < reach_bytes or len(data) >= size_bytes
         if not has_magic(data):
             if len(data) < min(reach_bytes, size_bytes):
@@ -146,30 +137,24 @@ def _read(descriptor: int, candidate: Candidate, *, accept_missing_preamble: boo
             raise DamagedHead(CUT_OFF)
         if outcome.needed_bytes > _REACHES_BYTES[-1]:
             break
-    return Instance(candidate, _read_tolerantly(descriptor))
+    return Instance(candidate, _header(*_find(descriptor, META_AT)))
 
 
 def _pixel_data_cut_off(descriptor: int, data: bytes, size_bytes: int, header: Header) -> str:
-    """Return what is missing of pixel data that begin near the head, from the file's first bytes or a second read."""
-    told = missing_pixel_data(data, size_bytes, header.transfer_syntax_uid)
+    """Return a note if pixel data that begin near the head are cut off, from the first bytes or a second read."""
+    missing = missing_pixel_data(data, size_bytes, header.transfer_syntax_uid)
     reach_bytes = min(_REACHES_BYTES[-1], size_bytes)
-    if told is PixelData.OPEN and len(data) < reach_bytes:
+    if missing is PixelData.OPEN and len(data) < reach_bytes:
         data += read_up_to(descriptor, reach_bytes - len(data), len(data))
-        told = missing_pixel_data(data, size_bytes, header.transfer_syntax_uid)
-    return str(told) if isinstance(told, CutOff) else ""
-
-
-def _read_tolerantly(descriptor: int) -> Header:
-    """Return the header of a file with magic."""
-    meta, found = _find(descriptor, META_AT)
-    return _header(meta, found)
+        missing = missing_pixel_data(data, size_bytes, header.transfer_syntax_uid)
+    return str(missing) if isinstance(missing, CutOff) else ""
 
 
 def _find(descriptor: int, at: int, *, to_end: bool = False) -> tuple[ReadResult, ReadResult]:
-    """Return what the tolerant reader finds in the file meta information at an offset and in the data set behind it.
+    """Return what the tolerant reader finds in the file meta information at an offset, and in the data set after it.
 
-    With `to_end` nothing is found in a deflated data set: all of it would have to be inflated. Raises DamagedHead where
-    it cannot be inflated.
+    With `to_end` a deflated data set is not read, as it would be inflated to its end. Raises DamagedHead if it cannot
+    be inflated.
     """
     size_bytes = os.fstat(descriptor).st_size
     window = FileWindow(descriptor, size_bytes)
@@ -185,7 +170,7 @@ def _find(descriptor: int, at: int, *, to_end: bool = False) -> tuple[ReadResult
 
 
 def _header(meta: ReadResult, found: ReadResult) -> Header:
-    """Return the `Header` of what was found; SOP Class and Series may be missing: there the server has the word."""
+    """Return the header of what was found; the server decides about a missing SOP Class or Series UID."""
     if meta.uids.get(MEDIA_STORAGE_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY:
         raise HeadError(DICOMDIR)
     header = Header(
@@ -201,13 +186,13 @@ def _header(meta: ReadResult, found: ReadResult) -> Header:
         raise DamagedHead(found.problem)
     missing = NO_STUDY if header.sop_instance_uid else NO_SOP_INSTANCE
     if found.highest_tag < STUDY:
-        # No data set ends here but one that was cut off between two elements.
+        # Only a data set that was cut off between two elements ends here.
         raise DamagedHead(f"{missing}: the data set ends in front of group 0020")
     raise HeadError(missing)
 
 
 def _read_without_magic(descriptor: int, data: bytes, *, accept_missing_preamble: bool) -> Header:
-    """Return the header of a bare data set, if it is one and is wanted; what it holds is all that speaks for DICOM."""
+    """Return the header of a bare data set, if it is accepted; only its elements show that it is DICOM."""
     if (known := recognise(data[:TAR_HEADER_BYTES])) is not None:
         if known.may_hold_instances:
             raise DamagedHead(f"{known.name}, {_NOT_LOOKED_INTO}")
@@ -233,7 +218,7 @@ def _read_without_magic(descriptor: int, data: bytes, *, accept_missing_preamble
 
 
 def _begins_as_data_set(data: bytes) -> bool:
-    """Return whether a file without preamble begins with an element that a data set, or group 0002, begins with."""
+    """Return whether a file without preamble begins with a first element of a data set or of group 0002."""
     if not data.startswith(_FIRST_GROUPS):
         return False
     order: Literal["big", "little"] = "big" if data.startswith(b"\0") else "little"

@@ -1,4 +1,4 @@
-"""Which symbolic links are followed: none that leads out of the sources, unless the user has all of them followed."""
+"""The rule for symbolic links: links that lead out of the sources are followed only with --follow-links."""
 
 from __future__ import annotations
 
@@ -16,27 +16,25 @@ LINK_TO_OUTSIDE = "a link to a file outside the sources: --follow-links sends it
 
 @dataclass(frozen=True, slots=True)
 class LinkRule:
-    """Whether links are followed; a link to a file is, if its real target lies in a source."""
+    """Decides which links are followed: all, or those to files whose real path lies in a source."""
 
     roots: frozenset[str]
-    """Real paths of all sources that are known."""
+    """Real paths of all known sources."""
     exclude: frozenset[str]
     follows_all: bool
 
     def admits(self, location: str) -> bool:
-        """Say whether a link that is now at `location` would be followed. Blocks."""
+        """Return whether a link at `location` is followed. Blocks."""
         return self.follows_all or is_within(os.path.realpath(location), self.roots)
 
-    def through(
+    def resolve(
         self, found: Candidate | FileResult | Directory, path: str, source_real_path: str
     ) -> Found | Directory | None:
-        """Return what stands for a link that leads to `found`."""
+        """Return the result for a link at `path` that leads to `found`; None if the target is excluded."""
         if isinstance(found, Directory):
-            return (
-                replace(found, by_link=True)
-                if self.follows_all
-                else result_of(path, Outcome.SKIPPED, LINK_TO_DIRECTORY)
-            )
+            if self.follows_all:
+                return replace(found, by_link=True)
+            return result_of(path, Outcome.SKIPPED, LINK_TO_DIRECTORY)
         if isinstance(found, FileResult):
             return found
         real_path = os.path.realpath(path)

@@ -1,49 +1,38 @@
-"""Names of files and directories from a stream: what `--files-from` reads.
+"""Names of files and directories in a list, as `--files-from` reads it.
 
-Owns the notation, and nothing else: a name a line, or a name up to each NUL as `find -print0` writes them. There are
-no comments, no quotes and no patterns, for every one of their characters may be part of a name. Whether a name exists
-is for the walk to find out.
+Each line is a name, or each part up to a NUL, as `find -print0` writes them. There are no comments, quotes or patterns,
+because each of their characters may be part of a name. The walk finds out whether a name exists.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from bulkstow.errors import ConfigurationError
 from bulkstow.platform.files import wait_readable
 
 _BLOCK_BYTES = 64 * 1024
-"""What a pipe holds on Linux: a read takes all that is waiting in it."""
+"""The capacity of a pipe on Linux: one read empties it."""
 
-LOOK_UP_S = 0.2
-"""How often who waits for a name looks whether it is still wanted; nobody notices a fifth of a second at Ctrl-C."""
+_CHECK_INTERVAL_S = 0.2
+"""Interval of the checks whether more names are wanted; a delay of 0.2 s at Ctrl-C is hardly noticed."""
 
 _LONGEST_NAME_BYTES = 64 * 1024
-"""Linux opens no path beyond 4 KiB, Windows none beyond 32 Ki characters: more than that is not a list of names."""
+"""Longer input is no list of names: Linux opens no path beyond 4 KiB, Windows none beyond 32 Ki characters."""
 
 
-class Readable(Protocol):
-    """What names can be read from."""
+def read_list(read: Callable[[int], bytes], *, null_separated: bool) -> Iterator[str]:
+    """Yield the names in a list as they are read; one that is not UTF-8 has surrogates (`os.fsdecode`).
 
-    def read(self, size_bytes: int, /) -> bytes:
-        """Return up to so many bytes, none at the end."""
-
-
-def read_list(stream: Readable, *, null_separated: bool) -> Iterator[str]:
-    """Yield the names in `stream` as they come in; one that is not UTF-8 carries surrogates (`os.fsdecode`).
-
-    Names are separated by newlines, which a CR may precede, or by NULs. An empty name is passed over, and the last
-    one needs no separator.
+    `read` returns up to so many bytes, none at the end. Names are separated by newlines, which a CR may precede, or by
+    NULs. Empty names are skipped, and the last name needs no separator.
 
     Raises:
-        ConfigurationError: a name is longer than any file system's, as when the separator is the wrong one.
-        OSError: the stream cannot be read.
+        ConfigurationError: a name is longer than any file system's, as with the wrong separator.
+        OSError: the list cannot be read.
     """
     separator = b"\0" if null_separated else b"\n"
-    # On a pipe, `read` would wait for a full block, and the run with it.
-    read = getattr(stream, "read1", stream.read)
     rest = b""
     while block := read(_BLOCK_BYTES):
         *names, rest = (rest + block).split(separator)
@@ -69,20 +58,15 @@ def _wrong_separator(name: bytes, *, null_separated: bool) -> str:
     )
 
 
-class PatientStream:
-    """A stream of names that can be given up: a pipe that nobody writes to would hold its reader for ever."""
+def read_when_ready(
+    descriptor: int, is_given_up: Callable[[], bool], on_wait: Callable[[], None], size_bytes: int
+) -> bytes:
+    """Wait for bytes in a pipe or file and return them; return none at the end, or once the list is given up.
 
-    def __init__(
-        self, descriptor: int, is_given_up: Callable[[], bool], on_wait: Callable[[], None] = lambda: None
-    ) -> None:
-        self._descriptor = descriptor
-        self._is_given_up = is_given_up
-        self._on_wait = on_wait
-
-    def read(self, size_bytes: int, /) -> bytes:
-        """Return what is there, waiting for it; nothing at the end, or once it is given up."""
-        while not self._is_given_up():
-            if wait_readable(self._descriptor, LOOK_UP_S):
-                return os.read(self._descriptor, size_bytes)
-            self._on_wait()
-        return b""
+    Without the checks, a pipe without a writer would block its reader for ever. `on_wait` is called at each check.
+    """
+    while not is_given_up():
+        if wait_readable(descriptor, _CHECK_INTERVAL_S):
+            return os.read(descriptor, size_bytes)
+        on_wait()
+    return b""

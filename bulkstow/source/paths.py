@@ -1,14 +1,11 @@
-"""The places that a user names, and whether a path lies in one of them.
-
-Looks whether they are there; `walk` finds what is in them.
-"""
+"""The sources that a user names: check that they exist, and whether a path lies in one of them."""
 
 # ruff: noqa: PTH100, PTH116, PTH120 - a `Path` for each of a million files would cost as much as the system calls
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -30,10 +27,9 @@ class SourcePath:
 
 
 def find_source(source: str) -> SourcePath:
-    """Look whether a source is there, before a run starts.
+    """Return the path of a source, before a run starts.
 
-    Raises:
-        ConfigurationError: it is not there, or cannot be looked at; the text names it and the place looked at.
+    Raises ConfigurationError with the name and the absolute path if it does not exist or its status cannot be read.
     """
     path = absolute(source)
     try:
@@ -44,16 +40,11 @@ def find_source(source: str) -> SourcePath:
             f"no such file or directory: {source!r} (looked for {path}); correct the name, or mount its file system"
         ) from None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot look at {source!r} ({path}): {told(error)}") from None
-
-
-def check_sources(sources: Iterable[str]) -> list[SourcePath]:
-    """Look whether every source is there, before a run starts. Raises ConfigurationError as `find_source` does."""
-    return [find_source(source) for source in sources]
+        raise ConfigurationError(f"cannot look at {source!r} ({path}): {error_text(error)}") from None
 
 
 async def find_sources(names: Sequence[str], threads: Executor, limit: ReadLimit) -> dict[str, SourcePath]:
-    """Look up every source in worker threads, before a run starts.
+    """Find every source in worker threads, before a run starts.
 
     Raises ConfigurationError as `find_source` does, and if the storage does not respond.
     """
@@ -72,7 +63,7 @@ async def find_sources(names: Sequence[str], threads: Executor, limit: ReadLimit
 
 def absolute(source: str) -> str:
     """Return the absolute path of a source; links in it are not resolved."""
-    # An empty name is the name of nothing, not of the working directory.
+    # An empty name would become the working directory.
     return os.path.abspath(source) if source else ""
 
 
@@ -87,10 +78,10 @@ def _ancestors(path: str) -> Iterator[str]:
 
 
 def is_within(real_path: str, roots: AbstractSet[str]) -> bool:
-    """Say whether a path is one of the roots, or below one."""
+    """Return whether a path is one of the roots, or below one."""
     return any(above in roots for above in _ancestors(real_path))
 
 
-def told(error: OSError | ValueError) -> str:
-    """Return the operating system's own words."""
+def error_text(error: OSError | ValueError) -> str:
+    """Return the operating system's text for an error."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,11 +1,11 @@
-"""Every file below the given sources, each with its size, in an order that stays the same.
+"""Scan directories: every file below some sources with its size, in a fixed order.
 
-Owns which files are looked at: regular files under the sources, by their own name or by a link that the rules admit.
-Everything else it meets becomes an `Outcome`, so that nothing is passed over in silence, except directories themselves
-and what the caller excludes, such as its own ledger. It opens no file and judges no name: content decides.
+Finds regular files, by their own names or by links that the rule admits. Everything else gets an outcome, so nothing
+is skipped silently, except directories themselves and excluded paths such as the run's own ledger. Opens no file and
+judges no name, as only the content shows whether a file is an instance.
 
-Everything here blocks and belongs into threads. Usually one thread walks; when a file system hangs, another one goes
-on with what is left (see `blocking`).
+Everything here blocks and runs in worker threads: usually in one; if a file system hangs, another thread continues with
+the rest (see `blocking`).
 """
 
 # A `Path` for each of a million files would cost as much as the system calls.
@@ -24,28 +24,28 @@ from bulkstow.blocking import Work, Worker
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.ports import Found
-from bulkstow.source.entries import Directory, Identity, not_listed, result_of, seen, unseen
+from bulkstow.source.entries import Directory, Identity, classify, not_listed, result_of, stat_failure
 from bulkstow.source.links import LinkRule
-from bulkstow.source.paths import SourcePath, absolute, told
+from bulkstow.source.paths import SourcePath, absolute, error_text
 
 LIST_LENGTH = 256
-"""Files in a list: a hop between threads was measured at 50 µs, a file of the walk at 4 µs, so that a hop costs a
-twentieth of the list it brings; and the first files are on their way after a millisecond."""
+"""Files in a list. Handing a list to another thread takes 50 µs, scanning a file 4 µs, so this adds a twentieth; the
+first list is complete after a millisecond."""
 
 LIST_S = 0.1
-"""A list is handed on after so long, whatever is in it: where every file costs a round trip to a file server, 256 of
-them would keep the senders waiting for a second and more."""
+"""Time after which an incomplete list is passed on. If every file costs a round trip to a file server, a full list
+takes more than a second."""
 
 SORT_WINDOW = 65_536
-"""Entries of a directory that are sorted together: some 16 MB, however many millions the directory holds. Beyond it,
-the order is that of the windows, as the file system gives them."""
+"""Entries of a directory that are sorted together; they take some 16 MB. A larger directory is sorted in windows of so
+many entries, in the order of the file system."""
 
 HANGING_AT_ONCE = 3
-"""Entries of a directory that may hang before the others are left until one of those is answered. One file may be
-damaged; three mean the directory, and each takes a thread."""
+"""Entries of a directory that may hang before its others wait for one of them to end. One file may be damaged; three
+suggest a fault of the whole directory, and each occupies a thread."""
 
 EMPTY_SOURCES_KEPT = 100
-"""A list may name any number of directories; a person names a few."""
+"""Bounds memory, as a list of names may have any number of directories."""
 
 WALKED_ALREADY = "a directory that was reached before: its files are sent under their other names"
 
@@ -60,15 +60,15 @@ class _Level:
     listing: Iterator[os.DirEntry[str]] | None = None
     is_listed: bool = False
     entries: list[os.DirEntry[str]] = field(default_factory=list)
-    """Of the present window, the next one last."""
+    """Those left of the current window, the next one last."""
     directories: deque[Directory] = field(default_factory=deque)
     steps_under_way: int = 0
     missed: int = 0
-    """Entries given up since one was answered."""
+    """Entries given up in succession."""
     is_aside: bool = False
-    """So many of its entries hang that the others are left until one of those is answered."""
+    """HANGING_AT_ONCE entries hang, and the others wait for one of them to end."""
     has_files: bool = False
-    """A file was found in or below it, or something that could not be read and is reported for itself."""
+    """A file, or something unreadable that is reported, was found in or below it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +77,7 @@ class _List:
 
     level: _Level
     window: list[os.DirEntry[str]] = field(default_factory=list)
-    """What was read so far."""
+    """The entries read so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +86,23 @@ class _Name:
 
 
 _Look = tuple[_Level, os.DirEntry[str]]
-"""Look at an entry of a directory."""
+"""Read the status of a directory's entry."""
 
 _Step = _Look | _List | _Name | str
-"""A `str` is a source to look at."""
+"""A `str` is a source whose status is read."""
 
 
 class Walk(Work[_Step, Found]):
     """Everything at and below some sources; as an iterator, for one thread, or as work for several.
 
-    Lists hold `list_length` items; shorter ones come at the end, and while it takes long to find more. Sources are
-    taken one by one as they are needed, in their order. Paths are absolute, links in them unresolved. Within a
-    directory, files come first and then what is in its sub-directories, both by name in the order of code points,
-    which for UTF-8 is that of bytes; in a directory of more than `sort_window` entries this holds for each window of
-    so many.
+    Lists have `list_length` items, fewer at the end and while the scan is slow. Sources are drawn one by one, in their
+    order. Paths are absolute, links in them unresolved. Within a directory, files come before the content of its
+    subdirectories, both sorted by name (code points, which for UTF-8 is the order of bytes); a directory of more than
+    `sort_window` entries is sorted in windows of so many.
 
-    A source that is a link counts as what it leads to: it was named. Below it, a link to a directory is not followed,
-    and a link to a file only where its real target lies in the same source, or in one of `within`. With `follow_links`
-    all are followed; a directory is not entered below itself, and by links only once in a walk, so that circles end and
-    a tree of links to each other stays finite.
+    A source that is a link is followed. Below a source, a link to a directory is not followed, and a link to a file
+    only if its real path lies in the same source or in one of `within`. With `follow_links` all links are followed; a
+    directory is not entered below itself, and by links only once in a walk, so circular links end.
 
     `exclude` holds absolute paths of files or directories.
     """
@@ -131,7 +129,7 @@ class Walk(Work[_Step, Found]):
         self._links = LinkRule(roots, exclude, follow_links)
         self._sort_window = sort_window
         self.empty_sources: list[str] = []
-        """The first of those, also of `within`, in which no file was found."""
+        """The first sources, and paths of `within`, in which no file was found."""
         self._sources: deque[str] = deque()
         self._levels: list[_Level] = []
         self._entered: set[Identity] = set()
@@ -147,20 +145,20 @@ class Walk(Work[_Step, Found]):
         raise StopIteration
 
     def admits(self, location: str) -> bool:
-        """Say whether a link that is now at `location` would be followed. Blocks."""
+        """Return whether a link at `location` is followed. Blocks."""
         return self._links.admits(location)
 
     def note_empty(self, source: str) -> None:
-        """Take that no file was found in a source."""
+        """Record that no file was found in a source."""
         if len(self.empty_sources) < EMPTY_SOURCES_KEPT:
             self.empty_sources.append(source)
 
     def wait_for_name(self) -> None:
-        """Take that the list of names is waiting for its writer: it does not hang. Called by who reads it."""
+        """Record that the list of names waits for its writer and does not hang; called while a name is drawn."""
         if self._namer is not None:
             self._namer.restart_time()
 
-    # --- what is next
+    # --- the next step
 
     def _next_step(self, worker: Worker[_Step, Found]) -> _Step | None:
         while self._levels:
@@ -176,7 +174,7 @@ class Walk(Work[_Step, Found]):
             elif level.is_listed:
                 self._leave(self._levels.pop())
             else:
-                # Until it is listed, another thread finds the directories above it.
+                # While it is being listed, other threads continue with the directories above it.
                 self._levels.pop()
                 if level.parent is not None:
                     level.parent.steps_under_way += 1
@@ -203,7 +201,7 @@ class Walk(Work[_Step, Found]):
 
     def _leave(self, level: _Level) -> None:
         self._entered.discard(level.directory.identity)
-        # What still hangs may be a file.
+        # An entry that hangs may be a file.
         has_files = level.has_files or level.steps_under_way > 0
         if level.parent is not None:
             level.parent.has_files |= has_files
@@ -211,10 +209,10 @@ class Walk(Work[_Step, Found]):
         if is_named and not has_files:
             self.note_empty(level.directory.path)
 
-    # --- what blocks
+    # --- blocking calls
 
     def _run(self, step: _Step) -> object:
-        if isinstance(step, tuple):  # of all steps nearly every one
+        if isinstance(step, tuple):  # nearly every step
             level, entry = step
             return self._look(entry, level.source_real_path)
         match step:
@@ -223,53 +221,52 @@ class Walk(Work[_Step, Found]):
             case _Name():
                 return next(self._names, None)
             case _:
-                return self._look_at_source(step)
+                return self._find_source(step)
 
     def _look(self, entry: os.DirEntry[str], source_real_path: str) -> Found | Directory | None:
         path = entry.path
         if entry.name in self._excluded_names and self._excludes(path):
             return None
         try:
-            found = seen(path, entry.stat())
+            found = classify(path, entry.stat())
         except OSError as error:
-            return unseen(path, error)
-        return self._links.through(found, path, source_real_path) if entry.is_symlink() else found
+            return stat_failure(path, error)
+        return self._links.resolve(found, path, source_real_path) if entry.is_symlink() else found
 
     def _excludes(self, path: str) -> bool:
-        """Return whether a path, as it is or through links in its directories, is one of those to pass over."""
+        """Return whether a path or its real path is excluded."""
         return path in self._exclude or os.path.realpath(path) in self._exclude
 
     def _list(self, level: _Level, window: list[os.DirEntry[str]]) -> FileResult | bool:
-        """Read a directory's next entries; say whether there may be more. No descriptor stays open of one that fits."""
+        """Read a directory's next window; return whether more may follow, or the directory's failure."""
         directory = level.directory
         try:
             if level.listing is None:
                 level.listing = os.scandir(directory.path)
-                # It was a directory when it was seen; a link put in its place may lead out of the source.
+                # A link that has replaced the directory may lead out of the source.
                 if not (directory.by_link or directory.source_real_path) and os.path.islink(directory.path):
                     level.listing.close()
                     return result_of(directory.path, Outcome.UNREADABLE, "a directory that was replaced by a link")
-            # An entry keeps what it was asked: popped, it goes when it is done with.
             for entry in islice(level.listing, self._sort_window):
-                window.append(entry)  # noqa: PERF402 - where it hangs, what is there so far is looked at
+                window.append(entry)  # noqa: PERF402 - if this hangs, the entries so far are used
         except OSError as error:
-            return not_listed(directory.path, told(error))
+            return not_listed(directory.path, error_text(error))
         return len(window) == self._sort_window
 
-    def _look_at_source(self, source: str) -> Found | Directory | None:
-        """Return what a source is. A link named as a source counts as the directory itself: it was asked for."""
+    def _find_source(self, source: str) -> Found | Directory | None:
+        """Return the file or directory at a source's path, following a link."""
         path = absolute(source)
         try:
             if self._excludes(path):
                 return None
-            found = seen(path, os.stat(path))
+            found = classify(path, os.stat(path))
             if isinstance(found, Directory):
                 return replace(found, source_real_path=os.path.realpath(path))
             return replace(found, by_link=True) if isinstance(found, Candidate) else found
         except (OSError, ValueError) as error:
-            return unseen(path, error)
+            return stat_failure(path, error)
 
-    # --- what came of it
+    # --- results of steps
 
     def _finish(self, step: _Step, result: object, worker: Worker[_Step, Found]) -> None:
         if isinstance(step, tuple):
@@ -294,7 +291,7 @@ class Walk(Work[_Step, Found]):
                 self._keep(result, None, worker)
 
     def _take_up(self, level: _Level) -> None:
-        """Go on with a directory that was left aside."""
+        """Continue a directory that was set aside."""
         if level.is_aside:
             level.is_aside = False
             self._levels.append(level)
@@ -329,7 +326,7 @@ class Walk(Work[_Step, Found]):
                 level.missed += 1
                 self._keep(result_of(entry.path, Outcome.UNREADABLE, f"cannot be looked at: {why}"), level, worker)
                 if level.missed >= HANGING_AT_ONCE and level.steps_under_way == 0:
-                    # None of them was answered: one after the other, the rest would take for ever.
+                    # All of them hang; one after the other, the rest would take for ever.
                     level.entries.clear()
                     level.is_listed = True
                     self._keep(not_listed(level.directory.path, f"several entries hang, {why}"), level, worker)
@@ -340,7 +337,3 @@ class Walk(Work[_Step, Found]):
                 raise ConfigurationError(f"the list of files cannot be read: {why}")
             case _:
                 self._finish(step, result_of(absolute(step), Outcome.UNREADABLE, f"cannot be looked at: {why}"), worker)
-
-
-walk = Walk
-"""The walk as a plain iterator of lists."""

@@ -1,7 +1,6 @@
-"""Bytes of an open file at any offset, as they are or inflated, a window at a time.
+"""Windows of an open file at any offset, plain or inflated, for the readers of `wire`, in bounded memory.
 
-Answers what the readers of `wire` need, in bounded memory whatever the file holds. Reads on where the system returns
-fewer bytes than asked for, as FUSE and network file systems do. Everything here blocks.
+Repeats a read that returns fewer bytes than requested, as on FUSE and network file systems. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from bulkstow.wire.elements import MOST_READ_BYTES
 from bulkstow.wire.steps import CUT_OFF
 
 _NEAR_BYTES = 2**16
-"""Read at once where the last read ended: neighbouring elements are asked for one by one."""
+"""Size of a read at or near the last one, as elements are requested one by one."""
 
 _FAR_BYTES = 2**10
-"""Read at once elsewhere: behind a long value there is one element's head, and often another long value."""
+"""Size of a read elsewhere: after a long value follow the head of one element, and often another long value."""
 
 _DEFLATED_BYTES = 2**14
 _INFLATED_BYTES = 2**16
-"""Held at once of deflated data, and of what comes out of it; zlib itself holds 32 KiB."""
+"""Sizes of the buffers for deflated and for inflated data; zlib itself has 32 KiB."""
 
 _MOST_INFLATED_BYTES = 4 * MOST_READ_BYTES
-"""Inflated for one head, beginning again included: 1 s. A look back is rare, it takes an element of unknown VR."""
+"""The limit of inflated bytes for one head: 1 s. It includes restarts, which only an element of unknown VR causes."""
 
 
 def read_up_to(descriptor: int, size_bytes: int, at: int) -> bytes:
-    """Read so many bytes from an offset on, fewer only where the file ends. Raises OSError."""
+    """Read so many bytes at an offset, fewer only at the end of the file. Raises OSError."""
     data = read_at(descriptor, size_bytes, at)
     if not data or len(data) == size_bytes:
         return data
@@ -60,10 +59,9 @@ class FileWindow:
 
 
 class InflatedWindow:
-    """What comes out of raw deflated data in a file (PS3.5 §A.5), as far as it is asked for.
+    """The bytes of raw deflated data in a file (PS3.5 §A.5), inflated as they are requested.
 
-    Raises DamagedHead where the data are no such data, end too early, or more than _MOST_INFLATED_BYTES are inflated
-    for it; OSError.
+    Raises DamagedHead if the data are not deflated, end too early, or exceed _MOST_INFLATED_BYTES; OSError.
     """
 
     def __init__(self, descriptor: int, deflated_at: int) -> None:

@@ -44,7 +44,7 @@ from bulkstow.server.faults import Kind
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.source.files import FileSource
-from bulkstow.source.walk import walk
+from bulkstow.source.walk import Walk
 from bulkstow.wire.store_response import to_json
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
 from tests.archives import header, write_instance
@@ -395,7 +395,7 @@ async def test_files_that_are_lost_together_cost_a_few_requests(
             answer(writer, body=to_json(StoreResponse(stored=items)))
 
     ledger = tmp_path / "l.db"
-    archive = Archive(root, studies=0, instances=0, lists=list(walk([str(root)])))
+    archive = Archive(root, studies=0, instances=0, lists=list(Walk([str(root)])))
     async with peer(take) as url:
         await carry_out(archive, FileStow(DestinationSettings(url=url), NoLogin()), url, ledger, Tally())
     results = {e.result.candidate.location: e.result for e in read_entries(ledger)}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from io import BytesIO
 
 import pytest
 
 from bulkstow.errors import ConfigurationError
-from bulkstow.source.listing import PatientStream, read_list
+from bulkstow.source.listing import read_list, read_when_ready
 
 
 def names(data: bytes, *, null_separated: bool = False) -> list[str]:
     """Return all names in `data`."""
-    return list(read_list(BytesIO(data), null_separated=null_separated))
+    return list(read_list(BytesIO(data).read, null_separated=null_separated))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_names_come_as_they_are_written(null_separated: bool) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as pipe:
         separator = b"\0" if null_separated else b"\n"
-        listed = read_list(stream, null_separated=null_separated)
+        listed = read_list(stream.read1, null_separated=null_separated)
         pipe.write(b"first" + separator + b"sec")
         assert next(listed) == "first"
         pipe.write(b"ond" + separator)
@@ -79,9 +80,8 @@ def test_a_pipe_that_nobody_writes_to_can_be_given_up() -> None:
     reading, writing = os.pipe()
     try:
         given_up = threading.Event()
-        stream = PatientStream(reading, given_up.is_set)
         os.write(writing, b"one\ntwo\n")
-        names = read_list(stream, null_separated=False)
+        names = read_list(partial(read_when_ready, reading, given_up.is_set, lambda: None), null_separated=False)
         assert [next(names), next(names)] == ["one", "two"]
         given_up.set()
         assert list(names) == []

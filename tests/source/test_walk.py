@@ -14,8 +14,8 @@ import pytest
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.ports import Found
-from bulkstow.source.paths import check_sources
-from bulkstow.source.walk import walk
+from bulkstow.source.paths import find_source
+from bulkstow.source.walk import Walk
 
 
 def plant(root: Path, *names: str) -> None:
@@ -28,7 +28,7 @@ def plant(root: Path, *names: str) -> None:
 
 def everything(*sources: Path | str, **options: Any) -> list[Found]:
     """Return what the walk finds, in one list."""
-    return [found for gathered in walk(map(str, sources), **options) for found in gathered]
+    return [found for gathered in Walk(map(str, sources), **options) for found in gathered]
 
 
 def location(found: Found) -> str:
@@ -92,8 +92,8 @@ def test_a_directory_larger_than_the_window_is_found_whole(tmp_path: Path, sort_
 def test_lists_are_full_but_for_the_last(tmp_path: Path) -> None:
     """A list is filled across directories and holds what was asked for."""
     plant(tmp_path, *(f"d{number % 3}/f{number}" for number in range(10)))
-    assert [len(gathered) for gathered in walk([str(tmp_path)], list_length=4)] == [4, 4, 2]
-    assert list(walk([str(tmp_path / "none-here")][:0])) == []
+    assert [len(gathered) for gathered in Walk([str(tmp_path)], list_length=4)] == [4, 4, 2]
+    assert list(Walk([str(tmp_path / "none-here")][:0])) == []
 
 
 def test_sources_are_taken_as_they_are_needed(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_sources_are_taken_as_they_are_needed(tmp_path: Path) -> None:
             asked += 1
             yield str(tmp_path / "a")
 
-    walked = walk(endless(), list_length=5)
+    walked = Walk(endless(), list_length=5)
     assert len(next(walked)) == 5
     assert asked == 5
 
@@ -210,7 +210,7 @@ def test_a_link_into_another_source_is_followed(tmp_path: Path) -> None:
     (tmp_path / "one/link").symlink_to(tmp_path / "two/b")
     (tmp_path / "second").symlink_to("two")
     sources = [str(tmp_path / "one"), str(tmp_path / "second")]
-    found = everything(*sources, within=check_sources(sources))
+    found = everything(*sources, within=map(find_source, sources))
     assert below(tmp_path, found) == ["one/a", "one/link", "second/b"]
     assert results(everything(sources[0])) == {"link": OUTSIDE}
 
@@ -231,7 +231,7 @@ def test_what_is_excluded_is_passed_over_through_a_linked_directory(tmp_path: Pa
     plant(tmp_path / "share", "bulkstow.db", "bulkstow.db-lock")
     (tmp_path / "archive").symlink_to(tmp_path / "share")
     exclude = frozenset(str(tmp_path / "share" / name) for name in ("bulkstow.db", "bulkstow.db-lock"))
-    walked = walk([str(tmp_path / "archive")], exclude=exclude)
+    walked = Walk([str(tmp_path / "archive")], exclude=exclude)
     assert list(walked) == []
     assert walked.empty_sources == [str(tmp_path / "archive")]
 
@@ -375,7 +375,8 @@ def test_a_name_from_a_list_that_is_no_file_is_unreadable(tmp_path: Path, name: 
 def test_sources_that_are_there_pass(tmp_path: Path) -> None:
     """Files and directories, relative or absolute, are sources."""
     plant(tmp_path, "a")
-    check_sources([str(tmp_path), str(tmp_path / "a"), "."])
+    for name in (str(tmp_path), str(tmp_path / "a"), "."):
+        find_source(name)
 
 
 @pytest.mark.parametrize("name", ["gone", "", "dangling", "a/below"])
@@ -387,7 +388,7 @@ def test_a_source_that_is_not_there_is_told_before_the_run(
     (tmp_path / "dangling").symlink_to("nothing")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=repr(name)):
-        check_sources([".", name])
+        find_source(name)
 
 
 def test_slow_finds_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,4 +396,4 @@ def test_slow_finds_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.Monke
     for number in range(5):
         (tmp_path / f"{number}").touch()
     monkeypatch.setattr("bulkstow.source.walk.LIST_S", -1.0)
-    assert [len(gathered) for gathered in walk([str(tmp_path)])] == [1] * 5
+    assert [len(gathered) for gathered in Walk([str(tmp_path)])] == [1] * 5

@@ -9,8 +9,8 @@ import pytest
 from pydicom import dcmread
 
 from bulkstow.errors import HeadError
-from bulkstow.model import Header
-from bulkstow.source.heads import read_header
+from bulkstow.model import Candidate, Header
+from bulkstow.source.heads import read_instance
 from bulkstow.wire.part10 import read_head
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, dicomdir, part10
 from tests.archives import header
@@ -64,4 +64,4 @@ def test_a_dicomdir_is_no_instance(tmp_path: Path) -> None:
     """The head of a DICOMDIR is recognised as one."""
     (tmp_path / "DICOMDIR").write_bytes(dicomdir())
     with pytest.raises(HeadError, match="DICOMDIR"):
-        read_header(str(tmp_path / "DICOMDIR"), size_bytes=len(dicomdir()))
+        read_instance(Candidate(str(tmp_path / "DICOMDIR"), len(dicomdir()), 0))
