@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkstow.cli.settings_reference import example
+from bulkstow.cli.config import example
 from tests.cli.command import Ended, call, spawn
 from tests.cli.settings import URL, Wanted, upload_defaults, upload_values
 

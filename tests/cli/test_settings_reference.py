@@ -10,10 +10,10 @@ import pytest
 
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.cli.app import app, read_settings_from
-from bulkstow.cli.settings_reference import TABLES, example, markdown_table, settings_of
+from bulkstow.cli.config import TABLES, example, settings_of
 from bulkstow.config import UploadSettings
 from tests.cli.settings import URL, bench_defaults, serve_defaults, upload_defaults
-from tests.settings_reference import REGENERATE, ROOT, expected
+from tests.settings_reference import REGENERATE, ROOT, expected, markdown_table
 
 WORDS = {"upload": ["upload", "archive", "--url", URL], "bench": ["bench", "--url", URL], "serve": ["serve"]}
 SETTINGS = {"upload": UploadSettings(), "bench": BenchSettings(), "serve": None}
