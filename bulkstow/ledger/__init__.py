@@ -1,13 +1,12 @@
-"""The ledger: what is known of every file, on disk, for this run and the next.
+"""The ledger: the outcome of every file, on disk, for this run and the next.
 
-One SQLite file in WAL mode, with one writer and one reader connection, and a lock that keeps a second run out. A row is
-written only when a file's outcome is known, so whatever a crash interrupts has no row, or its old one, and is sent
-again. `synchronous=NORMAL` is enough for that: WAL then survives the death of the process whole, and the death of the
-machine without damage; what the machine's death takes back is sent again.
+A SQLite file in WAL mode, with one writer and one reader connection, and a lock that keeps a second run out. A row is
+written only when a file's outcome is known. So a file that a crash interrupts has no row, or its old one, and is sent
+again. `synchronous=NORMAL` suffices for that: the WAL is complete after a crash of the process and undamaged after a
+crash of the machine; files whose rows the latter loses are sent again.
 
-It knows nothing of servers or of the pipeline, and it never guesses: a ledger of a newer schema is refused, and so is a
-damaged one. Rows have no checksum: a flipped bit makes a row unknown or invalid, so that its file is sent again, and
-turns no other outcome into `stored`; pages that are old as a whole a checksum of rows would not find.
+A ledger of a newer schema and a damaged one are refused. Rows have no checksum: a flipped bit makes a row unknown or
+invalid, so that its file is sent again, and turns no other outcome into `stored`; a checksum would not find old pages.
 Methods block; the pipeline calls them in threads.
 """
 

@@ -1,4 +1,4 @@
-"""A ledger as a database: its schema, how it is opened and checked, and what SQLite's errors mean for a person."""
+"""The ledger as a database: its schema, opening and checking it, and explanations of SQLite's errors."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from bulkstow.errors import LedgerError
 from bulkstow.ledger.rows import COLUMNS, DamagedRow
 
 APPLICATION_ID = 0x53544F57
-"""`STOW`: how a ledger is told from any other SQLite file."""
+"""`STOW`: distinguishes a ledger from other SQLite files."""
 
 SCHEMA_VERSION = 3
-"""The schema that `upgrade` brings older ledgers to."""
+"""The current schema; `upgrade` changes older ledgers to it."""
 
 OLD_SCHEMA_VERSIONS = (1, 2)
-"""Schemas that are read and upgraded. Their tables differ from today's in one name, and begin on the same pages."""
+"""Schemas that are read and upgraded. Their tables differ in one name, and begin on the same pages."""
 
 OLD_NAME = "modified_ns"
 """The name of the column `version` in old schemas."""
 
 OWN_SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""What SQLite adds to a database's name for the files beside it; the first is the database."""
+"""Suffixes of the names of the database and of SQLite's files beside it."""
 
 _SCHEMA = (
     """CREATE TABLE destination (
@@ -56,10 +56,10 @@ _SCHEMA = (
 
 _MAGIC = b"SQLite format 3\0"
 HEAD_BYTES = 100
-"""Of a database's first page (SQLite's file format, §1.3): the user version is at 60, the application ID at 68."""
+"""The header of a database (SQLite's file format, §1.3): the user version is at 60, the application ID at 68."""
 
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What `sqlite3` raises: the second where damage has come into the words of an error."""
+"""Exceptions of `sqlite3`; the second occurs if the text of an error is damaged."""
 
 _NO_LEDGER = "give another file with --ledger, or, if it was a ledger, recover it with `bulkstow report --recover`"
 
@@ -74,24 +74,24 @@ _HINTS = {
     sqlite3.SQLITE_NOMEM: "there is not enough memory",
     sqlite3.SQLITE_NOTADB: _NO_LEDGER,
 }
-"""What to do, by SQLite's primary result code; anything else is damage."""
+"""Remedies by SQLite's primary result code; every other code is damage."""
 
 
 def wal_of(path: Path) -> Path:
-    """Return where the WAL of a database lies, which must not be named by a link."""
+    """Return the path of a database's WAL; `path` must not be a link."""
     return path.with_name(path.name + "-wal")
 
 
 def create(path: Path) -> None:
-    """Make an empty file that only its owner can read, where there is none: SQLite's files beside it get its mode."""
+    """Create an empty file that only its owner can read, if there is none; SQLite's other files get its mode."""
     if not path.exists():
         path.touch(0o600)
 
 
 def check_head(path: Path) -> None:
-    """Raise LedgerError for a file that is no ledger, without opening it as a database, which would leave traces.
+    """Raise LedgerError for a file that is no ledger, without opening it as a database, which would create files.
 
-    A ledger whose pages are still in its WAL is told by SQLite; so is one that is not there, or empty.
+    SQLite checks a ledger whose pages are still in its WAL, and a file that is missing or empty.
     """
     if not path.is_file():
         return
@@ -108,7 +108,7 @@ def check_head(path: Path) -> None:
 
 
 def connect(path: Path, mode: str = "mode=rw") -> sqlite3.Connection:
-    """Open a database that is there, in autocommit mode, for use in any thread."""
+    """Open an existing database in autocommit mode, for use in any thread."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False
     )
@@ -117,12 +117,12 @@ def connect(path: Path, mode: str = "mode=rw") -> sqlite3.Connection:
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make a new ledger, or check that this one is ours."""
+    """Create the tables of a new ledger, or check an existing one."""
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if tables:
         check(connection, path)
     else:
-        # All in one step and in the file itself: a ledger whose run dies at once is told by its first bytes.
+        # In one transaction, and before WAL mode: so a ledger is recognised even if its run is killed at once.
         ids = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
         connection.executescript(f"BEGIN; {ids}; {';'.join(_SCHEMA)}; COMMIT;")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -130,7 +130,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise LedgerError unless this is a ledger of a schema that we read."""
+    """Raise LedgerError unless this is a ledger of a supported schema."""
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     check_ids(path, application, schema_version(connection))
     statements = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
@@ -139,7 +139,7 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def columns_of(connection: sqlite3.Connection) -> str:
-    """Return COLUMNS by the names that they have in a ledger."""
+    """Return COLUMNS with the names of this ledger's schema."""
     names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('file')")}
     return _with_old_name(COLUMNS) if OLD_NAME in names else COLUMNS
 
@@ -149,18 +149,18 @@ def _with_old_name(sql: str) -> str:
 
 
 def version_in(head: bytes) -> int:
-    """Return which schema a ledger has that begins with `head`, apart from what its WAL holds."""
+    """Return the schema of a ledger that begins with `head`; its WAL may have another."""
     return int.from_bytes(head[60:64])
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Return which schema a ledger has."""
+    """Return the schema of a ledger."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
 
 
 def check_ids(path: Path, application: int, version: int) -> None:
-    """Raise LedgerError unless a database's application ID and user version are those of our ledgers."""
+    """Raise LedgerError unless the application ID and user version of a database are those of a ledger."""
     if application != APPLICATION_ID:
         raise LedgerError(f"{path} is a database, but not bulkstow's ledger: give another file with --ledger")
     if version not in (*OLD_SCHEMA_VERSIONS, SCHEMA_VERSION):
@@ -171,7 +171,7 @@ def check_ids(path: Path, application: int, version: int) -> None:
 
 
 def damaged(path: Path, detail: str) -> LedgerError:
-    """Return what is raised for a ledger whose content cannot be."""
+    """Return the error for a ledger with impossible content."""
     return LedgerError(
         f"the ledger {path} is damaged ({detail}): recover what can be read with `bulkstow report --recover`, "
         "or give a new --ledger (stored files are then sent again)"
@@ -180,7 +180,7 @@ def damaged(path: Path, detail: str) -> LedgerError:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into a line for a person."""
+    """Raise LedgerError with an explanation for an error of SQLite."""
     try:
         yield
     except DamagedRow as error:
@@ -189,7 +189,7 @@ def explained(path: Path) -> Iterator[None]:
         detail = re.sub(r"\s+", " ", str(error))
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
         hint = _HINTS.get(code & 0xFF)
-        if hint is None and "full" in detail:  # as a trigger or a quota says it
+        if hint is None and "full" in detail:  # from a trigger or a quota
             hint = _HINTS[sqlite3.SQLITE_FULL]
         if hint is None:
             raise damaged(path, detail) from error

@@ -1,4 +1,4 @@
-"""The ledger of a run: what is looked up in it and what is written to it."""
+"""The ledger of a run: look-ups and records."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ _FINAL = frozenset(
     for outcome in Outcome
     if outcome.is_success or outcome in (Outcome.REFUSED, Outcome.CONFLICT, Outcome.SKIPPED)
 )
-"""What the next run leaves alone; of a copy, or a file in conflict, only while the other file is on the server."""
+"""Outcomes that the next run keeps; of a copy, or a file in conflict, only while the other file is on the server."""
 
 MOST_CHANGED_KEPT = 50_000
-"""Changed files whose copies are told from others: 10 MB. Beyond it every copy is compared again."""
+"""Changed files whose copies are compared again; they take 10 MB. With more of them every copy is compared again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger holds of a file that has not changed since."""
+    """The outcome of a file that has not changed since."""
 
     outcome: Outcome
     is_final: bool
-    """Nothing has to be done for it again, unless the user asks."""
+    """The file is not sent again, unless the user asks for it."""
     reason: str = ""
     is_of_this_run: bool = field(default=False, compare=False)
-    """This run has been there already: the file was named twice."""
+    """This run has recorded it already: the file was named twice."""
 
 
 class Ledger(AbstractContextManager["Ledger"]):
-    """The journal of what was sent to one destination; open it for one run at a time.
+    """The outcomes of the files for one destination; open for one run at a time.
 
-    Raises LedgerError when the file cannot be opened or written, belongs to a run that is going on, or was not
-    written by bulkstow, or by a newer one. A ledger of an older one is upgraded.
+    Raises LedgerError if the file cannot be opened or written, is in use by another run, or was not written by
+    bulkstow or by a newer version. A ledger of an older version is upgraded.
     """
 
     def __init__(self, path: Path, destination: str) -> None:
@@ -85,7 +85,7 @@ class Ledger(AbstractContextManager["Ledger"]):
                 prepare(self._writer, path)
                 self.schema_before = schema_version(self._writer)
                 self.kept_copy = upgrade(self._writer, path)
-                """The path of a copy of the ledger before it was upgraded; None if it had the present schema."""
+                """The path of a copy of the ledger before it was upgraded; None if it had the current schema."""
                 self._reader = opened.enter_context(closing(connect(path)))
                 self._destination = self._destination_id(destination)
                 self._run = self._begin_run()
@@ -95,9 +95,9 @@ class Ledger(AbstractContextManager["Ledger"]):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the ledger and let the next run have it.
+        """Close the ledger and release its lock.
 
-        Raises LedgerError when the file that was written is no longer the one at its path, unless the run has failed.
+        Raises LedgerError if the file at its path was replaced meanwhile, unless the run has failed.
         """
         with self._opened:
             if exc is None:
@@ -105,17 +105,17 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     @property
     def files(self) -> frozenset[str]:
-        """Absolute paths of the ledger's own files, which are no part of an archive."""
-        spelled = os.path.abspath(self.path)  # noqa: PTH100 - as the walk spells paths: links not resolved
+        """Absolute paths of the ledger's own files, which the scan excludes."""
+        spelled = os.path.abspath(self.path)  # noqa: PTH100 - like the walk, links unresolved
         suffixes = (*OWN_SUFFIXES, LOCK_SUFFIX, *KEPT_SUFFIXES)
         return frozenset(path + suffix for path in (spelled, str(self._real_path)) for suffix in suffixes)
 
     def look_up(self, candidates: Sequence[Candidate], again: Collection[Outcome] = ()) -> list[Known | None]:
-        """Return for each candidate what is known of it; None where it is new or has changed since.
+        """Return for each candidate its known outcome; None if it is new or has changed since.
 
-        Outcomes in `again` are not final, as the user asks for them once more. A copy, or a file in conflict, is final
-        only while the file that was sent in its place is on the server as it was: not if this run found it changed,
-        nor if a later run sent it again.
+        Outcomes in `again` are not final, because the user asks for them again. A copy, or a file in conflict, is final
+        only while the file that was sent instead is on the server unchanged: not if this run found it changed, nor if a
+        later run sent it again.
         """
         query = f"""
             SELECT f.path, f.size_bytes, f.version, f.outcome,
@@ -147,10 +147,10 @@ class Ledger(AbstractContextManager["Ledger"]):
             return [known(key) for key in keys]
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
-        """Return, by SOP Instance UID, the files that were sent for it and are on the server, in the order of paths."""
+        """Return, by SOP Instance UID, the files that are on the server, in the order of their paths."""
         if not sop_instance_uids:
             return {}
-        # Without the hint SQLite takes the primary key, and reads the whole destination for every list of files.
+        # Without INDEXED BY, SQLite uses the primary key and reads the whole destination for every list of files.
         query = f"""
             SELECT {INSTANCE_COLUMNS} FROM file INDEXED BY file_by_instance
             WHERE destination = ? AND sop_instance_uid IS NOT NULL
@@ -165,9 +165,9 @@ class Ledger(AbstractContextManager["Ledger"]):
         return owners
 
     def orphaned_copies(self, limit: int) -> list[FileResult]:
-        """Return, in the order of paths, what this run passed over as copies of files that did not reach the server.
+        """Return this run's copies of files that did not reach the server, in the order of their paths.
 
-        Copies that an earlier run left so are found by the scan, if they are among its sources.
+        The scan finds such copies of an earlier run, if they are in its sources.
         """
         columns = ", ".join(f"f.{column}" for column in COLUMNS.split(", "))
         query = f"""
@@ -180,7 +180,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         return self._results(query, limit)
 
     def conflicts(self, limit: int) -> list[FileResult]:
-        """Return, in the order of paths, this run's files in conflict: the first for each SOP Instance UID."""
+        """Return this run's files in conflict in the order of their paths: the first of each SOP Instance UID."""
         query = f"""
             SELECT {COLUMNS}, min(path) FROM file INDEXED BY file_by_copy
             WHERE destination = ? AND run = ? AND copy_of IS NOT NULL AND outcome = '{Outcome.CONFLICT}'
@@ -188,9 +188,9 @@ class Ledger(AbstractContextManager["Ledger"]):
         return self._results(query, limit)
 
     def record(self, results: Iterable[FileResult]) -> None:
-        """Write outcomes in one transaction; when this returns they survive the process.
+        """Write outcomes in one transaction; after that they survive a crash of the process.
 
-        Raises LedgerError, before anything is written, when the file at the ledger's path is another one or none.
+        Raises LedgerError, before anything is written, if the file at the ledger's path was replaced or removed.
         """
         self._check_in_place()
         rows = [(self._destination, self._run, *as_row(result)) for result in results]
@@ -202,7 +202,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             )
 
     def count_studies(self) -> int:
-        """Return of how many studies this run sent something: reads the whole destination, a second for a million."""
+        """Return the number of studies of which this run sent files; takes 1 s for a million files in the ledger."""
         query = "SELECT count(DISTINCT study_uid) FROM file WHERE destination = ? AND run = ? AND attempts > 0"
         rows = self._read(query, (self._destination, self._run))
         studies: int = rows[0][0]
@@ -210,7 +210,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     @property
     def ceiling_bytes(self) -> int | None:
-        """The largest body to send to this destination, learned in this run or an earlier one."""
+        """The largest body that the destination accepts, as learned in this run or an earlier one."""
         rows = self._read("SELECT ceiling_bytes FROM destination WHERE id = ?", (self._destination,))
         ceiling_bytes = rows[0][0] if rows else "missing"
         if ceiling_bytes is None or (type(ceiling_bytes) is int and ceiling_bytes > 0):
@@ -218,7 +218,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         raise damaged(self.path, f"the largest body is {ceiling_bytes!r}")
 
     def learn_ceiling(self, ceiling_bytes: int) -> None:
-        """Remember that larger bodies are refused there."""
+        """Record that the destination refuses larger bodies."""
         self._check_in_place()
         with self._writing, explained(self.path):
             self._writer.execute(
@@ -245,11 +245,11 @@ class Ledger(AbstractContextManager["Ledger"]):
             return [as_result(row[:COLUMN_COUNT]) for row in rows]
 
     def _identify(self) -> list[os.stat_result | None]:
-        """Return what lies at the paths of the database and its WAL, which some file systems do without."""
+        """Return the status of the database and of its WAL; None for one that does not exist."""
         return [_status(self.path), _status(wal_of(self._real_path))]
 
     def _check_in_place(self) -> None:
-        """Raise LedgerError when the files that are open are no longer those at their paths."""
+        """Raise LedgerError if the open files are no longer those at their paths."""
         for before, now in zip(self._identities, self._identify(), strict=True):
             if before is not None and (now is None or not os.path.samestat(before, now)):
                 raise LedgerError(

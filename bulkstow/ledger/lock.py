@@ -1,8 +1,8 @@
 """The lock that keeps a second run out of a ledger.
 
-A file of its own beside the ledger: SQLite's locks would let a second run in between two writes, and a lock on the
-database file itself would meet SQLite's where `flock` is made of POSIX locks (NFS, some BSDs). The system releases the
-lock of a run that is killed.
+A separate file beside the ledger: SQLite's locks admit a second run between two writes, and a lock on the database
+itself would conflict with SQLite's where `flock` uses POSIX locks (NFS, some BSDs). The system releases the lock of a
+run that is killed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ LOCK_SUFFIX = "-lock"
 
 WAIT_S = 0.1
 RETRY_S = 0.01
-"""The file may be removed by the run before between our opening and our locking it; then the lock is taken again."""
+"""Retries in case that the previous run removes the file after it was opened and before it is locked."""
 
 
 class Lock:
-    """Holds the lock of a ledger from its making until `release`, which removes the file.
+    """The lock of a ledger, from construction until `release`, which removes the file.
 
-    Raises LedgerError when another run holds it, or the file cannot be made.
+    Raises LedgerError if another run has the lock, or the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class Lock:
 
         real = path.resolve()  # a ledger reached by a link is the same ledger
         self._path = real.with_name(real.name + LOCK_SUFFIX)
-        _check_directory(self._path.parent)  # `filelock` would make one that is missing
+        _check_directory(self._path.parent)  # `filelock` would create a missing one
         lock = FileLock(self._path, WAIT_S, 0o600, thread_local=False, fallback_to_soft=False, poll_interval=RETRY_S)
         try:
             lock.acquire()
@@ -45,8 +45,8 @@ class Lock:
         self._lock = lock
 
     def release(self) -> None:
-        """Remove the file, if it is still ours, and let the next run have the ledger."""
-        with suppress(OSError):  # Windows removes no open file: there, `filelock` removes it afterwards
+        """Remove the file, if it was not replaced, and release the lock."""
+        with suppress(OSError):  # Windows cannot remove an open file; `filelock` removes it afterwards
             if os.path.samestat(self._identity, os.lstat(self._path)):
                 self._path.unlink()
         self._lock.release()

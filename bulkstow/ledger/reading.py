@@ -1,4 +1,4 @@
-"""A ledger as a report reads it: beside a run, in a directory that cannot be written, and damaged."""
+"""Reading a ledger for a report: during a run, in a read-only directory, and damaged."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Entry:
 
 
 def read_entries(path: Path, outcomes: Iterable[Outcome] = ()) -> Generator[Entry]:
-    """Return what a ledger holds, in the order of paths, only of the given fates if there are any.
+    """Return the entries of a ledger in the order of their paths, only with the given outcomes if there are any.
 
-    Writes nothing, and may be called beside a run. Raises LedgerError at once when the file is not there, is no ledger,
-    or is damaged in its structure; while it is read, when a row is damaged.
+    Writes nothing, and may be called during a run. Raises LedgerError at once if the file is missing, no ledger, or
+    structurally damaged; during iteration if a row is damaged.
     """
     if not path.is_file():
         raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
@@ -37,7 +37,7 @@ def read_entries(path: Path, outcomes: Iterable[Outcome] = ()) -> Generator[Entr
     with explained(path), ExitStack() as opened:
         connection = _open(path, opened)
         check(connection, path)
-        # Where damage makes SQLite find fewer rows, or other paths, without an error, the index still tells.
+        # Damage may make SQLite return fewer rows, or other paths, without an error; the index shows it.
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if found != ("ok",):
             raise damaged(path, " ".join(str(found and found[0]).split()))
@@ -46,10 +46,10 @@ def read_entries(path: Path, outcomes: Iterable[Outcome] = ()) -> Generator[Entr
 
 
 def _open(path: Path, opened: ExitStack) -> sqlite3.Connection:
-    """Open a ledger for reading, in the way that leaves nothing behind.
+    """Open a ledger for reading, in a way that leaves no files behind.
 
-    A reader of a WAL database needs the files beside it. One that may write there makes them and removes them when it
-    closes; one that may not makes do without a WAL where there is none, and else reads a copy of the ledger.
+    A reader of a WAL database needs the files beside it. If the directory is writable, SQLite creates them and removes
+    them when it closes. Otherwise a ledger without a WAL is opened as immutable, and one with a WAL is copied.
     """
     real = path.resolve()
     if all(os.access(place, os.W_OK) for place in (real, real.parent)):
@@ -72,7 +72,7 @@ def _open(path: Path, opened: ExitStack) -> sqlite3.Connection:
 
 
 def copy_ledger(path: Path, copy: Path) -> None:
-    """Copy a ledger with its WAL, so that SQLite can bring them together; raise LedgerError when it cannot be read."""
+    """Copy a ledger with its WAL. Raises LedgerError if it cannot be read."""
     try:
         shutil.copyfile(path, copy)
         if wal_of(path).exists():
@@ -90,7 +90,7 @@ def _entries(
     connection: sqlite3.Connection, path: Path, outcomes: tuple[Outcome, ...], opened: ExitStack
 ) -> Generator[Entry]:
     chosen = f"WHERE outcome IN ({', '.join('?' * len(outcomes))})" if outcomes else ""
-    # The outer join: a row whose destination is not there is an error, and not left out.
+    # An outer join, because a row without its destination is an error.
     query = f"""
         SELECT url, {columns_of(connection)} FROM file LEFT JOIN destination ON destination = id {chosen}
         ORDER BY id, path"""  # noqa: S608 - only ? and constants

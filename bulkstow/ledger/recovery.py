@@ -1,11 +1,11 @@
-"""What can still be read of a damaged ledger, written to a new one beside it.
+"""Recover the readable rows of a damaged ledger to a new one beside it.
 
-Rows are read from both ends of the table and by the keys in its index, so that a page that cannot be read costs its own
-rows. Only the page at which the table begins cannot be done without: looking for rows in all pages would bring back old
-ones, which may claim what is no longer true.
+Rows are read from both ends of the table and by the keys in its index, so an unreadable page costs only its own rows.
+Only the first page of the table is required: a search for rows in all pages would find old ones, with outdated
+outcomes.
 
-A row counts only if it was certainly written so: its values are of their types, and where it has UIDs the index has the
-same path and SOP Instance UID. What is left out is sent again by the next run.
+A row is valid if its values have their types, and if the index has the same path and SOP Instance UID for a row with
+UIDs. The next run sends the files of all other rows again.
 """
 
 from __future__ import annotations
@@ -50,27 +50,27 @@ _IN_INDEX = f"{_KEYS} AND sop_instance_uid = ? AND path = ?"
 
 
 _LOCATION = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
-"""How a location begins: an absolute path, a drive or a scheme."""
+"""The beginning of a location: an absolute path, a drive or a scheme."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of a damaged ledger's rows."""
+    """The result of recovering a damaged ledger."""
 
     path: Path
     """The new ledger."""
     files: int
-    """Rows in it."""
+    """The number of rows in it."""
     left_out: int
-    """Rows that could be read, and are not as they were written."""
+    """The number of rows that could be read, but are damaged."""
     is_whole: bool
     """Every page could be read, so no other row is missing."""
 
 
 def recover(path: Path) -> Recovered:
-    """Write what can be read of a ledger to a new one beside it, and leave the old one as it is.
+    """Write the readable rows of a ledger to a new one beside it; the old one is not changed.
 
-    Raises LedgerError when the new ledger is there already or cannot be written, or when no row can be read.
+    Raises LedgerError if the new ledger exists already or cannot be written, or if no row can be read.
     """
     if not path.is_file():
         raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
@@ -92,35 +92,31 @@ def _recover(path: Path, directory: Path, new: Path) -> Recovered:
         create(built)
         with closing(connect(built)) as target:
             prepare(target, built)
-        may_be_of_schema_1 = version_in(_head(copy)) not in (2, SCHEMA_VERSION)
-        is_whole = _mend(copy, built.read_bytes())
+        with copy.open("rb") as file:
+            may_be_of_schema_1 = version_in(file.read(HEAD_BYTES)) not in (2, SCHEMA_VERSION)
+        is_whole = _repair(copy, built.read_bytes())
         with closing(connect(copy)) as source, closing(connect(built)) as target:
             source.text_factory = _text
-            rescue = _Rescue(source, target, is_whole=is_whole)
-            rescue.copy_destinations()
-            rescue.copy_files()
-            if may_be_of_schema_1:  # then its rows are, too, and the next run upgrades them
+            rows = _Recovery(source, target, is_whole=is_whole)
+            rows.copy_destinations()
+            rows.copy_files()
+            if may_be_of_schema_1:  # then its rows are too, and the next run upgrades them
                 target.execute(f"ALTER TABLE file RENAME COLUMN version TO {OLD_NAME}")
                 target.execute("PRAGMA user_version = 1")
-    if not rescue.files:
+    if not rows.files:
         raise LedgerError(f"nothing that was recorded can be read in {path}: give a new --ledger")
     built.rename(new)
-    return Recovered(new, rescue.files, len(rescue.left_out), rescue.is_whole)
+    return Recovered(new, rows.files, len(rows.left_out), rows.is_whole)
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+def _repair(copy: Path, pristine: bytes) -> bool:
+    """Replace the first page of a copied ledger by that of a new one, then merge the WAL into it.
 
-
-def _mend(copy: Path, pristine: bytes) -> bool:
-    """Put the first page of a new ledger into the place of a copied one's, then bring the WAL into it.
-
-    The first page holds the schema, and the tables of all ledgers begin on the same pages, upgraded or not. Return
-    whether there was no WAL: what of it is damaged is left out without a word.
+    The first page contains the schema, and the tables of all ledgers begin on the same pages, upgraded or not. Return
+    whether there was no WAL, because SQLite omits damaged parts of a WAL without an error.
     """
     page = bytearray(pristine[: int.from_bytes(pristine[16:18], "big")])
-    # The size in pages, vouched for by two equal counters; no free pages (SQLite's file format, §1.3).
+    # The size in pages, which is valid if two counters are equal; no free pages (SQLite's file format, §1.3).
     page[24:28] = page[92:96] = (1).to_bytes(4, "big")
     page[28:32] = (copy.stat().st_size // len(page)).to_bytes(4, "big")
     page[32:40] = bytes(8)
@@ -135,7 +131,7 @@ def _mend(copy: Path, pristine: bytes) -> bool:
 
 
 @dataclass(slots=True)
-class _Rescue:
+class _Recovery:
     """Copies rows from a damaged database to a new one."""
 
     source: sqlite3.Connection
@@ -144,10 +140,10 @@ class _Rescue:
     files: int = 0
     left_out: set[tuple[object, object]] = field(default_factory=set)
     destinations: dict[object, tuple[int, int]] = field(default_factory=dict)
-    """By their number in the source: the destination's and the run's in the target."""
+    """The numbers of the destination and its run in the target, by the destination's number in the source."""
 
     def copy_destinations(self) -> None:
-        """Copy what files refer to; where the table cannot be read, its index has the URLs, too."""
+        """Copy the destinations of files; if the table cannot be read, its index has the URLs too."""
         for query in _DESTINATIONS:
             try:
                 for number, url, ceiling_bytes in self.source.execute(query):
@@ -159,14 +155,14 @@ class _Rescue:
                 return
 
     def _insert(self, destination: int, url: str, ceiling_bytes: object) -> int:
-        """Write a destination, and the run to which its rows will belong; return the run's number."""
+        """Write a destination and a run for its rows; return the run's number."""
         ceiling = ceiling_bytes if type(ceiling_bytes) is int and ceiling_bytes > 0 else None
         values = (destination, url, ceiling)
         self.target.execute("INSERT INTO destination (id, url, ceiling_bytes) VALUES (?, ?, ?)", values)
         return self.target.execute("INSERT INTO run (destination) VALUES (?)", (destination,)).lastrowid or 0
 
     def copy_files(self) -> None:
-        """Copy the rows that check out, each once, and count them."""
+        """Copy the valid rows, each once, and count them."""
         self.target.execute("BEGIN")
         insert = (
             f"INSERT OR IGNORE INTO file (destination, run, {COLUMNS}) "  # noqa: S608 - only constants
@@ -183,7 +179,7 @@ class _Rescue:
         self.target.execute("COMMIT")
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield rows, some of them twice: from the beginning, and where a page stops that, from the end and by keys."""
+        """Yield rows, some of them twice: from the beginning, and if a page is unreadable, from the end and by keys."""
         columns = COLUMNS
         with suppress(*DATABASE_ERRORS):
             columns = columns_of(self.source)
@@ -202,7 +198,7 @@ class _Rescue:
                         yield from self.source.execute(f"{rows} WHERE destination = ? AND path = ?", key)
 
     def _check(self, number: object, result: FileResult) -> None:
-        """Raise DamagedRow unless the row is as it was written, as far as that can be told."""
+        """Raise DamagedRow if the row differs from what was written, as far as that can be known."""
         candidate, header = result.candidate, result.header
         if number not in self.destinations or not _LOCATION.match(candidate.location) or candidate.size_bytes < 0:
             raise DamagedRow("no destination, path or size")
@@ -213,7 +209,7 @@ class _Rescue:
 
 
 def _text(raw: bytes) -> object:
-    """Return a text, or its bytes where it is none: then its row does not check out."""
+    """Return a text, or its bytes if it is not UTF-8, which makes its row invalid."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

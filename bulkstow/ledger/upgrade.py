@@ -1,9 +1,9 @@
 """Upgrade a ledger of an older schema in place.
 
-Schemas 1 and 2 call the column `version` `modified_ns`. The `skipped` rows of schema 1 are not true any more: files
-with a head that the reader of that time could not read, archives, and files with the SOP Instance UID of another and
-different content are failures now, or are sent. These rows are removed, so the next run treats their files as new. All
-other rows stay, and nothing of them is sent again.
+In schemas 1 and 2 the column `version` is named `modified_ns`. The `skipped` rows of schema 1 are outdated: they
+include unreadable heads, archives, and files that share a SOP Instance UID and differ in content, which now are
+failures or are sent. These rows are removed, so the next run treats their files as new. All other rows stay, and their
+files are not sent again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from bulkstow.ledger.database import (
 from bulkstow.model import Outcome
 
 KEPT_SUFFIXES = tuple(f"-schema-{version}" for version in OLD_SCHEMA_VERSIONS)
-"""The ends of the names of copies that are kept, by their schema."""
+"""Suffixes of the names of the copies that are kept."""
 
 
 def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Upgrade a ledger in one transaction; return the path of the copy that is kept, None if nothing had to be done.
+    """Upgrade a ledger in one transaction; return the path of a copy of the old one, None if it is up to date.
 
-    A renamed column is renamed in the schema only: the rows stay on their pages, which `recovery` relies on. Raises
-    LedgerError when the copy cannot be written, and then changes nothing; sqlite3.Error.
+    Renaming a column changes the schema only: the rows stay on their pages, which `recovery` relies on. Raises
+    LedgerError if the copy cannot be written, and then changes nothing; sqlite3.Error.
     """
     before = schema_version(connection)
     if before == SCHEMA_VERSION:
@@ -46,7 +46,7 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
 
 
 def _keep(connection: sqlite3.Connection, path: Path, version: int) -> Path:
-    """Copy a ledger with what its WAL holds; the copy gets its name when it is whole."""
+    """Copy a ledger including its WAL; the copy gets its name when it is complete."""
     kept = path.with_name(f"{path.name}-schema-{version}")
     partial = kept.with_name(f"{kept.name}-partial")
     try:
