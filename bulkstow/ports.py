@@ -1,4 +1,4 @@
-"""The two ports of the pipeline: where instances come from, and where they go.
+"""The ports of the pipeline: source and destination.
 
 The pipeline knows no file system and no server. A source is written with plain blocking calls for one instance at a
 time; the pipeline and the destination make these calls in worker threads, several at once, and give up those that hang.
@@ -28,7 +28,7 @@ class FileRange:
 
     descriptor: int
     offset: int
-    """Where it begins in the file, in bytes."""
+    """The beginning of the range in the file, in bytes."""
     size_bytes: int
 
     def read_into(self, view: memoryview, at: int) -> int:
@@ -55,7 +55,7 @@ def size_of(segment: Segment) -> int:
 
 
 class SegmentReader:
-    """Segments as a stream of bytes to read from."""
+    """Segments as one stream of bytes."""
 
     def __init__(self, drawn: Generator[Segment]) -> None:
         self._drawn = drawn
@@ -85,15 +85,15 @@ class SegmentReader:
         return filled
 
     def close(self) -> None:
-        """Close what is open; no thread may be reading."""
+        """Close the segments; no thread may be reading."""
         self._drawn.close()
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where instances come from; a subclass implements the abstract methods, the others have defaults.
+    """A source of instances; a subclass implements the abstract methods, the others have defaults.
 
-    The location of a candidate names it in the ledger and has to be the same in every run.
+    The location of a candidate identifies it in the ledger and has to be the same in every run.
 
     All methods may block and are called in worker threads, several at once, except `scan`, of which one list at a time
     is drawn.
@@ -103,7 +103,7 @@ class Source(Protocol):
     def scan(self) -> Iterator[Sequence[Found]] | Work[Any, Found]:
         """Yield everything the source has, in lists; called once in a run.
 
-        A source that can continue while a part of it hangs returns a `blocking.Work`.
+        A source that can continue while a part of it hangs returns `blocking.Work`.
         """
 
     @abstractmethod
@@ -142,9 +142,9 @@ class Source(Protocol):
         return ""
 
     def prefetch(self, instance: Instance) -> int:
-        """Read ahead what is sent soon, so that `open` finds it in memory; return how many bytes.
+        """Read an instance into memory before it is sent; return the number of bytes.
 
-        Called only while the source is slow. Never raises OSError: a fault shows when the instance is sent.
+        Called only while the source is slow. Never raises OSError, because sending the instance reports the error.
         """
         return 0
 
@@ -163,7 +163,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class Destination(Protocol):
-    """Where instances go. Every call makes one exchange and returns how it ended; it retries nothing."""
+    """A receiver of instances. Every call makes one exchange and returns its result; it retries nothing."""
 
     @property
     @abstractmethod
@@ -176,7 +176,7 @@ class Destination(Protocol):
 
     @abstractmethod
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
-        """Return the SOP Instance UIDs of those instances that are stored, or how the query failed."""
+        """Return the SOP Instance UIDs of those instances that are stored, or the failure of the query."""
 
     @abstractmethod
     async def probe(self) -> Response | NoResponse:

@@ -1,4 +1,4 @@
-"""Ask a source again, in worker threads, whether instances are still as the scan found them.
+"""Verify in worker threads that instances have not changed since the scan.
 
 An instance whose storage does not answer within the time limit counts as changed.
 """
@@ -16,7 +16,7 @@ from bulkstow.ports import FileRange, Source
 
 
 class Verification:
-    """Checks instances of one source; belongs to the event loop."""
+    """Verifies instances of one source; belongs to the event loop."""
 
     def __init__(self, source: Source, readers: Executor, limit: ReadLimit) -> None:
         self._source = source
@@ -24,11 +24,11 @@ class Verification:
         self._limit = limit
 
     async def changed(self, instances: Sequence[Instance]) -> dict[str, str]:
-        """Return the reason for each changed instance, by SOP Instance UID, as `verify` of the source tells it."""
+        """Return the reason for each changed instance, by SOP Instance UID, from `verify` of the source."""
         return await self._reasons(self._source.verify, instances)
 
     async def unreadable(self, instances: Sequence[Instance]) -> SourceChanged | None:
-        """Open instances and compare them with the scan; return which have changed, or None if none has."""
+        """Open instances and compare them with the scan; return those that have changed, or None."""
         changed = await self._reasons(self._open, instances)
         if not changed:
             return None
@@ -50,7 +50,7 @@ class Verification:
         return changed
 
     def _open(self, instance: Instance) -> str:
-        """Return why an instance cannot be opened, read, or is not as the scan found it. Blocks."""
+        """Return why an instance cannot be opened or read, or how it has changed; empty if all is well. Blocks."""
         try:
             with closing(self._source.open(instance)) as drawn:
                 segment = next(drawn, None)

@@ -1,1 +1,1 @@
-"""Where pipelines run."""
+"""Engines: run a pipeline with its resources."""

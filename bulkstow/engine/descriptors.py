@@ -1,7 +1,7 @@
 """The limit on open files and sockets.
 
-A shell's soft limit is often 256 or 1024, and a run without free descriptors would fail files that are intact. So the
-limit is raised before the run starts, and if that is not possible, fewer concurrent requests are made.
+A shell's soft limit is often 256 or 1024, and without free descriptors intact files would fail. So the limit is raised
+before the run starts; if that is not possible, fewer concurrent requests are made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ connection of a replay."""
 
 
 def allowed_senders(*, senders: int, readers: int) -> int:
-    """Raise the limit on open files for senders and readers; return how many senders it allows, at least one."""
+    """Raise the limit on open files for senders and readers; return the number of senders it allows, at least 1."""
     wanted = SPARE + readers + senders * PER_SENDER
     allowed = raise_open_files_limit(wanted)
     return senders if allowed >= wanted else max(1, (allowed - SPARE - readers) // PER_SENDER)

@@ -1,4 +1,4 @@
-"""What to upload where."""
+"""An upload job: source, destination and settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bulkstow.ports import Destination, Source
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to upload where."""
+    """The source, destination and settings of an upload."""
 
     source: tuple[str, ...] | Source
     """Paths of files and directories, or an object that yields instances."""

@@ -1,6 +1,6 @@
-"""An upload in this process: what a job needs is opened, run, and closed again.
+"""Run an upload job in this process.
 
-Owns the run's resources (ledger, login, connections, signals, display) and its summary. Decides nothing about files.
+Opens and closes the run's resources (ledger, login, connections, signals, display), and returns its summary.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from bulkstow.source.paths import SourcePath, find_sources
 from bulkstow.wire.server_profile import DEFAULT
 
 FIRST_SHOWN_S = 1.0
-"""A server that refuses at once is told in one line; whoever waits longer than this wants to know for what."""
+"""Time before the figures appear, so that a server that refuses at once leaves only its error."""
 
 
 async def run(
     job: Job, tally: Tally, display: Display, *, heed_signals: bool = True, log: Reporter | None = None
 ) -> Summary:
-    """Carry out a job and return its summary; `log` hears of all events too.
+    """Run a job and return its summary; `log` receives all events too.
 
-    With `heed_signals` the first SIGINT, SIGTERM or SIGHUP drains the run and the second ends it at once. Raises
-    ConfigurationError before anything is sent, and RunStopped when the run cannot go on; what was recorded until then
-    stays recorded, and `tally` has the figures.
+    With `heed_signals` the first SIGINT, SIGTERM or SIGHUP drains the run, and the second ends it at once. Raises
+    ConfigurationError before anything is sent, and RunStopped if the run cannot continue; recorded outcomes stay in the
+    ledger, and `tally` has the figures.
     """
     started_s = time.monotonic()
     control = Control(display)
@@ -61,10 +61,8 @@ async def run(
         settings = _within_limits(job.settings, display)
         limit = ReadLimit(settings.read_timeout_s)
         threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
-        stack.callback(
-            threads.shutdown, wait=False, cancel_futures=True
-        )  # a thread that hangs on a disk holds up nobody
-        # Until here a signal ends the process at once: there is nothing to finish yet.
+        stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
+        # Until the handlers are set, a signal ends the process at once, as nothing has to be finished yet.
         paths = await find_sources(job.source, threads, limit) if isinstance(job.source, tuple) else {}
         signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
         listed = None if job.files_from is None else ListedNames(job, stack, lambda: control.is_over)
@@ -103,7 +101,7 @@ async def run(
 
 
 def _source(job: Job, paths: Mapping[str, SourcePath], listed: ListedNames | None, own_files: frozenset[str]) -> Source:
-    """Return the job's source; of files without those that the run itself writes."""
+    """Return the job's source; a source of files excludes those that the run itself writes."""
     if not isinstance(job.source, tuple):
         return job.source
     settings = job.settings
@@ -123,7 +121,7 @@ def _source(job: Job, paths: Mapping[str, SourcePath], listed: ListedNames | Non
 def _opened(
     job: Job, settings: UploadSettings, source: Source, threads: WorkerThreads, limit: ReadLimit, reporter: Reporter
 ) -> AbstractAsyncContextManager[Destination]:
-    """Return what opens the job's destination; one that the caller brings is open."""
+    """Return a context manager that opens the job's destination; an object from the caller is already open."""
     if not isinstance(job.destination, DestinationSettings):
         return nullcontext(job.destination)
     return StowDestination(
@@ -144,9 +142,9 @@ async def _attended(
     display: Display,
     tally: Tally,
 ) -> BulkstowError | None:
-    """Send with the figures shown and signals heeded; return the error that stopped it.
+    """Send, show the figures and handle signals meanwhile; return the error that stopped it.
 
-    An error is returned, not raised: the task group would wrap it in a group of one.
+    An error is returned, not raised, because the task group would wrap it in a group.
     """
     async with anyio.create_task_group() as beside:
         beside.start_soon(_watch, display, tally)
@@ -165,14 +163,14 @@ async def _attended(
 
 
 def _own_files(settings: UploadSettings) -> frozenset[str]:
-    """Return the paths of what the run itself writes, which is no part of an archive: as named, and links resolved."""
+    """Return the paths of the run's log and summary, as named and with links resolved."""
     summary = None if settings.summary == "-" else settings.summary
     names = [name for name in (settings.log, summary) if name is not None]
     return frozenset(spell(name) for name in names for spell in (os.path.abspath, os.path.realpath))
 
 
 async def _studies(ledger: Ledger) -> int | None:
-    """Return how many studies the run sent something of; None where the ledger cannot be read any more."""
+    """Return the number of studies of which the run sent files; None if the ledger cannot be read."""
     with suppress(LedgerError):
         return await anyio.to_thread.run_sync(ledger.count_studies)
     return None

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: which they are, and what they do to it."""
+"""Handling of the signals that end a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bulkstow.progress.display import Display
 
 
 class Control:
-    """Ends a run when signals ask for it: the first in good order, the second at once."""
+    """Ends a run at signals: the first drains it, the second cancels it."""
 
     def __init__(self, display: Display) -> None:
         self.scope = anyio.CancelScope()
@@ -25,21 +25,21 @@ class Control:
 
     @property
     def is_over(self) -> bool:
-        """True when no name of a file is wanted any more; asked in threads."""
+        """True if no more names of files are needed; read in threads."""
         return self._given_up.is_set() or (self._run is not None and self._run.is_over)
 
     def begin(self, run: Run) -> None:
-        """Take the run that is to be drained."""
+        """Set the run to drain."""
         self._run = run
 
     def end(self) -> None:
-        """Let go whatever waits for names, however the run ended."""
+        """Stop waiting for names; called however the run ends."""
         self._given_up.set()
 
     async def heed(self, signals: AsyncIterator[signal.Signals]) -> None:
-        """Take signals until the run has ended."""
+        """Handle signals until the run has ended."""
         async for _ in signals:
-            if self._run is None or not self.is_complete:  # nothing is under way yet, or is waited for any more
+            if self._run is None or not self.is_complete:  # nothing is in flight yet, or this is the second signal
                 self.is_complete = False
                 self.scope.cancel()
                 return

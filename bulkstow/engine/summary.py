@@ -1,4 +1,4 @@
-"""A run's summary: its figures, when it was, and how it ended."""
+"""The summary of a run: its figures, its times and its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def summary_of(
     is_running: bool = False,
     stopped_by: BaseException | None = None,
 ) -> Summary:
-    """Return the figures of a run, which `stopped_by` ended early, or a signal where it is None."""
+    """Return the summary of a run; if it is incomplete, `stopped_by` ended it, or a signal if that is None."""
     summary = Summary(
         destination=job.destination_name,
         outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},

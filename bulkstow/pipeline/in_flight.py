@@ -1,9 +1,8 @@
-"""Files that share a SOP Instance UID: which one is sent, and what becomes of the others.
+"""Deduplicate files that share a SOP Instance UID.
 
-An archive holds copies: exports, backups, links. A file is compared with the files that are under way or on the server
-for its UID: an equal one is skipped as a copy, and one in another study, in another series or with other bytes is a
-conflict, as a server keeps one of them. What is under way is known here, what is over the ledger knows: memory does not
-grow with the archive.
+An archive has copies: exports, backups, links. A file is compared with the files that are in flight or on the server
+under its UID: an equal one is skipped as a copy, and one in another study, in another series or with other bytes is a
+conflict, because a server keeps one of them. Only files in flight are kept in memory; the ledger has the others.
 """
 
 from __future__ import annotations
@@ -18,61 +17,60 @@ from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 
 Compare = Callable[[Instance, Instance], Awaitable[bool | None]]
-"""Whether two instances of one size have the same content; None if the second has changed. Raises OSError."""
+"""Returns whether two instances of one size have the same content; None if the second has changed. Raises OSError."""
 
 CHANGED = "that file is gone or has changed"
 
 
 class InFlight(Protocol):
-    """Decides which files are sent, one list after the other."""
+    """Decides which files of each list are sent."""
 
     async def deduplicate(
         self, instances: Sequence[Instance], compare: Compare
     ) -> tuple[list[Instance], list[FileResult], list[Candidate]]:
         """Return the instances to send, the outcomes of copies and conflicts, and files that came twice by one path.
 
-        While one call waits for a comparison, others may be made.
+        May be called while another call waits for a comparison.
         """
 
     def release(self, results: Iterable[FileResult]) -> None:
-        """Take note of what is settled, once the ledger has it; may be called while `deduplicate` runs."""
+        """Release the UIDs of recorded results; may be called while `deduplicate` runs."""
 
 
 class FirstFileInFlight:
-    """The first file of each SOP Instance UID is sent, and is compared with later ones while it is under way.
+    """Sends the first file of each SOP Instance UID, and compares later ones with it while it is in flight.
 
-    With `sends_conflicts` a conflict with a file on the server is no reason not to send.
+    With `sends_conflicts` a file in conflict with a file on the server is sent.
     """
 
     def __init__(self, ledger: Ledger, threads: WorkerThreads, *, sends_conflicts: bool = False) -> None:
         self._ledger = ledger
         self._threads = threads
         self._sends_conflicts = sends_conflicts
-        self._under_way: dict[str, Instance] = {}
+        self._in_flight: dict[str, Instance] = {}
 
     async def deduplicate(
         self, instances: Sequence[Instance], compare: Compare
     ) -> tuple[list[Instance], list[FileResult], list[Candidate]]:
         """Return the instances to send, the outcomes of copies and conflicts, and files that came twice by one path."""
-        under_way = self._under_way
-        in_flight = [(i, under_way.setdefault(i.header.sop_instance_uid, i)) for i in instances]
-        # Only now: a claim is released after its outcome is in the ledger, so what is neither claimed nor there is new.
-        ours = [i.header.sop_instance_uid for i, claimant in in_flight if claimant is i]
+        claims = [(i, self._in_flight.setdefault(i.header.sop_instance_uid, i)) for i in instances]
+        # After the claims: a claim is released after its outcome is in the ledger, so a UID in neither of them is new.
+        ours = [i.header.sop_instance_uid for i, claimant in claims if claimant is i]
         owners = await run_blocking(self._threads.calls, self._ledger.owners, ours)
         fresh: list[Instance] = []
         settled: list[FileResult] = []
         again: list[Candidate] = []
-        let_go: set[str] = set()
-        for instance, claimant in in_flight:
+        released: set[str] = set()
+        for instance, claimant in claims:
             uid, candidate = instance.header.sop_instance_uid, instance.candidate
             others = owners.get(uid, [])
-            if uid in let_go:
-                claimant = under_way.setdefault(uid, instance)
+            if uid in released:
+                claimant = self._in_flight.setdefault(uid, instance)
             is_ours = claimant is instance
             if any(other.candidate == candidate for other in others) or (
                 not is_ours and claimant.candidate.location == candidate.location
             ):
-                # Named twice: it is under way, or has been recorded since the scan looked it up.
+                # Named twice: it is in flight, or has been recorded since the look-up of the scan.
                 again.append(candidate)
             elif (result := await _compare(instance, others, None if is_ours else claimant, compare)) is None or (
                 is_ours and self._sends_conflicts and result.outcome is Outcome.CONFLICT
@@ -82,22 +80,22 @@ class FirstFileInFlight:
             else:
                 settled.append(result)
             if is_ours:
-                under_way.pop(uid, None)
-                let_go.add(uid)
+                self._in_flight.pop(uid, None)
+                released.add(uid)
         return fresh, settled, again
 
     def release(self, results: Iterable[FileResult]) -> None:
-        """Let go of what is settled, once the ledger has it."""
+        """Release the UIDs of recorded results."""
         for result in results:
             if result.header is None:
                 continue
-            claimant = self._under_way.get(result.header.sop_instance_uid)
+            claimant = self._in_flight.get(result.header.sop_instance_uid)
             if claimant is not None and claimant.candidate.location == result.candidate.location:
-                del self._under_way[result.header.sop_instance_uid]
+                del self._in_flight[result.header.sop_instance_uid]
 
 
 class NewestFileInFlight:
-    """Of the files of each SOP Instance UID only the one modified last is sent, if it is newer than what was sent."""
+    """Sends only the newest file of each SOP Instance UID, if it is newer than the file on the server."""
 
     def __init__(self, ledger: Ledger, threads: WorkerThreads, newest: NewestFiles) -> None:
         self._ledger = ledger
@@ -128,22 +126,19 @@ class NewestFileInFlight:
         return fresh, settled, []
 
     def release(self, results: Iterable[FileResult]) -> None:
-        """Do nothing: the newest file of a UID stays the newest."""
+        """Do nothing, because the newest file of a UID stays the newest."""
 
 
 def _is_newest(instance: Instance, others: Iterable[Instance]) -> bool:
-    """Return whether a file is newer than all others; of versions that are no times that is unknown."""
-    return all(_is_newer(instance.candidate.version, other.candidate.version) for other in others)
-
-
-def _is_newer(version: int | str, other: int | str) -> bool:
-    return isinstance(version, int) and isinstance(other, int) and version > other
+    """Return whether a file is newer than all others; versions that are no times cannot be compared."""
+    versions = [(instance.candidate.version, other.candidate.version) for other in others]
+    return all(isinstance(ours, int) and isinstance(theirs, int) and ours > theirs for ours, theirs in versions)
 
 
 def _with_conflicting_file(instance: Instance, others: Iterable[Instance], conflict: FileResult | None) -> Instance:
-    """Return a file that is sent, with what the server has under its UID: the other file, or this one as it was before.
+    """Return a file to send, with the conflicting file that the server has: another one, or its own earlier content.
 
-    A file whose time alone has changed may have its old content.
+    A file of which only the time has changed may have its old content, which is no conflict.
     """
     if conflict is not None:
         return replace(instance, conflicting_file=conflict.copy_of)
@@ -159,14 +154,14 @@ async def _compare(
 ) -> FileResult | None:
     """Return the outcome of a file that is not sent because of others with its SOP Instance UID; None if it is sent.
 
-    `others` are on the server by an earlier request, `claimant` is under way.
-    One equal file makes it a copy, whatever the rest; else the first that differs is named.
+    `others` are on the server, `claimant` is in flight. If any of them is equal, the file is a copy; otherwise it is in
+    conflict with the first that differs.
     """
     conflict: FileResult | None = None
     for other in others if claimant is None else (claimant, *others):
         location = other.candidate.location
         if location == instance.candidate.location:
-            continue  # the same file as it was before it changed
+            continue  # the earlier content of the same file
         try:
             difference = await _difference(instance, other, compare)
         except OSError as error:
@@ -188,16 +183,16 @@ def _not_read(instance: Instance, why: str) -> FileResult:
 
 
 def _not_compared(instance: Instance, other: Instance, why: str) -> FileResult:
-    """Return a failure that names the other file: if that one does not reach the server, this one has its turn."""
+    """Return a failure that names the other file: if that one does not reach the server, this one is sent."""
     location = other.candidate.location
     reason = f"cannot be compared with {location}, which has the same SOP Instance UID: {why}"
     return FileResult(instance.candidate, instance.header, Outcome.UNREADABLE, reason, copy_of=location)
 
 
 async def _difference(instance: Instance, other: Instance, compare: Compare) -> str | None:
-    """Say in which respect a file differs from another one; empty if it does not, None if that cannot be known.
+    """Return the difference between two files; empty if they are equal, None if that is unknown.
 
-    Raises OSError where one of them cannot be read.
+    Raises OSError if one of them cannot be read.
     """
     if difference := _plain_difference(instance, other):
         return difference
@@ -206,7 +201,7 @@ async def _difference(instance: Instance, other: Instance, compare: Compare) -> 
 
 
 def _plain_difference(instance: Instance, other: Instance) -> str:
-    """Say in which respect two files differ that need not be read for it; empty if in none."""
+    """Return a difference that is known without reading the content; empty if there is none."""
     if instance.header.study_uid != other.header.study_uid:
         return f"in another study ({other.header.study_uid})"
     if instance.header.series_uid != other.header.series_uid:
