@@ -239,19 +239,19 @@ class FileResult:
 class Summary:
     """The figures of a whole run."""
 
-    destination: str
-    outcomes: dict[Outcome, int]
+    destination: str = ""
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     """The number of files by outcome, for all files that the run found."""
-    settled_before: int
+    settled_before: int = 0
     """How many of them an earlier run had settled; they were not sent again."""
-    bytes_sent: int
+    bytes_sent: int = 0
     """Bytes of request bodies that were sent: files and framing, retries included."""
-    requests: int
-    retries: int
-    elapsed_s: float
-    concurrency: int
+    requests: int = 0
+    retries: int = 0
+    elapsed_s: float = 0.0
+    concurrency: int = 0
     """The number of concurrent requests at the end; 0 if none was sent."""
-    complete: bool
+    complete: bool = False
     """False if the run was interrupted or stopped: files that are not counted were not reached."""
     batch_bytes: int | None = 0
     batch_instances: int | None = 0

@@ -24,7 +24,7 @@ from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import INTERRUPTED, ConfigurationError
-from bulkstow.model import Outcome, Summary
+from bulkstow.model import Summary
 from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.closing import closing, empty_source_lines
@@ -163,15 +163,6 @@ def summarise_wrong_use(where: str, reason: str) -> None:
     """Write the summary of a run that could not start because of its settings, over that of the previous run."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     summary = Summary(
-        destination="",
-        outcomes=dict.fromkeys(Outcome, 0),
-        settled_before=0,
-        bytes_sent=0,
-        requests=0,
-        retries=0,
-        elapsed_s=0.0,
-        concurrency=0,
-        complete=False,
         studies=0,
         version=version("bulkstow"),
         started_at=now,

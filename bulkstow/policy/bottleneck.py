@@ -110,28 +110,23 @@ class Usage:
 
     def with_request(self, timing: RequestTiming) -> Usage:
         """Return the sums with one more request added."""
-        return replace(
-            self,
-            requests_s=self.requests_s + timing.elapsed_s,
-            connecting_s=self.connecting_s + timing.connecting_s,
-            reading_s=self.reading_s + timing.reading_s,
-            throttled_s=self.throttled_s + timing.throttled_s,
-            sending_s=self.sending_s + timing.sending_s,
-            receive_window_s=self.receive_window_s + timing.receive_window_s,
-            waiting_s=self.waiting_s + timing.waiting_s,
-        )
+        sums = {
+            f.name: getattr(self, f.name) + getattr(timing, f.name) for f in fields(timing) if f.name != "elapsed_s"
+        }
+        return replace(self, requests_s=self.requests_s + timing.elapsed_s, **sums)
 
     def with_wait(self, wait: Wait, duration_s: float) -> Usage:
         """Return the sums with one more wait added."""
-        match wait:
-            case Wait.NOTHING:
-                return replace(self, nothing_to_send_s=self.nothing_to_send_s + duration_s)
-            case Wait.STUDY:
-                return replace(self, study_limit_s=self.study_limit_s + duration_s)
-            case Wait.PACE:
-                return replace(self, pacing_s=self.pacing_s + duration_s)
-            case Wait.SERVER_RATE:
-                return replace(self, server_rate_s=self.server_rate_s + duration_s)
+        name = _FIELDS[wait]
+        return replace(self, **{name: getattr(self, name) + duration_s})
+
+
+_FIELDS = {
+    Wait.NOTHING: "nothing_to_send_s",
+    Wait.STUDY: "study_limit_s",
+    Wait.PACE: "pacing_s",
+    Wait.SERVER_RATE: "server_rate_s",
+}
 
 
 def bottleneck(usage: Usage) -> Bottleneck:

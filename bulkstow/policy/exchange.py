@@ -10,6 +10,9 @@ from bulkstow.model import Cause, NoResponse, Response
 from bulkstow.policy.work_items import HealthSignal
 from bulkstow.wire.server_text import error_text, is_html, printable, text_of
 
+PROXY_STATUSES = (502, 503, 504)
+"""Responses of a proxy in the place of a service that is down (RFC 9110 §15.6.3 to §15.6.5)."""
+
 
 def is_absence(exchange: Response | NoResponse) -> bool:
     """Return whether an exchange shows that the destination is gone: no response, or a proxy's in its place."""
@@ -17,10 +20,7 @@ def is_absence(exchange: Response | NoResponse) -> bool:
         case NoResponse(cause=cause):
             return cause not in (Cause.OVERLONG, Cause.MALFORMED)
         case Response(status=status):
-            return status in _OUT_OF_SERVICE
-
-
-_OUT_OF_SERVICE = (502, 503, 504)
+            return status in PROXY_STATUSES
 
 
 def health_signal_of(exchange: Response | NoResponse) -> HealthSignal:

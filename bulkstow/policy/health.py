@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from bulkstow.model import Cause, NoResponse, Response
+from bulkstow.policy.exchange import PROXY_STATUSES
 from bulkstow.policy.gates import Gate
 from bulkstow.policy.work_items import HealthSignal, Query, WorkItem
 
 REJECTED_S = 5.0
 """Rejections for load open the breaker if nothing was stored for this time. A limiter of one request per second stores
 five meanwhile; a service that is down behind its proxy, none."""
-
-PROXY_STATUSES = (502, 503, 504)
-"""Responses of a proxy in the place of a service that is down (RFC 9110 §15.6.3 to §15.6.5)."""
 
 QUERY_RANK = 10**9
 """Added to the rank of a query during an outage, so that it comes after all stores."""
@@ -128,7 +126,7 @@ class CircuitBreaker(Gate):
     @property
     def outage(self) -> Outage | None:
         """The outage; None without one."""
-        if self._state is CircuitState.CLOSED or self._began_s is None:
+        if not self.is_open or self._began_s is None:
             return None
         cause = OutageCause.NO_ROOM if self._state is CircuitState.FULL else OutageCause.NO_ANSWER
         return Outage(cause, self._began_s, self._due_s)
@@ -154,11 +152,8 @@ class CircuitBreaker(Gate):
 
         Only stores prove that stores succeed, and a batch that makes the server fail must not be the only trial.
         """
-        return (
-            0
-            if self._state is CircuitState.CLOSED
-            else 1 + item.batch.requests + (QUERY_RANK if isinstance(item, Query) else 0)
-        )
+        query_rank = QUERY_RANK if isinstance(item, Query) else 0
+        return 1 + item.batch.requests + query_rank if self.is_open else 0
 
     def started(self, item: WorkItem | None, now_s: float) -> None:
         """Take note of a request; during an outage it is the trial."""

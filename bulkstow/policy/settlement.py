@@ -80,17 +80,15 @@ def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, has_stored: 
 
 def _settle_source_changed(batch: Batch, source_changed: SourceChanged) -> Settlement:
     """Settle files that changed since the scan; the others are sent again, and this was no attempt of theirs."""
-    mixed = [i for i in batch.instances if i.header.sop_instance_uid in source_changed.changed]
-    rest = tuple(i for i in batch.instances if i.header.sop_instance_uid not in source_changed.changed)
-    results = tuple(
-        result
-        for instance in mixed
-        for result in results_of(
-            batch, [instance], Outcome.UNREADABLE, source_changed.changed[instance.header.sop_instance_uid]
-        )
-    )
-    again = (Scheduled(Store(replace(batch, instances=rest))),) if rest else ()
-    return Settlement(results, again, HealthSignal.NONE)
+    results: list[FileResult] = []
+    rest: list[Instance] = []
+    for instance in batch.instances:
+        if (why := source_changed.changed.get(instance.header.sop_instance_uid)) is None:
+            rest.append(instance)
+        else:
+            results += results_of(batch, [instance], Outcome.UNREADABLE, why)
+    again = (Scheduled(Store(replace(batch, instances=tuple(rest)))),) if rest else ()
+    return Settlement(tuple(results), again, HealthSignal.NONE)
 
 
 def _without_changed(settlement: Settlement, changed: Mapping[str, str]) -> Settlement:
@@ -192,9 +190,8 @@ def _settle_busy(batch: Batch, response: Response, rules: Rules, reason: str, *,
         case 507 if outage:
             return Settlement(again=(Scheduled(Store(batch), Delay.LONG, at_least_s),), health_signal=HealthSignal.FULL)
         case 507:
-            return Settlement(
-                again=after_fault(maybe_stored, rules, reason, at_least_s), health_signal=HealthSignal.FULL
-            )
+            again = after_fault(maybe_stored, rules, reason, at_least_s)
+            return Settlement(again=again, health_signal=HealthSignal.FULL)
         case 425 | 429 | 503:
             # Too many requests: the server has not processed the instances, so this is no attempt.
             return Settlement(again=after_excuse(maybe_stored, reason, at_least_s), health_signal=HealthSignal.REJECTED)
@@ -202,9 +199,8 @@ def _settle_busy(batch: Batch, response: Response, rules: Rules, reason: str, *,
             return Settlement(again=after_excuse(maybe_stored, reason, at_least_s), health_signal=HealthSignal.GONE)
         case _:
             again = after_fault(maybe_stored, rules, reason, at_least_s, halve_from=2)
-            return Settlement(
-                again=again, health_signal=HealthSignal.GONE if is_absence(response) else HealthSignal.BUSY
-            )
+            signal = HealthSignal.GONE if is_absence(response) else HealthSignal.BUSY
+            return Settlement(again=again, health_signal=signal)
 
 
 def _settle_unlisted(batch: Batch, response: Response, rules: Rules, *, alone: bool, lists_any: bool) -> Settlement:

@@ -153,10 +153,7 @@ def after_fault(
     not fail the others; at the last attempt each instance is sent alone.
     """
     batch = replace(batch, failed_attempts=batch.failed_attempts + 1)
-
-    def later(part: Batch) -> Scheduled:
-        return Scheduled(Store(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
-
+    later = _backoff(batch, at_least_s)
     if batch.failed_attempts >= rules.attempts:
         attempts = "1 attempt" if batch.failed_attempts == 1 else f"{batch.failed_attempts} attempts, the last"
         return (Scheduled(Query(batch, f"{attempts}: {reason}"), Delay.BACKOFF, at_least_s),)
@@ -180,16 +177,20 @@ def after_excuse(batch: Batch, reason: str, at_least_s: float | None = None) -> 
     may be the cause nevertheless; after all of them QIDO-RS is queried.
     """
     batch = replace(batch, excused=batch.excused + 1)
-
-    def later(part: Batch) -> Scheduled:
-        return Scheduled(Store(part, is_piece=len(part.instances) < len(batch.instances)), Delay.BACKOFF, at_least_s)
-
+    later = _backoff(batch, at_least_s)
     if batch.excused >= MOST_EXCUSED:
         reason = f"{batch.excused} times not accepted, the last: {reason}"
         return (Scheduled(Query(batch, reason), Delay.BACKOFF, at_least_s),)
     if batch.excused == MOST_EXCUSED // 2 and len(batch.instances) > 1:
         return singly(batch, later)
     return (later(batch),)
+
+
+def _backoff(whole: Batch, at_least_s: float | None) -> Callable[[Batch], Scheduled]:
+    def later(part: Batch) -> Scheduled:
+        return Scheduled(Store(part, is_piece=len(part.instances) < len(whole.instances)), Delay.BACKOFF, at_least_s)
+
+    return later
 
 
 def _at_once(batch: Batch) -> Scheduled:

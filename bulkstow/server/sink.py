@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -35,7 +35,6 @@ BUFFER_BYTES = 2**20
 GOLDEN = 0.6180339887
 """The golden section: fractional parts of its multiples are distributed evenly, successive ones far apart (Weyl)."""
 
-_LINE_END = b"\r\n"
 _LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\nTransfer-Encoding:[ \t]*chunked", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nExpect:[ \t]*100-continue", re.IGNORECASE)
@@ -57,14 +56,7 @@ class Counts:
 
     def as_json(self) -> bytes:
         """Return the counts and the processor time used as a JSON object."""
-        counts = {
-            "instances": self.instances,
-            "body_bytes": self.body_bytes,
-            "requests": self.requests,
-            "rejected": self.rejected,
-            "cpu_s": time.process_time(),
-        }
-        return json.dumps(counts).encode()
+        return json.dumps(asdict(self) | {"cpu_s": time.process_time()}).encode()
 
 
 def _later(delay_s: float, call: Callable[[], None]) -> None:
@@ -190,16 +182,13 @@ class Connection(asyncio.BufferedProtocol):
         self._closes = _CLOSE.search(head) is not None
         method, path, _ = head.split(b" ", 2)
         if method == b"GET":
-            self._get(path)
+            if path.endswith(b"/counts"):
+                self._answer(HTTPStatus.OK, self._counts.as_json(), "application/json")
+            else:
+                self._answer(HTTPStatus.NO_CONTENT)
         else:
             self._begin(head)
         return head_end + 4
-
-    def _get(self, path: bytes) -> None:
-        if path.endswith(b"/counts"):
-            self._answer(HTTPStatus.OK, self._counts.as_json(), "application/json")
-        else:
-            self._answer(HTTPStatus.NO_CONTENT)
 
     def _begin(self, head: bytes) -> None:
         boundary = _BOUNDARY.search(head)
