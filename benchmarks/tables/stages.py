@@ -89,13 +89,15 @@ class _Walkthrough:
         self.clock.setdefault(stage, []).append(time.perf_counter() - started_s)
 
     def _look(self) -> None:
+        from bulkstow.blocking import Worker
         from bulkstow.ledger import Ledger
         from bulkstow.model import Candidate
         from bulkstow.source.heads import read_instance
         from bulkstow.source.walk import Walk
 
         with self._timed("walk"):
-            found = list(Walk([str(self.archive.directory)]))
+            walk = Walk([str(self.archive.directory)])
+            found = list(iter(lambda: walk.run_steps(Worker()), []))
         self._lists = [[item for item in several if isinstance(item, Candidate)] for several in found]
         with Ledger(self.scratch / "ledger.db", self.server.url) as ledger:
             with self._timed("ledger look-up"):

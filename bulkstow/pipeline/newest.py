@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from operator import attrgetter
-from types import TracebackType
 
 from bulkstow.errors import LedgerError
 from bulkstow.model import Candidate, Header, Instance
@@ -35,7 +34,7 @@ _VALUES = ", ".join("?" * 12)
 _INSERT = f"INSERT OR IGNORE INTO instance ({_COLUMNS}, modified_s, rest_ns) VALUES ({_VALUES})"  # noqa: S608
 
 
-class NewestFiles(AbstractContextManager["NewestFiles"]):
+class NewestFiles:
     """Instances in the order in which they were added, and the newest file of each UID.
 
     Raises LedgerError if the temporary file cannot be written.
@@ -45,9 +44,7 @@ class NewestFiles(AbstractContextManager["NewestFiles"]):
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.execute(_SCHEMA)
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Remove the database."""
         self._database.close()
 

@@ -9,6 +9,7 @@ memory does not grow with the archive.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +144,7 @@ class Run:
 
     async def _pass(self, lists: Iterator[Sequence[Found]] | Work[Any, Found], *, are_conflicts: bool = False) -> None:
         settings, ledger, threads, controllers = self._settings, self._ledger, self._threads, self._controllers
-        with NewestFiles() as newest_files:
+        with closing(NewestFiles()) as newest_files:
             newest: NewestFiles | None = None
             in_flight: InFlight = FirstFileInFlight(ledger, threads, sends_conflicts=are_conflicts)
             if are_conflicts:

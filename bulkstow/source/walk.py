@@ -93,7 +93,7 @@ _Step = _Look | _List | _Name | str
 
 
 class Walk(Work[_Step, Found]):
-    """Everything at and below some sources; as an iterator, for one thread, or as work for several.
+    """Everything at and below some sources, as work for one thread or several.
 
     Lists have `list_length` items, fewer at the end and while the scan is slow. Sources are drawn one by one, in their
     order. Paths are absolute, links in them unresolved. Within a directory, files come before the content of its
@@ -135,14 +135,6 @@ class Walk(Work[_Step, Found]):
         self._entered: set[Identity] = set()
         """Directories that are being walked."""
         self._entered_by_link: set[Identity] = set()
-
-    def __iter__(self) -> Iterator[list[Found]]:
-        return self
-
-    def __next__(self) -> list[Found]:
-        if gathered := self.run_steps(Worker()):
-            return gathered
-        raise StopIteration
 
     def admits(self, location: str) -> bool:
         """Return whether a link at `location` is followed. Blocks."""

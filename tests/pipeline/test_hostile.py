@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
+from bulkstow.blocking import Worker
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import Auth, Bearer, NoLogin, Token
 from bulkstow.destination.stow import StowDestination
@@ -395,7 +396,8 @@ async def test_files_that_are_lost_together_cost_a_few_requests(
             answer(writer, body=to_json(StoreResponse(stored=items)))
 
     ledger = tmp_path / "l.db"
-    archive = Archive(root, studies=0, instances=0, lists=list(Walk([str(root)])))
+    walk = Walk([str(root)])
+    archive = Archive(root, studies=0, instances=0, lists=list(iter(lambda: walk.run_steps(Worker()), [])))
     async with peer(take) as url:
         await carry_out(archive, FileStow(DestinationSettings(url=url), NoLogin()), url, ledger, Tally())
     results = {e.result.candidate.location: e.result for e in read_entries(ledger)}

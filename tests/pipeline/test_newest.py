@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.archives import header
 @pytest.fixture
 def newest() -> Iterator[NewestFiles]:
     """Nothing added."""
-    with NewestFiles() as files:
+    with closing(NewestFiles()) as files:
         yield files
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bulkstow.blocking import Worker
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.ports import Found
@@ -26,9 +27,14 @@ def plant(root: Path, *names: str) -> None:
         path.touch()
 
 
+def lists(walk: Walk) -> Iterator[list[Found]]:
+    """Yield the lists of a walk in one thread."""
+    return iter(lambda: walk.run_steps(Worker()), [])
+
+
 def everything(*sources: Path | str, **options: Any) -> list[Found]:
-    """Return what the walk finds, in one list."""
-    return [found for gathered in Walk(map(str, sources), **options) for found in gathered]
+    """Return all that the walk finds, in one list."""
+    return [found for gathered in lists(Walk(map(str, sources), **options)) for found in gathered]
 
 
 def location(found: Found) -> str:
@@ -92,8 +98,8 @@ def test_a_directory_larger_than_the_window_is_found_whole(tmp_path: Path, sort_
 def test_lists_are_full_but_for_the_last(tmp_path: Path) -> None:
     """A list is filled across directories and holds what was asked for."""
     plant(tmp_path, *(f"d{number % 3}/f{number}" for number in range(10)))
-    assert [len(gathered) for gathered in Walk([str(tmp_path)], list_length=4)] == [4, 4, 2]
-    assert list(Walk([str(tmp_path / "none-here")][:0])) == []
+    assert [len(gathered) for gathered in lists(Walk([str(tmp_path)], list_length=4))] == [4, 4, 2]
+    assert list(lists(Walk([]))) == []
 
 
 def test_sources_are_taken_as_they_are_needed(tmp_path: Path) -> None:
@@ -108,7 +114,7 @@ def test_sources_are_taken_as_they_are_needed(tmp_path: Path) -> None:
             yield str(tmp_path / "a")
 
     walked = Walk(endless(), list_length=5)
-    assert len(next(walked)) == 5
+    assert len(next(lists(walked))) == 5
     assert asked == 5
 
 
@@ -232,7 +238,7 @@ def test_what_is_excluded_is_passed_over_through_a_linked_directory(tmp_path: Pa
     (tmp_path / "archive").symlink_to(tmp_path / "share")
     exclude = frozenset(str(tmp_path / "share" / name) for name in ("bulkstow.db", "bulkstow.db-lock"))
     walked = Walk([str(tmp_path / "archive")], exclude=exclude)
-    assert list(walked) == []
+    assert list(lists(walked)) == []
     assert walked.empty_sources == [str(tmp_path / "archive")]
 
 
@@ -396,4 +402,4 @@ def test_slow_finds_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.Monke
     for number in range(5):
         (tmp_path / f"{number}").touch()
     monkeypatch.setattr("bulkstow.source.walk.LIST_S", -1.0)
-    assert [len(gathered) for gathered in Walk([str(tmp_path)])] == [1] * 5
+    assert [len(gathered) for gathered in lists(Walk([str(tmp_path)]))] == [1] * 5
