@@ -26,22 +26,19 @@ def without_false_proof(item: WorkItem, settlement: Settlement, profile: ServerP
     return replace(settlement, results=tuple(results))
 
 
-def _proven(result: FileResult, conflicting_file: str, profile: ServerProfile, *, is_query: bool) -> FileResult:
-    if not conflicting_file or not result.outcome.is_success:
+def _proven(result: FileResult, other: str, profile: ServerProfile, *, is_query: bool) -> FileResult:
+    if not other or not result.outcome.is_success:
         return result
     if is_query:
-        reason = (
-            f"no answer says that it was stored; QIDO-RS finds its SOP Instance UID, which {conflicting_file} has, too"
-        )
-        return replace(result, outcome=Outcome.UNCONFIRMED, reason=reason)
-    if result.outcome is Outcome.DUPLICATE:
-        reason = (
-            f"the server has this SOP Instance UID, from {conflicting_file}, which has other content: {result.reason}"
-        )
-        return replace(result, outcome=Outcome.REFUSED, reason=reason)
-    if profile.lists_duplicates_as_stored:
-        reason = (
-            f"the server lists it as stored, but may have kept {conflicting_file}, which has the same SOP Instance UID"
-        )
-        return replace(result, outcome=Outcome.UNCONFIRMED, reason=reason)
-    return result
+        outcome = Outcome.UNCONFIRMED
+        reason = f"no answer says that it was stored; QIDO-RS finds its SOP Instance UID, which {other} has, too"
+    elif result.outcome is Outcome.DUPLICATE:
+        outcome = Outcome.REFUSED
+        told = result.reason
+        reason = f"the server has this SOP Instance UID, from {other}, which has other content: {told}"
+    elif profile.lists_duplicates_as_stored:
+        outcome = Outcome.UNCONFIRMED
+        reason = f"the server lists it as stored, but may have kept {other}, which has the same SOP Instance UID"
+    else:
+        return result
+    return replace(result, outcome=outcome, reason=reason)

@@ -7,7 +7,8 @@ transfer syntax in which it is stored, or not at all.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,17 +35,24 @@ def routes(root: str, storage: Storage) -> list[web.RouteDef]:
     study = f"{root}/studies/{{study}}"
     series = f"{study}/series/{{series}}"
     instance = f"{series}/instances/{{instance}}"
-    return [
-        *(web.get(path, retrieval.files, allow_head=False) for path in (study, series, instance)),
-        *(web.get(f"{path}/metadata", retrieval.metadata, allow_head=False) for path in (study, series, instance)),
-        web.get(f"{instance}/frames/{{frames}}", retrieval.frames, allow_head=False),
-        web.get(f"{instance}/bulkdata/{{bulk:.+}}", retrieval.bulk_data, allow_head=False),
+    handlers = [
+        *((path, retrieval.files) for path in (study, series, instance)),
+        *((f"{path}/metadata", retrieval.metadata) for path in (study, series, instance)),
+        (f"{instance}/frames/{{frames}}", retrieval.frames),
+        (f"{instance}/bulkdata/{{bulk:.+}}", retrieval.bulk_data),
     ]
+    return [web.get(path, partial(_answer, handler), allow_head=False) for path, handler in handlers]
 
 
-def is_acceptable(accept: str) -> bool:
-    """Return whether an Accept header, if there is one, allows Part 10 files (PS3.18 §8.7.3)."""
-    return media.accepted(accept, MULTIPART, DICOM).is_acceptable
+async def _answer(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], request: web.Request
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except FileNotFoundError:  # also one that is deleted meanwhile
+        return _error(404, "nothing is kept here")
+    except HeadError as error:
+        return _error(500, str(error))
 
 
 class _Retrieval:
@@ -58,15 +66,8 @@ class _Retrieval:
         if not accepted.is_acceptable:
             return _error(406, f'instances are sent as multipart/related; type="{DICOM}"')
         found = self._found(request)
-        if not found:
-            return _nothing()
-        try:
-            parts = await to_thread.run_sync(_whole_files, [path for _, path in found])
-            kept = await to_thread.run_sync(_transfer_syntaxes, found) if accepted.transfer_syntaxes else set()
-        except FileNotFoundError:
-            return _nothing()  # deleted meanwhile
-        except HeadError as error:
-            return _error(500, str(error))
+        parts = await to_thread.run_sync(_whole_files, [path for _, path in found])
+        kept = await to_thread.run_sync(_transfer_syntaxes, found) if accepted.transfer_syntaxes else set()
         if accepted.transfer_syntaxes and not kept <= accepted.transfer_syntaxes:
             return _error(406, f"there are instances in {', '.join(sorted(kept))}, and none is transcoded")
         return await message.send(request, DICOM, parts)
@@ -76,16 +77,8 @@ class _Retrieval:
         notation = next((name for name in media.JSON_NAMES if media.accepted(_accept(request), name).is_acceptable), "")
         if not notation:
             return _error(406, f"metadata is sent as {media.JSON}")
-        found = self._found(request)
-        if not found:
-            return _nothing()
-        documents = self._documents(request, found)
-        try:
-            first = await anext(documents)
-        except FileNotFoundError:
-            return _nothing()
-        except HeadError as error:
-            return _error(500, str(error))
+        documents = self._documents(request, self._found(request))
+        first = await anext(documents)
         response = web.StreamResponse(headers={"Content-Type": notation})
         await response.prepare(request)
         await response.write(b"[" + first)
@@ -104,10 +97,7 @@ class _Retrieval:
         if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", request.match_info["frames"]):
             return _error(400, "frames are numbers from 1, with commas between them")
         numbers = [int(number) for number in request.match_info["frames"].split(",")]
-        found = await self._read(request, lambda path: frames(path, numbers))
-        if isinstance(found, web.Response):
-            return found
-        part_type, parts = found
+        part_type, parts = await self._read(request, lambda path: frames(path, numbers))
         if not media.accepted(_accept(request), MULTIPART, part_type).is_acceptable:
             return _error(406, f'its frames are sent as multipart/related; type="{part_type}"')
         return await message.send(request, part_type, parts)
@@ -116,34 +106,34 @@ class _Retrieval:
         """Answer with the value of a BulkDataURI of the metadata."""
         place = request.match_info["bulk"]
         if not metadata.BULK_PATH.fullmatch(place):
-            return _nothing()
+            raise FileNotFoundError
         if not media.accepted(_accept(request), MULTIPART, OCTETS).is_acceptable:
             return _error(406, f'bulk data is sent as multipart/related; type="{OCTETS}"')
-        found: Part | web.Response = await self._read(request, lambda path: metadata.bulk_data(path, place))
-        if isinstance(found, web.Response):
-            return found
-        return await message.send(request, OCTETS, [found])
+        value: Part = await self._read(request, lambda path: metadata.bulk_data(path, place))
+        return await message.send(request, OCTETS, [value])
 
-    async def _read(self, request: web.Request, read: Callable[[Path], T | None]) -> T | web.Response:
-        """Return what `read` returns for the file of the instance, or the answer if there is none."""
-        found = self._found(request)
-        try:
-            value = await to_thread.run_sync(read, found[0][1]) if found else None
-        except FileNotFoundError:
-            return _nothing()
-        except HeadError as error:
-            return _error(500, str(error))
-        return _nothing() if value is None else value
+    async def _read(self, request: web.Request, read: Callable[[Path], T | None]) -> T:
+        """Return what `read` returns for the file of the instance. Raises FileNotFoundError if that is None."""
+        value = await to_thread.run_sync(read, self._found(request)[0][1])
+        if value is None:
+            raise FileNotFoundError
+        return value
 
     def _found(self, request: web.Request) -> list[tuple[Header, Path]]:
-        """Return the instances of a resource with their files; the UIDs of a URL never become part of a path."""
+        """Return the instances of a resource with their files; the UIDs of a URL never become part of a path.
+
+        Raises FileNotFoundError if there is none.
+        """
         named = request.match_info
         catalogue = self._storage.catalogue
         held = [catalogue.find(named["instance"])] if "instance" in named else catalogue.instances(named["study"])
         headers = [one.header for one in held if one is not None and one.header.study_uid == named["study"]]
         if "series" in named:
             headers = [header for header in headers if header.series_uid == named["series"]]
-        return [(header, path) for header in headers if (path := self._storage.path(header)) is not None]
+        found = [(header, path) for header in headers if (path := self._storage.path(header)) is not None]
+        if not found:
+            raise FileNotFoundError
+        return found
 
     async def _documents(self, request: web.Request, found: Sequence[tuple[Header, Path]]) -> AsyncIterator[bytes]:
         for header, path in found:
@@ -163,10 +153,6 @@ def _transfer_syntaxes(found: Sequence[tuple[Header, Path]]) -> set[str]:
 
 def _accept(request: web.Request) -> str:
     return ",".join(request.headers.getall("Accept", []))
-
-
-def _nothing() -> web.Response:
-    return _error(404, "nothing is kept here")
 
 
 def _error(status: int, text: str) -> web.Response:

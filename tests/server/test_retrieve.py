@@ -6,9 +6,9 @@ from aiohttp import ClientPayloadError, ClientResponse, ClientSession, ServerDis
 from yarl import URL
 
 from bulkstow.server import message
+from bulkstow.server.media import accepted
 from bulkstow.server.message import FilePart
 from bulkstow.server.origin import Origin, serving
-from bulkstow.server.retrieve import is_acceptable
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage
 from bulkstow.wire.multipart_reader import MultipartReader, PartBegin, PartData, boundary_of
 from tests.server.samples import EXPLICIT_LITTLE, INSTANCE, SERIES, STUDY, files_below, part10, single_part, store
@@ -217,7 +217,7 @@ async def test_a_large_file_is_held_piece_by_piece(tmp_path: Path) -> None:
 )
 def test_part_10_files_are_sent_to_who_takes_them(accept: str, acceptable: bool) -> None:
     """Frames, metadata and bulk data are other services."""
-    assert is_acceptable(accept) == acceptable
+    assert accepted(accept, "multipart/related", "application/dicom").is_acceptable == acceptable
 
 
 async def test_another_kind_of_answer_is_406(session: ClientSession, url: str) -> None:
