@@ -1,4 +1,4 @@
-"""Claims about asking a source again: what has changed is found, with its reason, and what hangs as well."""
+"""Verifying instances: changed files are found with their reasons, and so are files that hang."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def readers(anyio_backend: str) -> AsyncIterator[ThreadPoolExecutor]:
-    """Give threads to read with."""
+    """Give threads for reading."""
     with ThreadPoolExecutor(4) as pool:
         yield pool
 
@@ -60,7 +60,7 @@ async def test_changed_files_are_found(
     changed_words: str,
     unreadable_words: str,
 ) -> None:
-    """A file that is not as the scan found it is named with the reason, and with its directory; the others are not."""
+    """Only a file that has changed since the scan is returned, with the reason and its directory."""
     instances = write_batch(tmp_path, 3).instances
     verification, bad = Verification(FileSource(), readers, ReadLimit(60)), instances[1]
     assert await verification.changed(instances) == {}
@@ -77,7 +77,7 @@ async def test_changed_files_are_found(
 
 
 class HangingFiles(FileSource):
-    """Files of which one is on storage that does not answer."""
+    """Files, one of which hangs."""
 
     def __init__(self, hanging: Instance) -> None:
         self._hanging = hanging
@@ -91,7 +91,7 @@ class HangingFiles(FileSource):
 
 
 async def test_storage_that_hangs_counts_as_changed(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
-    """An instance whose storage does not answer within the limit is named, and the others are not."""
+    """Only the instance whose storage does not answer within the limit is returned."""
     instances = write_batch(tmp_path, 4).instances
     source = HangingFiles(instances[2])
     changed = await Verification(source, readers, ReadLimit(0.2)).changed(instances)

@@ -1,4 +1,4 @@
-"""Claims about the limit on open files."""
+"""The limit on open files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about kill -9: at any moment it loses nothing, and costs no more than what was under way."""
+"""kill -9 at any moment loses nothing, and repeats only the requests in flight."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ SendfileWriter._push = die_midway
 
 
 class Witness:
-    """Keeps account of what the origin answered, and can kill who asked."""
+    """Counts the instances that the origin stores, and can kill the sender."""
 
     def __init__(self) -> None:
         self.stored: Counter[str] = Counter()
@@ -96,13 +96,13 @@ class Witness:
         self.process: Process | None = None
 
     async def before(self, request: web.Request, number: int) -> web.StreamResponse | None:
-        """Go on."""
+        """Leave the request alone."""
         return None
 
     async def after(
         self, request: web.Request, number: int, response: StoreResponse
     ) -> StoreResponse | web.StreamResponse:
-        """Count what is stored, and kill the sender before it hears of it, if that is the plan."""
+        """Count the stored instances, and kill the sender before it gets the response, if requested."""
         self.stored.update(item.sop_instance_uid for item in response.stored)
         if self.kill_at is not None and number >= self.kill_at and self.process is not None:
             self.kill_at = None
@@ -119,7 +119,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 async def run_once(url: str, archive: Path, ledger: Path, witness: Witness, trap: str = "") -> int:
-    """Run the command line in a process of its own, with a trap in it, and return how it ended."""
+    """Run the command line in its own process, with a trap in it, and return its exit status."""
     script = UPLOAD.format(trap=trap, archive=str(archive), url=url, ledger=str(ledger))
     async with await anyio.open_process(
         [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=None
@@ -129,7 +129,7 @@ async def run_once(url: str, archive: Path, ledger: Path, witness: Witness, trap
 
 
 def check_whole(archive: Path, ledger: Path, storage: DirectoryStorage) -> None:
-    """Check that every file is recorded as stored, and stored as it is."""
+    """Check that every file is recorded as stored, and is stored unchanged."""
     held = storage.digests()
     entries = [entry.result for entry in read_entries(ledger)]
     assert len(entries) == INSTANCES
@@ -146,7 +146,7 @@ def check_whole(archive: Path, ledger: Path, storage: DirectoryStorage) -> None:
     ids=["before the answer", "before the commit", "after the commit", "in the scan", "in the body"],
 )
 async def test_killed_at_a_point(archive: Path, tmp_path: Path, trap: str, kill_at: int | None) -> None:
-    """Killed at a named point and run again: all is there, and what went twice was under way or not yet written."""
+    """After a kill at a named point, a second run stores all files; only unrecorded ones are sent twice."""
     storage, witness, ledger = DirectoryStorage(tmp_path / "origin"), Witness(), tmp_path / "l.db"
     witness.kill_at = kill_at
     async with serving(Origin(storage, fault=witness)) as url:
@@ -161,7 +161,7 @@ async def test_killed_at_a_point(archive: Path, tmp_path: Path, trap: str, kill_
 
 
 async def test_killed_again_and_again(archive: Path, tmp_path: Path) -> None:
-    """Killed at random requests until it is done: all is there in the end."""
+    """After kills at random requests, all files are stored in the end."""
     storage, witness, ledger = DirectoryStorage(tmp_path / "origin"), Witness(), tmp_path / "l.db"
     chance = random.Random(7)
     kills = 0

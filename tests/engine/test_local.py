@@ -1,4 +1,4 @@
-"""A job carried out in this process: what it opens it closes, and what it hands on travels."""
+"""A job in this process: it closes its resources, and its values can be pickled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ URL = "http://pacs.example/dicom-web"
 
 
 class Watching:
-    """A display that keeps what it is told."""
+    """A display that records its calls."""
 
     interval_s = 0.001
 
@@ -45,15 +45,15 @@ class Watching:
         self.closed: list[int] = []
 
     def show(self, tally: Tally) -> None:
-        """Keep that there was something to see."""
+        """Record that the figures were shown."""
         self.seen.set()
 
     def say(self, text: str) -> None:
-        """Keep a line."""
+        """Record a line."""
         self.said.append(text)
 
     def close(self, tally: Tally) -> None:
-        """Keep how many files were done at the end."""
+        """Record the number of files at the end."""
         self.closed.append(tally.settled_files)
 
 
@@ -69,7 +69,7 @@ class Wait:
         await self.go_on.wait()
 
     async def after(self, request: web.Request, number: int, response: StoreResponse) -> StoreResponse:
-        """Go on."""
+        """Leave the response alone."""
         return response
 
 
@@ -100,10 +100,10 @@ def job(url: str, *sources: Path, ledger: Path, files_from: str | None = None, *
     return Job(tuple(map(str, sources)), DestinationSettings(url=url), settings, files_from)
 
 
-async def test_a_job_is_carried_out(
+async def test_a_job_is_run(
     archive: Path, tmp_path: Path, url: str, storage: DiscardStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All is stored, the summary has the figures, and the display is closed with the last ones."""
+    """All files are stored, the summary has the figures, and the display is closed with the last ones."""
     clock = SimpleNamespace(monotonic=iter([10.0, 12.5]).__next__)
     monkeypatch.setattr("bulkstow.engine.local.time", clock)
     tally, display = Tally(), Watching()
@@ -116,8 +116,8 @@ async def test_a_job_is_carried_out(
     assert display.closed == [4]
 
 
-async def test_the_display_is_shown_while_it_goes_on(archive: Path, tmp_path: Path) -> None:
-    """Every so often, though the server answers nothing."""
+async def test_the_display_is_shown_during_the_run(archive: Path, tmp_path: Path) -> None:
+    """The figures are shown at intervals, even if the server does not respond."""
     wait, display = Wait(), Watching()
     async with serving(Origin(DiscardStorage(), fault=wait)) as url, anyio.create_task_group() as tasks:
         tasks.start_soon(run, job(url, archive, ledger=tmp_path / "l.db"), Tally(), display)
@@ -129,14 +129,14 @@ async def test_the_display_is_shown_while_it_goes_on(archive: Path, tmp_path: Pa
     assert display.closed == [4]
 
 
-def test_a_job_travels() -> None:
-    """It is made of plain values only."""
+def test_a_job_can_be_pickled() -> None:
+    """It has only plain values."""
     sent = job(URL, Path("/archive"), ledger=Path("l.db"), files_from="-")
     assert pickle.loads(pickle.dumps(sent)) == sent
 
 
 async def test_signals_are_left_alone_unless_asked(archive: Path, tmp_path: Path) -> None:
-    """A library does not take its caller's signals."""
+    """A library does not handle its caller's signals."""
     wait = Wait()
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     async with serving(Origin(DiscardStorage(), fault=wait)) as url, anyio.create_task_group() as tasks:
@@ -151,8 +151,8 @@ async def test_signals_are_left_alone_unless_asked(archive: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_signal_is_heeded(archive: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """It drains: the request that is under way is finished, the run is not complete, and signals are given back."""
+async def test_a_signal_drains_the_run(archive: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """It drains the run: the request in flight ends, the run is incomplete, and the former handlers are restored."""
     wait, display, tally = Wait(), Watching(), Tally()
     before = signal.getsignal(number)
     async with serving(Origin(DiscardStorage(), fault=wait)) as url, anyio.create_task_group() as tasks:
@@ -172,8 +172,8 @@ async def test_a_signal_is_heeded(archive: Path, tmp_path: Path, number: signal.
     assert signal.getsignal(number) == before
 
 
-async def test_a_cancelled_run_gives_everything_back(archive: Path, tmp_path: Path) -> None:
-    """Cancelled by its caller, it closes the display and the ledger; what was sent stays for the next run."""
+async def test_a_cancelled_run_closes_its_resources(archive: Path, tmp_path: Path) -> None:
+    """A run that its caller cancels closes the display and the ledger; recorded outcomes stay for the next run."""
     wait, display = Wait(), Watching()
     async with serving(Origin(DiscardStorage(), fault=wait)) as url:
         async with anyio.create_task_group() as tasks:
@@ -186,7 +186,7 @@ async def test_a_cancelled_run_gives_everything_back(archive: Path, tmp_path: Pa
         pass
 
 
-async def test_what_stops_a_run_is_raised_bare(archive: Path, tmp_path: Path, url: str) -> None:
+async def test_an_error_that_stops_a_run_is_raised_without_a_group(archive: Path, tmp_path: Path, url: str) -> None:
     """A wrong URL is DestinationRefused and no group; the display is closed, the tally filled, the ledger free."""
     tally, display = Tally(), Watching()
     wrong = job(f"{url}/wrong", archive, ledger=tmp_path / "l.db")
@@ -200,7 +200,7 @@ async def test_what_stops_a_run_is_raised_bare(archive: Path, tmp_path: Path, ur
 
 
 async def test_a_login_is_tried_before_a_file_is_read(archive: Path, tmp_path: Path, storage: DiscardStorage) -> None:
-    """Nothing was looked for when the door stays closed."""
+    """If the login fails, no file is scanned."""
     tally = Tally()
     async with serving(Origin(storage, login=Login(token="x"))) as url:
         with pytest.raises(LoginRefused):
@@ -213,7 +213,7 @@ async def test_a_login_is_tried_before_a_file_is_read(archive: Path, tmp_path: P
     [(["gone"], None, ConfigurationError), ([], "gone", ConfigurationError), ([], None, RunStopped)],
     ids=["source", "list", "ledger"],
 )
-async def test_what_is_wrong_from_the_start(
+async def test_wrong_settings_are_reported_at_the_start(
     archive: Path, tmp_path: Path, url: str, sources: list[str], files_from: str | None, expected: type[Exception]
 ) -> None:
     """It is raised before anything is shown or sent."""
@@ -225,14 +225,14 @@ async def test_what_is_wrong_from_the_start(
 
 
 async def test_the_ledger_is_no_part_of_the_archive(archive: Path, url: str) -> None:
-    """Kept among the files that are sent, neither it nor its companions are looked at."""
+    """If the ledger is in the archive, it and its other files are not scanned."""
     summary = await run(job(url, archive, ledger=archive / "l.db"), Tally(), Watching())
     assert sum(summary.outcomes.values()) == 4
     assert {Path(e.result.candidate.location).suffix for e in read_entries(archive / "l.db")} == {""}
 
 
 async def test_a_list_adds_to_the_sources(archive: Path, tmp_path: Path, url: str, storage: DiscardStorage) -> None:
-    """What is named in both is sent once."""
+    """A file that is named in both is sent once."""
     write_instance(tmp_path / "more", 9)
     (tmp_path / "list").write_text(f"{tmp_path / 'more'}\n{archive / 'IM001000001'}\n")
     what = job(url, archive, ledger=tmp_path / "l.db", files_from=str(tmp_path / "list"))

@@ -24,5 +24,5 @@ from bulkstow.engine.names import distinct
     ids=["none", "apart", "twice", "spelled otherwise", "below", "above", "alike", "root", "dots", "slash"],
 )
 def test_sources_in_each_other(sources: tuple[str, ...], expected: list[str]) -> None:
-    """A source that is the same as another, or below it, is left out: its files are found there."""
+    """A source that is the same as another, or below it, is left out, as its files are found there."""
     assert distinct(sources) == expected

@@ -1,4 +1,4 @@
-"""A run that is drained, or meets a dead file system, though reads hang."""
+"""Runs while reads hang: draining, and a file system that is gone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Let no file open before the end of the test; give the event that one is being opened."""
+    """Let opening a file hang until the end of the test; give an event that is set when one is opened."""
     begun, answered = threading.Event(), threading.Event()
     opens = os.open
 
@@ -54,7 +54,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 async def test_a_drained_run_ends_though_all_heads_hang(archive: Path, tmp_path: Path, begun: threading.Event) -> None:
-    """What hangs is not waited for, and not called anything: the next run looks at it."""
+    """Hanging reads are not waited for and get no outcome; the next run reads their files."""
     settings = UploadSettings(ledger=tmp_path / "l.db")
     tally = Tally()
     with anyio.fail_after(PATIENCE_S), Ledger(settings.ledger, URL) as ledger:
@@ -69,7 +69,7 @@ async def test_a_drained_run_ends_though_all_heads_hang(archive: Path, tmp_path:
 async def test_a_dead_file_system_stops_the_run(
     archive: Path, tmp_path: Path, begun: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With as many threads hanging as may, the run stops and says why; it does not wait for each file."""
+    """When the largest number of threads hang, the run stops with a reason; it does not wait for each file."""
     monkeypatch.setattr(worker_threads, "MOST_STUCK", 4)
     monkeypatch.setattr(blocking, "STUCK_S", 0.05)
     settings = UploadSettings(ledger=tmp_path / "l.db", read_concurrency=2)

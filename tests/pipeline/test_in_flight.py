@@ -1,4 +1,4 @@
-"""One file for each SOP instance."""
+"""Deduplication: one file for each SOP instance is sent."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ SAME = "a second copy of the SOP instance, same bytes: see "
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A new ledger, open."""
+    """Give a new ledger, open."""
     with Ledger(tmp_path / "run.db", "http://pacs") as opened:
         yield opened
 
 
 @pytest.fixture
 def in_flight(ledger: Ledger) -> Iterator[FirstFileInFlight]:
-    """Nothing claimed."""
+    """Give an empty set of claims."""
     with WorkerThreads(2) as threads:
         yield FirstFileInFlight(ledger, threads)
 
 
 @pytest.fixture
 def first(tmp_path: Path) -> Instance:
-    """The first file of an instance."""
+    """Give the first file of an instance."""
     return write_instance(tmp_path / "archive", 1)
 
 
 def deduplicate(
     in_flight: FirstFileInFlight, instances: list[Instance]
 ) -> tuple[list[Instance], list[FileResult], list[Candidate]]:
-    """Have instances sorted out."""
+    """Deduplicate instances."""
     return anyio.run(
         in_flight.deduplicate,
         instances,
@@ -66,25 +66,25 @@ def copied(instance: Instance, name: str, *, other_bytes: bool = False) -> Insta
 
 
 def ended(instance: Instance, outcome: Outcome = Outcome.STORED) -> FileResult:
-    """Return how an instance's way ended."""
+    """Return the result of an instance."""
     return FileResult(instance.candidate, instance.header, outcome)
 
 
 def passed_over(copy: Instance, owner: Instance) -> FileResult:
-    """Return the outcome of a copy."""
+    """Return the result of a copy."""
     location = owner.candidate.location
     return FileResult(copy.candidate, copy.header, Outcome.SKIPPED, SAME + location, copy_of=location)
 
 
 def in_conflict(conflicting_file: Instance, owner: Instance, difference: str) -> FileResult:
-    """Return the outcome of a file that differs from the one with its UID that is sent."""
+    """Return the result of a file that differs from the sent one with its UID."""
     location = owner.candidate.location
     reason = f"the same SOP Instance UID as {location}, {difference}"
     return FileResult(conflicting_file.candidate, conflicting_file.header, Outcome.CONFLICT, reason, copy_of=location)
 
 
 def test_each_instance_is_sent(in_flight: FirstFileInFlight, tmp_path: Path) -> None:
-    """Different instances stand for themselves, in their order."""
+    """Different instances are all sent, in their order."""
     instances = [write_instance(tmp_path / "archive", number) for number in (3, 1, 2)]
     assert deduplicate(in_flight, instances) == (instances, [], [])
     assert deduplicate(in_flight, []) == ([], [], [])
@@ -94,7 +94,7 @@ DIFFERENCES = ["none", "other bytes", "longer", "other study", "other series", "
 
 
 def second(first: Instance, what: str) -> tuple[Instance, FileResult]:
-    """Return a second file with the UID of the first, which differs in a respect or not, and its outcome."""
+    """Return a second file with the UID of the first, equal or different, and its result."""
     path = Path(first.candidate.location)
     elsewhere = replace(first.header, study_uid="2.25.7", series_uid="2.25.7.1")
     series = replace(first.header, series_uid="2.25.1.2")
@@ -118,10 +118,10 @@ def second(first: Instance, what: str) -> tuple[Instance, FileResult]:
 
 @pytest.mark.parametrize("what", DIFFERENCES)
 @pytest.mark.parametrize("at_once", [True, False], ids=["in one list", "in the next list"])
-def test_a_second_file_of_what_is_under_way(
+def test_a_second_file_of_an_instance_in_flight(
     in_flight: FirstFileInFlight, first: Instance, what: str, at_once: bool
 ) -> None:
-    """An equal one is a copy, one that differs is a conflict; either way it is told which file is sent instead."""
+    """An equal one is a copy, one that differs is in conflict; the reason names the file that is sent instead."""
     conflicting_file, result = second(first, what)
     if at_once:
         assert deduplicate(in_flight, [first, conflicting_file]) == ([first], [result], [])
@@ -131,10 +131,10 @@ def test_a_second_file_of_what_is_under_way(
 
 
 @pytest.mark.parametrize("what", DIFFERENCES)
-def test_a_second_file_of_what_is_stored(
+def test_a_second_file_of_a_stored_instance(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance, what: str
 ) -> None:
-    """What the ledger has stands as well, and the second file does not stay in memory as under way."""
+    """Files in the ledger count too, and the second file does not stay in memory as in flight."""
     ledger.record([ended(first)])
     conflicting_file, result = second(first, what)
     again = Instance(
@@ -147,7 +147,7 @@ def test_a_second_file_of_what_is_stored(
 def test_a_file_equal_to_any_of_several_is_a_copy(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
 ) -> None:
-    """Where several files were sent for one UID, one equal file decides; else the conflict names the first by path."""
+    """If several files were sent for one UID, one equal file decides; else the conflict names the first by path."""
     sent = copied(first, "zz", other_bytes=True)
     ledger.record([ended(first), ended(sent)])
     copy, (third, result) = copied(sent, "zzz"), second(first, "longer")
@@ -158,7 +158,7 @@ def test_a_file_equal_to_any_of_several_is_a_copy(
 def test_a_conflict_with_a_stored_file_that_is_gone(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance, what: str
 ) -> None:
-    """What the ledger says of it proves a difference in study, series or size; bytes that are gone prove nothing."""
+    """Its row proves a difference in study, series or size; missing bytes prove nothing."""
     ledger.record([ended(first)])
     conflicting_file, result = second(first, what)
     Path(first.candidate.location).unlink()
@@ -168,8 +168,8 @@ def test_a_conflict_with_a_stored_file_that_is_gone(
 
 
 @pytest.mark.parametrize("what", ["gone", "touched", "other file gone"])
-def test_what_cannot_be_compared_is_a_failure(in_flight: FirstFileInFlight, first: Instance, what: str) -> None:
-    """It is neither sent beside the other file nor skipped as its copy; its turn comes if the other one fails."""
+def test_a_file_that_cannot_be_compared_is_a_failure(in_flight: FirstFileInFlight, first: Instance, what: str) -> None:
+    """It is neither sent as well nor skipped as a copy; it is sent if the other file fails."""
     copy = copied(first, "copy")
     deduplicate(in_flight, [first])
     path, other = Path(first.candidate.location), f"cannot be compared with {first.candidate.location}, which has"
@@ -190,10 +190,10 @@ def test_what_cannot_be_compared_is_a_failure(in_flight: FirstFileInFlight, firs
     assert (result.reason, result.copy_of) == expected
 
 
-def test_what_follows_an_unreadable_copy_still_waits(
+def test_a_file_after_an_unreadable_copy_is_compared(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
 ) -> None:
-    """A copy that cannot be read leaves its claim to the next file, which is compared with what is stored."""
+    """A copy that cannot be read leaves its claim to the next file, which is compared with the stored one."""
     ledger.record([ended(first)])
     gone, copy = copied(first, "a"), copied(first, "b")
     Path(gone.candidate.location).unlink()
@@ -203,20 +203,20 @@ def test_what_follows_an_unreadable_copy_still_waits(
 
 
 @pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.UNCONFIRMED, Outcome.UNREADABLE, Outcome.SKIPPED])
-def test_what_did_not_arrive_stands_for_nothing(
+def test_a_failed_file_does_not_count(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance, outcome: Outcome
 ) -> None:
-    """A copy of a file that failed has its own turn."""
+    """A copy of a file that failed is sent."""
     ledger.record([ended(first, outcome)])
     copy = copied(first, "copy")
     assert deduplicate(in_flight, [copy]) == ([copy], [], [])
 
 
 @pytest.mark.parametrize("what", ["gone", "grown", "touched"])
-def test_a_stored_file_that_changed_stands_for_nothing(
+def test_a_stored_file_that_changed_does_not_count(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance, what: str
 ) -> None:
-    """Nothing can be said of the bytes that were sent, so the copy is sent."""
+    """The sent bytes are unknown, so the copy is sent."""
     ledger.record([ended(first)])
     copy = copied(first, "copy")
     path = Path(first.candidate.location)
@@ -242,7 +242,7 @@ def test_the_same_path_twice_is_no_copy(in_flight: FirstFileInFlight, first: Ins
 def test_a_file_that_is_sent_again_is_no_copy_of_itself(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
 ) -> None:
-    """What the ledger says of the same path, as it was then, does not keep it from being sent."""
+    """Its own earlier row in the ledger does not keep a file from being sent."""
     before = replace(first, candidate=replace(first.candidate, version=1))
     ledger.record([ended(before)])
     assert deduplicate(in_flight, [first]) == ([first], [], [])
@@ -251,7 +251,7 @@ def test_a_file_that_is_sent_again_is_no_copy_of_itself(
 def test_a_file_recorded_since_it_was_looked_up_is_not_sent_again(
     ledger: Ledger, in_flight: FirstFileInFlight, first: Instance
 ) -> None:
-    """Named twice, and the first time came to its end in between: it is one file, and claims nothing."""
+    """A file that is named twice, and was recorded in between, claims nothing."""
     ledger.record([ended(first)])
     assert deduplicate(in_flight, [first]) == ([], [], [first.candidate])
     copy = copied(first, "copy")
@@ -267,7 +267,7 @@ def test_a_claim_ends_with_its_outcome(in_flight: FirstFileInFlight, first: Inst
 
 
 def test_outcomes_of_others_release_nothing(in_flight: FirstFileInFlight, first: Instance) -> None:
-    """Neither a copy that was passed over nor a file without a header ends a claim."""
+    """Neither a skipped copy nor a file without a header ends a claim."""
     deduplicate(in_flight, [first])
     copy = copied(first, "copy")
     _, copies, _ = deduplicate(in_flight, [copy])
@@ -275,8 +275,8 @@ def test_outcomes_of_others_release_nothing(in_flight: FirstFileInFlight, first:
     assert deduplicate(in_flight, [copy]) == ([], copies, [])
 
 
-def test_a_stranger_is_released_without_harm(in_flight: FirstFileInFlight, first: Instance) -> None:
-    """An outcome of what was never claimed is no error."""
+def test_releasing_an_unclaimed_file_is_no_error(in_flight: FirstFileInFlight, first: Instance) -> None:
+    """Releasing a file that was never claimed is no error."""
     in_flight.release([ended(first)])
 
 

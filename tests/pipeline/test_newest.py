@@ -1,4 +1,4 @@
-"""The instances of a pass, kept until all are known."""
+"""The newest file of each SOP Instance UID."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.archives import header
 
 @pytest.fixture
 def newest() -> Iterator[NewestFiles]:
-    """Nothing added."""
+    """Give an empty collection."""
     with closing(NewestFiles()) as files:
         yield files
 
@@ -25,8 +25,8 @@ def instance(uid: int, path: str, version: int, *, by_link: bool = False) -> Ins
     return Instance(Candidate(path, 100, version, by_link), header(uid))
 
 
-def test_all_come_out_as_they_went_in(newest: NewestFiles) -> None:
-    """In their order, in lists, with names that are no UTF-8, times of any year, and the word on links."""
+def test_all_instances_are_returned_unchanged(newest: NewestFiles) -> None:
+    """In their order, in lists, with names that are not UTF-8, times of any year, and whether a link led to them."""
     odd = os.fsdecode(b"/\xff")
     instances = [instance(n % 3, f"/{n}", n) for n in range(5)]
     instances += [instance(4, odd, 10**20), instance(5, "/link", -(10**20), by_link=True)]
@@ -41,7 +41,7 @@ def test_all_come_out_as_they_went_in(newest: NewestFiles) -> None:
 
 
 def test_a_path_is_kept_once(newest: NewestFiles) -> None:
-    """What comes again by the same path is told."""
+    """Files that are added again by the same path are returned."""
     assert newest.add([instance(1, "/a", 1), instance(1, "/a", 1)]) == [Candidate("/a", 100, 1)]
     assert newest.add([instance(2, "/b", 1), instance(1, "/a", 7)]) == [Candidate("/a", 100, 7)]
     newest.index()
@@ -54,7 +54,7 @@ def test_a_path_is_kept_once(newest: NewestFiles) -> None:
     ids=["later", "equal", "far away", "long ago"],
 )
 def test_the_newest_of_each_uid(newest: NewestFiles, times_ns: tuple[int, ...], expected: int) -> None:
-    """The latest time wins, of equal ones the file that was found first, whatever other instances there are."""
+    """The latest time wins, of equal ones the first file, independent of other instances."""
     files = [instance(1, f"/{number}", time_ns) for number, time_ns in enumerate(times_ns)]
     newest.add([instance(2, "/other", 10**22), *files])
     newest.index()

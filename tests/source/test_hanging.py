@@ -1,4 +1,4 @@
-"""The walk where a file system does not answer: what hangs is told, and nothing else is lost."""
+"""The walk of a file system that hangs: entries that hang are reported, and all others are found."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def hang_at(monkeypatch: pytest.MonkeyPatch, answered: threading.Event, *names: str) -> None:
-    """Let the look at some entries of d1 wait."""
+    """Let reading the status of some entries of d1 hang."""
     look = Walk._look
 
     def wait(self: Walk, entry: DirEntry[str], real_path: str) -> Any:
@@ -52,7 +52,7 @@ def hang_at(monkeypatch: pytest.MonkeyPatch, answered: threading.Event, *names: 
 
 
 async def walked(root: Path, limit: ReadLimit, *, until_stuck: threading.Event | None = None) -> list[Found]:
-    """Return all that is found; `until_stuck` is set once everything else is."""
+    """Return all results; `until_stuck` is set once only hanging entries are left."""
     found: list[Found] = []
     with WorkerThreads(2, stuck_s=limit.stuck_s) as threads:
         async for several in run_in_threads(Walk([str(root)]), threads.scans, limit):
@@ -65,12 +65,12 @@ async def walked(root: Path, limit: ReadLimit, *, until_stuck: threading.Event |
 
 
 def names(found: list[Found], root: Path) -> list[str]:
-    """Return the files that were found."""
+    """Return the candidates."""
     return sorted(str(Path(one.location).relative_to(root)) for one in found if isinstance(one, Candidate))
 
 
 def told(found: list[Found], root: Path) -> dict[str, str]:
-    """Return the reasons of what is unreadable."""
+    """Return the reasons of unreadable files."""
     results = [one for one in found if isinstance(one, FileResult) and one.outcome is Outcome.UNREADABLE]
     return {str(Path(one.candidate.location).relative_to(root)): one.reason for one in results}
 
@@ -78,7 +78,7 @@ def told(found: list[Found], root: Path) -> dict[str, str]:
 async def test_entries_that_hang_are_unreadable_one_by_one(
     archive: Path, monkeypatch: pytest.MonkeyPatch, answered: threading.Event
 ) -> None:
-    """Fewer than mean the directory: all others are found."""
+    """With fewer than HANGING_AT_ONCE all other entries of the directory are found."""
     hang_at(monkeypatch, answered, "f3", "f7")
     monkeypatch.setattr(WorkerThreads, "__exit__", lambda *_: None)
     found = await walked(archive, ReadLimit(LIMIT_S))
@@ -91,7 +91,7 @@ async def test_entries_that_hang_are_unreadable_one_by_one(
 async def test_a_directory_whose_entries_all_hang_is_given_up_whole(
     archive: Path, monkeypatch: pytest.MonkeyPatch, answered: threading.Event
 ) -> None:
-    """A few of its entries are waited for, and it is told once; the other directories are found."""
+    """After a few of its entries it is reported once; the other directories are found."""
     hang_at(monkeypatch, answered, *(f"f{number}" for number in range(10)))
     monkeypatch.setattr(WorkerThreads, "__exit__", lambda *_: None)
     found = await walked(archive, ReadLimit(LIMIT_S))
@@ -101,10 +101,10 @@ async def test_a_directory_whose_entries_all_hang_is_given_up_whole(
     assert "a directory that cannot be listed: several entries hang" in reasons["d1"]
 
 
-async def test_what_is_answered_within_the_limit_is_found(
+async def test_entries_that_end_within_the_limit_are_found(
     archive: Path, monkeypatch: pytest.MonkeyPatch, answered: threading.Event
 ) -> None:
-    """A file server that comes back costs nothing, though every entry of a directory hung."""
+    """If a file server comes back, no entry is lost, even if all of a directory hung."""
     hang_at(monkeypatch, answered, *(f"f{number}" for number in range(10)))
     limit = ReadLimit(60.0)
     monkeypatch.setattr(ReadLimit, "stuck_s", 0.05)

@@ -1,4 +1,4 @@
-"""From a path to a header: how much is read, the reasons that a report shows, and what is never passed over."""
+"""Reading heads: the number of reads, the reasons in a report, and files that are never skipped."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ NOT_LOOKED_INTO = "which was not looked into: unpack it and send the files insid
 
 
 def written(directory: Path, data: bytes) -> str:
-    """Return the path of a file that holds `data`."""
+    """Return the path of a file with `data`."""
     path = directory / "IM000001"
     path.write_bytes(data)
     return str(path)
@@ -72,7 +72,7 @@ def read_header(path: str, *, size_bytes: int, accept_missing_preamble: bool = F
 
 
 def read(directory: Path, data: bytes, *, accept_missing_preamble: bool = False) -> Header:
-    """Return what is read from a file that holds `data`."""
+    """Return the header of a file with `data`."""
     path = written(directory, data)
     return read_header(path, size_bytes=len(data), accept_missing_preamble=accept_missing_preamble)
 
@@ -91,13 +91,13 @@ def reason(path: str, *, size_bytes: int, accept_missing_preamble: bool = False)
 
 @pytest.mark.parametrize("ahead_bytes", [0, 3_700, 4_096, 60_000, 70_000, 900_000, 3_000_000])
 def test_a_head_may_be_long(tmp_path: Path, ahead_bytes: int) -> None:
-    """Private values in front of the UIDs are passed, by the tolerant reader where there is much of them."""
+    """Private values before the UIDs are skipped, long ones by the tolerant reader."""
     data = meta(EXPLICIT_LITTLE) + data_set(element(0x00091010, "OB", bytes(ahead_bytes)))
     assert read(tmp_path, data + bytes(5_000)) == header()
 
 
 def test_a_conforming_file_costs_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual file is read once, a page of it, and nothing else is asked for."""
+    """The usual file is read once, one page of it, without further system calls."""
     reads: list[int] = []
     pread = os.pread
 
@@ -122,7 +122,7 @@ def test_pydicom_is_not_imported() -> None:
 def test_short_reads_are_no_end_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest_bytes: int
 ) -> None:
-    """Where the system returns less than asked for, as FUSE does, every kind of head is read as ever."""
+    """If the system returns less than requested, as with FUSE, every kind of head is read as usual."""
     shorten_reads(monkeypatch, longest_bytes)
     for syntax, body in (
         (EXPLICIT_LITTLE, data_set(element(0x00091010, "OB", bytes(5_000)))),
@@ -136,14 +136,14 @@ def test_short_reads_are_no_end_of_the_file(
 
 
 def test_a_file_that_shrank_since_the_scan_is_cut_off(tmp_path: Path) -> None:
-    """The size that the scan found is not believed against the end of the file."""
+    """The end of the file is believed, not the size at the scan."""
     path = written(tmp_path, (meta(EXPLICIT_LITTLE) + data_set())[:-3])
     assert reason(path, size_bytes=1_000_000) == "cut off in its head"
 
 
 @pytest.mark.parametrize("data", [b"", b"DI", bytes(131)], ids=["empty", "two bytes", "no magic"])
 def test_a_file_that_lost_its_beginning_since_the_scan_is_damaged(tmp_path: Path, data: bytes) -> None:
-    """What was there at the scan may have been an instance: a read that ends before it is no proof of the contrary."""
+    """It may have been an instance at the scan, so it is not skipped."""
     with pytest.raises(DamagedHead, match=f"^cannot be read: it ends after {len(data)} of 858 bytes$"):
         read_header(written(tmp_path, data), size_bytes=858)
 
@@ -186,13 +186,13 @@ def test_a_file_that_lost_its_beginning_since_the_scan_is_damaged(tmp_path: Path
     ],
 )
 def test_the_reason_says_what_the_file_is(tmp_path: Path, data: bytes, expected: str) -> None:
-    """Each way of being no instance has its words, whoever of the two readers finds it."""
+    """Each kind of file that is no instance has its reason, from either reader."""
     assert reason(written(tmp_path, data), size_bytes=len(data)) == expected
 
 
 @pytest.mark.parametrize("missing", ["sop_class_uid", "series_uid"])
 def test_an_instance_without_class_or_series_is_the_servers_to_judge(tmp_path: Path, missing: str) -> None:
-    """Only what an instance is addressed by must be there; the rest is empty in the header."""
+    """Only the UIDs that address an instance are required; others are empty in the header."""
     unwanted = {"sop_class_uid": uid(0x00080016, CT), "series_uid": uid(0x0020000E, "1.2.3.5")}[missing]
     found = read(tmp_path, meta(EXPLICIT_LITTLE) + data_set().replace(unwanted, b""))
     assert getattr(found, missing) == ""
@@ -200,7 +200,7 @@ def test_an_instance_without_class_or_series_is_the_servers_to_judge(tmp_path: P
 
 
 def test_what_the_operating_system_refuses_stays_its_own_error(tmp_path: Path) -> None:
-    """A file that is gone, or a directory in its place, is no judgement on DICOM."""
+    """A missing file, or a directory in its place, raises OSError."""
     with pytest.raises(FileNotFoundError):
         read_header(str(tmp_path / "gone"), size_bytes=10)
     with pytest.raises(IsADirectoryError):
@@ -223,12 +223,12 @@ def test_what_the_operating_system_refuses_stays_its_own_error(tmp_path: Path) -
     ids=["big endian", "deflated", "in truth implicit", "in truth explicit", "UN of undefined length", "out of order"],
 )
 def test_what_the_quick_reader_declines_is_read(tmp_path: Path, transfer_syntax: str, body: bytes) -> None:
-    """Rare encodings and odd writers' files have a header all the same."""
+    """Rare encodings and unusual files have a header too."""
     assert read(tmp_path, meta(transfer_syntax) + body) == header(transfer_syntax)
 
 
 def pydicom_uids(data: bytes) -> tuple[str, str] | None:
-    """Return the study and SOP instance UID of what pydicom, with force, takes for an instance."""
+    """Return the Study and SOP Instance UID of a file that pydicom reads, with force, as an instance."""
     with warnings.catch_warnings(), suppress(Exception):
         warnings.simplefilter("ignore")
         tags = ["StudyInstanceUID", "SOPInstanceUID"]
@@ -301,8 +301,8 @@ SMALL_FILES = [path.read_bytes() for path in real_files() if 0 < path.stat().st_
 @example(data=b"\x08" + BIG_DATA_SET[1:], force=False)
 @example(data=meta(EXPLICIT_LITTLE)[24:] + data_set(), force=False)
 @example(data=ODD_ELEMENTS[3] + b"\x09" + data_set(explicit=False)[1:], force=False)
-def test_no_instance_is_passed_over(tmp_path_factory: pytest.TempPathFactory, data: bytes, force: bool) -> None:
-    """However a head is mutated: what pydicom reads as an instance is sent with its UIDs, or is a failure."""
+def test_no_instance_is_skipped(tmp_path_factory: pytest.TempPathFactory, data: bytes, force: bool) -> None:
+    """A mutated head that pydicom reads as an instance is sent with the same UIDs, or is a failure."""
     path = written(tmp_path_factory.getbasetemp(), data)
     found = result(path, len(data), force=force)
     if (expected := pydicom_uids(data)) is not None and not isinstance(found, DamagedHead):
@@ -349,7 +349,7 @@ def hostile_files(directory: Path) -> Iterator[Path]:
 
 
 def test_memory_is_bounded_whatever_a_file_holds(tmp_path: Path) -> None:
-    """Eight readers at once take none of the hostile files for an instance, within 100 MB of a whole process."""
+    """Eight concurrent readers accept none of the hostile files, and the process takes less than 100 MB."""
     paths = list(hostile_files(tmp_path))
     ended = subprocess.run([sys.executable, "-c", READ_ALL, *map(str, paths)], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
@@ -418,8 +418,8 @@ PIXEL_DATA = 0x7FE00010
     ],
     ids=["in reach", "out of reach", "encapsulated", "big endian"],
 )
-def test_a_file_that_is_cut_off_is_found_out(tmp_path: Path, syntax: str, body: bytes, expected: str) -> None:
-    """Read to its last element, it tells what is missing; it is an instance all the same, unless those are skipped."""
+def test_a_file_that_is_cut_off_is_found(tmp_path: Path, syntax: str, body: bytes, expected: str) -> None:
+    """Reading to its last element shows where; it is still an instance, unless truncated files are skipped."""
     whole = meta(syntax) + body
     for data, told in ((whole, ""), (whole[:-7], f"pixel data cut off: {expected}")):
         candidate = Candidate(written(tmp_path, data), len(data), 0)
@@ -434,7 +434,7 @@ def test_a_file_that_is_cut_off_is_found_out(tmp_path: Path, syntax: str, body: 
 
 @pytest.mark.parametrize("private_bytes", [0, 5_000, 60_000])
 def test_the_beginning_tells_of_pixel_data_in_reach(tmp_path: Path, private_bytes: int) -> None:
-    """Without seeking from element to element, it is known what is missing of pixel data in the first 64 KiB."""
+    """Cut-off pixel data that begin in the first 64 KiB are found without seeking from element to element."""
     private = element(0x00291010, "OB", bytes(private_bytes))
     data = (meta(EXPLICIT_LITTLE) + data_set() + private + element(PIXEL_DATA, "OW", bytes(9_000)))[:-7]
     instance = read_instance(Candidate(written(tmp_path, data), len(data), 0))
@@ -456,8 +456,8 @@ def test_another_last_element_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [data_set(), data_set(explicit=False), BIG_DATA_SET, meta(EXPLICIT_LITTLE)[132:] + data_set()]
 )
-def test_a_bare_data_set_is_taken_on_demand_only(tmp_path: Path, data: bytes) -> None:
-    """Some servers take a file without preamble and magic: it is a failure, with a word on how to send it."""
+def test_a_bare_data_set_is_accepted_on_demand_only(tmp_path: Path, data: bytes) -> None:
+    """Some servers accept a file without preamble: it is a failure, with a hint at the option that sends it."""
     with pytest.raises(DamagedHead, match=r"^DICOM without preamble: --accept-missing-preamble sends it$"):
         read(tmp_path, data)
     found = read(tmp_path, data, accept_missing_preamble=True)
@@ -482,18 +482,18 @@ def test_a_bare_data_set_is_taken_on_demand_only(tmp_path: Path, data: bytes) ->
     ],
 )
 def test_a_bare_file_without_proper_uids_is_not_sent(tmp_path: Path, data: bytes, force: bool, expected: str) -> None:
-    """Where no magic vouches for a file, its UIDs must."""
+    """A file without magic needs proper UIDs."""
     assert reason(written(tmp_path, data), size_bytes=len(data), accept_missing_preamble=force) == expected
 
 
 @pytest.mark.parametrize("lead", [b"PK\x03\x04", b"\x1f\x8b\x08", b"II*\0", b"7z\xbc\xaf\x27\x1c", b"\x08\0\x05\0CS"])
-def test_a_preamble_may_hold_anything(tmp_path: Path, lead: bytes) -> None:
-    """A file that begins as another format, and has 'DICM' where it belongs, is DICOM (PS3.10 §7.1)."""
+def test_a_preamble_may_have_any_content(tmp_path: Path, lead: bytes) -> None:
+    """A file that begins as another format, and has 'DICM' at its offset, is DICOM (PS3.10 §7.1)."""
     assert read(tmp_path, lead + (meta(EXPLICIT_LITTLE) + data_set())[len(lead) :]) == header()
 
 
-def test_office_documents_are_passed_over(tmp_path: Path) -> None:
-    """A zip that is no archive of the user's is not DICOM, and no failure."""
+def test_office_documents_are_skipped(tmp_path: Path) -> None:
+    """An office document, which is a zip, is not DICOM, and no failure."""
     path = tmp_path / "letter.docx"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("[Content_Types].xml", "<Types/>")
@@ -502,8 +502,8 @@ def test_office_documents_are_passed_over(tmp_path: Path) -> None:
     assert not isinstance(caught.value, DamagedHead)
 
 
-def test_files_with_a_preamble_are_read_as_ever(tmp_path: Path) -> None:
-    """To accept bare data sets changes nothing for the others."""
+def test_files_with_a_preamble_are_read_as_usual(tmp_path: Path) -> None:
+    """Accepting bare data sets changes nothing for other files."""
     assert read(tmp_path, meta(EXPLICIT_LITTLE) + data_set(), accept_missing_preamble=True) == header()
 
 

@@ -1,4 +1,4 @@
-"""Names from a stream: what separates them, and what does not."""
+"""Names in a list, and their separators."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def test_nul_separates_names_that_hold_newlines() -> None:
 
 
 def test_a_name_that_is_not_utf_8_keeps_its_bytes() -> None:
-    """What is not UTF-8 comes through as the operating system's own functions carry it."""
+    """Other bytes become surrogates, as in the functions of `os`."""
     (name,) = names(b"caf\xe9\n")
     assert os.fsencode(name) == b"caf\xe9"
 
 
 def test_names_across_blocks_stay_whole() -> None:
-    """A list longer than what is read at a time gives the names that were written."""
+    """A list that is longer than a block has all its names."""
     expected = [f"archive/study{number % 97}/IM{number:06}" for number in range(20_000)]
     assert names("\n".join(expected).encode()) == expected
     assert names("\0".join(expected).encode(), null_separated=True) == expected
 
 
 @pytest.mark.parametrize("null_separated", [False, True])
-def test_names_come_as_they_are_written(null_separated: bool) -> None:
-    """From a pipe that is still open, the names that are in it are there already."""
+def test_names_are_read_as_they_are_written(null_separated: bool) -> None:
+    """Names in a pipe are read before the pipe is closed."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as pipe:
         separator = b"\0" if null_separated else b"\n"
@@ -69,14 +69,14 @@ def test_names_come_as_they_are_written(null_separated: bool) -> None:
 
 
 @pytest.mark.parametrize(("null_separated", "hint"), [(True, "newlines"), (False, "NULs")])
-def test_the_wrong_separator_is_told(null_separated: bool, hint: str) -> None:
-    """A list without its separator is not gathered in memory, but refused with a hint at the other one."""
+def test_the_wrong_separator_is_reported(null_separated: bool, hint: str) -> None:
+    """A list without its separator is not read into memory, but refused with a hint at the other separator."""
     with pytest.raises(ConfigurationError, match=f"separated by {hint}"):
         names(b"x" * 200_000, null_separated=null_separated)
 
 
 def test_a_pipe_that_nobody_writes_to_can_be_given_up() -> None:
-    """Who waits for names is let go when they are no longer wanted; what has come until then is there."""
+    """Reading ends when no more names are needed; names before that are returned."""
     reading, writing = os.pipe()
     try:
         given_up = threading.Event()

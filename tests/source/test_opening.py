@@ -23,8 +23,8 @@ def test_a_link_that_the_scan_did_not_see_is_not_followed(tmp_path: Path) -> Non
         open_file(str(link), by_link=False)
 
 
-def test_a_circle_of_links_is_told_as_such(tmp_path: Path) -> None:
-    """What was a link at the scan is not called replaced."""
+def test_a_circular_link_has_the_text_of_the_system(tmp_path: Path) -> None:
+    """A file that was a link at the scan is not reported as replaced."""
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(OSError, match="symbolic links"):
         open_file(str(tmp_path / "loop"), by_link=True)

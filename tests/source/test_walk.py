@@ -1,4 +1,4 @@
-"""The walk: what it finds, in what order, and what it survives."""
+"""The walk: its results, their order, and unusual directories."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bulkstow.source.walk import Walk
 
 
 def plant(root: Path, *names: str) -> None:
-    """Make empty files, and the directories they lie in."""
+    """Make empty files and their directories."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,25 +38,25 @@ def everything(*sources: Path | str, **options: Any) -> list[Found]:
 
 
 def location(found: Found) -> str:
-    """Return the path of what was found."""
+    """Return the path of a result."""
     return found.location if isinstance(found, Candidate) else found.candidate.location
 
 
 def below(root: Path, found: Iterable[Found]) -> list[str]:
-    """Return the paths of what was found, from `root` on."""
+    """Return the paths of results, relative to `root`."""
     return [os.path.relpath(location(one), root) for one in found]
 
 
 def results(found: Iterable[Found]) -> dict[str, tuple[Outcome, str]]:
-    """Return fate and reason of what is no candidate, by its name."""
+    """Return outcome and reason of each file result, by its name."""
     return {Path(location(one)).name: (one.outcome, one.reason) for one in found if isinstance(one, FileResult)}
 
 
 # --- what it finds
 
 
-def test_a_candidate_is_what_the_file_system_says_of_a_file(tmp_path: Path) -> None:
-    """Absolute path, size in bytes and time of change in nanoseconds come from one look at the file."""
+def test_a_candidate_has_the_status_of_its_file(tmp_path: Path) -> None:
+    """Absolute path, size in bytes and modification time in nanoseconds come from one status of the file."""
     path = tmp_path / "IM0"
     path.write_bytes(bytes(321))
     os.utime(path, ns=(1, 1_700_000_000_123_456_789))
@@ -66,20 +66,20 @@ def test_a_candidate_is_what_the_file_system_says_of_a_file(tmp_path: Path) -> N
 
 
 def test_a_relative_source_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ledger that is used from another directory knows the same files."""
+    """A ledger that is used from another directory has the same files."""
     plant(tmp_path, "a/b")
     monkeypatch.chdir(tmp_path)
     assert [location(found) for found in everything("a", "./a/../a/b")] == [str(tmp_path / "a/b")] * 2
 
 
 def test_files_first_then_directories_each_by_name(tmp_path: Path) -> None:
-    """The order is by name within a directory, files before what is in sub-directories."""
+    """Within a directory the order is by name, files before the content of subdirectories."""
     plant(tmp_path, "z", "b/2", "b/10", "b/a/x", "a/1", "B", "é", "c")
     assert below(tmp_path, everything(tmp_path)) == ["B", "c", "z", "é", "a/1", "b/10", "b/2", "b/a/x"]
 
 
 def test_sources_keep_their_order(tmp_path: Path) -> None:
-    """What was named first is walked first, file or directory."""
+    """Sources are walked in their order, files and directories alike."""
     plant(tmp_path, "z/1", "m", "a/1")
     found = everything(tmp_path / "z", tmp_path / "m", tmp_path / "a")
     assert below(tmp_path, found) == ["z/1", "m", "a/1"]
@@ -87,7 +87,7 @@ def test_sources_keep_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sort_window", [1, 2, 3, 7, 100])
 def test_a_directory_larger_than_the_window_is_found_whole(tmp_path: Path, sort_window: int) -> None:
-    """Sorted in windows or at once, every entry is found, once, each window in order."""
+    """Every entry is found once, in one window or several, each of which is sorted."""
     names = [f"f{number}" for number in range(7)] + ["d1/x", "d2/x", "d2/y"]
     plant(tmp_path, *names)
     found = below(tmp_path, everything(tmp_path, sort_window=sort_window))
@@ -96,14 +96,14 @@ def test_a_directory_larger_than_the_window_is_found_whole(tmp_path: Path, sort_
 
 
 def test_lists_are_full_but_for_the_last(tmp_path: Path) -> None:
-    """A list is filled across directories and holds what was asked for."""
+    """A list is filled across directories up to the requested length."""
     plant(tmp_path, *(f"d{number % 3}/f{number}" for number in range(10)))
     assert [len(gathered) for gathered in lists(Walk([str(tmp_path)], list_length=4))] == [4, 4, 2]
     assert list(lists(Walk([]))) == []
 
 
 def test_sources_are_taken_as_they_are_needed(tmp_path: Path) -> None:
-    """A list of names without end can be walked: no more of it is read than fills the next list."""
+    """An endless list of names can be walked: only the names for the next list are read."""
     plant(tmp_path, "a")
     asked = 0
 
@@ -118,8 +118,8 @@ def test_sources_are_taken_as_they_are_needed(tmp_path: Path) -> None:
     assert asked == 5
 
 
-def test_names_that_are_not_utf_8_are_carried(tmp_path: Path) -> None:
-    """A name of any bytes is found, and leads back to the file."""
+def test_names_that_are_not_utf_8_are_found(tmp_path: Path) -> None:
+    """A name of any bytes is found, and refers to its file."""
     name = os.fsencode(tmp_path) + b"/caf\xe9"
     Path(os.fsdecode(name)).write_bytes(b"123")
     (found,) = everything(tmp_path)
@@ -128,7 +128,7 @@ def test_names_that_are_not_utf_8_are_carried(tmp_path: Path) -> None:
     assert found.size_bytes == 3
 
 
-def test_excluded_paths_are_passed_over(tmp_path: Path) -> None:
+def test_excluded_paths_are_skipped(tmp_path: Path) -> None:
     """The ledger's own files are not reported, nor is an excluded directory entered, nor an excluded source."""
     plant(tmp_path, "a", "bulkstow.db", "bulkstow.db-wal", "d/x")
     exclude = frozenset(str(tmp_path / name) for name in ("bulkstow.db", "bulkstow.db-wal", "d"))
@@ -136,7 +136,7 @@ def test_excluded_paths_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_tree_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
-    """Depth is bound by the file system alone."""
+    """Only the file system limits the depth."""
     deepest = tmp_path
     for _ in range(sys.getrecursionlimit() + 500):
         deepest /= "d"
@@ -166,7 +166,7 @@ def candidates(found: Iterable[Found]) -> list[Candidate]:
 
 
 def test_no_link_leads_out_of_the_source(tmp_path: Path) -> None:
-    """Neither a link to a directory above or beside the source nor one to a foreign file is followed; each is told."""
+    """Links to a directory above or beside the source, and to a file elsewhere, are not followed; each is reported."""
     plant(tmp_path, "foreign/x", "archive/a")
     archive = tmp_path / "archive"
     (archive / "loop").symlink_to("..")
@@ -189,7 +189,7 @@ def test_no_link_leads_out_of_the_source(tmp_path: Path) -> None:
 
 
 def test_a_link_to_a_file_of_the_source_is_followed(tmp_path: Path) -> None:
-    """Its real target counts: by a chain of links that leads out and back, through `..`, or relative."""
+    """Its real path decides: by a chain of links that leads out and back, through `..`, or relative."""
     plant(tmp_path, "archive/d/x", "archive/d/y", "archive/d/z")
     archive = tmp_path / "archive"
     (archive / "a1").symlink_to("d/x")
@@ -202,7 +202,7 @@ def test_a_link_to_a_file_of_the_source_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_link_to_a_directory_of_the_source_is_not_followed(tmp_path: Path) -> None:
-    """Its files are found where they are."""
+    """Its files are found under their own paths."""
     plant(tmp_path, "data/x")
     (tmp_path / "link").symlink_to("data")
     found = everything(tmp_path)
@@ -211,7 +211,7 @@ def test_a_link_to_a_directory_of_the_source_is_not_followed(tmp_path: Path) -> 
 
 
 def test_a_link_into_another_source_is_followed(tmp_path: Path) -> None:
-    """What lies in any of the sources may be sent, in whatever order they come, and though they are links."""
+    """Files in any of the sources are sent, in any order of the sources, and if these are links."""
     plant(tmp_path, "one/a", "two/b")
     (tmp_path / "one/link").symlink_to(tmp_path / "two/b")
     (tmp_path / "second").symlink_to("two")
@@ -222,7 +222,7 @@ def test_a_link_into_another_source_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_link_named_as_a_source_counts_as_what_it_leads_to(tmp_path: Path) -> None:
-    """A link to a directory or a file that the user named is followed, and links within it by its real place."""
+    """A link that is a source is followed, and links below it are compared with its real path."""
     plant(tmp_path, "data/x", "data/y", "f")
     (tmp_path / "link").symlink_to("data")
     (tmp_path / "data/z").symlink_to("y")
@@ -232,8 +232,8 @@ def test_a_link_named_as_a_source_counts_as_what_it_leads_to(tmp_path: Path) -> 
     assert all(isinstance(one, Candidate) for one in found)
 
 
-def test_what_is_excluded_is_passed_over_through_a_linked_directory(tmp_path: Path) -> None:
-    """A source that holds nothing but the ledger is empty, by whatever name it is given."""
+def test_excluded_paths_are_skipped_through_a_linked_directory(tmp_path: Path) -> None:
+    """A source that has only the ledger is empty, under any name."""
     plant(tmp_path / "share", "bulkstow.db", "bulkstow.db-lock")
     (tmp_path / "archive").symlink_to(tmp_path / "share")
     exclude = frozenset(str(tmp_path / "share" / name) for name in ("bulkstow.db", "bulkstow.db-lock"))
@@ -242,8 +242,8 @@ def test_what_is_excluded_is_passed_over_through_a_linked_directory(tmp_path: Pa
     assert walked.empty_sources == [str(tmp_path / "archive")]
 
 
-def test_a_link_to_what_is_excluded_is_passed_over(tmp_path: Path) -> None:
-    """The ledger is nobody's file by whatever name."""
+def test_a_link_to_an_excluded_path_is_skipped(tmp_path: Path) -> None:
+    """The ledger is excluded under any name."""
     plant(tmp_path, "a", "bulkstow.db")
     (tmp_path / "journal").symlink_to("bulkstow.db")
     found = everything(tmp_path, exclude=frozenset({str(tmp_path / "bulkstow.db")}))
@@ -253,7 +253,7 @@ def test_a_link_to_what_is_excluded_is_passed_over(tmp_path: Path) -> None:
 def test_a_directory_that_was_replaced_by_a_link_is_not_entered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was a directory when its name was read may lead out of the source when it is listed."""
+    """A directory may be replaced by a link out of the source before it is listed."""
     plant(tmp_path, "archive/d/x", "archive/e/y", "foreign/z")
     scandir = os.scandir
 
@@ -270,7 +270,7 @@ def test_a_directory_that_was_replaced_by_a_link_is_not_entered(
 
 
 def test_links_are_followed_on_demand(tmp_path: Path) -> None:
-    """With `follow_links`, what a link leads to is found under the link's own name."""
+    """With `follow_links`, the target of a link is found under the link's path."""
     plant(tmp_path, "elsewhere/d/x", "elsewhere/f", "tree/a")
     (tmp_path / "tree/file").symlink_to(tmp_path / "elsewhere/f")
     (tmp_path / "tree/directory").symlink_to(tmp_path / "elsewhere/d")
@@ -278,8 +278,8 @@ def test_links_are_followed_on_demand(tmp_path: Path) -> None:
     assert below(tmp_path, found) == ["tree/a", "tree/file", "tree/directory/x"]
 
 
-def test_circles_end(tmp_path: Path) -> None:
-    """A link to an ancestor, or two directories that link to each other, is walked once, ends, and is told."""
+def test_circular_links_end(tmp_path: Path) -> None:
+    """A link to an ancestor, and directories that link to each other, are walked once and reported."""
     plant(tmp_path, "a/x", "b/y")
     (tmp_path / "a/up").symlink_to(tmp_path)
     (tmp_path / "a/here").symlink_to(".")
@@ -310,7 +310,7 @@ def test_directories_that_all_link_to_each_other_stay_finite(tmp_path: Path) -> 
 
 
 def test_a_link_named_as_a_source_is_always_entered(tmp_path: Path) -> None:
-    """What the user names is walked, though a link has led there before."""
+    """A source is walked, even if a link has led to it before."""
     plant(tmp_path, "data/x")
     (tmp_path / "link").symlink_to("data")
     assert below(tmp_path, everything(tmp_path / "link", tmp_path / "link")) == ["link/x"] * 2
@@ -325,7 +325,7 @@ def test_a_link_to_nothing_is_unreadable_and_says_where_it_leads(tmp_path: Path)
 
 
 def test_a_link_to_itself_is_unreadable(tmp_path: Path) -> None:
-    """The operating system's word for it is passed on."""
+    """The operating system's text is the reason."""
     (tmp_path / "loop").symlink_to("loop")
     outcome, reason = results(everything(tmp_path))["loop"]
     assert outcome is Outcome.UNREADABLE
@@ -335,8 +335,8 @@ def test_a_link_to_itself_is_unreadable(tmp_path: Path) -> None:
 # --- what is no file
 
 
-def test_what_is_no_regular_file_is_skipped_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A FIFO, which would block whoever opens it, and a socket are told by their kind; links to devices as well."""
+def test_special_files_are_skipped_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIFO, which would block when opened, a socket, and links to devices are reported with their kinds."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "null").symlink_to("/dev/null")
     monkeypatch.chdir(tmp_path)
@@ -350,7 +350,7 @@ def test_what_is_no_regular_file_is_skipped_unopened(tmp_path: Path, monkeypatch
 
 
 def test_a_directory_that_cannot_be_listed_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is reported with the operating system's reason, and the walk goes on behind it."""
+    """It is reported with the operating system's reason, and the walk continues."""
     plant(tmp_path, "a/x", "closed/y", "z/z")
     scandir = os.scandir
 
@@ -367,7 +367,7 @@ def test_a_directory_that_cannot_be_listed_is_unreadable(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", ["gone", "", "with\0nul", "\ud800"])
 def test_a_name_from_a_list_that_is_no_file_is_unreadable(tmp_path: Path, name: str) -> None:
-    """Names that do not exist, or cannot, become outcomes, and what follows them is still found."""
+    """Names that do not or cannot exist become outcomes, and the names after them are found."""
     plant(tmp_path, "a")
     absent, present = everything(str(tmp_path / name) if name else "", tmp_path / "a")
     assert isinstance(absent, FileResult)
@@ -378,7 +378,7 @@ def test_a_name_from_a_list_that_is_no_file_is_unreadable(tmp_path: Path, name: 
 # --- before a run
 
 
-def test_sources_that_are_there_pass(tmp_path: Path) -> None:
+def test_existing_sources_are_found(tmp_path: Path) -> None:
     """Files and directories, relative or absolute, are sources."""
     plant(tmp_path, "a")
     for name in (str(tmp_path), str(tmp_path / "a"), "."):
@@ -386,10 +386,10 @@ def test_sources_that_are_there_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone", "", "dangling", "a/below"])
-def test_a_source_that_is_not_there_is_told_before_the_run(
+def test_a_missing_source_is_reported_before_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A misspelt argument stops the run before it starts, and is named."""
+    """A misspelt argument stops the run before it starts; the message names it."""
     plant(tmp_path, "a")
     (tmp_path / "dangling").symlink_to("nothing")
     monkeypatch.chdir(tmp_path)
@@ -397,8 +397,8 @@ def test_a_source_that_is_not_there_is_told_before_the_run(
         find_source(name)
 
 
-def test_slow_finds_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it takes long to find files, a list is handed on with what there is."""
+def test_a_slow_list_is_passed_on_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If finding files is slow, an incomplete list is passed on."""
     for number in range(5):
         (tmp_path / f"{number}").touch()
     monkeypatch.setattr("bulkstow.source.walk.LIST_S", -1.0)

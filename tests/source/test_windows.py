@@ -1,4 +1,4 @@
-"""Bytes of files in windows: read on after short reads, inflated in pieces, in bounded memory."""
+"""Windows of files: short reads are repeated, deflated data are inflated in pieces, memory is bounded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTENT = bytes(number * 7 % 251 for number in range(300_000))
 
 @pytest.fixture
 def descriptor(tmp_path: Path) -> Iterator[int]:
-    """Give a file that holds CONTENT, and behind it the same deflated."""
+    """Give a file with CONTENT, followed by the same deflated."""
     path = tmp_path / "file"
     path.write_bytes(CONTENT + deflated(CONTENT))
     opened = os.open(path, os.O_RDONLY)
@@ -36,8 +36,8 @@ def deflated(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("longest_bytes", [1, 7, 1000])
-def test_short_reads_are_read_on(descriptor: int, monkeypatch: pytest.MonkeyPatch, longest_bytes: int) -> None:
-    """A system call that returns less than asked for, as on FUSE, is no end of the file."""
+def test_short_reads_are_repeated(descriptor: int, monkeypatch: pytest.MonkeyPatch, longest_bytes: int) -> None:
+    """A system call that returns less than requested, as on FUSE, does not mean the end of the file."""
     shorten_reads(monkeypatch, longest_bytes)
     assert read_up_to(descriptor, 3_000, 10) == CONTENT[10:3_010]
     end = os.fstat(descriptor).st_size
@@ -47,10 +47,10 @@ def test_short_reads_are_read_on(descriptor: int, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("kind", ["as it is", "inflated"])
 @given(reads=st.lists(st.tuples(st.integers(0, 300_100), st.integers(0, 70_000)), max_size=5))
-def test_any_place_can_be_read(
+def test_any_offset_can_be_read(
     tmp_path_factory: pytest.TempPathFactory, kind: str, reads: list[tuple[int, int]]
 ) -> None:
-    """In any order, a window gives what lies at an offset, less only at the end, and None behind it."""
+    """In any order, a window returns the bytes at an offset, fewer only at the end, and None after it."""
     path = tmp_path_factory.getbasetemp() / "any-place"
     path.write_bytes(CONTENT if kind == "as it is" else deflated(CONTENT))
     descriptor = os.open(path, os.O_RDONLY)
@@ -68,13 +68,13 @@ def test_any_place_can_be_read(
 
 
 def test_deflated_data_may_begin_anywhere(descriptor: int) -> None:
-    """The data set lies behind the file meta information."""
+    """The data set follows the file meta information."""
     assert (InflatedWindow(descriptor, len(CONTENT)).read(5, 20) or b"")[:20] == CONTENT[5:25]
 
 
 @pytest.mark.parametrize(("data", "reason"), [(deflated(CONTENT)[:-10], "cut off"), (b"\xff" * 50, "inflated")])
-def test_damaged_deflated_data_are_told(tmp_path: Path, data: bytes, reason: str) -> None:
-    """Data that end too early, or are no deflated data, are a reason and no traceback."""
+def test_damaged_deflated_data_raise(tmp_path: Path, data: bytes, reason: str) -> None:
+    """Data that end too early, or are not deflated, raise DamagedHead."""
     path = tmp_path / "file"
     path.write_bytes(data)
     descriptor = os.open(path, os.O_RDONLY)
@@ -84,7 +84,7 @@ def test_damaged_deflated_data_are_told(tmp_path: Path, data: bytes, reason: str
 
 
 def test_a_bomb_is_inflated_in_pieces(tmp_path: Path) -> None:
-    """64 MiB of zeros from 64 KB of file are passed in less than a mebibyte of memory."""
+    """64 MiB of zeros from 64 KB of a file take less than 1 MiB of memory."""
     path = tmp_path / "bomb"
     path.write_bytes(deflated(bytes(2**26)))
     descriptor = os.open(path, os.O_RDONLY)
