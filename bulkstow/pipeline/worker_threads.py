@@ -1,7 +1,7 @@
-"""Worker threads for blocking calls: fixed pools, and a new thread in the place of each that hangs.
+"""Worker threads for blocking calls: one, more while all wait for the storage, and a new one for each that hangs.
 
-A call on a file system may never return, and its thread cannot be stopped. A call that takes longer than a limit
-therefore no longer counts, and the pool starts another thread.
+`policy.worker_threads` decides whether another thread should run. A call on a file system may never return, and its
+thread cannot be stopped: a call that takes longer than a limit no longer counts, and another thread takes its place.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ import anyio.lowlevel
 
 from bulkstow.blocking import STUCK_S
 from bulkstow.errors import StorageGone
+from bulkstow.platform.process import thread_cpu_clock
+from bulkstow.policy.worker_threads import WAITING_AFTER_S, RunningCall, should_start_another
 
-SCANNERS = 1
-"""Threads that list directories. A run has one walk, and one thread works at it as long as that does not hang."""
+SCANS_AT_ONCE = 1
+"""Calls that list directories. A run has one walk, and one thread works at it as long as that does not hang."""
 
-CALLERS = 4
-"""Threads for everything else. Look-ups for the scan, look-ups for copies, results for the ledger: one of each at a
-time, and now and then a size that a server refused."""
+CALLS_AT_ONCE = 4
+"""All other calls. Look-ups for the scan, look-ups for copies and results for the ledger: one of each at a time; and
+sometimes a size that a server refused."""
 
 MOST_STUCK = 256
 """Hanging threads to replace. Each takes some 30 KB; a container often allows 1,000 threads in all."""
-
-LOOKS = 10
-"""How often to look for hanging calls within the time after which one counts as hanging."""
 
 _GONE = (
     f"the storage does not answer: {MOST_STUCK} reads hang, and nothing more is read; run the same command again when "
@@ -46,11 +45,23 @@ T = TypeVar("T")
 class _Call:
     """A blocking call, from when it is submitted."""
 
-    def __init__(self, do: Callable[[], Any]) -> None:
+    def __init__(self, do: Callable[[], Any], pool: _Pool) -> None:
         self.future: Future[Any] = Future()
-        self.began_s = 0.0
+        self.pool = pool
         self.is_stuck = False
+        """It has taken so long that it no longer counts."""
         self._do = do
+        self._cpu_clock: Callable[[], float] = float
+        self._began_s = self._cpu_before_s = 0.0
+
+    def begin(self, cpu_clock: Callable[[], float]) -> None:
+        """Start the clocks; called by the thread that makes the call."""
+        self._cpu_clock, self._began_s, self._cpu_before_s = cpu_clock, time.perf_counter(), cpu_clock()
+
+    @property
+    def so_far(self) -> RunningCall:
+        """The time that the call has taken; read by other threads, too."""
+        return RunningCall(time.perf_counter() - self._began_s, self._cpu_clock() - self._cpu_before_s)
 
     def run(self) -> None:
         """Block, and hand the result or the error to the future."""
@@ -68,60 +79,57 @@ class _Call:
 
 
 class _Pool(Executor):
-    """Up to `size` threads, not counting those that hang; guarded by the lock of its WorkerThreads."""
+    """Calls of one kind, of which up to `size` run at a time, without those that hang."""
 
-    def __init__(self, size: int, add: Callable[[_Pool, _Call], None], *, uses_storage: bool = True) -> None:
+    def __init__(self, size: int, add: Callable[[_Call], None], *, uses_storage: bool = True) -> None:
+        self._size = size
         self._add = add
         self.uses_storage = uses_storage
-        self.size = size
-        self.busy = 0
-        """Threads at work or about to start, without those that hang."""
+        self.running = 0
         self.waiting: deque[_Call] = deque()
-        self.running: set[_Call] = set()
+
+    @property
+    def may_begin(self) -> bool:
+        """A call waits, and may run."""
+        return bool(self.waiting) and self.running < self._size
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a call made as soon as a thread is free."""
-        call = _Call(partial(fn, *args, **kwargs))
-        self._add(self, call)
+        """Have a call made as soon as a thread may make it."""
+        call = _Call(partial(fn, *args, **kwargs), self)
+        self._add(call)
         return call.future
 
 
 class WorkerThreads(Executor):
     """The threads for all blocking calls of a run; belongs to the running event loop.
 
-    `submit` is for reading files, with `readers` threads; `scans` is for listing directories; `calls` is for what uses
-    no archive's storage, so that results are recorded even while a disk hangs. A call that takes longer than `stuck_s`
-    counts as hanging, and another thread starts in its place, for up to MOST_STUCK of them. Beyond that the storage is
-    gone: calls that wait for it, and later ones, raise StorageGone.
+    `submit` is for reading files, up to `readers` at a time; `scans` is for listing directories; `calls` is for what
+    uses no archive's storage, so that results are recorded even while a disk hangs. A call that takes longer than
+    `stuck_s` counts as hanging and leaves its place to another, for up to MOST_STUCK of them. Beyond that the storage
+    is gone: calls that wait for it, and later ones, raise StorageGone.
     """
 
     def __init__(self, readers: int, *, stuck_s: float = STUCK_S) -> None:
         self._reads = _Pool(readers, self._add)
-        self._scans = _Pool(SCANNERS, self._add)
-        self._calls = _Pool(CALLERS, self._add, uses_storage=False)
-        self._pools = (self._calls, self._scans, self._reads)
+        self.scans: Executor = _Pool(SCANS_AT_ONCE, self._add)
+        self.calls: Executor = _Pool(CALLS_AT_ONCE, self._add, uses_storage=False)
+        # Whole lists and batches wait for `calls` and `scans`, only a part of one for a read.
+        self._pools: tuple[_Pool, ...] = (self.calls, self.scans, self._reads)
         self._threads = ThreadPoolExecutor(
-            sum(pool.size for pool in self._pools) + MOST_STUCK, thread_name_prefix="worker"
+            readers + SCANS_AT_ONCE + CALLS_AT_ONCE + MOST_STUCK, thread_name_prefix="worker"
         )
         self._stuck_s = stuck_s
         self._lock = threading.Lock()
+        self._alive = 0
+        """Threads that run, or are about to."""
+        self._running: set[_Call] = set()
         self._stuck = 0
         self._is_storage_gone = False
         self._watched_by: asyncio.AbstractEventLoop | None = None
         self._is_shut = False
 
-    @property
-    def scans(self) -> Executor:
-        """For listing directories."""
-        return self._scans
-
-    @property
-    def calls(self) -> Executor:
-        """For blocking calls that use no archive's storage."""
-        return self._calls
-
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have something read as soon as a thread is free."""
+        """Have something read as soon as a thread may read it."""
         return self._reads.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -129,83 +137,101 @@ class WorkerThreads(Executor):
         self._is_shut = True
         if cancel_futures:
             with self._lock:
+                waiting = [call for pool in self._pools for call in pool.waiting]
                 for pool in self._pools:
-                    for call in pool.waiting:
-                        call.future.cancel()
                     pool.waiting.clear()
+            for call in waiting:
+                call.future.cancel()
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
 
-    def _add(self, pool: _Pool, call: _Call) -> None:
+    def _add(self, call: _Call) -> None:
         if self._is_shut:
             raise RuntimeError("the worker threads are shut down")
-        if self._is_storage_gone and pool.uses_storage:
+        if self._is_storage_gone and call.pool.uses_storage:
             raise StorageGone(_GONE)
         loop = asyncio.get_running_loop()
         with self._lock:
-            pool.waiting.append(call)
-        self._start(pool)
+            call.pool.waiting.append(call)
+        self._start_thread()
         if self._watched_by is not loop:
             self._watched_by = loop
-            loop.call_later(self._stuck_s / LOOKS, self._watch, loop)
-
-    def _start(self, pool: _Pool) -> None:
-        """Start threads for the calls that wait, as many as the pool may have."""
-        with self._lock:
-            missing = min(pool.size - pool.busy, len(pool.waiting))
-            pool.busy += max(0, missing)
-        for started in range(missing):
-            try:
-                self._threads.submit(self._work, pool)
-            except RuntimeError:  # the system has no more threads, or it is the end
-                with self._lock:
-                    pool.busy -= missing - started
-                raise
-
-    def _work(self, pool: _Pool) -> None:
-        """Make one call after the other, until none waits, or another thread has taken this one's place."""
-        while True:
-            with self._lock:
-                if not pool.waiting:
-                    pool.busy -= 1
-                    return
-                call = pool.waiting.popleft()
-                call.began_s = time.monotonic()
-                pool.running.add(call)
-            call.run()
-            with self._lock:
-                pool.running.discard(call)
-                if call.is_stuck:
-                    self._stuck -= 1
-                    return
+            loop.call_later(WAITING_AFTER_S, self._watch, loop)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look for hanging calls again and again, as long as others wait."""
-        if not any(pool.waiting for pool in self._pools):
+        """Look again and again, as long as calls wait, whether another thread should run."""
+        if any(pool.waiting for pool in self._pools):
+            self._pass_over_stuck()
+            loop.call_later(WAITING_AFTER_S, self._watch, loop)
+        else:
             self._watched_by = None
-            return
-        self._pass_over_stuck()
-        loop.call_later(self._stuck_s / LOOKS, self._watch, loop)
-        for pool in self._pools:
-            self._start(pool)
+        self._start_thread()
+
+    def _start_thread(self) -> None:
+        """Start a thread if a call may begin and the policy agrees; one that is about to begin is enough."""
+        with self._lock:
+            is_one_coming = self._alive > len(self._running)
+            if is_one_coming or self._next_pool() is None or not self._should_start_another():
+                return
+            self._alive += 1
+        try:
+            self._threads.submit(self._work)
+        except RuntimeError:  # the system has no more threads, or it is the end
+            with self._lock:
+                self._alive -= 1
+            raise
+
+    def _work(self) -> None:
+        """Make one call after the other, until none may begin, or calls are quick and another thread makes them.
+
+        A thread whose call waited goes on: the next call will wait, too.
+        """
+        cpu_clock, ended = thread_cpu_clock(), None
+        while True:
+            with self._lock:
+                has_waited = ended is not None and self._end(ended)
+                pool = self._next_pool()
+                if pool is None or not (has_waited or self._should_start_another()):
+                    self._alive -= 1
+                    return
+                call = pool.waiting.popleft()
+                call.begin(cpu_clock)
+                pool.running += 1
+                self._running.add(call)
+            call.run()
+            ended = call
+
+    def _end(self, call: _Call) -> bool:
+        """Take note that a call has ended; return whether it waited for the storage."""
+        self._running.discard(call)
+        if call.is_stuck:
+            self._stuck -= 1
+        else:
+            call.pool.running -= 1
+        return call.so_far.is_waiting
+
+    def _next_pool(self) -> _Pool | None:
+        return next((pool for pool in self._pools if pool.may_begin), None)
+
+    def _should_start_another(self) -> bool:
+        return should_start_another(call.so_far for call in self._running)
 
     def _pass_over_stuck(self) -> None:
         """Stop counting the calls that hang, or refuse those that wait for the storage if too many hang."""
-        stuck_since_s = time.monotonic() - self._stuck_s
         refused: list[_Call] = []
         with self._lock:
-            for pool in self._pools:
-                for call in pool.running:
-                    if call.is_stuck or call.began_s > stuck_since_s:
-                        continue
-                    if self._stuck == MOST_STUCK:
-                        self._is_storage_gone = True
-                        break
-                    call.is_stuck = True
-                    self._stuck += 1
-                    pool.busy -= 1
-                if self._is_storage_gone and pool.uses_storage:
-                    refused += pool.waiting
-                    pool.waiting.clear()
+            for call in self._running:
+                if call.is_stuck or call.so_far.elapsed_s < self._stuck_s:
+                    continue
+                if self._stuck == MOST_STUCK:
+                    self._is_storage_gone = True
+                    for pool in self._pools:
+                        if pool.uses_storage:
+                            refused += pool.waiting
+                            pool.waiting.clear()
+                    break
+                call.is_stuck = True
+                self._stuck += 1
+                call.pool.running -= 1
         for call in refused:
             call.refuse(StorageGone(_GONE))
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
@@ -39,3 +43,13 @@ def rss_bytes() -> int:
         return int(STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def thread_cpu_clock() -> Callable[[], float]:
+    """Return a function for any thread that returns the seconds of processor time that the calling thread has used.
+
+    It always returns 0 if a thread's time is not readable from another one (macOS, Windows).
+    """
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return float
+    return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))

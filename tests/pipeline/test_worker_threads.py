@@ -1,4 +1,4 @@
-"""Claims about the pools of worker threads: their sizes, hanging calls, cancellation."""
+"""Claims about the worker threads: their number, hanging calls, cancellation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from bulkstow.errors import StorageGone
 from bulkstow.pipeline import worker_threads
-from bulkstow.pipeline.worker_threads import CALLERS, WorkerThreads, run_abandonable, run_blocking
+from bulkstow.pipeline.worker_threads import CALLS_AT_ONCE, WorkerThreads, run_abandonable, run_blocking
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +57,54 @@ def disk() -> Iterator[Disk]:
     hanging.answer(1000)
 
 
+async def test_quick_calls_are_made_one_at_a_time(threads: WorkerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as no call waits for the storage, one thread makes them all, whatever their kind."""
+    monkeypatch.setattr("bulkstow.policy.worker_threads.WAITING_AFTER_S", PATIENCE_S)
+    lock, most, at_once = threading.Lock(), 0, 0
+
+    def count() -> None:
+        nonlocal most, at_once
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        sum(range(1000))
+        with lock:
+            at_once -= 1
+
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            for number in range(90):
+                tasks.start_soon(run_blocking, (threads, threads.scans, threads.calls)[number % 3], count)
+    assert most == 1
+
+
+async def test_other_calls_come_before_reads(threads: WorkerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole lists and batches wait for other calls, a part of one for a read."""
+    monkeypatch.setattr("bulkstow.policy.worker_threads.WAITING_AFTER_S", PATIENCE_S)
+    may_go_on, done = threading.Event(), list[str]()
+    threads.submit(may_go_on.wait)
+    reads = [threads.submit(done.append, "read") for _ in range(3)]
+    other = threads.calls.submit(done.append, "other")
+    may_go_on.set()
+    with anyio.fail_after(PATIENCE_S):
+        for call in (*reads, other):
+            await asyncio.wrap_future(call)
+    assert done == ["other", "read", "read", "read"]
+
+
+async def test_no_thread_is_started_beside_one_that_is_about_to_run(threads: WorkerThreads, disk: Disk) -> None:
+    """However long all calls hang, there are no more threads than calls that may run."""
+    hanging = [threads.calls.submit(disk.read) for _ in range(40)]
+    for _ in range(20 * CALLS_AT_ONCE):
+        threads._start_thread()
+        await anyio.lowlevel.checkpoint()
+    assert threads._alive <= CALLS_AT_ONCE
+    disk.answer(40)
+    with anyio.fail_after(PATIENCE_S):
+        for call in hanging:
+            await asyncio.wrap_future(call)
+
+
 async def test_slow_calls_do_not_delay_the_others(threads: WorkerThreads, disk: Disk) -> None:
     """While three threads wait for a disk, the fourth makes all other calls."""
     done = 0
@@ -70,9 +118,9 @@ async def test_slow_calls_do_not_delay_the_others(threads: WorkerThreads, disk: 
     assert done == 50
 
 
-@pytest.mark.parametrize(("pool", "size"), [("reads", 4), ("scans", 1), ("calls", CALLERS)])
-async def test_a_pool_has_a_fixed_size(threads: WorkerThreads, disk: Disk, pool: str, size: int) -> None:
-    """With every thread of a pool at work the next call waits; when one is free, the call is made."""
+@pytest.mark.parametrize(("pool", "size"), [("reads", 4), ("scans", 1), ("calls", CALLS_AT_ONCE)])
+async def test_calls_of_a_kind_are_limited(threads: WorkerThreads, disk: Disk, pool: str, size: int) -> None:
+    """While as many calls of a kind run as may, the next one waits; when one ends, it is made."""
     executor = threads if pool == "reads" else getattr(threads, pool)
     with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
@@ -154,12 +202,12 @@ async def test_too_many_hanging_calls_mean_that_the_storage_is_gone(
 async def test_a_shutdown_drops_what_waits(threads: WorkerThreads, disk: Disk) -> None:
     """After a shutdown no call begins, reads and others alike, and nobody waits for those that hang."""
     reads = [threads.submit(disk.read) for _ in range(5)]
-    others = [threads.calls.submit(disk.read) for _ in range(CALLERS + 1)]
+    others = [threads.calls.submit(disk.read) for _ in range(CALLS_AT_ONCE + 1)]
     with anyio.fail_after(PATIENCE_S):
-        await disk.has_begun(4 + CALLERS)
+        await disk.has_begun(4 + CALLS_AT_ONCE)
     threads.shutdown(wait=False, cancel_futures=True)
     assert [future.cancelled() for future in reads] == [False] * 4 + [True]
-    assert [future.cancelled() for future in others] == [False] * CALLERS + [True]
+    assert [future.cancelled() for future in others] == [False] * CALLS_AT_ONCE + [True]
     with pytest.raises(RuntimeError, match="the worker threads are shut down"):
         threads.submit(int)
     disk.answer(100)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,21 @@ def test_memory_is_zero_where_the_system_does_not_tell(monkeypatch: pytest.Monke
     """Only Linux has `/proc/self/statm`."""
     monkeypatch.setattr(process, "STATM", Path("/gone"))
     assert process.rss_bytes() == 0
+
+
+def test_a_clock_shows_the_time_of_the_thread_that_made_it() -> None:
+    """Another thread reads how much processor time this one has used."""
+    clock, read_s = process.thread_cpu_clock(), []
+    used_before_s = clock()
+    while clock() == used_before_s:
+        pass
+    reader = threading.Thread(target=lambda: read_s.append(clock()))
+    reader.start()
+    reader.join()
+    assert used_before_s < read_s[0] <= clock()
+
+
+def test_a_clock_stands_still_if_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MacOS does not tell a thread's time to others."""
+    monkeypatch.delattr(time, "pthread_getcpuclockid")
+    assert process.thread_cpu_clock()() == 0
