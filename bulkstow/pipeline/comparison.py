@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bulkstow.blocking import ReadLimit, Work, Worker, run_in_threads
 from bulkstow.errors import InstanceChanged
@@ -18,15 +18,11 @@ BLOCK_BYTES = 1024 * 1024
 UNREADABLE = "cannot be read: "
 
 
-@dataclass(slots=True)
-class _Step:
-    """One block of each instance; `location` is the one that is being read."""
+class _Comparison(Work[bool, bool | None | OSError]):
+    """Two instances; a step is a block of each, the only result whether they are equal, or an error with the location.
 
-    location: str
-
-
-class _Comparison(Work[_Step, bool | None | OSError]):
-    """Two instances, block by block; the only result is whether they are equal, or an error with the location."""
+    One thread at a time takes steps.
+    """
 
     def __init__(self, source: Source, instance: Instance, other: Instance) -> None:
         super().__init__(results_per_list=1)
@@ -36,21 +32,20 @@ class _Comparison(Work[_Step, bool | None | OSError]):
         self._views = [memoryview(bytearray(min(BLOCK_BYTES, i.candidate.size_bytes) or 1)) for i in self._instances]
         self._open = ExitStack()
         self._readers: list[SegmentReader] = []
-        self._is_over = False
-        self._is_under_way = False
+        self._location = other.candidate.location
+        """The instance that is being read."""
+        self._has_more = True
 
     @property
     def has_more(self) -> bool:
-        """False once a step is under way or all is known."""
-        return not (self._is_over or self._is_under_way)
+        """False while a step is under way, and after the last one."""
+        return self._has_more
 
-    def _next_step(self, _worker: Worker[_Step, bool | OSError | None]) -> _Step | None:
-        if not self.has_more:
-            return None
-        self._is_under_way = True
-        return _Step(self._instances[1].candidate.location)
+    def _next_step(self, _worker: Worker[bool, bool | OSError | None]) -> bool | None:
+        has_more, self._has_more = self._has_more, False
+        return has_more or None
 
-    def _run(self, step: _Step) -> object:
+    def _run(self, _step: bool) -> object:
         """Return the result; "more" if these blocks are equal and others follow."""
         instance, other = self._instances
         try:
@@ -58,36 +53,34 @@ class _Comparison(Work[_Step, bool | None | OSError]):
                 if self._source.verify(other):
                     return None
                 digest = self._source.digest(other.candidate)
-                step.location = instance.candidate.location
+                self._location = instance.candidate.location
                 if digest is not None and self._source.digest(instance.candidate) == digest:
                     return True
-            ours, theirs = (self._read(number, step) for number in (0, 1))
+            ours, theirs = (self._read(number) for number in (0, 1))
         except (OSError, InstanceChanged) as error:
-            if not self._readers and step.location == other.candidate.location:
+            if not self._readers and self._location == other.candidate.location:
                 return None
             reason = str(error) if isinstance(error, InstanceChanged) else error.strerror or str(error)
-            return OSError(None, reason.removeprefix(UNREADABLE), step.location)
+            return OSError(None, reason.removeprefix(UNREADABLE), self._location)
         return ours == theirs if ours != theirs or not ours else "more"
 
-    def _read(self, number: int, step: _Step) -> bytes:
+    def _read(self, number: int) -> bytes:
         instance, view = self._instances[number], self._views[number]
-        step.location = instance.candidate.location
+        self._location = instance.candidate.location
         if len(self._readers) == number:
             self._readers.append(self._open.enter_context(closing(SegmentReader(self._source.open(instance)))))
         return bytes(view[: self._readers[number].read_into(view)])
 
-    def _finish(self, _step: _Step, result: object, worker: Worker[_Step, bool | OSError | None]) -> None:
-        self._is_under_way = False
-        if result == "more":
+    def _finish(self, _step: bool, result: object, worker: Worker[bool, bool | OSError | None]) -> None:
+        self._has_more = result == "more"
+        if self._has_more:
             return
-        self._is_over = True
         self._open.close()
         worker.results.append(result)  # type: ignore[arg-type]  # everything else that `_run` returns
 
-    def _time_out(self, step: _Step, why: str, worker: Worker[_Step, bool | OSError | None]) -> None:
+    def _time_out(self, _step: bool, why: str, worker: Worker[bool, bool | OSError | None]) -> None:
         # The readers stay open: the thread that hangs uses one of them.
-        self._is_over = True
-        worker.results.append(OSError(None, why, step.location))
+        worker.results.append(OSError(None, why, self._location))
 
 
 async def compare(

@@ -22,15 +22,6 @@ from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.ports import Found
 
 
-@dataclass(frozen=True, slots=True)
-class _ScanResult:
-    """What is left of a list after the look-up in the ledger."""
-
-    candidates: list[Candidate]
-    results: list[FileResult]
-    events: tuple[Event, ...]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
     """Passes on the files that the ledger has not settled, and the outcomes of files that cannot be read."""
@@ -53,13 +44,13 @@ class Scan:
         """Scan to the end."""
         async with self.candidates, self.results, aclosing(self._scanned()) as scanned:
             async for found in scanned:
-                left = await run_blocking(self.threads.calls, self._look_up, found)
-                for event in left.events:
+                candidates, results, events = await run_blocking(self.threads.calls, self._look_up, found)
+                for event in events:
                     self.reporter.tell(event)
-                if left.results:
-                    await self.results.send(left.results)
-                if left.candidates:
-                    await self.candidates.send(left.candidates)
+                if results:
+                    await self.results.send(results)
+                if candidates:
+                    await self.candidates.send(candidates)
         empty = () if self.allow_empty else self.empty_parts()
         self.reporter.tell(ScanEnded(tuple(empty)))
 
@@ -76,7 +67,8 @@ class Scan:
                 return
             yield drawn
 
-    def _look_up(self, found: Sequence[Found]) -> _ScanResult:
+    def _look_up(self, found: Sequence[Found]) -> tuple[list[Candidate], list[FileResult], list[Event]]:
+        """Return the candidates that the ledger has not settled, results of the scan, and events."""
         by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
         candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
         results = [item for item in by_path.values() if isinstance(item, FileResult)]
@@ -89,7 +81,7 @@ class Scan:
             size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
             not_stored = tuple(FileResult(c, None, k.outcome, k.reason) for c, k in settled)
             events.append(SettledBefore(final, not_stored, size_bytes))
-        return _ScanResult([c for c, k in new if k is None or not k.is_final], results, tuple(events))
+        return [c for c, k in new if k is None or not k.is_final], results, events
 
 
 def _next_list(lists: Iterator[Sequence[Found]]) -> Sequence[Found] | None:
