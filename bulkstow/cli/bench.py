@@ -108,7 +108,7 @@ def carry_out(measurement: Measurement, out: TextIO | None = None) -> int:
     if not finished.is_complete:
         return INTERRUPTED
     result = finished.result
-    return 1 if result is not None and not all(judged.holds for judged in result.thresholds) else 0
+    return int(result is not None and not all(judged.holds for judged in result.thresholds))
 
 
 def _measurement(destination: DestinationSettings, settings: BenchSettings) -> Measurement:
@@ -136,13 +136,14 @@ def _measurement(destination: DestinationSettings, settings: BenchSettings) -> M
 
 def _conclude(measurement: Measurement, finished: Finished, out: TextIO | None) -> None:
     from bulkstow.bench.closing import closing
+    from bulkstow.bench.document import to_json
 
     settings, result = measurement.settings, finished.result
     if result is not None:
         words = shown_lines(closing(result))
         if settings.json == "-":
             print(words, file=sys.stderr)
-        print_in_passing(_as_json(result) if settings.json == "-" else words, out)
+        print_in_passing(to_json(result) if settings.json == "-" else words, out)
         _write_json(settings.json, result)
         if settings.report is not None:
             from bulkstow.bench.report import html
@@ -208,17 +209,12 @@ def _read(path: Path) -> Result:
     return from_json(text, name=str(path))
 
 
-def _as_json(result: Result) -> str:
-    from bulkstow.bench.document import to_json
-
-    return to_json(result)
-
-
 def _write_json(where: str | None, result: Result) -> None:
     """Write a result to its file, if it has one; whole or not at all, as somebody may read it while a soak goes on."""
-    if where is None or where == "-":
-        return
-    write_whole("--json", Path(where), _as_json(result) + "\n")
+    from bulkstow.bench.document import to_json
+
+    if where is not None and where != "-":
+        write_whole("--json", Path(where), to_json(result) + "\n")
 
 
 def _write(flag: str, path: Path, text: str) -> None:

@@ -80,7 +80,8 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
     """
     tally = Tally()
     started_s = time.monotonic()
-    _begin_summary(job, tally)
+    if job.settings.summary not in (None, "-"):
+        _begin_summary(job.settings.summary, job, tally)
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(contextlib.closing(BackgroundStream(sys.stderr)))
         shown = display(job.settings.progress, screen)
@@ -121,17 +122,14 @@ def _closed(file: TextIO) -> None:
         file.close()
 
 
-def _begin_summary(job: Job, tally: Tally) -> None:
-    if (path := _summary_path(job)) is None:
-        return
-    check_writable("--summary", path)
-    if is_replaceable(path):
-        write_whole("--summary", path, as_json(summary_of(job, tally, 0.0, complete=False, is_running=True)) + "\n")
+def _begin_summary(where: str, job: Job, tally: Tally) -> None:
+    check_writable("--summary", Path(where))
+    if is_replaceable(Path(where)):
+        _write_summary(where, summary_of(job, tally, 0.0, complete=False, is_running=True))
 
 
-def _summary_path(job: Job) -> Path | None:
-    where = job.settings.summary
-    return None if where in (None, "-") else Path(where)
+def _write_summary(where: str, summary: Summary) -> None:
+    write_whole("--summary", Path(where), as_json(summary) + "\n")
 
 
 def _conclude(
@@ -141,18 +139,19 @@ def _conclude(
     if log is not None:
         log.end(summary)
     screen.close()  # the following text comes after it
-    prints_summary = job.settings.summary == "-"
+    where = job.settings.summary
+    prints_summary = where == "-"
     if tally.found_files or summary.complete or summary.exit_status == INTERRUPTED:
         text = closing(summary, tally, job.settings.ledger)
         for line in empty_source_lines(summary):
             print_in_passing(f"bulkstow: {line}", sys.stderr)
         print_in_passing(text, sys.stderr if prints_summary else out)
+    exit_status = summary.exit_status or 0
     if prints_summary:
         print_in_passing(as_json(summary), out)
-    exit_status = summary.exit_status or 0
-    if (path := _summary_path(job)) is not None:
+    elif where is not None:
         try:
-            write_whole("--summary", path, as_json(summary) + "\n")
+            _write_summary(where, summary)
         except ConfigurationError as error:
             print(f"bulkstow: {shown(str(error))}", file=sys.stderr)
             return exit_status or error.exit_status
@@ -174,7 +173,7 @@ def summarise_wrong_use(where: str, reason: str) -> None:
         print_in_passing(as_json(summary))
         return
     with contextlib.suppress(ConfigurationError):  # the command fails anyway
-        write_whole("--summary", Path(where), as_json(summary) + "\n")
+        _write_summary(where, summary)
 
 
 def as_json(summary: Summary) -> str:

@@ -68,8 +68,14 @@ class Usage:
     """What a period of a run was spent on, in seconds: sums from the start, or the difference of two such sums."""
 
     elapsed_s: float = 0.0
-    cpu_s: float = 0.0
-    """Processor time of all threads of this process."""
+    requests_s: float = 0.0
+    """Time of all requests together; the next six are parts of it."""
+    connecting_s: float = 0.0
+    reading_s: float = 0.0
+    throttled_s: float = 0.0
+    sending_s: float = 0.0
+    receive_window_s: float = 0.0
+    waiting_s: float = 0.0
     nothing_to_send_s: float = 0.0
     """Time of `Wait.NOTHING`; the next three are those of the other kinds of wait."""
     study_limit_s: float = 0.0
@@ -77,32 +83,15 @@ class Usage:
     server_rate_s: float = 0.0
     outage_s: float = 0.0
     """Time in which the server was unreachable or full."""
-    requests_s: float = 0.0
-    """Time of all requests together; the following fields are parts of it."""
-    connecting_s: float = 0.0
-    reading_s: float = 0.0
-    throttled_s: float = 0.0
-    sending_s: float = 0.0
-    receive_window_s: float = 0.0
-    waiting_s: float = 0.0
+    cpu_s: float = 0.0
+    """Processor time of all threads of this process."""
 
     @property
     def by_name_s(self) -> dict[str, float]:
         """The figures of a summary: what requests spent their time on, and why none was started."""
-        return {
-            "connecting": self.connecting_s,
-            "reading": self.reading_s,
-            "throttled": self.throttled_s,
-            "sending": self.sending_s - self.receive_window_s,
-            "receive_window": self.receive_window_s,
-            "waiting": self.waiting_s,
-            "nothing_to_send": self.nothing_to_send_s,
-            "study_limit": self.study_limit_s,
-            "pacing": self.pacing_s,
-            "server_rate": self.server_rate_s,
-            "outage": self.outage_s,
-            "cpu": self.cpu_s,
-        }
+        names = (f.name for f in fields(self) if f.name not in ("elapsed_s", "requests_s"))
+        by_name = {name.removesuffix("_s"): getattr(self, name) for name in names}
+        return by_name | {"sending": self.sending_s - self.receive_window_s}
 
     def since(self, before: Usage) -> Usage:
         """Return the difference to earlier sums."""

@@ -23,15 +23,10 @@ class Gate:
     An item is None if the gate is the same for all of them, and for a probe, which is a request without an item.
     """
 
-    @property
-    def why(self) -> Wait | None:
-        """What the run waits for while this gate is closed; None if that is no bottleneck."""
-        return None
-
-    @property
-    def is_by_item(self) -> bool:
-        """False if the gate is open or closed for all items alike; it is then asked once for all."""
-        return True
+    why: Wait | None = None
+    """What the run waits for while this gate is closed; None if that is no bottleneck."""
+    is_by_item = True
+    """False if the gate is open or closed for all items alike; it is then asked once for all."""
 
     @property
     def counts_requests(self) -> bool:

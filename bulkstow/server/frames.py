@@ -15,9 +15,8 @@ from bulkstow.server.metadata import PIXEL_DATA, on_disk, reading
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-    from pydicom.dataelem import DataElement, RawDataElement
 
-    Raw = RawDataElement | DataElement
+    from bulkstow.server.metadata import Raw
 
 NATIVE = "application/octet-stream"
 

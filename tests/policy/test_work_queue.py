@@ -26,21 +26,12 @@ class Fixed(Gate):
     """A gate that is closed for some items, or for every item."""
 
     def __init__(self, why: Wait | None, wait_s: float, *numbers: int) -> None:
-        self._why, self.hold_s, self._numbers = why, wait_s, numbers
-
-    @property
-    def why(self) -> Wait | None:
-        """The reason."""
-        return self._why
+        self.why, self.hold_s, self._numbers = why, wait_s, numbers
+        self.is_by_item = bool(numbers)
 
     def wait_s(self, item: WorkItem | None, now_s: float) -> float:
         """Return the same for the same item."""
         return self.hold_s if item is None or item.batch.number in self._numbers else 0.0
-
-    @property
-    def is_by_item(self) -> bool:
-        """True if it is closed for some items only."""
-        return bool(self._numbers)
 
 
 def no_rank(_item: WorkItem) -> int:
