@@ -293,11 +293,6 @@ async def _until(end: anyio.Event, *stages: Callable[[], Coroutine[Any, Any, Non
 
 def _retried(settings: UploadSettings) -> frozenset[Outcome]:
     """Return the outcomes of earlier runs that are not final, because the user wants these files to be sent again."""
-    return frozenset(
-        outcome
-        for outcome, is_retried in (
-            (Outcome.REFUSED, settings.retry_failed),
-            (Outcome.CONFLICT, settings.retry_failed or settings.on_conflict != "report"),
-        )
-        if is_retried
-    )
+    if settings.retry_failed:
+        return frozenset((Outcome.REFUSED, Outcome.CONFLICT))
+    return frozenset(() if settings.on_conflict == "report" else (Outcome.CONFLICT,))

@@ -20,9 +20,9 @@ from bulkstow.model import Candidate, Instance
 from bulkstow.platform.files import open_to_read, read_into
 from bulkstow.ports import FileRange, Source
 from bulkstow.source.heads import find_cut_off, read_instance
-from bulkstow.source.opening import open_file
 from bulkstow.source.paths import SourcePath
 from bulkstow.source.walk import LIST_LENGTH, Walk
+from bulkstow.source.windows import open_file
 
 PREFETCH_BYTES = 4 * 2**20
 """The largest prefetch of one file; beyond it the operating system reads ahead."""

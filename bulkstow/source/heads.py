@@ -13,8 +13,7 @@ from typing import Literal
 
 from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.model import Candidate, Header, Instance
-from bulkstow.source.opening import open_file
-from bulkstow.source.windows import FileWindow, InflatedWindow, read_up_to
+from bulkstow.source.windows import FileWindow, InflatedWindow, open_file, read_up_to
 from bulkstow.wire.archive_formats import DISC_IMAGE_MAGIC, DISC_IMAGE_MAGIC_AT, TAR_HEADER_BYTES, recognise
 from bulkstow.wire.part10 import (
     DEFLATED,

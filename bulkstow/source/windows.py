@@ -1,16 +1,19 @@
-"""Windows of an open file at any offset, plain or inflated, for the readers of `wire`, in bounded memory.
+"""Open the files of an archive, and read windows at any offset, plain or inflated, in bounded memory.
 
 Repeats a read that returns fewer bytes than requested, as on FUSE and network file systems. Everything here blocks.
 """
 
 from __future__ import annotations
 
+import errno
 import zlib
 
 from bulkstow.errors import DamagedHead
-from bulkstow.platform.files import read_at
+from bulkstow.platform.files import open_to_read, read_at
 from bulkstow.wire.elements import MOST_READ_BYTES
 from bulkstow.wire.steps import CUT_OFF
+
+REPLACED = "it was replaced by a symbolic link after the scan"
 
 _NEAR_BYTES = 2**16
 """Size of a read at or near the last one, as elements are requested one by one."""
@@ -24,6 +27,23 @@ _INFLATED_BYTES = 2**16
 
 _MOST_INFLATED_BYTES = 4 * MOST_READ_BYTES
 """The limit of inflated bytes for one head: 1 s. It includes restarts, which only an element of unknown VR causes."""
+
+
+def open_file(location: str, *, by_link: bool) -> int:
+    """Open a file for reading and return its descriptor; `by_link` if the scan followed a link to it.
+
+    The scan decides which links are followed. A link that replaces a regular file after the scan would bypass that
+    decision, so O_NOFOLLOW rejects it. That covers the file itself, not the directories above it. Opening takes 5 to
+    9 µs with and without it.
+
+    Raises OSError if the file cannot be opened.
+    """
+    try:
+        return open_to_read(location, follow_link=by_link)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not by_link:
+            raise OSError(errno.ELOOP, REPLACED, location) from None
+        raise
 
 
 def read_up_to(descriptor: int, size_bytes: int, at: int) -> bytes:

@@ -17,7 +17,7 @@ from bulkstow import blocking
 from bulkstow.ledger import read_entries
 from bulkstow.model import Header, Outcome, StoreResponse
 from bulkstow.server.storage import DiscardStorage
-from bulkstow.source.opening import open_file
+from bulkstow.source.windows import open_file
 from tests.archives import write_instance
 from tests.cli.command import call, served
 

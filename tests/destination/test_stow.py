@@ -26,7 +26,7 @@ from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.events import BytesSent, Event, RequestTimed
 from bulkstow.model import Batch, Cause, NoResponse, Response, SourceChanged
 from bulkstow.source import files
-from bulkstow.source.opening import open_file
+from bulkstow.source.windows import open_file
 from tests.archives import write_batch
 from tests.destination.peers import STORED, Request, answer, peer, read_head, read_request
 from tests.stow import FileStow

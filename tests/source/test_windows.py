@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.errors import DamagedHead
-from bulkstow.source.windows import FileWindow, InflatedWindow, read_up_to
+from bulkstow.source.windows import REPLACED, FileWindow, InflatedWindow, open_file, read_up_to
 from bulkstow.wire.steps import Window
 from tests.short_reads import shorten_reads
 
@@ -94,3 +94,23 @@ def test_a_bomb_is_inflated_in_pieces(tmp_path: Path) -> None:
     tracemalloc.stop()
     os.close(descriptor)
     assert peak_bytes < 2**20
+
+
+def test_a_link_that_the_scan_did_not_see_is_not_followed(tmp_path: Path) -> None:
+    """A regular file opens; a link in its place is refused with a reason, unless the scan followed a link there."""
+    (tmp_path / "foreign").write_bytes(b"123")
+    link = tmp_path / "link"
+    link.symlink_to("foreign")
+    for path, by_link in ((tmp_path / "foreign", False), (link, True)):
+        descriptor = open_file(str(path), by_link=by_link)
+        assert os.read(descriptor, 9) == b"123"
+        os.close(descriptor)
+    with pytest.raises(OSError, match=REPLACED):
+        open_file(str(link), by_link=False)
+
+
+def test_a_circular_link_has_the_text_of_the_system(tmp_path: Path) -> None:
+    """A file that was a link at the scan is not reported as replaced."""
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        open_file(str(tmp_path / "loop"), by_link=True)
