@@ -1,4 +1,4 @@
-"""The journal: what it keeps, what it refuses, and what the next run finds in it."""
+"""The ledger of a run: its records, look-ups, and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def candidate(number: int, *, size_bytes: int = 100, version: int = 1) -> Candid
 def result(
     number: int, outcome: Outcome = Outcome.STORED, *, copy_of: int | None = None, reason: str = ""
 ) -> FileResult:
-    """Return what became of file `number`."""
+    """Return the result of file `number`."""
     owner = "" if copy_of is None else candidate(copy_of).location
     uid_of = number if copy_of is None else copy_of
     return FileResult(candidate(number), header(uid_of), outcome, reason, attempts=1, copy_of=owner)
@@ -41,18 +41,18 @@ def result(
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a ledger may be."""
+    """Give a path for a ledger."""
     return tmp_path / "run.db"
 
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
-    """A new ledger, open."""
+    """Give a new ledger, open."""
     with Ledger(path, URL) as opened:
         yield opened
 
 
-def test_a_new_ledger_knows_nothing(ledger: Ledger) -> None:
+def test_a_new_ledger_is_empty(ledger: Ledger) -> None:
     """No file, no owner, no copy, no ceiling."""
     assert ledger.look_up([candidate(1), candidate(2)]) == [None, None]
     assert ledger.look_up([]) == []
@@ -64,8 +64,8 @@ def test_a_new_ledger_knows_nothing(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("again", [None, *Outcome])
 @pytest.mark.parametrize("outcome", Outcome)
-def test_what_is_final(ledger: Ledger, outcome: Outcome, again: Outcome | None) -> None:
-    """What the server has, refused, conflict and skipped are final until the user asks; all else is tried again."""
+def test_final_outcomes(ledger: Ledger, outcome: Outcome, again: Outcome | None) -> None:
+    """Successes, refused, conflict and skipped are final until the user asks again; others are retried."""
     ledger.record([result(1, outcome)])
     (known,) = ledger.look_up([candidate(1)], [] if again is None else [again])
     final = SUCCESSES | {Outcome.REFUSED, Outcome.CONFLICT, Outcome.SKIPPED}
@@ -76,13 +76,13 @@ def test_what_is_final(ledger: Ledger, outcome: Outcome, again: Outcome | None) 
     "changed", [candidate(1, size_bytes=101), candidate(1, version=2)], ids=["other size", "other version"]
 )
 def test_a_file_that_changed_is_new(ledger: Ledger, changed: Candidate) -> None:
-    """A name proves nothing: size and time must be what they were."""
+    """A file is known only if its size and time are unchanged."""
     ledger.record([result(1)])
     assert ledger.look_up([changed]) == [None]
 
 
-def test_answers_come_in_the_order_of_the_question(ledger: Ledger) -> None:
-    """A list as long as a scan hands over is answered file by file."""
+def test_results_have_the_order_of_the_candidates(ledger: Ledger) -> None:
+    """A list of the scan's length has a result for each file, in its order."""
     ledger.record(result(n, Outcome.REFUSED if n % 3 else Outcome.STORED) for n in range(0, 512, 2))
     known = ledger.look_up([candidate(n) for n in range(511, -1, -1)])
     expected = [None if n % 2 else (Outcome.REFUSED if n % 3 else Outcome.STORED) for n in range(511, -1, -1)]
@@ -91,8 +91,8 @@ def test_answers_come_in_the_order_of_the_question(ledger: Ledger) -> None:
     assert set(ledger.owners(uids)) == {uid for n, uid in enumerate(uids) if n % 6 == 0}
 
 
-def test_the_last_word_counts(ledger: Ledger) -> None:
-    """A file has one row, in one call too."""
+def test_the_last_outcome_counts(ledger: Ledger) -> None:
+    """A file has one row, also within one call: the last."""
     ledger.record([result(1, Outcome.UNCONFIRMED)])
     ledger.record([result(1, Outcome.REFUSED), result(1, Outcome.STORED)])
     assert ledger.look_up([candidate(1)]) == [Known(Outcome.STORED, is_final=True)]
@@ -100,7 +100,7 @@ def test_the_last_word_counts(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, outcome: Outcome) -> None:
-    """What failed or was skipped stands for nothing."""
+    """Failed and skipped files do not count."""
     ledger.record([result(1, outcome)])
     uid = header(1).sop_instance_uid
     owners = {uid: [Instance(candidate(1), header(1))]} if outcome in SUCCESSES else {}
@@ -108,7 +108,7 @@ def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, outcom
 
 
 def test_each_file_that_was_sent_for_one_uid_is_an_owner(ledger: Ledger) -> None:
-    """In the order of paths, each with the study and series that it is in."""
+    """In the order of their paths, each with its study and series."""
     elsewhere = replace(header(1), study_uid="2.25.7")
     ledger.record([result(3), replace(result(2), header=elsewhere), replace(result(1), outcome=Outcome.REFUSED)])
     ledger.record([replace(result(3), header=header(1))])
@@ -132,7 +132,7 @@ def test_a_copy_is_final_while_its_owner_is_on_the_server(
 
 
 def test_orphaned_copies_are_those_of_files_that_failed(ledger: Ledger) -> None:
-    """In the order of their paths, up to a limit; not those of files that are stored, or not settled yet."""
+    """In the order of their paths, up to a limit; without those of files that are stored or not settled yet."""
     ledger.record([result(1, Outcome.STORED), result(2, Outcome.REFUSED), result(3, Outcome.UNREADABLE)])
     owners = {14: 1, 13: 2, 12: 3, 11: 2, 10: 99}
     copies = {n: result(n, Outcome.SKIPPED, copy_of=owner) for n, owner in owners.items()}
@@ -144,7 +144,7 @@ def test_orphaned_copies_are_those_of_files_that_failed(ledger: Ledger) -> None:
 
 
 def test_orphaned_copies_are_those_of_this_run(path: Path) -> None:
-    """What an earlier run passed over may lie in another archive: only this run's copies have their turn at its end."""
+    """Copies of an earlier run may be in another archive, so only this run's copies are sent at its end."""
     copy = result(2, Outcome.SKIPPED, copy_of=1)
     with Ledger(path, URL) as first:
         first.record([result(1, Outcome.REFUSED), copy])
@@ -155,7 +155,7 @@ def test_orphaned_copies_are_those_of_this_run(path: Path) -> None:
 
 
 def test_conflicts_are_the_first_of_each_uid_in_this_run(path: Path) -> None:
-    """By path, up to a limit, whatever became of the other file; neither copies nor those of an earlier run."""
+    """In the order of their paths, up to a limit, for any outcome of the other file; without earlier runs."""
     with Ledger(path, URL) as first:
         first.record([result(1), result(9, Outcome.CONFLICT, copy_of=1)])
     conflicts = [result(n, Outcome.CONFLICT, copy_of=owner) for n, owner in ((13, 2), (12, 2), (11, 1), (10, 1))]
@@ -168,7 +168,7 @@ def test_conflicts_are_the_first_of_each_uid_in_this_run(path: Path) -> None:
 
 
 def test_two_destinations_in_one_ledger_do_not_mix(path: Path) -> None:
-    """What one server has says nothing of another, and neither does its ceiling."""
+    """Neither the files of a server nor its ceiling apply to another one."""
     uid = header(1).sop_instance_uid
     with Ledger(path, URL) as first:
         first.record([result(1), result(2, Outcome.REFUSED), result(3, Outcome.SKIPPED, copy_of=2)])
@@ -189,7 +189,7 @@ def test_two_destinations_in_one_ledger_do_not_mix(path: Path) -> None:
 
 
 def test_a_ceiling_is_remembered(path: Path) -> None:
-    """At once, and in the next run."""
+    """It applies at once, and in the next run."""
     with Ledger(path, URL) as ledger:
         ledger.learn_ceiling(8 * 2**20)
         ledger.learn_ceiling(4 * 2**20)
@@ -214,7 +214,7 @@ FULL = FileResult(candidate(1), header(1), Outcome.WARNED, "B000 coerced", attem
     ids=["whole", "no header", "copy", "path not UTF-8", "copy of a path not UTF-8", "odd path"],
 )
 def test_outcomes_round_trip(ledger: Ledger, kept: FileResult) -> None:
-    """What is recorded is what a report reads and the next run finds."""
+    """A report and the next run read the recorded outcomes."""
     ledger.record([kept])
     assert list(read_entries(ledger.path)) == [Entry(URL, kept)]
     (known,) = ledger.look_up([kept.candidate])
@@ -223,7 +223,7 @@ def test_outcomes_round_trip(ledger: Ledger, kept: FileResult) -> None:
 
 
 def test_a_reason_that_holds_a_path_is_kept_readable(ledger: Ledger) -> None:
-    """A path that is not UTF-8 in a reason does not end the run; its odd bytes are spelled out."""
+    """A path that is not UTF-8 in a reason does not end the run; its other bytes are escaped."""
     ledger.record([result(1, Outcome.SKIPPED, reason=f"see {os.fsdecode(bytes([0x2F, 0xFF]))}")])
     assert [entry.result.reason for entry in read_entries(ledger.path)] == [r"see /\udcff"]
 
@@ -233,7 +233,7 @@ VERSIONS = ["007", "7", 'W/"1"', "", "\udcff", "1e3"]
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_versions_that_are_texts_are_compared_exactly(ledger: Ledger, version: str) -> None:
-    """An ETag of digits is no number: it is kept as it was given, and every other text or number is another version."""
+    """An ETag of digits is no number: it is kept as a text, and every other text or number is another version."""
     kept = replace(candidate(1), version=version)
     ledger.record([FileResult(kept, header(1), Outcome.STORED)])
     (known,) = ledger.look_up([kept])
@@ -247,14 +247,14 @@ def test_versions_that_are_texts_are_compared_exactly(ledger: Ledger, version: s
 
 @pytest.mark.parametrize("version", [2**63, 10**20, -(2**63) - 1], ids=["2262", "5138", "1677"])
 def test_times_beyond_64_bits_do_not_end_the_run(ledger: Ledger, version: int) -> None:
-    """A damaged file system dates files to any year; they are recorded and known again."""
+    """A damaged file system may have files of any year; they are recorded and found again."""
     odd = candidate(1, version=version)
     ledger.record([replace(result(1), candidate=odd)])
     assert ledger.look_up([odd]) == [Known(Outcome.STORED, is_final=True)]
 
 
-def test_a_report_reads_beside_a_run(ledger: Ledger) -> None:
-    """What is recorded is seen at once, and reading holds no writer up."""
+def test_a_report_reads_during_a_run(ledger: Ledger) -> None:
+    """A report has recorded outcomes at once, and does not block the writer."""
     ledger.record(result(n) for n in (3, 1, 2))
     entries = read_entries(ledger.path)
     assert next(entries).result == result(1)
@@ -263,15 +263,15 @@ def test_a_report_reads_beside_a_run(ledger: Ledger) -> None:
     assert len(list(read_entries(ledger.path))) == 4
 
 
-def test_a_report_may_be_of_some_fates_only(ledger: Ledger) -> None:
-    """Chosen fates, in the order of paths."""
+def test_a_report_may_have_some_outcomes_only(ledger: Ledger) -> None:
+    """It has the chosen outcomes, in the order of the paths."""
     ledger.record(result(n, outcome) for n, outcome in enumerate(reversed(Outcome)))
     chosen = [entry.result.outcome for entry in read_entries(ledger.path, [Outcome.REFUSED, Outcome.STORED])]
     assert chosen == [Outcome.REFUSED, Outcome.STORED]
 
 
 def test_a_second_run_is_kept_out_while_the_first_is_open(path: Path) -> None:
-    """The same ledger opens again once it is closed, and not before; the first is unharmed."""
+    """The same ledger opens again only after it is closed; the first run continues."""
     with Ledger(path, URL) as first:
         with pytest.raises(LedgerError, match=r"run\.db is in use by another run: wait for it, or give another"):
             Ledger(path, URL)
@@ -281,15 +281,15 @@ def test_a_second_run_is_kept_out_while_the_first_is_open(path: Path) -> None:
 
 
 def test_a_run_that_raises_closes_its_ledger(path: Path) -> None:
-    """What ended a run does not keep the next one out."""
+    """An error that ends a run does not keep out the next one."""
     with pytest.raises(RuntimeError), Ledger(path, URL):
         raise RuntimeError
     with Ledger(path, URL):
         pass
 
 
-def test_its_own_files_are_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scan that comes across the ledger passes over it, by whatever path it was given."""
+def test_its_own_files_are_listed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan can exclude the ledger under any path."""
     monkeypatch.chdir(path.parent)
     with Ledger(Path(path.name), URL) as ledger:
         ledger.record([result(1)])
@@ -298,7 +298,7 @@ def test_its_own_files_are_known(path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def foreign(path: Path, *, application: int, version: int) -> None:
-    """Make a database that another program, or another bulkstow, might have made."""
+    """Make a database of another program, or of another version of bulkstow."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
             f"PRAGMA application_id = {application}; PRAGMA user_version = {version}; CREATE TABLE file (path TEXT)"
@@ -306,7 +306,7 @@ def foreign(path: Path, *, application: int, version: int) -> None:
 
 
 def spoil(path: Path, how: str) -> None:
-    """Put something that is no ledger where the ledger should be."""
+    """Put something other than a ledger at its path."""
     match how:
         case "other application":
             foreign(path, application=1, version=SCHEMA_VERSION)
@@ -332,8 +332,8 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("how", REFUSALS)
-def test_what_is_no_ledger_is_refused_and_left_alone(path: Path, how: str) -> None:
-    """The message says what is there, not a byte of it changes, and the lock is free again."""
+def test_other_files_are_refused_and_not_changed(path: Path, how: str) -> None:
+    """The message describes the file, which does not change, and the lock is released."""
     spoil(path, how)
     before = None if path.is_dir() else path.read_bytes()
     with pytest.raises(LedgerError, match=REFUSALS[how]):
@@ -345,8 +345,8 @@ def test_what_is_no_ledger_is_refused_and_left_alone(path: Path, how: str) -> No
 
 
 @pytest.mark.parametrize("how", [how for how in REFUSALS if how != "directory"])
-def test_a_report_of_what_is_no_ledger_is_refused(path: Path, how: str) -> None:
-    """In the same words, before a line is written."""
+def test_a_report_of_another_file_is_refused(path: Path, how: str) -> None:
+    """It has the same message, and no line is written."""
     spoil(path, how)
     with pytest.raises(LedgerError, match=REFUSALS[how]):
         read_entries(path)
@@ -354,7 +354,7 @@ def test_a_report_of_what_is_no_ledger_is_refused(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["nothing", "directory"])
 def test_a_report_of_nothing_is_refused(path: Path, how: str) -> None:
-    """Reading makes no ledger where there is none."""
+    """Reading does not create a ledger."""
     spoil(path, how)
     with pytest.raises(
         LedgerError, match=r"no ledger at .*run\.db: give the file that `bulkstow upload --ledger` wrote"
@@ -364,8 +364,8 @@ def test_a_report_of_nothing_is_refused(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["deleted", "replaced", "moved away", "without its WAL"])
-def test_a_ledger_that_is_gone_while_the_run_goes_on_stops_it(path: Path, what: str) -> None:
-    """Nothing more is recorded where nobody will find it, and the end of the run does not hide it."""
+def test_a_ledger_that_is_removed_during_the_run_stops_it(path: Path, what: str) -> None:
+    """Nothing more is recorded in a removed file, and the end of the run reports it."""
     ledger = Ledger(path, URL)
     ledger.record([result(1)])
     match what:
@@ -392,8 +392,8 @@ def test_a_ledger_that_is_gone_while_the_run_goes_on_stops_it(path: Path, what: 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_place_is_refused(tmp_path: Path) -> None:
-    """Sending without a journal would be sending blind."""
+def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
+    """Without a ledger nothing is sent."""
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(LedgerError, match=r"cannot write the ledger's lock .*: Permission denied"):
@@ -403,7 +403,7 @@ def test_a_read_only_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_ledger_that_can_no_longer_be_written_stops_the_run(ledger: Ledger) -> None:
-    """What SQLite says becomes one line, and nothing of the failed transaction is kept."""
+    """SQLite's error becomes one line, and the failed transaction has no effect."""
     with closing(sqlite3.connect(ledger.path)) as another:
         another.executescript(
             "CREATE TRIGGER full BEFORE INSERT ON file WHEN NEW.attempts = 13 "
@@ -421,7 +421,7 @@ OUTCOMES = st.sampled_from(Outcome)
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Runs, one after the other, against a ledger in a dict."""
+    """Successive runs, compared with a ledger in a dict."""
 
     @initialize()
     def first_run(self) -> None:
@@ -434,13 +434,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run_of: dict[str, int] = {}
         """The run that recorded each row."""
         self.seen_changed: set[str] = set()
-        """Files that the present run found changed since they were recorded."""
+        """Files that the current run found changed since they were recorded."""
         self.recorded_now: set[str] = set()
         self.clock = 1
 
     @rule(numbers=st.lists(FILES, min_size=1, max_size=4), outcome=OUTCOMES)
     def settle_files(self, numbers: list[int], outcome: Outcome) -> None:
-        """Outcomes of files as they are now."""
+        """Record outcomes of the current files."""
         results = [FileResult(self.on_disk[n], header(n % 3), outcome, "why", 1) for n in numbers]
         self.ledger.record(results)
         self.rows |= {o.candidate.location: o for o in results}
@@ -449,7 +449,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(number=FILES, owner=FILES, outcome=st.sampled_from([Outcome.SKIPPED, Outcome.CONFLICT]))
     def pass_over_a_copy(self, number: int, owner: int, outcome: Outcome) -> None:
-        """A file stands aside for another."""
+        """Record a copy of another file."""
         if number != owner:
             location = self.on_disk[owner].location
             copy = FileResult(self.on_disk[number], header(owner % 3), outcome, "copy", 0, location)
@@ -460,7 +460,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(number=FILES, grows=st.booleans())
     def change_a_file(self, number: int, grows: bool) -> None:
-        """A file is written anew."""
+        """Change a file."""
         self.clock += 1
         old = self.on_disk[number]
         self.on_disk[number] = (
@@ -469,7 +469,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def run_again(self) -> None:
-        """A run ends well, and another begins."""
+        """End a run normally, and begin another."""
         self.ledger.__exit__(None, None, None)
         self.ledger = Ledger(self.directory / "run.db", URL)
         self.next_run()
@@ -482,7 +482,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """The process dies: its files are as they were, and its lock is gone."""
+        """Kill the process: its files stay, and its lock is released."""
         after = Path(tempfile.mkdtemp(dir=self.directory))
         for beside in self.directory.glob("run.db*"):
             if not beside.name.endswith(("-shm", LOCK_SUFFIX)):
@@ -493,7 +493,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.next_run()
 
     def has(self, location: str) -> bool:
-        """Say whether the server has what is in a file, by the dict."""
+        """Return whether the server has a file, by the dict."""
         return location in self.rows and self.rows[location].outcome in SUCCESSES
 
     @invariant()
@@ -522,7 +522,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def names_owners_and_orphans(self) -> None:
-        """Owners are on the server; orphans are this run's copies of what has a row and is not."""
+        """Owners are on the server; orphans are this run's copies of files that have a row and are not."""
         stored = [row for row in self.rows.values() if row.outcome in SUCCESSES and row.header]
         uids = [header(n).sop_instance_uid for n in range(3)]
         owners = self.ledger.owners(uids)
@@ -537,12 +537,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def reports_all_rows(self) -> None:
-        """A report shows each row, whole."""
+        """A report has each row, unchanged."""
         expected = sorted(self.rows.values(), key=lambda row: row.candidate.location)
         assert [entry.result for entry in read_entries(self.ledger.path)] == expected
 
     def teardown(self) -> None:
-        """Leave nothing behind."""
+        """Remove all files."""
         self.ledger.__exit__(None, None, None)
         root = self.directory
         while root.parent != Path(tempfile.gettempdir()):
@@ -563,8 +563,8 @@ TestLedgerMachine.settings = settings(max_examples=30, stateful_step_count=20, d
         ("look_up", "PRIMARY KEY"),
     ],
 )
-def test_no_question_reads_the_whole_ledger(tmp_path: Path, query: str, index: str) -> None:
-    """Each of the run's questions goes by an index: its cost does not grow with the archive."""
+def test_no_query_reads_the_whole_ledger(tmp_path: Path, query: str, index: str) -> None:
+    """Each query of a run uses an index: its cost does not grow with the archive."""
     asked: list[str] = []
     with Ledger(tmp_path / "run.db", URL) as ledger:
         ledger._reader.set_trace_callback(asked.append)

@@ -1,4 +1,4 @@
-"""The lock of a ledger: one holder, and nothing left behind."""
+"""The lock of a ledger: one owner, and no file left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bulkstow.ledger.lock import LOCK_SUFFIX, Lock
 
 
 def test_it_is_removed_when_it_is_released(tmp_path: Path) -> None:
-    """Only its owner may read it, and nothing of it stays."""
+    """Only its owner may read it, and it is removed."""
     lock = Lock(tmp_path / "run.db")
     (made,) = tmp_path.iterdir()
     assert (made.name, made.stat().st_mode & 0o777) == ("run.db" + LOCK_SUFFIX, 0o600)
@@ -25,14 +25,14 @@ def test_it_is_removed_when_it_is_released(tmp_path: Path) -> None:
 
 
 def test_a_lock_left_by_a_killed_run_is_taken_over(tmp_path: Path) -> None:
-    """A file that nobody has locked is no lock."""
+    """An unlocked file is no lock."""
     (tmp_path / ("run.db" + LOCK_SUFFIX)).touch()
     Lock(tmp_path / "run.db").release()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_opened_a_lock_that_was_removed_does_not_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between opening and locking the holder may remove the file: then the lock is taken anew, and keeps others out."""
+def test_a_removed_lock_that_was_open_is_not_acquired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the owner removes the file between opening and locking, the lock is acquired again, and excludes others."""
     first = Lock(tmp_path / "run.db")
     real_open, opened = os.open, []
 
@@ -52,7 +52,7 @@ def test_who_opened_a_lock_that_was_removed_does_not_hold_it(tmp_path: Path, mon
 
 
 def test_a_lock_of_another_is_not_removed(tmp_path: Path) -> None:
-    """A file that has come into the place of ours belongs to somebody else."""
+    """A file that has replaced the lock belongs to another run."""
     lock = Lock(tmp_path / "run.db")
     path = tmp_path / ("run.db" + LOCK_SUFFIX)
     path.unlink()
@@ -68,8 +68,8 @@ def test_a_lock_of_another_is_not_removed(tmp_path: Path) -> None:
         ("file", "the ledger's directory .*/file is not a directory: give another --ledger"),
     ],
 )
-def test_a_place_that_cannot_hold_it(tmp_path: Path, parent: str, why: str) -> None:
-    """The message names the directory and says what is wrong with it."""
+def test_a_directory_that_cannot_have_it(tmp_path: Path, parent: str, why: str) -> None:
+    """The message names the directory and its fault."""
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match=why):
         Lock(tmp_path / parent / "run.db")
@@ -91,7 +91,7 @@ time.sleep(600)
 
 @pytest.mark.parametrize("preamble", ["", 'sys.modules["fcntl"] = None'], ids=["flock", "without fcntl"])
 def test_the_lock_of_a_killed_run(tmp_path: Path, preamble: str) -> None:
-    """Another process is kept out while the holder lives, and no longer."""
+    """Another process is excluded only while the owner lives."""
     holder = [sys.executable, "-W", "ignore", "-c", _HOLDER.format(preamble=preamble), str(tmp_path / "run.db")]
     with subprocess.Popen(holder, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
@@ -106,7 +106,7 @@ def test_the_lock_of_a_killed_run(tmp_path: Path, preamble: str) -> None:
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says that the ledger must not stay there."""
+    """The message asks for a local disk."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

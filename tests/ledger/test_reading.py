@@ -1,4 +1,4 @@
-"""Reading a ledger for a report: whatever its directory allows, and without a trace."""
+"""Reading a ledger for a report, in any directory, without leaving files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(path: Path) -> list[FileResult]:
 
 
 def killed(directory: Path) -> tuple[Path, list[FileResult]]:
-    """Return a ledger as a killed run leaves it: its rows are in the WAL."""
+    """Return a ledger of a killed run: its rows are in the WAL."""
     with Ledger(directory / "run.db", URL) as ledger:
         results = [FileResult(Candidate("/a/1", 1, 1), header(1), Outcome.STORED, "", 1)]
         ledger.record(results)
@@ -49,7 +49,7 @@ def killed(directory: Path) -> tuple[Path, list[FileResult]]:
 
 @pytest.mark.parametrize("is_link", [False, True], ids=["file", "link"])
 def test_nothing_is_left_beside_a_ledger(tmp_path: Path, is_link: bool) -> None:
-    """After a run, and after a report of it that reads all or a part, there is the ledger, for its owner alone."""
+    """After a run, and after a report of all or a part of it, only the ledger exists, readable by its owner only."""
     path = tmp_path / "real" / "run.db"
     path.parent.mkdir()
     shown = path
@@ -69,15 +69,15 @@ def test_nothing_is_left_beside_a_ledger(tmp_path: Path, is_link: bool) -> None:
     assert {beside.name for beside in tmp_path.iterdir()} == ({"real", "link.db"} if is_link else {"real"})
 
 
-def test_files_beside_an_open_ledger_are_its_owners_alone(tmp_path: Path) -> None:
-    """The WAL holds what the ledger holds."""
+def test_files_beside_an_open_ledger_are_private(tmp_path: Path) -> None:
+    """The WAL has the same content as the ledger."""
     with Ledger(tmp_path / "run.db", URL):
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == dict.fromkeys(("run.db", "run.db-wal", "run.db-shm", "run.db-lock"), 0o600)
 
 
 def test_a_report_of_a_killed_run_has_all_its_rows(tmp_path: Path) -> None:
-    """What is still in the WAL is read, too."""
+    """Rows in the WAL are read too."""
     path, expected = killed(tmp_path)
     assert read(path) == expected
 
@@ -93,8 +93,8 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_report_where_nothing_can_be_written(tmp_path: Path) -> None:
-    """Another user who may read the ledger reads all of it: at rest, with a WAL that was left, and beside a run."""
+def test_a_report_in_a_read_only_directory(tmp_path: Path) -> None:
+    """Another user with read access reads all of it: closed, with a left WAL, and during a run."""
     rest, left, live = (tmp_path / name for name in ("rest", "left", "live"))
     for directory in (rest, live):
         directory.mkdir()
@@ -120,10 +120,10 @@ def test_a_report_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for directory in (rest, left) for path in directory.iterdir()} == before
 
 
-def test_a_run_that_begins_while_it_is_read_without_locks_is_told(
+def test_a_run_that_begins_during_a_report_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ledger that is read as unchanging, and changes, gives no report that could be half of each."""
+    """A ledger that changes while it is read as immutable raises an error, as the report could be inconsistent."""
     fill(tmp_path / "run.db")
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     entries = read_entries(tmp_path / "run.db")
@@ -133,8 +133,8 @@ def test_a_run_that_begins_while_it_is_read_without_locks_is_told(
 
 
 @pytest.mark.parametrize("how", ["foreign", "no database", "foreign in WAL mode"])
-def test_nothing_is_left_beside_what_is_no_ledger(tmp_path: Path, how: str) -> None:
-    """Neither by a run nor by a report, and not a byte of the file changes."""
+def test_nothing_is_left_beside_another_file(tmp_path: Path, how: str) -> None:
+    """Neither a run nor a report leaves files, and the file does not change."""
     path = tmp_path / "run.db"
     if how == "no database":
         path.write_bytes(b"DICM" * 1000)
@@ -152,7 +152,7 @@ def test_nothing_is_left_beside_what_is_no_ledger(tmp_path: Path, how: str) -> N
 
 
 def test_a_row_without_its_destination_is_damage(tmp_path: Path) -> None:
-    """A row that refers to nothing is not left out of a report without a word."""
+    """A row without its destination is not silently left out of a report."""
     fill(tmp_path / "run.db")
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         connection.execute("UPDATE file SET destination = 9 WHERE size_bytes = 1")

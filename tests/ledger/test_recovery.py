@@ -1,4 +1,4 @@
-"""Damaged ledgers: one line with a remedy, and what can be recovered is what was written."""
+"""Damaged ledgers: errors of one line with a remedy, and recovery of unchanged rows only."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ URL = "http://pacs/dicom-web"
 ROWS = 300
 PAGE_BYTES = 4096
 FILES_BEGIN, INDEX_BEGINS = 5, 6
-"""The pages at which the table of files begins, and the index that vouches for its UIDs, in every ledger."""
+"""The first pages of the table of files and of the index of its UIDs, in every ledger."""
 
 
 def result(number: int) -> FileResult:
-    """Return a row of one kind or another."""
+    """Return a result of one of four kinds."""
     candidate = Candidate(f"/archive/study/IM{number:06}", 1000 + number, 10**18 + number)
     match number % 10:
         case 0:
@@ -44,7 +44,7 @@ OUTCOMES = {o.candidate.location: o for o in map(result, range(ROWS))}
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a ledger with some hundred rows, at rest."""
+    """Give a closed ledger with ROWS rows."""
     path = tmp_path_factory.mktemp("whole") / "run.db"
     with Ledger(path, URL) as ledger:
         ledger.record(OUTCOMES.values())
@@ -68,8 +68,8 @@ def flipped(whole: Path, path: Path, chance: random.Random) -> Path:
 
 
 @contextmanager
-def may_be_told() -> Iterator[None]:
-    """Let a block end in a LedgerError, if that is one line and says what to do."""
+def may_be_refused() -> Iterator[None]:
+    """Accept a LedgerError in a block, if that is one line with a remedy."""
     try:
         yield
     except LedgerError as error:
@@ -80,14 +80,14 @@ def may_be_told() -> Iterator[None]:
 
 @pytest.mark.parametrize("seed", range(150))
 def test_no_damage_is_a_traceback_or_a_false_claim(whole: Path, tmp_path: Path, seed: int) -> None:
-    """Whatever flips: report, look-up, record and recovery end well or in one line, and `stored` stays what it was."""
+    """With any change, report, look-up, record and recovery succeed or raise one line, and no row becomes `stored`."""
     damaged = flipped(whole, tmp_path / "run.db", random.Random(seed))
     stored = {location for location, o in OUTCOMES.items() if o.outcome.is_success}
-    with may_be_told():
+    with may_be_refused():
         shown = [entry.result for entry in read_entries(damaged)]
         assert {o.candidate.location for o in shown if o.outcome.is_success} <= stored
         assert len(shown) == ROWS
-    with may_be_told(), Ledger(Path(shutil.copy(damaged, tmp_path / "look.db")), URL) as ledger:
+    with may_be_refused(), Ledger(Path(shutil.copy(damaged, tmp_path / "look.db")), URL) as ledger:
         candidates = [o.candidate for o in OUTCOMES.values()]
         for candidate, known in zip(candidates, ledger.look_up(candidates), strict=True):
             assert known is None or not known.outcome.is_success or candidate.location in stored
@@ -96,7 +96,7 @@ def test_no_damage_is_a_traceback_or_a_false_claim(whole: Path, tmp_path: Path, 
         ledger.conflicts(10)
         assert ledger.ceiling_bytes is None or ledger.ceiling_bytes > 0
         ledger.record([result(number) for number in range(ROWS, ROWS + 50)])
-    with may_be_told():
+    with may_be_refused():
         recovered = recover(damaged)
     if not (tmp_path / "run-recovered.db").exists():
         return
@@ -108,7 +108,7 @@ def test_no_damage_is_a_traceback_or_a_false_claim(whole: Path, tmp_path: Path, 
 
 
 def test_a_whole_ledger_is_recovered_whole(whole: Path, tmp_path: Path) -> None:
-    """Every row and every ceiling comes over, the old ledger stays as it is, and the new one works."""
+    """Every row and every ceiling is copied, the old ledger does not change, and the new one works."""
     path = Path(shutil.copy(whole, tmp_path / "run.db"))
     recovered = recover(path)
     assert recovered == Recovered(tmp_path / "run-recovered.db", ROWS, 0, is_whole=True)
@@ -123,7 +123,7 @@ def test_a_whole_ledger_is_recovered_whole(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", range(1, 22))
 def test_a_page_that_is_gone_costs_its_own_rows(whole: Path, tmp_path: Path, page: int) -> None:
-    """Of a file with one page overwritten most is recovered as it was, and it is said that some is missing."""
+    """With one page overwritten, most rows are recovered unchanged, and missing rows are reported."""
     content = bytearray(whole.read_bytes())
     assert page <= len(content) // PAGE_BYTES
     content[(page - 1) * PAGE_BYTES : page * PAGE_BYTES] = b"\xa5" * PAGE_BYTES
@@ -139,7 +139,7 @@ def test_a_page_that_is_gone_costs_its_own_rows(whole: Path, tmp_path: Path, pag
 
 
 def test_rows_in_the_wal_are_recovered(tmp_path: Path) -> None:
-    """A killed run's last rows are read, and it is said that some may be missing."""
+    """A killed run's last rows are recovered, and possibly missing rows are reported."""
     path = tmp_path / "run.db"
     left = tmp_path / "left.db"
     with Ledger(path, URL) as ledger:
@@ -153,7 +153,7 @@ def test_rows_in_the_wal_are_recovered(tmp_path: Path) -> None:
 
 
 def test_a_recovered_ledger_is_not_overwritten(whole: Path, tmp_path: Path) -> None:
-    """What was recovered before may have been used since."""
+    """An earlier recovered ledger may have been used since."""
     path = Path(shutil.copy(whole, tmp_path / "run.db"))
     (tmp_path / "run-recovered.db").write_text("precious")
     with pytest.raises(
@@ -164,8 +164,8 @@ def test_a_recovered_ledger_is_not_overwritten(whole: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"DICM" * 5000, None], ids=["empty", "foreign", "missing"])
-def test_nothing_is_recovered_from_what_is_no_ledger(tmp_path: Path, content: bytes | None) -> None:
-    """And nothing is left beside it."""
+def test_nothing_is_recovered_from_another_file(tmp_path: Path, content: bytes | None) -> None:
+    """No file is left beside it."""
     if content is not None:
         (tmp_path / "run.db").write_bytes(content)
     with pytest.raises(LedgerError, match=r"nothing that was recorded can be read|no ledger at"):
@@ -177,7 +177,7 @@ def test_nothing_is_recovered_from_what_is_no_ledger(tmp_path: Path, content: by
 def test_a_run_with_a_damaged_ledger(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """The whole command ends with 0 or 1 and everything sent, or with 3, one line and a remedy."""
+    """The command ends with 0 or 1 and all files sent, or with 3 and one line with a remedy."""
     monkeypatch.chdir(tmp_path)
     flipped(whole, tmp_path / "run.db", random.Random(1000 + seed))
     write_batch(tmp_path / "archive", 3)

@@ -1,4 +1,4 @@
-"""Ledgers of older schemas: what a run with one sends, and what is kept."""
+"""Ledgers of older schemas: reading, upgrading, and the kept copy."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ CREATE TABLE file (
 CREATE INDEX file_by_instance ON file (destination, sop_instance_uid) WHERE sop_instance_uid IS NOT NULL;
 CREATE INDEX file_by_copy ON file (destination, run) WHERE copy_of IS NOT NULL;
 """
-"""As bulkstow wrote schemas 1 and 2, to the letter."""
+"""The literal SQL of schemas 1 and 2."""
 
 OLD_COLUMNS = COLUMNS.replace(" version", " modified_ns")
 
 
 def write_old(path: Path, results: list[FileResult], url: str = URL, schema: int = 1) -> None:
-    """Write a ledger as the bulkstow of an older schema left it."""
+    """Write a ledger of an older schema."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
             f"PRAGMA journal_mode = WAL; PRAGMA application_id = {0x53544F57}; PRAGMA user_version = {schema}; "
@@ -82,7 +82,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def rows(path: Path) -> list[FileResult]:
-    """Return what a report of a ledger reads."""
+    """Return the outcomes in a report of a ledger."""
     return [entry.result for entry in read_entries(path)]
 
 
@@ -93,8 +93,8 @@ def version(path: Path) -> int:
     return int(found)
 
 
-def test_skipped_files_are_looked_at_again_and_nothing_else(path: Path) -> None:
-    """What was stored or refused is known as before; a copy of the ledger as it was is its owner's alone."""
+def test_only_skipped_files_are_read_again(path: Path) -> None:
+    """Stored and refused files stay known; only the owner can read the copy of the old ledger."""
     with Ledger(path, URL) as ledger:
         known = ledger.look_up([row.candidate for row in ROWS])
         assert [k and (k.outcome, k.is_final) for k in known] == [
@@ -113,7 +113,7 @@ def test_skipped_files_are_looked_at_again_and_nothing_else(path: Path) -> None:
 
 
 def test_a_ledger_is_upgraded_once(path: Path) -> None:
-    """What is skipped after it stays settled, and the copy is not replaced."""
+    """Files that are skipped later stay settled, and the copy is not replaced."""
     with Ledger(path, URL) as ledger:
         ledger.record([SKIPPED])
     with Ledger(path, URL) as ledger:
@@ -125,14 +125,14 @@ def test_a_ledger_is_upgraded_once(path: Path) -> None:
 
 
 def test_a_report_reads_schema_1_and_leaves_it_so(path: Path) -> None:
-    """A report upgrades nothing."""
+    """A report does not upgrade a ledger."""
     assert rows(path) == ROWS
     assert version(path) == 1
     assert [beside.name for beside in path.parent.iterdir()] == ["run.db"]
 
 
 def test_without_a_copy_nothing_is_changed(path: Path) -> None:
-    """Where no copy can be kept, the ledger is as it was and the message names what is in the way."""
+    """If no copy can be kept, the ledger does not change, and the message names the obstacle."""
     path.with_name("run.db-schema-1").mkdir()
     with pytest.raises(LedgerError, match=r"run\.db-schema-1 .*move away the file in its place"):
         Ledger(path, URL)
@@ -140,7 +140,7 @@ def test_without_a_copy_nothing_is_changed(path: Path) -> None:
 
 
 def test_rows_in_the_wal_of_a_killed_run_are_kept(path: Path, tmp_path: Path) -> None:
-    """They are in the upgraded ledger and in the copy."""
+    """These rows are in the upgraded ledger and in the copy."""
     late = FileResult(Candidate("/a/5", 100, 1), header(5), Outcome.STORED, attempts=1)
     with closing(sqlite3.connect(path, isolation_level=None)) as killed:
         killed.execute(f"INSERT INTO file (destination, run, {OLD_COLUMNS}) VALUES (1, 1{', ?' * 12})", as_row(late))
@@ -156,7 +156,7 @@ def test_rows_in_the_wal_of_a_killed_run_are_kept(path: Path, tmp_path: Path) ->
 
 
 def test_a_recovered_ledger_of_schema_1_is_upgraded_too(path: Path) -> None:
-    """Recovery keeps its rows, and with them the schema."""
+    """Recovery keeps its rows and its schema."""
     recovered = recover(path)
     assert rows(recovered.path) == ROWS
     with Ledger(recovered.path, URL) as ledger:
@@ -165,7 +165,7 @@ def test_a_recovered_ledger_of_schema_1_is_upgraded_too(path: Path) -> None:
 
 
 def test_a_run_sends_what_the_older_bulkstow_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file skipped by mistake arrives, one with other content is in conflict, and what is stored is not sent."""
+    """A file skipped by mistake is sent, one with other content is in conflict, and stored files are not sent."""
     archive = tmp_path / "archive"
     stored, mistaken = write_instance(archive, 1), write_instance(archive, 2)
     other = archive / "other"
@@ -193,7 +193,7 @@ def test_a_run_sends_what_the_older_bulkstow_skipped(tmp_path: Path, capsys: pyt
 
 
 SCHEMA_2 = Path(__file__).with_name("schema-2.sqlite")
-"""A ledger that the bulkstow of schema 2 wrote."""
+"""A ledger that was written with schema 2."""
 
 ROWS_2 = [
     FileResult(Candidate("/archive/IM1", 1000, 1764400000123456789), header(1), Outcome.STORED, "", 1),
@@ -212,12 +212,12 @@ ROWS_2 = [
 
 @pytest.fixture
 def real(tmp_path: Path) -> Path:
-    """Give a ledger that the bulkstow of schema 2 wrote."""
+    """Give a ledger that was written with schema 2."""
     return Path(shutil.copy(SCHEMA_2, tmp_path / "run.db"))
 
 
 def by_location(path: Path) -> list[FileResult]:
-    """Return what a report of a ledger reads, in the order of ROWS_2."""
+    """Return the rows in a report of a ledger, in the order of ROWS_2."""
     return sorted(rows(path), key=lambda row: os.fsencode(row.candidate.location).lower())
 
 
@@ -227,7 +227,7 @@ def sorted_2() -> list[FileResult]:
 
 
 def test_the_rows_of_schema_2_stay(real: Path) -> None:
-    """After the upgrade every file is known as before, whatever its outcome, and what it was is kept."""
+    """After the upgrade every file has its outcome as before, and a copy of the old ledger is kept."""
     with Ledger(real, URL) as ledger:
         known = ledger.look_up([row.candidate for row in ROWS_2])
         assert [k and (k.outcome, k.is_final) for k in known] == [
@@ -256,7 +256,7 @@ def test_a_report_reads_schema_2_where_nothing_can_be_written(real: Path) -> Non
 
 @pytest.mark.parametrize("is_upgraded", [False, True])
 def test_a_ledger_of_schema_2_is_recovered(real: Path, is_upgraded: bool) -> None:
-    """All rows come back without the first page: an upgrade leaves the tables on their pages."""
+    """All rows are recovered without the first page, because an upgrade leaves the tables on their pages."""
     if is_upgraded:
         Ledger(real, URL).__exit__(None, None, None)
     content = bytearray(real.read_bytes())
