@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import suppress
 from typing import NoReturn, TextIO
 
 from bulkstow.errors import ConfigurationError
@@ -58,13 +57,12 @@ class StandardError(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write text, or drop it."""
-        with suppress(BlockingIOError):  # another process made the terminal non-blocking: only this text is dropped
-            try:
-                return len(text) if self._is_lost else super().write(text)
-            except BlockingIOError:
-                raise
-            except OSError:
-                self._is_lost = True
+        try:
+            return len(text) if self._is_lost else super().write(text)
+        except BlockingIOError:
+            pass  # another process made the terminal non-blocking: only this text is dropped
+        except OSError:
+            self._is_lost = True
         return len(text)
 
     def flush(self) -> None:

@@ -116,14 +116,8 @@ class Origin:
         router = application.router
         for path in ("/studies", study):
             router.add_post(self.root + path, self._store)
-        for path in (
-            "/studies",
-            "/series",
-            "/instances",
-            f"{study}/series",
-            f"{study}/instances",
-            f"{series}/instances",
-        ):
+        below = (f"{study}/series", f"{study}/instances", f"{series}/instances")
+        for path in ("/studies", "/series", "/instances", *below):
             router.add_get(self.root + path, self._search)
         router.add_routes(retrieve.routes(self.root, self.storage))
         router.add_delete(self.root + study, self._delete)

@@ -13,32 +13,24 @@ TAR_HEADER_BYTES = 512
 DISC_IMAGE_MAGIC_AT, DISC_IMAGE_MAGIC = 32_769, b"CD001"
 """The first 32 KiB of a CD image may contain anything (ECMA-119 §6.2.1, §8.1.2)."""
 
-_MAGIC_NUMBERS = (
-    (b"PK\x03\x04", "a zip archive"),
-    (b"PK\x05\x06", "a zip archive"),  # an empty one
-    (b"PK\x07\x08", "a zip archive"),  # in several parts
-    (b"PK00PK\x03\x04", "a zip archive"),  # planned for several parts, but only one
-    (b"\x1f\x8b", "a gzip file"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"Rar!\x1a\x07", "a rar archive"),
-    (b"RE~^", "a rar archive"),  # before version 1.5
-    (b"\xfd7zXZ\0", "an xz file"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (b"\x04\x22\x4d\x18", "an lz4 file"),
-    (b"\x02\x21\x4c\x18", "an lz4 file"),  # in the format of the kernel
-    (b"\x1f\x9d", "a file compressed by compress (.Z)"),
-    (b"\x1f\xa0", "a file compressed by compress (.Z)"),  # by LZH
-    (b"LZIP", "an lzip file"),
-    (b"\x89LZO\0\r\n\x1a\n", "an lzop file"),
-    (b"070701", "a cpio archive"),
-    (b"070702", "a cpio archive"),
-    (b"070707", "a cpio archive"),
-    (b"\xc7\x71", "a cpio archive"),
-    (b"\x71\xc7", "a cpio archive"),
-    (b"!<arch>\n", "an ar archive"),
-    (b"MSCF\0\0\0\0", "a cab archive"),
-    (b"\x60\xea", "an arj archive"),
-)
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04")
+"""A zip archive, an empty one, one in several parts, and one planned for several parts that has only one."""
+
+_MAGIC_NUMBERS = {
+    "a gzip file": (b"\x1f\x8b",),
+    "a 7z archive": (b"7z\xbc\xaf\x27\x1c",),
+    "a rar archive": (b"Rar!\x1a\x07", b"RE~^"),  # the second is of versions before 1.5
+    "an xz file": (b"\xfd7zXZ\0",),
+    "a zstd file": (b"\x28\xb5\x2f\xfd",),
+    "an lz4 file": (b"\x04\x22\x4d\x18", b"\x02\x21\x4c\x18"),  # the second is the format of the kernel
+    "a file compressed by compress (.Z)": (b"\x1f\x9d", b"\x1f\xa0"),  # the second is by LZH
+    "an lzip file": (b"LZIP",),
+    "an lzop file": (b"\x89LZO\0\r\n\x1a\n",),
+    "a cpio archive": (b"070701", b"070702", b"070707", b"\xc7\x71", b"\x71\xc7"),
+    "an ar archive": (b"!<arch>\n",),
+    "a cab archive": (b"MSCF\0\0\0\0",),
+    "an arj archive": (b"\x60\xea",),
+}
 """From each format's specification, or from the magic of file(1) if there is none."""
 
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
@@ -62,9 +54,11 @@ def recognise(data: bytes) -> Format | None:
 
     A tar archive needs the first 512 bytes, the others fewer.
     """
-    for magic, name in _MAGIC_NUMBERS:
-        if data.startswith(magic):
-            return _zip(data) if name == "a zip archive" else Format(name)
+    if data.startswith(_ZIP):
+        return _zip(data)
+    for name, magic_numbers in _MAGIC_NUMBERS.items():
+        if data.startswith(magic_numbers):
+            return Format(name)
     if data.startswith(b"BZh") and data[4:10] in _BZIP2_BLOCKS:
         return Format("a bzip2 file")
     if data[1:4] == b"\x2a\x4d\x18" and data[:1] and data[0] >> 4 == 5:

@@ -18,24 +18,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _BODY = "bulkstow sets it itself, from the body that it sends"
 _CONNECTION = "it belongs to the connection, which bulkstow manages"
 _PARTIAL = "the answer to such a request is not the whole answer"
+_CONDITIONS = ("if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since")
 
 _RESERVED = {
     "host": "it follows from --url",
-    "expect": _BODY,
-    "trailer": _BODY,
-    "transfer-encoding": _BODY,
     "accept-encoding": "bulkstow reads gzip and deflate, and says so itself",
-    "connection": _CONNECTION,
-    "http2-settings": _CONNECTION,
-    "keep-alive": _CONNECTION,
-    "te": _CONNECTION,
-    "upgrade": _CONNECTION,
-    "range": _PARTIAL,
-    "if-match": _PARTIAL,
-    "if-modified-since": _PARTIAL,
-    "if-none-match": _PARTIAL,
-    "if-range": _PARTIAL,
-    "if-unmodified-since": _PARTIAL,
+    **dict.fromkeys(("expect", "trailer", "transfer-encoding"), _BODY),
+    **dict.fromkeys(("connection", "http2-settings", "keep-alive", "te", "upgrade"), _CONNECTION),
+    **dict.fromkeys(("range", *_CONDITIONS), _PARTIAL),
 }
 
 _RESERVED_PREFIXES = {
