@@ -27,7 +27,7 @@ class _Comparison(Work[bool, bool | None | OSError]):
     def __init__(self, source: Source, instance: Instance, other: Instance) -> None:
         super().__init__(results_per_list=1)
         self._source = source
-        # What is compared and not sent may lie outside of the sources: links to it are followed.
+        # A file that is only compared may be outside of the sources, so links to it are followed.
         self._instances = [replace(i, candidate=replace(i.candidate, by_link=True)) for i in (instance, other)]
         self._views = [memoryview(bytearray(min(BLOCK_BYTES, i.candidate.size_bytes) or 1)) for i in self._instances]
         self._open = ExitStack()

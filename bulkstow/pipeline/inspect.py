@@ -67,7 +67,7 @@ class Inspect:
                 while storable := await run_blocking(self.threads.calls, partial(next, lists, list[Instance]())):
                     await _begun(under_way, self._pass_on, storable)
 
-    async def _inspect_list(self, candidates: Sequence[Candidate], may_go_on: Callable[[], None]) -> None:
+    async def _inspect_list(self, candidates: Sequence[Candidate], start_next: Callable[[], None]) -> None:
         inspected = map_in_threads(
             partial(inspect, self.source),
             candidates,
@@ -83,13 +83,15 @@ class Inspect:
                     await self.results.send(settled)
                 storable = [item for item in several if isinstance(item, Instance)]
                 if self.newest is None:
-                    await self._pass_on(storable, may_go_on)
+                    await self._pass_on(storable, start_next)
                 else:
                     self._take_back(await run_blocking(self.threads.calls, self.newest.add, storable))
-                may_go_on()
+                start_next()
 
-    async def _pass_on(self, storable: Sequence[Instance], may_go_on: Callable[[], None]) -> None:
-        compare_files = partial(compare, source=self.source, threads=self.threads, limit=self.limit, on_stuck=may_go_on)
+    async def _pass_on(self, storable: Sequence[Instance], start_next: Callable[[], None]) -> None:
+        compare_files = partial(
+            compare, source=self.source, threads=self.threads, limit=self.limit, on_stuck=start_next
+        )
         fresh, settled, again = await self.in_flight.deduplicate(storable, compare_files)
         self._take_back(again)
         if settled:

@@ -71,7 +71,7 @@ class _Pass:
 
 
 class Run:
-    """An upload to one destination; `drain` ends it early and in good order.
+    """An upload to one destination; `drain` ends it early without losing responses.
 
     The policies are made from the settings, unless they are given.
     """
@@ -110,7 +110,7 @@ class Run:
         self.is_draining = False
 
     def drain(self) -> None:
-        """Start nothing more; finish and record what is under way."""
+        """Start nothing more; finish and record the requests in flight."""
         self.is_draining = True
         self._limit.shorten()
         if self._scheduler is not None:
@@ -126,7 +126,7 @@ class Run:
 
         Files that were not sent because of another file, which then did not reach the server, are sent in another pass.
         After that follow files in conflict, if the user wants them sent: each in a request of its own, and one of each
-        SOP Instance UID in a pass, so that no two requests with the same UID are under way at once. Raises RunStopped
+        SOP Instance UID in a pass, so that no two requests with the same UID are in flight at once. Raises RunStopped
         for an error that no retry fixes.
         """
         await self._pass(await run_blocking(self._threads.scans, self._source.scan))
@@ -164,7 +164,7 @@ class Run:
         if self.is_draining:
             scheduler.abandon()
         try:
-            await self._carry_out_stages(files, scheduler, study_limiter)
+            await self._run_stages(files, scheduler, study_limiter)
         except BaseExceptionGroup as group:
             # When one stage stops the run, the streams that it closes break the others: only the first error matters.
             ours, _ = group.split(BulkstowError)
@@ -182,7 +182,7 @@ class Run:
             self._budget,
         ]
 
-    async def _carry_out_stages(self, files: _Pass, scheduler: Scheduler, study_limiter: StudyLimiter) -> None:
+    async def _run_stages(self, files: _Pass, scheduler: Scheduler, study_limiter: StudyLimiter) -> None:
         """Build the stages, join them by streams, and wait until the last of them has ended."""
         settings, reporter, threads = self._settings, self._reporter, self._threads
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)

@@ -27,7 +27,7 @@ class Scan:
     """Passes on the files that the ledger has not settled, and the outcomes of files that cannot be read."""
 
     lists: Iterator[Sequence[Found]] | Work[Any, Found]
-    """From `Source.scan`, or what is sent once more."""
+    """From `Source.scan`, or files to send again."""
     empty_parts: Callable[[], Sequence[str]]
     retried: frozenset[Outcome]
     """Outcomes of earlier runs that are not final, because the user wants these files to be sent again."""

@@ -1,8 +1,7 @@
-"""The scheduler: holds what waits to be sent, and hands it out when all gates are open.
+"""The scheduler: a queue of work items between the assembler and the senders.
 
-Stands between the assembler and the senders. A free sender takes an item; while enough items wait, the assembler waits,
-and with it the whole pipeline up to the scan: that is the backpressure. Which item goes next is decided by
-`policy.work_queue` and the gates; nothing is sent here.
+A free sender takes an item when all gates are open. While the queue is full, the assembler waits, and with it the whole
+pipeline up to the scan: this is the backpressure. `policy.work_queue` and the gates choose the next item.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from bulkstow.policy.work_items import HealthSignal, Store, WorkItem
 from bulkstow.policy.work_queue import Hold, WorkQueue
 
 WINDOW_PER_SENDER = 4
-"""Fresh batches that wait for each request that may be under way. While the first request of a study is under way its
-others have to wait: some batches of other studies must be at hand to keep the senders busy."""
+"""Fresh batches in the queue for each possible request in flight. While the first request of a study is in flight, its
+others have to wait, and batches of other studies keep the senders busy."""
 
 RETRIES_PER_SENDER = 16
-"""Retries that wait for each request that may be under way, until no fresh batch is accepted: the queue does not grow
-with the archive."""
+"""Retries in the queue for each possible request in flight, above which no fresh batch is accepted: the queue does not
+grow with the archive."""
 
 
 class Scheduler:
@@ -52,10 +51,10 @@ class Scheduler:
         self.abandoned = anyio.Event()
         """Set once nothing more starts because the run was drained or stopped."""
         self.stopped_by: RunStopped | None = None
-        """The error that ended the run early; it is raised after the requests under way have ended."""
+        """The error that ended the run early; it is raised after the requests in flight have ended."""
 
     async def offer(self, batch: Batch) -> None:
-        """Hand over a fresh batch; wait while the window is full."""
+        """Add a fresh batch to the queue; wait while the window is full."""
         while not self.is_abandoned and self._is_full:
             await self._changed.wait()
         if not self.is_abandoned:
@@ -63,7 +62,7 @@ class Scheduler:
             self.wake()
 
     async def take(self) -> WorkItem | None:
-        """Wait for an item that may start now, and count it as under way; None when there will be no more."""
+        """Wait for an item that may start, and count it as in flight; return None at the end."""
         while True:
             now_s = anyio.current_time()
             chosen = self._queue.take(now_s)
@@ -83,7 +82,7 @@ class Scheduler:
                     self._reporter.tell(Waited(chosen.why, anyio.current_time() - now_s))
 
     def done(self, item: WorkItem, result: HealthSignal, again: Iterable[tuple[float, WorkItem]] = ()) -> None:
-        """Take back an item that has ended, and queue what is left of it until the times given."""
+        """Record the end of an item, and queue the items that follow from it until the times given."""
         now_s = anyio.current_time()
         for gate in self._gates:
             gate.ended(item, now_s, result)
@@ -93,12 +92,12 @@ class Scheduler:
         self.wake()
 
     def end(self) -> None:
-        """Take note that no more fresh batches will come."""
+        """Record that no more fresh batches follow."""
         self._queue.end()
         self.wake()
 
     def abandon(self) -> None:
-        """Start nothing more; what is under way may end."""
+        """Start nothing more; items in flight may end."""
         self.abandoned.set()
         self._queue.clear()
         self.wake()
@@ -109,7 +108,7 @@ class Scheduler:
         self.abandon()
 
     def give_up(self, reason: RunStopped) -> None:
-        """End the run early and cancel the requests under way, because no response is expected."""
+        """End the run early and cancel the requests in flight, because no response is expected."""
         self.stop(reason)
         for scope in self._cancellable:
             scope.cancel()
@@ -125,7 +124,7 @@ class Scheduler:
                 self._cancellable.discard(scope)
 
     def wake(self) -> None:
-        """Look again at what may start: a gate has changed."""
+        """Check again which items may start, because a gate has changed."""
         self._changed.set()
         self._changed = anyio.Event()
 
@@ -158,29 +157,29 @@ class Scheduler:
 
     @property
     def is_over(self) -> bool:
-        """True when nothing is left, under way, or to come."""
+        """True if no item is queued, in flight, or to follow."""
         return self._queue.has_ended and not self._queue and not self.in_flight
 
     @property
     def in_flight(self) -> int:
-        """Items that are under way."""
+        """The number of items in flight."""
         return self._concurrency.in_flight
 
     @property
     def at_once(self) -> int:
-        """Items that may be under way."""
+        """The limit of items in flight."""
         return self._concurrency.limit
 
     @property
     def idle(self) -> int:
-        """Requests that may be under way, and for which no item is at hand."""
+        """The number of further requests that could start, but for which no item is queued."""
         if self._queue.has_ended:
             return 0
         return max(0, self.at_once - self.in_flight - self._queue.fresh - self._queue.due)
 
     @property
     def is_plentiful(self) -> bool:
-        """True if half as many batches would still keep all senders busy: twice as many wait as may be under way."""
+        """True if half as many batches would still keep all senders busy: twice as many wait as may be in flight."""
         return self._queue.fresh >= 2 * self.at_once
 
     @property

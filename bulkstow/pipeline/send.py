@@ -1,4 +1,4 @@
-"""The sending stage: carries out work items, as many at once as the scheduler hands out.
+"""The sending stage: sends the work items that the scheduler releases.
 
 No request slot is held while an item waits for its retry: it goes back to the scheduler with its time. An outcome is
 reported only after the ledger has it.
@@ -62,7 +62,7 @@ class Send:
     _reported: LimitsChanged | None = field(default=None, init=False)
 
     async def run(self) -> None:
-        """Carry out items until there are no more."""
+        """Send items until the scheduler ends."""
         self._report_limits()
         self.monitor.observe()
         async with self.results, anyio.create_task_group() as under_way:
@@ -73,7 +73,7 @@ class Send:
         settled: tuple[Settlement, Exchange | None] | None = None
         with self.scheduler.cancellable():
             try:
-                settled = await self._carry_out(item)
+                settled = await self._send_item(item)
             except RunStopped as stop:
                 self.scheduler.stop(stop)
         if settled is None:
@@ -88,7 +88,7 @@ class Send:
         self.scheduler.done(item, settlement.health_signal, self._scheduled(settlement.again, exchange))
         self.monitor.observe()
 
-    async def _carry_out(self, item: WorkItem) -> tuple[Settlement, Exchange | None]:
+    async def _send_item(self, item: WorkItem) -> tuple[Settlement, Exchange | None]:
         """Return the settlement, and the exchange that it comes from; None if a query was answered."""
         match item:
             case Store(batch):
@@ -138,7 +138,7 @@ class Send:
         return self.breaker.excuses(item, is_ending=self.scheduler.is_ending)
 
     def _scheduled(self, again: tuple[Scheduled, ...], after: Exchange | None) -> Iterator[tuple[float, WorkItem]]:
-        """Yield what is sent again, with its time."""
+        """Yield the items to send again, with their times."""
         now_s = anyio.current_time()
         for later in again:
             match later.item:

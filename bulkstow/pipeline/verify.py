@@ -11,13 +11,13 @@ from bulkstow.verification import Verification
 
 @dataclass(frozen=True, slots=True)
 class BatchVerifier:
-    """Compares batches with the scan, if files beside theirs have changed."""
+    """Compares batches with the scan, if files in the same directories have changed."""
 
     verification: Verification
     _changed_directories: ChangedDirectories = field(default_factory=ChangedDirectories, init=False)
 
     async def verify(self, batch: Batch) -> SourceChanged | None:
-        """Return which instances have changed; None if none has, or if nothing points to it."""
+        """Return the changed instances; None if none has changed, or if there is no reason to check."""
         if not self._changed_directories.touches(batch):
             return None
         source_changed = await self.verification.unreadable(batch.instances)
@@ -28,6 +28,6 @@ class BatchVerifier:
         return source_changed
 
     def learn(self, exchange: Exchange) -> None:
-        """Take note of files that have changed, if that ended an exchange."""
+        """Record changed files, if they ended an exchange."""
         if isinstance(exchange, SourceChanged):
             self._changed_directories.lost(exchange.directories)
