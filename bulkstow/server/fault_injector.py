@@ -223,18 +223,10 @@ def _renamed(item: Referenced, fault: PlannedFault | None) -> Referenced:
             return item
 
 
-def _success(_response: StoreResponse) -> bytes:
-    return b"success"
-
-
-def _in_lower_case(response: StoreResponse) -> bytes:
-    return _TAG.sub(lambda tag: tag[0].lower(), to_json(response))
-
-
 _DISGUISES: dict[Kind, tuple[str, Callable[[StoreResponse], bytes]]] = {
-    Kind.NOT_JSON: ("text/plain", _success),
+    Kind.NOT_JSON: ("text/plain", lambda _response: b"success"),
     Kind.XML: (XML, to_xml),
     Kind.TEXT_PLAIN: ("text/plain", to_json),
-    Kind.LOWER_CASE: (JSON, _in_lower_case),
+    Kind.LOWER_CASE: (JSON, lambda response: _TAG.sub(lambda tag: tag[0].lower(), to_json(response))),
 }
 """Whole answers under another media type or in another notation."""

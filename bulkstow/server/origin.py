@@ -10,7 +10,7 @@ import json
 import ssl
 from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Protocol
 
@@ -170,7 +170,10 @@ class Origin:
             study_uid, self._max_part_bytes, request_fault.judge if request_fault else store.no_objection
         )
         pieces = request.content.iter_any()
-        async with aclosing(request_fault.body(pieces) if request_fault else _as_they_come(pieces)) as body:
+        reading: AbstractAsyncContextManager[AsyncIterable[bytes]] = (
+            aclosing(request_fault.body(pieces)) if request_fault else nullcontext(pieces)
+        )
+        async with reading as body:
             results = await store.receive(body, reader, self.storage, terms)
         response = store.response_to(results, self._studies_url(request))
         fault = request_fault or self._fault
@@ -244,11 +247,6 @@ async def serving(
     finally:
         with CancelScope(shield=True):
             await runner.cleanup()
-
-
-async def _as_they_come(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-    async for piece in pieces:
-        yield piece
 
 
 def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
