@@ -64,14 +64,15 @@ Ledger.record = die_after
 
 IN_THE_SCAN = """
 from bulkstow.source.files import FileSource
+from bulkstow.source.walk import Walk
 FileSource.__init__.__kwdefaults__["list_length"] = 10
-scan = FileSource.scan
-def die_midway(self):
-    for number, found in enumerate(scan(self)):
-        if number == 5:
-            die()
-        yield found
-FileSource.scan = die_midway
+run_steps, calls = Walk.run_steps, []
+def die_midway(self, worker):
+    calls.append(1)
+    if len(calls) == 6:
+        die()
+    return run_steps(self, worker)
+Walk.run_steps = die_midway
 """
 
 IN_THE_BODY = """
