@@ -21,7 +21,7 @@ from statistics import NormalDist, fmean, variance
 
 from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.words import NONE, load_name
-from bulkstow.bench.result import Percentiles, Point, Result, Second
+from bulkstow.bench.result import Percentiles, Point, Result, Second, over_known
 
 REPEATS_LEAST = 3
 """With two the interval is 12.7 standard errors of one degree of freedom wide: it could tell hardly anything."""
@@ -154,7 +154,7 @@ def _have_repeats(*points: Point) -> bool:
 
 
 def _measured(series: Sequence[Second]) -> list[Second]:
-    return [second for second in series if not second.is_warmup and not second.is_drain]
+    return [second for second in series if second.is_under_load]
 
 
 def _basis(before: Point, after: Point) -> str:
@@ -197,12 +197,7 @@ def _share_of(count: Callable[[Second], int]) -> Callable[[Sequence[Second]], fl
 
 def _mean_of(value: Callable[[Second], float | None]) -> Callable[[Sequence[Second]], float | None]:
     """Return the mean of a block's seconds that have the value; None where none does."""
-
-    def mean(block: Sequence[Second]) -> float | None:
-        known = [found for second in block if (found := value(second)) is not None]
-        return fmean(known) if known else None
-
-    return mean
+    return lambda block: over_known(fmean, map(value, block))
 
 
 def _latency(

@@ -5,7 +5,7 @@ Merges the repeats of a load, and its visits up and down a sweep. Pure: measurem
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bulkstow.bench.knee import highest_rate, knee, upload_flags
 from bulkstow.bench.recorder import Measured, merge
-from bulkstow.bench.result import Ceiling, Drift, Load, Point, Result, Second
+from bulkstow.bench.result import Ceiling, Drift, Load, Point, Result, Second, over_known
 from bulkstow.bench.threshold import Threshold, judge, limit_of
 from bulkstow.bench.validity import client_bound
 
@@ -90,7 +90,7 @@ def _highest_rate(facts: Facts, points: Sequence[Point]) -> float | None:
 
 def drift(series: Sequence[Second]) -> Drift | None:
     """Return how the end of a load differs from its beginning; None below two seconds for each part."""
-    measured = [second for second in series if not second.is_warmup and not second.is_drain]
+    measured = [second for second in series if second.is_under_load]
     if len(measured) < 2 * DRIFT_PARTS:
         return None
     length = len(measured) // DRIFT_PARTS
@@ -99,15 +99,10 @@ def drift(series: Sequence[Second]) -> Drift | None:
         span_s=float(length),
         instances_per_s=fmean(second.instances for second in begun),
         instances_per_s_end=fmean(second.instances for second in ended),
-        p99_s=_median_s(second.p99_s for second in begun),
-        p99_s_end=_median_s(second.p99_s for second in ended),
+        p99_s=over_known(median, (second.p99_s for second in begun)),
+        p99_s_end=over_known(median, (second.p99_s for second in ended)),
         rss_bytes=int(median(second.rss_bytes for second in begun)),
         rss_bytes_end=int(median(second.rss_bytes for second in ended)),
-        p50_s=_median_s(second.p50_s for second in begun),
-        p50_s_end=_median_s(second.p50_s for second in ended),
+        p50_s=over_known(median, (second.p50_s for second in begun)),
+        p50_s_end=over_known(median, (second.p50_s for second in ended)),
     )
-
-
-def _median_s(times_s: Iterable[float | None]) -> float | None:
-    known = [time_s for time_s in times_s if time_s is not None]
-    return median(known) if known else None

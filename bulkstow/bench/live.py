@@ -27,7 +27,13 @@ class Live:
     def stage(self, words: str, position: str = "") -> None:
         """Show what begins now, and its position in the run, such as `point 2 of 3`."""
         self._stage, self._position = words, position
-        self._show(headed(position, None, words))
+        match self._screen:
+            case Panel() as panel:
+                panel.draw([headed(position, None, words)])
+            case TimedLines() as lines:
+                lines.say(headed(position, None, words))
+            case None:
+                pass
 
     def second(self, second: Second, left_s: float | None = None) -> None:
         """Show a second that is over, and the time that is left of the whole measurement."""
@@ -48,15 +54,6 @@ class Live:
         """Erase the line."""
         if isinstance(self._screen, Panel):
             self._screen.close()
-
-    def _show(self, words: str) -> None:
-        match self._screen:
-            case Panel() as panel:
-                panel.draw([words])
-            case TimedLines() as lines:
-                lines.say(words)
-            case None:
-                pass
 
 
 def headed(position: str, left_s: float | None, words: str) -> str:

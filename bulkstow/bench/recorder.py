@@ -272,6 +272,9 @@ def has_settled(series: Sequence[Second]) -> bool:
 _TIMES = tuple(each.name for each in fields(Measured) if each.type == "Distribution")
 """The distributions of a load, which a point has under the same names."""
 
+_SUMS = ("elapsed_s", "instances", "size_bytes", "requests", "dropped", "warmup_instances", "drained_instances")
+"""The figures of a load that add up over its repeats."""
+
 
 def merge(load: Load, repeats: Sequence[Measured]) -> Point:
     """Return the point of a load's repeats, of which there is one at least."""
@@ -284,20 +287,14 @@ def merge(load: Load, repeats: Sequence[Measured]) -> Point:
     searchable = times.pop("searchable")
     return Point(
         **times,
+        **{name: sum(getattr(one, name) for one in repeats) for name in _SUMS},
         load=load,
-        elapsed_s=sum(one.elapsed_s for one in repeats),
         warmup_s=max(one.warmup_s for one in repeats),
-        instances=sum(one.instances for one in repeats),
-        size_bytes=sum(one.size_bytes for one in repeats),
-        requests=sum(one.requests for one in repeats),
         searchable=searchable if searchable.count else None,
         errors=dict(sum((one.errors for one in repeats), Counter[str]())),
-        dropped=sum(one.dropped for one in repeats),
         goodputs_per_s=tuple(one.instances / one.elapsed_s if one.elapsed_s else 0.0 for one in repeats),
         series=tuple(series),
         repeat_latencies=tuple(one.latency.percentiles() for one in repeats),
-        warmup_instances=sum(one.warmup_instances for one in repeats),
-        drained_instances=sum(one.drained_instances for one in repeats),
         is_settled=all(one.is_settled for one in repeats),
     )
 

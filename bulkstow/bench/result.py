@@ -5,7 +5,7 @@ Measures nothing and judges nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 
 from msgspec import Struct, field
@@ -15,15 +15,6 @@ SAMPLES_LEAST = {"p50_s": 2, "p90_s": 10, "p99_s": 100, "p99_9_s": 1000}
 """Samples that a percentile needs: 1 / (1 - q), so that one sample at least lies above it. Of fewer samples the nearest
 rank is the maximum, which has a name of its own."""
 
-
-_PERCENTILE_KEYS = {
-    "mean_s": "mean",
-    "p50_s": "p50",
-    "p90_s": "p90",
-    "p99_s": "p99",
-    "p99_9_s": "p99.9",
-    "max_s": "max",
-}
 _POINT_KEYS = {
     name: f"{name}_s"
     for name in (
@@ -56,6 +47,12 @@ class Percentiles(
         for name, least in SAMPLES_LEAST.items():
             if self.count < least:
                 force_setattr(self, name, None)
+
+
+def over_known(statistic: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+    """Return a statistic of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return statistic(known) if known else None
 
 
 class Second(Struct, frozen=True):
@@ -92,6 +89,11 @@ class Second(Struct, frozen=True):
         for name in ("p50_s", "p99_s"):
             if self.requests < SAMPLES_LEAST[name]:
                 force_setattr(self, name, None)
+
+    @property
+    def is_under_load(self) -> bool:
+        """It belongs to neither the warm-up nor the drain."""
+        return not (self.is_warmup or self.is_drain)
 
 
 class Load(Struct, frozen=True):

@@ -5,7 +5,7 @@ Seconds of a long run are grouped into spans, so that its plot stays small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -14,7 +14,7 @@ from statistics import median
 from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.plot import Json, Plot, colour, durations
 from bulkstow.bench.report.words import NONE, duration, figure
-from bulkstow.bench.result import Second
+from bulkstow.bench.result import Second, over_known
 
 MOST_SPANS = 900
 """Each second of a quarter of an hour is a mark, about 1 px wide; of a longer run seconds are grouped."""
@@ -83,17 +83,12 @@ def _span(seconds: Sequence[Second]) -> Span:
         errors=sum(second.errors for second in seconds),
         dropped=sum(second.dropped for second in seconds),
         in_flight=max(second.in_flight for second in seconds),
-        p50_s=_of_known(median, (second.p50_s for second in seconds)),
-        p99_s=_of_known(max, (second.p99_s for second in seconds)),
+        p50_s=over_known(median, (second.p50_s for second in seconds)),
+        p99_s=over_known(max, (second.p99_s for second in seconds)),
         max_s=max(second.max_s for second in seconds) or None,
         repeat=seconds[0].repeat,
         phase=_phase(seconds[0]),
     )
-
-
-def _of_known(statistic: Callable[[Sequence[float]], float], times_s: Iterable[float | None]) -> float | None:
-    known = [time_s for time_s in times_s if time_s is not None]
-    return statistic(known) if known else None
 
 
 def throughput(spans: Sequence[Span]) -> Plot:
