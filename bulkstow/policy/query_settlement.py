@@ -51,15 +51,14 @@ def settle_query(
             return Settlement(again=(Scheduled(excused, Delay.BACKOFF),), health_signal=HealthSignal.GONE)
         case NoResponse(cause=cause):
             # Store requests may succeed all the same, and only they show whether the destination is reachable.
-            return _settle_unanswered(query, f"gave no answer ({cause})", HealthSignal.NONE)
+            return _settle_unanswered(query, f"gave no answer ({cause})")
         case Response(status=429 | 503, retry_after_s=at_least_s) if query.excused < EXCUSED_QUERIES:
             excused = replace(query, excused=query.excused + 1)
             return Settlement(again=(Scheduled(excused, Delay.BACKOFF, at_least_s),), health_signal=HealthSignal.NONE)
         case Response(status=status, retry_after_s=at_least_s):
             # A service that does not exist will not exist next time.
             is_final = status < 500 and status not in (408, 425, 429)
-            told = f"answers {status_reason(answer)}"
-            return _settle_unanswered(query, told, HealthSignal.NONE, at_least_s, is_final=is_final)
+            return _settle_unanswered(query, f"answers {status_reason(answer)}", at_least_s, is_final=is_final)
         case found:
             return _settle_answered(query, found, rules)
 
@@ -104,16 +103,15 @@ def _settle_answered(query: Query, found: frozenset[str], rules: Rules) -> Settl
 
 
 def _settle_unanswered(
-    query: Query, told: str, health_signal: HealthSignal, at_least_s: float | None = None, *, is_final: bool = False
+    query: Query, told: str, at_least_s: float | None = None, *, is_final: bool = False
 ) -> Settlement:
     batch = query.batch
     if query.asked + 1 < QUERIES and not is_final:
         again = replace(query, asked=query.asked + 1)
-        return Settlement(again=(Scheduled(again, Delay.BACKOFF, at_least_s),), health_signal=health_signal)
+        return Settlement(again=(Scheduled(again, Delay.BACKOFF, at_least_s),), health_signal=HealthSignal.NONE)
     reason = f"{query.reason}; QIDO-RS {told}"
-    return Settlement(
-        results_of(batch, batch.instances, _outcome_without_answer(query), reason), health_signal=health_signal
-    )
+    results = results_of(batch, batch.instances, _outcome_without_answer(query), reason)
+    return Settlement(results, health_signal=HealthSignal.NONE)
 
 
 def _outcome_without_answer(query: Query) -> Outcome:
