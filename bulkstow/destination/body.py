@@ -26,7 +26,7 @@ from bulkstow.destination.http import RequestWriter
 from bulkstow.destination.prefetch import StorageSpeed
 from bulkstow.destination.request_timer import RequestState, RequestTimer
 from bulkstow.destination.sendfile import TURN_BYTES, SendfileWriter, Stopwatch, TurnEnd
-from bulkstow.errors import InstanceChanged
+from bulkstow.errors import InstanceChanged, RunStopped
 from bulkstow.events import BytesSent, Reporter
 from bulkstow.model import Instance
 from bulkstow.ports import Segment, SegmentReader, Source, size_of
@@ -138,6 +138,8 @@ class Body:
         self.length_bytes = body_length(boundary, (i.candidate.size_bytes for i in instances))
         self.fault: SourceFault | None = None
         """Why the body ended before its last byte, if an instance has changed."""
+        self.stopped_by: RunStopped | None = None
+        """The error that ended the body and that no retry fixes; aiohttp calls it a lost connection."""
         self._begin()
 
     def _begin(self) -> None:
@@ -164,7 +166,7 @@ class Body:
         """Send the whole body.
 
         Raises InstanceChanged, and keeps it in `fault`, as soon as an instance is not as the scan found it; OSError
-        when the connection is lost.
+        when the connection is lost; StorageGone, and keeps it in `stopped_by`.
         """
         self._begin()
         self._timer.begin_body()
@@ -181,13 +183,16 @@ class Body:
         except InstanceChanged as changed:
             self.fault = SourceFault(self.current, str(changed))
             raise
+        except RunStopped as stop:
+            self.stopped_by = stop
+            raise
         except ConnectionError:
             self._timer.enter(RequestState.SENDING)
             raise
         finally:
             if self._prefetch is not None:
                 self._prefetch.end()
-            self._timer.receive_window_share = request_writer.receive_window_share()
+            self._timer.add_receive_window(request_writer.receive_window_share())
 
     async def _sendfile(self, writer: SendfileWriter) -> None:
         """Let the writer take its turns in worker threads, and wait for the socket in between."""

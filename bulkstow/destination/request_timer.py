@@ -55,8 +55,7 @@ class RequestTimer:
         )
         self._spent_s = dict.fromkeys(RequestState, 0.0)
         self.state = RequestState.CONNECTING
-        self.receive_window_share = 0.0
-        """The share of the sending time in which the server's receive window was full."""
+        self._receive_window_share = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -73,7 +72,7 @@ class RequestTimer:
         """Enter READING on a new connection; all time before that counts as connecting."""
         self.enter(RequestState.READING)
         self._spent_s = dict.fromkeys(RequestState, 0.0) | {RequestState.CONNECTING: self._entered_s - self._started_s}
-        self.receive_window_share = 0.0
+        self._receive_window_share = 0.0
 
     def enter(self, state: RequestState) -> None:
         """Begin a state, or begin it again, with the whole time that it may last."""
@@ -95,6 +94,10 @@ class RequestTimer:
         self._spent_s[RequestState.READING] += reading_s
         self._spent_s[RequestState.SENDING] += sending_s
 
+    def add_receive_window(self, share: float) -> None:
+        """Add the share of the sending time in which the server's receive window was full."""
+        self._receive_window_share = share
+
     def timing(self) -> RequestTiming:
         """Return the time of the request until now, by what it waited for."""
         self._account()
@@ -105,7 +108,7 @@ class RequestTimer:
             sending_s=self._spent_s[RequestState.SENDING],
             waiting_s=self._spent_s[RequestState.WAITING],
             throttled_s=self._spent_s[RequestState.THROTTLED],
-            receive_window_s=self._spent_s[RequestState.SENDING] * self.receive_window_share,
+            receive_window_s=self._spent_s[RequestState.SENDING] * self._receive_window_share,
         )
 
     def _account(self) -> None:

@@ -161,6 +161,8 @@ class StowDestination(Destination):
         exchange: Exchange | None = None
         with timer.running():
             exchange = await self._http.exchange(request)
+        if body.stopped_by is not None:
+            raise body.stopped_by
         exchange = self._attributed(exchange, body, timer)
         self._reporter.tell(RequestTimed(timer.timing(), batch))
         fault = {} if body.fault is None else {body.fault.instance.header.sop_instance_uid: body.fault.reason}

@@ -84,7 +84,7 @@ async def test_time_is_accounted_by_state() -> None:
         timer.enter(state)
         await anyio.sleep(duration_s)
     timer.add_turn(reading_s=10, sending_s=5)
-    timer.receive_window_share = 0.5
+    timer.add_receive_window(0.5)
     timer.enter(RequestState.WAITING)
     await anyio.sleep(32)
     assert timer.timing() == RequestTiming(

@@ -8,9 +8,11 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import pytest
@@ -22,8 +24,8 @@ from bulkstow.destination.auth import Bearer, Token, login
 from bulkstow.destination.http import ERROR_LIMIT_BYTES
 from bulkstow.destination.qido import PAGE_LIMIT_BYTES
 from bulkstow.destination.stow import RESPONSE_BYTES_PER_INSTANCE, StowDestination
-from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
-from bulkstow.events import BytesSent, Event, RequestTimed
+from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, StorageGone
+from bulkstow.events import BytesSent, Event, Reporters, RequestTimed
 from bulkstow.model import Batch, Cause, NoResponse, Response, SourceChanged
 from bulkstow.source import files
 from bulkstow.source.windows import open_file
@@ -683,6 +685,35 @@ async def test_disk_that_gives_nothing_spoils_its_file(large: Batch, monkeypatch
     ((uid, reason),) = exchange.changed.items()
     assert uid == large.instances[0].header.sop_instance_uid
     assert "cannot be read: the storage has not answered for" in reason
+
+
+class NoMoreReads(Executor):
+    """Threads of which too many hang: nothing more is read."""
+
+    def submit(self, *_: object, **__: object) -> NoReturn:
+        """Refuse."""
+        raise StorageGone("too many reads hang")
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["sendfile", "copied"])
+async def test_storage_that_is_gone_ends_the_run(batch: Batch, chunked: bool) -> None:
+    """It is not reported as a lost connection, which would be retried and blamed on the server."""
+
+    async def take(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    async with peer(take) as url:
+        settings = DestinationSettings(url=url, chunked=chunked)
+        async with StowDestination(
+            settings,
+            login(settings, {}),
+            source=files.FileSource(),
+            readers=NoMoreReads(),
+            limit=ReadLimit(60),
+            reporter=Reporters(()),
+        ) as stow:
+            with pytest.raises(StorageGone, match="too many reads hang"):
+                await stow.send(batch)
 
 
 def spoil(path: Path) -> None:
