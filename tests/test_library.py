@@ -7,7 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -20,7 +21,7 @@ from aiohttp import web
 import bulkstow
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.ledger import read_entries
-from bulkstow.model import Batch, Exchange, Instance, Outcome, Referenced, Response, StoreResponse
+from bulkstow.model import Batch, Exchange, FileResult, Instance, Outcome, Referenced, Response, StoreResponse
 from bulkstow.ports import Destination
 from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
@@ -275,6 +276,26 @@ async def test_an_object_is_a_source(tmp_path: Path, url: str, storage: DiscardS
     changed = await bulkstow.upload(source, url, kept(tmp_path))
     assert (changed.settled_before, source.opened) == (4, ["2.dcm"])
     assert {entry.result.candidate.version for entry in read_entries(tmp_path / "l.db")} == {"1", "2"}
+
+
+class Hanging(MemorySource):
+    """A source whose storage does not answer until `may_end`."""
+
+    may_end = threading.Event()
+
+    def scan(self) -> Iterator[Sequence[bulkstow.Candidate | FileResult]]:
+        """Yield a list, and wait."""
+        yield from super().scan()
+        self.may_end.wait()
+
+
+async def test_a_scan_that_hangs_ends_the_run(tmp_path: Path, url: str) -> None:
+    """After the read timeout, as an error of the storage and not of the settings."""
+    source = Hanging(in_memory().contents)
+    settings = kept(tmp_path, read_timeout_s=0.2)
+    with pytest.raises(bulkstow.StorageGone, match="the source cannot be scanned: the storage has not answered"):
+        await bulkstow.upload(source, url, settings)
+    source.may_end.set()
 
 
 async def test_copies_in_an_object_are_compared(tmp_path: Path, url: str, storage: DiscardStorage) -> None:

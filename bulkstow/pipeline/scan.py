@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from anyio.streams.memory import MemoryObjectSendStream
 
 from bulkstow.blocking import ReadLimit, Work, map_in_threads, run_in_threads
-from bulkstow.errors import ConfigurationError
+from bulkstow.errors import StorageGone
 from bulkstow.events import Event, FilesFound, Reporter, ScanEnded, SettledBefore
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Outcome
@@ -89,4 +89,4 @@ def _next_list(lists: Iterator[Sequence[Found]]) -> Sequence[Found] | None:
 
 
 def _on_timeout(_lists: Iterator[Sequence[Found]], why: str) -> NoReturn:
-    raise ConfigurationError(f"the list of files cannot be read: {why}")
+    raise StorageGone(f"the source cannot be scanned: {why}; run the same command again when it is back")

@@ -86,12 +86,13 @@ class WorkQueue:
         """Take out the next item that may start; if there is none, return for how long to wait, and why."""
         while self._scheduled and self._scheduled[0][0] <= now_s:
             self._due.append(heapq.heappop(self._scheduled)[2])
+        is_any_due = bool(self._due or self._fresh)
+        why = None if self.has_ended or is_any_due else Wait.NOTHING
         for gate in self._gates_for_all:
             if (wait_s := gate.wait_s(None, now_s)) > 0:
-                return Hold(wait_s, gate.why)
+                return Hold(wait_s, gate.why if is_any_due or gate.why is None else why)
         best: tuple[int, deque[WorkItem], int] | None = None
         wait_s = self._scheduled[0][0] - now_s if self._scheduled else math.inf
-        why = None if self.has_ended or self._due or self._fresh else Wait.NOTHING
         for waiting in (self._due, self._fresh):
             for place, item in enumerate(waiting):
                 if (closed := self._closed(item, now_s)) is not None:
