@@ -43,19 +43,6 @@ INSTANCE_BYTES = 256 * 2**10
 In bytes alone, a stretch of small files would look like a slower server."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConcurrencySample:
-    """A request that ended, at `now_s`."""
-
-    now_s: float
-    size_bytes: int
-    instances: int
-    is_rejected: bool = False
-    """The server was overloaded: 429, 503, or no response in time."""
-    is_wanted: bool = True
-    """More waited to be sent than the limit allowed."""
-
-
 class _Phase(Enum):
     CLIMB = "climb"
     DESCEND = "descend"
@@ -117,27 +104,33 @@ class Concurrency:
         """The number that it has settled on; trying another one does not change it."""
         return self._rungs[self._settled_at]
 
-    def ended(self, sample: ConcurrencySample) -> None:
-        """Take note of a request that ended."""
-        if sample.is_rejected:
-            self._lower(sample.now_s)
+    def ended(
+        self, now_s: float, size_bytes: int, instances: int, *, is_rejected: bool = False, is_wanted: bool = True
+    ) -> None:
+        """Take note of a request that ended at `now_s`.
+
+        `is_rejected`: the server was overloaded (429, 503, or no response in time). `is_wanted`: more waited to be sent
+        than the limit allowed.
+        """
+        if is_rejected:
+            self._lower(now_s)
             return
         epoch = self._epoch
         if epoch.to_skip > 0:
             epoch.to_skip -= 1
             return
         if epoch.began_s is None:
-            epoch.began_s = sample.now_s
+            epoch.began_s = now_s
             return
         epoch.requests += 1
-        epoch.wanted += sample.is_wanted
-        work = sample.size_bytes + INSTANCE_BYTES * sample.instances
+        epoch.wanted += is_wanted
+        work = size_bytes + INSTANCE_BYTES * instances
         epoch.work += work
         epoch.work_squared += work * work
-        elapsed_s = sample.now_s - epoch.began_s
+        elapsed_s = now_s - epoch.began_s
         enough = max(EPOCH_REQUESTS, EPOCH_REQUESTS_PER_SENDER * self.limit)
         if epoch.effective_requests >= enough and elapsed_s >= EPOCH_S:
-            self._judge(sample.now_s, epoch.work / elapsed_s, is_used=epoch.wanted * 2 >= epoch.requests)
+            self._judge(now_s, epoch.work / elapsed_s, is_used=epoch.wanted * 2 >= epoch.requests)
 
     def _judge(self, now_s: float, goodput: float, *, is_used: bool) -> None:
         """Decide what follows from a measurement."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bulkstow.model import Batch, Cause, Exchange, NoResponse, Response, SourceChanged
-from bulkstow.policy import batch_size, concurrency
-from bulkstow.policy.batch_size import BatchSize
+from bulkstow.policy.batch_size import BatchSize, BatchSizeSample
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.request_rate import RequestRate
@@ -68,7 +67,7 @@ class Controllers:
         # A body that was sent twice took the time of two.
         is_answered = isinstance(exchange, Response) and 200 <= exchange.status < 300 and not exchange.is_replayed
         self._batch_size.ended(
-            batch_size.BatchSizeSample(
+            BatchSizeSample(
                 request.batch.size_bytes,
                 len(request.batch.instances),
                 request.ended_s - request.started_s,
@@ -96,11 +95,9 @@ class Controllers:
             case NoResponse():
                 pass
         self.concurrency.ended(
-            concurrency.ConcurrencySample(
-                request.ended_s,
-                request.batch.size_bytes,
-                len(request.batch.instances),
-                is_rejected=is_rejected,
-                is_wanted=request.is_wanted,
-            )
+            request.ended_s,
+            request.batch.size_bytes,
+            len(request.batch.instances),
+            is_rejected=is_rejected,
+            is_wanted=request.is_wanted,
         )

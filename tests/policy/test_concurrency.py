@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bulkstow.policy.concurrency import LADDER, Concurrency, ConcurrencySample
+from bulkstow.policy.concurrency import LADDER, Concurrency
 
 CT_BYTES = 8_000_000
 SERVICE_S = 0.3
@@ -75,7 +75,7 @@ def simulate(server: Server, controller: Concurrency, *, seed: int = 1, duration
         now_s, _, size_bytes = heapq.heappop(ends)
         in_flight -= 1
         busy -= size_bytes > 0
-        controller.ended(ConcurrencySample(now_s, size_bytes, size_bytes // 500_000, is_rejected=size_bytes == 0))
+        controller.ended(now_s, size_bytes, size_bytes // 500_000, is_rejected=size_bytes == 0)
         if now_s > duration_s / 2:
             served_bytes += size_bytes
             ended += 1
@@ -132,7 +132,7 @@ def test_it_does_not_grow_while_it_is_not_used() -> None:
     """While nothing more waits to be sent, samples do not raise the number."""
     controller = Concurrency()
     for number in range(1000):
-        controller.ended(ConcurrencySample(number * 0.1, CT_BYTES, 16, is_wanted=False))
+        controller.ended(number * 0.1, CT_BYTES, 16, is_wanted=False)
     assert controller.limit == 4
 
 
@@ -140,7 +140,7 @@ def test_a_fixed_number_stays() -> None:
     """With one number to choose from, nothing changes it."""
     controller = fixed(5)
     for number in range(100):
-        controller.ended(ConcurrencySample(number * 0.1, CT_BYTES, 16, is_rejected=number % 7 == 0))
+        controller.ended(number * 0.1, CT_BYTES, 16, is_rejected=number % 7 == 0)
         assert controller.limit == 5
 
 
@@ -152,7 +152,7 @@ def test_bounds_are_kept(lowest: int, highest: int) -> None:
     seen = set()
     for number in range(5000):
         size_bytes = chance.randrange(1, CT_BYTES)
-        controller.ended(ConcurrencySample(number * 0.01, size_bytes, 1, is_rejected=chance.random() < 0.01))
+        controller.ended(number * 0.01, size_bytes, 1, is_rejected=chance.random() < 0.01)
         seen.add(controller.limit)
     assert min(seen) >= lowest
     assert max(seen) <= highest

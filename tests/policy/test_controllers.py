@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulkstow.model import Batch, Candidate, Cause, Exchange, Instance, NoResponse, Response, SourceChanged
-from bulkstow.policy import batch_size, concurrency
+from bulkstow.policy import batch_size
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.concurrency import Concurrency
@@ -23,8 +23,16 @@ class Told:
         told = self.told = list[str]()
 
         class ToldConcurrency(Concurrency):
-            def ended(self, sample: concurrency.ConcurrencySample) -> None:
-                told.append(f"concurrency {'rejected' if sample.is_rejected else 'ended'}")
+            def ended(
+                self,
+                now_s: float,
+                size_bytes: int,
+                instances: int,
+                *,
+                is_rejected: bool = False,
+                is_wanted: bool = True,
+            ) -> None:
+                told.append(f"concurrency {'rejected' if is_rejected else 'ended'}")
 
         class ToldBatchSize(BatchSize):
             def ended(self, sample: batch_size.BatchSizeSample) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.policy.concurrency import Concurrency, ConcurrencySample
+from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.request_rate import FIRST_PER_S, LEAST_PER_S, RELEASE_S, RequestRate
 
 REJECTED_S = 0.005
@@ -124,12 +124,12 @@ def simulate(limiter: Limiter, latency_s: float, *, duration_s: float = 200.0, s
             under_way -= 1
             accepted += is_late
             rate.accepted(now_s, at_once)
-            concurrency.ended(ConcurrencySample(now_s, 4_000_000, 8, is_wanted=is_wanted))
+            concurrency.ended(now_s, 4_000_000, 8, is_wanted=is_wanted)
         else:
             rejections += 1
             rejected += is_late
             if concurrency.limit > concurrency.lowest and rate.is_of_concurrency(at_once):
-                concurrency.ended(ConcurrencySample(now_s, 4_000_000, 8, is_rejected=True))
+                concurrency.ended(now_s, 4_000_000, 8, is_rejected=True)
             else:
                 rate.rejected(started_s, now_s)
     share = rejected / max(accepted + rejected, 1)
