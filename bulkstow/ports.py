@@ -120,12 +120,16 @@ class Source(Protocol):
     def open(self, instance: Instance) -> Generator[Segment]:
         """Yield the bytes of an instance, exactly `candidate.size_bytes`.
 
-        Raises InstanceChanged, also after the last segment, if they cannot be read, or are not those of the scan.
+        Raises InstanceChanged, also after the last segment, if they are not those of the scan, and OSError if they
+        cannot be read; both count as a failure.
         """
 
     @abstractmethod
     def verify(self, instance: Instance) -> str:
-        """Return why an instance may have changed since the scan; empty if it has not."""
+        """Return why an instance may have changed since the scan; empty if it has not.
+
+        An OSError counts as a change.
+        """
 
     def digest(self, candidate: Candidate) -> Hashable | None:
         """Return a value that two candidates share only if their content is the same; None if only reading tells.

@@ -37,7 +37,10 @@ class Verification:
 
     async def _reasons(self, check: Callable[[Instance], str], instances: Sequence[Instance]) -> dict[str, str]:
         def checked(instance: Instance) -> tuple[str, str]:
-            return instance.header.sop_instance_uid, check(instance)
+            try:
+                return instance.header.sop_instance_uid, check(instance)
+            except OSError as error:
+                return instance.header.sop_instance_uid, f"cannot be read: {error.strerror or error}"
 
         def on_timeout(instance: Instance, why: str) -> tuple[str, str]:
             return instance.header.sop_instance_uid, f"cannot be looked at again: {why}"

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -276,6 +276,23 @@ async def test_an_object_is_a_source(tmp_path: Path, url: str, storage: DiscardS
     changed = await bulkstow.upload(source, url, kept(tmp_path))
     assert (changed.settled_before, source.opened) == (4, ["2.dcm"])
     assert {entry.result.candidate.version for entry in read_entries(tmp_path / "l.db")} == {"1", "2"}
+
+
+class Unreadable(MemorySource):
+    """A source of which nothing can be read when it is sent."""
+
+    def open(self, instance: Instance) -> Generator[memoryview]:
+        """Fail."""
+        yield from ()
+        raise OSError(5, "Input/output error")
+
+
+async def test_an_error_of_the_storage_is_not_the_servers(tmp_path: Path, url: str) -> None:
+    """An OSError of `open` makes an instance unreadable; it is no lost connection, and nothing is retried."""
+    summary = await bulkstow.upload(Unreadable(in_memory().contents), url, kept(tmp_path))
+    assert (summary.outcomes[Outcome.UNREADABLE], summary.failures) == (4, 4)
+    reasons = {entry.result.reason for entry in read_entries(tmp_path / "l.db") if entry.result.header}
+    assert reasons == {"cannot be read: Input/output error"}
 
 
 class Hanging(MemorySource):

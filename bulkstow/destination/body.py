@@ -368,6 +368,8 @@ def segments(
             filled = 0
         gathered[filled : filled + len(end)] = end
         yield gathered[: filled + len(end)]
+    except OSError as error:  # aiohttp would call it a lost connection
+        raise InstanceChanged(f"cannot be read: {error.strerror or error}") from error
     finally:
         blocks.give_back(gathered)
 
