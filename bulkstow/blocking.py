@@ -27,7 +27,7 @@ STUCK_SHARE = 0.5
 """The same as a share of a short limit, so that another thread continues before the hanging step is given up."""
 
 GRACE_S = 5.0
-"""Time that hanging calls have left when the run ends, as after Ctrl-C."""
+"""Time that each call has left when the run ends, as after Ctrl-C."""
 
 CHECK_INTERVAL_S = 1.0
 """Interval of the checks whether a thread is still at the same step; their cost is negligible."""
@@ -56,14 +56,17 @@ class ReadLimit:
         return min(CHECK_INTERVAL_S, self.stuck_s / 2)
 
     def allowed_s(self, elapsed_s: float = 0.0) -> float:
-        """Return how long a read that has taken `elapsed_s` so far may take altogether."""
+        """Return how long a read that has taken `elapsed_s` so far may take altogether.
+
+        A read that began after the shortening has GRACE_S of its own: a request that is finished may go on for long.
+        """
         if self._shortened_s is None:
             return self._timeout_s
-        left_s = GRACE_S - (time.monotonic() - self._shortened_s)
-        return min(self._timeout_s, elapsed_s + max(0.0, left_s))
+        before_s = elapsed_s - (time.monotonic() - self._shortened_s)
+        return min(self._timeout_s, max(0.0, before_s) + GRACE_S)
 
     def shorten(self) -> None:
-        """Give up hanging calls after GRACE_S: the run has to end."""
+        """Give up calls that hang for GRACE_S from now on: the run has to end."""
         if self._shortened_s is None:
             self._shortened_s = time.monotonic()
             for listener in tuple(self._listeners):

@@ -147,3 +147,18 @@ async def test_a_run_that_ends_waits_for_storage_only_a_moment_longer(
         await anyio.sleep(GRACE_S + 1)
         survived = True
     assert survived is not ends
+
+
+async def test_a_read_after_the_end_began_has_the_same_grace_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request may be finished long after Ctrl-C: its reads are then given up when they hang, and not at once."""
+    monkeypatch.setattr("bulkstow.blocking.time.monotonic", anyio.current_time)
+    limit = ReadLimit(3600)
+    timer = new_timer(limit)
+    with timer.running():
+        limit.shorten()
+        timer.enter(RequestState.THROTTLED)
+        await anyio.sleep(GRACE_S + 60)
+        timer.enter(RequestState.READING)
+        began_s = anyio.current_time()
+        await anyio.sleep_forever()
+    assert anyio.current_time() - began_s == GRACE_S
