@@ -112,7 +112,7 @@ async def upload(
     from bulkstow.config import DestinationSettings, UploadSettings
     from bulkstow.engine.job import Job
     from bulkstow.engine.local import run
-    from bulkstow.ports import Source
+    from bulkstow.ports import Destination, Source
     from bulkstow.progress.display import display
     from bulkstow.progress.tally import Tally
 
@@ -124,6 +124,10 @@ async def upload(
         source = tuple(os.fspath(path) for path in source)
     if isinstance(destination, str):
         destination = DestinationSettings(url=destination)
+    if isinstance(destination, type) or not isinstance(destination, DestinationSettings | Destination):
+        raise ConfigurationError(
+            f"destination: expected a URL, DestinationSettings or a bulkstow.Destination, not {destination!r}"
+        )
     if auth is not None and not isinstance(destination, DestinationSettings):
         raise ConfigurationError("auth: only for a DICOMweb server; a Destination logs in by itself")
     job = Job(source, destination, settings or UploadSettings(), auth=auth)

@@ -374,3 +374,11 @@ async def test_an_object_is_a_destination(archive: Path, tmp_path: Path) -> None
     assert destination.uids == {header(number).sop_instance_uid for number in range(4)}
     assert (summary.destination, summary.failures) == ("memory", 0)
     assert {entry.destination for entry in read_entries(tmp_path / "l.db")} == {"memory"}
+
+
+@pytest.mark.parametrize("destination", [5, None, b"http://h", object(), Destination])
+async def test_what_is_no_destination_is_named(archive: Path, tmp_path: Path, destination: Any) -> None:
+    """Before a ledger is opened."""
+    with pytest.raises(bulkstow.ConfigurationError, match="destination: expected a URL"):
+        await bulkstow.upload(archive, destination, kept(tmp_path))
+    assert not (tmp_path / "l.db").exists()
