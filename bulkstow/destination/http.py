@@ -30,13 +30,12 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.connection import speaks_tls, try_connection
+from bulkstow.destination.connection import speaks_tls, ssl_context, try_connection
 from bulkstow.destination.given_headers import read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
 from bulkstow.destination.proxy import proxy_for
 from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
 from bulkstow.destination.sendfile import duplicate_socket
-from bulkstow.destination.tls import ssl_context
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, NoResponse, Response
 from bulkstow.platform.sockets import can_send_files, congestion_times

@@ -21,7 +21,6 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
-from bulkstow.engine.descriptors import allowed_senders
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import ListedNames, distinct
 from bulkstow.engine.signals import Control
@@ -32,6 +31,7 @@ from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
 from bulkstow.pipeline.run import Run
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.platform.process import raise_open_files_limit
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.ports import Destination, Source
 from bulkstow.progress.announcer import Announcer
@@ -41,6 +41,13 @@ from bulkstow.quantities import Span
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath, find_sources
 from bulkstow.wire.server_profile import DEFAULT
+
+SPARE_DESCRIPTORS = 64
+"""Descriptors of the interpreter, the ledger, the open directories of the walk, and standard streams."""
+
+DESCRIPTORS_PER_SENDER = 5
+"""Descriptors of one request: a socket, its second handle, a socket that the server is closing, a file, and the
+connection of a replay."""
 
 FIRST_SHOWN_S = 1.0
 """Time before the figures appear, so that a server that refuses at once leaves only its error."""
@@ -174,6 +181,13 @@ async def _studies(ledger: Ledger) -> int | None:
     with suppress(LedgerError):
         return await anyio.to_thread.run_sync(ledger.count_studies)
     return None
+
+
+def allowed_senders(*, senders: int, readers: int) -> int:
+    """Raise the limit on open files for senders and readers; return the number of senders it allows, at least 1."""
+    wanted = SPARE_DESCRIPTORS + readers + senders * DESCRIPTORS_PER_SENDER
+    allowed = raise_open_files_limit(wanted)
+    return senders if allowed >= wanted else max(1, (allowed - SPARE_DESCRIPTORS - readers) // DESCRIPTORS_PER_SENDER)
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:

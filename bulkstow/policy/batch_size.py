@@ -59,21 +59,6 @@ Bound = int | Literal["auto"] | None
 """A number that stays, a number to find, or no bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchSizeSample:
-    """A request that ended, and how long it took."""
-
-    size_bytes: int
-    instances: int
-    elapsed_s: float
-    is_answered: bool = True
-    """By a 2xx: other ends say nothing about the size."""
-    is_plenty: bool = False
-    """So many batches wait that half as many would keep all senders busy."""
-    is_settled: bool = True
-    """The number of concurrent requests is found."""
-
-
 @dataclass(slots=True)
 class _Limit:
     """One of the two bounds of a request."""
@@ -99,20 +84,20 @@ class _Limit:
         self.most, self.least = min(self.most, most), min(self.least, most)
         self._set(self.now)
 
-    def ended(self, used: int, sample: BatchSizeSample, *, is_plenty: bool) -> None:
+    def ended(self, used: int, instances: int, elapsed_s: float, *, is_plenty: bool, is_settled: bool) -> None:
         """Learn from a request that used so much of the bound."""
-        is_slow = sample.elapsed_s > LONGEST_S
+        is_slow = elapsed_s > LONGEST_S
         if used > self.now:  # it was made before the bound was halved, or is a single file
-            counts = sample.instances == 1 and (not is_slow or used <= self._before[0])
+            counts = instances == 1 and (not is_slow or used <= self._before[0])
         else:
-            one_more = used + used / sample.instances  # a batch is closed by the instance that does not fit
+            one_more = used + used / instances  # a batch is closed by the instance that does not fit
             is_full = one_more >= FULL * self.now and 2 * used > self.now
             counts = is_full or (is_slow and self.now > self.first)  # too long even though it is small
         if counts:
-            self._recent_s.append(sample.elapsed_s)
+            self._recent_s.append(elapsed_s)
         if len(self._recent_s) == SAMPLES:
             typical_s, self._recent_s = median_low(self._recent_s), []
-            self._decide(typical_s, is_plenty=is_plenty, is_settled=sample.is_settled)
+            self._decide(typical_s, is_plenty=is_plenty, is_settled=is_settled)
 
     def _decide(self, typical_s: float, *, is_plenty: bool, is_settled: bool) -> None:
         (before, before_s), self._before = self._before, (0, math.inf)
@@ -182,11 +167,15 @@ class BatchSize:
         self._bytes.lower(ceiling_bytes)
         return True
 
-    def ended(self, sample: BatchSizeSample) -> None:
-        """Learn from a request that ended."""
-        if not sample.is_answered:
-            return
-        self._plenty = self._plenty + 1 if sample.is_plenty else 0
+    def ended(
+        self, size_bytes: int, instances: int, elapsed_s: float, *, is_plenty: bool = False, is_settled: bool = True
+    ) -> None:
+        """Learn from a request that was answered by a 2xx.
+
+        `is_plenty`: so many batches wait that half as many would keep all senders busy. `is_settled`: the number of
+        concurrent requests is found.
+        """
+        self._plenty = self._plenty + 1 if is_plenty else 0
         is_plenty = self._plenty >= PLENTY_REQUESTS
-        self._bytes.ended(sample.size_bytes, sample, is_plenty=is_plenty)
-        self._instances.ended(sample.instances, sample, is_plenty=is_plenty)
+        self._bytes.ended(size_bytes, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled)
+        self._instances.ended(instances, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bulkstow.model import Batch, Cause, Exchange, NoResponse, Response, SourceChanged
-from bulkstow.policy.batch_size import BatchSize, BatchSizeSample
+from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.request_rate import RequestRate
@@ -65,17 +65,14 @@ class Controllers:
     def _adapt_batch_size(self, request: EndedRequest) -> None:
         exchange = request.exchange
         # A body that was sent twice took the time of two.
-        is_answered = isinstance(exchange, Response) and 200 <= exchange.status < 300 and not exchange.is_replayed
-        self._batch_size.ended(
-            BatchSizeSample(
+        if isinstance(exchange, Response) and 200 <= exchange.status < 300 and not exchange.is_replayed:
+            self._batch_size.ended(
                 request.batch.size_bytes,
                 len(request.batch.instances),
                 request.ended_s - request.started_s,
-                is_answered=is_answered,
                 is_plenty=request.is_plenty,
                 is_settled=self.concurrency.limit == self.concurrency.settled,
             )
-        )
         self.batch_limits = self._batch_size.limits
 
     def _adapt_rate(self, request: EndedRequest) -> None:

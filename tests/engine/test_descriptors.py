@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from bulkstow.engine.descriptors import PER_SENDER, SPARE, allowed_senders
+from bulkstow.engine.local import DESCRIPTORS_PER_SENDER, SPARE_DESCRIPTORS, allowed_senders
 
 UNLIMITED = resource.RLIM_INFINITY
 
@@ -15,9 +15,9 @@ UNLIMITED = resource.RLIM_INFINITY
     ("soft", "hard", "senders", "expected_senders", "expected_soft"),
     [
         (1024, 4096, 4, 4, 1024),
-        (64, 4096, 4, 4, SPARE + 8 + 4 * PER_SENDER),
-        (64, UNLIMITED, 100, 100, SPARE + 8 + 100 * PER_SENDER),
-        (64, 100, 32, (100 - SPARE - 8) // PER_SENDER, 100),
+        (64, 4096, 4, 4, SPARE_DESCRIPTORS + 8 + 4 * DESCRIPTORS_PER_SENDER),
+        (64, UNLIMITED, 100, 100, SPARE_DESCRIPTORS + 8 + 100 * DESCRIPTORS_PER_SENDER),
+        (64, 100, 32, (100 - SPARE_DESCRIPTORS - 8) // DESCRIPTORS_PER_SENDER, 100),
         (UNLIMITED, UNLIMITED, 1000, 1000, UNLIMITED),
         (16, 16, 4, 1, 16),
     ],

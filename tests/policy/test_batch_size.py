@@ -24,7 +24,6 @@ from bulkstow.policy.batch_size import (
     STAGE_BYTES,
     STAGE_INSTANCES,
     BatchSize,
-    BatchSizeSample,
     Bound,
 )
 from bulkstow.policy.batching import BatchLimits
@@ -137,7 +136,7 @@ def simulate(
             begun += 1
             heapq.heappush(ends, (now_s + elapsed_s, begun, size_bytes, instances, elapsed_s))
         now_s, _, size_bytes, instances, elapsed_s = heapq.heappop(ends)
-        size.ended(BatchSizeSample(size_bytes, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled))
+        size.ended(size_bytes, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled)
         if ended >= requests * 3 // 4:
             course.elapsed_s.append(elapsed_s)
             course.limits.append(size.limits)
@@ -252,7 +251,7 @@ def test_files_larger_than_any_bound_do_not_mislead(seed: int) -> None:
 def full(size: BatchSize, elapsed_s: float, *, requests: int = SAMPLES, is_plenty: bool = False) -> int:
     """Tell of requests of four instances that use all bytes; return the bound on bytes afterwards."""
     for _ in range(requests):
-        size.ended(BatchSizeSample(size.limits.size_bytes or 0, 4, elapsed_s, is_plenty=is_plenty))
+        size.ended(size.limits.size_bytes or 0, 4, elapsed_s, is_plenty=is_plenty)
     return size.limits.size_bytes or 0
 
 
@@ -325,7 +324,7 @@ def test_requests_made_before_a_halving_do_not_count() -> None:
     size = BatchSize()
     assert full(size, 4.0) == FIRST_BYTES / 2
     for _ in range(20):
-        size.ended(BatchSizeSample(FIRST_BYTES, 4, 4.0))
+        size.ended(FIRST_BYTES, 4, 4.0)
     assert size.limits.size_bytes == FIRST_BYTES / 2
 
 
@@ -334,7 +333,7 @@ def test_requests_made_before_a_doubling_do_not_count() -> None:
     size = BatchSize()
     assert full(size, 1.0) == 2 * FIRST_BYTES
     for _ in range(20):
-        size.ended(BatchSizeSample(FIRST_BYTES, 4, 1.0))
+        size.ended(FIRST_BYTES, 4, 1.0)
     assert size.limits.size_bytes == 2 * FIRST_BYTES
 
 
@@ -343,7 +342,7 @@ def test_a_single_file_larger_than_the_bound(elapsed_s: float, expected_bytes: i
     """A quick one lets the bound grow; a slow one changes nothing, as no bound would make it shorter."""
     size = BatchSize()
     for _ in range(40):
-        size.ended(BatchSizeSample(10 * FIRST_BYTES, 1, elapsed_s))
+        size.ended(10 * FIRST_BYTES, 1, elapsed_s)
     assert size.limits.size_bytes == expected_bytes
 
 
@@ -357,15 +356,6 @@ def test_one_outlier_decides_nothing(place: int) -> None:
     assert with_it.limits == without.limits
 
 
-@pytest.mark.parametrize("elapsed_s", [0.0001, 1.0, 1000.0])
-def test_only_answers_teach(elapsed_s: float) -> None:
-    """What ended without a 2xx changes nothing, however long it took and however often."""
-    size = BatchSize()
-    for _ in range(200):
-        size.ended(BatchSizeSample(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_answered=False, is_plenty=True))
-    assert size.limits == FIRST
-
-
 @pytest.mark.parametrize(
     ("size_bytes", "instances"),
     [(10_000, 7), (None, None), (2**30, "auto"), (None, "auto"), ("auto", None), ("auto", 5000), (1, 1)],
@@ -375,7 +365,7 @@ def test_what_is_given_stays(size_bytes: Bound, instances: Bound) -> None:
     for elapsed_s in (0.0001, 100.0):
         size = BatchSize(size_bytes, instances)
         for _ in range(200):
-            size.ended(BatchSizeSample(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_plenty=True))
+            size.ended(FIRST_BYTES, FIRST_INSTANCES, elapsed_s, is_plenty=True)
         assert size_bytes in ("auto", size.limits.size_bytes)
         assert instances in ("auto", size.limits.instances)
 
@@ -412,19 +402,19 @@ def test_a_ceiling_is_never_passed() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 2**34), st.integers(1, 5000), st.floats(0, 1e6), st.booleans(), st.booleans()),
+        st.tuples(st.integers(0, 2**34), st.integers(1, 5000), st.floats(0, 1e6), st.booleans()),
         max_size=200,
     ),
     st.none() | st.integers(1, 2**30),
 )
-def test_bounds_are_kept(requests: list[tuple[int, int, float, bool, bool]], ceiling_bytes: int | None) -> None:
+def test_bounds_are_kept(requests: list[tuple[int, int, float, bool]], ceiling_bytes: int | None) -> None:
     """Whatever is told, the bounds stay within theirs."""
     size = BatchSize()
     if ceiling_bytes is not None:
         size.learn_ceiling(ceiling_bytes)
     most_bytes = min(MOST_BYTES, ceiling_bytes or MOST_BYTES)
-    for size_bytes, instances, elapsed_s, is_answered, is_plenty in requests:
-        size.ended(BatchSizeSample(size_bytes, instances, elapsed_s, is_answered=is_answered, is_plenty=is_plenty))
+    for size_bytes, instances, elapsed_s, is_plenty in requests:
+        size.ended(size_bytes, instances, elapsed_s, is_plenty=is_plenty)
         limits = size.limits
         assert limits.size_bytes is not None
         assert limits.instances is not None

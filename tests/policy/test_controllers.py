@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulkstow.model import Batch, Candidate, Cause, Exchange, Instance, NoResponse, Response, SourceChanged
-from bulkstow.policy import batch_size
-from bulkstow.policy.batch_size import BatchSize
+from bulkstow.policy.batch_size import BatchSize, Bound
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.controllers import SMALLEST_CEILING_BYTES, Controllers, EndedRequest
@@ -35,9 +34,16 @@ class Told:
                 told.append(f"concurrency {'rejected' if is_rejected else 'ended'}")
 
         class ToldBatchSize(BatchSize):
-            def ended(self, sample: batch_size.BatchSizeSample) -> None:
-                if sample.is_answered:
-                    told.append(f"batch size {sample.size_bytes} {sample.instances} {sample.elapsed_s}")
+            def ended(
+                self,
+                size_bytes: int,
+                instances: int,
+                elapsed_s: float,
+                *,
+                is_plenty: bool = False,
+                is_settled: bool = True,
+            ) -> None:
+                told.append(f"batch size {size_bytes} {instances} {elapsed_s}")
 
         class ToldRequestRate(RequestRate):
             def accepted(self, now_s: float, at_once: int) -> None:
@@ -114,7 +120,7 @@ def test_a_rejection_at_the_lowest_number_is_put_down_to_the_rate() -> None:
     ],
 )
 def test_a_body_that_was_too_large_bounds_the_next_ones(
-    given_bytes: batch_size.Bound, refused_bytes: int, ceiling_bytes: int | None, limit_bytes: int
+    given_bytes: Bound, refused_bytes: int, ceiling_bytes: int | None, limit_bytes: int
 ) -> None:
     """Half of what was refused, but no less than servers accept by default; None where batches were smaller already."""
     controllers = Controllers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkstow.progress.pace import RATE_WINDOW_S, Pace
+from bulkstow.progress.figures import RATE_WINDOW_S, Pace
 
 
 def test_the_first_figure_has_no_rate() -> None:
