@@ -107,7 +107,6 @@ async def upload(
     StorageGone) for an error that no retry fixes.
     """
     import os
-    from collections.abc import Iterable
 
     from bulkstow.config import DestinationSettings, UploadSettings
     from bulkstow.engine.job import Job
@@ -119,14 +118,23 @@ async def upload(
     if isinstance(source, str | os.PathLike):
         source = [source]
     if not isinstance(source, Source):
-        if not isinstance(source, Iterable):
-            raise ConfigurationError(f"source: expected paths or a subclass of bulkstow.Source, not {source!r}")
-        source = tuple(os.fspath(path) for path in source)
+        try:
+            source = tuple(os.fsdecode(path) for path in source)
+        except TypeError:
+            raise ConfigurationError(
+                f"source: expected paths or a subclass of bulkstow.Source, not {source!r}"
+            ) from None
     if isinstance(destination, str):
         destination = DestinationSettings(url=destination)
     if isinstance(destination, type) or not isinstance(destination, DestinationSettings | Destination):
         raise ConfigurationError(
             f"destination: expected a URL, DestinationSettings or a bulkstow.Destination, not {destination!r}"
+        )
+    if settings is not None and not isinstance(settings, UploadSettings):
+        raise ConfigurationError(f"settings: expected bulkstow.UploadSettings, not a {type(settings).__name__}")
+    if auth is not None and not hasattr(auth, "authorize"):
+        raise ConfigurationError(
+            f"auth: expected an object with the protocol bulkstow.Auth, not a {type(auth).__name__}"
         )
     if auth is not None and not isinstance(destination, DestinationSettings):
         raise ConfigurationError("auth: only for a DICOMweb server; a Destination logs in by itself")

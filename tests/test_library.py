@@ -382,3 +382,35 @@ async def test_what_is_no_destination_is_named(archive: Path, tmp_path: Path, de
     with pytest.raises(bulkstow.ConfigurationError, match="destination: expected a URL"):
         await bulkstow.upload(archive, destination, kept(tmp_path))
     assert not (tmp_path / "l.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ({"source": 5}, "source: expected paths or a subclass of bulkstow.Source, not 5"),
+        ({"source": [None]}, r"source: expected paths or a subclass of bulkstow.Source, not \[None\]"),
+        ({"settings": {}}, "settings: expected bulkstow.UploadSettings, not a dict"),
+        ({"auth": "Bearer x"}, "auth: expected the protocol bulkstow.Auth, not a str"),
+    ],
+    ids=["no paths", "no path", "no settings", "no login"],
+)
+async def test_a_wrong_type_is_named(archive: Path, argument: dict[str, Any], words: str) -> None:
+    """A wrong argument is a ConfigurationError that names it; a login is not repeated."""
+    arguments: dict[str, Any] = {"source": archive, "destination": "http://127.0.0.1:1/dicom-web"} | argument
+    with pytest.raises(bulkstow.ConfigurationError, match=f"^{words}$"):
+        await bulkstow.upload(**arguments)
+
+
+class Broken(MemorySource):
+    """A source whose scan fails."""
+
+    def scan(self) -> Iterator[Sequence[bulkstow.Candidate | FileResult]]:
+        """Yield a list, and fail."""
+        yield from super().scan()
+        raise OSError(5, "Input/output error")
+
+
+async def test_a_scan_that_fails_ends_the_run(tmp_path: Path, url: str) -> None:
+    """An OSError of a source's scan is StorageGone, in no group."""
+    with pytest.raises(bulkstow.StorageGone, match="the source cannot be scanned: Input/output error"):
+        await bulkstow.upload(Broken(in_memory().contents), url, kept(tmp_path))

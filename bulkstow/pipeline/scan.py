@@ -85,7 +85,10 @@ class Scan:
 
 
 def _next_list(lists: Iterator[Sequence[Found]]) -> Sequence[Found] | None:
-    return next(lists, None)
+    try:
+        return next(lists, None)
+    except OSError as error:
+        raise StorageGone(f"the source cannot be scanned: {error.strerror or error}") from error
 
 
 def _on_timeout(_lists: Iterator[Sequence[Found]], why: str) -> NoReturn:
