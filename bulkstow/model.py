@@ -184,14 +184,6 @@ class RequestTiming:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A batch, and how sending it once ended."""
-
-    batch: Batch
-    exchange: Exchange
-
-
-@dataclass(frozen=True, slots=True)
 class Referenced:
     """An item of a Store Instances Response (PS3.18 Table I.1-1)."""
 

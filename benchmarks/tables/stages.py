@@ -180,7 +180,6 @@ class _Walkthrough:
     def _settle(self) -> None:
         from bulkstow.events import Recorded
         from bulkstow.ledger import Ledger
-        from bulkstow.model import Attempt
         from bulkstow.policy.settlement import settle
         from bulkstow.policy.work_items import Rules
         from bulkstow.progress.tally import Tally
@@ -188,7 +187,7 @@ class _Walkthrough:
         rules = Rules(attempts=5, trust_status=False)
         with self._timed("answer and settlement"):
             for batch, response in zip(self._batches, self._replies, strict=True):
-                settled = settle(Attempt(batch, response), rules, outage=False, has_stored=True)
+                settled = settle(batch, response, rules, outage=False, has_stored=True)
                 self._results.append(list(settled.results))
         with Ledger(self.scratch / "ledger.db", self.server.url) as ledger, self._timed("ledger record"):
             for results in self._results:

@@ -23,7 +23,6 @@ from bulkstow.destination.stow import StowDestination
 from bulkstow.errors import StoreResponseError
 from bulkstow.events import Event, RequestTimed
 from bulkstow.model import (
-    Attempt,
     Batch,
     Candidate,
     Exchange,
@@ -140,7 +139,7 @@ class Sender:
         finally:
             self._supply.give_back(batch.instances)
             spent, ended_s = self._heard.pop(batch.number, (None, self.now()))
-        settlement = settle(Attempt(batch, result), self._rules, has_stored=True)
+        settlement = settle(batch, result, self._rules, has_stored=True)
         stored = {id(result.candidate) for result in settlement.results if result.outcome in _ACKNOWLEDGED}
         acknowledged = tuple(instance for instance in batch.instances if id(instance.candidate) in stored)
         has_begun = not (isinstance(result, NoResponse) and not result.body_started)

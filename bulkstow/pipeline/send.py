@@ -17,7 +17,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from bulkstow.errors import RunStopped
 from bulkstow.events import CeilingLearned, LimitsChanged, Reporter, RequestEnded, RequestStarted, RetryScheduled
 from bulkstow.ledger import Ledger
-from bulkstow.model import Attempt, Batch, Exchange, FileResult, Response
+from bulkstow.model import Batch, Exchange, FileResult, Response
 from bulkstow.pipeline.health_monitor import HealthMonitor
 from bulkstow.pipeline.refusals import explain_refusals
 from bulkstow.pipeline.scheduler import Scheduler
@@ -93,15 +93,10 @@ class Send:
         match item:
             case Store(batch):
                 if (source_changed := await self.verifier.verify(batch)) is not None:
-                    return settle(Attempt(batch, source_changed), self.rules), source_changed
+                    return settle(batch, source_changed, self.rules), source_changed
                 exchange = await self._send(batch)
-                settled = partial(
-                    settle,
-                    Attempt(batch, exchange),
-                    self.rules,
-                    outage=self._is_excused(item),
-                    has_stored=self._has_stored,
-                )
+                outage = self._is_excused(item)
+                settled = partial(settle, batch, exchange, self.rules, outage=outage, has_stored=self._has_stored)
                 is_large = isinstance(exchange, Response) and len(exchange.body) > LARGE_ANSWER_BYTES
                 return (await run_blocking(self.threads.calls, settled) if is_large else settled()), exchange
             case Query(batch):

@@ -19,9 +19,9 @@ from dataclasses import replace
 
 from bulkstow.errors import LoginRefused, StoreResponseError
 from bulkstow.model import (
-    Attempt,
     Batch,
     Cause,
+    Exchange,
     FileResult,
     Instance,
     NoResponse,
@@ -56,18 +56,20 @@ LONGEST_WORD_BYTES = 200
 """The longest plain text that counts as a STOW-RS response: dcmjs answers `success`, and login pages are longer."""
 
 
-def settle(attempt: Attempt, rules: Rules, *, outage: bool = False, has_stored: bool = False) -> Settlement:
-    """Decide what one exchange settles.
+def settle(
+    sent: Batch, exchange: Exchange, rules: Rules, *, outage: bool = False, has_stored: bool = False
+) -> Settlement:
+    """Decide what one exchange settles of the batch that was sent.
 
     During an `outage` failures do not count as attempts of the instances. If the destination `has_stored` something in
     this run, a batch that is not authorised concerns its study, not the login. Raises LoginRefused (401, 403, every
     instance of a batch not authorised) and DestinationRefused (a redirect, 404, 405, 406, 411, 501). Source: PS3.18
     §10.5.3 and Annex I; RFC 9110 §15.
     """
-    batch = replace(attempt.batch, requests=attempt.batch.requests + 1)
-    match attempt.exchange:
+    batch = replace(sent, requests=sent.requests + 1)
+    match exchange:
         case SourceChanged(is_begun=False) as source_changed:
-            return _settle_source_changed(attempt.batch, source_changed)
+            return _settle_source_changed(sent, source_changed)
         case SourceChanged() as source_changed:
             return _settle_source_changed(replace(batch, may_be_stored=True), source_changed)
         case NoResponse() as no_response:

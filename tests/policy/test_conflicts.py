@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bulkstow.model import Attempt, Batch, Candidate, Instance, Outcome, Referenced, Response, StoreResponse
+from bulkstow.model import Batch, Candidate, Instance, Outcome, Referenced, Response, StoreResponse
 from bulkstow.policy.conflicts import without_false_proof
 from bulkstow.policy.query_settlement import settle_query
 from bulkstow.policy.settlement import settle
@@ -38,7 +38,7 @@ def test_a_duplicate_is_the_other_file(
 ) -> None:
     """A duplicate is no success for a file with other content, unlike its own storage."""
     batch = Batch(1, (instance,), may_be_stored=may_be_stored)
-    settlement = settle(Attempt(batch, response), Rules())
+    settlement = settle(batch, response, Rules())
     (result,) = without_false_proof(Store(batch), settlement, DEFAULT).results
     assert result.outcome in outcomes
     assert (instance.conflicting_file in result.reason) or result.outcome.is_success
@@ -62,7 +62,7 @@ def test_a_server_that_lists_duplicates_as_stored(instance: Instance, outcome: O
     """Orthanc keeps the first content and lists the second as stored: that proves nothing of a file in conflict."""
     batch = Batch(1, (instance,))
     rules = Rules(profile=ORTHANC)
-    settlement = settle(Attempt(batch, STORED), rules)
+    settlement = settle(batch, STORED, rules)
     (result,) = without_false_proof(Store(batch), settlement, rules.profile).results
     assert result.outcome is outcome
     assert (instance.conflicting_file in result.reason) or result.outcome.is_success

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped, StoreResponseError
 from bulkstow.model import (
-    Attempt,
     Batch,
     Candidate,
     Cause,
@@ -851,7 +850,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_exchange_settles(case: Case) -> None:
     """Each exchange gives these results, these instances to send or query again, and this signal of health."""
-    settlement = settle(Attempt(case.sent, case.exchange), case.rules, outage=case.outage)
+    settlement = settle(case.sent, case.exchange, case.rules, outage=case.outage)
     assert shown(settlement) == case.expected
 
 
@@ -884,7 +883,7 @@ def test_a_failure_that_no_retry_fixes_stops_the_run(
 ) -> None:
     """Login, address and method concern all instances; the message says what to check."""
     with pytest.raises(expected, match=message):
-        settle(Attempt(batch(2), response), Rules())
+        settle(batch(2), response, Rules())
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 406, 411, 501])
@@ -904,14 +903,14 @@ def test_a_failure_that_no_retry_fixes_stops_the_run(
 def test_what_stops_the_run_ends_with_the_servers_words(status: int, body: bytes, words: str | None) -> None:
     """JSON and plain text follow our message; an HTML page does not, as it is not specific to the request."""
     with pytest.raises(RunStopped) as stopped:
-        settle(Attempt(batch(2), Response(status, body)), Rules())
+        settle(batch(2), Response(status, body), Rules())
     said = str(stopped.value).partition("; the server says: ")
     assert said[1:] == (("; the server says: ", words) if words else ("", ""))
 
 
 def test_results_count_the_requests_of_their_instances() -> None:
     """The settled request is counted in results, and in the batches that are sent again."""
-    settlement = settle(Attempt(batch(2, requests=2), Response(202, answer(stored=[1], failed=[(2, 531)]))), Rules())
+    settlement = settle(batch(2, requests=2), Response(202, answer(stored=[1], failed=[(2, 531)])), Rules())
     assert [result.attempts for result in settlement.results] == [3]
     assert [later.item.batch.requests for later in settlement.again] == [3]
 
@@ -1072,10 +1071,10 @@ def test_a_query_is_rejected_a_bounded_number_of_times(outage: bool) -> None:
 
 def test_one_forbidden_study_does_not_stop_a_run_that_has_stored_others() -> None:
     """0124 for a whole batch stops a run that has stored nothing yet; later, these instances are refused."""
-    attempt = Attempt(batch(2), Response(409, answer(failed=[(1, 292), (2, 292)])))
+    attempt = (batch(2), Response(409, answer(failed=[(1, 292), (2, 292)])))
     with pytest.raises(LoginRefused, match="0124"):
-        settle(attempt, Rules())
-    settlement = settle(attempt, Rules(), has_stored=True)
+        settle(*attempt, Rules())
+    settlement = settle(*attempt, Rules(), has_stored=True)
     assert shown(settlement) == ["1 refused: 0124 not authorised", "2 refused: 0124 not authorised"]
 
 
@@ -1106,7 +1105,7 @@ def test_an_instance_neither_named_nor_found_is_sent_again() -> None:
     lost, tries = batch(1), 0
     while True:
         tries += 1
-        (later,) = settle(Attempt(lost, Response(200, b"{}")), Rules()).again
+        (later,) = settle(lost, Response(200, b"{}"), Rules()).again
         assert isinstance(later.item, Query)
         settlement = settle_query(replace(later.item, asked=QUERIES - 1), frozenset(), Rules())
         if settlement.results:
@@ -1119,7 +1118,7 @@ def test_an_instance_neither_named_nor_found_is_sent_again() -> None:
 @pytest.mark.parametrize("found", [frozenset({"2.25.1.1.1"}), frozenset()], ids=["there", "not there"])
 def test_a_bare_409_after_a_lost_response_leads_to_a_query(found: frozenset[str]) -> None:
     """It may mean a duplicate: QIDO-RS decides, and an instance that it never finds is refused for the 409."""
-    (later,) = settle(Attempt(batch(1, may_be_stored=True), Response(409, b"")), Rules()).again
+    (later,) = settle(batch(1, may_be_stored=True), Response(409, b""), Rules()).again
     assert isinstance(later.item, Query)
     (result,) = settle_query(replace(later.item, asked=QUERIES - 1), found, Rules()).results
     assert result.outcome is (Outcome.STORED if found else Outcome.REFUSED)
@@ -1128,7 +1127,7 @@ def test_a_bare_409_after_a_lost_response_leads_to_a_query(found: frozenset[str]
 def test_a_replay_may_meet_its_own_first_copy() -> None:
     """After a body was sent twice for one response, a duplicate is our own first copy."""
     response = Response(409, AZURE_ALREADY_STORED, is_replayed=True)
-    (result,) = settle(Attempt(batch(1), response), Rules()).results
+    (result,) = settle(batch(1), response, Rules()).results
     assert result.outcome is Outcome.STORED
 
 
@@ -1139,7 +1138,7 @@ def test_a_replay_may_meet_its_own_first_copy() -> None:
 )
 def test_a_status_is_trusted_only_without_other_content(body: bytes, trusted: bool) -> None:
     """--trust-status is for servers with empty responses, not for the login page of a proxy."""
-    settlement = settle(Attempt(batch(1), Response(200, body)), Rules(trust_status=True))
+    settlement = settle(batch(1), Response(200, body), Rules(trust_status=True))
     assert [result.outcome for result in settlement.results] == ([Outcome.STORED] if trusted else [])
 
 
@@ -1207,7 +1206,7 @@ def carry_out(first: Batch, server: Server, rules: Rules, find: Callable[[Batch]
         match item:
             case Store(sent):
                 course.sent.append(sent)
-                settlement = settle(Attempt(sent, server(sent)), rules)
+                settlement = settle(sent, server(sent), rules)
             case Query(about):
                 course.asked.append(about)
                 settlement = settle_query(item, find(about), rules)
@@ -1364,7 +1363,7 @@ def test_a_settlement_is_complete_and_proved(
     """Results and instances to send or query again partition the batch, and nothing is stored without proof."""
     exchange = broken or server(sent)
     try:
-        settlement = settle(Attempt(sent, exchange), rules, outage=outage)
+        settlement = settle(sent, exchange, rules, outage=outage)
     except RunStopped:
         return
     again = [i for later in settlement.again for i in later.item.batch.instances]
@@ -1467,17 +1466,15 @@ def test_files_that_changed_while_sent_are_not_stored(sent: Batch, body: bytes, 
     response = Response(200, body, "application/dicom+json")
     changed = replace(response, changed={header(2).sop_instance_uid: _CHANGED})
 
-    lines = shown(settle(Attempt(sent, changed), Rules()))
+    lines = shown(settle(sent, changed, Rules()))
 
-    assert lines == (shown(settle(Attempt(sent, response), Rules())) if expected is None else expected)
+    assert lines == (shown(settle(sent, response, Rules())) if expected is None else expected)
 
 
 def test_an_early_status_is_not_trusted() -> None:
     """A trusted 2xx needs a body that was sent whole."""
     rules = Rules(trust_status=True)
-    whole, early = (
-        settle(Attempt(batch(1), Response(200, b"", is_whole=is_whole)), rules) for is_whole in (True, False)
-    )
+    whole, early = (settle(batch(1), Response(200, b"", is_whole=is_whole), rules) for is_whole in (True, False))
     assert [o.outcome for o in whole.results] == [Outcome.STORED]
     assert not early.results
 
@@ -1486,6 +1483,6 @@ def test_an_early_status_is_not_trusted() -> None:
 def test_instances_in_an_early_response_are_queried(status: int) -> None:
     """Before the body's end a response proves no instance stored; it may prove one failed."""
     early = Response(status, answer(stored=[1], failed=[(2, 0xA900)]), is_whole=False)
-    settlement = settle(Attempt(batch(2), early), Rules())
+    settlement = settle(batch(2), early, Rules())
     assert [(o.outcome, o.header) for o in settlement.results] == [(Outcome.REFUSED, header(2))]
     assert [i.header for later in settlement.again for i in later.item.batch.instances] == [header(1)]
