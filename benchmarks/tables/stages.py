@@ -113,10 +113,10 @@ class _Walkthrough:
         from bulkstow.pipeline.in_flight import FirstFileInFlight
         from bulkstow.pipeline.worker_threads import WorkerThreads
 
-        with WorkerThreads(8) as threads, self._timed("claims"):
-            claims = FirstFileInFlight(ledger, threads)
+        with WorkerThreads(8) as threads, self._timed("deduplication"):
+            in_flight = FirstFileInFlight(ledger, threads)
             for instances in self._instances:
-                await claims.deduplicate(instances, partial(compare, threads=threads, limit=ReadLimit(60.0)))
+                await in_flight.deduplicate(instances, partial(compare, threads=threads, limit=ReadLimit(60.0)))
 
     def _gather(self) -> None:
         from bulkstow.config import UploadSettings

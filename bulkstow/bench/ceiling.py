@@ -32,7 +32,7 @@ HOST = "127.0.0.1"
 CEILING_S = 2.0
 """Hundreds of requests at 1 GB/s; three such measurements in a row were within 5 %."""
 
-FILL_S = 0.5
+CEILING_WARM_UP_S = 0.5
 """Connections are open and caches warm by then."""
 
 CONNECTIONS = 4
@@ -94,7 +94,7 @@ def alike(load: Load) -> Load:
 
 async def _loaded(settings: DestinationSettings, workload: Workload, load: Load) -> Measured:
     async with sending(settings, login(settings, {}), workload) as (_, sender):
-        return await Driver(LoadPhase(load, load.connections or 1, CEILING_S, FILL_S), sender).carry_out()
+        return await Driver(LoadPhase(load, load.connections or 1, CEILING_S, CEILING_WARM_UP_S), sender).carry_out()
 
 
 def _certificate(directory: Path) -> Path | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import anyio
 import anyio.abc
 
-from bulkstow.bench.recorder import EndedRequest, Measured, OnSecond, Recorder
+from bulkstow.bench.recorder import Measured, OnSecond, RecordedRequest, Recorder
 from bulkstow.bench.result import Load
 from bulkstow.bench.schedule import Due, OpenLoad
 from bulkstow.bench.sender import Answered, Sender
@@ -159,7 +159,7 @@ class Driver:
         except BaseException as stop:
             self.end()
             now_s = self._now()
-            self.recorder.ended(EndedRequest(intended_s, started_s, now_s, is_unanswered=True, had_slot=had_slot))
+            self.recorder.ended(RecordedRequest(intended_s, started_s, now_s, is_unanswered=True, had_slot=had_slot))
             if not isinstance(stop, RunStopped):
                 raise
             # In a field, as the task group would wrap it in a group of one.

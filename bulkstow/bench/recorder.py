@@ -37,7 +37,7 @@ DRAINED_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class EndedRequest:
+class RecordedRequest:
     """A request that ended; times in seconds of the recorder's clock."""
 
     intended_s: float
@@ -122,7 +122,7 @@ class Recorder:
         self.tick(at_s)
         self._now.in_flight += 1
 
-    def ended(self, request: EndedRequest) -> None:
+    def ended(self, request: RecordedRequest) -> None:
         """Record a request that ended."""
         self.tick(request.ended_s)
         now, measured = self._now, self._measured
@@ -201,7 +201,7 @@ class Recorder:
             series=self._measured.series.copy(),
         )
 
-    def _take_times(self, request: EndedRequest) -> None:
+    def _take_times(self, request: RecordedRequest) -> None:
         measured = self._measured
         latency_s = request.ended_s - request.intended_s
         is_warm = request.intended_s >= self._warm_at_s

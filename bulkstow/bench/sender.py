@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from bulkstow.bench.recorder import EndedRequest
+from bulkstow.bench.recorder import RecordedRequest
 from bulkstow.bench.workload import Generated, Workload
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
@@ -97,7 +97,7 @@ Heard = dict[int, tuple[RequestTiming, float]]
 class Answered:
     """A request that ended, and its instances that were stored."""
 
-    ended: EndedRequest
+    ended: RecordedRequest
     stored: tuple[Instance, ...]
     is_unreachable: bool
     """No connection came about."""
@@ -143,7 +143,7 @@ class Sender:
         stored = {id(result.candidate) for result in settlement.results if result.outcome in _ACKNOWLEDGED}
         acknowledged = tuple(instance for instance in batch.instances if id(instance.candidate) in stored)
         has_begun = not (isinstance(result, NoResponse) and not result.body_started)
-        ended = EndedRequest(
+        ended = RecordedRequest(
             intended_s=intended_s,
             started_s=started_s,
             ended_s=ended_s,

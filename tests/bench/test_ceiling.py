@@ -26,7 +26,7 @@ LOAD = Load(20, connections=2)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for a moment only."""
     monkeypatch.setattr(ceiling, "CEILING_S", 0.3)
-    monkeypatch.setattr(ceiling, "FILL_S", 0.1)
+    monkeypatch.setattr(ceiling, "CEILING_WARM_UP_S", 0.1)
 
 
 @pytest.mark.parametrize(

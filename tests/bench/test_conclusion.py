@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bulkstow.bench.conclusion import Facts, conclude, drift
-from bulkstow.bench.recorder import EndedRequest, Measured, Recorder
+from bulkstow.bench.recorder import Measured, RecordedRequest, Recorder
 from bulkstow.bench.result import Ceiling, Load
 from bulkstow.bench.threshold import parse
 from tests.bench.measurements import second
@@ -28,7 +28,7 @@ def measured(instances_per_s: int, latency_s: float = 0.1, **changes: Any) -> Me
     for number in range(instances_per_s):
         at_s = number * 10 / instances_per_s
         recorder.started(at_s)
-        recorder.ended(EndedRequest(at_s - latency_s, at_s - latency_s, at_s, instances=10, size_bytes=10**7))
+        recorder.ended(RecordedRequest(at_s - latency_s, at_s - latency_s, at_s, instances=10, size_bytes=10**7))
     recorder.stop(10.0)
     found = recorder.finish(10.0)
     for name, value in changes.items():

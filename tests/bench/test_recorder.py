@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkstow.bench.recorder import EndedRequest, Measured, Recorder, has_settled, merge
+from bulkstow.bench.recorder import Measured, RecordedRequest, Recorder, has_settled, merge
 from bulkstow.bench.result import Load, Second
 from tests.bench.measurements import second
 
@@ -17,13 +17,15 @@ BEGAN_S = 1000.0
 LOAD = Load(10, connections=4)
 
 
-def ended(intended_s: float, ended_s: float, **fields: object) -> EndedRequest:
+def ended(intended_s: float, ended_s: float, **fields: object) -> RecordedRequest:
     """Return a request of ten instances; times count from the beginning."""
-    plain = EndedRequest(BEGAN_S + intended_s, BEGAN_S + intended_s, BEGAN_S + ended_s, instances=10, size_bytes=1000)
+    plain = RecordedRequest(
+        BEGAN_S + intended_s, BEGAN_S + intended_s, BEGAN_S + ended_s, instances=10, size_bytes=1000
+    )
     return replace(plain, **fields)  # type: ignore[arg-type]
 
 
-def measured(requests: Sequence[EndedRequest], *, warmup_s: float | None = 0.0, stop_s: float = 10.0) -> Measured:
+def measured(requests: Sequence[RecordedRequest], *, warmup_s: float | None = 0.0, stop_s: float = 10.0) -> Measured:
     """Record requests, in their order, under a load that ends after `stop_s`."""
     recorder = Recorder(BEGAN_S, warmup_s=warmup_s)
     is_stopped = False
@@ -230,7 +232,7 @@ def test_repeats_are_merged_with_their_spread() -> None:
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> list[EndedRequest]:
+def runs(draw: st.DrawFn) -> list[RecordedRequest]:
     """Requests in the order of their ends, some of them failed."""
     requests = []
     for start_s, length_s, stored, failed in draw(
@@ -243,7 +245,7 @@ def runs(draw: st.DrawFn) -> list[EndedRequest]:
 
 @given(runs(), st.floats(0, 12), st.floats(1, 12))
 @settings(deadline=None)
-def test_nothing_is_lost_or_counted_twice(requests: list[EndedRequest], warmup_s: float, stop_s: float) -> None:
+def test_nothing_is_lost_or_counted_twice(requests: list[RecordedRequest], warmup_s: float, stop_s: float) -> None:
     """Every stored instance is of the warm-up, the load or the drain; the seconds have them all; times match counts."""
     recorder = Recorder(BEGAN_S, warmup_s=warmup_s)
     events = sorted(

@@ -201,7 +201,7 @@ async def test_nothing_is_deleted_before_anything_was_sent(monkeypatch: pytest.M
 async def test_a_client_is_measured_before_its_loads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for all loads that are alike to it, and each point is held against its own."""
     monkeypatch.setattr("bulkstow.bench.ceiling.CEILING_S", 0.2)
-    monkeypatch.setattr("bulkstow.bench.ceiling.FILL_S", 0.1)
+    monkeypatch.setattr("bulkstow.bench.ceiling.CEILING_WARM_UP_S", 0.1)
     monkeypatch.setattr("bulkstow.bench.driver.FILL_S", 0.05)
     words = Words()
     sweep: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from bulkstow.bench.recorder import EndedRequest
+from bulkstow.bench.recorder import RecordedRequest
 from bulkstow.bench.searchable import GIVE_UP_S, PROBE_INTERVAL_S, QUERY_INTERVAL_S, Probe
 from bulkstow.bench.sender import Answered, Supply
 from bulkstow.bench.workload import workload
@@ -48,7 +48,7 @@ class Index:
 def answer(instances: int) -> Answered:
     """Return a request that stored so many instances and ended now."""
     now_s = anyio.current_time()
-    return Answered(EndedRequest(now_s, now_s, now_s), SUPPLY.take(0, instances), is_unreachable=False)
+    return Answered(RecordedRequest(now_s, now_s, now_s), SUPPLY.take(0, instances), is_unreachable=False)
 
 
 async def told(index: Index, *answers: int, for_s: float = 2 * GIVE_UP_S) -> list[float]:

@@ -29,7 +29,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PlotInterval:
     """Consecutive seconds of one repeat and phase; one second in all but the longest runs."""
 
     at_s: float
@@ -61,7 +61,7 @@ class Span:
         return f"{self.at_s:,.0f}s{repeat}" + ("" if self.phase is Phase.LOAD else f", {self.phase.value}")
 
 
-def spans_of(series: Sequence[Second], most: int = MOST_SPANS) -> tuple[Span, ...]:
+def spans_of(series: Sequence[Second], most: int = MOST_SPANS) -> tuple[PlotInterval, ...]:
     """Return the series in about so many spans; none has seconds of two repeats or phases."""
     length = max(-(-len(series) // most), 1)
     alike = (list(run) for _, run in groupby(series, key=lambda second: (second.repeat, _phase(second))))
@@ -74,8 +74,8 @@ def _phase(second: Second) -> Phase:
     return Phase.DRAIN if second.is_drain else Phase.LOAD
 
 
-def _span(seconds: Sequence[Second]) -> Span:
-    return Span(
+def _span(seconds: Sequence[Second]) -> PlotInterval:
+    return PlotInterval(
         at_s=seconds[0].at_s,
         span_s=float(len(seconds)),
         instances_per_s=sum(second.instances for second in seconds) / len(seconds),
@@ -91,7 +91,7 @@ def _span(seconds: Sequence[Second]) -> Span:
     )
 
 
-def throughput(spans: Sequence[Span]) -> Plot:
+def throughput(spans: Sequence[PlotInterval]) -> Plot:
     """Plot instances/s and MB/s over time, with errors and drops where there are any."""
     marks = _count_marks(spans)
     loaded = [span.instances_per_s for span in spans if span.phase is Phase.LOAD] or [0.0]
@@ -119,7 +119,7 @@ def throughput(spans: Sequence[Span]) -> Plot:
     )
 
 
-def _count_marks(spans: Sequence[Span]) -> list[Json]:
+def _count_marks(spans: Sequence[PlotInterval]) -> list[Json]:
     """Return a row of marks for errors and one for drops, each with the spans in which there are any."""
     unit_s, _ = _unit(spans)
     traces: list[Json] = []
@@ -137,7 +137,7 @@ def _count_marks(spans: Sequence[Span]) -> list[Json]:
     return traces
 
 
-def _throughput_table(spans: Sequence[Span]) -> Table:
+def _throughput_table(spans: Sequence[PlotInterval]) -> Table:
     rows = []
     for span in spans:
         counts = (f"{count:,}" for count in (span.errors, span.dropped, span.in_flight))
@@ -145,7 +145,7 @@ def _throughput_table(spans: Sequence[Span]) -> Table:
     return Table(("time", "instances/s", "MB/s", "errors", "dropped", "in flight"), tuple(rows))
 
 
-def latency(spans: Sequence[Span]) -> Plot:
+def latency(spans: Sequence[PlotInterval]) -> Plot:
     """Plot p50, p99 and maximum over time; a second in which too few requests ended is a gap."""
     curves = {
         "p50": ("blue", [span.p50_s for span in spans]),
@@ -176,14 +176,14 @@ def latency(spans: Sequence[Span]) -> Plot:
     )
 
 
-def _unit(spans: Sequence[Span]) -> tuple[float, str]:
+def _unit(spans: Sequence[PlotInterval]) -> tuple[float, str]:
     length_s = spans[-1].at_s + spans[-1].span_s
     if length_s < 600:
         return 1.0, "s"
     return (60.0, "min") if length_s < 36_000 else (3600.0, "h")
 
 
-def _time_axis(spans: Sequence[Span], anchor: str = "y") -> Json:
+def _time_axis(spans: Sequence[PlotInterval], anchor: str = "y") -> Json:
     """Return the axis of time, and shades of the seconds that are not counted."""
     unit_s, unit = _unit(spans)
     shapes: list[Json] = []
@@ -201,7 +201,7 @@ def _time_axis(spans: Sequence[Span], anchor: str = "y") -> Json:
 
 
 def _over_time(
-    spans: Sequence[Span],
+    spans: Sequence[PlotInterval],
     name: str,
     values: Sequence[float | None],
     shade: str,
@@ -236,7 +236,7 @@ def _over_time(
     }
 
 
-def _span_note(spans: Sequence[Span]) -> str:
+def _span_note(spans: Sequence[PlotInterval]) -> str:
     span_s = max(span.span_s for span in spans)
     if span_s == 1:
         return ""
