@@ -109,7 +109,7 @@ async def test_from_python(tenant: Orthanc, archive: Path, files: dict[str, Path
 
 @pytest.mark.anyio
 async def test_from_python_without_the_header(tenant: Orthanc, archive: Path, files: dict[str, Path]) -> None:
-    """What no retry mends is an exception from Python too."""
+    """An error that no retry fixes is an exception from Python, too."""
     with pytest.raises(library.LoginRefused, match="403"):
         await library.upload(archive, tenant.url, library.UploadSettings(ledger=archive.parent / "ledger.db"))
 

@@ -1,4 +1,4 @@
-"""What no retry mends: a wrong login, a wrong URL. One line says so."""
+"""Errors that no retry fixes, told in one line: a wrong login, a wrong URL."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from bulkstow.policy.batching import BatchLimits
 
 SENDERS = 4
 MADE_AHEAD = 16
-"""Batches that are made and wait, as in the outbox's window."""
+"""Batches that are made and wait, as in the scheduler's window."""
 FIRST = BatchLimits(FIRST_BYTES, FIRST_INSTANCES)
 
 Files = Callable[[random.Random], int]
