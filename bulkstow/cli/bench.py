@@ -210,7 +210,7 @@ def _read(path: Path) -> Result:
 
 
 def _write_json(where: str | None, result: Result) -> None:
-    """Write a result to its file, if it has one; whole or not at all, as somebody may read it while a soak goes on."""
+    """Write a result to its file, if it has one; atomically, because the file may be read while a soak goes on."""
     from bulkstow.bench.document import to_json
 
     if where is not None and where != "-":
@@ -226,7 +226,7 @@ def _write(flag: str, path: Path, text: str) -> None:
 
 @contextmanager
 def _hdr_log(path: Path | None, title: str) -> Iterator[OnSecondOfLoad]:
-    """Give who writes each second's latencies into a HdrHistogram log; the warm-up's are not in it."""
+    """Return a writer of each second's latencies to a HdrHistogram log, without those of the warm-up."""
     from bulkstow.bench.histogram import log_head, log_line
 
     if path is None:
