@@ -18,7 +18,7 @@ from cyclopts import App, Parameter
 
 from bulkstow.cli.old_names import with_new_flags
 from bulkstow.cli.origins import PREFIX, Origins
-from bulkstow.cli.process import hand_over_interrupts
+from bulkstow.cli.process import begin_collecting, hand_over_interrupts
 from bulkstow.errors import INTERRUPTED, BulkstowError, ConfigurationError, RunStopped, first_of
 from bulkstow.printing import shown, shown_lines
 
@@ -98,6 +98,7 @@ def _with_config(
             summarise_wrong_use(where, text)
         return _complain(text, ConfigurationError.exit_status)
     hand_over_interrupts()
+    begin_collecting()
     try:
         return command(*bound.args, **bound.kwargs)
     except BulkstowError as error:

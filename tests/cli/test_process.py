@@ -1,0 +1,20 @@
+"""Claims about the process of a command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_WATCHED = """
+import builtins, gc, sys
+write, builtins.print = print, lambda *_, **__: write(gc.isenabled(), gc.get_freeze_count() > 10_000)
+sys.argv = ["bulkstow", "config"]
+from bulkstow.cli import main
+main()
+"""
+
+
+def test_garbage_is_collected_while_a_command_runs() -> None:
+    """The collector is on when a command prints, and passes over the objects of the start-up."""
+    ended = subprocess.run([sys.executable, "-c", _WATCHED], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout.split("\n")[0], ended.stderr) == ("True True", "")
