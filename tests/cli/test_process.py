@@ -7,7 +7,7 @@ import sys
 
 _WATCHED = """
 import builtins, gc, sys
-write, builtins.print = print, lambda *_, **__: write(gc.isenabled(), gc.get_freeze_count() > 10_000)
+write, builtins.print = print, lambda *_, **__: write(gc.isenabled(), gc.get_freeze_count() > 10_000, flush=True)
 sys.argv = ["bulkstow", "config"]
 from bulkstow.cli import main
 main()
