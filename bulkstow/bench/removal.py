@@ -106,7 +106,7 @@ class TestServer:
         for number, deletion in enumerate(self._deletions):
             path = deletion.path(study.patient_id, study.study_uid)
             answer = await self._ask(deletion.levels_up, "DELETE", path)
-            if _is_done(answer):
+            if isinstance(answer, Response) and answer.status in (200, 202, 204):
                 self._deletions = self._deletions[number:]
                 return ""
             failures.append(f"{deletion.interface} DELETE {path}: {_words(answer)}".lstrip())
@@ -157,10 +157,6 @@ def _study(item: Mapping[str, Mapping[str, list[object]]]) -> Study:
     """Read an item of QIDO-RS; one without a patient is not of the run."""
     patient_ids = item.get(_PATIENT_ID, {}).get("Value") or [""]
     return Study(str(patient_ids[0]), str(item[_STUDY_UID]["Value"][0]))
-
-
-def _is_done(answer: Response | NoResponse) -> bool:
-    return isinstance(answer, Response) and answer.status in (200, 202, 204)
 
 
 def _words(answer: Response | NoResponse) -> str:

@@ -7,7 +7,6 @@ read this definition, as they do those of `config`. Opens no file and makes no c
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -38,12 +37,11 @@ def _show_number(value: float | None) -> str | None:
     return None if value is None else f"{value:g}"
 
 
-def _show_counts(counts: Sequence[int]) -> str:
-    return ",".join(map(str, counts))
-
-
 AUTOMATIC: dict[str, object] = {"auto": None}
-Counts = Annotated[tuple[int, ...] | None, written_as(parse_counts, "LIST", show=_show_counts, words=AUTOMATIC)]
+Counts = Annotated[
+    tuple[int, ...] | None,
+    written_as(parse_counts, "LIST", show=lambda counts: ",".join(map(str, counts)), words=AUTOMATIC),
+]
 AutoDuration = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words=AUTOMATIC)]
 Number = Annotated[float, written_as(_number, "NUMBER", show=_show_number)]
 Rate = Annotated[float | None, written_as(_number, "NUMBER", show=_show_number)]

@@ -23,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         import signal
 
-        if (
-            signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):  # otherwise it is ignored, or handled by the embedding program
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, and no embedding program's
             signal.signal(signal.SIGINT, leave_at_once)
         from bulkstow.cli.process import run_process
 

@@ -166,7 +166,9 @@ async def _compare(
             difference = await _difference(instance, other, compare)
         except OSError as error:
             why = error.strerror or str(error)
-            return _not_compared(instance, other, why) if error.filename == location else _not_read(instance, why)
+            if error.filename == location:
+                return _not_compared(instance, other, why)
+            return FileResult(instance.candidate, instance.header, Outcome.UNREADABLE, f"cannot be read: {why}")
         if difference == "":
             reason = f"a second copy of the SOP instance, same bytes: see {location}"
             return FileResult(instance.candidate, instance.header, Outcome.SKIPPED, reason, copy_of=location)
@@ -176,10 +178,6 @@ async def _compare(
             reason = f"the same SOP Instance UID as {location}, {difference}"
             conflict = FileResult(instance.candidate, instance.header, Outcome.CONFLICT, reason, copy_of=location)
     return conflict
-
-
-def _not_read(instance: Instance, why: str) -> FileResult:
-    return FileResult(instance.candidate, instance.header, Outcome.UNREADABLE, f"cannot be read: {why}")
 
 
 def _not_compared(instance: Instance, other: Instance, why: str) -> FileResult:

@@ -97,9 +97,7 @@ class Log:
                 pass
 
     def _put_limits(self, limits: Fields) -> None:
-        if (
-            limits != self._limits
-        ):  # the server's rate changes a little with every request: equal rounded values are written once
+        if limits != self._limits:  # rounded: the server's rate changes a little with every request
             self._limits = limits
             self._put("limits", limits)
 

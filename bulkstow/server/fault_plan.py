@@ -187,11 +187,7 @@ def describe(fault: PlannedFault) -> str:
         f"every {fault.every} requests" if fault.every else "",
         f"the first {fault.first} requests" if fault.first else "",
         f"above {show_size(fault.above_bytes)}" if fault.above_bytes is not None else "",
-        _named(sorted(fault.instances)),
+        ", ".join(sorted(fault.instances)) if len(fault.instances) <= 3 else f"{len(fault.instances)} instances",
         f"at most {fault.times} times" if fault.times else "",
     ]
     return f"{fault.kind}: {', '.join(filter(None, conditions)) or 'always'}"
-
-
-def _named(uids: list[str]) -> str:
-    return ", ".join(uids) if len(uids) <= 3 else f"{len(uids)} instances"  # so that it fits on a line

@@ -66,7 +66,7 @@ class _Retrieval:
         if not accepted.is_acceptable:
             return _error(406, f'instances are sent as multipart/related; type="{DICOM}"')
         found = self._found(request)
-        parts = await to_thread.run_sync(_whole_files, [path for _, path in found])
+        parts = await to_thread.run_sync(lambda: [FilePart(path, path.stat().st_size) for _, path in found])
         kept = await to_thread.run_sync(_transfer_syntaxes, found) if accepted.transfer_syntaxes else set()
         if accepted.transfer_syntaxes and not kept <= accepted.transfer_syntaxes:
             return _error(406, f"there are instances in {', '.join(sorted(kept))}, and none is transcoded")
@@ -140,10 +140,6 @@ class _Retrieval:
             place = f"{header.study_uid}/series/{header.series_uid}/instances/{header.sop_instance_uid}"
             url = urls.absolute(request, f"{self._root}/studies/{place}")
             yield await to_thread.run_sync(metadata.document, path, url)
-
-
-def _whole_files(paths: Sequence[Path]) -> list[FilePart]:
-    return [FilePart(path, path.stat().st_size) for path in paths]
 
 
 def _transfer_syntaxes(found: Sequence[tuple[Header, Path]]) -> set[str]:
