@@ -133,9 +133,7 @@ async def upload(
     if settings is not None and not isinstance(settings, UploadSettings):
         raise ConfigurationError(f"settings: expected bulkstow.UploadSettings, not a {type(settings).__name__}")
     if auth is not None and not hasattr(auth, "authorize"):
-        raise ConfigurationError(
-            f"auth: expected an object with the protocol bulkstow.Auth, not a {type(auth).__name__}"
-        )
+        raise ConfigurationError(f"auth: expected the protocol bulkstow.Auth, not a {type(auth).__name__}")
     if auth is not None and not isinstance(destination, DestinationSettings):
         raise ConfigurationError("auth: only for a DICOMweb server; a Destination logs in by itself")
     job = Job(source, destination, settings or UploadSettings(), auth=auth)
