@@ -118,7 +118,7 @@ async def test_a_closed_load_does_what_queueing_theory_says(connections: int) ->
 
 
 async def test_a_freeze_shows_in_an_open_load_and_hides_in_a_closed_one() -> None:
-    """3 s of 20: who was due meanwhile waited for up to 3 s, though a closed load has one slow request a connection."""
+    """3 s of 20: requests due meanwhile wait for up to 3 s; a closed load has one slow request for each connection."""
     frozen_s = (8.0, 11.0)
     in_open = (await put_on(Server(frozen_s=frozen_s), opened(50, slots=200))).latency.percentiles()
     in_closed = (await put_on(Server(frozen_s=frozen_s), closed(4))).latency.percentiles()
