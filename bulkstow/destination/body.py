@@ -55,11 +55,8 @@ storage hangs."""
 class ByteLimiter(Protocol):
     """Decides how fast bytes may be sent."""
 
-    def piece_bytes(self, wanted_bytes: int) -> int:
-        """Return how many bytes may be requested at once."""
-
-    async def admit(self, size_bytes: int) -> None:
-        """Wait until so many bytes may be sent."""
+    async def admit(self, wanted_bytes: int) -> int:
+        """Wait until some of the wanted bytes may be sent; return how many."""
 
     def give_back(self, size_bytes: int) -> None:
         """Take back bytes that were admitted and not sent."""
@@ -260,10 +257,8 @@ class Body:
         """Wait for the throttle, and return how many bytes may be sent."""
         if self._throttle is None:
             return wanted_bytes
-        size_bytes = self._throttle.piece_bytes(min(wanted_bytes, self._left_bytes))
         self._timer.enter(RequestState.THROTTLED)
-        await self._throttle.admit(size_bytes)
-        return size_bytes
+        return await self._throttle.admit(min(wanted_bytes, self._left_bytes))
 
     def _note_sent(self, sent_bytes: int, admitted_bytes: int) -> None:
         if self._throttle is not None and sent_bytes < admitted_bytes:

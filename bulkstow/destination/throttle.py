@@ -40,24 +40,19 @@ class Throttle:
         self._turn = anyio.Lock(fast_acquire=True)
         self._paced: Pacer | None = None
 
-    def piece_bytes(self, wanted_bytes: int) -> int:
-        """Return how many of the wanted bytes to request at once."""
-        pacer = self._pacer()
-        return (
-            wanted_bytes if pacer is None else min(wanted_bytes, max(SMALLEST_PIECE_BYTES, pacer.piece(wanted_bytes)))
-        )
-
-    async def admit(self, size_bytes: int) -> None:
-        """Wait until so many bytes may be sent."""
-        if not size_bytes or self._pacer() is None:
-            return
+    async def admit(self, wanted_bytes: int) -> int:
+        """Wait until some of the wanted bytes may be sent, and return how many: a piece that keeps the flow even."""
+        if not wanted_bytes or self._pacer() is None:
+            return wanted_bytes
         async with self._turn:
             while (pacer := self._pacer()) is not None:
                 now_s = anyio.current_time()
                 if (wait_s := pacer.wait_s(now_s)) <= 0:
+                    size_bytes = min(wanted_bytes, max(SMALLEST_PIECE_BYTES, pacer.piece(wanted_bytes)))
                     pacer.take(now_s, size_bytes)
-                    return
+                    return size_bytes
                 await anyio.sleep(min(wait_s, RECHECK_S))
+        return wanted_bytes
 
     def give_back(self, size_bytes: int) -> None:
         """Take back bytes that were admitted and not sent."""

@@ -289,14 +289,11 @@ class Meter:
         self.admitted_bytes: list[int] = []
         self.returned_bytes = 0
 
-    def piece_bytes(self, wanted_bytes: int) -> int:
-        """Allow 10 kB at once."""
-        return min(wanted_bytes, 10_000)
-
-    async def admit(self, size_bytes: int) -> None:
-        """Count, and let other tasks run."""
-        self.admitted_bytes.append(size_bytes)
+    async def admit(self, wanted_bytes: int) -> int:
+        """Allow 10 kB at once, and let other tasks run."""
+        self.admitted_bytes.append(min(wanted_bytes, 10_000))
         await anyio.lowlevel.checkpoint()
+        return self.admitted_bytes[-1]
 
     def give_back(self, size_bytes: int) -> None:
         """Count what comes back."""

@@ -37,9 +37,7 @@ def throttle(text: str, *, begins_s: float = 0.0) -> Throttle:
 async def send(limit: Throttle, size_bytes: int, piece_bytes: int = 2**18) -> None:
     """Send a body as destinations do."""
     while size_bytes:
-        piece = limit.piece_bytes(min(piece_bytes, size_bytes))
-        await limit.admit(piece)
-        size_bytes -= piece
+        size_bytes -= await limit.admit(min(piece_bytes, size_bytes))
 
 
 @pytest.mark.parametrize("bodies", [1, 4, 32])
@@ -63,8 +61,7 @@ async def test_no_tenth_of_a_second_has_more_than_its_share() -> None:
 
     async def body() -> None:
         for _ in range(60):
-            piece = limit.piece_bytes(2**18)
-            await limit.admit(piece)
+            piece = await limit.admit(2**18)
             left.append((anyio.current_time(), piece))
 
     async with anyio.create_task_group() as tasks:
@@ -95,7 +92,7 @@ async def test_who_came_first_goes_first() -> None:
 async def test_a_wait_that_is_given_up_costs_nobody() -> None:
     """A body that is cancelled while it waits uses no bandwidth, and the next one has its turn."""
     limit = throttle("1MB/s")
-    await limit.admit(1_000_000)
+    await send(limit, 1_000_000)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(limit.admit, 1_000_000_000)
         await wait_all_tasks_blocked()
@@ -118,9 +115,8 @@ async def test_unlimited_hours_cost_no_wait() -> None:
     """Outside the hours of a limit everything is admitted at once, in pieces of the requested size."""
     limit = throttle("08:00-18:00=10kB/s", begins_s=7 * HOUR_S)
     began_s = anyio.current_time()
-    assert limit.piece_bytes(2**30) == 2**30
     for _ in range(10):
-        await limit.admit(2**30)
+        assert await limit.admit(2**30) == 2**30
     limit.give_back(2**30)
     assert anyio.current_time() == began_s
 
@@ -134,10 +130,9 @@ async def test_a_new_hour_counts_within_a_second(text: str, begins: int) -> None
     """A body that has to wait for minutes at this hour's rate is admitted within a second of the next hour."""
     now_s = anyio.current_time()
     limit = Throttle(timetable(text), time_of_day_s=lambda: begins * HOUR_S - 10 + anyio.current_time() - now_s)
-    await limit.admit(1_000_000)
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
-            tasks.start_soon(limit.admit, 100_000)
+            tasks.start_soon(send, limit, 1_000_000)
     assert 10 <= anyio.current_time() - now_s <= 11
 
 
@@ -161,7 +156,7 @@ async def test_a_limit_that_begins_counts_at_once() -> None:
 )
 async def test_pieces(rate: str, wanted_bytes: int, expected_bytes: int) -> None:
     """A piece is a fiftieth of a second of the rate, or the wanted size if that is less, and has a minimum."""
-    assert throttle(rate).piece_bytes(wanted_bytes) == expected_bytes
+    assert await throttle(rate).admit(wanted_bytes) == expected_bytes
 
 
 async def test_nothing_is_admitted_at_once() -> None:
