@@ -85,6 +85,7 @@ BatchBytes = Annotated[
 Count = Annotated[int, written_as(_whole_number, "INT")]
 CountLimit = Annotated[int | None, written_as(_whole_number, "INT", words=UNLIMITED)]
 BatchInstances = Annotated[int | Automatic | None, written_as(_whole_number, "INT", words=UNLIMITED | AUTOMATIC)]
+Processes = Annotated[int | Automatic, written_as(_whole_number, "INT", words=AUTOMATIC)]
 Duration = Annotated[float, written_as(parse_duration_s, "TIME", show=show_duration)]
 GiveUpAfter = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words={"never": None})]
 Concurrency = Annotated[Span, written_as(parse_span, "SPAN")]
@@ -238,8 +239,11 @@ class UploadSettings:
     """Instances in a request: 'auto' (1 to 1000, likewise), a number or 'unlimited'."""
     affinity: Annotated[Literal["study", "none"], Parameter(group=BATCHES)] = "study"
     """Keep the instances of a study together in requests and let small studies share one, or batch files as found."""
+    processes: Annotated[Processes, Parameter(group=BATCHES)] = "auto"
+    """Processes of this computer: 'auto' (this one, and more that send for it while the processor limits the run and
+    they help), or a number, this one included."""
     read_concurrency: Annotated[Count, Parameter(group=BATCHES)] = 8
-    """Files that are read concurrently."""
+    """Files that each process reads concurrently."""
     read_timeout_s: Annotated[Duration, Parameter(name="--read-timeout", group=BATCHES)] = READ_TIMEOUT_S
     """Time limit for one read from storage; after it the file is unreadable, and the run continues."""
     bandwidth: Annotated[Bandwidth, Parameter(group=BATCHES)] = None
@@ -266,6 +270,7 @@ class UploadSettings:
         for name, limit in (
             ("--batch-bytes", self.batch_bytes),
             ("--batch-instances", self.batch_instances),
+            ("--processes", self.processes),
             ("--requests-per-second", self.requests_per_s),
             ("--give-up-after", self.give_up_after_s),
         ):

@@ -83,6 +83,24 @@ class RequestTimed:
 
 
 @dataclass(frozen=True, slots=True)
+class SendersChanged:
+    """Another number of processes, or of a cluster's workers, sends for this process."""
+
+    senders: int
+    """0 if this process sends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendersMeasured:
+    """The processor time that was used since the last of these events."""
+
+    cpu_s: float
+    """Processor time of all senders, without that of this process."""
+    busiest_cpu_s: float
+    """Processor time of the process that used the most, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Waited:
     """No request started for this time, although one more was allowed."""
 
@@ -186,6 +204,8 @@ Event = (
     | BytesSent
     | RequestEnded
     | RequestTimed
+    | SendersChanged
+    | SendersMeasured
     | Waited
     | Recorded
     | Reopened

@@ -137,6 +137,7 @@ class Cause(StrEnum):
     UNANSWERED = "no answer in time"
     OVERLONG = "answer longer than the limit"
     MALFORMED = "malformed answer"
+    SENDER_LOST = "the process that sent it ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,8 @@ class Summary:
     elapsed_s: float = 0.0
     concurrency: int = 0
     """The number of concurrent requests at the end; 0 if none was sent."""
+    processes: int = 1
+    """The number of processes at the end, this one included; in a cluster its workers count as processes."""
     complete: bool = False
     """False if the run was interrupted or stopped: files that are not counted were not reached."""
     batch_bytes: int | None = 0

@@ -26,6 +26,7 @@ from bulkstow.wire import json_web_token
 
 PASSWORD_VARIABLE = "BULKSTOW_PASSWORD"  # noqa: S105 - a name, not a password
 BEARER_VARIABLE = "BULKSTOW_BEARER"
+LOGIN_VARIABLES = (PASSWORD_VARIABLE, BEARER_VARIABLE)
 
 COMMAND_TIMEOUT_S = 60
 """Time limit for --bearer-command. The command lines of clouds take 1 to 2 s; one that asks for input never ends."""

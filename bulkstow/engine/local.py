@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 
@@ -23,6 +23,8 @@ from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import ListedNames, distinct
+from bulkstow.engine.processes import processes_of, sender_processes
+from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.engine.signals import Control
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import BulkstowError, LedgerError
@@ -33,6 +35,7 @@ from bulkstow.pipeline.run import Run
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.platform.process import raise_open_files_limit
 from bulkstow.platform.signals import receive_ending_signals
+from bulkstow.policy.sender_count import SenderCount
 from bulkstow.ports import Destination, Source
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
@@ -78,11 +81,11 @@ async def run(
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
         source = _source(job, paths, listed, ledger.files | _own_files(settings))
-        async with _opened(job, settings, source, threads, limit, reporters) as destination:
+        async with _opened(job, settings, source, threads, limit, reporters, display) as destination:
 
             async def send() -> None:
                 reporters.tell(Connecting(job.destination_name))
-                if isinstance(destination, StowDestination):
+                if isinstance(destination, StowDestination | Senders):
                     await destination.reach()
                 server = job.destination if isinstance(job.destination, DestinationSettings) else None
                 upload = Run(
@@ -125,21 +128,40 @@ def _source(job: Job, paths: Mapping[str, SourcePath], listed: ListedNames | Non
     return source
 
 
-def _opened(
-    job: Job, settings: UploadSettings, source: Source, threads: WorkerThreads, limit: ReadLimit, reporter: Reporter
-) -> AbstractAsyncContextManager[Destination]:
-    """Return a context manager that opens the job's destination; an object from the caller is already open."""
+@asynccontextmanager
+async def _opened(
+    job: Job,
+    settings: UploadSettings,
+    source: Source,
+    threads: WorkerThreads,
+    limit: ReadLimit,
+    reporter: Reporter,
+    display: Display,
+) -> AsyncIterator[Destination]:
+    """Open the job's destination, and the processes that send to it; an object from the caller is already open."""
     if not isinstance(job.destination, DestinationSettings):
-        return nullcontext(job.destination)
-    return StowDestination(
+        yield job.destination
+        return
+    throttle = None if settings.bandwidth is None else Throttle(settings.bandwidth)
+    async with StowDestination(
         job.destination,
         job.auth or login(job.destination, os.environ),
         source=source,
         readers=threads,
         limit=limit,
         reporter=reporter,
-        throttle=None if settings.bandwidth is None else Throttle(settings.bandwidth),
-    )
+        throttle=throttle,
+    ) as local:
+        processes = processes_of(job)
+        if processes is None:
+            yield local
+            return
+        begin = begin_of(job.destination, settings, os.environ)
+        senders = Senders(
+            local, begin, throttle=throttle, reporter=reporter, sends_here=isinstance(processes, SenderCount)
+        )
+        async with sender_processes(senders, processes, limit=limit, reporter=reporter, say=display.say):
+            yield senders
 
 
 async def _attended(

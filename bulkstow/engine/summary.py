@@ -32,6 +32,7 @@ def summary_of(
         retries=tally.retries,
         elapsed_s=elapsed_s,
         concurrency=tally.concurrency,
+        processes=1 + tally.senders,
         batch_bytes=tally.batch_limits.size_bytes,
         batch_instances=tally.batch_limits.instances,
         outage_s=tally.outage_s,

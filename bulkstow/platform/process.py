@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
+STAT = Path("/proc/stat")
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""The processor time that a container may use, as two numbers: so many µs in so many µs; the first may be `max`."""
 
 
 def raise_open_files_limit(wanted: int) -> int:
@@ -35,6 +38,24 @@ def raise_open_files_limit(wanted: int) -> int:
 def cores() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_cores() -> float:
+    """Return how many processors' worth of time this process may use; in a container that may be a fraction."""
+    try:
+        quota, period = QUOTA.read_text().split()
+        return min(float(cores()), int(quota) / int(period))
+    except (OSError, ValueError):  # no limit, or another system
+        return float(cores())
+
+
+def idle_s() -> float | None:
+    """Return the time in which processors of this computer had nothing to do, summed up; None if unknown."""
+    try:
+        idle, waiting = map(int, STAT.read_text().split(maxsplit=6)[4:6])
+    except (OSError, ValueError):
+        return None
+    return (idle + waiting) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_bytes() -> int:

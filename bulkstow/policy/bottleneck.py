@@ -12,7 +12,7 @@ from enum import Enum, StrEnum
 from bulkstow.model import RequestTiming
 
 BUSY_SHARE = 0.85
-"""Share of one processor from which the processor is the bottleneck, as Python runs one thread at a time.
+"""Share of one processor from which a process is the bottleneck, as Python runs one of its threads at a time.
 At 0.9 a run against a sink on another core gains nothing from more requests."""
 
 DOMINANT_SHARE = 0.5
@@ -84,7 +84,9 @@ class Usage:
     outage_s: float = 0.0
     """Time in which the server was unreachable or full."""
     cpu_s: float = 0.0
-    """Processor time of all threads of this process."""
+    """Processor time of all processes that send."""
+    busiest_cpu_s: float = 0.0
+    """Processor time of the process that used the most, at each time."""
 
     @property
     def by_name_s(self) -> dict[str, float]:
@@ -130,7 +132,7 @@ def bottleneck(usage: Usage) -> Bottleneck:
         return Bottleneck.LIMIT
     if usage.server_rate_s * share >= DOMINANT_SHARE:
         return Bottleneck.SERVER_RATE
-    if usage.cpu_s * share >= BUSY_SHARE:
+    if usage.busiest_cpu_s * share >= BUSY_SHARE:
         return Bottleneck.CLIENT
     if usage.nothing_to_send_s * share >= DOMINANT_SHARE:
         return Bottleneck.DISK

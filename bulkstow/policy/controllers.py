@@ -79,7 +79,10 @@ class Controllers:
         """Adapt the number and the rate of requests; a request that bulkstow cancelled says nothing."""
         is_rejected = True
         match request.exchange:
-            case SourceChanged() | NoResponse(cause=Cause.UNREACHABLE | Cause.DISCONNECTED | Cause.MALFORMED):
+            case (
+                SourceChanged()
+                | NoResponse(cause=Cause.UNREACHABLE | Cause.DISCONNECTED | Cause.MALFORMED | Cause.SENDER_LOST)
+            ):
                 return
             case Response(status=429 | 503):
                 can_lower = self.concurrency.limit > self.concurrency.lowest

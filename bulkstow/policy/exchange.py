@@ -18,13 +18,15 @@ def is_absence(exchange: Response | NoResponse) -> bool:
     """Return whether an exchange shows that the destination is gone: no response, or a proxy's in its place."""
     match exchange:
         case NoResponse(cause=cause):
-            return cause not in (Cause.OVERLONG, Cause.MALFORMED)
+            return cause not in (Cause.OVERLONG, Cause.MALFORMED, Cause.SENDER_LOST)
         case Response(status=status):
             return status in PROXY_STATUSES
 
 
 def health_signal_of(exchange: Response | NoResponse) -> HealthSignal:
     """Return what a failed exchange says about the destination's health."""
+    if isinstance(exchange, NoResponse) and exchange.cause is Cause.SENDER_LOST:
+        return HealthSignal.NONE
     return HealthSignal.GONE if is_absence(exchange) else HealthSignal.EASED
 
 

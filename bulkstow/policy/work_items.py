@@ -71,7 +71,7 @@ class HealthSignal(Enum):
     """What an exchange says about the destination's health."""
 
     NONE = "none"
-    """Nothing: bulkstow cancelled it."""
+    """Nothing: bulkstow cancelled it, or the process that sent it ended."""
     EASED = "eased"
     """It answered."""
     BUSY = "busy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
-from bulkstow.events import Event, LedgerUpgraded, OutageBegan, OutageEnded, Recorded
+from bulkstow.events import Event, LedgerUpgraded, OutageBegan, OutageEnded, Recorded, SendersChanged
 from bulkstow.model import FileResult
 from bulkstow.policy.health import OutageCause
 from bulkstow.printing import shown
@@ -45,6 +45,8 @@ class Announcer:
                 for result in results:
                     if result.outcome.is_failure:
                         self._announce_failure(result)
+            case SendersChanged(senders):
+                self._display.say(f"sending from {counted(senders, 'more process', 'more processes')}")
             case LedgerUpgraded(kept_copy, schema):
                 effect = "files that were skipped are looked at again" if schema == 1 else "nothing is sent again"
                 self._display.say(

@@ -62,6 +62,7 @@ def _speed(summary: Summary, tally: Tally) -> Iterator[str]:
     if summary.requests and summary.concurrency:
         requests += f", {summary.concurrency} at once"
         requests += f", up to {show_size(summary.batch_bytes)} each" if summary.batch_bytes else ""
+        requests += f", from {summary.processes} processes" if summary.processes > 1 else ""
     per_s = tally.delivered / summary.elapsed_s if summary.elapsed_s else 0.0
     yield (
         f"{show_size(summary.bytes_sent)} in {requests}, "

@@ -30,6 +30,7 @@ from bulkstow.events import (
     RequestTimed,
     RetryScheduled,
     ScanEnded,
+    SendersChanged,
 )
 from bulkstow.model import Batch, Exchange, FileResult, NoResponse, RequestTiming, Response, SourceChanged, Summary
 from bulkstow.policy.work_items import Query
@@ -85,10 +86,8 @@ class Log:
                 self._put(*_outage(event))
             case LimitsChanged():
                 self._put_limits(_limits(event))
-            case CeilingLearned(size_bytes):
-                self._put("ceiling", {"size_bytes": size_bytes})
-            case Connecting(url):
-                self._put("connect", {"url": url})
+            case CeilingLearned() | Connecting() | SendersChanged():
+                self._put(*_change(event))
             case ScanEnded(empty_sources):
                 self._put("scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {})
             case LedgerUpgraded(kept_copy):
@@ -163,6 +162,16 @@ def _outage(event: OutageBegan | OutageContinues | OutageEnded) -> tuple[str, Fi
             return "outage_end", {"duration_s": _rounded(duration_s)}
     at = {"next_attempt_in_s": _rounded(next_s)} if next_s < math.inf else {}
     return name, {"cause": cause.value, "lasted_s": _rounded(lasted_s), **at}
+
+
+def _change(event: CeilingLearned | Connecting | SendersChanged) -> tuple[str, Fields]:
+    match event:
+        case CeilingLearned(size_bytes):
+            return "ceiling", {"size_bytes": size_bytes}
+        case Connecting(url):
+            return "connect", {"url": url}
+        case SendersChanged(senders):
+            return "processes", {"processes": 1 + senders}
 
 
 def _limits(tuned: LimitsChanged) -> Fields:

@@ -27,6 +27,8 @@ from bulkstow.events import (
     RequestTimed,
     RetryScheduled,
     ScanEnded,
+    SendersChanged,
+    SendersMeasured,
     SettledBefore,
     StudiesCounted,
     Waited,
@@ -70,6 +72,8 @@ class Tally:
         """The concurrency that the run has settled on."""
         self.allowed_requests = 0
         """The current limit of concurrent requests, which differs while a better concurrency is being looked for."""
+        self.senders = 0
+        """Processes that send for this one; 0 while it sends by itself."""
         self.connecting_to = ""
         """The destination's URL until it has answered, then ""."""
         self.studies: int | None = 0
@@ -82,7 +86,8 @@ class Tally:
         self._outage_began_s: float | None = None
         self._started_at = datetime.now().astimezone()
         self._started_s = time.monotonic()
-        self._started_cpu_s = time.process_time()
+        self._started_cpu_s = self._measured_cpu_s = time.process_time()
+        self._senders_cpu_s = self._busiest_cpu_s = 0.0
         self._usage = Usage()
 
     @property
@@ -127,8 +132,14 @@ class Tally:
     def usage(self) -> Usage:
         """What the time was spent on, from the creation of the tally until now."""
         elapsed_s = time.monotonic() - self._started_s
-        cpu_s = time.process_time() - self._started_cpu_s
-        return replace(self._usage, elapsed_s=elapsed_s, cpu_s=cpu_s, outage_s=self.outage_s)
+        now_cpu_s = time.process_time()
+        return replace(
+            self._usage,
+            elapsed_s=elapsed_s,
+            cpu_s=now_cpu_s - self._started_cpu_s + self._senders_cpu_s,
+            busiest_cpu_s=self._busiest_cpu_s + now_cpu_s - self._measured_cpu_s,
+            outage_s=self.outage_s,
+        )
 
     @property
     def outage_s(self) -> float:
@@ -156,13 +167,13 @@ class Tally:
                 self.empty_sources += empty_sources
             case RequestStarted() | RequestEnded() | RequestTimed():
                 self._count_request(event)
-            case Waited(wait, duration_s):
-                self._usage = self._usage.with_wait(wait, duration_s)
+            case Waited() | SendersMeasured():
+                self._take_time(event)
             case Reopened(results):
                 self._take_back(results)
             case OutageBegan() | OutageContinues() | OutageEnded():
                 self._count_outage(event)
-            case Connecting() | LimitsChanged() | StudiesCounted():
+            case Connecting() | LimitsChanged() | StudiesCounted() | SendersChanged():
                 self._take_state(event)
             case CeilingLearned() | RetryScheduled() | LedgerUpgraded():
                 pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
@@ -178,7 +189,7 @@ class Tally:
             case RequestTimed(timing):
                 self._usage = self._usage.with_request(timing)
 
-    def _take_state(self, event: Connecting | LimitsChanged | StudiesCounted) -> None:
+    def _take_state(self, event: Connecting | LimitsChanged | StudiesCounted | SendersChanged) -> None:
         match event:
             case Connecting(url):
                 self.connecting_to = url
@@ -188,6 +199,17 @@ class Tally:
                 self.allowed_requests, self.concurrency, self.batch_limits = allowed, settled, batch_limits
             case StudiesCounted(studies):
                 self.studies = studies
+            case SendersChanged(senders):
+                self.senders = senders
+
+    def _take_time(self, event: Waited | SendersMeasured) -> None:
+        match event:
+            case Waited(wait, duration_s):
+                self._usage = self._usage.with_wait(wait, duration_s)
+            case SendersMeasured(cpu_s, busiest_cpu_s):
+                self._senders_cpu_s += cpu_s
+                self._busiest_cpu_s += busiest_cpu_s
+                self._measured_cpu_s = time.process_time()
 
     def _count_outage(self, event: Outage) -> None:
         match event:

@@ -28,6 +28,8 @@ from bulkstow.events import (
     RequestTimed,
     RetryScheduled,
     ScanEnded,
+    SendersChanged,
+    SendersMeasured,
     SettledBefore,
     StudiesCounted,
     Waited,
@@ -163,6 +165,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
         {},
     ),
     ("counted", [StudiesCounted(7)], {"studies": 7}),
+    ("more processes", [SendersChanged(2)], {"senders": 2}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
 ]
 
@@ -178,7 +181,7 @@ def test_each_event_changes_its_figures(events: list[Event], expected: dict[str,
 
 def test_every_event_is_in_the_table() -> None:
     """Every kind of event has a row in the table."""
-    timed = {RequestTimed, Waited}  # these are told by the clock, in a test of their own
+    timed = {RequestTimed, SendersMeasured, Waited}  # these are told by the clock, in a test of their own
     assert {type(event) for _, events, _ in CASES for event in events} == set(get_args(Event)) - timed
 
 

@@ -1,0 +1,169 @@
+"""Keep sender processes of this computer: start them, replace those that are lost, and find their best number.
+
+`policy.sender_count` decides on the number from what is measured here; `engine.process` starts one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from bulkstow.blocking import ReadLimit
+from bulkstow.engine.job import Job
+from bulkstow.engine.process import ProcessChannel
+from bulkstow.engine.senders import Senders
+from bulkstow.errors import ConfigurationError
+from bulkstow.events import Reporter, SendersChanged
+from bulkstow.platform.process import idle_s, usable_cores
+from bulkstow.policy.sender_count import Period, SenderCount
+
+PERIOD_S = 0.5
+"""The period of a measurement: long enough for several requests, short enough for a run of some seconds."""
+
+SILENT_PERIODS = 120
+"""Periods without a message after which a sender is taken for hanging; it sends a sign of life every 0.25 s. Periods
+are counted, not seconds: while this process is stopped, no message arrives either."""
+
+MOST_LOST = 3
+"""Senders in a row that end without having sent anything; then this process sends by itself."""
+
+RESTART_PAUSE_S = 1.0
+"""Pause before such a sender is replaced: memory, or another shortage, may be back then."""
+
+
+def processes_of(job: Job) -> int | SenderCount | None:
+    """Return how many processes send for this one, or the policy that finds the number; None if this one sends alone.
+
+    Another process can open files by their names and log in from settings; a source or a login that is an object of
+    this process stays here. Raises ConfigurationError if more processes were asked for nevertheless.
+    """
+    processes = job.settings.processes
+    if processes == 1:
+        return None
+    can_share = isinstance(job.source, tuple) and job.auth is None
+    if processes == "auto":
+        most = math.ceil(usable_cores()) - 1
+        return SenderCount(most) if can_share and most > 0 else None
+    if not can_share:
+        raise ConfigurationError(
+            f"--processes {processes}: only paths and the logins of settings can be given to other processes; "
+            "leave it out, or set it to 1"
+        )
+    return processes - 1
+
+
+@asynccontextmanager
+async def sender_processes(
+    senders: Senders, count: int | SenderCount, *, limit: ReadLimit, reporter: Reporter, say: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Keep processes for `senders` meanwhile; none is left afterwards."""
+    async with anyio.create_task_group() as tasks:
+        with limit.on_shortened(senders.shorten_reads):
+            tasks.start_soon(SenderProcesses(senders, count, reporter=reporter, say=say).run)
+            yield
+        tasks.cancel_scope.cancel()
+
+
+class SenderProcesses:
+    """Keeps `count` sender processes, or as many as help; `say` shows a line to the user."""
+
+    def __init__(
+        self, senders: Senders, count: int | SenderCount, *, reporter: Reporter, say: Callable[[str], None]
+    ) -> None:
+        self._senders = senders
+        self._count = count
+        self._reporter = reporter
+        self._say = say
+        self._kept = 0
+        """Senders that run, or are about to."""
+        self._lost_in_a_row = 0
+        self._told = 0
+        self._began_s = anyio.current_time()
+        self._idle_before_s = idle_s()
+        self._work_before = 0.0
+        self._was_sending = False
+        self._silent: dict[object, tuple[int, int]] = {}
+        """By sender: the messages seen, and for how many periods there have been no more."""
+
+    @property
+    def _wanted(self) -> int:
+        return self._count.count if isinstance(self._count, SenderCount) else self._count
+
+    async def run(self) -> None:
+        """Keep the processes, for ever."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                while self._kept < self._wanted and self._lost_in_a_row < MOST_LOST:
+                    self._kept += 1
+                    tasks.start_soon(self._keep_one)
+                await self._senders.wait_for_change(PERIOD_S)
+                self._tell()
+                if anyio.current_time() - self._began_s >= PERIOD_S:
+                    self._look()
+
+    async def _keep_one(self) -> None:
+        """Start a sender, use it until it ends, and say why, unless that was wanted."""
+        try:
+            channel = await ProcessChannel.start()
+        except OSError as error:
+            self._note_lost(f"no process can be started ({error.strerror or error})")
+        else:
+            sender = await self._senders.attach(channel)
+            if not sender.is_retired:
+                why = str(sender.failure) if sender.failure else f"{channel.name} {channel.ending}"
+                self._note_lost(why, has_sent=sender.requests_ended > 0)
+        if self._lost_in_a_row:
+            await anyio.sleep(RESTART_PAUSE_S)
+        self._kept -= 1
+
+    def _note_lost(self, why: str, *, has_sent: bool = False) -> None:
+        self._lost_in_a_row = 0 if has_sent else self._lost_in_a_row + 1
+        if self._lost_in_a_row < MOST_LOST:
+            self._say(f"a sender was lost: {why}; its requests are sent again, and another one is started")
+        elif self._lost_in_a_row == MOST_LOST:
+            self._say(f"a sender was lost: {why}; no other one is started, and this process sends by itself")
+            self._senders.send_here()
+
+    def _tell(self) -> None:
+        if (ready := len(self._senders.ready)) != self._told and ready == self._wanted:
+            self._told = ready
+            self._reporter.tell(SendersChanged(ready))
+
+    def _look(self) -> None:
+        """Measure the period that has passed, and decide on the number of senders."""
+        senders, now_s, idle_now_s = self._senders, anyio.current_time(), idle_s()
+        elapsed_s = now_s - self._began_s
+        own_cpu_s, all_cpu_s, busiest_cpu_s = senders.measure()
+        free_cores = usable_cores() - (own_cpu_s + all_cpu_s) / elapsed_s
+        if idle_now_s is not None and self._idle_before_s is not None:
+            free_cores = min(free_cores, (idle_now_s - self._idle_before_s) / elapsed_s)
+        period = Period(
+            elapsed_s=elapsed_s,
+            work=senders.work - self._work_before,
+            coordinator_cpu_s=own_cpu_s,
+            sender_cpu_s=busiest_cpu_s,
+            idle_cores=free_cores,
+            is_sending=self._was_sending and senders.in_flight > 0,
+        )
+        self._began_s, self._idle_before_s, self._work_before = now_s, idle_now_s, senders.work
+        self._was_sending = senders.in_flight > 0
+        if isinstance(self._count, SenderCount) and len(senders.ready) == self._count.count:
+            self._count.observe(period)
+        while len(senders.ready) > self._wanted:
+            senders.retire()
+        senders.end_retired()
+        self._end_silent()
+
+    def _end_silent(self) -> None:
+        """End the senders that hang: they are stopped, or their event loop is."""
+        before, self._silent = self._silent, {}
+        for sender in self._senders.attached:
+            messages, periods = before.get(sender, (-1, 0))
+            periods = periods + 1 if messages == sender.messages else 0
+            self._silent[sender] = sender.messages, periods
+            if periods >= SILENT_PERIODS:
+                self._say(f"{sender.name} gives no sign of life: it is ended, and its requests are sent again")
+                self._senders.end(sender)

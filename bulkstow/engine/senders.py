@@ -1,0 +1,161 @@
+"""Several senders as one destination: the coordinator's batches go to the sender with the fewest requests under way.
+
+Queries and the check at the start are the coordinator's own. `engine.processes` and `engine.dask` attach senders, and
+replace those that are lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import anyio
+
+from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.destination.auth import LOGIN_VARIABLES
+from bulkstow.destination.stow import StowDestination
+from bulkstow.destination.throttle import Throttle
+from bulkstow.engine.messages import Begin
+from bulkstow.engine.remote import Channel, RemoteSender
+from bulkstow.events import Reporter, SendersMeasured
+from bulkstow.model import Batch, Exchange, Instance, NoResponse, Response
+from bulkstow.policy.concurrency import INSTANCE_BYTES
+from bulkstow.ports import Destination
+
+
+def begin_of(destination: DestinationSettings, settings: UploadSettings, environ: Mapping[str, str]) -> Begin:
+    """Return the first message to each sender; `environ` holds the login of the destination."""
+    return Begin(
+        destination=destination,
+        environment={name: environ[name] for name in LOGIN_VARIABLES if name in environ},
+        read_concurrency=settings.read_concurrency,
+        read_timeout_s=settings.read_timeout_s,
+        is_throttled=settings.bandwidth is not None,
+    )
+
+
+class Senders(Destination):
+    """A STOW-RS server, to which several senders send.
+
+    `sends_here` says whether this process sends by itself while no sender is ready; otherwise batches wait.
+    """
+
+    def __init__(
+        self, local: StowDestination, begin: Begin, *, throttle: Throttle | None, reporter: Reporter, sends_here: bool
+    ) -> None:
+        self._local = local
+        self._begin = begin
+        self._throttle = throttle
+        self._reporter = reporter
+        self._sends_here = sends_here
+        self._senders: dict[RemoteSender, anyio.CancelScope] = {}
+        self._changed = anyio.Event()
+        self._cpu_before_s: dict[RemoteSender, float] = {}
+        self._own_cpu_before_s = time.process_time()
+        self.in_flight = 0
+        """Requests under way, of this process and of all senders."""
+        self.work = 0.0
+        """What was sent so far, in bytes and their equivalent for each instance."""
+
+    @property
+    def name(self) -> str:
+        """The DICOMweb root."""
+        return self._local.name
+
+    @property
+    def ready(self) -> list[RemoteSender]:
+        """The senders that take batches."""
+        return [sender for sender in self._senders if sender.is_ready]
+
+    async def reach(self) -> None:
+        """Check the destination, as `StowDestination.reach` does."""
+        await self._local.reach()
+
+    async def send(self, batch: Batch) -> Exchange:
+        """Have a batch sent once."""
+        self.in_flight += 1
+        try:
+            while not (ready := self.ready):
+                if self._sends_here:
+                    return await self._local.send(batch)
+                await self._changed.wait()
+            return await min(ready, key=lambda sender: sender.in_flight).send(batch)
+        finally:
+            self.in_flight -= 1
+            self.work += batch.size_bytes + INSTANCE_BYTES * len(batch.instances)
+
+    async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
+        """Search instances, from this process."""
+        return await self._local.find(instances)
+
+    async def probe(self) -> Response | NoResponse:
+        """Send a small query, from this process."""
+        return await self._local.probe()
+
+    def send_here(self) -> None:
+        """Send by itself from now on, while no sender is ready."""
+        self._sends_here = True
+        self._notify()
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """Wait until a sender is ready or lost, at most for a time."""
+        with anyio.move_on_after(timeout_s):
+            await self._changed.wait()
+
+    async def attach(self, channel: Channel) -> RemoteSender:
+        """Use a sender until it is lost or retired, and return it then."""
+        sender = RemoteSender(channel, throttle=self._throttle, reporter=self._reporter)
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._senders[sender] = tasks.cancel_scope
+                await sender.run(self._begin, tasks, self._notify)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.measure()
+            del self._senders[sender]
+            self._cpu_before_s.pop(sender, None)
+            await sender.close()
+        return sender
+
+    def retire(self) -> None:
+        """Give the sender that was attached last no more batches; it ends after its requests."""
+        if ready := self.ready:
+            ready[-1].retire()
+
+    def end_retired(self) -> None:
+        """End the retired senders whose requests have ended."""
+        for sender, scope in self._senders.items():
+            if sender.is_retired and not sender.in_flight:
+                scope.cancel()
+
+    def end(self, sender: RemoteSender) -> None:
+        """End a sender at once; its requests end without a response."""
+        self._senders[sender].cancel()
+
+    def shorten_reads(self) -> None:
+        """Wait only a moment longer for storage that hangs: the run is about to end."""
+        for sender in self._senders:
+            sender.shorten_reads()
+
+    def measure(self) -> tuple[float, float, float]:
+        """Report the processor time since the last call; return this process's, all senders', the busiest sender's."""
+        own_cpu_s = time.process_time()
+        own_s, self._own_cpu_before_s = own_cpu_s - self._own_cpu_before_s, own_cpu_s
+        spent_s = [self._spent_s(sender) for sender in self._senders]
+        busiest_s = max(spent_s, default=0.0)
+        self._reporter.tell(SendersMeasured(sum(spent_s), max(own_s, busiest_s)))
+        return own_s, sum(spent_s), busiest_s
+
+    def _spent_s(self, sender: RemoteSender) -> float:
+        before_s = self._cpu_before_s.get(sender, 0.0)
+        self._cpu_before_s[sender] = sender.cpu_s
+        return sender.cpu_s - before_s
+
+    @property
+    def attached(self) -> tuple[RemoteSender, ...]:
+        """All senders, ready or not."""
+        return tuple(self._senders)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

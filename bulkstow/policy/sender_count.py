@@ -1,0 +1,92 @@
+"""The number of sender processes: one more while the processor limits the run, and goodput grows with it.
+
+A run begins in one process. Python runs one thread of a process at a time, so a process that keeps one processor busy
+limits the run while other processors are free. Whether another process helps is measured: it is kept only if goodput
+grows, and those that helped before stay.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from bulkstow.policy.bottleneck import BUSY_SHARE
+
+FREE_CORES = 0.25
+"""Idle processors that another sender needs. One that has nothing left takes its time from those that send: on two
+processors of which a sink used 0.7, it gained nothing."""
+
+GAIN = 1.05
+"""The gain in goodput below which another sender is not kept. A second one gains 30 to 70 % if the processor limits."""
+
+TRIAL_PERIODS = 4
+"""Periods of a measurement, before and after."""
+
+HOLD_S = 60.0
+"""Time before the next trial after one without a gain; each further one doubles it, up to HOLD_MOST_S."""
+HOLD_MOST_S = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """What was measured between two looks at the run, about half a second apart."""
+
+    elapsed_s: float
+    work: float
+    """What was sent: bytes, and as much again for each instance as it costs beside its bytes."""
+    coordinator_cpu_s: float
+    sender_cpu_s: float
+    """Processor time of the sender that used the most; 0 if there is none."""
+    idle_cores: float
+    """Processors that nothing used, of those that this process may use."""
+    is_sending: bool
+    """Requests were under way all the time."""
+
+
+class SenderCount:
+    """Decides how many processes send for this one, up to `most`; 0 if this one sends by itself."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.count = 0
+        self._goodput: deque[float] = deque(maxlen=TRIAL_PERIODS)
+        self._before: float | None = None
+        """The goodput before the trial that is under way."""
+        self._held_for_s = 0.0
+        self._hold_s = HOLD_S
+
+    def observe(self, period: Period) -> None:
+        """Take a period in which all senders were ready, and decide on the number."""
+        self._held_for_s = max(0.0, self._held_for_s - period.elapsed_s)
+        if not period.is_sending:
+            self._goodput.clear()
+            return
+        self._goodput.append(period.work / period.elapsed_s)
+        if self._before is not None:
+            self._judge(self._before)
+        elif self.count < self._most and not self._held_for_s and self._is_limited(period):
+            self._before = sum(self._goodput) / len(self._goodput)
+            self._goodput.clear()
+            self.count += 1
+
+    def _judge(self, before: float) -> None:
+        """End a trial that has been measured for long enough."""
+        if len(self._goodput) < TRIAL_PERIODS:
+            return
+        self._before = None
+        if sum(self._goodput) / len(self._goodput) >= GAIN * before:
+            self._hold_s = HOLD_S
+            return
+        self.count -= 1
+        self._goodput.clear()
+        self._held_for_s = self._hold_s
+        self._hold_s = min(HOLD_MOST_S, 2 * self._hold_s)
+
+    def _is_limited(self, period: Period) -> bool:
+        """Return whether the processes that send are what limits the run, and another one would have a processor."""
+        busy_s, least_s = BUSY_SHARE * period.elapsed_s, FREE_CORES
+        if period.idle_cores < least_s:
+            return False
+        if self.count:
+            return period.sender_cpu_s >= busy_s > period.coordinator_cpu_s
+        return period.coordinator_cpu_s >= busy_s
