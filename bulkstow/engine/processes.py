@@ -128,9 +128,10 @@ class SenderProcesses:
             self._senders.send_here()
 
     def _tell(self) -> None:
-        if (ready := len(self._senders.ready)) != self._told and ready == self._wanted:
-            self._told = ready
-            self._reporter.tell(SendersChanged(ready))
+        """Tell how many send; those that are being replaced count."""
+        if (senders := min(self._wanted, max(self._told, len(self._senders.ready)))) != self._told:
+            self._told = senders
+            self._reporter.tell(SendersChanged(senders))
 
     def _look(self) -> None:
         """Measure the period that has passed, and decide on the number of senders."""

@@ -13,8 +13,8 @@ import anyio
 
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import LOGIN_VARIABLES
+from bulkstow.destination.body import ByteLimiter
 from bulkstow.destination.stow import StowDestination
-from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.messages import Begin
 from bulkstow.engine.remote import Channel, RemoteSender
 from bulkstow.events import Reporter, SendersMeasured
@@ -41,7 +41,13 @@ class Senders(Destination):
     """
 
     def __init__(
-        self, local: StowDestination, begin: Begin, *, throttle: Throttle | None, reporter: Reporter, sends_here: bool
+        self,
+        local: StowDestination,
+        begin: Begin,
+        *,
+        throttle: ByteLimiter | None,
+        reporter: Reporter,
+        sends_here: bool,
     ) -> None:
         self._local = local
         self._begin = begin

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,7 +39,7 @@ def die():
 {{trap}}
 
 sys.exit(status(["upload", {{archive!r}}, "--url", {{url!r}}, "--ledger", {{ledger!r}}, "--progress", "none",
-    "--batch-instances", "{BATCH}", "--concurrency", "{SENDERS}"]))
+    "--batch-instances", "{BATCH}", "--concurrency", "{SENDERS}", "--processes", {{processes!r}}]))
 """
 
 BEFORE_THE_COMMIT = """
@@ -88,6 +90,21 @@ SendfileWriter._push = die_midway
 """
 
 
+MARK = "MARK_OF_A_TEST"
+"""A variable that the processes of one test have."""
+
+
+def marked(mark: Path) -> list[str]:
+    """Return the numbers of the processes with a mark, without this one (Linux only)."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            has_mark = f"{MARK}={mark}\0".encode() in (directory / "environ").read_bytes()
+            if has_mark and directory.name != str(os.getpid()):
+                found.append(directory.name)
+    return found
+
+
 class Witness:
     """Counts the instances that the origin stores, and can kill the sender."""
 
@@ -119,9 +136,11 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / "archive"
 
 
-async def run_once(url: str, archive: Path, ledger: Path, witness: Witness, trap: str = "") -> int:
+async def run_once(
+    url: str, archive: Path, ledger: Path, witness: Witness, trap: str = "", *, processes: int = 1
+) -> int:
     """Run the command line in its own process, with a trap in it, and return its exit status."""
-    script = UPLOAD.format(trap=trap, archive=str(archive), url=url, ledger=str(ledger))
+    script = UPLOAD.format(trap=trap, archive=str(archive), url=url, ledger=str(ledger), processes=str(processes))
     async with await anyio.open_process(
         [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=None
     ) as process:
@@ -142,18 +161,38 @@ def check_whole(archive: Path, ledger: Path, storage: DirectoryStorage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trap", "kill_at"),
-    [("", 5), (BEFORE_THE_COMMIT, None), (AFTER_THE_COMMIT, None), (IN_THE_SCAN, None), (IN_THE_BODY, None)],
-    ids=["before the answer", "before the commit", "after the commit", "in the scan", "in the body"],
+    ("trap", "kill_at", "processes"),
+    [
+        ("", 5, 1),
+        (BEFORE_THE_COMMIT, None, 1),
+        (AFTER_THE_COMMIT, None, 1),
+        (IN_THE_SCAN, None, 1),
+        (IN_THE_BODY, None, 1),
+        ("", 5, 3),
+        (AFTER_THE_COMMIT, None, 3),
+    ],
+    ids=[
+        *("before the answer", "before the commit", "after the commit", "in the scan", "in the body"),
+        *("before the answer, with senders", "after the commit, with senders"),
+    ],
 )
-async def test_killed_at_a_point(archive: Path, tmp_path: Path, trap: str, kill_at: int | None) -> None:
-    """After a kill at a named point, a second run stores all files; only unrecorded ones are sent twice."""
+async def test_killed_at_a_point(
+    archive: Path, tmp_path: Path, trap: str, kill_at: int | None, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill at a named point, a second run stores all files; only unrecorded ones are sent twice.
+
+    The processes that sent for it end by themselves.
+    """
+    monkeypatch.setenv(MARK, str(tmp_path))
     storage, witness, ledger = DirectoryStorage(tmp_path / "origin"), Witness(), tmp_path / "l.db"
     witness.kill_at = kill_at
     async with serving(Origin(storage, fault=witness)) as url:
-        assert await run_once(url, archive, ledger, witness, trap) == -signal.SIGKILL
+        assert await run_once(url, archive, ledger, witness, trap, processes=processes) == -signal.SIGKILL
+        while marked(tmp_path):  # noqa: ASYNC110 - other processes set no event here
+            await anyio.sleep(0.01)
         recorded = len(list(read_entries(ledger)))
-        assert await run_once(url, archive, ledger, witness) == 0
+        assert await run_once(url, archive, ledger, witness, processes=processes) == 0
+    assert not marked(tmp_path)
     check_whole(archive, ledger, storage)
     assert recorded < INSTANCES
     repeated = sum(times - 1 for times in witness.stored.values())

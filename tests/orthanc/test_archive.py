@@ -248,14 +248,14 @@ def test_files_without_preamble_are_sent_on_demand(orthanc: Orthanc, mixed: Path
 
 
 def test_concurrency_changes_no_outcome(start_orthanc: StartOrthanc, mixed: Path, tmp_path: Path) -> None:
-    """One request at a time and eight come to the same outcome, for the same reason, for every file."""
+    """One request at a time, eight, and three processes come to the same outcome and reason for every file."""
     said = []
-    for concurrency in ("1", "8"):
+    for option, number in (("--concurrency", "1"), ("--concurrency", "8"), ("--processes", "3")):
         orthanc = start_orthanc()
-        directory = tmp_path / concurrency
+        directory = tmp_path / (option + number)
         directory.mkdir()
-        upload = Upload(mixed, orthanc.url, directory, (*EVERYTHING, "--concurrency", concurrency))
+        upload = Upload(mixed, orthanc.url, directory, (*EVERYTHING, option, number))
         assert upload.run().status == 1
         said.append({line["path"]: (line["outcome"], line["reason"].partition(":")[0]) for line in upload.report()})
         orthanc.kill()
-    assert said[0] == said[1]
+    assert said[0] == said[1] == said[2]

@@ -18,11 +18,11 @@ SLOWLY = ("--progress", "log", "--batch-instances", "2", "--concurrency", "1")
 STUDIES, INSTANCES = 4, 100
 
 
-@pytest.fixture
-def upload(tmp_path: Path, orthanc: Orthanc) -> Upload:
+@pytest.fixture(params=["1", "3"], ids=["one process", "three processes"])
+def upload(request: pytest.FixtureRequest, tmp_path: Path, orthanc: Orthanc) -> Upload:
     """Give an upload that takes its time."""
     synthetic(tmp_path / "archive", studies=STUDIES, instances=INSTANCES)
-    return Upload(tmp_path / "archive", orthanc.url, tmp_path, SLOWLY)
+    return Upload(tmp_path / "archive", orthanc.url, tmp_path, (*SLOWLY, "--processes", request.param))
 
 
 def wait_for_midway(orthanc: Orthanc, running: Running) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +17,12 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
-from bulkstow.blocking import Worker
-from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.blocking import ReadLimit, Worker
+from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, UploadSettings
 from bulkstow.destination.auth import Auth, Bearer, NoLogin, Token
 from bulkstow.destination.stow import StowDestination
+from bulkstow.engine.processes import sender_processes
+from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.events import Reporter
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import (
@@ -37,7 +40,7 @@ from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.retry_budget import RetryBudget
-from bulkstow.ports import Found
+from bulkstow.ports import Destination, Found
 from bulkstow.progress.tally import Tally
 from bulkstow.server.fault_injector import FaultInjector
 from bulkstow.server.fault_plan import plan_of
@@ -110,24 +113,26 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 
 
 async def upload(
-    archive: Archive, url: str, ledger: Path, *, auth: Auth | None = None, chunked: bool = False
+    archive: Archive, url: str, ledger: Path, *, auth: Auth | None = None, chunked: bool = False, senders: int = 0
 ) -> list[FileResult]:
-    """Send an archive; return the outcome of each of its files."""
+    """Send an archive, from so many sender processes if any; return the outcome of each of its files."""
     stow = FileStow(DestinationSettings(url=url, chunked=chunked), auth or NoLogin())
-    await carry_out(archive, stow, url, ledger, Tally())
+    await carry_out(archive, stow, url, ledger, Tally(), senders=senders)
     return [entry.result for entry in read_entries(ledger)]
 
 
-async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: Path, reporter: Reporter) -> None:
+async def carry_out(
+    archive: Archive, stow: StowDestination, url: str, ledger: Path, reporter: Reporter, *, senders: int = 0
+) -> None:
     """Run an upload with the shortest delays."""
     settings = UploadSettings(ledger=ledger, retries=RETRIES, batch_instances=5)
     breaker, budget = CircuitBreaker(first_probe_s=0.001, cap_s=0.01), RetryBudget(minimum_per_s=100_000)
     with Ledger(ledger, url) as opened:
-        async with stow:
+        async with stow, _spread(stow, url, reporter, senders) as destination:
             run = new_run(
                 settings,
                 archive.source(),
-                stow,
+                destination,
                 opened,
                 reporter,
                 backoff=QUICK,
@@ -136,6 +141,19 @@ async def carry_out(archive: Archive, stow: StowDestination, url: str, ledger: P
                 controllers=controllers_for(settings, request_rate=RequestRate(first_per_s=QUICK_PER_S)),
             )
             await run.carry_out()
+
+
+@asynccontextmanager
+async def _spread(stow: StowDestination, url: str, reporter: Reporter, count: int) -> AsyncIterator[Destination]:
+    """Give a destination that sends from processes, or the same one if there are none."""
+    if not count:
+        yield stow
+        return
+    begin, limit = begin_of(DestinationSettings(url=url), UploadSettings(), {}), ReadLimit(READ_TIMEOUT_S)
+    senders = Senders(stow, begin, throttle=None, reporter=reporter, sends_here=False)
+    async with sender_processes(senders, count, limit=limit, reporter=reporter, say=print):
+        yield senders
+        assert all(sender.requests_ended for sender in senders.attached)
 
 
 def check(archive: Archive, held: dict[str, str], results: list[FileResult]) -> dict[str, Outcome]:
@@ -186,13 +204,13 @@ SHARE = 1 - 0.7 ** (1 / len(PASSING))
 """The share of each fault. At most one applies to a request; together they apply to 30 %."""
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, large: Archive, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "senders"), [(1, 0), (2, 0), (3, 0), (4, 2)])
+async def test_nothing_is_lost_and_nothing_is_claimed(tmp_path: Path, large: Archive, seed: int, senders: int) -> None:
     """With 30 % faulty requests of every temporary kind, all is stored with equal bytes, within the attempts."""
     injector = planned(*({**fault, "probability": SHARE} for fault in PASSING), seed=seed)
     storage = DirectoryStorage(tmp_path / "origin")
     async with serving(Origin(storage, fault=injector)) as url:
-        results = await upload(large, url, tmp_path / "l.db")
+        results = await upload(large, url, tmp_path / "l.db", senders=senders)
     outcomes = check(large, storage.digests(), results)
     assert Counter(outcomes.values()) == Counter({Outcome.STORED: 2000})
     assert storage.digests() == large.digests
@@ -362,8 +380,10 @@ def move_away(directory: Path) -> None:
 def fail_to_open(directory: Path) -> None:
     """Put a symbolic link in each file's place: the name exists, and it is not opened."""
     for path in directory.rglob("IM*"):
-        path.rename(path.with_name(f"was-{path.name}"))
-        path.symlink_to(f"was-{path.name}")
+        was, link = path.with_name(f"was-{path.name}"), path.with_name(f"link-{path.name}")
+        was.hardlink_to(path)
+        link.symlink_to(was.name)
+        link.replace(path)  # at no moment is there no such name
 
 
 @pytest.mark.parametrize("gone", ["flat", "studies", "studies/s001"], ids=["a directory", "a tree", "one of many"])
