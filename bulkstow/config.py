@@ -21,10 +21,12 @@ from cyclopts import Group, Parameter, Token
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import (
     AUTO,
+    Shard,
     Span,
     Timetable,
     parse_duration_s,
     parse_per_second,
+    parse_shard,
     parse_size_bytes,
     parse_span,
     parse_timetable,
@@ -90,6 +92,10 @@ Duration = Annotated[float, written_as(parse_duration_s, "TIME", show=show_durat
 GiveUpAfter = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words={"never": None})]
 Concurrency = Annotated[Span, written_as(parse_span, "SPAN")]
 Bandwidth = Annotated[Timetable | None, written_as(parse_timetable, "RATE", words=UNLIMITED)]
+OneShard = Annotated[Shard | None, written_as(parse_shard, "K/N", show=lambda shard: shard and str(shard))]
+ShardLevel = Annotated[
+    int | Literal["auto", "file"], written_as(_whole_number, "LEVEL", words=AUTOMATIC | {"file": "file"})
+]
 RequestRate = Annotated[float | None, written_as(parse_per_second, "NUMBER", words=UNLIMITED)]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
@@ -228,6 +234,12 @@ class UploadSettings:
     """Also follow symbolic links to directories and to files outside the sources."""
     allow_empty: Annotated[Switch, Parameter(group=FILES)] = False
     """Accept a source without any file; by default that is a failure, as a share may not be mounted."""
+    shard: Annotated[OneShard, Parameter(group=FILES)] = None
+    """Send only part K of N of the sources, such as 3/16; each part needs its own --ledger."""
+    # Studies of STUDY/IM, STUDY/SERIES/IM and PATIENT/STUDY/SERIES/IM stay whole by the directory above their files'.
+    shard_level: Annotated[ShardLevel, Parameter(group=FILES)] = "auto"
+    """Directories of which a shard has all or nothing: 'auto' is the one above that of a file, a number counts levels
+    below the source, 'file' divides by files."""
     concurrency: Annotated[Concurrency, Parameter(group=BATCHES)] = AUTO
     """Concurrent requests: 'auto' (1 to 32), a number, or bounds such as 2-32 within which the best number is found."""
     per_study: Annotated[Count, Parameter(group=BATCHES)] = 4
@@ -276,5 +288,7 @@ class UploadSettings:
         ):
             if limit is not None and limit != "auto":
                 require_positive(name, limit)
+        if isinstance(self.shard_level, int):
+            require_positive("--shard-level", self.shard_level)
         if self.retries < 0:
             raise ConfigurationError(f"--retries {self.retries}: expected 0 or more")

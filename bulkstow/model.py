@@ -261,6 +261,8 @@ class Summary:
     """The time of all requests by what they waited for, idle time of the scheduler, and processor time."""
     empty_sources: tuple[str, ...] = ()
     """The first sources without any file, unless `--allow-empty` was given; they count as failures."""
+    shard: str | None = None
+    """The part of the sources that this run sends, such as 3/16; None for all. The figures are those of this part."""
     studies: int | None = None
     """The number of studies of which this run sent instances; None if it could not be counted."""
     ledger: str = ""

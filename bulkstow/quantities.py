@@ -1,4 +1,4 @@
-"""Sizes, durations, rates, spans of numbers and hours of the day, as people write them.
+"""Sizes, durations, rates, spans of numbers, shards and hours of the day, as people write them.
 
 Converts text to a value with a unit and back. Settings, files and clocks are left to others.
 """
@@ -124,6 +124,32 @@ def parse_span(text: str) -> Span:
     if match is None:
         raise ValueError(f"{text!r} is not 'auto', a whole number, or a span such as 2-32")
     return Span(int(match[1]), int(match[2] or match[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of `count` parts of a source; numbers begin with 1.
+
+    Raises ConfigurationError if there is no such part.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise ConfigurationError(f"--shard {self}: expected K/N with K from 1 to N; to an index from 0, add 1")
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def parse_shard(text: str) -> Shard:
+    """Return a shard: `3/16` is the third of 16. Raises ValueError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a shard such as 3/16")
+    return Shard(int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True, slots=True)

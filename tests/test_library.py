@@ -23,6 +23,7 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.ledger import read_entries
 from bulkstow.model import Batch, Exchange, FileResult, Instance, Outcome, Referenced, Response, StoreResponse
 from bulkstow.ports import Destination
+from bulkstow.quantities import Shard
 from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
@@ -414,3 +415,10 @@ async def test_a_scan_that_fails_ends_the_run(tmp_path: Path, url: str) -> None:
     """An OSError of a source's scan is StorageGone, in no group."""
     with pytest.raises(bulkstow.StorageGone, match="the source cannot be scanned: Input/output error"):
         await bulkstow.upload(Broken(in_memory().contents), url, kept(tmp_path))
+
+
+async def test_a_shard_is_a_part_of_files_only(tmp_path: Path) -> None:
+    """An object chooses its instances by itself: its whole would be sent by every shard."""
+    settings = kept(tmp_path, shard=Shard(1, 2))
+    with pytest.raises(bulkstow.ConfigurationError, match=r"--shard 1/2: a Source chooses its instances by itself"):
+        await bulkstow.upload(in_memory(), Memory(), settings)

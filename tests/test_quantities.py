@@ -10,10 +10,12 @@ from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import (
     AUTO,
     Hours,
+    Shard,
     Span,
     Timetable,
     parse_duration_s,
     parse_rate_bytes_per_s,
+    parse_shard,
     parse_size_bytes,
     parse_span,
     parse_timetable,
@@ -262,3 +264,26 @@ def test_a_time_and_what_is_left_of_the_day(begin: int, end: int, now_s: float) 
     one, other = Hours(begin * 60, end * 60, 1.0), Hours(end % (24 * 60) * 60, begin * 60, 2.0)
     assert Timetable((one, other)).rate_at(now_s) == (1.0 if now_s in one else 2.0)
     assert (now_s in one) != (now_s in other)
+
+
+@pytest.mark.parametrize(
+    ("text", "shard"), [("3/16", Shard(3, 16)), (" 1 / 1 ", Shard(1, 1)), ("016/016", Shard(16, 16))]
+)
+def test_shards(text: str, shard: Shard) -> None:
+    """A shard is a number and how many there are; it is shown as it is written."""
+    assert parse_shard(text) == shard
+    assert str(shard) == f"{shard.number}/{shard.count}"
+
+
+@pytest.mark.parametrize("text", ["3", "3/", "/16", "3/16/2", "-1/3", "3:16", "a/b", ""])
+def test_what_is_no_shard(text: str) -> None:
+    """The message shows the text and an example."""
+    with pytest.raises(ValueError, match="is not a shard such as 3/16"):
+        parse_shard(text)
+
+
+@pytest.mark.parametrize("text", ["0/16", "17/16", "0/0", "1/0"])
+def test_shards_that_do_not_exist(text: str) -> None:
+    """Numbers begin with 1; the message says what to do with an index from 0."""
+    with pytest.raises(ConfigurationError, match=f"--shard {text}: expected K/N with K from 1 to N; to"):
+        parse_shard(text)

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import Auth
+from bulkstow.errors import ConfigurationError
 from bulkstow.ports import Destination, Source
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The source, destination and settings of an upload."""
+    """The source, destination and settings of an upload.
+
+    Raises ConfigurationError for a shard of a source that is an object.
+    """
 
     source: tuple[str, ...] | Source
     """Paths of files and directories, or an object that yields instances."""
@@ -23,6 +27,10 @@ class Job:
     null_separated: bool = False
     auth: Auth | None = None
     """The login at a DICOMweb server, instead of that of its settings."""
+
+    def __post_init__(self) -> None:
+        if self.settings.shard is not None and not isinstance(self.source, tuple):
+            raise ConfigurationError(f"--shard {self.settings.shard}: a Source chooses its instances by itself")
 
     @property
     def destination_name(self) -> str:

@@ -36,6 +36,7 @@ from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.platform.process import raise_open_files_limit
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.policy.sender_count import SenderCount
+from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Destination, Source
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
@@ -122,6 +123,7 @@ def _source(job: Job, paths: Mapping[str, SourcePath], listed: ListedNames | Non
         follow_links=settings.follow_links,
         accept_missing_preamble=settings.accept_missing_preamble,
         skip_truncated=settings.skip_truncated,
+        sharding=None if settings.shard is None else Sharding(settings.shard, settings.shard_level),
     )
     if listed is not None:
         listed.drawn_by(source.walk)

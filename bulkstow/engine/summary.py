@@ -41,6 +41,7 @@ def summary_of(
         spent_s=tally.usage.by_name_s,
         empty_sources=tally.empty_sources,
         complete=complete,
+        shard=None if job.settings.shard is None else str(job.settings.shard),
         studies=tally.studies,
         ledger=str(job.settings.ledger),
         version=version("bulkstow"),

@@ -19,8 +19,10 @@ def closing(summary: Summary, tally: Tally, ledger: Path) -> str:
 
 
 def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
+    if summary.shard is not None:
+        yield f"shard {summary.shard} of the source"
     if not any(summary.outcomes.values()):
-        yield "no file has an outcome yet" if tally.found_files else "no files found"
+        yield _no_outcomes(summary, tally)
     else:
         yield f"{'outcome':<12} {'files':>11}"
     for outcome in Outcome:
@@ -46,6 +48,14 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         yield "not complete: run the same command again to continue where it stopped"
     elif not failed:
         yield f"every file: {report}"
+
+
+def _no_outcomes(summary: Summary, tally: Tally) -> str:
+    if tally.found_files:
+        return "no file has an outcome yet"
+    if summary.shard is None or summary.empty_sources or not summary.complete:
+        return "no files found"
+    return "no file of the source is in this shard; if most shards have none, give another --shard-level"
 
 
 def empty_source_lines(summary: Summary) -> Iterator[str]:

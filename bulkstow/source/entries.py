@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bulkstow.model import Candidate, FileResult, Outcome
+from bulkstow.policy.sharding import Place
 from bulkstow.ports import Found
 from bulkstow.source.paths import error_text
 
@@ -34,6 +35,8 @@ class Directory:
     by_link: bool = False
     source_real_path: str = ""
     """Only if the directory itself was named as a source."""
+    place: Place | None = None
+    """What of it belongs to the shard; None if the walk is of the whole source."""
 
 
 def classify(path: str, status: os.stat_result) -> Found | Directory:

@@ -18,6 +18,7 @@ from pathlib import Path
 from bulkstow.errors import InstanceChanged
 from bulkstow.model import Candidate, Instance
 from bulkstow.platform.files import open_to_read, read_into
+from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import FileRange, Source
 from bulkstow.source.heads import find_cut_off, read_instance
 from bulkstow.source.paths import SourcePath
@@ -47,9 +48,17 @@ class FileSource(Source):
         follow_links: bool = False,
         accept_missing_preamble: bool = False,
         skip_truncated: bool = False,
+        sharding: Sharding | None = None,
         list_length: int = LIST_LENGTH,
     ) -> None:
-        self.walk = Walk(names, within=within, exclude=exclude, follow_links=follow_links, list_length=list_length)
+        self.walk = Walk(
+            names,
+            within=within,
+            exclude=exclude,
+            follow_links=follow_links,
+            sharding=sharding,
+            list_length=list_length,
+        )
         self._accept_missing_preamble = accept_missing_preamble
         self._skip_truncated = skip_truncated
 

@@ -17,16 +17,19 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 
 from bulkstow.blocking import Work, Worker
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate, FileResult, Outcome
+from bulkstow.policy.sharding import Place, Sharding
 from bulkstow.ports import Found
 from bulkstow.source.entries import Directory, Identity, classify, not_listed, result_of, stat_failure
 from bulkstow.source.links import LinkRule
 from bulkstow.source.paths import SourcePath, absolute, error_text
+from bulkstow.source.shards import ELSEWHERE, Elsewhere, Looked, look_at_source, look_in_shard
 
 LIST_LENGTH = 256
 """Files in a list. Handing a list to another thread takes 50 µs, scanning a file 4 µs, so this adds a twentieth; the
@@ -104,7 +107,8 @@ class Walk(Work[_Step, Found]):
     only if its real path lies in the same source or in one of `within`. With `follow_links` all links are followed; a
     directory is not entered below itself, and by links only once in a walk, so circular links end.
 
-    `exclude` holds absolute paths of files or directories.
+    `exclude` holds absolute paths of files or directories. With `sharding` only the files of one shard are found: the
+    path below a source in `within` decides, and of other sources their names as they are written.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Walk(Work[_Step, Found]):
         within: Iterable[SourcePath] = (),
         exclude: frozenset[str] = frozenset(),
         follow_links: bool = False,
+        sharding: Sharding | None = None,
         list_length: int = LIST_LENGTH,
         sort_window: int = SORT_WINDOW,
     ) -> None:
@@ -127,6 +132,7 @@ class Walk(Work[_Step, Found]):
         self._exclude = exclude
         self._excluded_names = frozenset(map(os.path.basename, exclude))
         self._links = LinkRule(roots, exclude, follow_links)
+        self._sharding = sharding
         self._sort_window = sort_window
         self.empty_sources: list[str] = []
         """The first sources, and paths of `within`, in which no file was found."""
@@ -206,12 +212,16 @@ class Walk(Work[_Step, Found]):
     def _run(self, step: _Step) -> object:
         if isinstance(step, tuple):  # nearly every step
             level, entry = step
-            return self._look(entry, level.source_real_path)
+            place = level.directory.place
+            return self._look(entry, level.source_real_path) if place is None else self._look_at(entry, level, place)
         match step:
             case _List(level, window):
                 return self._list(level, window)
             case _Name():
                 return next(self._names, None)
+            case _ if self._sharding is not None:
+                is_listed = absolute(step) not in self._named
+                return look_at_source(step, self._sharding, partial(self._find_source, step), is_listed=is_listed)
             case _:
                 return self._find_source(step)
 
@@ -224,6 +234,12 @@ class Walk(Work[_Step, Found]):
         except OSError as error:
             return stat_failure(path, error)
         return self._links.resolve(found, path, source_real_path) if entry.is_symlink() else found
+
+    def _look_at(self, entry: os.DirEntry[str], level: _Level, place: Place) -> Looked:
+        look = partial(self._look, entry, level.source_real_path)
+        found = look_in_shard(entry, place, look, follow_links=self._links.follows_all)
+        is_excluded = found is ELSEWHERE and entry.name in self._excluded_names and self._excludes(entry.path)
+        return None if is_excluded else found
 
     def _excludes(self, path: str) -> bool:
         """Return whether a path or its real path is excluded."""
@@ -302,6 +318,8 @@ class Walk(Work[_Step, Found]):
                 self._enter(result, None, worker)
             else:
                 level.directories.append(result)
+        elif isinstance(result, Elsewhere) and level is not None:
+            level.has_files = True
 
     def _listed(self, level: _Level, window: list[os.DirEntry[str]], *, more: bool) -> None:
         if level.parent is not None:

@@ -20,7 +20,7 @@ from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.engine.job import Job
-from bulkstow.quantities import Hours, Span, Timetable
+from bulkstow.quantities import Hours, Shard, Span, Timetable
 
 URL = "http://pacs.example/dicom-web"
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -77,6 +77,8 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "follow-links": ("true", True),
     "read-timeout": ("30s", 30.0),
     "allow-empty": ("true", True),
+    "shard": ("3/16", Shard(3, 16)),
+    "shard-level": ("2", 2),
     "progress": ("log", "log"),
     "log": ("run.log", Path("run.log")),
     "log-format": ("json", "json"),
@@ -93,6 +95,7 @@ OTHERS = {
     "progress": "bar",
     "log-format": "text",
     "bandwidth": "5MB/s",
+    "shard": "1/2",
 }
 """A second value for settings whose sample cannot be varied."""
 IN_COMPANY = {"client-key": ("--client-cert", "me.pem")}

@@ -29,6 +29,8 @@ def words(
     retries: int = 1,
     outage_s: float = 0.0,
     server_requests_per_s: float | None = None,
+    shard: str | None = None,
+    empty_sources: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the lines after these events and two requests, one of them a retry, with 4 MiB."""
     tally = Tally()
@@ -46,8 +48,21 @@ def words(
         complete=complete,
         outage_s=outage_s,
         server_requests_per_s=server_requests_per_s,
+        shard=shard,
+        empty_sources=empty_sources,
     )
     return closing(summary, tally, ledger).splitlines()
+
+
+def test_the_shard_is_named() -> None:
+    """The first line has the shard; a shard without files is told apart from a source without files."""
+    assert words(FilesFound(1, 0), results(Outcome.STORED, 1), shard="3/16")[0] == "shard 3/16 of the source"
+    assert words(shard="3/16")[:2] == [
+        "shard 3/16 of the source",
+        "no file of the source is in this shard; if most shards have none, give another --shard-level",
+    ]
+    assert words(shard="3/16", empty_sources=("/archive",))[1] == "no files found"
+    assert words(shard="3/16", complete=False)[1] == "no files found"
 
 
 def test_all_is_well() -> None:
