@@ -55,7 +55,7 @@ def demo(directory: Path | None = None, *, instances: int = 300) -> int:
     print(f"1. An archive of {files:,} files, some of them junk: {shown(str(archive))}")
     first, second = anyio.run(functools.partial(_upload_twice, top, archive, ledger))
     print("\n4. What was not stored, and why:", flush=True)
-    report(ledger, outcome="refused,unconfirmed,conflict,unreadable,skipped")
+    report((ledger,), outcome="refused,unconfirmed,conflict,unreadable,skipped")
     print(
         f"\nThe first run sent {counted(first.requests, 'request')} and the second {second.requests}; "
         f"the {first.failures} files that failed would make `bulkstow upload` end with status 1.\n\n"

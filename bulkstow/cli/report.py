@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Annotated, Literal, TextIO
+
+from cyclopts import Parameter
 
 from bulkstow.config import Switch
 from bulkstow.errors import ConfigurationError
-from bulkstow.ledger import Entry, read_entries
+from bulkstow.ledger import Entry, count_shared_instances, read_ledgers
 from bulkstow.ledger import recover as read_damaged
 from bulkstow.model import Outcome
 from bulkstow.printing import shown, shown_in_cell
@@ -26,18 +28,19 @@ Notation = Literal["table", "csv", "jsonl"]
 
 
 def report(
-    ledger: Path,
+    ledger: Annotated[tuple[Path, ...], Parameter(negative="")],
     *,
     format: Notation = "table",  # noqa: A002 - the flag's name
     outcome: str = "",
     recover: Switch = False,
 ) -> int:
-    """List the outcome of every file.
+    """List the outcome of every file, of one ledger or of several as one.
 
     Parameters
     ----------
     ledger
-        Ledger that `bulkstow upload` wrote.
+        Ledgers that `bulkstow upload` wrote. A file that is in several counts once: as a success if it has not
+        changed since, otherwise as in the latest run.
     format
         A table, CSV for spreadsheets, or one JSON object per line. Only JSON has the exact names: a table and CSV
         escape unprintable characters, and CSV puts an apostrophe before a formula.
@@ -45,12 +48,16 @@ def report(
         List only these outcomes, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict,
         unreadable, skipped.
     recover
-        Copy the intact rows of a damaged ledger to a new one beside it.
+        Copy the intact rows of a damaged ledger to a new one beside it; one ledger at a time.
     """
     if recover:
-        return _recover(ledger)
-    with closing(read_entries(ledger, _outcomes_named(outcome))) as entries:
+        if len(ledger) > 1:
+            raise ConfigurationError("--recover: give one ledger at a time")
+        return _recover(ledger[0])
+    with closing(read_ledgers(ledger, _outcomes_named(outcome))) as entries:
         _write(entries, format, sys.stdout, outcome)
+    if format == "table" and not outcome and (shared := count_shared_instances(ledger)):
+        print(f"{counted(shared, 'SOP instance')} with files in several ledgers: no run has compared these files")
     return 0
 
 

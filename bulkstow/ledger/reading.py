@@ -31,18 +31,24 @@ def read_entries(path: Path, outcomes: Iterable[Outcome] = ()) -> Generator[Entr
     Writes nothing, and may be called during a run. Raises LedgerError at once if the file is missing, no ledger, or
     structurally damaged; during iteration if a row is damaged.
     """
+    with ExitStack() as opened:
+        connection = open_to_read(path, opened)
+        return _entries(connection, path, tuple(outcomes), opened.pop_all())
+
+
+def open_to_read(path: Path, opened: ExitStack) -> sqlite3.Connection:
+    """Open a ledger and check its structure; `opened` closes it again. Raises LedgerError."""
     if not path.is_file():
         raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
     check_head(path)
-    with explained(path), ExitStack() as opened:
+    with explained(path):
         connection = _open(path, opened)
         check(connection, path)
         # Damage may make SQLite return fewer rows, or other paths, without an error; the index shows it.
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        if found != ("ok",):
-            raise damaged(path, " ".join(str(found and found[0]).split()))
-        closing_all = opened.pop_all()
-    return _entries(connection, path, tuple(outcomes), closing_all)
+    if found != ("ok",):
+        raise damaged(path, " ".join(str(found and found[0]).split()))
+    return connection
 
 
 def _open(path: Path, opened: ExitStack) -> sqlite3.Connection:

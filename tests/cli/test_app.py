@@ -240,7 +240,7 @@ def test_help_names_every_flag(
 USAGES = {
     "": "COMMAND [OPTIONS]",
     "upload": "SOURCE... --url URL [OPTIONS]",
-    "report": "LEDGER [OPTIONS]",
+    "report": "LEDGER... [OPTIONS]",
     "bench": "--url URL [OPTIONS]",
     "bench compare": "BEFORE AFTER",
     "bench delete": "RUN_ID --url URL [OPTIONS]",

@@ -211,3 +211,81 @@ def test_a_damaged_ledger_is_recovered(capsys: pytest.CaptureFixture[str], tmp_p
     ]
     ended = call(capsys, "report", "bulkstow-recovered.db", "--format", "jsonl")
     assert len(ended.out.splitlines()) == len(OUTCOMES)
+
+
+# --- several ledgers
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> None:
+    """Create the ledger of another shard, which has one file of the first, too."""
+    with Ledger(tmp_path / "second.db", URL) as ledger:
+        ledger.record(
+            [
+                FileResult(Candidate(ODD, 513, 2), header(2), Outcome.STORED, attempts=1),
+                FileResult(Candidate("/archive/study 2/IM1", 520, 5), header(4), Outcome.DUPLICATE, attempts=1),
+            ]
+        )
+
+
+@pytest.mark.usefixtures("second")
+def test_several_ledgers_are_reported_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file is listed and counted once; instances that no run could compare are counted."""
+    ended = call(capsys, "report", "bulkstow.db", "second.db")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "outcome      attempts  path: reason",
+        r"skipped             0  /archive/\x1b[2Jline\nend\t\x9b: not DICOM",
+        r'unconfirmed         5  /archive/a,"b": HTTP 500 (\x1b[31mno\x1b[0m)',
+        r"stored              1  /archive/caf\udce9",
+        "stored              1  /archive/study 1/IM1",
+        "duplicate           1  /archive/study 2/IM1",
+        "1 skipped, 1 unconfirmed, 2 stored, 1 duplicate",
+        "1 SOP instance with files in several ledgers: no run has compared these files",
+    ]
+
+
+@pytest.mark.usefixtures("second")
+@pytest.mark.parametrize("words", [("bulkstow.db", "second.db"), ("--ledger", "second.db", "--ledger", "bulkstow.db")])
+def test_several_ledgers_for_programs(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    """CSV and JSON have nothing but the files; an outcome is that of all ledgers."""
+    lines = call(capsys, "report", *words, "--format", "jsonl").out.splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == [
+        "skipped",
+        "unconfirmed",
+        "stored",
+        "stored",
+        "duplicate",
+    ]
+    rows = list(csv.DictReader(io.StringIO(call(capsys, "report", *words, "--format", "csv").out, newline="")))
+    assert [row["outcome"] for row in rows] == [json.loads(line)["outcome"] for line in lines]
+    chosen = call(capsys, "report", *words, "--outcome", "refused")
+    assert chosen.out.splitlines()[1:] == ['no file with outcome "refused"']
+
+
+@pytest.mark.usefixtures("second")
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["bulkstow.db", "gone.db"], 3, "no ledger at gone.db"),
+        (["bulkstow.db", "notes"], 3, "notes cannot be used: file is not a database"),
+        (["bulkstow.db", "second.db", "--recover"], 2, "--recover: give one ledger at a time"),
+    ],
+)
+def test_the_ledger_that_cannot_be_used_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], status: int, message: str
+) -> None:
+    """Nothing is printed of the others."""
+    (tmp_path / "notes").write_text("hello")
+    ended = call(capsys, "report", *words)
+    assert (ended.status, ended.out) == (status, "")
+    assert message in ended.err
+
+
+@pytest.mark.usefixtures("second")
+def test_several_ledgers_from_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable has one ledger per line."""
+    monkeypatch.setenv("BULKSTOW_LEDGER", "bulkstow.db\nsecond.db")
+    assert "2 stored" in call(capsys, "report").out
