@@ -9,6 +9,7 @@ from benchmarks.measure import Table
 from benchmarks.tables.cold import cold
 from benchmarks.tables.honesty import honesty
 from benchmarks.tables.link import link
+from benchmarks.tables.processes import processes
 from benchmarks.tables.servers import orthanc
 from benchmarks.tables.simulated import simulated
 from benchmarks.tables.soak import soak
@@ -19,6 +20,7 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "ct": ct,
     "tls": tls,
     "mr": mr,
+    "processes": processes,
     "resume": resume,
     "memory": memory,
     "orthanc": orthanc,
