@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from tests.archives import write_instance
 from tests.cli.command import Ended, call, served
 
 STUDIES = 24
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -155,3 +159,21 @@ def test_a_wrong_shard_has_status_2(
     ended = call(capsys, "upload", "archive", "--url", "http://localhost/", *words)
     assert (ended.status, ended.out) == (2, "")
     assert message in ended.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SLURM_ARRAY_TASK_ID", "3"), ("JOB_COMPLETION_INDEX", "2")], ids=["SLURM", "Kubernetes"]
+)
+def test_the_recipes_of_the_readme(tmp_path: Path, variable: str, value: str) -> None:
+    """A shell makes the third shard and its ledger of the third job, which SLURM counts from 1, Kubernetes from 0."""
+    (tmp_path / "bulkstow").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "bulkstow").chmod(0o755)
+    commands = re.findall(r"exec bulkstow upload .*?(?=```|\n *volumeMounts)", README.read_text("utf-8"), re.DOTALL)
+    (command,) = (command for command in commands if variable in command)
+    if "\\\n" not in command:
+        command = " ".join(command.split())  # as YAML folds it
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": "", variable: value}
+    words = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True).stdout.splitlines()
+    assert words[:2] == ["upload", "/archive"]
+    assert words[words.index("--shard") + 1] == "3/16"
+    assert words[words.index("--ledger") + 1] == "/ledgers/shard-3.db"
