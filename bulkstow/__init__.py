@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bulkstow.destination.auth import Auth, AuthRequest
     from bulkstow.model import Candidate, Header, Instance, Outcome, Summary
     from bulkstow.ports import Destination, FileRange, Source
-    from bulkstow.quantities import Span
+    from bulkstow.quantities import Shard, Span
 
 __all__ = [
     "Auth",
@@ -50,6 +50,7 @@ __all__ = [
     "LoginRefused",
     "Outcome",
     "RunStopped",
+    "Shard",
     "Source",
     "Span",
     "StorageGone",
@@ -68,6 +69,7 @@ _MODULES = {
     "Header": "bulkstow.model",
     "Instance": "bulkstow.model",
     "Outcome": "bulkstow.model",
+    "Shard": "bulkstow.quantities",
     "Source": "bulkstow.ports",
     "Span": "bulkstow.quantities",
     "Summary": "bulkstow.model",

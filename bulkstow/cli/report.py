@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
@@ -56,9 +56,16 @@ def report(
         return _recover(ledger[0])
     with closing(read_ledgers(ledger, _outcomes_named(outcome))) as entries:
         _write(entries, format, sys.stdout, outcome)
-    if format == "table" and not outcome and (shared := count_shared_instances(ledger)):
-        print(f"{counted(shared, 'SOP instance')} with files in several ledgers: no run has compared these files")
+    if format == "table" and len(ledger) > 1:
+        _compare(ledger, is_whole=not outcome)
     return 0
+
+
+def _compare(ledgers: Sequence[Path], *, is_whole: bool) -> None:
+    """Print from how many ledgers the table is, and of how many instances they have different files."""
+    print(f"from {counted(len({path.resolve() for path in ledgers}), 'ledger')}")
+    if is_whole and (shared := count_shared_instances(ledgers)):
+        print(f"{counted(shared, 'SOP instance')} with files in several ledgers: no run has compared these files")
 
 
 def _recover(ledger: Path) -> int:

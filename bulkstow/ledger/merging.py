@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any
 
 from bulkstow.errors import LedgerError
 from bulkstow.ledger.database import columns_of, damaged, explained
@@ -33,6 +33,10 @@ CACHE_KIB = 32 * 1024
 
 SMALLEST_CACHE_KIB = 64
 """The page cache of one ledger, 16 pages: the depth of a tree of millions of rows is 4."""
+
+
+_File = tuple[str, str, bytes, int]
+"""Destination, SOP Instance UID and path of a file, and the number of its ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,14 @@ def read_ledgers(paths: Sequence[Path], outcomes: Iterable[Outcome] = ()) -> Gen
 
 
 def count_shared_instances(paths: Sequence[Path]) -> int:
-    """Return how many SOP instances have several files that are in different ledgers.
+    """Return how many SOP instances have files that no ledger has together.
 
-    A run compares the files of its own ledger only: of these instances the server received several copies. Raises
-    LedgerError as `read_ledgers` does.
+    A run compares the files of its own ledger only: of these instances the server may have received several copies.
+    Raises LedgerError as `read_ledgers` does.
     """
-    if len(paths) == 1:
-        return 0
     with ExitStack() as opened:
         files = [_instances(number, *ledger) for number, ledger in enumerate(_open(paths, opened))]
-        by_instance = groupby(heapq.merge(*files), key=lambda file: file[:2])
+        by_instance = groupby(heapq.merge(*files), key=itemgetter(0, 1))
         return sum(_is_shared(of_instance) for _, of_instance in by_instance)
 
 
@@ -128,8 +130,8 @@ def _rows(connection: sqlite3.Connection, path: Path) -> Iterator[_Row]:
                 yield _Row((url, row[0]), started_at, result)
 
 
-def _instances(ledger: int, connection: sqlite3.Connection, path: Path) -> Iterator[tuple[str, str, int, bytes]]:
-    """Yield destination, SOP Instance UID, the ledger's number and path of each file, sorted; from the index alone."""
+def _instances(ledger: int, connection: sqlite3.Connection, path: Path) -> Iterator[_File]:
+    """Yield the files in the order of their UIDs; reads the index only."""
     query = """
         SELECT sop_instance_uid, path FROM file INDEXED BY file_by_instance
         WHERE destination = ? AND sop_instance_uid IS NOT NULL ORDER BY sop_instance_uid, path"""
@@ -138,17 +140,19 @@ def _instances(ledger: int, connection: sqlite3.Connection, path: Path) -> Itera
             for uid, location in connection.execute(query, (number,)):
                 if type(uid) is not str or type(location) is not bytes:
                     raise DamagedRow("a path or a UID of another type")
-                yield url, uid, ledger, location
+                yield url, uid, location, ledger
 
 
-def _is_shared(files: Iterator[tuple[Any, ...]]) -> bool:
-    """Return whether files of one instance are in several ledgers under several paths."""
-    *_, ledger, path = next(files)
-    in_others = at_others = False
-    for *_, other_ledger, other_path in files:
-        in_others |= other_ledger != ledger
-        at_others |= other_path != path
-    return in_others and at_others
+def _is_shared(files: Iterable[_File]) -> bool:
+    """Return whether no ledger has all of the files of one instance."""
+    count = 0
+    last = None
+    by_ledger: Counter[int] = Counter()
+    for *_, path, ledger in files:
+        count += path != last
+        last = path
+        by_ledger[ledger] += 1
+    return count > max(by_ledger.values())
 
 
 def _destinations(connection: sqlite3.Connection, path: Path) -> list[tuple[str, int]]:

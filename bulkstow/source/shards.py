@@ -1,7 +1,7 @@
 """The walk of one shard: decide by its name, before its status is read, whether an entry belongs to the shard.
 
 So only its own shard asks a file server for the status of a file; of the other shards' directories at most the names
-are read.
+are read. (Where the file system lists no kinds beside the names, as few do, the kind costs a status.)
 """
 
 from __future__ import annotations

@@ -241,6 +241,7 @@ def test_several_ledgers_are_reported_as_one(capsys: pytest.CaptureFixture[str])
         "stored              1  /archive/study 1/IM1",
         "duplicate           1  /archive/study 2/IM1",
         "1 skipped, 1 unconfirmed, 2 stored, 1 duplicate",
+        "from 2 ledgers",
         "1 SOP instance with files in several ledgers: no run has compared these files",
     ]
 
@@ -260,7 +261,7 @@ def test_several_ledgers_for_programs(capsys: pytest.CaptureFixture[str], words:
     rows = list(csv.DictReader(io.StringIO(call(capsys, "report", *words, "--format", "csv").out, newline="")))
     assert [row["outcome"] for row in rows] == [json.loads(line)["outcome"] for line in lines]
     chosen = call(capsys, "report", *words, "--outcome", "refused")
-    assert chosen.out.splitlines()[1:] == ['no file with outcome "refused"']
+    assert chosen.out.splitlines()[1:] == ['no file with outcome "refused"', "from 2 ledgers"]
 
 
 @pytest.mark.usefixtures("second")

@@ -71,7 +71,7 @@ def test_the_shards_send_the_archive_once(
     assert files == stored(1) | stored(2) | stored(3)
     assert len(storage.digests()) == 2 * STUDIES
     reported = call(capsys, "report", "1.db", "2.db", "3.db")
-    assert reported.out.splitlines()[-1] == f"{2 * STUDIES} stored"
+    assert reported.out.splitlines()[-2:] == [f"{2 * STUDIES} stored", "from 3 ledgers"]
     assert json.loads(Path("1.json").read_text())["requests"] > 0
     upload(capsys, url, "1/3")
     assert json.loads(Path("1.json").read_text())["requests"] == 0, "a repeated run sends nothing"
@@ -117,7 +117,7 @@ def test_the_same_instance_in_two_shards_is_sent_by_both(
     for number in (1, 2):
         assert upload(capsys, url, f"{number}/2").status == 0
     reported = call(capsys, "report", "1.db", "2.db").out.splitlines()
-    assert sorted(reported[-2].split(", ")) == ["2 stored", "6 skipped"]
+    assert sorted(reported[-3].split(", ")) == ["2 stored", "6 skipped"]
     assert reported[-1] == "1 SOP instance with files in several ledgers: no run has compared these files"
     outcomes = [entry.result.outcome for number in (1, 2) for entry in read_entries(Path(f"{number}.db"))]
     assert sorted(outcomes) == [*["skipped"] * 6, "stored", "stored"]

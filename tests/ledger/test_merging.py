@@ -116,7 +116,7 @@ def test_the_union_is_complete(tmp_path_factory: pytest.TempPathFactory, ledgers
 
 
 def test_instances_in_several_ledgers_are_counted(tmp_path: Path) -> None:
-    """An instance counts if other paths of it are in another ledger; the same path of two ledgers is one file."""
+    """An instance counts if no ledger has all its paths; the same path of two ledgers is one file."""
     first = [
         result("/1/shared", STORED, uids=header(1)),
         result("/1/copy", Outcome.SKIPPED, uids=header(2)),
@@ -132,7 +132,8 @@ def test_instances_in_several_ledgers_are_counted(tmp_path: Path) -> None:
     ]
     paths = [write(tmp_path / "1.db", *first), write(tmp_path / "2.db", *second)]
     assert count_shared_instances(paths) == 1
-    assert count_shared_instances(paths[:1]) == 0
+    assert count_shared_instances(paths[:1]) == count_shared_instances([paths[0], paths[0]]) == 0
+    assert count_shared_instances([write(tmp_path / "all.db", *first, *second), *paths]) == 0, "all.db compared them"
     paths.append(write(tmp_path / "3.db", result("/3/own", STORED, uids=header(4)), url=OTHER))
     assert count_shared_instances(paths) == 1, "another destination is another copy"
 
