@@ -50,12 +50,15 @@ def usable_cores() -> float:
 
 
 def idle_s() -> float | None:
-    """Return the time in which processors of this computer had nothing to do, summed up; None if unknown."""
+    """Return the time in which processors of this computer were free for this process, summed up; None if unknown.
+
+    Processes of a lower priority (nice) give way, so their time is free, unless this one has such a priority, too.
+    """
     try:
-        idle, waiting = map(int, STAT.read_text().split(maxsplit=6)[4:6])
+        _user, nice, _system, idle, waiting = map(int, STAT.read_text().split(maxsplit=6)[1:6])
     except (OSError, ValueError):
         return None
-    return (idle + waiting) / os.sysconf("SC_CLK_TCK")
+    return (idle + waiting + (nice if os.nice(0) <= 0 else 0)) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -87,3 +88,33 @@ def test_a_clock_stands_still_if_the_system_does_not_tell(monkeypatch: pytest.Mo
     """MacOS does not tell a thread's time to others."""
     monkeypatch.delattr(time, "pthread_getcpuclockid")
     assert process.thread_cpu_clock()() == 0
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("max 100000\n", 4.0), ("150000 100000\n", 1.5), ("1600000 100000\n", 4.0), ("", 4.0)],
+    ids=["no limit", "a part", "more than there are", "unreadable"],
+)
+def test_the_processors_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: float
+) -> None:
+    """A container's quota counts if it is less than the processors that the process may run on."""
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(process, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(process, "cores", lambda: 4)
+    assert process.usable_cores() == expected
+    monkeypatch.setattr(process, "QUOTA", tmp_path / "absent")
+    assert process.usable_cores() == 4.0
+
+
+@pytest.mark.parametrize(("own_nice", "expected_ticks"), [(0, 300 + 20 + 7), (10, 300 + 20)])
+def test_the_time_that_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_nice: int, expected_ticks: int
+) -> None:
+    """Idle time is free, also while a disk is waited for, and that of processes with a lower priority than this one."""
+    (tmp_path / "stat").write_text("cpu  100 7 50 300 20 0 1 0 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
+    monkeypatch.setattr(process, "STAT", tmp_path / "stat")
+    monkeypatch.setattr(os, "nice", lambda _: own_nice)
+    assert process.idle_s() == expected_ticks / os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(process, "STAT", tmp_path / "absent")
+    assert process.idle_s() is None
