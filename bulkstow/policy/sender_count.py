@@ -1,8 +1,8 @@
 """The number of sender processes: one more while the processor limits the run, and goodput grows with it.
 
-A run begins in one process. Python runs one thread of a process at a time, so a process that keeps one processor busy
-limits the run while other processors are free. Whether another process helps is measured: it is kept only if goodput
-grows, and those that helped before stay.
+A run begins in one process. Python runs one thread of a process at a time, so a busy process may limit the run while
+other processors are free. Whether another process helps is measured: it is kept only if goodput grows, and those that
+helped before stay.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from bulkstow.policy.bottleneck import BUSY_SHARE
+
+BUSY_SENDING = 0.5
+"""Share of a processor from which the process that sends may be what limits the run. Small instances from one process
+use 0.6 to 0.8, as its threads wait for each other; a second process gained 30 % then. A trial without gain is cheap."""
 
 FREE_CORES = 0.25
 """Idle processors that another sender needs. One that has nothing left takes its time from those that send: on two
@@ -84,9 +88,9 @@ class SenderCount:
 
     def _is_limited(self, period: Period) -> bool:
         """Return whether the processes that send are what limits the run, and another one would have a processor."""
-        busy_s, least_s = BUSY_SHARE * period.elapsed_s, FREE_CORES
-        if period.idle_cores < least_s:
+        if period.idle_cores < FREE_CORES:
             return False
-        if self.count:
-            return period.sender_cpu_s >= busy_s > period.coordinator_cpu_s
-        return period.coordinator_cpu_s >= busy_s
+        if self.count and period.coordinator_cpu_s >= BUSY_SHARE * period.elapsed_s:
+            return False  # the coordinator limits the run, and cannot be divided
+        cpu_s = period.sender_cpu_s if self.count else period.coordinator_cpu_s
+        return cpu_s >= BUSY_SENDING * period.elapsed_s

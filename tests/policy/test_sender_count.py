@@ -29,11 +29,12 @@ def observe(senders: SenderCount, times: int, work: float = 100.0, **changes: An
     ("changes", "expected"),
     [
         ({}, 1),
-        ({"coordinator_cpu_s": 0.4}, 0),
+        ({"coordinator_cpu_s": 0.3}, 1),
+        ({"coordinator_cpu_s": 0.2}, 0),
         ({"idle_cores": 0.1}, 0),
         ({"is_sending": False}, 0),
     ],
-    ids=["busy", "the processor waits", "no processor is free", "nothing is sent"],
+    ids=["busy", "busy enough", "the processor waits", "no processor is free", "nothing is sent"],
 )
 def test_the_first_sender(changes: dict[str, Any], expected: int) -> None:
     """A sender is added if this process is busy with sending and a processor is free."""
@@ -47,7 +48,7 @@ def test_the_first_sender(changes: dict[str, Any], expected: int) -> None:
     [
         ({"coordinator_cpu_s": 0.2, "sender_cpu_s": 0.5}, 2),
         ({"coordinator_cpu_s": 0.5, "sender_cpu_s": 0.5}, 1),
-        ({"coordinator_cpu_s": 0.2, "sender_cpu_s": 0.3}, 1),
+        ({"coordinator_cpu_s": 0.2, "sender_cpu_s": 0.2}, 1),
     ],
     ids=["the sender is busy", "this process is busy too", "the sender waits"],
 )
