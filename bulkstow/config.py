@@ -235,11 +235,12 @@ class UploadSettings:
     allow_empty: Annotated[Switch, Parameter(group=FILES)] = False
     """Accept a source without any file; by default that is a failure, as a share may not be mounted."""
     shard: Annotated[OneShard, Parameter(group=FILES)] = None
-    """Send only part K of N of the sources, such as 3/16; each part needs its own --ledger."""
-    # Studies of STUDY/IM, STUDY/SERIES/IM and PATIENT/STUDY/SERIES/IM stay whole by the directory above their files'.
+    """Send only shard K of N of the sources, such as 3/16: a part that is the same in every run. Each shard needs its
+    own --ledger."""
+    # By the directory above a file's, studies of STUDY/IM, STUDY/SERIES/IM and PATIENT/STUDY/SERIES/IM stay whole.
     shard_level: Annotated[ShardLevel, Parameter(group=FILES)] = "auto"
-    """Directories of which a shard has all or nothing: 'auto' is the one above that of a file, a number counts levels
-    below the source, 'file' divides by files."""
+    """What is in one shard as a whole: with 'auto' the directory above the one that holds a file, with a number the
+    first so many directories below the source, with 'file' only the file."""
     concurrency: Annotated[Concurrency, Parameter(group=BATCHES)] = AUTO
     """Concurrent requests: 'auto' (1 to 32), a number, or bounds such as 2-32 within which the best number is found."""
     per_study: Annotated[Count, Parameter(group=BATCHES)] = 4

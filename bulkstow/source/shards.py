@@ -44,8 +44,8 @@ def look_in_shard(entry: os.DirEntry[str], place: Place, look: Look, *, follow_l
     def below() -> Place:
         return place.behind_link(name) if is_link else place.below(name)
 
-    owns_file = not is_directory and place.owns_file(name)
-    if not owns_file and not ((is_directory or is_link) and below().is_entered):
+    owns_file = place.owns_file(name)
+    if not (owns_file and not is_directory) and not ((is_directory or is_link) and below().is_entered):
         return ELSEWHERE
     return _within(look(), below, owns_file=owns_file)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.policy.sharding import Sharding, ShardLevel
 from bulkstow.ports import Found
 from bulkstow.quantities import Shard
+from bulkstow.source.entries import Directory
 from bulkstow.source.paths import find_source
+from bulkstow.source.shards import ELSEWHERE, look_in_shard
 from bulkstow.source.walk import Walk
 from tests.source.test_walk import below, everything, lists, location, plant, results
 
@@ -234,3 +237,60 @@ def test_names_of_other_shards_are_not_looked_at(tmp_path: Path, monkeypatch: py
         everything(*tmp_path.glob("*/IM"), sharding=Sharding(Shard(number, 10), 99))
     assert set(looked.values()) <= {1, 2}
     assert len(looked) == 200
+
+
+# --- what changes during the walk
+
+
+class Entry:
+    """An entry of a listing; `kind` is that of the listing, None if it has none and the status cannot be read."""
+
+    def __init__(self, kind: str | None) -> None:
+        self.name = "x"
+        self._kind = kind
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        """Return the kind."""
+        if self._kind is None:
+            raise PermissionError
+        return self._kind == "directory"
+
+    def is_symlink(self) -> bool:
+        """Return the kind."""
+        return self._kind == "link"
+
+
+FILE, DIRECTORY = Candidate("/P/x", 1, 1), Directory("/P/x", (1, 1))
+FAILURE = FileResult(FILE, None, Outcome.UNREADABLE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "in_own", "in_others"),
+    [
+        ("file", FILE, "found", "elsewhere"),
+        ("file", DIRECTORY, "entered", "elsewhere"),
+        ("file", FAILURE, "found", "elsewhere"),
+        ("directory", DIRECTORY, "entered", "entered"),
+        ("directory", FILE, "found", "elsewhere"),
+        ("directory", FAILURE, "found", "found"),
+        ("link", FILE, "found", "elsewhere"),
+        (None, FAILURE, "found", "found"),
+        ("file", None, "excluded", "elsewhere"),
+    ],
+)
+def test_the_kind_may_change_between_listing_and_look(
+    kind: str | None, found: Found | Directory | None, in_own: str, in_others: str
+) -> None:
+    """A file is found by its shard only; a directory that cannot be looked at is a result of all shards."""
+    for number in range(1, 6):
+        place = Sharding(Shard(number, 5)).root.below("P")
+        result = look_in_shard(Entry(kind), place, lambda: found, follow_links=True)  # type: ignore[arg-type]
+        if isinstance(result, Directory):
+            assert result == replace(DIRECTORY, place=place.below("x"))
+            what = "entered"
+        elif result is ELSEWHERE:
+            what = "elsewhere"
+        else:
+            assert result is found
+            what = "excluded" if result is None else "found"
+        assert what == (in_own if place.owns_files else in_others)
