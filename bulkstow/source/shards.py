@@ -35,8 +35,8 @@ def look_in_shard(entry: os.DirEntry[str], place: Place, look: Look, *, follow_l
     read, that is a result of both.
     """
     name = entry.name
-    is_link = follow_links and entry.is_symlink()
     try:
+        is_link = follow_links and entry.is_symlink()
         is_directory = entry.is_dir(follow_symlinks=False)
     except OSError:
         return look()  # reports the error

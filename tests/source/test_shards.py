@@ -257,6 +257,8 @@ class Entry:
 
     def is_symlink(self) -> bool:
         """Return the kind."""
+        if self._kind is None:
+            raise PermissionError
         return self._kind == "link"
 
 
