@@ -4,7 +4,8 @@ Each of N processes, which need not know each other, takes one part. A hash of s
 decides, so the parts are disjoint and complete, and a file stays in its part in every run, on every machine and at
 every mount point. Files with the same deciding names, a unit, stay together.
 
-The names are compared in Unicode's form NFC, because macOS shows them decomposed on some file systems.
+Names are hashed in Unicode's form NFC, because macOS shows them decomposed on some file systems, by Unicode 3.2; and by
+the tables of that version, so that every Python has the same ones.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Sharding:
 
     def owns(self, names: Names) -> bool:
         """Return whether the unit with these names belongs to the shard."""
-        text = unicodedata.normalize("NFC", "/".join(names))
+        text = unicodedata.ucd_3_2_0.normalize("NFC", "/".join(names))
         digest = blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest) % self.shard.count == self.shard.number - 1
 

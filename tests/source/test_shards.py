@@ -71,6 +71,20 @@ def test_the_mount_point_does_not_matter(tmp_path: Path) -> None:
         assert below(tmp_path / other, of_shard(2, 3, tmp_path / other)) == expected
 
 
+def test_several_sources_are_divided_alike(tmp_path: Path) -> None:
+    """What is below each source decides, so the same study in two of them is in one shard."""
+    names = [f"P{n % 7}/ST{n}/IM{n}" for n in range(40)]
+    for root in ("one", "two"):
+        plant(tmp_path / root, *names)
+    shards = all_shards(3, tmp_path / "one", tmp_path / "two")
+    assert sorted(location(one) for shard in shards for one in shard) == sorted(
+        str(tmp_path / root / name) for root in ("one", "two") for name in names
+    )
+    for shard in shards:
+        relative = Counter(location(one).removeprefix(str(tmp_path))[4:] for one in shard)
+        assert set(relative.values()) == {2}
+
+
 @pytest.mark.parametrize(("level", "listed"), [("auto", 4), ("file", 4), (1, 1), (2, 1), (9, 4)])
 def test_files_of_other_shards_are_not_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: ShardLevel, listed: int
