@@ -49,7 +49,7 @@ from bulkstow.wire.server_profile import DEFAULT
 SPARE_DESCRIPTORS = 64
 """Descriptors of the interpreter, the ledger, the open directories of the walk, and standard streams."""
 
-DESCRIPTORS_PER_SENDER = 5
+DESCRIPTORS_PER_REQUEST = 5
 """Descriptors of one request: a socket, its second handle, a socket that the server is closing, a file, and the
 connection of a replay."""
 
@@ -207,16 +207,19 @@ async def _studies(ledger: Ledger) -> int | None:
     return None
 
 
-def allowed_senders(*, senders: int, readers: int) -> int:
-    """Raise the limit on open files for senders and readers; return the number of senders it allows, at least 1."""
-    wanted = SPARE_DESCRIPTORS + readers + senders * DESCRIPTORS_PER_SENDER
+def allowed_requests(*, at_once: int, readers: int) -> int:
+    """Raise the limit on open files for so many requests and readers; return how many requests it allows, at least 1.
+
+    Sender processes inherit the limit.
+    """
+    wanted = SPARE_DESCRIPTORS + readers + at_once * DESCRIPTORS_PER_REQUEST
     allowed = raise_open_files_limit(wanted)
-    return senders if allowed >= wanted else max(1, (allowed - SPARE_DESCRIPTORS - readers) // DESCRIPTORS_PER_SENDER)
+    return at_once if allowed >= wanted else max(1, (allowed - SPARE_DESCRIPTORS - readers) // DESCRIPTORS_PER_REQUEST)
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:
     span = settings.concurrency
-    allowed = allowed_senders(senders=span.highest, readers=settings.read_concurrency)
+    allowed = allowed_requests(at_once=span.highest, readers=settings.read_concurrency)
     if allowed == span.highest:
         return settings
     display.say(f"the limit on open files allows only {allowed} requests at once, not {span.highest}: see `ulimit -n`")

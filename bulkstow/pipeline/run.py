@@ -191,7 +191,7 @@ class Run:
             scan, inspect = self._intake(files, instances_in, results_in)
             assemble = Assemble(
                 batcher=Batcher(lambda: files.controllers.batch_limits, keep_studies=settings.affinity == "study"),
-                # Batches of a size that the user chose are not closed early to keep senders busy.
+                # Batches of a size that the user chose are not closed early to keep connections busy.
                 keep_busy=settings.batch_bytes == "auto" and settings.batch_instances == "auto",
                 scheduler=scheduler,
                 is_ready=study_limiter.allow_study,
