@@ -7,8 +7,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
@@ -16,7 +15,7 @@ from cyclopts import Parameter
 
 from bulkstow.config import Switch
 from bulkstow.errors import ConfigurationError
-from bulkstow.ledger import Entry, count_shared_instances, read_ledgers
+from bulkstow.ledger import Entry, LedgerReader
 from bulkstow.ledger import recover as read_damaged
 from bulkstow.model import Outcome
 from bulkstow.printing import shown, shown_in_cell
@@ -54,18 +53,13 @@ def report(
         if len(ledger) > 1:
             raise ConfigurationError("--recover: give one ledger at a time")
         return _recover(ledger[0])
-    with closing(read_ledgers(ledger, _outcomes_named(outcome))) as entries:
-        _write(entries, format, sys.stdout, outcome)
-    if format == "table" and len(ledger) > 1:
-        _compare(ledger, is_whole=not outcome)
+    with LedgerReader(ledger) as reader:
+        _write(reader.entries(_outcomes_named(outcome)), format, sys.stdout, outcome)
+        if format == "table" and len(ledger) > 1:
+            print(f"from {counted(len({path.resolve() for path in ledger}), 'ledger')}")
+            if not outcome and (shared := reader.count_shared_instances()):
+                print(f"{counted(shared, 'SOP instance')} with files in several ledgers: no run has compared them")
     return 0
-
-
-def _compare(ledgers: Sequence[Path], *, is_whole: bool) -> None:
-    """Print from how many ledgers the table is, and of how many instances they have different files."""
-    print(f"from {counted(len({path.resolve() for path in ledgers}), 'ledger')}")
-    if is_whole and (shared := count_shared_instances(ledgers)):
-        print(f"{counted(shared, 'SOP instance')} with files in several ledgers: no run has compared these files")
 
 
 def _recover(ledger: Path) -> int:

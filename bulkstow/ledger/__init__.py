@@ -13,8 +13,7 @@ Methods block; the pipeline calls them in threads.
 from bulkstow.ledger.database import APPLICATION_ID, SCHEMA_VERSION
 from bulkstow.ledger.journal import Known, Ledger
 from bulkstow.ledger.lock import LOCK_SUFFIX
-from bulkstow.ledger.merging import count_shared_instances, read_ledgers
-from bulkstow.ledger.reading import Entry, read_entries
+from bulkstow.ledger.reading import Entry, LedgerReader, read_entries
 from bulkstow.ledger.recovery import Recovered, recover
 
 __all__ = [
@@ -24,9 +23,8 @@ __all__ = [
     "Entry",
     "Known",
     "Ledger",
+    "LedgerReader",
     "Recovered",
-    "count_shared_instances",
     "read_entries",
-    "read_ledgers",
     "recover",
 ]

@@ -1,20 +1,40 @@
-"""Reading a ledger for a report: during a run, in a read-only directory, and damaged."""
+"""Reading ledgers for a report: one, or several as one, such as those of the shards of an archive.
+
+The rows are merged in the order of destination and path, as each ledger has them, so memory holds one row of each.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
+import heapq
 import sqlite3
-import tempfile
-from collections.abc import Generator, Iterable
-from contextlib import ExitStack, closing
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
+from types import TracebackType
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.database import check, check_head, columns_of, connect, damaged, explained, wal_of
-from bulkstow.ledger.rows import as_result
+from bulkstow.ledger.database import columns_of, damaged, explained
+from bulkstow.ledger.opening import open_to_read
+from bulkstow.ledger.rows import DamagedRow, as_result
 from bulkstow.model import FileResult, Outcome
+from bulkstow.platform.process import raise_open_files_limit
+
+FILES_PER_LEDGER = 3
+"""Open files of a ledger: the database, its WAL and the index of the WAL."""
+
+SPARE_FILES = 32
+"""Open files of the interpreter, standard streams, and temporary files of SQLite."""
+
+CACHE_KIB = 32 * 1024
+"""SQLite's page caches, all ledgers together; each row is read once, in the order of the pages."""
+
+LEAST_CACHE_KIB, MOST_CACHE_KIB = 64, 2000
+"""Bounds of the page cache of one ledger: 16 pages, as a tree of millions of rows has 4 levels, and SQLite's default.
+A report of 4 ledgers of 150,000 rows each takes 34 MB of memory in all, one of 1,000 ledgers 310 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,83 +45,147 @@ class Entry:
     result: FileResult
 
 
+_File = tuple[str, str, bytes, int]
+"""Destination, SOP Instance UID and path of a file, and the number of its ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of one ledger."""
+
+    key: tuple[str, bytes]
+    """The destination's URL and the path."""
+    recorded_at: str
+    """When its run started, in UTC, as SQLite writes it: the order of the text is that of time."""
+    result: FileResult
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the run could read the size and the time of the file."""
+        return (self.result.candidate.size_bytes, self.result.candidate.version) != (0, 0)
+
+
+class LedgerReader(AbstractContextManager["LedgerReader"]):
+    """Reads one ledger, or several as one.
+
+    Writes nothing, and may be used during runs. Raises LedgerError with the path of a ledger that is missing, no
+    ledger, or structurally damaged; the methods raise it if a row is damaged.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        wanted = SPARE_FILES + FILES_PER_LEDGER * len(paths)
+        if raise_open_files_limit(wanted) < wanted:
+            raise LedgerError(
+                f"{len(paths)} ledgers at once need {wanted} open files: raise the limit with `ulimit -n`"
+            )
+        cache_kib = max(LEAST_CACHE_KIB, min(MOST_CACHE_KIB, CACHE_KIB // len(paths)))
+        with ExitStack() as opened:
+            self._ledgers = [(open_to_read(path, opened), path) for path in paths]
+            for connection, _ in self._ledgers:
+                connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+            self._opened = opened.pop_all()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the ledgers. Raises LedgerError if one without locks was written meanwhile."""
+        self._opened.__exit__(exc_type, exc, traceback)
+
+    def entries(self, outcomes: Iterable[Outcome] = ()) -> Iterator[Entry]:
+        """Yield the entries in the order of destination and path, only with the given outcomes if there are any.
+
+        A file that several ledgers have for the same destination counts once. A success counts, unless a later run
+        found another size or modification time; otherwise the row of the latest run counts, and of two that began in
+        the same second that of the ledger that is named last.
+        """
+        chosen = frozenset(outcomes)
+        # An outcome of one of several ledgers may not count.
+        of_each = chosen if len(self._ledgers) == 1 else frozenset[Outcome]()
+        rows = heapq.merge(*(_rows(*ledger, of_each) for ledger in self._ledgers), key=attrgetter("key"))
+        for (url, _), of_file in groupby(rows, key=attrgetter("key")):
+            result = _deciding(list(of_file)).result
+            if not chosen or result.outcome in chosen:
+                yield Entry(url, result)
+
+    def count_shared_instances(self) -> int:
+        """Return how many SOP instances have files that no ledger has together.
+
+        A run compares the files of its own ledger only: of these instances the server may have received several copies.
+        """
+        files = heapq.merge(*(_instances(number, *ledger) for number, ledger in enumerate(self._ledgers)))
+        return sum(_is_shared(of_instance) for _, of_instance in groupby(files, key=itemgetter(0, 1)))
+
+
 def read_entries(path: Path, outcomes: Iterable[Outcome] = ()) -> Generator[Entry]:
-    """Return the entries of a ledger in the order of their paths, only with the given outcomes if there are any.
-
-    Writes nothing, and may be called during a run. Raises LedgerError at once if the file is missing, no ledger, or
-    structurally damaged; during iteration if a row is damaged.
-    """
-    with ExitStack() as opened:
-        connection = open_to_read(path, opened)
-        return _entries(connection, path, tuple(outcomes), opened.pop_all())
+    """Open a ledger at once, return its entries, and close it after the last one. Raises as `LedgerReader` does."""
+    return _until_closed(LedgerReader([path]), outcomes)
 
 
-def open_to_read(path: Path, opened: ExitStack) -> sqlite3.Connection:
-    """Open a ledger and check its structure; `opened` closes it again. Raises LedgerError."""
-    if not path.is_file():
-        raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
-    check_head(path)
+def _until_closed(ledgers: LedgerReader, outcomes: Iterable[Outcome]) -> Generator[Entry]:
+    with ledgers:
+        yield from ledgers.entries(outcomes)
+
+
+def _deciding(rows: list[_Row]) -> _Row:
+    """Return the row of a file that counts; rows of later ledgers come last."""
+    if len(rows) == 1:
+        return rows[0]
+    latest_first = sorted(rows, key=attrgetter("recorded_at"))[::-1]
+    # A run that could not read the status of a file has not found it changed.
+    seen = [row for row in latest_first if row.is_seen]
+    unchanged = (row for row in seen if row.result.candidate == seen[0].result.candidate)
+    return next((row for row in unchanged if row.result.outcome.is_success), latest_first[0])
+
+
+def _rows(connection: sqlite3.Connection, path: Path, outcomes: frozenset[Outcome]) -> Iterator[_Row]:
     with explained(path):
-        connection = _open(path, opened)
-        check(connection, path)
-        # Damage may make SQLite return fewer rows, or other paths, without an error; the index shows it.
-        found = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if found != ("ok",):
-        raise damaged(path, " ".join(str(found and found[0]).split()))
-    return connection
+        chosen = f"AND outcome IN ({', '.join('?' * len(outcomes))})" if outcomes else ""
+        # An outer join, because a row without its run is an error.
+        query = f"""
+            SELECT started_at, {columns_of(connection)} FROM file LEFT JOIN run ON run.id = file.run
+            WHERE file.destination = ? {chosen} ORDER BY path"""  # noqa: S608 - only ? and constants
+        for url, number in _destinations(connection, path):
+            for started_at, *row in connection.execute(query, (number, *outcomes)):
+                result = as_result(row)
+                if type(started_at) is not str:
+                    raise damaged(path, "a row without its run")
+                yield _Row((url, row[0]), started_at, result)
 
 
-def _open(path: Path, opened: ExitStack) -> sqlite3.Connection:
-    """Open a ledger for reading, in a way that leaves no files behind.
-
-    A reader of a WAL database needs the files beside it. If the directory is writable, SQLite creates them and removes
-    them when it closes. Otherwise a ledger without a WAL is opened as immutable, and one with a WAL is copied.
-    """
-    real = path.resolve()
-    if all(os.access(place, os.W_OK) for place in (real, real.parent)):
-        connection = opened.enter_context(closing(connect(real)))
-        connection.execute("PRAGMA query_only = ON")
-        return connection
-    if not wal_of(real).exists():
-        connection = opened.enter_context(closing(connect(real, "immutable=1")))
-        opened.callback(_check_unchanged, path)
-        return connection
-    try:
-        connection = connect(real, "mode=ro")
-        opened.callback(connection.close)
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.OperationalError:
-        copy = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bulkstow-"))) / "ledger.db"
-        copy_ledger(real, copy)
-        connection = opened.enter_context(closing(connect(copy)))
-    return connection
+def _instances(ledger: int, connection: sqlite3.Connection, path: Path) -> Iterator[_File]:
+    """Yield the files in the order of their UIDs; reads the index only."""
+    query = """
+        SELECT sop_instance_uid, path FROM file INDEXED BY file_by_instance
+        WHERE destination = ? AND sop_instance_uid IS NOT NULL ORDER BY sop_instance_uid, path"""
+    with explained(path):
+        for url, number in _destinations(connection, path):
+            for uid, location in connection.execute(query, (number,)):
+                if type(uid) is not str or type(location) is not bytes:
+                    raise DamagedRow("a path or a UID of another type")
+                yield url, uid, location, ledger
 
 
-def copy_ledger(path: Path, copy: Path) -> None:
-    """Copy a ledger with its WAL. Raises LedgerError if it cannot be read."""
-    try:
-        shutil.copyfile(path, copy)
-        if wal_of(path).exists():
-            shutil.copyfile(wal_of(path), wal_of(copy))
-    except OSError as error:
-        raise LedgerError(f"the ledger {path} cannot be read: {error.strerror}") from error
+def _is_shared(files: Iterable[_File]) -> bool:
+    """Return whether no ledger has all of the files of one instance."""
+    count = 0
+    last = None
+    by_ledger: Counter[int] = Counter()
+    for *_, path, ledger in files:
+        count += path != last
+        last = path
+        by_ledger[ledger] += 1
+    return count > max(by_ledger.values())
 
 
-def _check_unchanged(path: Path) -> None:
-    if wal_of(path.resolve()).exists():
-        raise LedgerError(f"a run began while the ledger {path} was read: run the report again")
-
-
-def _entries(
-    connection: sqlite3.Connection, path: Path, outcomes: tuple[Outcome, ...], opened: ExitStack
-) -> Generator[Entry]:
-    chosen = f"WHERE outcome IN ({', '.join('?' * len(outcomes))})" if outcomes else ""
-    # An outer join, because a row without its destination is an error.
-    query = f"""
-        SELECT url, {columns_of(connection)} FROM file LEFT JOIN destination ON destination = id {chosen}
-        ORDER BY id, path"""  # noqa: S608 - only ? and constants
-    with opened, explained(path):
-        for url, *row in connection.execute(query, outcomes):
-            if type(url) is not str:
-                raise damaged(path, "a row without its destination")
-            yield Entry(url, as_result(row))
+def _destinations(connection: sqlite3.Connection, path: Path) -> list[tuple[str, int]]:
+    """Return URL and number of the destinations of files, in the order of the URLs."""
+    urls = dict(connection.execute("SELECT id, url FROM destination"))
+    found = []
+    (number,) = connection.execute("SELECT min(destination) FROM file").fetchone()
+    while number is not None:
+        if type(urls.get(number)) is not str:
+            raise damaged(path, "a row without its destination")
+        found.append((urls[number], number))
+        # Looks at one row; DISTINCT would read them all.
+        (number,) = connection.execute("SELECT min(destination) FROM file WHERE destination > ?", (number,)).fetchone()
+    return sorted(found)

@@ -33,7 +33,7 @@ from bulkstow.ledger.database import (
     version_in,
     wal_of,
 )
-from bulkstow.ledger.reading import copy_ledger
+from bulkstow.ledger.opening import copy_ledger
 from bulkstow.ledger.rows import COLUMNS, DamagedRow, as_result, as_row
 from bulkstow.model import FileResult
 

@@ -242,7 +242,7 @@ def test_several_ledgers_are_reported_as_one(capsys: pytest.CaptureFixture[str])
         "duplicate           1  /archive/study 2/IM1",
         "1 skipped, 1 unconfirmed, 2 stored, 1 duplicate",
         "from 2 ledgers",
-        "1 SOP instance with files in several ledgers: no run has compared these files",
+        "1 SOP instance with files in several ledgers: no run has compared them",
     ]
 
 

@@ -118,7 +118,7 @@ def test_the_same_instance_in_two_shards_is_sent_by_both(
         assert upload(capsys, url, f"{number}/2").status == 0
     reported = call(capsys, "report", "1.db", "2.db").out.splitlines()
     assert sorted(reported[-3].split(", ")) == ["2 stored", "6 skipped"]
-    assert reported[-1] == "1 SOP instance with files in several ledgers: no run has compared these files"
+    assert reported[-1] == "1 SOP instance with files in several ledgers: no run has compared them"
     outcomes = [entry.result.outcome for number in (1, 2) for entry in read_entries(Path(f"{number}.db"))]
     assert sorted(outcomes) == [*["skipped"] * 6, "stored", "stored"]
 

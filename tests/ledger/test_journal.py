@@ -183,8 +183,8 @@ def test_two_destinations_in_one_ledger_do_not_mix(path: Path) -> None:
         assert first.look_up([candidate(1)]) == [Known(Outcome.STORED, is_final=True)]
         assert first.ceiling_bytes == 2**20
     assert [(e.destination, e.result.outcome) for e in read_entries(path) if e.result.candidate == candidate(1)] == [
-        (URL, Outcome.STORED),
         ("http://other/dicom-web", Outcome.REFUSED),
+        (URL, Outcome.STORED),
     ]
 
 
