@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from anyio.abc import Process
 
-from bulkstow.ledger import read_entries
+from bulkstow.ledger import LedgerReader, read_entries
 from bulkstow.model import Outcome, StoreResponse
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
@@ -148,10 +148,11 @@ async def run_once(
         return await process.wait()
 
 
-def check_whole(archive: Path, ledger: Path, storage: DirectoryStorage) -> None:
+def check_whole(archive: Path, storage: DirectoryStorage, *ledgers: Path) -> None:
     """Check that every file is recorded as stored, and is stored unchanged."""
     held = storage.digests()
-    entries = [entry.result for entry in read_entries(ledger)]
+    with LedgerReader(ledgers) as reader:
+        entries = [entry.result for entry in reader.entries()]
     assert len(entries) == INSTANCES
     for result in entries:
         assert result.outcome is Outcome.STORED
@@ -193,7 +194,7 @@ async def test_killed_at_a_point(
         recorded = len(list(read_entries(ledger)))
         assert await run_once(url, archive, ledger, witness, processes=processes) == 0
     assert not marked(tmp_path)
-    check_whole(archive, ledger, storage)
+    check_whole(archive, storage, ledger)
     assert recorded < INSTANCES
     repeated = sum(times - 1 for times in witness.stored.values())
     # Under way with each sender, and answered but on the way to the ledger: two batches each, and a commit's gathering.
@@ -216,6 +217,23 @@ async def test_killed_again_and_again(archive: Path, tmp_path: Path) -> None:
             assert status == -signal.SIGKILL
             kills += 1
             assert kills < 30
-    check_whole(archive, ledger, storage)
+    check_whole(archive, storage, ledger)
     assert kills >= 2
     assert sum(times - 1 for times in witness.stored.values()) <= 3 * SENDERS * BATCH * kills
+
+
+async def test_a_killed_shard_continues(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three shards store all files once, but for what was under way in the one that was killed and repeated."""
+    storage, witness = DirectoryStorage(tmp_path / "origin"), Witness()
+    monkeypatch.setenv("BULKSTOW_SHARD_LEVEL", "file")
+    async with serving(Origin(storage, fault=witness)) as url:
+        for number in (1, 2, 3):
+            monkeypatch.setenv("BULKSTOW_SHARD", f"{number}/3")
+            if number == 2:
+                witness.kill_at = 0
+                assert await run_once(url, archive, tmp_path / "2.db", witness) == -signal.SIGKILL
+            assert await run_once(url, archive, tmp_path / f"{number}.db", witness) == 0
+    ledgers = [tmp_path / f"{number}.db" for number in (1, 2, 3)]
+    check_whole(archive, storage, *ledgers)
+    assert sum(len(list(read_entries(ledger))) for ledger in ledgers) == INSTANCES
+    assert sum(times - 1 for times in witness.stored.values()) <= 3 * SENDERS * BATCH
