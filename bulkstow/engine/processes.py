@@ -20,10 +20,10 @@ from bulkstow.events import Reporter, SendersChanged
 from bulkstow.platform.process import idle_s, usable_cores
 from bulkstow.policy.sender_count import Period, SenderCount
 
-PERIOD_S = 0.5
-"""The period of a measurement: long enough for several requests, short enough for a run of some seconds."""
+PERIOD_S = 0.25
+"""The period of a measurement: a run of 2 s gains 20 % from a sender that is tried this soon."""
 
-SILENT_PERIODS = 120
+SILENT_PERIODS = 240
 """Periods without a message after which a sender is taken for hanging; it sends a sign of life every 0.25 s. Periods
 are counted, not seconds: while this process is stopped, no message arrives either."""
 

@@ -23,7 +23,7 @@ processors of which a sink used 0.7, it gained nothing."""
 GAIN = 1.05
 """The gain in goodput below which another sender is not kept. A second one gains 30 to 70 % if the processor limits."""
 
-TRIAL_PERIODS = 4
+TRIAL_PERIODS = 8
 """Periods of a measurement, before and after."""
 
 HOLD_S = 60.0
@@ -33,7 +33,7 @@ HOLD_MOST_S = 1800.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """What was measured between two looks at the run, about half a second apart."""
+    """What was measured between two looks at the run, about a quarter of a second apart."""
 
     elapsed_s: float
     work: float
