@@ -32,6 +32,9 @@ GRACE_S = 5.0
 CHECK_INTERVAL_S = 1.0
 """Interval of the checks whether a thread is still at the same step; their cost is negligible."""
 
+CALL_S = 0.05
+"""Time after which a call that has results ends: other reads wait for its thread, and a body's turn is as long."""
+
 S = TypeVar("S")
 A = TypeVar("A")
 R = TypeVar("R")
@@ -192,7 +195,7 @@ class Each(Work[int, tuple[int, R]], Generic[A, R]):
     def __init__(
         self, call: Callable[[A], R], items: Sequence[A], on_timeout: Callable[[A, str], R], items_per_list: int
     ) -> None:
-        super().__init__(results_per_list=items_per_list)
+        super().__init__(results_per_list=items_per_list, list_s=CALL_S)
         self._call = call
         self._items = items
         self._on_timeout = on_timeout
@@ -237,12 +240,17 @@ def _check(
                 yield given_up
 
 
+def _ignore() -> None:
+    """Do nothing."""
+
+
 async def run_in_threads(
-    work: Work[S, R], threads: Executor, limit: ReadLimit, *, workers: int = 1
+    work: Work[S, R], threads: Executor, limit: ReadLimit, *, workers: int = 1, on_dry: Callable[[], None] = _ignore
 ) -> AsyncGenerator[list[R], None]:
     """Run work in threads, and yield its results as they come; an empty list means that the rest is stuck.
 
-    Up to `workers` run at the same time, not counting stuck ones. A caller that leaves early stops waiting for them.
+    Up to `workers` run at the same time, not counting stuck ones. `on_dry` is called when fewer run because no step is
+    left. A caller that leaves early stops waiting for them.
     """
     running: dict[asyncio.Future[list[R]], Worker[S, R]] = {}
     is_dry = False
@@ -253,6 +261,8 @@ async def run_in_threads(
                 worker = Worker[S, R]()
                 running[asyncio.wrap_future(threads.submit(work.run_steps, worker))] = worker
                 idle -= 1
+            if idle > 0:
+                on_dry()
             if not running:
                 return
             if all(worker.is_stuck for worker in running.values()):
@@ -282,20 +292,22 @@ async def map_in_threads(
     *,
     items_per_list: int = 1,
     workers: int = 1,
+    on_dry: Callable[[], None] = _ignore,
 ) -> AsyncGenerator[list[R], None]:
     """Call a function for each item in threads; yield all results in order, or first those of items that do not hang.
 
-    After the first list, which may be empty, follow the results of hanging items as they end or are given up.
+    After the first list, which may be empty, follow the results of hanging items as they end or are given up. `on_dry`
+    is called when no item is left and a thread is free.
     """
 
     def in_order(numbered: list[tuple[int, R]]) -> list[R]:
         return [result for _, result in sorted(numbered, key=itemgetter(0))]
 
     work = Each(call, items, on_timeout, items_per_list)
-    workers = min(workers, -(-len(items) // items_per_list))
+    workers = min(workers, len(items))
     first: list[tuple[int, R]] = []
     is_first = True
-    async with aclosing(run_in_threads(work, threads, limit, workers=workers)) as lists:
+    async with aclosing(run_in_threads(work, threads, limit, workers=workers, on_dry=on_dry)) as lists:
         async for results in lists:
             if is_first and results:
                 first += results

@@ -12,21 +12,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 
 from bulkstow.model import Instance
+from bulkstow.policy.slowness import Slowness
 
 SLOW_S = 0.002
 SLOW_BYTES_PER_S = 200e6
 """Reads that take longer than both together came from slow storage: from memory 0.5 MB take 0.1 ms and 55 MB 20 ms.
 Storage that already delivers 200 MB/s is saturated; prefetching would not speed it up."""
 
-SLOW_TURNS = 4
-"""Slow reads in a row, of any bodies, before prefetching begins: one may have waited 5 ms for the interpreter."""
-
 QUICK_S = 0.0005
 QUICK_BYTES_PER_S = 1e9
 """A prefetch that takes less than both together found its file in memory: 4 MiB take 2.4 ms there, 256 KiB 0.02 ms."""
-
-QUICK_FETCHES = 32
-"""Quick prefetches in a row before prefetching ends."""
 
 AHEAD_FILES = 32
 """Instances prefetched ahead of a body's position, which is looked at after each turn of 50 ms: at 10 ms a file, eight
@@ -45,20 +40,14 @@ class StorageSpeed:
     def __init__(self, readers: Executor, prefetch: Callable[[Instance], int]) -> None:
         self._readers = readers
         self._read_ahead = prefetch
-        self._is_slow = False
-        self._slow_turns = 0
-        self._quick_fetches = 0
+        self._slowness = Slowness()
         self._fetches: set[Future[None]] = set()
 
     def learn(self, files: int, size_bytes: int, reading_s: float) -> None:
         """Take how long so many files of a body, and so many bytes of them, took to read."""
         if not files:
             return  # a part of a large file tells nothing about the next one
-        was_slow = reading_s > files * SLOW_S + size_bytes / SLOW_BYTES_PER_S
-        self._slow_turns = self._slow_turns + 1 if was_slow else 0
-        if self._slow_turns >= SLOW_TURNS and not self._is_slow:
-            self._is_slow = True
-            self._quick_fetches = 0
+        self._slowness.note_slow(was_slow=reading_s > files * SLOW_S + size_bytes / SLOW_BYTES_PER_S)
 
     def begin(self, instances: Sequence[Instance]) -> Prefetch:
         """Return what prefetches for one body."""
@@ -66,7 +55,7 @@ class StorageSpeed:
 
     def fetch(self, instance: Instance) -> Future[None] | None:
         """Prefetch an instance, if the storage is slow and not too many prefetches are under way."""
-        if not self._is_slow:
+        if not self._slowness.is_slow:
             return None
         if len(self._fetches) >= FETCHES_AT_ONCE:
             self._fetches = {fetch for fetch in self._fetches if not fetch.done()}
@@ -77,13 +66,11 @@ class StorageSpeed:
         return fetch
 
     def _fetch(self, instance: Instance) -> None:
-        """Blocks. Two threads that count at once may lose a count, which does no harm."""
+        """Blocks."""
         started_s = time.perf_counter()
         size_bytes = self._read_ahead(instance)
-        is_quick = time.perf_counter() - started_s < QUICK_S + size_bytes / QUICK_BYTES_PER_S
-        self._quick_fetches = self._quick_fetches + 1 if is_quick else 0
-        if self._quick_fetches >= QUICK_FETCHES:
-            self._is_slow = False
+        elapsed_s = time.perf_counter() - started_s
+        self._slowness.note_quick(was_quick=elapsed_s < QUICK_S + size_bytes / QUICK_BYTES_PER_S)
 
 
 class Prefetch:

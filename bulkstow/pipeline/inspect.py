@@ -57,8 +57,14 @@ class Inspect:
         """Inspect all lists."""
         async with self.candidates, self.instances, self.results:
             async with anyio.create_task_group() as under_way:
+                before = _Turn()
+                before.passed.set()
                 async for candidates in self.candidates:
-                    await _begun(under_way, self._inspect_list, candidates)
+                    turn = _Turn()
+                    under_way.start_soon(self._inspect_list, candidates, before.passed, turn)
+                    await before.passed.wait()  # two lists at a time, not all of them
+                    await turn.is_dry.wait()
+                    before = turn
             if self.newest is None:
                 return
             await run_blocking(self.threads.calls, self.newest.index)
@@ -67,26 +73,36 @@ class Inspect:
                 while storable := await run_blocking(self.threads.calls, partial(next, lists, list[Instance]())):
                     await _begun(under_way, self._pass_on, storable)
 
-    async def _inspect_list(self, candidates: Sequence[Candidate], start_next: Callable[[], None]) -> None:
+    async def _inspect_list(self, candidates: Sequence[Candidate], may_pass: anyio.Event, turn: _Turn) -> None:
+        if len(candidates) < self.readers:
+            turn.is_dry.set()
         inspected = map_in_threads(
             partial(inspect, self.source),
             candidates,
             not_answered,
-            self.threads,
+            self.threads.heads,
             self.limit,
             items_per_list=max(FEWEST_HEADS, math.ceil(len(candidates) / self.readers)),
             workers=self.readers,
+            on_dry=turn.is_dry.set,
         )
-        async with aclosing(inspected):
-            async for several in inspected:
-                if settled := [item for item in several if isinstance(item, FileResult)]:
-                    await self.results.send(settled)
-                storable = [item for item in several if isinstance(item, Instance)]
-                if self.newest is None:
-                    await self._pass_on(storable, start_next)
-                else:
-                    self._take_back(await run_blocking(self.threads.calls, self.newest.add, storable))
-                start_next()
+        try:
+            async with aclosing(inspected):
+                async for several in inspected:
+                    await may_pass.wait()
+                    await self._pass_list(several, turn.end)
+                    turn.end()
+        finally:
+            turn.end()
+
+    async def _pass_list(self, several: Sequence[Instance | FileResult], start_next: Callable[[], None]) -> None:
+        if settled := [item for item in several if isinstance(item, FileResult)]:
+            await self.results.send(settled)
+        storable = [item for item in several if isinstance(item, Instance)]
+        if self.newest is None:
+            await self._pass_on(storable, start_next)
+        else:
+            self._take_back(await run_blocking(self.threads.calls, self.newest.add, storable))
 
     async def _pass_on(self, storable: Sequence[Instance], start_next: Callable[[], None]) -> None:
         compare_files = partial(
@@ -102,6 +118,21 @@ class Inspect:
     def _take_back(self, again: Sequence[Candidate]) -> None:
         if again:
             self.reporter.tell(FilesFound(-len(again), -sum(c.size_bytes for c in again)))
+
+
+class _Turn:
+    """The place of a list in the order of all lists."""
+
+    def __init__(self) -> None:
+        self.is_dry = anyio.Event()
+        """Every head is read or being read, so that readers are free for the next list."""
+        self.passed = anyio.Event()
+        """The list is passed on, or takes long, so that the next one may be passed on."""
+
+    def end(self) -> None:
+        """Let the next list go on."""
+        self.is_dry.set()
+        self.passed.set()
 
 
 async def _begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], Awaitable[None]], argument: A) -> None:

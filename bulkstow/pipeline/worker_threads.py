@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
+from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
@@ -48,6 +49,7 @@ class _Call:
     def __init__(self, do: Callable[[], Any], pool: _Pool) -> None:
         self.future: Future[Any] = Future()
         self.pool = pool
+        self.submitted_s = time.perf_counter()
         self.is_stuck = False
         """It has taken so long that it no longer counts."""
         self._do = do
@@ -78,20 +80,46 @@ class _Call:
             self.future.set_exception(error)
 
 
-class _Pool(Executor):
-    """Calls of one kind, of which up to `size` run at a time, without those that hang."""
+class _Slots:
+    """How many calls may run at a time, without those that hang."""
 
-    def __init__(self, size: int, add: Callable[[_Call], None], *, uses_storage: bool = True) -> None:
-        self._size = size
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+
+class _Pool(Executor):
+    """Calls of one kind; each running call takes a slot, which pools may share."""
+
+    def __init__(self, slots: _Slots, add: Callable[[_Call], None], *, uses_storage: bool = True) -> None:
+        self._slots = slots
         self._add = add
         self.uses_storage = uses_storage
         self.running = 0
+        """Without calls that hang."""
         self.waiting: deque[_Call] = deque()
+        self.last_waited = False
+        """The last call that ended has waited, so the next one will probably wait, too."""
 
     @property
     def may_begin(self) -> bool:
         """A call waits, and may run."""
-        return bool(self.waiting) and self.running < self._size
+        return bool(self.waiting) and self._slots.free > 0
+
+    @property
+    def waits_since_s(self) -> float:
+        """When the call that waits longest was submitted; there must be one."""
+        return self.waiting[0].submitted_s
+
+    def take(self) -> _Call:
+        """Return the next call, which gets a slot."""
+        self.running += 1
+        self._slots.free -= 1
+        return self.waiting.popleft()
+
+    def free_slot(self) -> None:
+        """Give back the slot of a call that has ended, or hangs."""
+        self.running -= 1
+        self._slots.free += 1
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a call made as soon as a thread may make it."""
@@ -103,18 +131,23 @@ class _Pool(Executor):
 class WorkerThreads(Executor):
     """The threads for all blocking calls of a run; belongs to the running event loop.
 
-    `submit` is for reading files, up to `readers` at a time; `scans` is for listing directories; `calls` is for what
-    uses no archive's storage, so that results are recorded even while a disk hangs. A call that takes longer than
-    `stuck_s` counts as hanging and leaves its place to another, for up to MOST_STUCK of them. Beyond that the storage
-    is gone: calls that wait for it, and later ones, raise StorageGone.
+    `submit` is for reading files that are sent, and `heads` for reading heads, together up to `readers` at a time;
+    `scans` is for listing directories; `calls` is for what uses no archive's storage, so that results are recorded even
+    while a disk hangs. While a head is read, files that are sent go before other heads: what is read is sent soon, and
+    the storage is not used for heads that have to wait. Otherwise the call that waits longest is next.
+
+    A call that takes longer than `stuck_s` counts as hanging and leaves its place to another, for up to MOST_STUCK of
+    them. Beyond that the storage is gone: calls that wait for it, and later ones, raise StorageGone.
     """
 
     def __init__(self, readers: int, *, stuck_s: float = STUCK_S) -> None:
-        self._reads = _Pool(readers, self._add)
-        self.scans: Executor = _Pool(SCANS_AT_ONCE, self._add)
-        self.calls: Executor = _Pool(CALLS_AT_ONCE, self._add, uses_storage=False)
+        slots = _Slots(readers)
+        self._reads, self._heads = _Pool(slots, self._add), _Pool(slots, self._add)
+        self.heads: Executor = self._heads
+        self.scans: Executor = _Pool(_Slots(SCANS_AT_ONCE), self._add)
+        self.calls: Executor = _Pool(_Slots(CALLS_AT_ONCE), self._add, uses_storage=False)
         # Whole lists and batches wait for `calls` and `scans`, only a part of one for a read.
-        self._pools: tuple[_Pool, ...] = (self.calls, self.scans, self._reads)
+        self._pools: tuple[_Pool, ...] = (self.calls, self.scans, self._reads, self._heads)
         self._threads = ThreadPoolExecutor(
             readers + SCANS_AT_ONCE + CALLS_AT_ONCE + MOST_STUCK, thread_name_prefix="worker"
         )
@@ -170,7 +203,8 @@ class WorkerThreads(Executor):
         """Start a thread if a call may begin and the policy agrees; one that is about to begin is enough."""
         with self._lock:
             is_one_coming = self._alive > len(self._running)
-            if is_one_coming or self._next_pool() is None or not self._should_start_another():
+            pool = self._next_pool()
+            if is_one_coming or pool is None or not self._should_start_another(pool):
                 return
             self._alive += 1
         try:
@@ -190,12 +224,11 @@ class WorkerThreads(Executor):
             with self._lock:
                 has_waited = ended is not None and self._end(ended)
                 pool = self._next_pool()
-                if pool is None or not (has_waited or self._should_start_another()):
+                if pool is None or not (has_waited or self._should_start_another(pool)):
                     self._alive -= 1
                     return
-                call = pool.waiting.popleft()
+                call = pool.take()
                 call.begin(cpu_clock)
-                pool.running += 1
                 self._running.add(call)
             call.run()
             ended = call
@@ -206,14 +239,19 @@ class WorkerThreads(Executor):
         if call.is_stuck:
             self._stuck -= 1
         else:
-            call.pool.running -= 1
-        return call.so_far.is_waiting
+            call.pool.free_slot()
+        call.pool.last_waited = call.so_far.is_waiting
+        return call.pool.last_waited
 
     def _next_pool(self) -> _Pool | None:
-        return next((pool for pool in self._pools if pool.may_begin), None)
+        first = next((pool for pool in self._pools if pool.may_begin), None)
+        if first is not self._reads or self._heads.running or not self._heads.waiting:
+            return first
+        return min(self._reads, self._heads, key=attrgetter("waits_since_s"))
 
-    def _should_start_another(self) -> bool:
-        return should_start_another(call.so_far for call in self._running)
+    def _should_start_another(self, pool: _Pool) -> bool:
+        # A body's turn may have waited for the socket, which tells nothing about the next one.
+        return (pool is self._heads and pool.last_waited) or should_start_another(call.so_far for call in self._running)
 
     def _pass_over_stuck(self) -> None:
         """Stop counting the calls that hang, or refuse those that wait for the storage if too many hang."""
@@ -231,7 +269,7 @@ class WorkerThreads(Executor):
                     break
                 call.is_stuck = True
                 self._stuck += 1
-                call.pool.running -= 1
+                call.pool.free_slot()
         for call in refused:
             call.refuse(StorageGone(_GONE))
 

@@ -10,6 +10,7 @@ time is compared exactly.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,13 +18,22 @@ from pathlib import Path
 
 from bulkstow.errors import InstanceChanged
 from bulkstow.model import Candidate, Instance
-from bulkstow.platform.files import open_to_read, read_into
+from bulkstow.platform.files import read_into
 from bulkstow.policy.sharding import Sharding
+from bulkstow.policy.slowness import Slowness
 from bulkstow.ports import FileRange, Source
-from bulkstow.source.heads import find_cut_off, read_instance
+from bulkstow.source.heads import find_cut_off, read_instance, read_open_instance
+from bulkstow.source.open_files import OpenFiles
 from bulkstow.source.paths import SourcePath
 from bulkstow.source.walk import LIST_LENGTH, Walk
 from bulkstow.source.windows import open_file
+
+WHOLE_BYTES = 128 * 2**10
+"""On slow storage, files up to this size are read whole with their heads: Linux reads as much ahead, in one request to
+a file server, so that it takes no longer than the head."""
+
+SLOW_HEAD_S = 0.001
+"""Heads that take longer come from slow storage. From memory one takes 14 µs, from a file server two round trips."""
 
 PREFETCH_BYTES = 4 * 2**20
 """The largest prefetch of one file; beyond it the operating system reads ahead."""
@@ -50,6 +60,7 @@ class FileSource(Source):
         skip_truncated: bool = False,
         sharding: Sharding | None = None,
         list_length: int = LIST_LENGTH,
+        most_open_files: int = 0,
     ) -> None:
         self.walk = Walk(
             names,
@@ -61,6 +72,8 @@ class FileSource(Source):
         )
         self._accept_missing_preamble = accept_missing_preamble
         self._skip_truncated = skip_truncated
+        self._heads = Slowness()
+        self._open_files = OpenFiles(most_open_files)
 
     def scan(self) -> Walk:
         """Return the walk; where one file system hangs, another thread continues it elsewhere."""
@@ -71,11 +84,32 @@ class FileSource(Source):
         if candidate.by_link is None:
             is_link = os.path.islink(candidate.location)
             candidate = replace(candidate, by_link=is_link and self.walk.admits(candidate.location))
-        return read_instance(
-            candidate,
-            accept_missing_preamble=self._accept_missing_preamble,
-            skip_truncated=self._skip_truncated,
-        )
+        started_s = time.perf_counter()
+        try:
+            is_read_whole = self._heads.is_slow and 0 < candidate.size_bytes <= WHOLE_BYTES
+            return (self._read_whole if is_read_whole else read_instance)(
+                candidate,
+                accept_missing_preamble=self._accept_missing_preamble,
+                skip_truncated=self._skip_truncated,
+            )
+        finally:
+            was_slow = time.perf_counter() - started_s > SLOW_HEAD_S
+            self._heads.note_slow(was_slow=was_slow)
+            self._heads.note_quick(was_quick=not was_slow)
+
+    def _read_whole(self, candidate: Candidate, *, accept_missing_preamble: bool, skip_truncated: bool) -> Instance:
+        """Read a file into the page cache, and keep it open; return its instance."""
+        descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
+        try:
+            count = read_into(descriptor, memoryview(bytearray(candidate.size_bytes)), 0)
+            instance = read_open_instance(
+                descriptor, candidate, accept_missing_preamble=accept_missing_preamble, skip_truncated=skip_truncated
+            )
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._keep_if(count == candidate.size_bytes, candidate, descriptor)
+        return instance
 
     def open(self, instance: Instance) -> Generator[FileRange]:
         """Open the file, yield it as a whole, and compare it with the scan.
@@ -84,7 +118,9 @@ class FileSource(Source):
         """
         candidate = instance.candidate
         try:
-            descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
+            descriptor = self._open_files.take(candidate.location)
+            if descriptor is None:
+                descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
             try:
                 yield FileRange(descriptor, 0, candidate.size_bytes)
                 if change := _change(candidate, os.fstat(descriptor)):
@@ -116,17 +152,29 @@ class FileSource(Source):
         return find_cut_off(candidate)
 
     def prefetch(self, instance: Instance) -> int:
-        """Read the file's beginning into the page cache."""
+        """Read the file's beginning into the page cache; keep it open if that is all of it."""
+        candidate = instance.candidate
         size_bytes = 0
+        descriptor = self._open_files.take(candidate.location)
         with suppress(OSError):
-            descriptor = open_to_read(instance.candidate.location)
-            try:
-                scratch = memoryview(bytearray(BLOCK_BYTES))
-                while size_bytes < PREFETCH_BYTES and (count := read_into(descriptor, scratch, size_bytes)):
-                    size_bytes += count
-            finally:
-                os.close(descriptor)
+            if descriptor is None:
+                descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
+            scratch = memoryview(bytearray(BLOCK_BYTES))
+            while size_bytes < PREFETCH_BYTES and (count := read_into(descriptor, scratch, size_bytes)):
+                size_bytes += count
+        if descriptor is not None:
+            self._keep_if(size_bytes == candidate.size_bytes, candidate, descriptor)
         return size_bytes
+
+    def _keep_if(self, is_read_whole: bool, candidate: Candidate, descriptor: int) -> None:
+        if is_read_whole:
+            self._open_files.keep(candidate.location, descriptor)
+        else:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close the files that were kept open."""
+        self._open_files.close()
 
     def existing_parent(self, location: str) -> str:
         """Return the innermost directory above a file that still exists; empty if none does."""

@@ -89,12 +89,21 @@ def read_instance(
     # A file object would cost more than the read, as it gets the size, the position and a buffer first.
     descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
     try:
-        instance = _read(descriptor, candidate, accept_missing_preamble=accept_missing_preamble)
-        if skip_truncated and (truncation := instance.truncation or _find_cut_off(descriptor)):
-            raise DamagedHead(truncation)
-        return instance
+        return read_open_instance(
+            descriptor, candidate, accept_missing_preamble=accept_missing_preamble, skip_truncated=skip_truncated
+        )
     finally:
         os.close(descriptor)
+
+
+def read_open_instance(
+    descriptor: int, candidate: Candidate, *, accept_missing_preamble: bool = False, skip_truncated: bool = False
+) -> Instance:
+    """Return the instance in an open file that is not empty, as `read_instance` does; the file stays open."""
+    instance = _read(descriptor, candidate, accept_missing_preamble=accept_missing_preamble)
+    if skip_truncated and (truncation := instance.truncation or _find_cut_off(descriptor)):
+        raise DamagedHead(truncation)
+    return instance
 
 
 def find_cut_off(candidate: Candidate) -> str:

@@ -219,6 +219,7 @@ class WrongLength(FileSource):
     """Gives other lengths than the scan found."""
 
     def __init__(self, change_bytes: int) -> None:
+        super().__init__()
         self._change_bytes = change_bytes
 
     def open(self, instance: Instance) -> Generator[FileRange]:

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from bulkstow.destination import prefetch
-from bulkstow.destination.prefetch import AHEAD_FILES, QUICK_FETCHES, SLOW_S, SLOW_TURNS, StorageSpeed
+from bulkstow.destination.prefetch import AHEAD_FILES, SLOW_S, StorageSpeed
 from bulkstow.model import Candidate, Instance
+from bulkstow.policy.slowness import QUICK_READS, SLOW_READS
 from bulkstow.source.files import PREFETCH_BYTES, FileSource
 from tests.archives import header
 
@@ -46,7 +47,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 def find_slow(reading: StorageSpeed) -> None:
     """Have it learn that the storage is slow."""
-    for _ in range(SLOW_TURNS):
+    for _ in range(SLOW_READS):
         reading.learn(1, 1000, SLOW_S * 2)
 
 
@@ -56,12 +57,12 @@ INSTANCES = [Instance(Candidate(f"/archive/{n}", 1000, 0), header(n)) for n in r
 def test_nothing_is_fetched_from_fast_storage(readers: ThreadPoolExecutor, disk: Disk) -> None:
     """As long as files come quickly nobody reads them twice."""
     reading = StorageSpeed(readers, disk.fetch)
-    for _ in range(SLOW_TURNS):
+    for _ in range(SLOW_READS):
         reading.learn(10, 5_000_000, 10 * SLOW_S / 2)
         reading.learn(0, 16_000_000, 60.0)  # a part of one large file says nothing of the next
         reading.learn(2, 16_000_000, 0.05)  # large ones take their time, from memory too
-    for _ in range(SLOW_TURNS):
-        for turn_s in [SLOW_S * 2] * (SLOW_TURNS - 1) + [0.0]:
+    for _ in range(SLOW_READS):
+        for turn_s in [SLOW_S * 2] * (SLOW_READS - 1) + [0.0]:
             reading.learn(1, 1000, turn_s)  # one that was slow now and then
     reading.begin(INSTANCES).keep_ahead(0)
     readers.shutdown()
@@ -101,7 +102,7 @@ def test_storage_that_has_become_fast_is_left_alone(
     monkeypatch.setattr(prefetch, "QUICK_S", 60.0)
     reading = StorageSpeed(readers, disk.fetch)
     find_slow(reading)
-    for _ in range(QUICK_FETCHES):
+    for _ in range(QUICK_READS):
         fetch = reading.fetch(INSTANCES[0])
         assert fetch is not None
         fetch.result()
@@ -121,7 +122,7 @@ def test_a_fetch_is_quick_for_its_bytes(
     monkeypatch.setattr(prefetch, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     reading = StorageSpeed(readers, FileSource().prefetch)
     find_slow(reading)
-    for _ in range(QUICK_FETCHES):
+    for _ in range(QUICK_READS):
         fetch = reading.fetch(Instance(large, header(1)))
         assert fetch is not None
         fetch.result()

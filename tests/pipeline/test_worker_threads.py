@@ -92,6 +92,38 @@ async def test_other_calls_come_before_reads(threads: WorkerThreads, monkeypatch
     assert done == ["other", "read", "read", "read"]
 
 
+@pytest.mark.parametrize("is_head_being_read", [True, False])
+async def test_files_that_are_sent_go_before_heads_while_one_is_read(disk: Disk, is_head_being_read: bool) -> None:
+    """While no head is being read, the call that waits longest is next: heads are read at any rate."""
+    done = list[str]()
+    with WorkerThreads(1 + is_head_being_read) as threads, anyio.fail_after(PATIENCE_S):
+        if is_head_being_read:
+            threads.heads.submit(disk.read)
+            await disk.has_begun(1)
+        may_go_on = threading.Event()
+        threads.submit(may_go_on.wait)
+        calls = [threads.heads.submit(done.append, "head") for _ in range(2)]
+        calls += [threads.submit(done.append, "body") for _ in range(2)]
+        may_go_on.set()
+        for call in calls:
+            await asyncio.wrap_future(call)
+        disk.answer(1)
+    assert done == (["body", "body", "head", "head"] if is_head_being_read else ["head", "head", "body", "body"])
+
+
+async def test_heads_and_files_that_are_sent_share_the_readers(threads: WorkerThreads, disk: Disk) -> None:
+    """Both together do not ask the storage for more than four readers may."""
+    reads = [executor.submit(disk.read) for executor in (threads, threads.heads) for _ in range(4)]
+    with anyio.fail_after(PATIENCE_S):
+        await disk.has_begun(4)
+        for _ in range(20):
+            await run_blocking(threads.calls, int)
+        assert disk.begun == 4
+        disk.answer(8)
+        for read in reads:
+            await asyncio.wrap_future(read)
+
+
 async def test_no_thread_is_started_beside_one_that_is_about_to_run(threads: WorkerThreads, disk: Disk) -> None:
     """However long all calls hang, there are no more threads than calls that may run."""
     hanging = [threads.calls.submit(disk.read) for _ in range(40)]
