@@ -59,6 +59,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "ledger": ("other.db", Path("other.db")),
     "concurrency": ("2-17", Span(2, 17)),
     "per-study": ("2", 2),
+    "processes": ("3", 3),
     "batch-bytes": ("64MiB", 64 * 2**20),
     "batch-instances": ("unlimited", None),
     "affinity": ("none", "none"),
