@@ -20,6 +20,8 @@ from bulkstow.errors import (
     StorageGone,
 )
 
+__version__ = "0.1.0"
+
 TYPE_CHECKING = False  # the command line imports this package first, and a Ctrl-C may come at once: see `cli`
 if TYPE_CHECKING:
     import os

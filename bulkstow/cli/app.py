@@ -5,7 +5,6 @@ Precedence: a flag, then `BULKSTOW_…` in the environment, then the file of `--
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import traceback
@@ -16,6 +15,8 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import App, Parameter
 
+from bulkstow import __version__
+from bulkstow.cli.config_file import VARIABLE, read_config, take_config
 from bulkstow.cli.old_names import with_new_flags
 from bulkstow.cli.origins import PREFIX, Origins
 from bulkstow.cli.process import begin_collecting, hand_over_interrupts
@@ -28,16 +29,10 @@ def _split(hint: object, text: str, **_: object) -> list[str]:
     return [value for value in cyclopts.env_var_split(hint, text, delimiter="\n") if value]
 
 
-def _version() -> str:
-    from importlib.metadata import version  # takes 20 ms, and only --version needs it
-
-    return version("bulkstow")
-
-
 app = App(
     name="bulkstow",
     help="Bulk uploads of DICOM files to DICOMweb servers (STOW-RS).",
-    version=_version,
+    version=__version__,
     default_parameter=Parameter(show_env_var=False, env_var_split=_split),
     result_action="return_value",
 )
@@ -76,17 +71,56 @@ app.command(
 
 
 @app.meta.default
-def _with_config(
-    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    config: Annotated[Path | None, Parameter(env_var="BULKSTOW_CONFIG", group=EVERYWHERE)] = None,
-) -> Any:  # noqa: ANN401 - what the command returns
-    """Run a command.
+def _everywhere(
+    *,
+    config: Annotated[Path | None, Parameter(env_var=VARIABLE, group=EVERYWHERE)] = None,
+) -> None:
+    """Define the flags of all commands, for help and completion.
+
+    `take_config` reads them: cyclopts takes 70 ms to tell them from the flags of the command.
 
     Parameters
     ----------
     config
         TOML file with settings: one table per command, keys as the flags. `bulkstow config` prints an example.
     """
+
+
+def read_settings_from(config: Path | None, tokens: Sequence[str] = ()) -> Origins:
+    """Let commands also take settings from the environment and from a file; return the origins of their values.
+
+    The file is read when the command's settings are: help needs none. ConfigurationError is raised then if it cannot be
+    used.
+    """
+    origins = Origins(app, os.environ, tokens)
+
+    def from_file(*of_command: Any) -> None:  # noqa: ANN401 - what cyclopts gives to every source of settings
+        if config is not None:
+            cyclopts.config.Dict(read_config(config, _TABLES), source=str(config))(*of_command)
+
+    app.config = [origins.enter, cyclopts.config.Env(PREFIX, command=False), from_file, origins.leave]
+    return origins
+
+
+def status(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        result = _run(*take_config(arguments, os.environ))
+        print(end="", flush=True)  # at exit it could only fail with a traceback and another status
+        return result if isinstance(result, int) else 0
+    except cyclopts.CycloptsError as error:
+        return _complain(str(error).replace("\n", " "), ConfigurationError.exit_status)
+    except BulkstowError as error:
+        return _complain(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a bug: show its traceback, and never exit with 0
+        print(shown_lines(traceback.format_exc()), end="", file=sys.stderr)
+        return _complain(f"internal error: {type(first_of(error)).__name__}; please report it", RunStopped.exit_status)
+
+
+def _run(config: Path | None, tokens: Sequence[str]) -> Any:  # noqa: ANN401 - what the command returns
+    """Run a command with its settings, and return its result."""
     origins = read_settings_from(config, tokens)
     try:
         command, bound, _ = app.parse_args(with_new_flags(tokens), exit_on_error=False, print_error=False)
@@ -105,54 +139,7 @@ def _with_config(
         return _complain(origins.as_written(str(error)), error.exit_status)
 
 
-def read_settings_from(config: Path | None, tokens: Sequence[str] = ()) -> Origins:
-    """Let commands also take settings from the environment and from a file; return the origins of their values.
-
-    Raises ConfigurationError for a file that cannot be used.
-    """
-    sources: list[Any] = [cyclopts.config.Env(PREFIX, command=False)]
-    if config is not None:
-        sources.append(cyclopts.config.Dict(_read_config(config), source=str(config)))
-    origins = Origins(app, os.environ, tokens)
-    app.config = [origins.enter, *sources, origins.leave]
-    return origins
-
-
-def status(arguments: Sequence[str]) -> int:
-    """Run the command line and return its exit status."""
-    try:
-        result = app.meta(list(arguments), exit_on_error=False, print_error=False)
-        print(end="", flush=True)  # at exit it could only fail with a traceback and another status
-        return result if isinstance(result, int) else 0
-    except cyclopts.CycloptsError as error:
-        return _complain(str(error).replace("\n", " "), ConfigurationError.exit_status)
-    except BulkstowError as error:
-        return _complain(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - a bug: show its traceback, and never exit with 0
-        print(shown_lines(traceback.format_exc()), end="", file=sys.stderr)
-        return _complain(f"internal error: {type(first_of(error)).__name__}; please report it", RunStopped.exit_status)
-
-
 def _complain(text: str, exit_status: int) -> int:
     if exit_status:
         print(f"bulkstow: {shown(text)}", file=sys.stderr)
     return exit_status
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"--config {path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"--config {path}: not TOML ({error})") from error
-    for name in config:
-        if name not in _TABLES:
-            guess = difflib.get_close_matches(name, _TABLES, n=1)
-            hint = f"; did you mean [{guess[0]}]?" if guess else f"; expected a table of {', '.join(_TABLES)}"
-            raise ConfigurationError(f"--config {path}: no command with settings is called {name!r}{hint}")
-    return config

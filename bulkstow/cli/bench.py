@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 import anyio
 from cyclopts import App
 
+from bulkstow import __version__
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.cli.files import check_writable, write_whole
 from bulkstow.cli.streams import print_in_passing
@@ -127,7 +127,7 @@ def _measurement(destination: DestinationSettings, settings: BenchSettings) -> M
         url=destination.root,
         run_id=run_id,
         started=now.isoformat(timespec="seconds"),
-        version=version("bulkstow"),
+        version=__version__,
         machine=describe_machine(),
         thresholds=tuple(map(threshold.parse, settings.threshold)),
     )

@@ -10,13 +10,13 @@ import os
 import sys
 import time
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import anyio
 from cyclopts import Parameter
 
+from bulkstow import __version__
 from bulkstow.cli.files import check_writable, is_replaceable, write_whole
 from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import FILES, DestinationSettings, Switch, UploadSettings
@@ -112,7 +112,7 @@ def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | 
     stack.callback(_closed, file)
     stream = stack.enter_context(contextlib.closing(BackgroundStream(file, LOG_LINES_AHEAD, LOG_CLOSE_TIMEOUT_S)))
     log = Log(path, job.settings.log_format, stream, shown.say)
-    begin = {"version": version("bulkstow"), "destination": job.destination_name, "sources": job.source_names}
+    begin = {"version": __version__, "destination": job.destination_name, "sources": job.source_names}
     log.begin(begin | settings_of(job.settings))
     return log
 
@@ -163,7 +163,7 @@ def summarise_wrong_use(where: str, reason: str) -> None:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     summary = Summary(
         studies=0,
-        version=version("bulkstow"),
+        version=__version__,
         started_at=now,
         ended_at=now,
         exit_status=ConfigurationError.exit_status,

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import aiofiles
 import anyio
 
 from bulkstow.blocking import ReadLimit, map_in_threads
@@ -416,6 +415,8 @@ async def write_body(
     Raises InstanceChanged with the instance's location, also if the storage does not answer, and OSError if the file
     cannot be written.
     """
+    import aiofiles
+
     view = memoryview(bytearray(READ_BYTES))
     size_bytes = 0
     cursor = Cursor()

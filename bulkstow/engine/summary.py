@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import version
 
+from bulkstow import __version__
 from bulkstow.engine.job import Job
 from bulkstow.errors import INTERRUPTED, BulkstowError, RunStopped, first_of
 from bulkstow.model import Outcome, Summary
@@ -44,7 +44,7 @@ def summary_of(
         shard=None if job.settings.shard is None else str(job.settings.shard),
         studies=tally.studies,
         ledger=str(job.settings.ledger),
-        version=version("bulkstow"),
+        version=__version__,
         started_at=tally.started_at.isoformat(timespec="seconds"),
     )
     if is_running:

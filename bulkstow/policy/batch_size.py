@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from statistics import median_low
 from typing import Literal
 
 from bulkstow.policy.batching import BatchLimits
@@ -96,7 +95,7 @@ class _Limit:
         if counts:
             self._recent_s.append(elapsed_s)
         if len(self._recent_s) == SAMPLES:
-            typical_s, self._recent_s = median_low(self._recent_s), []
+            typical_s, self._recent_s = sorted(self._recent_s)[(SAMPLES - 1) // 2], []
             self._decide(typical_s, is_plenty=is_plenty, is_settled=is_settled)
 
     def _decide(self, typical_s: float, *, is_plenty: bool, is_settled: bool) -> None:

@@ -10,12 +10,13 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from textwrap import wrap
-from typing import Literal, Never
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Literal, Never
 
 from bulkstow.printing import shown
 from bulkstow.progress.background import Stream
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 WIDEST_COLUMNS = 100
 """The widest panel, in columns; longer lines are hard to read."""
@@ -63,7 +64,8 @@ class Panel:
         self._drawn: list[tqdm[Never]] = []
         """The first line, with the bar if there is one, and the lines below it."""
         self._columns = 0
-        tqdm.monitor_interval = 0  # no thread: every frame is drawn by `draw`
+        self._tqdm = _tqdm()
+        self._tqdm.monitor_interval = 0  # no thread: every frame is drawn by `draw`
 
     def draw(self, parts: Sequence[str], *, bar: tuple[str, int, int] | None = None) -> None:
         """Draw a frame: a bar with its label, total and done, and below it the parts, joined by commas."""
@@ -73,7 +75,7 @@ class Panel:
 
     def say(self, text: str) -> None:
         """Write a line above the panel."""
-        tqdm.write(shown(text), file=self._canvas)
+        self._tqdm.write(shown(text), file=self._canvas)
         self._canvas.write("\r" if self._drawn else "")
         self._put()
 
@@ -107,7 +109,7 @@ class Panel:
     def _added(self, position: int, *, has_bar: bool) -> tqdm[Never]:
         """Return a new line, which tqdm does not draw yet."""
         bar_format = "{desc} |{bar}| {percentage:3.0f}%" if has_bar else "{desc}"
-        return tqdm(
+        return self._tqdm(
             bar_format=bar_format,
             file=self._canvas,
             ncols=self._columns,
@@ -129,6 +131,13 @@ class Panel:
     def _put(self) -> None:
         self._stream.write(self._canvas.take())
         self._stream.flush()
+
+
+def _tqdm() -> type[tqdm[Never]]:
+    """Return the library's bar, which only a terminal needs."""
+    from tqdm import tqdm
+
+    return tqdm
 
 
 class _Canvas(io.StringIO):

@@ -7,9 +7,10 @@ than any real response is refused before it is parsed. The length of a document 
 from __future__ import annotations
 
 import json
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING
 
-from defusedxml.ElementTree import ParseError, fromstring
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 CHARACTERS_PER_BRACKET = 10
 """The fewest characters per bracket, on average over a document.
@@ -34,6 +35,8 @@ def parse_json(text: str) -> object:
 
 def parse_xml(text: str) -> Element:
     """Return the root of an XML document. Raises ValueError if it is malformed or too dense, or has a DTD or entity."""
+    from defusedxml.ElementTree import ParseError, fromstring  # most servers respond in JSON
+
     _refuse_dense(text, "XML", "<")
     try:
         root: Element = fromstring(text, forbid_dtd=True, forbid_entities=True, forbid_external=True)

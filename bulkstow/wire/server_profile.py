@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha1
 
 from bulkstow.wire.failure_reasons import (
     FAILURE_REASONS,
@@ -114,6 +113,8 @@ def _dicomweb_path(_patient_id: str, study_uid: str) -> str:
 
 def _orthanc_path(patient_id: str, study_uid: str) -> str:
     """Return the path with Orthanc's own identifier, a digest of both IDs (Orthanc Book, "Orthanc identifiers")."""
+    from hashlib import sha1
+
     digest = sha1(f"{patient_id}|{study_uid}".encode(), usedforsecurity=False).hexdigest()
     return "/studies/" + "-".join(digest[start : start + 8] for start in range(0, len(digest), 8))
 

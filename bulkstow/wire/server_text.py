@@ -10,7 +10,6 @@ PS3.5 §6.2), are replaced by ***. Other quotations cannot be told from technica
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Mapping
 
@@ -68,6 +67,8 @@ def error_text(body: bytes) -> str:
     """
     text = text_of(body[:ERROR_BODY_BYTES])
     if text.startswith("<"):
+        import html
+
         found = _TITLE.search(text)
         return printable(html.unescape(found[1])) if found else ""
     try:

@@ -18,18 +18,19 @@ A malformed response can make an instance unacknowledged, never stored:
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Any
 
 from bulkstow.errors import StoreResponseError
 from bulkstow.model import Referenced, StoreResponse
 from bulkstow.wire.bounded import parse_json, parse_xml
 from bulkstow.wire.server_profile import DEFAULT, PrivateElement, ServerProfile
 from bulkstow.wire.server_text import PADDING, is_html, printable, text_of
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 _RETRIEVE_URL = "00081190"
 _REFERENCED_SOP_SEQUENCE = "00081199"
@@ -160,13 +161,15 @@ def _from_native(parent: Element) -> _Dataset:
 
 
 def _to_native(attributes: _Attributes) -> Iterator[str]:
+    from html import escape
+
     for tag, element in attributes.items():
         yield f'<DicomAttribute tag="{tag}" vr="{element["vr"]}" keyword="{_KEYWORDS[tag]}">'
         for number, value in enumerate(element.get("Value", ()), start=1):
             if isinstance(value, dict):
                 yield f'<Item number="{number}">{"".join(_to_native(value))}</Item>'
             else:
-                yield f'<Value number="{number}">{html.escape(str(value), quote=False)}</Value>'
+                yield f'<Value number="{number}">{escape(str(value), quote=False)}</Value>'
         yield "</DicomAttribute>"
 
 
