@@ -212,7 +212,7 @@ async def test_a_sender_that_hangs_is_replaced(
 
     display = Recorded()
     async with serving(Origin(DiscardStorage(), fault=Watched(stop))) as url:
-        await upload(url, archive, display)
+        await upload(url, archive, display, processes=2)
     assert outcomes(archive) <= {Outcome.STORED, Outcome.DUPLICATE}
     assert f"{channels[0].name} gives no sign of life: it is ended, and its requests are sent again" in display.said
     assert not any(map(is_running, channels))
