@@ -19,7 +19,7 @@ from bulkstow import __version__
 from bulkstow.cli.config_file import VARIABLE, read_config, take_config
 from bulkstow.cli.old_names import with_new_flags
 from bulkstow.cli.origins import PREFIX, Origins
-from bulkstow.cli.process import begin_collecting, hand_over_interrupts
+from bulkstow.cli.process import end_start_up, hand_over_interrupts
 from bulkstow.errors import INTERRUPTED, BulkstowError, ConfigurationError, RunStopped, first_of
 from bulkstow.printing import shown, shown_lines
 
@@ -132,7 +132,7 @@ def _run(config: Path | None, tokens: Sequence[str]) -> Any:  # noqa: ANN401 - w
             summarise_wrong_use(where, text)
         return _complain(text, ConfigurationError.exit_status)
     hand_over_interrupts()
-    begin_collecting()
+    end_start_up()
     try:
         return command(*bound.args, **bound.kwargs)
     except BulkstowError as error:

@@ -14,12 +14,13 @@ from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_
 from bulkstow.errors import ConfigurationError
 
 
-def ssl_context(settings: DestinationSettings) -> ssl.SSLContext | bool:
-    """Return the context for a destination, or True for aiohttp's default.
+def ssl_context(settings: DestinationSettings, proxy_url: str = "") -> ssl.SSLContext | bool:
+    """Return the context for a destination, or True if neither the destination nor the proxy speaks TLS.
 
     Raises ConfigurationError for certificates that cannot be loaded.
     """
-    if settings.root.startswith("http://") and settings.ca_file is None and settings.client_cert is None:
+    uses_tls = settings.root.startswith("https://") or proxy_url.startswith("https://")
+    if not uses_tls and settings.ca_file is None and settings.client_cert is None:
         return True  # not used, and reading the system's authorities takes 16 ms
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)

@@ -103,9 +103,9 @@ class HttpClient:
     def __init__(self, settings: DestinationSettings) -> None:
         self._settings = settings
         self._root = str(URL(settings.root)).rstrip("/")
-        self._ssl = ssl_context(settings)
         # aiohttp's own `trust_env` would read ~/.netrc too, and log in with what it finds there.
         self.proxy = proxy_for(settings.root, os.environ)
+        self._ssl = ssl_context(settings, self.proxy.url if self.proxy else "")
         given = read_headers(settings)
         self.headers = given.by_name
         """The user's headers for every request."""

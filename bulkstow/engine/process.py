@@ -25,7 +25,14 @@ from bulkstow.platform.signals import ending_signals
 
 _LENGTH = struct.Struct("=Q")
 
-_START = "import sys; sys.path[:] = sys.argv[1:]; from bulkstow.engine.process import main; main()"
+_START = """
+import sys
+sys.path[:] = sys.argv[1:]
+from bulkstow.platform.start_up import quick_start
+with quick_start():
+    from bulkstow.engine import process, sender
+process.main()
+"""
 """The new interpreter imports from where this one does, and nothing of the program that called bulkstow."""
 
 END_TIMEOUT_S = 5.0
