@@ -126,25 +126,25 @@ class Ledger(AbstractContextManager["Ledger"]):
             WHERE f.destination = ? AND f.path IN ({_marks(len(candidates))})"""  # noqa: S608 - only ? and constants
         final = _FINAL.difference(again)
         keys = [os.fsencode(candidate.location) for candidate in candidates]
-        rows = {row[0]: row[1:] for row in self._read(query, (self._run, self._destination, *keys))}
+        rows = {row[0]: row for row in self._read(query, (self._run, self._destination, *keys))}
         for candidate, key in zip(candidates, keys, strict=True):
-            if key in rows and rows[key][:2] != (candidate.size_bytes, as_kept(candidate.version)):
+            row = rows.get(key)
+            if row is not None and (row[1] != candidate.size_bytes or row[2] != as_kept(candidate.version)):
                 del rows[key]
                 if len(self._changed) < MOST_CHANGED_KEPT:
                     self._changed.add(key)
 
-        def known(key: bytes) -> Known | None:
-            row = rows.get(key)
-            if row is None:
-                return None
-            outcome, reason, copy_of = OUTCOMES.get(row[2]), row[4], row[6]
+        def known(word: object, is_valid: int, reason: object, is_of_this_run: int, copy_of: bytes | None) -> Known:
+            outcome = OUTCOMES.get(word)
             if outcome is None or type(reason) is not str:
-                raise DamagedRow(f"an outcome {row[2]!r}, or a reason of another type")
+                raise DamagedRow(f"an outcome {word!r}, or a reason of another type")
             is_outdated = copy_of is not None and (copy_of in self._changed or len(self._changed) == MOST_CHANGED_KEPT)
-            return Known(outcome, outcome in final and bool(row[3]) and not is_outdated, reason, bool(row[5]))
+            return Known(outcome, outcome in final and bool(is_valid) and not is_outdated, reason, bool(is_of_this_run))
 
         with explained(self.path):
-            return [known(key) for key in keys]
+            # Most files have the same outcome, so there is one object for all of them.
+            known_by_columns = {columns: known(*columns) for columns in {row[3:] for row in rows.values()}}
+            return [known_by_columns[rows[key][3:]] if key in rows else None for key in keys]
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return, by SOP Instance UID, the files that are on the server, in the order of their paths."""

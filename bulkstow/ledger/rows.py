@@ -60,7 +60,7 @@ def as_kept(version: int | str) -> int | bytes:
     """
     if isinstance(version, str):
         return version.encode(errors="surrogatepass")
-    return max(-(2**63), min(version, 2**63 - 1))
+    return version if -(2**63) <= version < 2**63 else max(-(2**63), min(version, 2**63 - 1))
 
 
 def as_result(row: Sequence[Any]) -> FileResult:
