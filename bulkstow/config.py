@@ -105,6 +105,9 @@ READ_TIMEOUT_S = 300.0
 """Time limit for one read from storage.
 A tape library takes minutes to fetch a file, a disk one to give up a bad sector, an NFS server three to restart."""
 
+LOCAL_CLUSTER = "local"
+"""The address of a cluster that bulkstow starts by itself."""
+
 DESTINATION = Group("Destination", sort_key=1)
 FILES = Group("Files and ledger", sort_key=2)
 BATCHES = Group("Batches and speed", sort_key=10)
@@ -255,6 +258,9 @@ class UploadSettings:
     processes: Annotated[Processes, Parameter(group=BATCHES)] = "auto"
     """Processes of this computer: 'auto' (this one, and more that send for it while the processor limits the run and
     they help), or a number, this one included."""
+    dask: Annotated[str | None, Parameter(group=BATCHES)] = None
+    """Address of a Dask scheduler, such as tcp://head:8786: its workers, which need the same files, send for this
+    process. 'local' starts a worker for each processor, or one less than --processes, and ends them with the run."""
     read_concurrency: Annotated[Count, Parameter(group=BATCHES)] = 8
     """Files that each process reads concurrently."""
     read_timeout_s: Annotated[Duration, Parameter(name="--read-timeout", group=BATCHES)] = READ_TIMEOUT_S
@@ -291,5 +297,16 @@ class UploadSettings:
                 require_positive(name, limit)
         if isinstance(self.shard_level, int):
             require_positive("--shard-level", self.shard_level)
+        if self.dask is not None:
+            self._check_dask(self.dask)
         if self.retries < 0:
             raise ConfigurationError(f"--retries {self.retries}: expected 0 or more")
+
+    def _check_dask(self, address: str) -> None:
+        scheme, separator, host = address.partition("://")
+        if address != LOCAL_CLUSTER and not (scheme and separator and host):
+            raise ConfigurationError(f"--dask {address!r}: expected tcp://HOST:PORT, tls://HOST:PORT or 'local'")
+        if self.processes == 1 or (self.processes != "auto" and address != LOCAL_CLUSTER):
+            raise ConfigurationError(
+                f"--processes {self.processes}: with --dask {address}, the workers send; leave it out"
+            )

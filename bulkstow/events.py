@@ -88,6 +88,8 @@ class SendersChanged:
 
     senders: int
     """0 if this process sends by itself."""
+    are_workers: bool = False
+    """They are workers of a Dask cluster."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from bulkstow.ports import Destination, Source
 class Job:
     """The source, destination and settings of an upload.
 
-    Raises ConfigurationError for a shard of a source that is an object.
+    Raises ConfigurationError for a shard of a source that is an object, and for a cluster that would need an object.
     """
 
     source: tuple[str, ...] | Source
@@ -31,6 +31,11 @@ class Job:
     def __post_init__(self) -> None:
         if self.settings.shard is not None and not isinstance(self.source, tuple):
             raise ConfigurationError(f"--shard {self.settings.shard}: a Source chooses its instances by itself")
+        is_object = not isinstance(self.destination, DestinationSettings) or self.auth is not None
+        if self.settings.dask is not None and (is_object or not isinstance(self.source, tuple)):
+            raise ConfigurationError(
+                f"--dask {self.settings.dask}: workers can be given paths, a URL and the logins of settings, no objects"
+            )
 
     @property
     def destination_name(self) -> str:

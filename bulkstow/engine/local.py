@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 
@@ -27,7 +28,7 @@ from bulkstow.engine.processes import processes_of, sender_processes
 from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.engine.signals import Control
 from bulkstow.engine.summary import summary_of
-from bulkstow.errors import BulkstowError, LedgerError
+from bulkstow.errors import BulkstowError, ConfigurationError, LedgerError
 from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
@@ -44,6 +45,7 @@ from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath, find_sources
+from bulkstow.verification import Verification
 from bulkstow.wire.server_profile import DEFAULT
 
 SPARE_DESCRIPTORS = 64
@@ -162,16 +164,45 @@ async def _opened(
         reporter=reporter,
         throttle=throttle,
     ) as local:
+        begin = begin_of(job.destination, settings, os.environ)
+        if settings.dask is not None:
+            senders = Senders(local, begin, throttle=throttle, reporter=reporter, sends_here=False)
+            async with _dask()(
+                settings.dask,
+                settings.processes,
+                senders,
+                Verification(source, threads, limit),
+                timeout_s=job.destination.connect_timeout_s,
+                limit=limit,
+                reporter=reporter,
+                say=display.say,
+            ):
+                yield senders
+            return
         processes = processes_of(job)
         if processes is None:
             yield local
             return
-        begin = begin_of(job.destination, settings, os.environ)
         senders = Senders(
             local, begin, throttle=throttle, reporter=reporter, sends_here=isinstance(processes, SenderCount)
         )
         async with sender_processes(senders, processes, limit=limit, reporter=reporter, say=display.say):
             yield senders
+
+
+def _dask() -> Callable[..., AbstractAsyncContextManager[None]]:
+    """Import what sends from a Dask cluster, which takes a second; Dask's own log is not shown."""
+    try:
+        import dask
+
+        if "distributed" not in sys.modules:
+            dask.config.set({"logging": {"distributed": "critical"}})
+        from bulkstow.engine.dask import dask_workers
+    except ImportError as error:
+        raise ConfigurationError(
+            f"--dask needs Dask ({error}): pip install distributed, or pip install '.[dask]' in a checkout"
+        ) from error
+    return dask_workers
 
 
 async def _attended(

@@ -67,7 +67,7 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Compare an instance with the scan: does the sender see the coordinator's files?"""
+    """Reach the server, and compare an instance with the scan: does the sender see the coordinator's files?"""
 
     number: int
     files: tuple[SentFile]

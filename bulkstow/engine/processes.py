@@ -24,8 +24,7 @@ PERIOD_S = 0.25
 """The period of a measurement: a run of 2 s gains 20 % from a sender that is tried this soon."""
 
 SILENT_PERIODS = 240
-"""Periods without a message after which a sender is taken for hanging; it sends a sign of life every 0.25 s. Periods
-are counted, not seconds: while this process is stopped, no message arrives either."""
+"""Periods without a message after which a sender is taken for hanging; it sends a sign of life every 0.25 s."""
 
 MOST_LOST = 3
 """Senders in a row that end without having sent anything; then this process sends by itself."""
@@ -85,8 +84,6 @@ class SenderProcesses:
         self._idle_before_s = idle_s()
         self._work_before = 0.0
         self._was_sending = False
-        self._silent: dict[object, tuple[int, int]] = {}
-        """By sender: the messages seen, and for how many periods there have been no more."""
 
     @property
     def _wanted(self) -> int:
@@ -160,11 +157,7 @@ class SenderProcesses:
 
     def _end_silent(self) -> None:
         """End the senders that hang: they are stopped, or their event loop is."""
-        before, self._silent = self._silent, {}
         for sender in self._senders.attached:
-            messages, periods = before.get(sender, (-1, 0))
-            periods = periods + 1 if messages == sender.messages else 0
-            self._silent[sender] = sender.messages, periods
-            if periods >= SILENT_PERIODS:
+            if sender.silent_looks() >= SILENT_PERIODS:
                 self._say(f"{sender.name} gives no sign of life: it is ended, and its requests are sent again")
                 self._senders.end(sender)

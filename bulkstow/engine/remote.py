@@ -31,7 +31,7 @@ from bulkstow.engine.messages import (
     Verify,
     Wanted,
 )
-from bulkstow.errors import BulkstowError
+from bulkstow.errors import BulkstowError, RunStopped
 from bulkstow.events import BytesSent, Reporter, RequestTimed
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse
 
@@ -58,7 +58,9 @@ class Channel(Protocol):
 class RemoteSender:
     """One sender; `run` has to be running while it is used."""
 
-    def __init__(self, channel: Channel, *, throttle: ByteLimiter | None, reporter: Reporter) -> None:
+    def __init__(
+        self, channel: Channel, *, throttle: ByteLimiter | None, reporter: Reporter, is_checked: bool = True
+    ) -> None:
         self._channel = channel
         self._throttle = throttle
         self._reporter = reporter
@@ -66,14 +68,18 @@ class RemoteSender:
         self._replies: dict[int, asyncio.Future[Reply | None]] = {}
         self._sent_bytes = 0
         self._has_begun = False
+        self.is_checked = is_checked
+        """It sees the same files; until then it gets no batches."""
         self.is_retired = False
         """It gets no more batches."""
         self.is_lost = False
         self.failure: BulkstowError | None = None
-        """Why it could not begin."""
+        """Why it could not begin, or was refused."""
         self.requests_ended = 0
         self.messages = 0
         """Messages received so far; a sender of which none comes any more hangs."""
+        self._messages_before = -1
+        self._silent_looks = 0
         self.cpu_s = 0.0
         """Processor time that it has used."""
 
@@ -85,7 +91,15 @@ class RemoteSender:
     @property
     def is_ready(self) -> bool:
         """True if it takes batches."""
-        return self._has_begun and not self.is_retired and not self.is_lost
+        return self._has_begun and self.is_checked and not self.is_retired and not self.is_lost
+
+    def accept(self) -> None:
+        """Take batches from now on: the check has found nothing."""
+        self.is_checked = True
+
+    def refuse(self, why: str) -> None:
+        """Take no batches: the check has found something."""
+        self.failure = self.failure or RunStopped(why)
 
     def retire(self) -> None:
         """Take no more batches."""
@@ -95,6 +109,15 @@ class RemoteSender:
     def in_flight(self) -> int:
         """The number of requests under way."""
         return len(self._replies)
+
+    def silent_looks(self) -> int:
+        """Return for how many calls of this function in a row no message has come.
+
+        Calls are counted, not seconds: while this process is stopped, no message arrives either.
+        """
+        self._silent_looks = self._silent_looks + 1 if self.messages == self._messages_before else 0
+        self._messages_before = self.messages
+        return self._silent_looks
 
     async def run(self, begin: Begin, tasks: TaskGroup, changed: Callable[[], None]) -> None:
         """Handle the sender's messages until it is lost; `changed` is called when it is ready, and when it is lost."""
@@ -153,10 +176,15 @@ class RemoteSender:
                 return NoResponse(Cause.SENDER_LOST, body_started=True, detail=self.name)
 
     async def verify(self, instance: Instance) -> str | None:
-        """Return how a file differs from the scan where the sender is; empty if it does not, None if it is lost."""
+        """Return how a file differs from the scan where the sender is; empty if it does not, None if it is lost.
+
+        Raises RunStopped if the server cannot be used from there.
+        """
         match await self._asked(lambda number: Verify.of(number, instance)):
             case Verified(change=change):
                 return change
+            case Failed() as failed:
+                raise failed.error
             case _:
                 return None
 

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from itertools import count
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from bulkstow.blocking import ReadLimit
-from bulkstow.destination.auth import login
+from bulkstow.destination.auth import Auth, login
 from bulkstow.destination.body import ByteLimiter
 from bulkstow.destination.stow import StowDestination
 from bulkstow.engine.messages import (
@@ -56,7 +57,8 @@ async def serve(messages: AsyncIterator[ToSender], tell: Tell) -> None:
     limit = ReadLimit(begin.read_timeout_s)
     threads = WorkerThreads(begin.read_concurrency, stuck_s=limit.stuck_s)
     try:
-        sender = Sender(begin, tell, threads, limit)
+        auth = await anyio.to_thread.run_sync(login, begin.destination, begin.environment, abandon_on_cancel=True)
+        sender = Sender(begin, auth, tell, threads, limit)
         async with sender.destination, anyio.create_task_group() as tasks:
             tell(Ready())
             tasks.start_soon(sender.report_progress)
@@ -75,7 +77,7 @@ class Sender:
     Raises ConfigurationError for a destination that cannot be used from here.
     """
 
-    def __init__(self, begin: Begin, tell: Tell, threads: WorkerThreads, limit: ReadLimit) -> None:
+    def __init__(self, begin: Begin, auth: Auth, tell: Tell, threads: WorkerThreads, limit: ReadLimit) -> None:
         self._tell = tell
         self._limit = limit
         self._throttle = CoordinatorLimit(tell) if begin.is_throttled else None
@@ -83,7 +85,7 @@ class Sender:
         self._verification = Verification(source, threads, limit)
         self.destination = StowDestination(
             begin.destination,
-            login(begin.destination, begin.environment),
+            auth,
             source=source,
             readers=threads,
             limit=limit,
@@ -93,6 +95,7 @@ class Sender:
         self._under_way: dict[int, anyio.CancelScope] = {}
         self._timings: dict[int, RequestTiming] = {}
         self._sent_bytes = 0
+        self._cpu_before_s = time.process_time()
 
     def take(self, message: ToSender, tasks: TaskGroup) -> None:
         """Act on a message; what takes time becomes a task."""
@@ -129,7 +132,7 @@ class Sender:
             await anyio.sleep(PROGRESS_INTERVAL_S)
 
     def _tell_progress(self) -> None:
-        self._tell(Progress(self._sent_bytes, time.process_time()))
+        self._tell(Progress(self._sent_bytes, time.process_time() - self._cpu_before_s))
 
     async def _post(self, post: Post) -> None:
         with anyio.CancelScope() as scope:
@@ -147,6 +150,11 @@ class Sender:
 
     async def _verify(self, verify: Verify) -> None:
         instance = verify.instance
+        try:
+            await self.destination.reach()
+        except RunStopped as stop:
+            self._tell(Failed.of(stop, verify.number))
+            return
         changed = await self._verification.changed([instance])
         self._tell(Verified(verify.number, changed.get(instance.header.sop_instance_uid, "")))
 

@@ -7,7 +7,10 @@ replace those that are lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -17,16 +20,22 @@ from bulkstow.destination.body import ByteLimiter
 from bulkstow.destination.stow import StowDestination
 from bulkstow.engine.messages import Begin
 from bulkstow.engine.remote import Channel, RemoteSender
+from bulkstow.errors import BulkstowError, RunStopped
 from bulkstow.events import Reporter, SendersMeasured
-from bulkstow.model import Batch, Exchange, Instance, NoResponse, Response
+from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Response
 from bulkstow.policy.concurrency import INSTANCE_BYTES
 from bulkstow.ports import Destination
 
 
 def begin_of(destination: DestinationSettings, settings: UploadSettings, environ: Mapping[str, str]) -> Begin:
-    """Return the first message to each sender; `environ` holds the login of the destination."""
+    """Return the first message to each sender; `environ` holds the login of the destination.
+
+    The paths of its files are absolute, as a worker of a cluster has a working directory of its own.
+    """
+    values = {field.name: getattr(destination, field.name) for field in fields(destination)}
+    files: dict[str, Any] = {name: value.absolute() for name, value in values.items() if isinstance(value, Path)}
     return Begin(
-        destination=destination,
+        destination=replace(destination, **files),
         environment={name: environ[name] for name in LOGIN_VARIABLES if name in environ},
         read_concurrency=settings.read_concurrency,
         read_timeout_s=settings.read_timeout_s,
@@ -56,6 +65,10 @@ class Senders(Destination):
         self._sends_here = sends_here
         self._senders: dict[RemoteSender, anyio.CancelScope] = {}
         self._changed = anyio.Event()
+        self._sample: Instance | None = None
+        """An instance of the last batch; senders elsewhere have to see the same file."""
+        self._stopped_by: BulkstowError | None = None
+        self._is_ending = False
         self._cpu_before_s: dict[RemoteSender, float] = {}
         self._own_cpu_before_s = time.process_time()
         self.in_flight = 0
@@ -78,12 +91,19 @@ class Senders(Destination):
         await self._local.reach()
 
     async def send(self, batch: Batch) -> Exchange:
-        """Have a batch sent once."""
+        """Have a batch sent once. Raises RunStopped if no sender can be used."""
         self.in_flight += 1
+        if self._sample is None:
+            self._notify()
+        self._sample = batch.instances[0]
         try:
             while not (ready := self.ready):
+                if self._stopped_by is not None:
+                    raise self._stopped_by
                 if self._sends_here:
                     return await self._local.send(batch)
+                if self._is_ending:
+                    return NoResponse(Cause.SENDER_LOST, body_started=False, detail="no sender is ready")
                 await self._changed.wait()
             return await min(ready, key=lambda sender: sender.in_flight).send(batch)
         finally:
@@ -98,6 +118,17 @@ class Senders(Destination):
         """Send a small query, from this process."""
         return await self._local.probe()
 
+    async def sample(self) -> Instance:
+        """Wait for a batch, and return an instance of the last one."""
+        while self._sample is None:
+            await self._changed.wait()
+        return self._sample
+
+    def stop(self, error: RunStopped) -> None:
+        """End the run: no sender can be used, nor will be."""
+        self._stopped_by = error
+        self._notify()
+
     def send_here(self) -> None:
         """Send by itself from now on, while no sender is ready."""
         self._sends_here = True
@@ -108,12 +139,28 @@ class Senders(Destination):
         with anyio.move_on_after(timeout_s):
             await self._changed.wait()
 
-    async def attach(self, channel: Channel) -> RemoteSender:
-        """Use a sender until it is lost or retired, and return it then."""
-        sender = RemoteSender(channel, throttle=self._throttle, reporter=self._reporter)
+    async def attach(
+        self, channel: Channel, check: Callable[[RemoteSender], Awaitable[str]] | None = None
+    ) -> RemoteSender:
+        """Use a sender until it is lost or retired, and return it then.
+
+        `check` returns why the sender cannot be used, or nothing; it gets no batch before that.
+        """
+        sender = RemoteSender(channel, throttle=self._throttle, reporter=self._reporter, is_checked=check is None)
+
+        async def check_it(check: Callable[[RemoteSender], Awaitable[str]]) -> None:
+            if why := await check(sender):
+                sender.refuse(why)
+                tasks.cancel_scope.cancel()
+            else:
+                sender.accept()
+                self._notify()
+
         try:
             async with anyio.create_task_group() as tasks:
                 self._senders[sender] = tasks.cancel_scope
+                if check is not None:
+                    tasks.start_soon(check_it, check)
                 await sender.run(self._begin, tasks, self._notify)
                 tasks.cancel_scope.cancel()
         finally:
@@ -139,7 +186,9 @@ class Senders(Destination):
         self._senders[sender].cancel()
 
     def shorten_reads(self) -> None:
-        """Wait only a moment longer for storage that hangs: the run is about to end."""
+        """Wait only a moment longer for storage that hangs, and not for senders: the run is about to end."""
+        self._is_ending = True
+        self._notify()
         for sender in self._senders:
             sender.shorten_reads()
 

@@ -50,6 +50,12 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         yield f"every file: {report}"
 
 
+def _senders(tally: Tally) -> str:
+    if tally.senders_are_workers:
+        return counted(tally.senders, "worker", "workers")
+    return counted(1 + tally.senders, "process", "processes")
+
+
 def _no_outcomes(summary: Summary, tally: Tally) -> str:
     if tally.found_files:
         return "no file has an outcome yet"
@@ -72,7 +78,7 @@ def _speed(summary: Summary, tally: Tally) -> Iterator[str]:
     if summary.requests and summary.concurrency:
         requests += f", {summary.concurrency} at once"
         requests += f", up to {show_size(summary.batch_bytes)} each" if summary.batch_bytes else ""
-        requests += f", from {summary.processes} processes" if summary.processes > 1 else ""
+        requests += f", from {_senders(tally)}" if tally.senders else ""
     per_s = tally.delivered / summary.elapsed_s if summary.elapsed_s else 0.0
     yield (
         f"{show_size(summary.bytes_sent)} in {requests}, "

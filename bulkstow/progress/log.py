@@ -170,8 +170,8 @@ def _change(event: CeilingLearned | Connecting | SendersChanged) -> tuple[str, F
             return "ceiling", {"size_bytes": size_bytes}
         case Connecting(url):
             return "connect", {"url": url}
-        case SendersChanged(senders):
-            return "processes", {"processes": 1 + senders}
+        case SendersChanged(senders, are_workers):
+            return ("workers", {"workers": senders}) if are_workers else ("processes", {"processes": 1 + senders})
 
 
 def _limits(tuned: LimitsChanged) -> Fields:

@@ -74,6 +74,8 @@ class Tally:
         """The current limit of concurrent requests, which differs while a better concurrency is being looked for."""
         self.senders = 0
         """Processes that send for this one; 0 while it sends by itself."""
+        self.senders_are_workers = False
+        """They are workers of a Dask cluster."""
         self.connecting_to = ""
         """The destination's URL until it has answered, then ""."""
         self.studies: int | None = 0
@@ -199,8 +201,8 @@ class Tally:
                 self.allowed_requests, self.concurrency, self.batch_limits = allowed, settled, batch_limits
             case StudiesCounted(studies):
                 self.studies = studies
-            case SendersChanged(senders):
-                self.senders = senders
+            case SendersChanged(senders, are_workers):
+                self.senders, self.senders_are_workers = senders, are_workers
 
     def _take_time(self, event: Waited | SendersMeasured) -> None:
         match event:

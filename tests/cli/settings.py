@@ -60,6 +60,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "concurrency": ("2-17", Span(2, 17)),
     "per-study": ("2", 2),
     "processes": ("3", 3),
+    "dask": ("local", "local"),
     "batch-bytes": ("64MiB", 64 * 2**20),
     "batch-instances": ("unlimited", None),
     "affinity": ("none", "none"),
@@ -97,6 +98,7 @@ OTHERS = {
     "log-format": "text",
     "bandwidth": "5MB/s",
     "shard": "1/2",
+    "dask": "tcp://head:8786",
 }
 """A second value for settings whose sample cannot be varied."""
 IN_COMPANY = {"client-key": ("--client-cert", "me.pem")}

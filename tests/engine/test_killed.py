@@ -137,7 +137,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 async def run_once(
-    url: str, archive: Path, ledger: Path, witness: Witness, trap: str = "", *, processes: int = 1
+    url: str, archive: Path, ledger: Path, witness: Witness, trap: str = "", *, processes: int | str = 1
 ) -> int:
     """Run the command line in its own process, with a trap in it, and return its exit status."""
     script = UPLOAD.format(trap=trap, archive=str(archive), url=url, ledger=str(ledger), processes=str(processes))
