@@ -19,7 +19,7 @@ In shorter ones a round trip of 0.1 to 0.2 s to another continent counts; of lon
 FIRST_BYTES = 4 * 2**20
 FIRST_INSTANCES = 50
 """The bounds at the start of a run.
-With 16 MiB the number of concurrent requests was found after a minute (25 MB/s, 100 ms, 256 KiB windows)."""
+With 8 MiB there are half as many requests in which the number of concurrent ones is found."""
 
 STAGE_BYTES = 16 * 2**20
 STAGE_INSTANCES = 200
@@ -83,7 +83,7 @@ class _Limit:
         self.most, self.least = min(self.most, most), min(self.least, most)
         self._set(self.now)
 
-    def ended(self, used: int, instances: int, elapsed_s: float, *, is_plenty: bool, is_settled: bool) -> None:
+    def ended(self, used: int, instances: int, elapsed_s: float, *, is_plenty: bool) -> None:
         """Learn from a request that used so much of the bound."""
         is_slow = elapsed_s > LONGEST_S
         if used > self.now:  # it was made before the bound was halved, or is a single file
@@ -96,9 +96,9 @@ class _Limit:
             self._recent_s.append(elapsed_s)
         if len(self._recent_s) == SAMPLES:
             typical_s, self._recent_s = sorted(self._recent_s)[(SAMPLES - 1) // 2], []
-            self._decide(typical_s, is_plenty=is_plenty, is_settled=is_settled)
+            self._decide(typical_s, is_plenty=is_plenty)
 
-    def _decide(self, typical_s: float, *, is_plenty: bool, is_settled: bool) -> None:
+    def _decide(self, typical_s: float, *, is_plenty: bool) -> None:
         (before, before_s), self._before = self._before, (0, math.inf)
         was_trial, self._is_trial = self._is_trial, False
         if typical_s > USELESS * before_s:
@@ -110,7 +110,7 @@ class _Limit:
         elif typical_s < LONGEST_S / 2:
             if is_plenty and typical_s < BRISK_S / 2:
                 self._set(2 * self.now)
-            elif is_settled and self.now < self.stage:
+            elif self.now < self.stage:
                 self._set(min(2 * self.now, self.stage))
         elif self._paused:
             self._paused -= 1
@@ -166,15 +166,12 @@ class BatchSize:
         self._bytes.lower(ceiling_bytes)
         return True
 
-    def ended(
-        self, size_bytes: int, instances: int, elapsed_s: float, *, is_plenty: bool = False, is_settled: bool = True
-    ) -> None:
+    def ended(self, size_bytes: int, instances: int, elapsed_s: float, *, is_plenty: bool = False) -> None:
         """Learn from a request that was answered by a 2xx.
 
-        `is_plenty`: so many batches wait that half as many would keep all senders busy. `is_settled`: the number of
-        concurrent requests is found.
+        `is_plenty`: so many batches wait that half as many would keep all senders busy.
         """
         self._plenty = self._plenty + 1 if is_plenty else 0
         is_plenty = self._plenty >= PLENTY_REQUESTS
-        self._bytes.ended(size_bytes, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled)
-        self._instances.ended(instances, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled)
+        self._bytes.ended(size_bytes, instances, elapsed_s, is_plenty=is_plenty)
+        self._instances.ended(instances, instances, elapsed_s, is_plenty=is_plenty)

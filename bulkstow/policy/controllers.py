@@ -71,7 +71,6 @@ class Controllers:
                 len(request.batch.instances),
                 request.ended_s - request.started_s,
                 is_plenty=request.is_plenty,
-                is_settled=self.concurrency.limit == self.concurrency.settled,
             )
         self.batch_limits = self._batch_size.limits
 
@@ -95,9 +94,11 @@ class Controllers:
             case NoResponse():
                 pass
         self.concurrency.ended(
+            request.started_s,
             request.ended_s,
             request.batch.size_bytes,
             len(request.batch.instances),
+            at_once=request.at_once,
             is_rejected=is_rejected,
             is_wanted=request.is_wanted,
         )

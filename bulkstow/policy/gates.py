@@ -16,6 +16,10 @@ from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.pacing import Pacer
 from bulkstow.policy.work_items import HealthSignal, WorkItem
 
+RISE_EVERY_S = 0.02
+"""Time between two requests that raise the number under way.
+A rejection comes within some ms in a local network, so that hardly more than one request is rejected at a time."""
+
 
 class Gate:
     """One reason for requests to wait; by default none ever does.
@@ -45,7 +49,10 @@ class Gate:
 
 
 class ConcurrencyGate(Gate):
-    """Open while fewer requests are under way than the controller allows."""
+    """Open while fewer requests are under way than the controller allows.
+
+    If it allows more than before, they start one after the other, so that few are rejected if that is too many.
+    """
 
     is_by_item = False
 
@@ -53,6 +60,9 @@ class ConcurrencyGate(Gate):
         self._concurrency = concurrency
         self.in_flight = 0
         """Items that are under way."""
+        self._most = concurrency.limit
+        """The most items that have been under way, within the limit."""
+        self._rose_s = -math.inf
 
     @property
     def limit(self) -> int:
@@ -60,12 +70,17 @@ class ConcurrencyGate(Gate):
         return self._concurrency.limit
 
     def wait_s(self, item: WorkItem | None, now_s: float) -> float:
-        """Return inf while the limit is reached: only the end of a request changes that."""
-        return 0.0 if self.in_flight < self._concurrency.limit else math.inf
+        """Return inf while the limit is reached, which only the end of a request changes; a new maximum is paced."""
+        if self.in_flight >= self._concurrency.limit:
+            return math.inf
+        return max(0.0, self._rose_s + RISE_EVERY_S - now_s) if self.in_flight >= self._most else 0.0
 
     def started(self, item: WorkItem | None, now_s: float) -> None:
         """Count an item."""
         self.in_flight += 1
+        if self.in_flight > self._most:
+            self._rose_s = now_s
+        self._most = max(self.in_flight, min(self._most, self._concurrency.limit))
 
     def ended(self, item: WorkItem, now_s: float, result: HealthSignal) -> None:
         """Count an item as ended."""

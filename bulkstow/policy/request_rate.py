@@ -68,7 +68,7 @@ LEVELS = 50
 """Accepted requests whose concurrency is compared with that of a rejected one."""
 
 SETTLED_REQUESTS = 10
-"""Accepted requests since the last drop, before a rejection may be about the concurrency."""
+"""Accepted requests since the last drop, after which a rejection shows the rate that is too high."""
 
 
 class RequestRate:
@@ -133,9 +133,10 @@ class RequestRate:
     def is_of_concurrency(self, at_once: int) -> bool:
         """Return True if a rejection is about the number of requests at once.
 
-        It is if no recent request was accepted with as many at once, and the rate has been accepted for a while.
+        It is if no recent request was accepted with as many at once. If that is wrong, rejections follow at fewer at
+        once, of which some were accepted.
         """
-        return self._accepted_since_drop >= SETTLED_REQUESTS and at_once > max(self._levels, default=0)
+        return at_once > max(self._levels, default=1)
 
     def rejected(self, started_s: float, now_s: float) -> None:
         """Take note of a request that was rejected because of the rate.

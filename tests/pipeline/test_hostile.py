@@ -368,7 +368,7 @@ async def test_a_study_uid_with_a_path_in_it_never_leaves_the_root(tmp_path: Pat
     assert set(paths) == {"/dicom-web/studies", "/dicom-web/studies/1.2.3/series/1.2.3.4/instances"}
 
 
-UNDER_WAY = 12
+UNDER_WAY = 16
 """Requests that may be under way when files are lost, and be cancelled; all files take 80."""
 
 

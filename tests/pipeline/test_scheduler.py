@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from bulkstow.events import Event, Reporter, Waited
 from bulkstow.model import Batch, Candidate, Instance
-from bulkstow.pipeline.scheduler import RETRIES_PER_SENDER, WINDOW_PER_SENDER, Scheduler
+from bulkstow.pipeline.scheduler import RETRIES_PER_SENDER, WIDE_WINDOW_PER_SENDER, WINDOW_PER_SENDER, Scheduler
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.gates import ConcurrencyGate, Gate, PaceGate
@@ -119,6 +119,35 @@ async def test_offer_waits_while_the_window_is_full() -> None:
         await wait_all_tasks_blocked()
         assert len(offered) == WINDOW_PER_SENDER + 1
         scheduler.done(await take(scheduler), EASED)
+
+
+async def test_the_window_is_wider_while_no_batch_in_it_may_start() -> None:
+    """Batches of a study with enough requests in flight leave room for those of another one, up to a bound."""
+    scheduler = new_scheduler(senders=2, per_study=1)
+    offered: list[int] = []
+
+    async def assemble(studies: Sequence[int]) -> None:
+        for study in studies:
+            await scheduler.offer(batch(len(offered), study=study))
+            offered.append(study)
+
+    async with anyio.create_task_group() as tasks:
+        await scheduler.offer(batch(99, study=1))
+        in_flight = await take(scheduler)
+        tasks.start_soon(assemble, [1] * (2 * WINDOW_PER_SENDER + 1) + [2] * 2)
+        await wait_all_tasks_blocked()
+        assert offered == [1] * (2 * WINDOW_PER_SENDER + 1) + [2]
+        scheduler.done(in_flight, EASED)
+        for _ in range(len(offered) + 1):
+            scheduler.done(await take(scheduler), EASED)
+        await scheduler.offer(batch(98, study=1))
+        in_flight = await take(scheduler)
+        offered.clear()
+        tasks.start_soon(assemble, [1] * 99)
+        await wait_all_tasks_blocked()
+        assert len(offered) == 2 * WIDE_WINDOW_PER_SENDER
+        scheduler.abandon()
+        scheduler.done(in_flight, EASED)
 
 
 async def test_offer_waits_while_too_many_retries_wait() -> None:

@@ -31,7 +31,6 @@ from bulkstow.policy.batching import BatchLimits
 SENDERS = 4
 MADE_AHEAD = 16
 """Batches that are made and wait, as in the scheduler's window."""
-FIRST = BatchLimits(FIRST_BYTES, FIRST_INSTANCES)
 
 Files = Callable[[random.Random], int]
 
@@ -117,7 +116,6 @@ def simulate(
     requests: int = 600,
     seed: int = 1,
     is_plenty: bool = True,
-    is_settled: bool = True,
 ) -> Course:
     """Send batches of the kinds, each of one, to a server that may be another in the second half."""
     chance = random.Random(seed)
@@ -136,7 +134,7 @@ def simulate(
             begun += 1
             heapq.heappush(ends, (now_s + elapsed_s, begun, size_bytes, instances, elapsed_s))
         now_s, _, size_bytes, instances, elapsed_s = heapq.heappop(ends)
-        size.ended(size_bytes, instances, elapsed_s, is_plenty=is_plenty, is_settled=is_settled)
+        size.ended(size_bytes, instances, elapsed_s, is_plenty=is_plenty)
         if ended >= requests * 3 // 4:
             course.elapsed_s.append(elapsed_s)
             course.limits.append(size.limits)
@@ -206,18 +204,10 @@ def test_where_requests_take_no_time_they_grow(seed: int) -> None:
 
 @pytest.mark.parametrize("kind", [ct, tiny])
 def test_nothing_grows_that_would_keep_senders_idle(kind: Files) -> None:
-    """Without plenty waiting no bound goes beyond the stage; and none changes while the number is sought."""
+    """Without plenty waiting no bound goes beyond the stage."""
     course = simulate(SINK, kind, is_plenty=False)
     assert course.most_bytes <= STAGE_BYTES
     assert course.most_instances <= STAGE_INSTANCES
-    assert set(simulate(SINK, kind, is_plenty=False, is_settled=False).limits) == {FIRST}
-
-
-def test_slow_requests_wait_for_their_number_to_be_found() -> None:
-    """While the number of requests at once is sought, only quick ones grow: the search counts requests."""
-    assert set(simulate(Server(50e6), ct, is_settled=False).limits) == {FIRST}
-    assert simulate(Server(50e6), ct).most_bytes > FIRST_BYTES
-    assert simulate(SINK, ct, is_settled=False).most_bytes == MOST_BYTES
 
 
 @SEEDS

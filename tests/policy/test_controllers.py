@@ -24,25 +24,19 @@ class Told:
         class ToldConcurrency(Concurrency):
             def ended(
                 self,
+                started_s: float,
                 now_s: float,
                 size_bytes: int,
                 instances: int,
                 *,
+                at_once: int,
                 is_rejected: bool = False,
                 is_wanted: bool = True,
             ) -> None:
-                told.append(f"concurrency {'rejected' if is_rejected else 'ended'}")
+                told.append(f"concurrency {'rejected' if is_rejected else 'ended'} {started_s} {at_once}")
 
         class ToldBatchSize(BatchSize):
-            def ended(
-                self,
-                size_bytes: int,
-                instances: int,
-                elapsed_s: float,
-                *,
-                is_plenty: bool = False,
-                is_settled: bool = True,
-            ) -> None:
+            def ended(self, size_bytes: int, instances: int, elapsed_s: float, *, is_plenty: bool = False) -> None:
                 told.append(f"batch size {size_bytes} {instances} {elapsed_s}")
 
         class ToldRequestRate(RequestRate):
@@ -79,13 +73,13 @@ def ended(exchange: Exchange, *, at_once: int = 2, is_outage: bool = False) -> E
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (ended(Response(200, b"")), ["batch size 150 3 3.0", "rate accepted 10.0 2", "concurrency ended"]),
-        (ended(Response(200, b"", is_replayed=True)), ["rate accepted 10.0 2", "concurrency ended"]),
-        (ended(Response(500, b"")), ["rate accepted 10.0 2", "concurrency ended"]),
+        (ended(Response(200, b"")), ["batch size 150 3 3.0", "rate accepted 10.0 2", "concurrency ended 7.0 2"]),
+        (ended(Response(200, b"", is_replayed=True)), ["rate accepted 10.0 2", "concurrency ended 7.0 2"]),
+        (ended(Response(500, b"")), ["rate accepted 10.0 2", "concurrency ended 7.0 2"]),
         (ended(Response(503, b"")), ["rate rejected 7.0 10.0"]),
-        (ended(Response(429, b""), at_once=4), ["concurrency rejected"]),
-        (ended(NoResponse(Cause.UNANSWERED, body_started=True)), ["concurrency rejected"]),
-        (ended(NoResponse(Cause.STALLED, body_started=True)), ["concurrency rejected"]),
+        (ended(Response(429, b""), at_once=4), ["concurrency rejected 7.0 4"]),
+        (ended(NoResponse(Cause.UNANSWERED, body_started=True)), ["concurrency rejected 7.0 2"]),
+        (ended(NoResponse(Cause.STALLED, body_started=True)), ["concurrency rejected 7.0 2"]),
         (ended(NoResponse(Cause.UNREACHABLE, body_started=False)), []),
         (ended(NoResponse(Cause.DISCONNECTED, body_started=True)), []),
         (ended(NoResponse(Cause.MALFORMED, body_started=True)), []),

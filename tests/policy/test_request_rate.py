@@ -124,12 +124,12 @@ def simulate(limiter: Limiter, latency_s: float, *, duration_s: float = 200.0, s
             under_way -= 1
             accepted += is_late
             rate.accepted(now_s, at_once)
-            concurrency.ended(now_s, 4_000_000, 8, is_wanted=is_wanted)
+            concurrency.ended(started_s, now_s, 4_000_000, 8, at_once=at_once, is_wanted=is_wanted)
         else:
             rejections += 1
             rejected += is_late
             if concurrency.limit > concurrency.lowest and rate.is_of_concurrency(at_once):
-                concurrency.ended(now_s, 4_000_000, 8, is_rejected=True)
+                concurrency.ended(started_s, now_s, 4_000_000, 8, at_once=at_once, is_rejected=True)
             else:
                 rate.rejected(started_s, now_s)
     share = rejected / max(accepted + rejected, 1)
