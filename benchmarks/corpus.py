@@ -51,7 +51,7 @@ FAR = Kind("far", files=5_760, rows=512, columns=1024, per_study=60)
 """For long links: 3 GB of slices. A study is two requests, with those of 63 others between them, so that none waits for
 another of its study."""
 SMALL = Kind("small", files=24_000, rows=16, columns=16, per_study=10)
-"""For simulated servers: a study is one request, for the same reason."""
+"""Files of 1 KB, of which a single one is a run that consists of its start."""
 GIANT = Kind("giant", files=1, rows=49_152, columns=62_500, per_study=1)
 """3.07 GB: rows and columns are numbers of 16 bits."""
 
