@@ -133,7 +133,8 @@ class _Walkthrough:
 
     def _read(self) -> None:
         """Read every body as TLS and chunks have to: through memory."""
-        from bulkstow.destination.body import READ_BYTES, BodyReader, segments
+        from bulkstow.destination.body import READ_BYTES
+        from bulkstow.destination.segments import BodyReader, segments
         from bulkstow.source.files import FileSource
 
         view = memoryview(bytearray(READ_BYTES))

@@ -13,7 +13,7 @@ import anyio
 
 from bulkstow.blocking import ReadLimit, map_in_threads, run_in_threads
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, Duration
-from bulkstow.destination.body import write_body
+from bulkstow.destination.body_file import write_body
 from bulkstow.errors import ConfigurationError, InstanceChanged
 from bulkstow.model import Candidate, FileResult, Instance
 from bulkstow.pipeline.inspect import inspect, not_answered

@@ -1,7 +1,8 @@
 """The body of a store request: framing and instances, with its exact length, from the source to the socket.
 
-Over a plain connection the content of files goes from the page cache to the socket (`sendfile`); over TLS, and in
-chunks, it is read into memory, and the next block is read while the last one is written. Either way the event loop
+Worker threads send it in turns: over a plain connection the content of files goes from the page cache to the socket
+(`sendfile`), over TLS they read and encrypt one block after the other (`tls_writer`). A body in chunks is read into
+memory and written by aiohttp, the next block being read while the last one is written. In each case the event loop
 never waits for the storage, and nothing is read before the socket has accepted what precedes it: a body holds at most
 two blocks in memory. An instance that is not as the scan found it ends the body; it is never padded and never finished,
 because the server would store a request that looks complete.
@@ -10,41 +11,38 @@ because the server would store a request that looks complete.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import anyio
 
-from bulkstow.blocking import ReadLimit, map_in_threads
-from bulkstow.destination.http import RequestWriter
 from bulkstow.destination.prefetch import StorageSpeed
 from bulkstow.destination.request_timer import RequestState, RequestTimer
-from bulkstow.destination.sendfile import TURN_BYTES, SendfileWriter, Stopwatch, TurnEnd
+from bulkstow.destination.request_writer import RequestWriter
+from bulkstow.destination.segments import GATHER_BYTES, Blocks, BodyReader, Cursor, segments
+from bulkstow.destination.sendfile import SendfileWriter
+from bulkstow.destination.tls_writer import TlsWriter
+from bulkstow.destination.turns import TURN_BYTES, TurnEnd, TurnWriter
 from bulkstow.errors import InstanceChanged, RunStopped
 from bulkstow.events import BytesSent, Reporter
 from bulkstow.model import Instance
-from bulkstow.ports import Segment, SegmentReader, Source, size_of
-from bulkstow.wire.multipart import body_length, closing, part_head
-
-GATHER_BYTES = 256 * 2**10
-"""The buffer of a body in which framing and small instances are gathered: a send of 256 KiB costs 40 µs, a thirtieth of
-that for the call itself."""
-
-SMALL_BYTES = 16 * 2**10
-"""Instances up to this size are read into that buffer. Runs with one thread: 1.3 KB files take 10 µs each, or 13 µs by
-sendfile; 35 KB files 17 or 15 µs, 0.5 MB files 150 or 90 µs."""
+from bulkstow.ports import Source
+from bulkstow.wire.multipart import body_length
 
 READ_BYTES = 2**20
-"""The size of a block. A thread hop costs about 60 µs, and a MiB takes about 150 µs to read from the page cache."""
+"""The block of a body in chunks. A thread hop costs about 60 µs, reading a MiB from the page cache about 150 µs."""
 
 WRITE_BYTES = 256 * 2**10
 """The piece that is written at once: the stall timeout begins again with each. Linux calls a full socket writable when
 a third of its buffer is free, 1.4 MB of the usual 4 MiB; so a link may slow down to 23 kB/s before 60 s are over."""
+
+ENCRYPT_BYTES = 256 * 2**10
+"""The block of a body over TLS; OpenSSL keeps as much memory for each connection.
+Reading and encrypting 4.2 GB takes 2.1 s of processor time with 128 KiB to 1 MiB."""
 
 LAST_TURN_S = 0.1
 """How long a cancelled body waits for the turn that may have sent the last byte: a turn ends after 54 ms, unless the
@@ -74,28 +72,7 @@ class Reading(Protocol):
 
     @property
     def waited_s(self) -> float:
-        """The time that worker threads have waited for the socket meanwhile."""
-
-
-class Blocks:
-    """Memory of one size that is used again and again: fresh memory made a body over TLS a tenth slower.
-
-    Thread-safe. What is given back must not be in use any more, nor referenced by a transport.
-    """
-
-    def __init__(self, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
-        self._free: list[memoryview] = []
-
-    def take(self) -> memoryview:
-        """Return a block with any content."""
-        with suppress(IndexError):
-            return self._free.pop()
-        return memoryview(bytearray(self._size_bytes))
-
-    def give_back(self, block: memoryview) -> None:
-        """Keep a block for the next caller."""
-        self._free.append(block)
+        """The time that worker threads have waited for the server meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +87,7 @@ class Resources:
     storage_speed: StorageSpeed | None = None
     """Decides whether to prefetch; None never does."""
     read_blocks: Blocks = field(default_factory=partial(Blocks, READ_BYTES))
+    tls_blocks: Blocks = field(default_factory=partial(Blocks, ENCRYPT_BYTES))
     gather_blocks: Blocks = field(default_factory=partial(Blocks, GATHER_BYTES))
 
 
@@ -173,9 +151,12 @@ class Body:
             connection = await request_writer.duplicate_socket()
             if connection is None:
                 await self._copy(BodyReader(drawn), request_writer)
+            elif tls := request_writer.tls:
+                blocks = self._resources.tls_blocks
+                await self._take_turns(TlsWriter(drawn, self.length_bytes, connection, tls, blocks))
             else:
                 self.is_copied = False
-                await self._sendfile(SendfileWriter(drawn, self.length_bytes, connection))
+                await self._take_turns(SendfileWriter(drawn, self.length_bytes, connection))
         except InstanceChanged as changed:
             self.fault = SourceFault(self.current, str(changed))
             raise
@@ -190,7 +171,7 @@ class Body:
                 self._prefetch.end()
             self._timer.add_receive_window(request_writer.receive_window_share())
 
-    async def _sendfile(self, writer: SendfileWriter) -> None:
+    async def _take_turns(self, writer: TurnWriter) -> None:
         """Let the writer take its turns in worker threads, and wait for the socket in between."""
         turn: Future[TurnEnd] | None = None
         end = TurnEnd.TURN
@@ -198,7 +179,7 @@ class Body:
             while end is not TurnEnd.SENT:
                 if end is TurnEnd.FULL:
                     self._timer.enter(RequestState.SENDING)
-                    await writer.until_space()
+                    await writer.until_ready()
                 admitted_bytes = await self._admit(TURN_BYTES)
                 before_bytes = writer.sent_bytes
                 self._timer.enter(RequestState.READING)
@@ -306,136 +287,3 @@ async def _turn_end(turn: Future[TurnEnd]) -> TurnEnd:
             raise
         task.uncancel()
         return TurnEnd.SENT
-
-
-@dataclass(slots=True)
-class Cursor:
-    """The position of a body that is being drawn."""
-
-    number: int = 0
-    """The index of the instance that is being read."""
-
-
-def segments(
-    instances: Sequence[Instance],
-    boundary: str,
-    source: Source,
-    cursor: Cursor | None = None,
-    blocks: Blocks | None = None,
-) -> Generator[Segment]:
-    """Yield a whole body: framing and small instances gathered, large ones as the source gives them.
-
-    Blocks. Yields exactly `body_length` bytes, or raises InstanceChanged; the cursor is then at the instance.
-    """
-    cursor, blocks = cursor or Cursor(), blocks or Blocks(GATHER_BYTES)
-    gathered = blocks.take()
-    filled = 0
-    try:
-        for number, instance in enumerate(instances):
-            cursor.number = number
-            head = part_head(boundary, instance.candidate.size_bytes, first=number == 0)
-            if filled + len(head) > GATHER_BYTES:
-                yield gathered[:filled]
-                filled = 0
-            gathered[filled : filled + len(head)] = head
-            filled += len(head)
-            left_bytes = instance.candidate.size_bytes
-            for segment in source.open(instance):
-                size_bytes = size_of(segment)
-                left_bytes -= size_bytes
-                if left_bytes < 0:
-                    break
-                if filled and (size_bytes > SMALL_BYTES or filled + size_bytes > GATHER_BYTES):
-                    yield gathered[:filled]
-                    filled = 0
-                if size_bytes > SMALL_BYTES:
-                    yield segment
-                else:
-                    _read_whole(segment, gathered[filled : filled + size_bytes])
-                    filled += size_bytes
-            if left_bytes:
-                words = "more" if left_bytes < 0 else "fewer"
-                raise InstanceChanged(f"the source gives {words} bytes than its scan found")
-        end = closing(boundary)
-        if filled + len(end) > GATHER_BYTES:
-            yield gathered[:filled]
-            filled = 0
-        gathered[filled : filled + len(end)] = end
-        yield gathered[: filled + len(end)]
-    except OSError as error:  # aiohttp would call it a lost connection
-        raise InstanceChanged(f"cannot be read: {error.strerror or error}") from error
-    finally:
-        blocks.give_back(gathered)
-
-
-def _read_whole(segment: Segment, view: memoryview) -> None:
-    if isinstance(segment, memoryview):
-        view[:] = segment
-        return
-    filled = 0
-    while filled < segment.size_bytes:
-        filled += segment.read_into(view[filled:], filled)
-
-
-class BodyReader(SegmentReader):
-    """A body as a stream of bytes, for connections that need them in memory."""
-
-    waited_s = 0.0
-    """Reads wait for nothing but the storage."""
-
-    def __init__(self, drawn: Generator[Segment]) -> None:
-        super().__init__(drawn)
-        self.read_bytes = 0
-        self._reading = Stopwatch()
-
-    @property
-    def reading_s(self) -> float:
-        """The time of all reads."""
-        return self._reading.elapsed_s
-
-    def read_into(self, view: memoryview) -> int:
-        """Fill the view as far as the body goes, and return how many bytes. Blocks. Raises InstanceChanged."""
-        with self._reading:
-            filled = super().read_into(view)
-        self.read_bytes += filled
-        return filled
-
-
-async def write_body(
-    instances: Sequence[Instance],
-    boundary: str,
-    path: Path,
-    *,
-    source: Source,
-    readers: Executor,
-    limit: ReadLimit,
-) -> int:
-    """Write a request's body to a file, byte for byte what would be sent, and return its length in bytes.
-
-    Raises InstanceChanged with the instance's location, also if the storage does not answer, and OSError if the file
-    cannot be written.
-    """
-    import aiofiles
-
-    view = memoryview(bytearray(READ_BYTES))
-    size_bytes = 0
-    cursor = Cursor()
-    reader = BodyReader(segments(instances, boundary, source, cursor))
-
-    def on_timeout(_view: memoryview, why: str) -> int:
-        raise InstanceChanged(f"cannot be read: {why}")
-
-    async with aiofiles.open(path, "wb", buffering=0) as file:
-        while True:
-            try:
-                # If the storage hangs, an empty list comes first.
-                read = map_in_threads(reader.read_into, [view], on_timeout, readers, limit)
-                count = sum([sum(counts) async for counts in read])
-            except InstanceChanged as changed:
-                raise InstanceChanged(f"{instances[cursor.number].candidate.location}: {changed}") from changed
-            if not count:
-                return size_bytes
-            written_bytes = 0
-            while written_bytes < count:  # without a buffer, a write may accept less than it is given
-                written_bytes += await file.write(view[written_bytes:count])
-            size_bytes += count

@@ -1,4 +1,4 @@
-"""One HTTP exchange: the only module that knows aiohttp's client.
+"""One HTTP exchange.
 
 Turns every exception of aiohttp into a value of bulkstow's, and masks secrets in whatever comes back. Follows no
 redirect, adds no login, and retries in one case only: a request on a pooled connection that gets no response, or a
@@ -11,34 +11,32 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from types import SimpleNamespace, TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import aiohttp.abc
 import anyio
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from bulkstow.config import DestinationSettings
+from bulkstow.destination.bounded_connector import BoundedConnector
 from bulkstow.destination.connection import speaks_tls, ssl_context, try_connection
 from bulkstow.destination.given_headers import read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
 from bulkstow.destination.proxy import proxy_for
 from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
-from bulkstow.destination.sendfile import duplicate_socket
+from bulkstow.destination.request_writer import RequestWriter
+from bulkstow.destination.tls import share
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, NoResponse, Response
-from bulkstow.platform.sockets import can_send_files, congestion_times
 from bulkstow.wire.http_fields import field_text, retry_after_s
 from bulkstow.wire.request_headers import has_header
 from bulkstow.wire.server_text import printable
@@ -51,10 +49,6 @@ FIELD_BYTES = 128 * 2**10
 
 FIELDS = 256
 """The most header fields of a response; servers behind several proxies send some 40."""
-
-HEAD_BYTES = 512 * 2**10
-"""The longest head of a response as a whole. aiohttp bounds each field and their number, but not their product:
-an endless head in each of four requests took 240 MB without this limit, and takes 52 MB with it."""
 
 
 class RequestBody(Protocol):
@@ -106,6 +100,8 @@ class HttpClient:
         # aiohttp's own `trust_env` would read ~/.netrc too, and log in with what it finds there.
         self.proxy = proxy_for(settings.root, os.environ)
         self._ssl = ssl_context(settings, self.proxy.url if self.proxy else "")
+        if isinstance(self._ssl, ssl.SSLContext) and not (self.proxy and self.proxy.url.startswith("https:")):
+            share(self._ssl)  # through a proxy with TLS, the socket has another encryption around ours
         given = read_headers(settings)
         self.headers = given.by_name
         """The user's headers for every request."""
@@ -176,7 +172,7 @@ class HttpClient:
         trace.on_connection_create_end.append(_on_connected)
         trace.on_connection_reuseconn.append(_on_reused)
         return aiohttp.ClientSession(
-            connector=_BoundedConnector(ssl=self._ssl, force_close=force_close),
+            connector=BoundedConnector(ssl=self._ssl, force_close=force_close),
             # No deadline for the whole exchange: `RequestTimer` sets one for each state of a store request.
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s),
             max_line_size=FIELD_BYTES,
@@ -252,70 +248,6 @@ class HttpClient:
         return LoginRefused(f"the proxy {where} refuses our login (407): check the user and password in its URL")
 
 
-class RequestWriter:
-    """The connection of one request, for its body; belongs to the event loop."""
-
-    def __init__(self, writer: aiohttp.abc.AbstractStreamWriter, *, chunked: bool) -> None:
-        self._writer = writer
-        self._chunked = chunked
-        self._before_s = self._congestion_times()
-        if (transport := self._transport) is not None:
-            # The transport buffers nothing when a write returns: what it has accepted, the socket has. A plain
-            # transport is full above its limit, one of TLS at its limit, so that 0 would be full for ever.
-            transport.set_write_buffer_limits(high=1 if self._is_tls else 0, low=0)
-
-    @property
-    def _transport(self) -> asyncio.Transport | None:
-        return getattr(self._writer, "transport", None)
-
-    @property
-    def _socket(self) -> socket.socket | None:
-        return None if self._transport is None else self._transport.get_extra_info("socket")
-
-    @property
-    def _is_tls(self) -> bool:
-        return self._transport is not None and self._transport.get_extra_info("sslcontext") is not None
-
-    async def write(self, piece: memoryview) -> None:
-        """Write a piece and wait until the socket has it; its memory is free then. Raises OSError."""
-        await self._writer.write(piece)
-        await self._writer.drain()
-
-    async def duplicate_socket(self) -> socket.socket | None:
-        """Send the request's head and return a duplicate of the socket; None if bytes must go through `write`.
-
-        Raises OSError.
-        """
-        connection = self._socket
-        if self._chunked or self._is_tls or not can_send_files() or connection is None or connection.fileno() < 0:
-            return None
-        self._writer.send_headers()
-        await self._writer.drain()
-        return duplicate_socket(connection.fileno())
-
-    def receive_window_share(self) -> float:
-        """Return the share of this request's time with unacknowledged data in which the receive window was full.
-
-        0 if the system counts nothing, or the connection is closed.
-        """
-        before_s, after_s = self._before_s, self._congestion_times()
-        if before_s is None or after_s is None or (busy_s := after_s[0] - before_s[0]) <= 0:
-            return 0.0
-        return min(1.0, (after_s[1] - before_s[1]) / busy_s)
-
-    def _congestion_times(self) -> tuple[float, float] | None:
-        connection = self._socket
-        return None if connection is None else congestion_times(connection)
-
-    async def until_cancelled(self) -> None:
-        """Wait until aiohttp cancels the caller, unless the connection is closed already.
-
-        The event loop sees the end of a connection after everything that the server sent before it, a refusal perhaps.
-        """
-        if (transport := self._transport) is not None and not transport.is_closing():
-            await asyncio.Event().wait()
-
-
 class _Payload(aiohttp.Payload):
     """Hands a body to aiohttp, which starts `write` in a task and cancels it when the exchange ends.
 
@@ -354,43 +286,6 @@ class _Payload(aiohttp.Payload):
         that has sent the last byte."""
         await self.ended()
         return self.body.is_sent
-
-
-class _BoundedConnector(aiohttp.TCPConnector):
-    """Connections on which the head of a response is bounded."""
-
-    def __init__(self, *, ssl: ssl.SSLContext | bool, force_close: bool) -> None:
-        # The pipeline decides how many requests run: no second limit here.
-        super().__init__(limit=0, ssl=ssl, force_close=force_close)
-        handler: type[ResponseHandler] = _BoundedHandler
-        self._factory = partial(handler, loop=asyncio.get_running_loop())
-
-
-class _BoundedHandler(ResponseHandler):
-    """Closes a connection on which the head of a response is longer than HEAD_BYTES."""
-
-    _head_bytes = 0
-    _has_head = False
-
-    def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's signature
-        """Expect another response."""
-        self._head_bytes, self._has_head = 0, False
-        super().set_response_params(**params)
-
-    def feed_data(self, data: Any, size: int = 0) -> None:  # noqa: ANN401 - aiohttp's signature
-        """Receive a response whose head has been read."""
-        self._has_head = True
-        super().feed_data(data, size)
-
-    def data_received(self, data: bytes) -> None:
-        """Receive bytes from the server."""
-        super().data_received(data)
-        if self._has_head or self.exception() is not None:
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > HEAD_BYTES:
-            self.set_exception(HttpProcessingError(message=f"Got more than {HEAD_BYTES} bytes of headers"))
-            self.abort()
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,18 +18,12 @@ import pytest
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings
-from bulkstow.destination.body import (
-    GATHER_BYTES,
-    READ_BYTES,
-    WRITE_BYTES,
-    Blocks,
-    Body,
-    ByteLimiter,
-    Resources,
-    write_body,
-)
-from bulkstow.destination.http import RequestWriter
+from bulkstow.destination.body import READ_BYTES, WRITE_BYTES, Body, ByteLimiter, Resources
+from bulkstow.destination.body_file import write_body
 from bulkstow.destination.request_timer import RequestTimer
+from bulkstow.destination.request_writer import RequestWriter
+from bulkstow.destination.segments import GATHER_BYTES, Blocks
+from bulkstow.destination.tls import SharedTls
 from bulkstow.errors import InstanceChanged
 from bulkstow.events import BytesSent, Event
 from bulkstow.model import Batch, Instance
@@ -36,6 +31,7 @@ from bulkstow.ports import FileRange, Source
 from bulkstow.source.files import FileSource
 from bulkstow.wire.multipart import closing, part_head
 from tests.archives import write_batch, write_instance
+from tests.destination.encryption import connect
 from tests.short_reads import shorten_reads
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +117,8 @@ class Through(Server):
 class Straight(Server):
     """A server reached by its socket."""
 
+    tls: SharedTls | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self.here, self.there = socket.socketpair()
@@ -142,7 +140,26 @@ class Straight(Server):
         self.there.close()
 
 
-WAYS = pytest.mark.parametrize("way", [Through, Straight], ids=["through aiohttp", "straight into the socket"])
+class Encrypted(Straight):
+    """A server reached by its socket, over TLS."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tls, self._server, self._incoming = connect()
+        self.tls.hold()
+
+    async def take_all(self) -> None:
+        """Read and decrypt until the body's end is closed."""
+        while piece := await asyncio.get_running_loop().sock_recv(self.there, 2**20):
+            self._incoming.write(piece)
+            with suppress(ssl.SSLWantReadError):
+                while True:
+                    self.received += self._server.read(2**20)
+
+
+WAYS = pytest.mark.parametrize(
+    "way", [Through, Straight, Encrypted], ids=["through aiohttp", "straight into the socket", "encrypted"]
+)
 
 
 async def send(body: Body, server: Server) -> None:
@@ -420,10 +437,10 @@ async def test_file_changed_while_it_streams(tmp_path: Path, readers: ThreadPool
 
 
 async def test_only_copied_bytes_are_safe_from_later_changes(tmp_path: Path, readers: ThreadPoolExecutor) -> None:
-    """Bytes in memory were compared when they were read; bytes that sendfile sent may change until the response."""
+    """Bytes that were copied were compared afterwards; bytes that sendfile sent may change until the response."""
     instance = write_instance(tmp_path, 1, rows=300, columns=300)
     body = body_of([instance], readers)
-    for way, is_copied in ((Through(), True), (Straight(), False)):
+    for way, is_copied in ((Through(), True), (Encrypted(), True), (Straight(), False)):
         await send(body, way)
         assert body.is_copied is is_copied
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
-from bulkstow.destination.http import FIELD_BYTES, FIELDS, HEAD_BYTES, _reason
+from bulkstow.destination.bounded_connector import HEAD_BYTES
+from bulkstow.destination.http import FIELD_BYTES, FIELDS, _reason
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Exchange, NoResponse, Response
 from tests.archives import write_batch

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from bulkstow.destination.sendfile import Stopwatch
+from bulkstow.destination.turns import Stopwatch
 
 
 def test_what_is_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A read that hangs counts before it ends; the time between two reads does not count."""
     clock = SimpleNamespace(now_s=100.0)
-    monkeypatch.setattr("bulkstow.destination.sendfile.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
+    monkeypatch.setattr("bulkstow.destination.turns.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
     reading = Stopwatch()
     found_s = []
     for _ in range(2):
@@ -27,7 +27,7 @@ def test_what_is_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_read_that_fails_has_taken_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time of a read that fails counts, and ends with it."""
     clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr("bulkstow.destination.sendfile.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
+    monkeypatch.setattr("bulkstow.destination.turns.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
     reading = Stopwatch()
 
     def read() -> None:
