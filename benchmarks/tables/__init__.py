@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.measure import Table
 from benchmarks.tables.cold import cold
+from benchmarks.tables.dask import dask
 from benchmarks.tables.honesty import honesty
 from benchmarks.tables.link import link
 from benchmarks.tables.processes import processes
@@ -24,6 +25,7 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "resume": resume,
     "memory": memory,
     "orthanc": orthanc,
+    "dask": dask,
     "simulated": simulated,
     "link": link,
     "cold": cold,

@@ -1,32 +1,26 @@
 """The workers of a Dask cluster as senders.
 
-Dask says which workers there are, and its connections lead to them. Batches and exchanges are messages on these
-connections (`engine.dask_worker`), not tasks: Dask neither schedules nor repeats them.
+Dask says which workers there are, and its connections lead to them (`engine.dask_cluster`). Batches and exchanges are
+messages on these connections (`engine.dask_worker`), not tasks: Dask neither schedules nor repeats them.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Self
 
 import anyio
-from distributed import Client, LocalCluster
-from distributed.comm import connect
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import LOCAL_CLUSTER, Automatic
-from bulkstow.engine import dask_worker
-from bulkstow.engine.dask_worker import CLOSE_TIMEOUT_S, OPERATION, CommStream, accept_senders, versions
+from bulkstow.engine.dask_cluster import Cluster, Unusable, local_cluster
 from bulkstow.engine.remote import RemoteSender
 from bulkstow.engine.senders import Senders
-from bulkstow.errors import ConfigurationError, RunStopped
+from bulkstow.errors import RunStopped
 from bulkstow.events import Reporter, SendersChanged
 from bulkstow.platform.process import usable_cores
-from bulkstow.quantities import show_duration
 from bulkstow.verification import Verification
 
 PERIOD_S = 0.5
@@ -41,99 +35,7 @@ RETRY_S = 15.0
 RECONNECT_S = 1.0
 """The same for a worker that has sent something and was lost: its connection may have been."""
 
-END_TIMEOUT_S = 15.0
-"""Time for the workers of this computer to end; Dask kills one that has not ended by itself after 4 s."""
-
 LOST = "its connection has ended"
-
-
-class Unusable(Exception):
-    """A worker cannot be used; the text is the reason."""
-
-
-class Cluster:
-    """A connection to a Dask scheduler and its workers; `timeout_s` is how long each may take to answer."""
-
-    def __init__(self, address: str, timeout_s: float) -> None:
-        self.address = address
-        self._timeout_s = timeout_s
-        self._client: Client | None = None
-
-    async def __aenter__(self) -> Self:
-        """Connect. Raises ConfigurationError for an address that is none, and RunStopped if no scheduler answers."""
-        try:
-            await self._connect()
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"--dask {self.address}: {error}") from error
-        except (OSError, MemoryError) as error:  # a port of another protocol seems to announce a huge message
-            raise RunStopped(
-                f"--dask {self.address}: no Dask scheduler answers there within {show_duration(self._timeout_s)} "
-                f"({_cause(error)}); start one with `dask scheduler`, or correct the address"
-            ) from error
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._disconnect()
-
-    async def _connect(self) -> None:
-        self._client = Client(self.address, asynchronous=True, timeout=self._timeout_s, set_as_default=False)
-        try:
-            with anyio.fail_after(self._timeout_s):
-                await self._client
-        except BaseException:
-            await self._disconnect()
-            raise
-
-    async def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
-                await client.close()
-
-    async def workers(self) -> frozenset[str] | None:
-        """Return the addresses of the workers; None if the scheduler does not answer, which is connected to again."""
-        with suppress(OSError), anyio.fail_after(self._timeout_s):
-            if self._client is None or self._client.status == "closed":
-                await self._connect()
-            if self._client is not None:
-                return frozenset(await self._client.nthreads())
-        return None
-
-    async def open(self, address: str) -> CommStream:
-        """Connect to a worker. Raises Unusable if that fails, or if it has another version of bulkstow."""
-        try:
-            with anyio.fail_after(self._timeout_s):
-                await self._prepare(address)
-                security = self._client.security.get_connection_args("client") if self._client else {}
-                comm = await connect(address, timeout=self._timeout_s, **security)
-                await comm.write({"op": OPERATION, "reply": False})
-        except OSError as error:
-            raise Unusable(f"no connection to it ({_cause(error)})") from error
-        return CommStream(comm, f"worker {address}")
-
-    async def _prepare(self, address: str) -> None:
-        if self._client is None:
-            raise OSError("the scheduler does not answer")
-        here = versions()
-        try:
-            there = (await self._client.run(accept_senders, workers=[address]))[address]
-        except OSError:
-            raise
-        except Exception as error:  # Dask gives an error in a worker some type
-            raise Unusable(f"bulkstow {here['bulkstow']} cannot be imported there ({error}); install it") from error
-        if there != here:
-            raise Unusable(f"it has {_shown(there)}, and this computer has {_shown(here)}; install the same")
-
-
-def _shown(found: dict[str, str]) -> str:
-    return " and ".join(f"{name} {version}" for name, version in found.items())
-
-
-def _cause(error: BaseException) -> str:
-    """Return the innermost reason of an error of Dask, which wraps what the system says."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or "no answer in time"
 
 
 class DaskWorkers:
@@ -173,10 +75,20 @@ class DaskWorkers:
                 for address in (connected or frozenset()) - self._kept:
                     self._kept.add(address)
                     tasks.start_soon(self._keep, address)
-                if anyio.current_time() - looked_s >= PERIOD_S:
+                ready = len(self._senders.ready)
+                is_period_over = anyio.current_time() - looked_s >= PERIOD_S
+                if is_period_over or ready == len((connected or frozenset()) - self._unusable.keys()):
+                    self._tell(ready)
+                if is_period_over:
                     looked_s = anyio.current_time()
                     self._look(connected)
                 await self._senders.wait_for_change(PERIOD_S)
+
+    def _tell(self, ready: int) -> None:
+        """Tell how many workers send; those that begin together are told together."""
+        if ready and ready != self._told:
+            self._told = ready
+            self._reporter.tell(SendersChanged(ready, are_workers=True))
 
     async def _keep(self, address: str) -> None:
         """Use a worker until it is lost, or say why it cannot be used."""
@@ -226,16 +138,12 @@ class DaskWorkers:
         )
 
     def _look(self, connected: frozenset[str] | None) -> None:
-        """Measure what was sent, tell how many workers send, and end those that hang."""
+        """Measure what was sent, end the senders that hang, and say why requests wait."""
         self._senders.measure()
         for sender in self._senders.attached:
             if sender.silent_looks() >= SILENT_PERIODS:
                 self._say(f"{sender.name} gives no sign of life")
                 self._senders.end(sender)
-        ready = len(self._senders.ready)
-        if ready and ready != self._told:
-            self._told = ready
-            self._reporter.tell(SendersChanged(ready, are_workers=True))
         self._say_why_requests_wait(connected)
 
     def _say_why_requests_wait(self, connected: frozenset[str] | None) -> None:
@@ -259,28 +167,6 @@ class DaskWorkers:
 
 
 @asynccontextmanager
-async def _local_cluster(workers: int) -> AsyncIterator[str]:
-    """Run a scheduler in this process, and workers beside it; yield its address."""
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        asynchronous=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=None,
-        silence_logs=logging.CRITICAL,
-        preload=[dask_worker.__name__],
-    )
-    try:
-        await cluster
-        yield cluster.scheduler_address
-    finally:
-        with anyio.move_on_after(END_TIMEOUT_S, shield=True):
-            await cluster.close()
-
-
-@asynccontextmanager
 async def dask_workers(
     address: str,
     processes: int | Automatic,
@@ -299,7 +185,7 @@ async def dask_workers(
     async with AsyncExitStack() as stack:
         if address == LOCAL_CLUSTER:
             workers = math.ceil(usable_cores()) if processes == "auto" else processes - 1
-            address = await stack.enter_async_context(_local_cluster(workers))
+            address = await stack.enter_async_context(local_cluster(workers))
         cluster = await stack.enter_async_context(Cluster(address, timeout_s))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.enter_context(limit.on_shortened(senders.shorten_reads))

@@ -29,13 +29,14 @@ class DaskProcess:
 
 
 class DaskCluster:
-    """A scheduler, and as many workers as are started; `directory` is for their logs."""
+    """A scheduler with options, and as many workers as are started; `directory` is for their logs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self._directory = directory
+        self._options = options
         self._started = 0
         self.workers: list[DaskProcess] = []
-        self.scheduler = self._start("scheduler", "--port", "0", until=r"Scheduler at: +(tcp://\S+)")
+        self.scheduler = self._start_scheduler("0")
 
     @property
     def address(self) -> str:
@@ -58,17 +59,25 @@ class DaskCluster:
         options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self._directory))
         worker = self._start(
             *("worker", self.address, *options),
-            until=r"(?s)Start worker at: +(tcp://\S+).*Registered to",
+            until=r"(?s)Start worker at: +(\w+://\S+).*Registered to",
             directory=directory,
             environment=environment,
         )
         self.workers.append(worker)
         return worker
 
+    def restart(self) -> None:
+        """Start another scheduler at the same address, with one worker."""
+        self.scheduler = self._start_scheduler(self.address.rpartition(":")[2])
+        self.keep(1)
+
     def end(self) -> None:
         """End all processes."""
         for process in (*self.workers, self.scheduler):
             process.kill()
+
+    def _start_scheduler(self, port: str) -> DaskProcess:
+        return self._start("scheduler", "--port", port, *self._options, until=r"Scheduler at: +(\w+://\S+)")
 
     def _start(
         self,

@@ -19,13 +19,15 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 import pytest
+import trustme
 from anyio.abc import Process
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, UploadSettings
 from bulkstow.destination.auth import NoLogin
-from bulkstow.engine import dask, dask_worker
+from bulkstow.engine import dask, dask_cluster, dask_worker
 from bulkstow.engine.dask import dask_workers
+from bulkstow.engine.dask_cluster import Cluster
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.messages import Failed, ShortenReads
@@ -41,6 +43,7 @@ from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.request_rate import RequestRate
 from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.progress.tally import Tally
+from bulkstow.quantities import Span
 from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage
@@ -314,6 +317,35 @@ async def test_a_worker_that_hangs_is_done_without(
     assert f"worker {hanging.address} gives no sign of life" in display.said
 
 
+async def test_a_scheduler_that_is_lost_is_waited_for(
+    archive: Path, tmp_path: Path, senders_used: Counter[str], quickly: None
+) -> None:
+    """Its workers end with it; requests wait until another one with a worker runs at the same address."""
+    (tmp_path / "dask").mkdir()
+    cluster, display = DaskCluster(tmp_path / "dask"), Recorded()
+    settings: dict[str, Any] = {"concurrency": Span(1, 1)}
+
+    async def kill(number: int) -> None:
+        if number == 3:
+            cluster.end()
+
+    async def restart() -> None:
+        waiting = f"the Dask scheduler {cluster.address} does not answer: requests wait"
+        await until(lambda: waiting in display.said)
+        await anyio.to_thread.run_sync(cluster.restart)
+
+    try:
+        (before,) = cluster.keep(1)
+        async with serving(Origin(DiscardStorage(), fault=Watched(kill))) as url, anyio.create_task_group() as tasks:
+            tasks.start_soon(restart)
+            destination = DestinationSettings(url=url, connect_timeout_s=1.0)
+            await upload(url, archive, cluster.address, display, destination=destination, **settings)
+        assert senders_used.keys() == {f"worker {worker.address}" for worker in (before, *cluster.workers)}
+        assert outcomes(archive) <= {Outcome.STORED, Outcome.DUPLICATE}
+    finally:
+        cluster.end()
+
+
 async def test_a_coordinator_that_is_killed_loses_nothing(
     tmp_path: Path, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,7 +426,7 @@ async def test_a_worker_with_another_version_is_not_used(
 ) -> None:
     """Versions are compared before anything else is sent to a worker."""
     cluster.keep(1)
-    monkeypatch.setattr(dask, "versions", lambda: {"bulkstow": "99.0", "Python": "3.99"})
+    monkeypatch.setattr(dask_cluster, "versions", lambda: {"bulkstow": "99.0", "Python": "3.99"})
     async with serving(Origin(DiscardStorage())) as url:
         with pytest.raises(RunStopped, match=r"it has bulkstow [\d.]+ and Python 3\.\d+, and this computer has bulkst"):
             await upload(url, archive, cluster.address)
@@ -413,6 +445,32 @@ async def test_a_login_reaches_the_workers_and_no_log(
         assert "hidden" not in process.log.read_text()
 
 
+async def test_messages_go_over_tls_as_the_cluster_does(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Dask's own settings for TLS, scheduler, workers and coordinator trust each other, and a login is used."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "own.pem"))
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", str(tmp_path / "ca.pem"))
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT", str(tmp_path / "own.pem"))
+    monkeypatch.setenv("BULKSTOW_BEARER", "token")
+    (tmp_path / "dask").mkdir()
+    cluster = DaskCluster(tmp_path / "dask", "--protocol", "tls")
+    try:
+        cluster.keep(1)
+        assert cluster.address.startswith("tls://")
+        async with (
+            serving(Origin(DiscardStorage(), login=Login(token="token"))) as url,
+            await anyio.open_process(command(archive, url, "--dask", cluster.address)) as process,
+        ):
+            assert await process.wait() == 0
+    finally:
+        cluster.end()
+    assert outcomes(archive) == {Outcome.STORED}
+
+
 async def test_paths_of_settings_are_those_of_this_process(
     archive: Path, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,7 +487,7 @@ async def test_paths_of_settings_are_those_of_this_process(
 async def test_an_error_in_a_sender_does_not_end_its_worker(cluster: DaskCluster) -> None:
     """What a sender raises is told to the coordinator, and the worker takes the next sender."""
     (worker,) = cluster.keep(1)
-    async with dask.Cluster(cluster.address, 10.0) as connected, anyio.create_task_group() as tasks:
+    async with Cluster(cluster.address, 10.0) as connected, anyio.create_task_group() as tasks:
         for _ in range(2):
             stream = await connected.open(worker.address)
             tasks.start_soon(stream.write)
