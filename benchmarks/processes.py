@@ -122,13 +122,21 @@ class View:
 
 @contextmanager
 def slowed(directory: Path, mount: Path, *options: str) -> Iterator[View]:
-    """Give a directory as slow storage would; PeerFailed where no such view can be mounted."""
-    if not Path("/dev/fuse").exists() or shutil.which("fusermount3") is None or find_spec("mfusepy") is None:
+    """Give a directory as slow storage would; PeerFailed where no such view can be mounted.
+
+    `mount` is a directory within one that a library can be built in, for the process that serves the view.
+    """
+    programs = all(map(shutil.which, ("fusermount3", "cc")))
+    if not Path("/dev/fuse").exists() or not programs or find_spec("mfusepy") is None:
         raise PeerFailed(
-            "a slowed view wants /dev/fuse, fuse3 (apt-get install fuse3) and mfusepy (pip install mfusepy)"
+            "a slowed view wants /dev/fuse, fuse3 and cc (apt-get install fuse3 gcc), and mfusepy (pip install mfusepy)"
         )
+    library = mount.with_name("parallel_lookups.so")
+    build = ["cc", "-shared", "-fPIC", "-o", str(library), str(Path(__file__).with_name("parallel_lookups.c"))]
+    subprocess.run(build, check=True)
     command = [sys.executable, "-m", "benchmarks.slowed", str(directory), str(mount), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
+    preloaded = {**environment(), "LD_PRELOAD": str(library)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=preloaded) as process:
         assert process.stdout is not None
         if process.stdout.readline() != "MOUNTED\n":
             raise PeerFailed(f"{' '.join(command)}\nis not mounted: its words are above")

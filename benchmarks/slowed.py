@@ -22,6 +22,10 @@ from typing import Protocol
 AT_ONCE = 64
 """Threads that wait, and reads that the kernel lets wait (12, if it is not told): above what any peer asks at once."""
 
+READDIRPLUS = 1 << 13 | 1 << 14
+"""FUSE_CAP_READDIRPLUS and FUSE_CAP_READDIRPLUS_AUTO: with them libfuse itself asks for the attributes of a directory's
+entries, one after the other, when the directory is listed."""
+
 REMEMBERED_S = 60.0
 """Of names and attributes in the kernel: NFS keeps those of files for 3 to 60 s, of directories for 30 to 60 s."""
 
@@ -71,6 +75,7 @@ class Connection(Protocol):
 
     max_background: int
     congestion_threshold: int
+    want: int
 
 
 class Slowed:
@@ -88,6 +93,8 @@ class Slowed:
     def init_with_config(self, connection: Connection, _config: object) -> None:
         """Let the kernel ask as much at once as there are threads to wait."""
         connection.max_background = connection.congestion_threshold = AT_ONCE
+        if self._latency.stat_s:
+            connection.want &= ~READDIRPLUS
         print("MOUNTED", flush=True)
 
     def getattr(self, path: str, _handle: int | None = None) -> dict[str, int]:

@@ -21,8 +21,9 @@ READS_AT_ONCE = "--read-concurrency"
 """How the setting is called."""
 DEFAULT_READS = 8
 
-OF_IDEAL = 0.8
-"""Ours, as the issue names no number: a process takes some 0.3 s to start and a stage some files to fill."""
+OF_IDEAL = 0.9
+"""Ours, as the issue names no number: a process takes some 0.3 s to start, and a reader in C between two calls as long
+as the view takes to hand them over: 8 threads that do nothing but read come to 94 %."""
 LATE_S = 0.5
 """Ours too, for storage whose calls now and then take 2 s: a loop that waited for one of them would be that late. What
 it is late on a busy machine, as threads share the interpreter with it, was measured at 0.07 s at most."""
@@ -43,13 +44,16 @@ HANGS = Storage("one call of 1,000 takes 2 s", (*READS.options, "--hang-ms", "20
 NOTES = [
     "A FUSE view of the archive, mounted anew for each run; the kernel reads ahead and keeps pages, as for NFS.",
     "Ideal: what the storage made the run wait, in all, divided by the reads at once, and nothing else.",
+    "Stats, opens, reads: by the view, for each file. A file of up to 128 KiB needs one of each, one of ct 5 reads.",
     "mr and ct have studies of several requests, studies has smaller ones. First byte: at the server, since exec.",
     "Loop late: how long the event loop takes to come to something else, 99th percentile and longest.",
 ]
 
+CALLS = ("stat", "open", "read")
+
 COLUMNS = (
     *("storage", "archive", "reads at once", "wall s", "files/s", "MB/s"),
-    *("ideal files/s", "of ideal", "waits at once", "most", "first byte s", "loop late ms"),
+    *("stats, opens, reads", "ideal files/s", "of ideal", "waits at once", "most", "first byte s", "loop late ms"),
 )
 
 
@@ -86,8 +90,8 @@ class Run:
 
 def cold(bench: Bench) -> Table:
     """Return how fast archives on slow storage are sent."""
-    mr, ct, studies = bench.corpus(MR, 0.15), bench.corpus(CT, 0.05), bench.corpus(STUDIES, 0.15)
-    cases = [Case(READS, mr, reads) for reads in (1, 4, 8, 32)]
+    mr, ct, studies = bench.corpus(MR, 0.5), bench.corpus(CT, 0.25), bench.corpus(STUDIES, 0.5)
+    cases = [Case(READS, mr, reads) for reads in (4, 8, 32)]
     cases += [Case(READS, ct, reads) for reads in (8, 32)]
     cases += [Case(READS, studies, DEFAULT_READS)]
     cases += [Case(storage, mr, reads) for storage in (STATS, HANGS) for reads in (8, 32)]
@@ -127,6 +131,7 @@ def _row(case: Case, runs: Sequence[Run]) -> tuple[str, ...]:
         f"{wall_s:.1f}",
         f"{files / wall_s:,.0f}",
         f"{case.archive.size_bytes / wall_s / 1e6:,.0f}",
+        ", ".join(f"{statistics.median(run.asked['calls'][call] for run in runs) / files:.1f}" for call in CALLS),
         f"{files * case.reads / waited_s:,.0f}",
         f"{_of_ideal(case, runs):.0%}",
         f"{waited_s / wall_s:.1f}",
@@ -142,9 +147,11 @@ def _of_ideal(case: Case, runs: Sequence[Run]) -> float:
 
 def _goals(found: dict[Case, list[Run]]) -> Iterator[Goal]:
     for case, runs in found.items():
-        if case.storage is READS and case.reads == DEFAULT_READS:
+        if case.storage is not HANGS and case.reads == DEFAULT_READS:
             share = _of_ideal(case, runs)
-            text = f"{case.archive.directory.name}, {case.reads} reads at once: >= 80 % of the ideal"
+            text = (
+                f"{case.storage.name}: {case.archive.directory.name}, {case.reads} reads at once: >= 90 % of the ideal"
+            )
             yield Goal(text, f"{share:.0%}", share >= OF_IDEAL)
     latest_s = max(
         late_s for case, runs in found.items() for run in runs for late_s in run.late_s if case.storage is HANGS

@@ -239,6 +239,7 @@ class Run:
             lists=files.lists,
             empty_parts=lambda: self._source.empty_parts,
             retried=_retried(settings),
+            readers=settings.read_concurrency,
             allow_empty=settings.allow_empty,
             threads=self._threads,
             limit=self._limit,

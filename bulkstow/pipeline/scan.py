@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from bulkstow.blocking import ReadLimit, Work, map_in_threads, run_in_threads
+from bulkstow.blocking import Helpers, ReadLimit, Work, map_in_threads, run_in_threads
 from bulkstow.errors import StorageGone
 from bulkstow.events import Event, FilesFound, Reporter, ScanEnded, SettledBefore
 from bulkstow.ledger import Ledger
@@ -31,6 +31,8 @@ class Scan:
     empty_parts: Callable[[], Sequence[str]]
     retried: frozenset[Outcome]
     """Outcomes of earlier runs that are not final, because the user wants these files to be sent again."""
+    readers: int
+    """Files whose status may be read at once, if that is slow."""
     allow_empty: bool
     """A source without any file is no failure."""
     threads: WorkerThreads
@@ -57,7 +59,9 @@ class Scan:
     async def _scanned(self) -> AsyncGenerator[Sequence[Found], None]:
         """Yield lists of files; where a file system hangs, the rest is scanned meanwhile."""
         if isinstance(self.lists, Work):
-            async for found in run_in_threads(self.lists, self.threads.scans, self.limit):
+            async for found in run_in_threads(
+                self.lists, self.threads.scans, self.limit, helpers=Helpers(self.threads.heads, self.readers)
+            ):
                 yield found
             return
         while True:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -64,6 +64,8 @@ class _Level:
     is_listed: bool = False
     entries: list[os.DirEntry[str]] = field(default_factory=list)
     """Those left of the current window, the next one last."""
+    looked_ahead: int = 0
+    """How many of these, from the next one on, have their status."""
     directories: deque[Directory] = field(default_factory=deque)
     steps_under_way: int = 0
     missed: int = 0
@@ -166,6 +168,8 @@ class Walk(Work[_Step, Found]):
                 self._levels.pop()
             elif level.entries:
                 level.steps_under_way += 1
+                if level.looked_ahead:
+                    level.looked_ahead -= 1
                 return level, level.entries.pop()
             elif level.directories:
                 self._enter(level.directories.popleft(), level, worker)
@@ -183,6 +187,19 @@ class Walk(Work[_Step, Found]):
             self._namer = worker
             return _Name()
         return None
+
+    @property
+    def _may_run_ahead(self) -> bool:
+        level = self._levels[-1] if self._levels else None
+        # Where an entry hangs, others may hang, too, and would occupy all readers.
+        return level is not None and len(level.entries) > 1 and not (level.looked_ahead or level.steps_under_way)
+
+    def _take_ahead(self) -> Sequence[_Step]:
+        """Return the next entries of a directory: an entry keeps its status."""
+        level = self._levels[-1]
+        entries = level.entries[: -self._results_per_list - 1 : -1]
+        level.looked_ahead = len(entries)
+        return [(level, entry) for entry in entries]
 
     def _enter(self, directory: Directory, parent: _Level | None, worker: Worker[_Step, Found]) -> None:
         identity = directory.identity
