@@ -45,6 +45,7 @@ from bulkstow.policy.work_items import (
     after_fault,
     gather,
     halves,
+    result_of,
     results_of,
     singly,
 )
@@ -238,9 +239,9 @@ def _settle_named(
             again += later
         elif item := attributed.warned.get(uid):
             told = f" ({printable(warning)})" if warning else ""
-            results += results_of(batch, [instance], Outcome.WARNED, profile.meaning(item.code, item.comment) + told)
+            results.append(result_of(batch, instance, Outcome.WARNED, profile.meaning(item.code, item.comment) + told))
         elif uid in attributed.stored:
-            results += results_of(batch, [instance], Outcome.STORED, "")
+            results.append(result_of(batch, instance, Outcome.STORED, ""))
     is_full = len(failures) == len(batch.instances) and set(failures) == {FailureClass.BUSY}
     return Settlement(tuple(results), gather(again), HealthSignal.FULL if is_full else HealthSignal.EASED)
 

@@ -118,10 +118,13 @@ def one_request(item: WorkItem) -> tuple[WorkItem, WorkItem | None]:
 
 def results_of(batch: Batch, instances: Iterable[Instance], outcome: Outcome, reason: str) -> tuple[FileResult, ...]:
     """Return the same outcome for some instances of a batch; the reason of a file that is cut off also says so."""
-    return tuple(
-        FileResult(i.candidate, i.header, outcome, with_truncation(reason, i.truncation), batch.requests)
-        for i in instances
-    )
+    return tuple(result_of(batch, instance, outcome, reason) for instance in instances)
+
+
+def result_of(batch: Batch, instance: Instance, outcome: Outcome, reason: str) -> FileResult:
+    """Return the outcome of one instance of a batch, as `results_of` does."""
+    reason = with_truncation(reason, instance.truncation)
+    return FileResult(instance.candidate, instance.header, outcome, reason, batch.requests)
 
 
 def with_truncation(reason: str, truncation: str) -> str:

@@ -212,11 +212,10 @@ def _is_element(tag: str, dataset: _Dataset, private: PrivateElement) -> bool:
 
 
 def _value(dataset: _Dataset, tag: str) -> object:
-    match dataset.get(tag):
-        case {"Value": [value, *_]}:
-            return value
-        case _:
-            return None
+    # Called three times for each instance: matching a pattern would take three times as long.
+    element = dataset.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values[0] if isinstance(values, list) and values else None
 
 
 def _string(dataset: _Dataset, tag: str) -> str:
