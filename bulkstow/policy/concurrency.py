@@ -21,14 +21,14 @@ much more goodput."""
 
 ROUND_S = 0.2
 """The shortest round of the slow start, and the shortest time in which the number doubles.
-Requests that take 10 ms pause together for longer than that."""
+In 0.1 s the goodput of a sink on the same machine varied by a factor of three, in 0.2 s by 15 %."""
 
 GROWN = 1.25
 """The gain in goodput for which the slow start continues (BBR's value): below the knee a round brings twice as much."""
 
 AMPLE = 1.1
 """The share of the best goodput for which the slow start chooses the number, by the fastest requests that it saw.
-With 0.9 runs of 5 s took 1 % longer, and up to 20 % longer if the service times vary much."""
+With 0.9 runs of 5 s took 1 % longer, and 14 % longer if the service times vary much (simulated)."""
 
 DOUBTFUL = 0.8
 """The share of the goodput that a lower number must promise, by the slow start's figures, to be tried afterwards."""
@@ -36,7 +36,8 @@ DOUBTFUL = 0.8
 EPOCH_REQUESTS_PER_CONNECTION = 3
 EPOCH_REQUESTS = 24
 EPOCH_S = 0.4
-"""The length of a measurement after the slow start: requests end in bursts, and it has to cover several."""
+"""The length of a measurement after the slow start: requests end in bursts, and it has to cover several.
+With 9 requests and 2 for each connection, 4 of 81 simulated servers ended with a wrong number, with these none."""
 
 AS_GOOD = 0.95
 """The share of the best goodput at which a lower number is preferred: it leaves the server capacity for others.
@@ -50,8 +51,8 @@ HOLD_S = 20.0
 HOLD_MOST_S = 300.0
 
 BACK_OFF = 0.8
-"""The share of the number at which a request was rejected that should be accepted. Requests that were just started and
-have not reached the server count in it."""
+"""The share of the number at which a request was rejected that should be accepted.
+It counts requests that have not reached the server yet: one of 14 was rejected by a server that took 10 (simulated)."""
 
 INSTANCE_BYTES = 256 * 2**10
 """The size that each instance adds to its bytes in the measure of goodput: at Orthanc one costs as much as 0.3 to 1 MB.
