@@ -67,8 +67,13 @@ RELEASE_S = 60.0
 LEVELS = 50
 """Accepted requests whose concurrency is compared with that of a rejected one."""
 
+LEAST_LEVEL = 2
+"""Requests at once that a server is assumed to take before it has accepted any.
+A limiter without burst (nginx) rejects the second of two that start together, whatever it serves at once."""
+
 SETTLED_REQUESTS = 10
-"""Accepted requests since the last drop, after which a rejection shows the rate that is too high."""
+"""Accepted requests since the last drop, after which a rejection shows the rate that is too high, or may be about the
+concurrency."""
 
 
 class RequestRate:
@@ -133,10 +138,11 @@ class RequestRate:
     def is_of_concurrency(self, at_once: int) -> bool:
         """Return True if a rejection is about the number of requests at once.
 
-        It is if no recent request was accepted with as many at once. If that is wrong, rejections follow at fewer at
-        once, of which some were accepted.
+        It is if no recent request was accepted with as many at once, unless the rate is limited and was lowered just
+        before. If that is wrong, rejections follow at fewer at once, of which some were accepted.
         """
-        return at_once > max(self._levels, default=1)
+        is_rate_kept = self._pacer is None or self._accepted_since_drop >= SETTLED_REQUESTS
+        return is_rate_kept and at_once > max(self._levels, default=LEAST_LEVEL)
 
     def rejected(self, started_s: float, now_s: float) -> None:
         """Take note of a request that was rejected because of the rate.

@@ -173,6 +173,19 @@ def test_a_limit_of_requests_at_once_is_no_rate(slots: int, latency_s: float) ->
     assert course.rejected_share <= 0.02
 
 
+def test_when_a_rejection_is_about_the_number_at_once() -> None:
+    """It is if more were under way than any accepted request saw; under a limited rate only once that was kept."""
+    rate = RequestRate()
+    assert [rate.is_of_concurrency(at_once) for at_once in (1, 2, 3)] == [False, False, True]
+    rate.accepted(1.0, 4)
+    assert [rate.is_of_concurrency(at_once) for at_once in (3, 4, 5)] == [False, False, True]
+    rate.rejected(1.1, 1.2)
+    for number in range(10):
+        assert not rate.is_of_concurrency(5)
+        rate.accepted(2.0 + number, 4)
+    assert [rate.is_of_concurrency(at_once) for at_once in (4, 5)] == [False, True]
+
+
 def test_without_rejections_there_is_no_limit() -> None:
     """Without rejections no request waits, at any rate."""
     rate = RequestRate()
