@@ -27,6 +27,13 @@ def server_context(directory: Path, version: ssl.TLSVersion = ssl.TLSVersion.TLS
     return context
 
 
+def write_server_files(directory: Path) -> None:
+    """Write the server's key and certificate as `server.pem`, and `ca.pem`, to a directory."""
+    authority, certificate = _authority()
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(directory / "server.pem"))
+
+
 def client_context() -> ssl.SSLContext:
     """Return a context that trusts the server and gives `SharedTls`."""
     context = ssl.create_default_context()

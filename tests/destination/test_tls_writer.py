@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +21,7 @@ from bulkstow.errors import LoginRefused
 from bulkstow.events import BytesSent, Event
 from bulkstow.model import Batch, Cause, NoResponse, Response, SourceChanged
 from tests.archives import write_batch
-from tests.destination.encryption import server_context
+from tests.destination.encryption import server_context, write_server_files
 from tests.destination.peers import STORED, Handler, Request, answer, peer, read_head, read_request
 from tests.stow import FileStow
 
@@ -242,3 +245,53 @@ async def test_file_that_changes_while_it_is_sent(large: Batch, tmp_path: Path) 
     assert isinstance(exchange, SourceChanged)
     assert set(exchange.changed) == {large.instances[1].header.sop_instance_uid}
     assert sizes_bytes[0] > 0
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("openssl") is None, reason="needs the openssl command of OpenSSL 3"
+)
+@pytest.mark.parametrize(
+    ("version", "commands"),
+    [("-tls1_2", ["r", "r"]), ("-tls1_3", ["K", "k", "K"])],
+    ids=["renegotiation", "key update"],
+)
+async def test_server_that_wants_other_keys(large: Batch, tmp_path: Path, version: str, commands: list[str]) -> None:
+    """If the server renegotiates or updates its keys in the middle of a body, the body still arrives whole."""
+    write_server_files(tmp_path)
+    server = await asyncio.create_subprocess_exec(
+        *("openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", str(tmp_path / "server.pem"), version),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    shown = b""  # the server shows what it decrypts, and now and then a line of its own
+    try:
+        with anyio.fail_after(PATIENCE_S):
+            while (port := re.search(rb"ACCEPT 127.0.0.1:(\d+)\n", shown)) is None:
+                shown += await server.stdout.readline()
+            settings = DestinationSettings(url=f"https://localhost:{int(port[1])}/", ca_file=tmp_path / "ca.pem")
+            async with FileStow(settings) as stow, anyio.create_task_group() as tasks:
+
+                async def send() -> None:
+                    exchange = await stow.send(large)
+                    assert isinstance(exchange, Response)
+                    assert (exchange.status, exchange.is_replayed) == (200, False)
+
+                tasks.start_soon(send)
+                pieces, size_bytes = [shown], 0
+                while not re.search(rb"\r\n--\w{40}--\r\n", b"".join(pieces[-2:])):
+                    pieces.append(await server.stdout.read(2**16))
+                    size_bytes += len(pieces[-1])
+                    if commands and size_bytes > 2**20:
+                        size_bytes = 0
+                        server.stdin.write(commands.pop().encode() + b"\n")
+                server.stdin.write(b"HTTP/1.1 200 OK\nContent-Length: 0\n\n")
+    finally:
+        server.kill()
+        await server.communicate()
+    shown = re.sub(rb"SSL_do_handshake -> 1\n|Read BLOCK\n", b"", b"".join(pieces))
+    assert not commands
+    for instance in large.instances:
+        assert Path(instance.candidate.location).read_bytes() in shown  # noqa: ASYNC240
