@@ -67,6 +67,9 @@ class FirstFileInFlight:
             if uid in released:
                 claimant = self._in_flight.setdefault(uid, instance)
             is_ours = claimant is instance
+            if is_ours and not others:  # nearly every file: nothing to compare it with
+                fresh.append(instance)
+                continue
             if any(other.candidate == candidate for other in others) or (
                 not is_ours and claimant.candidate.location == candidate.location
             ):
