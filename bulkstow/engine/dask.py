@@ -21,6 +21,7 @@ from bulkstow.engine.senders import Senders
 from bulkstow.errors import RunStopped
 from bulkstow.events import Reporter, SendersChanged
 from bulkstow.platform.process import usable_cores
+from bulkstow.quantities import counted
 from bulkstow.verification import Verification
 
 PERIOD_S = 0.5
@@ -185,6 +186,7 @@ async def dask_workers(
     async with AsyncExitStack() as stack:
         if address == LOCAL_CLUSTER:
             workers = math.ceil(usable_cores()) if processes == "auto" else processes - 1
+            say(f"starting {counted(workers, 'worker')}")
             address = await stack.enter_async_context(local_cluster(workers))
         cluster = await stack.enter_async_context(Cluster(address, timeout_s))
         tasks = await stack.enter_async_context(anyio.create_task_group())

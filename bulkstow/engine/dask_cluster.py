@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
 import anyio
-from distributed import Client, LocalCluster
+from distributed import Client, Scheduler
 from distributed.comm import connect
 
-from bulkstow.engine import dask_worker
 from bulkstow.engine.dask_worker import CLOSE_TIMEOUT_S, OPERATION, CommStream, accept_senders, versions
 from bulkstow.errors import ConfigurationError, RunStopped
 from bulkstow.quantities import show_duration
+
+LOOPBACK = "127.0.0.1"
+
+START_CHECK_S = 0.05
+"""Interval of the checks whether all workers of this computer run; they take 2 s to start."""
 
 END_TIMEOUT_S = 15.0
 """Time for the workers of this computer to end; Dask kills one that has not ended by itself after 4 s."""
@@ -68,7 +76,7 @@ class Cluster:
     async def workers(self) -> frozenset[str] | None:
         """Return the addresses of the workers; None if the scheduler does not answer, which is connected to again."""
         with suppress(OSError), anyio.fail_after(self._timeout_s):
-            if self._client is None or self._client.status == "closed":
+            if self._client is None or self._client.status in ("closing", "closed"):  # it has given up
                 await self._connect()
             if self._client is not None:
                 return frozenset(await self._client.nthreads())
@@ -87,7 +95,7 @@ class Cluster:
         return CommStream(comm, f"worker {address}")
 
     async def _prepare(self, address: str) -> None:
-        if self._client is None:
+        if self._client is None or self._client.status != "running":
             raise OSError("the scheduler does not answer")
         here = versions()
         try:
@@ -113,21 +121,38 @@ def _cause(error: BaseException) -> str:
 
 @asynccontextmanager
 async def local_cluster(workers: int) -> AsyncIterator[str]:
-    """Run a scheduler in this process, and workers beside it; yield its address."""
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        asynchronous=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=None,
-        silence_logs=logging.CRITICAL,
-        preload=[dask_worker.__name__],
-    )
-    try:
-        await cluster
-        yield cluster.scheduler_address
-    finally:
-        with anyio.move_on_after(END_TIMEOUT_S, shield=True):
-            await cluster.close()
+    """Run a scheduler in this process, and workers in others; yield its address.
+
+    The workers have a session of their own, as a Ctrl-C in the terminal is for the coordinator, which drains the run.
+    They end by themselves if this process is killed, as any worker does without its scheduler. Raises RunStopped if
+    they do not start.
+    """
+    async with Scheduler(host=LOOPBACK, port=0, dashboard=False, dashboard_address=f"{LOOPBACK}:0") as scheduler:
+        options = ("--nworkers", str(workers), "--nthreads", "1", "--memory-limit", "0", "--no-dashboard")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "distributed.cli.dask_worker", scheduler.address, "--host", LOOPBACK, *options),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,
+        )
+        try:
+            while len(scheduler.workers) < workers:
+                if process.returncode is not None:
+                    raise RunStopped(f"--dask local: the workers do not start (exit status {process.returncode})")
+                await anyio.sleep(START_CHECK_S)
+            yield scheduler.address
+        finally:
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with anyio.CancelScope(shield=True):
+        with suppress(ProcessLookupError):
+            process.terminate()
+        with anyio.move_on_after(END_TIMEOUT_S):
+            await process.wait()
+            return
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

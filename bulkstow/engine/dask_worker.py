@@ -10,7 +10,6 @@ This module is imported by workers; nothing else of bulkstow has to run there.
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
@@ -26,7 +25,6 @@ from distributed.core import Status
 from bulkstow.engine.messages import Failed, FromSender, ToSender, decode, encode
 from bulkstow.engine.sender import serve
 from bulkstow.errors import RunStopped, first_of
-from bulkstow.platform.signals import ending_signals
 
 OPERATION = "bulkstow-sender"
 """The name of our operation, beside those that a Dask worker has for its own connections."""
@@ -116,9 +114,3 @@ async def _serve(comm: Comm) -> Status:
     finally:
         await stream.close()
     return Status.dont_reply
-
-
-def dask_setup(_worker: Worker) -> None:
-    """Leave Ctrl-C to the coordinator; Dask calls this in the workers of `--dask local`."""
-    for number in ending_signals():
-        signal.signal(number, signal.SIG_IGN)

@@ -558,6 +558,16 @@ async def test_a_killed_coordinator_leaves_no_process_of_its_own_cluster(
         release.set()
 
 
+async def test_workers_of_our_own_that_do_not_start_stop_the_run(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run does not wait for processes that have ended."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    async with serving(Origin(DiscardStorage())) as url:
+        with pytest.raises(RunStopped, match=r"--dask local: the workers do not start \(exit status 1\)"):
+            await upload(url, archive, "local")
+
+
 async def test_no_scheduler_at_the_address(archive: Path) -> None:
     """A port that nobody listens on, and one of another protocol, end the run before anything is sent."""
     async with serving(Origin(DiscardStorage())) as url:
