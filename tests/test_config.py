@@ -73,6 +73,13 @@ def test_a_destination_that_cannot_be_used_is_refused(values: dict[str, Any], me
         ({"batch_bytes": 0}, "--batch-bytes 0: expected more than 0"),
         ({"batch_instances": 0}, "--batch-instances 0: expected more than 0"),
         ({"retries": -1}, "--retries -1: expected 0 or more"),
+        ({"dask": "head:8786"}, "--dask 'head:8786': expected tcp://HOST:PORT, tls://HOST:PORT or 'local'"),
+        ({"dask": "tcp://"}, "--dask 'tcp://': expected tcp://HOST:PORT, tls://HOST:PORT or 'local'"),
+        (
+            {"processes": 3, "dask": "tcp://head:8786"},
+            "--processes 3: with --dask tcp://head:8786, the workers send; leave it out",
+        ),
+        ({"processes": 1, "dask": "local"}, "--processes 1: with --dask local, the workers send; leave it out"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )

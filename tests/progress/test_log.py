@@ -28,6 +28,7 @@ from bulkstow.events import (
     RequestTimed,
     RetryScheduled,
     ScanEnded,
+    SendersChanged,
 )
 from bulkstow.model import (
     Batch,
@@ -134,6 +135,8 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
         },
     ),
     ([CeilingLearned(1024)], {"event": "ceiling", "size_bytes": 1024}),
+    ([SendersChanged(2)], {"event": "processes", "processes": 3}),
+    ([SendersChanged(2, are_workers=True)], {"event": "workers", "workers": 2}),
     ([ScanEnded()], {"event": "scan_end"}),
     ([LedgerUpgraded("/k")], {"event": "ledger_upgrade", "kept_copy": "/k"}),
     ([ScanEnded(("/empty",))], {"event": "scan_end", "empty_sources": ["/empty"]}),

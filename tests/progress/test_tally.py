@@ -166,6 +166,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ),
     ("counted", [StudiesCounted(7)], {"studies": 7}),
     ("more processes", [SendersChanged(2)], {"senders": 2}),
+    ("workers", [SendersChanged(2, are_workers=True)], {"senders": 2, "senders_are_workers": True}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
 ]
 
