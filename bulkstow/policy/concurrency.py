@@ -192,6 +192,8 @@ class Concurrency:
                 enough = AMPLE * self._most_goodput / self._most_per_request
                 self._hold(now_s, next((rung for rung in self._rungs if rung >= enough), self.highest))
                 return
+        else:
+            self.limit = round_.limit
         self._measurement = _Measurement(self.limit, began_s=now_s)
 
     def _judge(self, now_s: float, goodput: float) -> None:

@@ -216,6 +216,13 @@ def test_quick_requests_double_the_number_no_sooner_than_in_a_fifth_of_a_second(
     assert max(limits) <= 16
 
 
+def test_a_round_that_mostly_uses_less_grows_nothing() -> None:
+    """If more requests are wanted now and then only, the number returns to that of the round's begin."""
+    controller = Concurrency()
+    limits = [end(controller, number * 0.3, is_wanted=number % 4 == 1) for number in range(1, 101)]
+    assert limits == [5, 5, 5, 4] * 25
+
+
 def test_the_slow_start_ends_when_a_round_gains_little() -> None:
     """The number is then that of the best goodput, by the duration of a request when few were under way."""
     controller = Concurrency(highest=64)
