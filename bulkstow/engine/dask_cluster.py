@@ -21,6 +21,9 @@ from bulkstow.quantities import show_duration
 
 LOOPBACK = "127.0.0.1"
 
+DASK_SHARE = 0.8
+"""The share of a time limit that Dask gets: its own error has the reason, ours has none."""
+
 START_CHECK_S = 0.05
 """Interval of the checks whether all workers of this computer run; they take 2 s to start."""
 
@@ -57,9 +60,9 @@ class Cluster:
         await self._disconnect()
 
     async def _connect(self) -> None:
-        # Dask's own limit is shorter, as its error has the reason.
-        timeout_s = 0.8 * self._timeout_s
-        self._client = Client(self.address, asynchronous=True, timeout=timeout_s, set_as_default=False)
+        self._client = Client(
+            self.address, asynchronous=True, timeout=DASK_SHARE * self._timeout_s, set_as_default=False
+        )
         try:
             with anyio.fail_after(self._timeout_s):
                 await self._client
@@ -88,7 +91,7 @@ class Cluster:
             with anyio.fail_after(self._timeout_s):
                 await self._prepare(address)
                 security = self._client.security.get_connection_args("client") if self._client else {}
-                comm = await connect(address, timeout=self._timeout_s, **security)
+                comm = await connect(address, timeout=DASK_SHARE * self._timeout_s, **security)
                 await comm.write({"op": OPERATION, "reply": False})
         except OSError as error:
             raise Unusable(f"no connection to it ({_cause(error)})") from error
