@@ -59,6 +59,9 @@ KEPT_FILES = 1024
 """Files of slow storage that stay open from their heads until they are sent. With fewer than 0.1 ms for a file in the
 page cache and 10 ms for a head, no more than those of a few lists wait."""
 
+DASK_LOGGERS = ("distributed", "distributed.client", "tornado.application")
+"""The loggers that Dask sets up for itself; what they have to say, bulkstow says in its own words."""
+
 FIRST_SHOWN_S = 1.0
 """Time before the figures appear, so that a server that refuses at once leaves only its error."""
 
@@ -196,7 +199,7 @@ def _dask() -> Callable[..., AbstractAsyncContextManager[None]]:
         import dask
 
         if "distributed" not in sys.modules:
-            dask.config.set({"logging": {"distributed": "critical"}})
+            dask.config.set({"logging": dict.fromkeys(DASK_LOGGERS, "critical")})
         from bulkstow.engine.dask import dask_workers
     except ImportError as error:
         raise ConfigurationError(

@@ -601,3 +601,12 @@ def test_dask_is_imported_on_demand_only() -> None:
     """Without --dask neither dask nor distributed is imported, which would take a second."""
     code = "import sys, bulkstow.cli.app, bulkstow.engine.local; print({'dask', 'distributed'} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_the_log_of_dask_is_not_shown() -> None:
+    """A lost connection is told once, by bulkstow: Dask's loggers write nothing to standard error."""
+    code = (
+        "from bulkstow.engine import local; local._dask(); import logging\n"
+        "for name in ('distributed', *local.DASK_LOGGERS, 'distributed.core'): logging.getLogger(name).error('seen')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""
