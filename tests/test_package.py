@@ -73,7 +73,7 @@ def test_an_sdist_can_be_built_and_tested(built: Path) -> None:
     assert {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "config.example.toml", ".ci/run"} <= names
     assert {"tests/conftest.py", "benchmarks/__main__.py", "bulkstow/__init__.py"} <= names
     kinds = {Path(name).suffix for name in names}
-    assert kinds <= {".py", ".md", ".toml", ".css", ".js", ".typed", ".sh", ".html", ".sqlite", ""}
+    assert kinds <= {".py", ".md", ".toml", ".css", ".js", ".typed", ".sh", ".html", ".sqlite", ".c", ""}
     assert path.stat().st_size < 2**21
 
 

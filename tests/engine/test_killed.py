@@ -69,11 +69,11 @@ from bulkstow.source.files import FileSource
 from bulkstow.source.walk import Walk
 FileSource.__init__.__kwdefaults__["list_length"] = 10
 run_steps, calls = Walk.run_steps, []
-def die_midway(self, worker):
+def die_midway(self, worker, **how):
     calls.append(1)
     if len(calls) == 6:
         die()
-    return run_steps(self, worker)
+    return run_steps(self, worker, **how)
 Walk.run_steps = die_midway
 """
 
