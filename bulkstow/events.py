@@ -99,7 +99,7 @@ class SendersMeasured:
     cpu_s: float
     """Processor time of all senders, without that of this process."""
     busiest_cpu_s: float
-    """Processor time of the process that used the most, this one included."""
+    """Processor time of the sender that used the most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from types import TracebackType
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination.auth import Auth, NoLogin
+from bulkstow.destination.given_headers import GivenHeaders
 from bulkstow.destination.stow import StowDestination
 from bulkstow.events import Reporter, Reporters
 from bulkstow.pipeline.worker_threads import WorkerThreads
@@ -14,6 +15,9 @@ from bulkstow.ports import Source
 from bulkstow.source.files import FileSource
 
 READERS = 8
+
+NO_HEADERS = GivenHeaders({}, frozenset())
+"""A user gives no headers."""
 
 
 class FileStow(StowDestination):

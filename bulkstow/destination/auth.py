@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -179,6 +179,19 @@ class Bearer:
         return {"Authorization": f"Bearer {self._token.reveal()}"}
 
 
+def with_password(
+    settings: DestinationSettings, environment: Mapping[str, str]
+) -> tuple[DestinationSettings, Mapping[str, str]]:
+    """Read the file of the password, and return settings and an environment that need no file for it.
+
+    A pipe can be read only once. Blocks on the file. Raises ConfigurationError if it cannot be read.
+    """
+    if settings.user is None or settings.password_file is None:
+        return settings, environment
+    password = _first_line(settings.password_file, "--password-file")
+    return replace(settings, password_file=None), {**environment, PASSWORD_VARIABLE: password}
+
+
 def login(settings: DestinationSettings, environment: Mapping[str, str]) -> Auth:
     """Return the login of the settings.
 
@@ -220,7 +233,12 @@ def _output(command: str) -> str:
     """Run the command without a shell and return its output, which is a secret and never part of a message."""
     try:
         run = subprocess.run(  # noqa: S603 - it is the user's own command
-            shlex.split(command), capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
         )
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise ConfigurationError(f"--bearer-command: cannot be run ({_why(error)})") from None

@@ -29,7 +29,7 @@ from yarl import URL
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.bounded_connector import BoundedConnector
 from bulkstow.destination.connection import speaks_tls, ssl_context, try_connection
-from bulkstow.destination.given_headers import read_headers
+from bulkstow.destination.given_headers import GivenHeaders, read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
 from bulkstow.destination.proxy import proxy_for
 from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
@@ -94,7 +94,7 @@ class HttpClient:
     proxy that cannot be used.
     """
 
-    def __init__(self, settings: DestinationSettings) -> None:
+    def __init__(self, settings: DestinationSettings, given: GivenHeaders | None = None) -> None:
         self._settings = settings
         self._root = str(URL(settings.root)).rstrip("/")
         # aiohttp's own `trust_env` would read ~/.netrc too, and log in with what it finds there.
@@ -102,10 +102,11 @@ class HttpClient:
         self._ssl = ssl_context(settings, self.proxy.url if self.proxy else "")
         if isinstance(self._ssl, ssl.SSLContext) and not (self.proxy and self.proxy.url.startswith("https:")):
             share(self._ssl)  # through a proxy with TLS, the socket has another encryption around ours
-        given = read_headers(settings)
-        self.headers = given.by_name
+        self.given = given or read_headers(settings)
+        """The user's headers, with the secrets in them."""
+        self.headers = self.given.by_name
         """The user's headers for every request."""
-        self._lasting_secrets = given.secrets | secrets_of_url(self.proxy.url if self.proxy else "")
+        self._lasting_secrets = self.given.secrets | secrets_of_url(self.proxy.url if self.proxy else "")
         self._masked_secrets: set[str] = set()
         self._current_mask = Mask(self._lasting_secrets)
         self._sessions = AsyncExitStack()

@@ -21,6 +21,7 @@ from bulkstow.destination import qido
 from bulkstow.destination.auth import Auth
 from bulkstow.destination.authorized import AuthorizedClient
 from bulkstow.destination.body import Body, ByteLimiter, Resources
+from bulkstow.destination.given_headers import GivenHeaders
 from bulkstow.destination.http import ERROR_LIMIT_BYTES, HttpClient, Request
 from bulkstow.destination.masking import is_telling
 from bulkstow.destination.prefetch import StorageSpeed
@@ -43,7 +44,8 @@ class StowDestination(Destination):
     """A STOW-RS server; use it as an asynchronous context manager.
 
     `source` gives the instances' bytes, in the threads of `readers`; `reporter` gets `BytesSent` and `RequestTimed`.
-    Raises ConfigurationError for certificates that cannot be loaded, and for headers that cannot be read or set.
+    `headers` are the user's, if their file has been read already. Raises ConfigurationError for certificates that
+    cannot be loaded, and for headers that cannot be read or set.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class StowDestination(Destination):
         limit: ReadLimit,
         reporter: Reporter,
         throttle: ByteLimiter | None = None,
+        headers: GivenHeaders | None = None,
     ) -> None:
         self._settings = settings
         self._limit = limit
@@ -65,7 +68,7 @@ class StowDestination(Destination):
         self._profile = settings.profile
         self._chunked = settings.chunked or self._profile.chunked
         self._quote_boundary = settings.quote_boundary or self._profile.quote_boundary
-        self._http = HttpClient(settings)
+        self._http = HttpClient(settings, headers)
         self._client = AuthorizedClient(self._http, auth)
         self._accept = {} if has_header(self._http.headers, "Accept") else {"Accept": self._profile.accept}
 
@@ -73,6 +76,11 @@ class StowDestination(Destination):
     def name(self) -> str:
         """The DICOMweb root."""
         return self._settings.root
+
+    @property
+    def headers(self) -> GivenHeaders:
+        """The user's headers; their file is read once."""
+        return self._http.given
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()

@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings, UploadSettings
-from bulkstow.destination.auth import login
+from bulkstow.destination.auth import login, with_password
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.job import Job
@@ -36,7 +36,6 @@ from bulkstow.pipeline.run import Run
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.platform.process import raise_open_files_limit
 from bulkstow.platform.signals import receive_ending_signals
-from bulkstow.policy.sender_count import SenderCount
 from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Destination, Source
 from bulkstow.progress.announcer import Announcer
@@ -48,8 +47,9 @@ from bulkstow.source.paths import SourcePath, find_sources
 from bulkstow.verification import Verification
 from bulkstow.wire.server_profile import DEFAULT
 
-SPARE_DESCRIPTORS = 64
-"""Descriptors of the interpreter, the ledger, the open directories of the walk, and standard streams."""
+SPARE_DESCRIPTORS = 128
+"""Descriptors of the interpreter, the ledger, the open directories of the walk, standard streams, and the pipes of
+sender processes."""
 
 DESCRIPTORS_PER_REQUEST = 5
 """Descriptors of one request: a socket, its second handle, a socket that the server is closing, a file, and the
@@ -158,16 +158,17 @@ async def _opened(
         yield job.destination
         return
     throttle = None if settings.bandwidth is None else Throttle(settings.bandwidth)
+    server, environ = with_password(job.destination, os.environ)
     async with StowDestination(
-        job.destination,
-        job.auth or login(job.destination, os.environ),
+        server,
+        job.auth or login(server, environ),
         source=source,
         readers=threads,
         limit=limit,
         reporter=reporter,
         throttle=throttle,
     ) as local:
-        begin = begin_of(job.destination, settings, os.environ)
+        begin = begin_of(server, settings, environ, local.headers)
         if settings.dask is not None:
             senders = Senders(local, begin, throttle=throttle, reporter=reporter, sends_here=False)
             async with _dask()(
@@ -175,7 +176,7 @@ async def _opened(
                 settings.processes,
                 senders,
                 Verification(source, threads, limit),
-                timeout_s=job.destination.connect_timeout_s,
+                timeout_s=server.connect_timeout_s,
                 limit=limit,
                 reporter=reporter,
                 say=display.say,
@@ -186,9 +187,7 @@ async def _opened(
         if processes is None:
             yield local
             return
-        senders = Senders(
-            local, begin, throttle=throttle, reporter=reporter, sends_here=isinstance(processes, SenderCount)
-        )
+        senders = Senders(local, begin, throttle=throttle, reporter=reporter, sends_here=True)
         async with sender_processes(senders, processes, limit=limit, reporter=reporter, say=display.say):
             yield senders
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bulkstow.config import DestinationSettings
+from bulkstow.destination.given_headers import GivenHeaders
 from bulkstow.errors import (
     BulkstowError,
     ConfigurationError,
@@ -41,6 +42,8 @@ class Begin:
     read_timeout_s: float
     is_throttled: bool
     """Bytes have to be admitted by the coordinator."""
+    headers: GivenHeaders = field(repr=False)
+    """The user's headers: a file of headers that is a pipe can be read only once."""
 
 
 SentFile = tuple[str, int, int | str, bool | None, str]
@@ -151,8 +154,8 @@ class Ended:
 
     number: int
     exchange: Exchange
-    timing: RequestTiming | None
-    """None if the request was not begun."""
+    timings: tuple[RequestTiming, ...] = ()
+    """One for each time that it was sent: again after a fresh login, or with a Content-Length."""
 
 
 @dataclass(frozen=True, slots=True)

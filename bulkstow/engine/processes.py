@@ -14,11 +14,13 @@ import anyio
 from bulkstow.blocking import ReadLimit
 from bulkstow.engine.job import Job
 from bulkstow.engine.process import ProcessChannel
+from bulkstow.engine.remote import RemoteSender
 from bulkstow.engine.senders import Senders
 from bulkstow.errors import ConfigurationError
 from bulkstow.events import Reporter, SendersChanged
 from bulkstow.platform.process import idle_s, usable_cores
 from bulkstow.policy.sender_count import Period, SenderCount
+from bulkstow.quantities import counted
 
 PERIOD_S = 0.25
 """The period of a measurement: a run of 2 s gains 20 % from a sender that is tried this soon."""
@@ -26,32 +28,32 @@ PERIOD_S = 0.25
 SILENT_PERIODS = 240
 """Periods without a message after which a sender is taken for hanging; it sends a sign of life every 0.25 s."""
 
-MOST_LOST = 3
-"""Senders in a row that end without having sent anything; then this process sends by itself."""
-
 RESTART_PAUSE_S = 1.0
-"""Pause before such a sender is replaced: memory, or another shortage, may be back then."""
+RESTART_PAUSE_MOST_S = 60.0
+"""Pause before a sender is replaced that has ended without having sent anything; it doubles from the first to the
+second. A shortage of memory may be over then; without pauses, each start would take 0.3 s of a processor."""
 
 
 def processes_of(job: Job) -> int | SenderCount | None:
     """Return how many processes send for this one, or the policy that finds the number; None if this one sends alone.
 
     Another process can open files by their names and log in from settings; a source or a login that is an object of
-    this process stays here. Raises ConfigurationError if more processes were asked for nevertheless.
+    this process stays here. More senders than requests at once would do nothing. Raises ConfigurationError if more
+    processes were asked for nevertheless.
     """
     processes = job.settings.processes
     if processes == 1:
         return None
     can_share = isinstance(job.source, tuple) and job.auth is None
     if processes == "auto":
-        most = math.ceil(usable_cores()) - 1
+        most = min(math.ceil(usable_cores()) - 1, job.settings.concurrency.highest)
         return SenderCount(most) if can_share and most > 0 else None
     if not can_share:
         raise ConfigurationError(
             f"--processes {processes}: only paths and the logins of settings can be given to other processes; "
             "leave it out, or set it to 1"
         )
-    return processes - 1
+    return min(processes - 1, job.settings.concurrency.highest)
 
 
 @asynccontextmanager
@@ -64,6 +66,7 @@ async def sender_processes(
             tasks.start_soon(SenderProcesses(senders, count, reporter=reporter, say=say).run)
             yield
         tasks.cancel_scope.cancel()
+    senders.measure()
 
 
 class SenderProcesses:
@@ -77,9 +80,8 @@ class SenderProcesses:
         self._reporter = reporter
         self._say = say
         self._kept = 0
-        """Senders that run, or are about to."""
-        self._lost_in_a_row = 0
-        self._told = 0
+        """Senders that run, or are about to; those that cannot send count, so that no other one is started for them."""
+        self._told = self._ready_before = self._said = 0
         self._began_s = anyio.current_time()
         self._idle_before_s = idle_s()
         self._work_before = 0.0
@@ -90,45 +92,53 @@ class SenderProcesses:
         return self._count.count if isinstance(self._count, SenderCount) else self._count
 
     async def run(self) -> None:
-        """Keep the processes, for ever."""
+        """Keep the processes, until it is cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
-                while self._kept < self._wanted and self._lost_in_a_row < MOST_LOST:
+                while self._kept < self._wanted and not self._senders.is_ending:
                     self._kept += 1
                     tasks.start_soon(self._keep_one)
                 await self._senders.wait_for_change(PERIOD_S)
-                self._tell()
                 if anyio.current_time() - self._began_s >= PERIOD_S:
                     self._look()
 
     async def _keep_one(self) -> None:
-        """Start a sender, use it until it ends, and say why, unless that was wanted."""
-        try:
-            channel = await ProcessChannel.start()
-        except OSError as error:
-            self._note_lost(f"no process can be started ({error.strerror or error})")
-        else:
-            sender = await self._senders.attach(channel)
-            if not sender.is_retired:
-                why = str(sender.failure) if sender.failure else f"{channel.name} {channel.ending}"
-                self._note_lost(why, has_sent=sender.requests_ended > 0)
-        if self._lost_in_a_row:
-            await anyio.sleep(RESTART_PAUSE_S)
+        """Start senders one after the other, as long as one is wanted here."""
+        pause_s = RESTART_PAUSE_S
+        while self._kept <= self._wanted:
+            sender, why = await self._use_one()
+            if why:
+                self._say(f"a sender was lost: {why}")
+            if sender is not None and sender.failure is not None:
+                return  # it would be the same for the next one: this process sends by itself
+            if sender is not None and (sender.requests_ended or sender.is_retired):
+                pause_s = RESTART_PAUSE_S
+                continue
+            await anyio.sleep(pause_s)
+            pause_s = min(RESTART_PAUSE_MOST_S, 2 * pause_s)
         self._kept -= 1
 
-    def _note_lost(self, why: str, *, has_sent: bool = False) -> None:
-        self._lost_in_a_row = 0 if has_sent else self._lost_in_a_row + 1
-        if self._lost_in_a_row < MOST_LOST:
-            self._say(f"a sender was lost: {why}; its requests are sent again, and another one is started")
-        elif self._lost_in_a_row == MOST_LOST:
-            self._say(f"a sender was lost: {why}; no other one is started, and this process sends by itself")
-            self._senders.send_here()
+    async def _use_one(self) -> tuple[RemoteSender | None, str]:
+        """Start a sender and use it until it ends; return it, and why it was lost, if that was not wanted."""
+        try:
+            channel = await ProcessChannel.start()
+        except (OSError, RuntimeError) as error:
+            return None, f"no process can be started ({getattr(error, 'strerror', None) or error})"
+        sender = await self._senders.attach(channel)
+        if sender.failure is not None:
+            return sender, f"it cannot send ({sender.failure}), so this process sends by itself"
+        if sender.is_retired:
+            return sender, ""
+        requests = counted(sender.requests_lost, "request")
+        return sender, f"{channel.name} {channel.ending}, with {requests} under way"
 
     def _tell(self) -> None:
-        """Tell how many send; those that are being replaced count."""
-        if (senders := min(self._wanted, max(self._told, len(self._senders.ready)))) != self._told:
-            self._told = senders
-            self._reporter.tell(SendersChanged(senders))
+        """Tell how many send, once they have been as many for two looks: one that is replaced is soon back."""
+        ready = len(self._senders.ready)
+        if ready != self._told and ready == self._ready_before:
+            self._told = ready
+            self._reporter.tell(SendersChanged(ready))
+        self._ready_before = ready
 
     def _look(self) -> None:
         """Measure the period that has passed, and decide on the number of senders."""
@@ -150,14 +160,22 @@ class SenderProcesses:
         self._was_sending = senders.in_flight > 0
         if isinstance(self._count, SenderCount) and len(senders.ready) == self._count.count:
             self._count.observe(period)
+            self._say_settled(self._count.settled)
         while len(senders.ready) > self._wanted:
             senders.retire()
         senders.end_retired()
         self._end_silent()
+        self._tell()
+
+    def _say_settled(self, settled: int) -> None:
+        if settled > self._said:
+            more = counted(settled, "more process sends", "more processes send")
+            self._say(f"{more}, as this computer's processor was the limit")
+        self._said = settled
 
     def _end_silent(self) -> None:
         """End the senders that hang: they are stopped, or their event loop is."""
         for sender in self._senders.attached:
             if sender.silent_looks() >= SILENT_PERIODS:
-                self._say(f"{sender.name} gives no sign of life: it is ended, and its requests are sent again")
+                self._say(f"{sender.name} gives no sign of life, and is ended")
                 self._senders.end(sender)

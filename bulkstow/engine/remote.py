@@ -75,7 +75,7 @@ class RemoteSender:
         self.is_lost = False
         self.failure: BulkstowError | None = None
         """Why it could not begin, or was refused."""
-        self.requests_ended = 0
+        self.requests_ended = self.requests_lost = 0
         self.messages = 0
         """Messages received so far; a sender of which none comes any more hangs."""
         self._messages_before = -1
@@ -119,9 +119,13 @@ class RemoteSender:
         self._messages_before = self.messages
         return self._silent_looks
 
-    async def run(self, begin: Begin, tasks: TaskGroup, changed: Callable[[], None]) -> None:
+    async def run(
+        self, begin: Begin, tasks: TaskGroup, changed: Callable[[], None], *, is_ending: bool = False
+    ) -> None:
         """Handle the sender's messages until it is lost; `changed` is called when it is ready, and when it is lost."""
         self._channel.send(begin)
+        if is_ending:
+            self.shorten_reads()
         try:
             while (message := await self._channel.receive()) is not None:
                 self.messages += 1
@@ -138,6 +142,7 @@ class RemoteSender:
                         self._take(message)
         finally:
             self.is_lost = True
+            self.requests_lost = len(self._replies)
             for reply in self._replies.values():
                 if not reply.done():
                     reply.set_result(None)
@@ -165,9 +170,9 @@ class RemoteSender:
     async def send(self, batch: Batch) -> Exchange:
         """Have a batch sent once. Raises RunStopped as the sender's destination does."""
         match await self._asked(lambda number: Post.of(number, batch)):
-            case Ended(exchange=exchange, timing=timing):
+            case Ended(exchange=exchange, timings=timings):
                 self.requests_ended += 1
-                if timing is not None:
+                for timing in timings:
                     self._reporter.tell(RequestTimed(timing, batch))
                 return exchange
             case Failed() as failed:

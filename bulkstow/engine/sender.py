@@ -91,16 +91,18 @@ class Sender:
             limit=limit,
             reporter=self,
             throttle=self._throttle,
+            headers=begin.headers,
         )
         self._under_way: dict[int, anyio.CancelScope] = {}
-        self._timings: dict[int, RequestTiming] = {}
+        self._timings: dict[int, tuple[RequestTiming, ...]] = {}
         self._sent_bytes = 0
         self._cpu_before_s = time.process_time()
 
     def take(self, message: ToSender, tasks: TaskGroup) -> None:
-        """Act on a message; what takes time becomes a task."""
+        """Act on a message; requests become tasks."""
         match message:
             case Post():
+                self._under_way[message.number] = anyio.CancelScope()
                 tasks.start_soon(self._post, message)
             case Verify():
                 tasks.start_soon(self._verify, message)
@@ -121,12 +123,12 @@ class Sender:
             case BytesSent(size_bytes):
                 self._sent_bytes += size_bytes
             case RequestTimed(timing, batch) if batch is not None:
-                self._timings[batch.number] = timing
+                self._timings[batch.number] = (*self._timings.get(batch.number, ()), timing)
             case _:
                 pass
 
     async def report_progress(self) -> None:
-        """Tell the progress at intervals, for ever."""
+        """Tell the progress at intervals, until it is cancelled."""
         while True:
             self._tell_progress()
             await anyio.sleep(PROGRESS_INTERVAL_S)
@@ -135,15 +137,14 @@ class Sender:
         self._tell(Progress(self._sent_bytes, time.process_time() - self._cpu_before_s))
 
     async def _post(self, post: Post) -> None:
-        with anyio.CancelScope() as scope:
-            self._under_way[post.number] = scope
+        with self._under_way[post.number]:
             try:
                 exchange = await self.destination.send(post.batch)
             except RunStopped as stop:
                 self._tell(Failed.of(stop, post.number))
             else:
                 self._tell_progress()
-                self._tell(Ended(post.number, exchange, self._timings.pop(post.number, None)))
+                self._tell(Ended(post.number, exchange, self._timings.get(post.number, ())))
             finally:
                 del self._under_way[post.number]
                 self._timings.pop(post.number, None)
@@ -177,6 +178,10 @@ class CoordinatorLimit(ByteLimiter):
         self._tell(Wanted(number, wanted_bytes))
         try:
             return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled():
+                self.give_back(answer.result())
+            raise
         finally:
             self._waiting.pop(number, None)
 

@@ -17,6 +17,7 @@ import anyio
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import LOGIN_VARIABLES
 from bulkstow.destination.body import ByteLimiter
+from bulkstow.destination.given_headers import GivenHeaders
 from bulkstow.destination.stow import StowDestination
 from bulkstow.engine.messages import Begin
 from bulkstow.engine.remote import Channel, RemoteSender
@@ -27,7 +28,9 @@ from bulkstow.policy.concurrency import INSTANCE_BYTES
 from bulkstow.ports import Destination
 
 
-def begin_of(destination: DestinationSettings, settings: UploadSettings, environ: Mapping[str, str]) -> Begin:
+def begin_of(
+    destination: DestinationSettings, settings: UploadSettings, environ: Mapping[str, str], headers: GivenHeaders
+) -> Begin:
     """Return the first message to each sender; `environ` holds the login of the destination.
 
     The paths of its files are absolute, as a worker of a cluster has a working directory of its own.
@@ -40,6 +43,7 @@ def begin_of(destination: DestinationSettings, settings: UploadSettings, environ
         read_concurrency=settings.read_concurrency,
         read_timeout_s=settings.read_timeout_s,
         is_throttled=settings.bandwidth is not None,
+        headers=headers,
     )
 
 
@@ -70,11 +74,13 @@ class Senders(Destination):
         self._stopped_by: BulkstowError | None = None
         self._is_ending = False
         self._cpu_before_s: dict[RemoteSender, float] = {}
+        self._lost_cpu_s = 0.0
+        """Processor time of senders that have ended since the last measurement."""
         self._own_cpu_before_s = time.process_time()
         self.in_flight = 0
         """Requests under way, of this process and of all senders."""
         self.work = 0.0
-        """What was sent so far, in bytes and their equivalent for each instance."""
+        """Bytes of the batches that were accepted so far, and the equivalent in bytes for each instance."""
 
     @property
     def name(self) -> str:
@@ -97,18 +103,23 @@ class Senders(Destination):
             self._notify()
         self._sample = batch.instances[0]
         try:
-            while not (ready := self.ready):
-                if self._stopped_by is not None:
-                    raise self._stopped_by
-                if self._sends_here:
-                    return await self._local.send(batch)
-                if self._is_ending:
-                    return NoResponse(Cause.SENDER_LOST, body_started=False, detail="no sender is ready")
-                await self._changed.wait()
-            return await min(ready, key=lambda sender: sender.in_flight).send(batch)
+            exchange = await self._send(batch)
         finally:
             self.in_flight -= 1
+        if isinstance(exchange, Response) and exchange.status < 300:
             self.work += batch.size_bytes + INSTANCE_BYTES * len(batch.instances)
+        return exchange
+
+    async def _send(self, batch: Batch) -> Exchange:
+        while not (ready := self.ready):
+            if self._stopped_by is not None:
+                raise self._stopped_by
+            if self._sends_here:
+                return await self._local.send(batch)
+            if self._is_ending:
+                return NoResponse(Cause.SENDER_LOST, body_started=False, detail="no sender is ready")
+            await self._changed.wait()
+        return await min(ready, key=lambda sender: sender.in_flight).send(batch)
 
     async def find(self, instances: tuple[Instance, ...]) -> frozenset[str] | Response | NoResponse:
         """Search instances, from this process."""
@@ -129,10 +140,10 @@ class Senders(Destination):
         self._stopped_by = error
         self._notify()
 
-    def send_here(self) -> None:
-        """Send by itself from now on, while no sender is ready."""
-        self._sends_here = True
-        self._notify()
+    @property
+    def is_ending(self) -> bool:
+        """The run is about to end."""
+        return self._is_ending
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Wait until a sender is ready or lost, at most for a time."""
@@ -161,12 +172,11 @@ class Senders(Destination):
                 self._senders[sender] = tasks.cancel_scope
                 if check is not None:
                     tasks.start_soon(check_it, check)
-                await sender.run(self._begin, tasks, self._notify)
+                await sender.run(self._begin, tasks, self._notify, is_ending=self._is_ending)
                 tasks.cancel_scope.cancel()
         finally:
-            self.measure()
-            del self._senders[sender]
-            self._cpu_before_s.pop(sender, None)
+            self._lost_cpu_s += self._spent_s(sender)
+            del self._senders[sender], self._cpu_before_s[sender]
             await sender.close()
         return sender
 
@@ -196,10 +206,10 @@ class Senders(Destination):
         """Report the processor time since the last call; return this process's, all senders', the busiest sender's."""
         own_cpu_s = time.process_time()
         own_s, self._own_cpu_before_s = own_cpu_s - self._own_cpu_before_s, own_cpu_s
-        spent_s = [self._spent_s(sender) for sender in self._senders]
-        busiest_s = max(spent_s, default=0.0)
-        self._reporter.tell(SendersMeasured(sum(spent_s), max(own_s, busiest_s)))
-        return own_s, sum(spent_s), busiest_s
+        spent_s = [self._lost_cpu_s, *map(self._spent_s, self._senders)]
+        self._lost_cpu_s = 0.0
+        self._reporter.tell(SendersMeasured(sum(spent_s), max(spent_s)))
+        return own_s, sum(spent_s), max(spent_s)
 
     def _spent_s(self, sender: RemoteSender) -> float:
         before_s = self._cpu_before_s.get(sender, 0.0)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
+
+_PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl(2)."""
 
 STATM = Path("/proc/self/statm")
 STAT = Path("/proc/stat")
@@ -59,6 +65,21 @@ def idle_s() -> float | None:
     except (OSError, ValueError):
         return None
     return (idle + waiting + (nice if os.nice(0) <= 0 else 0)) / os.sysconf("SC_CLK_TCK")
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when its parent ends (Linux only)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def leave_group() -> NoReturn:
+    """End this process at once, and with it the commands that it has started, if it leads a process group."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def rss_bytes() -> int:

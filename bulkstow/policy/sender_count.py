@@ -24,7 +24,10 @@ GAIN = 1.05
 """The gain in goodput below which another sender is not kept. A second one gains 30 to 70 % if the processor limits."""
 
 TRIAL_PERIODS = 8
-"""Periods of a measurement, before and after."""
+"""Periods of the measurement of a trial."""
+
+PERIODS_BEFORE = 4
+"""The fewest periods before a trial: the first second of a run is its start."""
 
 HOLD_S = 60.0
 """Time before the next trial after one without a gain; each further one doubles it, up to HOLD_MOST_S."""
@@ -44,7 +47,7 @@ class Period:
     idle_cores: float
     """Processors that nothing used, of those that this process may use."""
     is_sending: bool
-    """Requests were under way all the time."""
+    """Requests were under way at its beginning and at its end."""
 
 
 class SenderCount:
@@ -52,7 +55,8 @@ class SenderCount:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.count = 0
+        self.count = self.settled = 0
+        """The number now, and the one that was found best: a trial changes only the first."""
         self._goodput: deque[float] = deque(maxlen=TRIAL_PERIODS)
         self._before: float | None = None
         """The goodput before the trial that is under way."""
@@ -63,11 +67,12 @@ class SenderCount:
         """Take a period in which all senders were ready, and decide on the number."""
         self._held_for_s = max(0.0, self._held_for_s - period.elapsed_s)
         if not period.is_sending:
-            self._goodput.clear()
             return
         self._goodput.append(period.work / period.elapsed_s)
         if self._before is not None:
             self._judge(self._before)
+        elif len(self._goodput) < PERIODS_BEFORE:
+            return
         elif self.count < self._most and not self._held_for_s and self._is_limited(period):
             self._before = sum(self._goodput) / len(self._goodput)
             self._goodput.clear()
@@ -78,10 +83,11 @@ class SenderCount:
         if len(self._goodput) < TRIAL_PERIODS:
             return
         self._before = None
+        self.settled = self.count
         if sum(self._goodput) / len(self._goodput) >= GAIN * before:
             self._hold_s = HOLD_S
             return
-        self.count -= 1
+        self.count = self.settled = self.count - 1
         self._goodput.clear()
         self._held_for_s = self._hold_s
         self._hold_s = min(HOLD_MOST_S, 2 * self._hold_s)

@@ -45,8 +45,8 @@ class Announcer:
                 for result in results:
                     if result.outcome.is_failure:
                         self._announce_failure(result)
-            case SendersChanged(senders, are_workers):
-                names = ("worker", "workers") if are_workers else ("more process", "more processes")
+            case SendersChanged(senders, are_workers=True):
+                names = ("worker", "workers")
                 self._display.say(f"sending from {counted(senders, *names)}")
             case LedgerUpgraded(kept_copy, schema):
                 effect = "files that were skipped are looked at again" if schema == 1 else "nothing is sent again"

@@ -209,9 +209,10 @@ class Tally:
             case Waited(wait, duration_s):
                 self._usage = self._usage.with_wait(wait, duration_s)
             case SendersMeasured(cpu_s, busiest_cpu_s):
+                now_cpu_s = time.process_time()
                 self._senders_cpu_s += cpu_s
-                self._busiest_cpu_s += busiest_cpu_s
-                self._measured_cpu_s = time.process_time()
+                self._busiest_cpu_s += max(busiest_cpu_s, now_cpu_s - self._measured_cpu_s)
+                self._measured_cpu_s = now_cpu_s
 
     def _count_outage(self, event: Outage) -> None:
         match event:

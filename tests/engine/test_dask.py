@@ -57,7 +57,7 @@ from tests.engine.test_processes import Meter, Recorded, Watched, until
 from tests.memory_source import MemorySource
 from tests.pipeline.runs import new_run
 from tests.pipeline.test_hostile import PASSING, QUICK, QUICK_PER_S, RETRIES, SHARE, Archive, check, planned
-from tests.stow import FileStow
+from tests.stow import NO_HEADERS, FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -240,7 +240,9 @@ async def spread(
 ) -> AsyncIterator[Senders]:
     """Give the workers of a cluster as a destination."""
     limit, reporter = ReadLimit(READ_TIMEOUT_S), reporter or Reporters(())
-    begin = replace(begin_of(DestinationSettings(url=url), UploadSettings(), {}), is_throttled=throttle is not None)
+    begin = replace(
+        begin_of(DestinationSettings(url=url), UploadSettings(), {}, NO_HEADERS), is_throttled=throttle is not None
+    )
     senders = Senders(stow, begin, throttle=throttle, reporter=reporter, sends_here=False)
     threads = WorkerThreads(1)
     async with dask_workers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulkstow.config import DestinationSettings
+from bulkstow.destination.given_headers import GivenHeaders
 from bulkstow.engine.messages import Begin, Ended, Failed, FromSender, Post, Progress, ToSender, Verify, decode, encode
 from bulkstow.errors import (
     BulkstowError,
@@ -24,6 +25,7 @@ BEGIN = Begin(
     read_concurrency=8,
     read_timeout_s=300.0,
     is_throttled=False,
+    headers=GivenHeaders({"X-Key": "hidden"}, frozenset({"hidden"})),
 )
 BATCH = Batch(
     7,
@@ -45,9 +47,9 @@ TIMING = RequestTiming(elapsed_s=1.0, connecting_s=0.0, reading_s=0.1, sending_s
         Post.of(3, BATCH),
         Verify.of(4, BATCH.instances[0]),
         Progress(2**40, 1.5),
-        Ended(3, Response(200, b"{}", changed={"1.2": "its size"}), TIMING),
-        Ended(3, NoResponse(Cause.STALLED, body_started=True), TIMING),
-        Ended(3, SourceChanged({"1.2": "gone"}, frozenset({"/a"})), None),
+        Ended(3, Response(200, b"{}", changed={"1.2": "its size"}), (TIMING, TIMING)),
+        Ended(3, NoResponse(Cause.STALLED, body_started=True), (TIMING,)),
+        Ended(3, SourceChanged({"1.2": "gone"}, frozenset({"/a"}))),
     ],
     ids=lambda message: type(message).__name__,
 )

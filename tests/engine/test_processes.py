@@ -32,7 +32,7 @@ from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage
 from tests.archives import write_instance
 from tests.memory_source import MemorySource
-from tests.stow import FileStow
+from tests.stow import NO_HEADERS, FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -123,12 +123,19 @@ def is_running(channel: ProcessChannel) -> bool:
 
 
 async def upload(
-    url: str, archive: Path, display: Recorded | None = None, tally: Tally | None = None, **settings: Any
+    url: str,
+    archive: Path,
+    display: Recorded | None = None,
+    tally: Tally | None = None,
+    *,
+    destination: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Summary:
     """Send an archive in requests of two instances, from three processes unless the settings say otherwise."""
     ledger = archive.parent / "l.db"
     changed: dict[str, Any] = {"processes": 3, "batch_instances": 2, **settings}
-    job = Job((str(archive),), DestinationSettings(url=url), UploadSettings(ledger=ledger, **changed))
+    server = DestinationSettings(url=url, **(destination or {}))
+    job = Job((str(archive),), server, UploadSettings(ledger=ledger, **changed))
     return await run(job, tally or Tally(), display or Recorded(), heed_signals=False)
 
 
@@ -156,83 +163,130 @@ async def test_all_that_was_sent_adds_up(archive: Path, tmp_path: Path, channels
 
 
 async def test_limits_hold_for_all_senders_together(archive: Path) -> None:
-    """Three senders have no more requests under way than one may have."""
+    """Two senders have no more requests under way than one may have, and there are no more senders than that."""
     tally = Tally()
-    watched = Watched(lambda _: until(lambda: tally.senders == 3))
+    watched = Watched(lambda _: until(lambda: tally.senders == 2))
     async with serving(Origin(DiscardStorage(), fault=watched)) as url:
-        await upload(url, archive, tally=tally, processes=4, concurrency=Span(2, 2))
+        await upload(url, archive, tally=tally, processes=9, concurrency=Span(2, 2))
     assert watched.most == 2
 
 
 async def test_a_sender_that_is_killed_costs_a_retry(
     archive: Path, tmp_path: Path, channels: list[ProcessChannel]
 ) -> None:
-    """kill -9 of every sender while requests are under way: they are sent again, by other senders."""
+    """kill -9 of every sender while requests are under way: they are sent again."""
+    storage, display, tally = DirectoryStorage(tmp_path / "origin"), Recorded(), Tally()
 
     async def kill(number: int) -> None:
-        if number == 4:
+        await until(lambda: tally.senders == 2)
+        if number == 6:
             for channel in channels:
                 os.kill(pid_of(channel), signal.SIGKILL)
 
-    storage, display = DirectoryStorage(tmp_path / "origin"), Recorded()
     async with serving(Origin(storage, fault=Watched(kill))) as url:
-        summary = await upload(url, archive, display)
+        summary = await upload(url, archive, display, tally)
     assert outcomes(archive) <= {Outcome.STORED, Outcome.DUPLICATE}
     assert len(storage.digests()) == INSTANCES
     assert summary.retries > 0
-    assert len(channels) == 4
     for channel in channels[:2]:
-        line = f"a sender was lost: {channel.name} was ended by SIGKILL; its requests are sent again"
+        line = f"a sender was lost: {channel.name} was ended by SIGKILL, with "
         assert any(said.startswith(line) for said in display.said)
 
 
-async def test_senders_that_never_send_are_done_without(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If each sender ends at its start, this process sends by itself, and says so."""
-    monkeypatch.setattr(process, "_START", "import sys; sys.exit(7)")
-    monkeypatch.setattr(processes, "RESTART_PAUSE_S", 0.0)
+GARBAGE = (
+    "import struct, sys; sys.stdout.buffer.write(struct.pack('=Q', 3) + b'abc'); sys.stdout.flush(); sys.stdin.read()"
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "ending"),
+    [("import sys; sys.exit(7)", "ended with status 7"), (GARBAGE, "ended with status 0")],
+    ids=["ends at once", "another version"],
+)
+async def test_senders_that_never_send_are_done_without(
+    archive: Path, channels: list[ProcessChannel], monkeypatch: pytest.MonkeyPatch, start: str, ending: str
+) -> None:
+    """If senders cannot be used, this process sends by itself."""
+    monkeypatch.setattr(process, "_START", start)
     display = Recorded()
-    async with serving(Origin(DiscardStorage())) as url:
-        summary = await upload(url, archive, display)
+    async with serving(Origin(DiscardStorage(), fault=Watched(lambda _: until(lambda: display.said)))) as url:
+        summary = await upload(url, archive, display, processes=2)
     assert outcomes(archive) == {Outcome.STORED}
     assert summary.processes == 1
-    assert display.said[-1].endswith("ended with status 7; no other one is started, and this process sends by itself")
+    assert display.said[0] == f"a sender was lost: {channels[0].name} {ending}, with no requests under way"
+
+
+async def test_a_system_without_more_processes_does_not_end_the_run(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If neither a process nor the thread that waits for it can be started, this process sends by itself."""
+
+    async def fail() -> ProcessChannel:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ProcessChannel, "start", fail)
+    display = Recorded()
+    async with serving(Origin(DiscardStorage(), fault=Watched(lambda _: until(lambda: display.said)))) as url:
+        await upload(url, archive, display, processes=2)
+    assert outcomes(archive) == {Outcome.STORED}
+    assert display.said[0] == "a sender was lost: no process can be started (can't start new thread)"
 
 
 async def test_a_sender_that_hangs_is_replaced(
     archive: Path, channels: list[ProcessChannel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sender that is stopped gives no sign of life; it is killed, and its requests are sent again."""
-    monkeypatch.setattr(processes, "PERIOD_S", 0.3)
-    monkeypatch.setattr(processes, "SILENT_PERIODS", 3)
+    monkeypatch.setattr(processes, "SILENT_PERIODS", 8)
     monkeypatch.setattr(process, "END_TIMEOUT_S", 0.1)
+    tally, display = Tally(), Recorded()
 
     async def stop(number: int) -> None:
-        if number == 4:
+        await until(lambda: tally.senders == 1)
+        if number == 6:
             os.kill(pid_of(channels[0]), signal.SIGSTOP)
 
-    display = Recorded()
     async with serving(Origin(DiscardStorage(), fault=Watched(stop))) as url:
-        await upload(url, archive, display, processes=2)
+        await upload(url, archive, display, tally, processes=2)
     assert outcomes(archive) <= {Outcome.STORED, Outcome.DUPLICATE}
-    assert f"{channels[0].name} gives no sign of life: it is ended, and its requests are sent again" in display.said
+    assert f"{channels[0].name} gives no sign of life, and is ended" in display.said
     assert not any(map(is_running, channels))
 
 
 async def test_a_login_that_a_sender_is_refused_ends_the_run(
     archive: Path, channels: list[ProcessChannel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The login goes to the senders, and if it is refused later, the run ends as it does from one process."""
+    """If the login of a sender is refused, the run ends as it does from one process."""
     monkeypatch.setenv("BULKSTOW_BEARER", "right")
-    login = Login(token="right")
+    login, tally = Login(token="right"), Tally()
 
     async def change(number: int) -> None:
-        if number == 3:
+        await until(lambda: tally.senders == 2)
+        if number == 6:
             monkeypatch.setattr(login, "accepts", lambda _: False)
 
     async with serving(Origin(DiscardStorage(), login=login, fault=Watched(change))) as url:
         with pytest.raises(LoginRefused, match="401"):
-            await upload(url, archive)
+            await upload(url, archive, tally=tally)
     assert not any(map(is_running, channels))
+
+
+@pytest.mark.parametrize("how", ["a pipe", "a command"])
+async def test_logins_that_can_be_read_only_once(archive: Path, how: str) -> None:
+    """A password in a pipe reaches the senders, and a command that reads its input takes none of their messages."""
+    reading, writing = os.pipe()
+    os.write(writing, b"secret\n")
+    os.close(writing)
+    by_pipe: dict[str, Any] = {"user": "me", "password_file": Path(f"/dev/fd/{reading}")}
+    options = by_pipe if how == "a pipe" else {"bearer_command": "sh -c 'cat; echo secret'"}
+    tally = Tally()
+    login = Login(users={"me": "secret"}, token="secret")
+    watched = Watched(lambda _: until(lambda: tally.senders == 2))
+    try:
+        async with serving(Origin(DiscardStorage(), login=login, fault=watched)) as url:
+            await upload(url, archive, tally=tally, destination=options)
+    finally:
+        os.close(reading)
+    assert outcomes(archive) == {Outcome.STORED}
 
 
 class Meter:
@@ -273,7 +327,7 @@ async def test_the_bandwidth_of_all_is_admitted_in_one_place(tmp_path: Path) -> 
     meter, tally, limit = Meter(), Tally(), ReadLimit(10.0)
     settings = UploadSettings()
     async with serving(Origin(DiscardStorage())) as url, FileStow(DestinationSettings(url=url)) as local:
-        begin = begin_of(DestinationSettings(url=url), settings, {})
+        begin = begin_of(DestinationSettings(url=url), settings, {}, NO_HEADERS)
         begin = type(begin)(**{name: getattr(begin, name) for name in begin.__slots__} | {"is_throttled": True})
         senders = Senders(local, begin, throttle=meter, reporter=tally, sends_here=False)
         async with sender_processes(senders, 2, limit=limit, reporter=tally, say=print):
@@ -297,7 +351,7 @@ async def test_a_sender_that_is_not_needed_any_more_ends_after_its_requests(
             return None
 
     async with serving(Origin(DiscardStorage(), fault=Hold())) as url, FileStow(DestinationSettings(url=url)) as local:
-        begin = begin_of(DestinationSettings(url=url), UploadSettings(), {})
+        begin = begin_of(DestinationSettings(url=url), UploadSettings(), {}, NO_HEADERS)
         senders = Senders(local, begin, throttle=None, reporter=Reporters(()), sends_here=True)
         async with sender_processes(senders, count, limit=limit, reporter=Reporters(()), say=print):
             await until(lambda: senders.ready)

@@ -54,7 +54,7 @@ from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE
 from tests.archives import header, write_instance
 from tests.destination.peers import answer, peer, read_head, read_request
 from tests.pipeline.runs import new_run
-from tests.stow import FileStow
+from tests.stow import NO_HEADERS, FileStow
 
 pytestmark = pytest.mark.anyio
 
@@ -149,7 +149,7 @@ async def _spread(stow: StowDestination, url: str, reporter: Reporter, count: in
     if not count:
         yield stow
         return
-    begin, limit = begin_of(DestinationSettings(url=url), UploadSettings(), {}), ReadLimit(READ_TIMEOUT_S)
+    begin, limit = begin_of(DestinationSettings(url=url), UploadSettings(), {}, NO_HEADERS), ReadLimit(READ_TIMEOUT_S)
     senders = Senders(stow, begin, throttle=None, reporter=reporter, sends_here=False)
     async with sender_processes(senders, count, limit=limit, reporter=reporter, say=print):
         yield senders

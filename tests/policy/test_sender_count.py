@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.policy.sender_count import HOLD_S, TRIAL_PERIODS, Period, SenderCount
+from bulkstow.policy.sender_count import HOLD_S, PERIODS_BEFORE, TRIAL_PERIODS, Period, SenderCount
 
 PERIOD_S = 0.5
 
@@ -39,7 +39,9 @@ def observe(senders: SenderCount, times: int, work: float = 100.0, **changes: An
 def test_the_first_sender(changes: dict[str, Any], expected: int) -> None:
     """A sender is added if this process is busy with sending and a processor is free."""
     senders = SenderCount(4)
-    senders.observe(period(**changes))
+    observe(senders, PERIODS_BEFORE - 1, **changes)
+    assert senders.count == 0
+    observe(senders, 1, **changes)
     assert senders.count == expected
 
 
@@ -55,7 +57,7 @@ def test_the_first_sender(changes: dict[str, Any], expected: int) -> None:
 def test_another_sender(changes: dict[str, Any], expected: int) -> None:
     """Another sender is added if the busiest one limits the run, and not this process."""
     senders = SenderCount(4)
-    senders.observe(period())
+    observe(senders, PERIODS_BEFORE)
     observe(senders, TRIAL_PERIODS, work=200.0)
     assert senders.count == 1
     senders.observe(period(200.0, **changes))
@@ -65,19 +67,31 @@ def test_another_sender(changes: dict[str, Any], expected: int) -> None:
 def test_a_sender_without_gain_is_given_up() -> None:
     """One that brings nothing is given up, and tried again only after the hold, which grows."""
     senders = SenderCount(4)
+    observe(senders, PERIODS_BEFORE)
     for hold_s in (HOLD_S, 2 * HOLD_S):
-        senders.observe(period())
-        assert senders.count == 1
+        assert (senders.count, senders.settled) == (1, 0)
         observe(senders, TRIAL_PERIODS, work=101.0)
-        assert senders.count == 0
-        observe(senders, int(hold_s / PERIOD_S) - 1)
-        assert senders.count == 0
+        periods = 0
+        while senders.count == 0:
+            observe(senders, 1)
+            periods += 1
+        assert periods * PERIOD_S == hold_s
+
+
+def test_a_pause_does_not_end_a_trial() -> None:
+    """Periods in which nothing is sent are left out of the measurement."""
+    senders = SenderCount(4)
+    observe(senders, PERIODS_BEFORE)
+    for _ in range(TRIAL_PERIODS):
+        observe(senders, 1, work=200.0)
+        observe(senders, 3, work=0.0, is_sending=False)
+    assert senders.settled == 1
 
 
 def test_those_that_helped_stay() -> None:
     """A trial of one more never ends with fewer than before."""
     senders = SenderCount(4)
-    senders.observe(period())
+    observe(senders, PERIODS_BEFORE)
     observe(senders, TRIAL_PERIODS, work=170.0)
     senders.observe(period(170.0, coordinator_cpu_s=0.1, sender_cpu_s=0.5))
     observe(senders, TRIAL_PERIODS, work=171.0, coordinator_cpu_s=0.1, sender_cpu_s=0.5)
