@@ -184,6 +184,7 @@ async def dask_workers(
     Raises ConfigurationError for an address that is none, and RunStopped if no scheduler answers.
     """
     async with AsyncExitStack() as stack:
+        stack.callback(senders.measure)
         if address == LOCAL_CLUSTER:
             workers = math.ceil(usable_cores()) if processes == "auto" else processes - 1
             say(f"starting {counted(workers, 'worker')}")

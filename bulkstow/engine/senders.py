@@ -203,7 +203,10 @@ class Senders(Destination):
             sender.shorten_reads()
 
     def measure(self) -> tuple[float, float, float]:
-        """Report the processor time since the last call; return this process's, all senders', the busiest sender's."""
+        """Report the processor time since the last call; return this process's, all senders', the busiest sender's.
+
+        Called at intervals, and once more after the last sender has ended.
+        """
         own_cpu_s = time.process_time()
         own_s, self._own_cpu_before_s = own_cpu_s - self._own_cpu_before_s, own_cpu_s
         spent_s = [self._lost_cpu_s, *map(self._spent_s, self._senders)]
