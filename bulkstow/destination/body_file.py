@@ -1,4 +1,4 @@
-"""Write a store request's body to a file, byte for byte what would be sent."""
+"""Write a store request's body to a file, byte for byte as it would be sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def write_body(
     readers: Executor,
     limit: ReadLimit,
 ) -> int:
-    """Write a request's body to a file, byte for byte what would be sent, and return its length in bytes.
+    """Write a request's body to a file, byte for byte as it would be sent, and return its length in bytes.
 
     Raises InstanceChanged with the instance's location, also if the storage does not answer, and OSError if the file
     cannot be written.

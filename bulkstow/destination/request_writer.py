@@ -20,8 +20,8 @@ class RequestWriter:
         self._chunked = chunked
         self._before_s = self._congestion_times()
         if (transport := self._transport) is not None:
-            # The transport buffers nothing when a write returns: what it has accepted, the socket has. A plain
-            # transport is full above its limit, one of TLS at its limit, so that 0 would be full for ever.
+            # The transport buffers nothing when a write returns: the socket has all accepted bytes. A plain
+            # transport is full above its limit, one of TLS at its limit, so that 0 would never have space.
             transport.set_write_buffer_limits(high=1 if self._is_tls else 0, low=0)
 
     @property
@@ -61,7 +61,7 @@ class RequestWriter:
         try:
             self.tls.hold()
             self._writer.send_headers()
-            # asyncio drops what is written after the server has ended TLS, and keeps what TLS does not take yet.
+            # asyncio drops bytes written after the server has ended TLS, and keeps bytes that TLS does not take yet.
             if self._has_unsent() or not self.tls.held_bytes:
                 raise ConnectionResetError("the connection is about to end")
         except BaseException:

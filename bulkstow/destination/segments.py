@@ -25,7 +25,7 @@ sendfile; 35 KB files 17 or 15 µs, 0.5 MB files 150 or 90 µs."""
 class Blocks:
     """Memory of one size that is used again and again: fresh memory made a body over TLS a tenth slower.
 
-    Thread-safe. What is given back must not be in use any more, nor referenced by a transport.
+    Thread-safe. A block that is given back must not be in use any more, nor referenced by a transport.
     """
 
     def __init__(self, size_bytes: int) -> None:

@@ -1,10 +1,10 @@
 """TLS connections that a worker thread can encrypt for, beside the event loop.
 
-asyncio uses an `ssl.SSLObject` between two memory buffers, and moves what is in them from and to the socket. A
+asyncio uses an `ssl.SSLObject` between two memory buffers, and moves their content from and to the socket. A
 `SharedTls` is such an object for asyncio, and also encrypts the body of a request in a worker thread. OpenSSL encrypts
 without the interpreter lock, so that the event loop and other threads run meanwhile, but one connection must not be
 used by two threads at once: a lock keeps them apart. It is held for one operation, so the event loop still reads
-whatever the server sends during a body.
+everything that the server sends during a body.
 
 OpenSSL's own buffers are not those of asyncio. As long as a body holds the connection, nothing is moved to asyncio's
 outgoing buffer: all that is encrypted goes to the socket in the body's thread, in order.
@@ -24,7 +24,7 @@ class SharedTls(ssl.SSLObject):
     """One connection, made by `share`.
 
     A body calls `hold`, `encrypt` for all its bytes, and `release` when the socket has accepted them. If it ends early,
-    the server never gets the rest of what is held, and the connection can only be closed.
+    the server never gets the rest, and the connection can only be closed.
     """
 
     def set_buffers(self, asyncio_buffers: _Buffers, own_buffers: _Buffers) -> None:
@@ -42,7 +42,7 @@ class SharedTls(ssl.SSLObject):
             super().do_handshake()
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401 - the signature of SSLObject
-        """Decrypt what was received."""
+        """Decrypt received bytes."""
         with self._exchanging():
             return super().read(len, buffer)
 
@@ -59,7 +59,7 @@ class SharedTls(ssl.SSLObject):
             return None if self._is_held else super().unwrap()
 
     def hold(self) -> None:
-        """Keep from now on what is encrypted, for `encrypt`. Raises ConnectionResetError after an unfinished body."""
+        """Keep encrypted bytes from now on, for `encrypt`. Raises ConnectionResetError after an unfinished body."""
         with self._lock:
             if self._is_held:
                 raise ConnectionResetError("an earlier request on this connection is unfinished")

@@ -30,7 +30,7 @@ class TlsWriter(TurnWriter):
         self._plain = memoryview(b"")
         """The rest of the block that is not encrypted yet."""
         self._encrypted = memoryview(b"")
-        """What the socket has not accepted yet."""
+        """Encrypted bytes that the socket has not accepted yet."""
         self._encrypted_bytes = 0
         """Bytes of the body that are encrypted."""
         self._awaits_server = False

@@ -135,7 +135,7 @@ class TurnWriter(ABC):
 
     @abstractmethod
     def _close_source(self) -> None:
-        """Close what is read."""
+        """Close the source of the body."""
 
     def _has_space_soon(self) -> bool:
         with self._space:

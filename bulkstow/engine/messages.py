@@ -64,7 +64,7 @@ class Post:
 
     @property
     def batch(self) -> Batch:
-        """The batch with what sending needs; its number is that of the request."""
+        """The batch, with the values that sending needs; its number is that of the request."""
         return Batch(self.number, tuple(map(_instance, self.files)))
 
 
@@ -83,7 +83,7 @@ class Verify:
 
     @property
     def instance(self) -> Instance:
-        """The instance with what the comparison needs."""
+        """The instance, with the values that the comparison needs."""
         return _instance(self.files[0])
 
 
@@ -183,7 +183,7 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the sender has done so far; comes at intervals, as a sign of life too, and before each `Ended`."""
+    """The sums of a sender since its start; comes at intervals, as a sign of life too, and before each `Ended`."""
 
     sent_bytes: int
     """Bytes of bodies that sockets have accepted since the start."""

@@ -1,4 +1,4 @@
-"""Sender processes of this computer: how the coordinator starts one, and what one runs.
+"""A sender process of this computer: the coordinator's end, and the program that the process runs.
 
 Messages go through the standard streams of the process, each with its length in front. A sender ends by itself, and
 ends the commands that it runs, as soon as its standard input ends: so none is left over if the coordinator is killed.
@@ -88,7 +88,7 @@ class ProcessChannel:
             self._to_sender.write(data)
 
     async def receive(self) -> FromSender | None:
-        """Wait for the next message; None if the process has ended, or sends what is no message.
+        """Wait for the next message; None if the process has ended, or its bytes are no message.
 
         If another version of bulkstow is installed during the run, a new process speaks that one's language.
         """
@@ -118,7 +118,7 @@ def main() -> None:
     from bulkstow.engine.sender import serve
 
     for number in ending_signals():
-        signal.signal(number, signal.SIG_IGN)  # the coordinator decides what ends, and when
+        signal.signal(number, signal.SIG_IGN)  # the coordinator decides when a sender ends
     end_with_parent()
     # Commands that are started here, and prints by mistake, must not get between the messages.
     messages_in, messages_out = os.dup(0), os.fdopen(os.dup(1), "wb")

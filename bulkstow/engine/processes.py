@@ -1,6 +1,6 @@
 """Keep sender processes of this computer: start them, replace those that are lost, and find their best number.
 
-`policy.sender_count` decides on the number from what is measured here; `engine.process` starts one.
+`policy.sender_count` decides on the number from the measurements made here; `engine.process` starts one.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ Tell = Callable[[FromSender], None]
 
 
 async def serve(messages: AsyncIterator[ToSender], tell: Tell) -> None:
-    """Send what a coordinator gives, until its messages end; `tell` takes messages to it without waiting."""
+    """Send the batches of a coordinator until its messages end; `tell` takes messages to it without waiting."""
     begin = await anext(messages)
     if not isinstance(begin, Begin):
         raise TypeError(f"the first message to a sender is Begin, not {type(begin).__name__}")

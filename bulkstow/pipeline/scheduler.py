@@ -1,7 +1,7 @@
-"""The scheduler: a queue of work items between the assembler and the senders.
+"""The scheduler: a queue of work items between the assembler and the sending stage.
 
-A free sender takes an item when all gates are open. While the queue is full, the assembler waits, and with it the whole
-pipeline up to the scan: this is the backpressure. `policy.work_queue` and the gates choose the next item.
+The sending stage takes an item when all gates are open. While the queue is full, the assembler waits, and with it the
+whole pipeline up to the scan: this is the backpressure. `policy.work_queue` and the gates choose the next item.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from bulkstow.policy.gates import ConcurrencyGate, Gate
 from bulkstow.policy.work_items import HealthSignal, Store, WorkItem
 from bulkstow.policy.work_queue import Hold, WorkQueue
 
-WINDOW_PER_SENDER = 4
+WINDOW_PER_REQUEST = 4
 """Fresh batches in the queue for each possible request in flight. While the first request of a study is in flight, its
-others have to wait, and batches of other studies keep the senders busy."""
+others have to wait, and batches of other studies keep the connections busy."""
 
-WIDE_WINDOW_PER_SENDER = 8
+WIDE_WINDOW_PER_REQUEST = 8
 """The same if none of them may start, as all belong to studies with enough requests in flight.
 1 GB in studies of 25 batches took 7.3 s instead of 9.0 s at a server of 24 slots (simulated)."""
 
-RETRIES_PER_SENDER = 16
+RETRIES_PER_REQUEST = 16
 """Retries in the queue for each possible request in flight, above which no fresh batch is accepted: the queue does not
 grow with the archive."""
 
 
 class Scheduler:
-    """Hands work items to senders.
+    """Hands work items to the sending stage.
 
     All methods belong to one event loop. Times are those of `anyio.current_time`.
     """
@@ -183,7 +183,7 @@ class Scheduler:
 
     @property
     def is_plentiful(self) -> bool:
-        """True if half as many batches would still keep all senders busy: twice as many wait as may be in flight."""
+        """True if half as many batches would keep all connections busy: twice as many wait as may be in flight."""
         return self._queue.fresh >= 2 * self.at_once
 
     @property
@@ -194,6 +194,6 @@ class Scheduler:
     @property
     def _is_full(self) -> bool:
         queue, limit = self._queue, self.at_once
-        if queue.fresh >= limit * WIDE_WINDOW_PER_SENDER or queue.retries >= limit * RETRIES_PER_SENDER:
+        if queue.fresh >= limit * WIDE_WINDOW_PER_REQUEST or queue.retries >= limit * RETRIES_PER_REQUEST:
             return True
-        return queue.fresh >= limit * WINDOW_PER_SENDER and self.is_wanting
+        return queue.fresh >= limit * WINDOW_PER_REQUEST and self.is_wanting

@@ -23,7 +23,7 @@ CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 def quick_start() -> Iterator[None]:
     """Import modules without garbage collection, and without the system's certificates.
 
-    The collector takes 40 ms for what is imported, and finds nothing; it ignores these objects afterwards. Importing
+    The collector takes 40 ms for imported objects, and finds nothing; it ignores these objects afterwards. Importing
     aiohttp loads the certificates twice, in 40 ms; `destination.connection` loads those that a run needs.
     """
     before = {name: os.environ.get(name) for name in CERTIFICATE_VARIABLES}

@@ -1,7 +1,7 @@
 """How much one request may hold: a controller of two bounds, on bytes and on instances.
 
 A bound is doubled while requests that use it are quick, and halved when they take longer than LONGEST_S. After a lost
-connection little is sent again, and the last request of a run does not keep the other senders waiting for long.
+connection little is sent again, and the last request of a run does not keep the other connections waiting for long.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ LEAST_BYTES = 256 * 2**10
 
 BRISK_S = 0.25
 """The longest that a request larger than the stage may take.
-Orthanc takes 16 MiB in 0.2 s: larger requests gain nothing there, and the last ones keep the other senders waiting."""
+Orthanc takes 16 MiB in 0.2 s: larger requests gain nothing there, and the last ones keep other connections waiting."""
 
 SAMPLES = 4
-"""Requests that one decision is based on, by their median: one round of the senders that a run starts with."""
+"""Requests that one decision is based on, by their median: one round of the requests that a run starts with."""
 
 FULL = 0.7
 """The share of a bound that a request has to use, with one more instance, to say something about it.
@@ -170,7 +170,7 @@ class BatchSize:
     def ended(self, size_bytes: int, instances: int, elapsed_s: float, *, is_plenty: bool = False) -> None:
         """Learn from a request that was answered by a 2xx.
 
-        `is_plenty`: so many batches wait that half as many would keep all senders busy.
+        `is_plenty`: so many batches wait that half as many would keep all connections busy.
         """
         self._plenty = self._plenty + 1 if is_plenty else 0
         is_plenty = self._plenty >= PLENTY_REQUESTS

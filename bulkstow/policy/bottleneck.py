@@ -65,7 +65,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a period of a run was spent on, in seconds: sums from the start, or the difference of two such sums."""
+    """The time of a period of a run by its use, in seconds: sums from the start, or the difference of two such sums."""
 
     elapsed_s: float = 0.0
     requests_s: float = 0.0
@@ -90,7 +90,7 @@ class Usage:
 
     @property
     def by_name_s(self) -> dict[str, float]:
-        """The figures of a summary: what requests spent their time on, and why none was started."""
+        """The figures of a summary: the time of requests by its use, and the time in which none was started."""
         names = (f.name for f in fields(self) if f.name not in ("elapsed_s", "requests_s"))
         by_name = {name.removesuffix("_s"): getattr(self, name) for name in names}
         return by_name | {"sending": self.sending_s - self.receive_window_s}

@@ -67,7 +67,7 @@ class _Phase(Enum):
 
 @dataclass(slots=True)
 class _Measurement:
-    """What has ended since a time."""
+    """The requests that have ended since a time."""
 
     limit: int
     """The limit at its begin."""

@@ -12,7 +12,7 @@ ROUNDING = 1e-6
 
 
 class RetryBudget(Gate):
-    """Bounds the share of retries, whichever of many senders makes them.
+    """Bounds the share of retries, whichever of many requests makes them.
 
     Each first attempt earns `share` of a retry, up to `most`; time earns `minimum_per_s` in addition, so that retries
     at the end of a run, when there are no first attempts any more, are made nevertheless. Without a budget, retries

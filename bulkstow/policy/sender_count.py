@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bulkstow.policy.bottleneck import BUSY_SHARE
 
 BUSY_SENDING = 0.5
-"""Share of a processor from which the process that sends may be what limits the run. Small instances from one process
+"""Share of a processor from which the process that sends may limit the run. Small instances from one process
 use 0.6 to 0.8, as its threads wait for each other; a second process gained 30 % then. A trial without gain is cheap."""
 
 FREE_CORES = 0.25
@@ -36,11 +36,11 @@ HOLD_MOST_S = 1800.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """What was measured between two looks at the run, about a quarter of a second apart."""
+    """The measurements between two looks at the run, about a quarter of a second apart."""
 
     elapsed_s: float
     work: float
-    """What was sent: bytes, and as much again for each instance as it costs beside its bytes."""
+    """Bytes of the batches that were accepted, and the equivalent in bytes for each instance."""
     coordinator_cpu_s: float
     sender_cpu_s: float
     """Processor time of the sender that used the most; 0 if there is none."""
@@ -93,7 +93,7 @@ class SenderCount:
         self._hold_s = min(HOLD_MOST_S, 2 * self._hold_s)
 
     def _is_limited(self, period: Period) -> bool:
-        """Return whether the processes that send are what limits the run, and another one would have a processor."""
+        """Return whether the processes that send may limit the run, and another one would have a processor."""
         if period.idle_cores < FREE_CORES:
             return False
         if self.count and period.coordinator_cpu_s >= BUSY_SHARE * period.elapsed_s:

@@ -65,7 +65,7 @@ class Sharding:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory, and what of it belongs to a shard."""
+    """A directory, and the part of it that belongs to a shard."""
 
     sharding: Sharding
     names: Names

@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 KEPT_S = 10.0
 """How long a file stays open. An opened file is compared with its file server, one that stays open may be compared with
-what the system remembers of it: NFS remembers that for 3 to 60 s."""
+the attributes that the system remembers: NFS remembers them for 3 to 60 s."""
 
 
 class OpenFiles:

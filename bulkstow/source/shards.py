@@ -65,7 +65,7 @@ def look_at_source(name: str, sharding: Sharding, look: Look, *, is_listed: bool
 
 
 def _within(found: Found | Directory | None, place: Callable[[], Place], *, owns_file: bool) -> Looked:
-    """Return what is found if it belongs to the shard; a directory gets its place."""
+    """Return an entry if it belongs to the shard; a directory gets its place."""
     if isinstance(found, Directory):
         own = place()
         return replace(found, place=own) if own.is_entered else ELSEWHERE

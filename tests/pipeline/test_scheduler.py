@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from bulkstow.events import Event, Reporter, Waited
 from bulkstow.model import Batch, Candidate, Instance
-from bulkstow.pipeline.scheduler import RETRIES_PER_SENDER, WIDE_WINDOW_PER_SENDER, WINDOW_PER_SENDER, Scheduler
+from bulkstow.pipeline.scheduler import RETRIES_PER_REQUEST, WIDE_WINDOW_PER_REQUEST, WINDOW_PER_REQUEST, Scheduler
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.gates import ConcurrencyGate, Gate, PaceGate
@@ -55,7 +55,7 @@ class Waits:
 
 def new_scheduler(
     *,
-    senders: int = 8,
+    at_once: int = 8,
     per_study: int = 4,
     breaker: CircuitBreaker | None = None,
     budget: RetryBudget | None = None,
@@ -67,7 +67,7 @@ def new_scheduler(
     breaker = breaker or CircuitBreaker()
     pace = [] if requests_per_s is None else [PaceGate(Pacer(requests_per_s))]
     return Scheduler(
-        concurrency=ConcurrencyGate(Concurrency(lowest=senders, highest=senders)),
+        concurrency=ConcurrencyGate(Concurrency(lowest=at_once, highest=at_once)),
         gates=[breaker, *pace, StudyLimiter(per_study), budget or RetryBudget(), *gates],
         rank=breaker.rank,
         reporter=reporter or Waits(),
@@ -103,27 +103,27 @@ async def test_fresh_batches_come_in_order_and_then_none() -> None:
 
 async def test_offer_waits_while_the_window_is_full() -> None:
     """The assembler waits until a sender has taken a batch: that is the backpressure."""
-    scheduler = new_scheduler(senders=1)
+    scheduler = new_scheduler(at_once=1)
     offered: list[int] = []
 
     async def assemble() -> None:
-        for number in range(WINDOW_PER_SENDER + 2):
+        for number in range(WINDOW_PER_REQUEST + 2):
             await scheduler.offer(batch(number + 1))
             offered.append(number + 1)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(assemble)
         await wait_all_tasks_blocked()
-        assert len(offered) == WINDOW_PER_SENDER
+        assert len(offered) == WINDOW_PER_REQUEST
         scheduler.done(await take(scheduler), EASED)
         await wait_all_tasks_blocked()
-        assert len(offered) == WINDOW_PER_SENDER + 1
+        assert len(offered) == WINDOW_PER_REQUEST + 1
         scheduler.done(await take(scheduler), EASED)
 
 
 async def test_the_window_is_wider_while_no_batch_in_it_may_start() -> None:
     """Batches of a study with enough requests in flight leave room for those of another one, up to a bound."""
-    scheduler = new_scheduler(senders=2, per_study=1)
+    scheduler = new_scheduler(at_once=2, per_study=1)
     offered: list[int] = []
 
     async def assemble(studies: Sequence[int]) -> None:
@@ -134,9 +134,9 @@ async def test_the_window_is_wider_while_no_batch_in_it_may_start() -> None:
     async with anyio.create_task_group() as tasks:
         await scheduler.offer(batch(99, study=1))
         in_flight = await take(scheduler)
-        tasks.start_soon(assemble, [1] * (2 * WINDOW_PER_SENDER + 1) + [2] * 2)
+        tasks.start_soon(assemble, [1] * (2 * WINDOW_PER_REQUEST + 1) + [2] * 2)
         await wait_all_tasks_blocked()
-        assert offered == [1] * (2 * WINDOW_PER_SENDER + 1) + [2]
+        assert offered == [1] * (2 * WINDOW_PER_REQUEST + 1) + [2]
         scheduler.done(in_flight, EASED)
         for _ in range(len(offered) + 1):
             scheduler.done(await take(scheduler), EASED)
@@ -145,16 +145,16 @@ async def test_the_window_is_wider_while_no_batch_in_it_may_start() -> None:
         offered.clear()
         tasks.start_soon(assemble, [1] * 99)
         await wait_all_tasks_blocked()
-        assert len(offered) == 2 * WIDE_WINDOW_PER_SENDER
+        assert len(offered) == 2 * WIDE_WINDOW_PER_REQUEST
         scheduler.abandon()
         scheduler.done(in_flight, EASED)
 
 
 async def test_offer_waits_while_too_many_retries_wait() -> None:
     """The number of waiting retries is bounded, so memory is too if the server rejects everything."""
-    scheduler = new_scheduler(senders=1)
+    scheduler = new_scheduler(at_once=1)
     now_s = anyio.current_time()
-    for number in range(RETRIES_PER_SENDER):
+    for number in range(RETRIES_PER_REQUEST):
         await scheduler.offer(batch(number + 1))
         item = await take(scheduler)
         scheduler.done(item, EASED, [(now_s + 1000, item)])
@@ -301,7 +301,7 @@ async def test_retries_without_budget_come_after_fresh_batches() -> None:
 
 async def test_no_more_requests_are_under_way_than_the_limit() -> None:
     """A sender waits until a request under way has ended, although more items wait."""
-    scheduler = new_scheduler(senders=2)
+    scheduler = new_scheduler(at_once=2)
     for number in range(3):
         await scheduler.offer(batch(number + 1))
     first, _ = await take(scheduler), await take(scheduler)
@@ -342,7 +342,7 @@ async def test_the_wait_for_a_probe_ends_with_the_run() -> None:
 
 async def test_an_abandoned_scheduler_ends_the_senders() -> None:
     """After a stop nothing new starts: batches are dropped, retries too, and the senders end."""
-    scheduler = new_scheduler(senders=1)
+    scheduler = new_scheduler(at_once=1)
     await scheduler.offer(batch(1))
     await scheduler.offer(batch(2))
     item = await take(scheduler)
@@ -354,7 +354,7 @@ async def test_an_abandoned_scheduler_ends_the_senders() -> None:
 
 async def test_there_is_plenty_while_twice_as_many_wait_as_may_be_under_way() -> None:
     """Half as many batches would then still keep all senders busy."""
-    scheduler = new_scheduler(senders=2)
+    scheduler = new_scheduler(at_once=2)
     for number in range(4):
         assert not scheduler.is_plentiful
         await scheduler.offer(batch(number + 1))
@@ -367,7 +367,7 @@ async def test_there_is_plenty_while_twice_as_many_wait_as_may_be_under_way() ->
 @pytest.mark.parametrize("requests_per_s", [0.5, 3.0, 50.0])
 async def test_requests_are_handed_out_at_their_rate(requests_per_s: float, senders: int) -> None:
     """Sixty requests take as long as they should, to 1 %, for any number of senders."""
-    scheduler = new_scheduler(senders=senders, requests_per_s=requests_per_s)
+    scheduler = new_scheduler(at_once=senders, requests_per_s=requests_per_s)
     times_s: list[float] = []
 
     async def assemble() -> None:
@@ -453,7 +453,7 @@ async def test_the_reason_for_waiting_is_reported(
 ) -> None:
     """While one more request is allowed and none starts, the reason and the duration are reported."""
     waits = Waits()
-    scheduler = new_scheduler(senders=senders, requests_per_s=requests_per_s, reporter=waits)
+    scheduler = new_scheduler(at_once=senders, requests_per_s=requests_per_s, reporter=waits)
     for number, study in enumerate(offered):
         await scheduler.offer(batch(number + 1, study=study))
 
@@ -484,7 +484,7 @@ async def test_waiting_for_the_budget_is_no_bottleneck() -> None:
 
 async def test_idle_senders() -> None:
     """Each fresh batch and each request under way occupies a sender; at the end no sender is idle."""
-    scheduler = new_scheduler(senders=2)
+    scheduler = new_scheduler(at_once=2)
     seen = [scheduler.idle]
     await scheduler.offer(batch(1))
     seen.append(scheduler.idle)
