@@ -280,10 +280,14 @@ async def test_a_worker_that_is_killed_costs_a_retry(
     """kill -9 of a worker with requests under way: another one sends them again."""
     lost, _ = cluster.keep(2)
     storage, tally, display = DirectoryStorage(tmp_path / "origin"), Tally(), Recorded()
+    begun: set[int] = set()
 
     async def kill(number: int) -> None:
+        begun.add(number)
         if number <= 6:
             await until(lambda: tally.senders == 2)
+        if number in (4, 5, 6):  # each of the workers has one of these
+            await until(lambda: {4, 5, 6} <= begun)
         if number == 6:
             lost.kill()
 
