@@ -189,6 +189,8 @@ class Progress:
     """Bytes of bodies that sockets have accepted since the start."""
     cpu_s: float
     """Processor time of the sender since its start."""
+    user_s: float
+    """The part of it that was not spent in the system's calls: Python's own, and encryption."""
 
 
 FromSender = Ready | Failed | Ended | Verified | Wanted | GivenBack | Progress

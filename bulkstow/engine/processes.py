@@ -144,15 +144,15 @@ class SenderProcesses:
         """Measure the period that has passed, and decide on the number of senders."""
         senders, now_s, idle_now_s = self._senders, anyio.current_time(), idle_s()
         elapsed_s = now_s - self._began_s
-        own_cpu_s, all_cpu_s, busiest_cpu_s = senders.measure()
-        free_cores = usable_cores() - (own_cpu_s + all_cpu_s) / elapsed_s
+        own, by_sender = senders.measure()
+        free_cores = usable_cores() - (own.cpu_s + sum(used.cpu_s for used in by_sender)) / elapsed_s
         if idle_now_s is not None and self._idle_before_s is not None:
             free_cores = min(free_cores, (idle_now_s - self._idle_before_s) / elapsed_s)
         period = Period(
             elapsed_s=elapsed_s,
             work=senders.work - self._work_before,
-            coordinator_cpu_s=own_cpu_s,
-            sender_cpu_s=busiest_cpu_s,
+            coordinator_s=own.user_s,
+            sender_s=max(used.user_s for used in by_sender),
             idle_cores=free_cores,
             is_sending=self._was_sending and senders.in_flight > 0,
         )

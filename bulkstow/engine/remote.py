@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
@@ -36,6 +37,18 @@ from bulkstow.events import BytesSent, Reporter, RequestTimed
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse
 
 Reply = Ended | Failed | Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Processor time of a process, and the part of it that was not spent in the system's calls."""
+
+    cpu_s: float = 0.0
+    user_s: float = 0.0
+
+    def since(self, before: Used) -> Used:
+        """Return the difference to an earlier sum."""
+        return Used(self.cpu_s - before.cpu_s, self.user_s - before.user_s)
 
 
 class Channel(Protocol):
@@ -80,7 +93,7 @@ class RemoteSender:
         """Messages received so far; a sender of which none comes any more hangs."""
         self._messages_before = -1
         self._silent_looks = 0
-        self.cpu_s = 0.0
+        self.used = Used()
         """Processor time that it has used."""
 
     @property
@@ -150,10 +163,10 @@ class RemoteSender:
 
     def _take(self, message: FromSender) -> None:
         match message:
-            case Progress(sent_bytes, cpu_s):
+            case Progress(sent_bytes, cpu_s, user_s):
                 if sent_bytes > self._sent_bytes:
                     self._reporter.tell(BytesSent(sent_bytes - self._sent_bytes))
-                self._sent_bytes, self.cpu_s = sent_bytes, cpu_s
+                self._sent_bytes, self.used = sent_bytes, Used(cpu_s, user_s)
             case GivenBack(size_bytes):
                 if self._throttle is not None:
                     self._throttle.give_back(size_bytes)

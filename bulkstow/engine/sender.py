@@ -7,6 +7,7 @@ decides nothing about instances: it gives back how each request ended, and the c
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from itertools import count
@@ -96,7 +97,7 @@ class Sender:
         self._under_way: dict[int, anyio.CancelScope] = {}
         self._timings: dict[int, tuple[RequestTiming, ...]] = {}
         self._sent_bytes = 0
-        self._cpu_before_s = time.process_time()
+        self._cpu_before_s, self._user_before_s = time.process_time(), os.times().user
 
     def take(self, message: ToSender, tasks: TaskGroup) -> None:
         """Act on a message; requests become tasks."""
@@ -134,7 +135,8 @@ class Sender:
             await anyio.sleep(PROGRESS_INTERVAL_S)
 
     def _tell_progress(self) -> None:
-        self._tell(Progress(self._sent_bytes, time.process_time() - self._cpu_before_s))
+        cpu_s, user_s = time.process_time() - self._cpu_before_s, os.times().user - self._user_before_s
+        self._tell(Progress(self._sent_bytes, cpu_s, user_s))
 
     async def _post(self, post: Post) -> None:
         with self._under_way[post.number]:

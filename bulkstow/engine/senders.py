@@ -6,6 +6,7 @@ replace those that are lost.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, replace
@@ -20,7 +21,7 @@ from bulkstow.destination.body import ByteLimiter
 from bulkstow.destination.given_headers import GivenHeaders
 from bulkstow.destination.stow import StowDestination
 from bulkstow.engine.messages import Begin
-from bulkstow.engine.remote import Channel, RemoteSender
+from bulkstow.engine.remote import Channel, RemoteSender, Used
 from bulkstow.errors import BulkstowError, RunStopped
 from bulkstow.events import Reporter, SendersMeasured
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Response
@@ -45,6 +46,10 @@ def begin_of(
         is_throttled=settings.bandwidth is not None,
         headers=headers,
     )
+
+
+def _own() -> Used:
+    return Used(time.process_time(), os.times().user)
 
 
 class Senders(Destination):
@@ -73,10 +78,10 @@ class Senders(Destination):
         """An instance of the last batch; senders elsewhere have to see the same file."""
         self._stopped_by: BulkstowError | None = None
         self._is_ending = False
-        self._cpu_before_s: dict[RemoteSender, float] = {}
+        self._used_before: dict[RemoteSender, Used] = {}
         self._lost_cpu_s = 0.0
         """Processor time of senders that have ended since the last measurement."""
-        self._own_cpu_before_s = time.process_time()
+        self._own_before = _own()
         self.in_flight = 0
         """Requests under way, of this process and of all senders."""
         self.work = 0.0
@@ -175,8 +180,8 @@ class Senders(Destination):
                 await sender.run(self._begin, tasks, self._notify, is_ending=self._is_ending)
                 tasks.cancel_scope.cancel()
         finally:
-            self._lost_cpu_s += self._spent_s(sender)
-            del self._senders[sender], self._cpu_before_s[sender]
+            self._lost_cpu_s += self._spent(sender).cpu_s
+            del self._senders[sender], self._used_before[sender]
             await sender.close()
         return sender
 
@@ -202,22 +207,23 @@ class Senders(Destination):
         for sender in self._senders:
             sender.shorten_reads()
 
-    def measure(self) -> tuple[float, float, float]:
-        """Report the processor time since the last call; return this process's, all senders', the busiest sender's.
+    def measure(self) -> tuple[Used, list[Used]]:
+        """Report the processor time since the last call; return that of this process, and that of each sender.
 
         Called at intervals, and once more after the last sender has ended.
         """
-        own_cpu_s = time.process_time()
-        own_s, self._own_cpu_before_s = own_cpu_s - self._own_cpu_before_s, own_cpu_s
-        spent_s = [self._lost_cpu_s, *map(self._spent_s, self._senders)]
+        own = _own()
+        spent, self._own_before = own.since(self._own_before), own
+        by_sender = [Used(self._lost_cpu_s), *map(self._spent, self._senders)]
         self._lost_cpu_s = 0.0
-        self._reporter.tell(SendersMeasured(sum(spent_s), max(spent_s)))
-        return own_s, sum(spent_s), max(spent_s)
+        cpu_s = [used.cpu_s for used in by_sender]
+        self._reporter.tell(SendersMeasured(sum(cpu_s), max(cpu_s)))
+        return spent, by_sender
 
-    def _spent_s(self, sender: RemoteSender) -> float:
-        before_s = self._cpu_before_s.get(sender, 0.0)
-        self._cpu_before_s[sender] = sender.cpu_s
-        return sender.cpu_s - before_s
+    def _spent(self, sender: RemoteSender) -> Used:
+        before = self._used_before.get(sender, Used())
+        self._used_before[sender] = sender.used
+        return sender.used.since(before)
 
     @property
     def attached(self) -> tuple[RemoteSender, ...]:

@@ -23,8 +23,9 @@ ROUND_S = 0.2
 """The shortest round of the slow start, and the shortest time in which the number doubles.
 In 0.1 s the goodput of a sink on the same machine varied by a factor of three, in 0.2 s by 15 %."""
 
-GROWN = 1.25
-"""The gain in goodput for which the slow start continues (BBR's value): below the knee a round brings twice as much."""
+GROWN = 1.4
+"""The gain in goodput for which the slow start continues: below the knee a round brings up to twice as much. With 1.25
+(BBR's value) a sink on the same machine, whose goodput varies by chance, got 28 to 32 requests instead of 8."""
 
 AMPLE = 1.1
 """The share of the best goodput for which the slow start chooses the number, by the fastest requests that it saw.

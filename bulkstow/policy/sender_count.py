@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from bulkstow.policy.bottleneck import BUSY_SHARE
 
 BUSY_SENDING = 0.5
-"""Share of a processor from which the process that sends may limit the run. Small instances from one process
-use 0.6 to 0.8, as its threads wait for each other; a second process gained 30 % then. A trial without gain is cheap."""
+"""Share of a processor, outside of the system's calls, from which the process that sends may limit the run. Small
+instances from one process use 0.5 to 0.7, as its threads wait for each other, and a second process gained 20 to 30 %;
+CT slices use 0.3 to 0.4, and it gained nothing."""
 
 FREE_CORES = 0.25
 """Idle processors that another sender needs. One that has nothing left takes its time from those that send: on two
@@ -26,8 +27,8 @@ GAIN = 1.05
 TRIAL_PERIODS = 8
 """Periods of the measurement of a trial."""
 
-PERIODS_BEFORE = 4
-"""The fewest periods before a trial: the first second of a run is its start."""
+PERIODS_BEFORE = 2
+"""The fewest periods before a trial: a run of 2 s has little time to gain from a sender."""
 
 HOLD_S = 60.0
 """Time before the next trial after one without a gain; each further one doubles it, up to HOLD_MOST_S."""
@@ -41,9 +42,11 @@ class Period:
     elapsed_s: float
     work: float
     """Bytes of the batches that were accepted, and the equivalent in bytes for each instance."""
-    coordinator_cpu_s: float
-    sender_cpu_s: float
-    """Processor time of the sender that used the most; 0 if there is none."""
+    coordinator_s: float
+    """Processor time of the coordinator outside of the system's calls, as of a sender. Those run beside each other: a
+    process that mostly copies bytes to sockets gains nothing from another one."""
+    sender_s: float
+    """The same of the sender that used the most; 0 if there is none."""
     idle_cores: float
     """Processors that nothing used, of those that this process may use."""
     is_sending: bool
@@ -96,7 +99,7 @@ class SenderCount:
         """Return whether the processes that send may limit the run, and another one would have a processor."""
         if period.idle_cores < FREE_CORES:
             return False
-        if self.count and period.coordinator_cpu_s >= BUSY_SHARE * period.elapsed_s:
+        if self.count and period.coordinator_s >= BUSY_SHARE * period.elapsed_s:
             return False  # the coordinator limits the run, and cannot be divided
-        cpu_s = period.sender_cpu_s if self.count else period.coordinator_cpu_s
-        return cpu_s >= BUSY_SENDING * period.elapsed_s
+        busy_s = period.sender_s if self.count else period.coordinator_s
+        return busy_s >= BUSY_SENDING * period.elapsed_s

@@ -46,7 +46,7 @@ TIMING = RequestTiming(elapsed_s=1.0, connecting_s=0.0, reading_s=0.1, sending_s
         BEGIN,
         Post.of(3, BATCH),
         Verify.of(4, BATCH.instances[0]),
-        Progress(2**40, 1.5),
+        Progress(2**40, 1.5, 0.5),
         Ended(3, Response(200, b"{}", changed={"1.2": "its size"}), (TIMING, TIMING)),
         Ended(3, NoResponse(Cause.STALLED, body_started=True), (TIMING,)),
         Ended(3, SourceChanged({"1.2": "gone"}, frozenset({"/a"}))),

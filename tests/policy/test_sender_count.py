@@ -15,7 +15,7 @@ PERIOD_S = 0.5
 
 def period(work: float = 100.0, **changes: Any) -> Period:
     """Return a period in which this process is busy, and a processor idle."""
-    usual = {"coordinator_cpu_s": 0.5, "sender_cpu_s": 0.0, "idle_cores": 1.0, "is_sending": True}
+    usual = {"coordinator_s": 0.5, "sender_s": 0.0, "idle_cores": 1.0, "is_sending": True}
     return Period(elapsed_s=PERIOD_S, work=work, **(usual | changes))
 
 
@@ -29,8 +29,8 @@ def observe(senders: SenderCount, times: int, work: float = 100.0, **changes: An
     ("changes", "expected"),
     [
         ({}, 1),
-        ({"coordinator_cpu_s": 0.3}, 1),
-        ({"coordinator_cpu_s": 0.2}, 0),
+        ({"coordinator_s": 0.3}, 1),
+        ({"coordinator_s": 0.2}, 0),
         ({"idle_cores": 0.1}, 0),
         ({"is_sending": False}, 0),
     ],
@@ -48,9 +48,9 @@ def test_the_first_sender(changes: dict[str, Any], expected: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"coordinator_cpu_s": 0.2, "sender_cpu_s": 0.5}, 2),
-        ({"coordinator_cpu_s": 0.5, "sender_cpu_s": 0.5}, 1),
-        ({"coordinator_cpu_s": 0.2, "sender_cpu_s": 0.2}, 1),
+        ({"coordinator_s": 0.2, "sender_s": 0.5}, 2),
+        ({"coordinator_s": 0.5, "sender_s": 0.5}, 1),
+        ({"coordinator_s": 0.2, "sender_s": 0.2}, 1),
     ],
     ids=["the sender is busy", "this process is busy too", "the sender waits"],
 )
@@ -93,16 +93,16 @@ def test_those_that_helped_stay() -> None:
     senders = SenderCount(4)
     observe(senders, PERIODS_BEFORE)
     observe(senders, TRIAL_PERIODS, work=170.0)
-    senders.observe(period(170.0, coordinator_cpu_s=0.1, sender_cpu_s=0.5))
-    observe(senders, TRIAL_PERIODS, work=171.0, coordinator_cpu_s=0.1, sender_cpu_s=0.5)
+    senders.observe(period(170.0, coordinator_s=0.1, sender_s=0.5))
+    observe(senders, TRIAL_PERIODS, work=171.0, coordinator_s=0.1, sender_s=0.5)
     assert senders.count == 1
-    observe(senders, 10 * TRIAL_PERIODS, work=20.0, coordinator_cpu_s=0.0, sender_cpu_s=0.1)
+    observe(senders, 10 * TRIAL_PERIODS, work=20.0, coordinator_s=0.0, sender_s=0.1)
     assert senders.count == 1
 
 
 @given(
     st.integers(0, 3),
-    st.lists(st.builds(period, st.floats(0, 1e12), coordinator_cpu_s=st.floats(0, 2), sender_cpu_s=st.floats(0, 2))),
+    st.lists(st.builds(period, st.floats(0, 1e12), coordinator_s=st.floats(0, 2), sender_s=st.floats(0, 2))),
 )
 def test_the_number_stays_within_its_bounds(most: int, periods: list[Period]) -> None:
     """Whatever is measured, there are at most `most` senders, and at most one more or less than a period before."""
