@@ -105,7 +105,7 @@ class SenderProcesses:
     async def _keep_one(self) -> None:
         """Start senders one after the other, as long as one is wanted here."""
         pause_s = RESTART_PAUSE_S
-        while self._kept <= self._wanted:
+        while self._kept <= self._wanted and not self._senders.is_ending:
             sender, why = await self._use_one()
             if why:
                 self._say(f"a sender was lost: {why}")
