@@ -75,7 +75,9 @@ class ProcessChannel:
     def ending(self) -> str:
         """How the process has ended, once it is closed."""
         status = self._process.returncode
-        if status is None or status >= 0:
+        if status is None:
+            return "hangs, and cannot be ended"
+        if status >= 0:
             return f"ended with status {status}"
         names = {number.value: number.name for number in signal.Signals}
         return f"was ended by {names.get(-status, f'signal {-status}')}"

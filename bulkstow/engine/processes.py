@@ -23,7 +23,7 @@ from bulkstow.policy.sender_count import Period, SenderCount
 from bulkstow.quantities import counted
 
 PERIOD_S = 0.25
-"""The period of a measurement: a run of 2 s gains 20 % from a sender that is tried this soon."""
+"""The period of a measurement: 20,000 MR slices took 2.2 s with a sender that was tried this soon, 2.5 s without."""
 
 SILENT_PERIODS = 240
 """Periods without a message after which a sender is taken for hanging; it sends a sign of life every 0.25 s."""

@@ -45,7 +45,7 @@ from bulkstow.source.files import FileSource
 from bulkstow.verification import Verification
 
 PROGRESS_INTERVAL_S = 0.25
-"""Interval of the messages of progress: a bar is drawn ten times a second, and each costs both sides 0.1 ms."""
+"""Interval of the messages of progress: as often as the coordinator looks at its senders. It decodes one in 2.5 µs."""
 
 Tell = Callable[[FromSender], None]
 
