@@ -31,7 +31,7 @@ from bulkstow.events import Reporter, RequestTimed
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Response, SourceChanged
 from bulkstow.policy.preflight import Asked, login_refused, unreachable
 from bulkstow.ports import Destination, Source
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 from bulkstow.wire.multipart import BOUNDARY_DIGITS, closing, content_type
 from bulkstow.wire.request_headers import has_header
 
@@ -64,7 +64,7 @@ class StowDestination(Destination):
         self._limit = limit
         self._reporter = reporter
         self._resources = Resources(source, readers, reporter, throttle, StorageSpeed(readers, source.prefetch))
-        self._verification = Verification(source, readers, limit)
+        self._source_check = SourceCheck(source, readers, limit)
         self._profile = settings.profile
         self._chunked = settings.chunked or self._profile.chunked
         self._quote_boundary = settings.quote_boundary or self._profile.quote_boundary
@@ -175,11 +175,11 @@ class StowDestination(Destination):
         self._reporter.tell(RequestTimed(timer.timing(), batch))
         fault = {} if body.fault is None else {body.fault.instance.header.sop_instance_uid: body.fault.reason}
         if isinstance(exchange, Response):
-            changed = {} if body.is_copied else await self._verification.changed(batch.instances)
+            changed = {} if body.is_copied else await self._source_check.changed(batch.instances)
             return replace(exchange, is_whole=body.is_sent, changed=changed | fault)
         if fault:
             # One fault often has company: all changed instances are reported at once, not one for each request.
-            seen = await self._verification.unreadable(batch.instances) or SourceChanged({})
+            seen = await self._source_check.unreadable(batch.instances) or SourceChanged({})
             return SourceChanged({**seen.changed, **fault}, seen.directories)
         return exchange
 

@@ -22,7 +22,7 @@ from bulkstow.errors import RunStopped
 from bulkstow.events import Reporter, SendersChanged
 from bulkstow.platform.process import usable_cores
 from bulkstow.quantities import counted
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 
 PERIOD_S = 0.5
 """Interval of the looks at the cluster: a worker takes longer than that to start, and one costs the scheduler 1 ms."""
@@ -49,14 +49,14 @@ class DaskWorkers:
         self,
         cluster: Cluster,
         senders: Senders,
-        verification: Verification,
+        source_check: SourceCheck,
         *,
         reporter: Reporter,
         say: Callable[[str], None],
     ) -> None:
         self._cluster = cluster
         self._senders = senders
-        self._verification = verification
+        self._source_check = source_check
         self._reporter = reporter
         self._say = say
         self._kept: set[str] = set()
@@ -128,7 +128,7 @@ class DaskWorkers:
             return str(stop)
         if there is None:
             return LOST
-        here = await self._verification.changed([instance]) if there else {}
+        here = await self._source_check.changed([instance]) if there else {}
         if there == (seen := here.get(instance.header.sop_instance_uid, "")):
             self._has_accepted = True
             self._unusable.pop(address, None)
@@ -172,7 +172,7 @@ async def dask_workers(
     address: str,
     processes: int | Automatic,
     senders: Senders,
-    verification: Verification,
+    source_check: SourceCheck,
     *,
     timeout_s: float,
     limit: ReadLimit,
@@ -193,5 +193,5 @@ async def dask_workers(
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.enter_context(limit.on_shortened(senders.shorten_reads))
         stack.callback(tasks.cancel_scope.cancel)
-        tasks.start_soon(DaskWorkers(cluster, senders, verification, reporter=reporter, say=say).run)
+        tasks.start_soon(DaskWorkers(cluster, senders, source_check, reporter=reporter, say=say).run)
         yield

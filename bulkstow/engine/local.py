@@ -44,7 +44,7 @@ from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath, find_sources
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 from bulkstow.wire.server_profile import DEFAULT
 
 SPARE_DESCRIPTORS = 128
@@ -175,7 +175,7 @@ async def _opened(
                 settings.dask,
                 settings.processes,
                 senders,
-                Verification(source, threads, limit),
+                SourceCheck(source, threads, limit),
                 timeout_s=server.connect_timeout_s,
                 limit=limit,
                 reporter=reporter,

@@ -42,7 +42,7 @@ from bulkstow.events import BytesSent, Event, RequestTimed
 from bulkstow.model import RequestTiming
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.source.files import FileSource
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 
 PROGRESS_INTERVAL_S = 0.25
 """Interval of the messages of progress: as often as the coordinator looks at its senders. It decodes one in 2.5 µs."""
@@ -83,7 +83,7 @@ class Sender:
         self._limit = limit
         self._throttle = CoordinatorLimit(tell) if begin.is_throttled else None
         source = FileSource()
-        self._verification = Verification(source, threads, limit)
+        self._source_check = SourceCheck(source, threads, limit)
         self.destination = StowDestination(
             begin.destination,
             auth,
@@ -158,7 +158,7 @@ class Sender:
         except RunStopped as stop:
             self._tell(Failed.of(stop, verify.number))
             return
-        changed = await self._verification.changed([instance])
+        changed = await self._source_check.changed([instance])
         self._tell(Verified(verify.number, changed.get(instance.header.sop_instance_uid, "")))
 
 

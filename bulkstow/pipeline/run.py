@@ -23,6 +23,7 @@ from bulkstow.events import Reopened, Reporter
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.assemble import Assemble
+from bulkstow.pipeline.batch_check import BatchCheck
 from bulkstow.pipeline.health_monitor import HealthMonitor
 from bulkstow.pipeline.in_flight import FirstFileInFlight, InFlight, NewestFileInFlight
 from bulkstow.pipeline.inspect import Inspect
@@ -31,7 +32,6 @@ from bulkstow.pipeline.record import Record
 from bulkstow.pipeline.scan import Scan
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.send import Send
-from bulkstow.pipeline.verify import BatchVerifier
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
@@ -46,7 +46,7 @@ from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
 from bulkstow.ports import Destination, Found, Source
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
 REOPENED_PER_PASS = 10_000
@@ -199,7 +199,7 @@ class Run:
             )
             send = Send(
                 source=self._source,
-                verifier=BatchVerifier(Verification(self._source, threads, self._limit)),
+                batch_check=BatchCheck(SourceCheck(self._source, threads, self._limit)),
                 destination=self._destination,
                 scheduler=scheduler,
                 breaker=self._breaker,

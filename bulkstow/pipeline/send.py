@@ -18,10 +18,10 @@ from bulkstow.errors import RunStopped
 from bulkstow.events import CeilingLearned, LimitsChanged, Reporter, RequestEnded, RequestStarted, RetryScheduled
 from bulkstow.ledger import Ledger
 from bulkstow.model import Batch, Exchange, FileResult, Response
+from bulkstow.pipeline.batch_check import BatchCheck
 from bulkstow.pipeline.health_monitor import HealthMonitor
 from bulkstow.pipeline.refusals import explain_refusals
 from bulkstow.pipeline.scheduler import Scheduler
-from bulkstow.pipeline.verify import BatchVerifier
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.conflicts import without_false_proof
 from bulkstow.policy.controllers import Controllers, EndedRequest
@@ -45,7 +45,7 @@ class Send:
     """Sends batches, settles what the server answered, and schedules retries."""
 
     source: Source
-    verifier: BatchVerifier
+    batch_check: BatchCheck
     destination: Destination
     scheduler: Scheduler
     breaker: CircuitBreaker
@@ -92,7 +92,7 @@ class Send:
         """Return the settlement, and the exchange that it comes from; None if a query was answered."""
         match item:
             case Store(batch):
-                if (source_changed := await self.verifier.verify(batch)) is not None:
+                if (source_changed := await self.batch_check.check(batch)) is not None:
                     return settle(batch, source_changed, self.rules), source_changed
                 exchange = await self._send(batch)
                 outage = self._is_excused(item)
@@ -126,7 +126,7 @@ class Send:
             )
         )
         self._report_limits()
-        self.verifier.learn(exchange)
+        self.batch_check.learn(exchange)
         return exchange
 
     def _is_excused(self, item: WorkItem) -> bool:

@@ -48,7 +48,7 @@ from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage
 from bulkstow.source.files import FileSource
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 from tests.archives import write_instance
 from tests.engine.dask_cluster import DaskCluster
 from tests.engine.test_killed import INSTANCES as KILLED_INSTANCES
@@ -249,7 +249,7 @@ async def spread(
         address,
         "auto",
         senders,
-        Verification(FileSource(), threads, limit),
+        SourceCheck(FileSource(), threads, limit),
         timeout_s=10.0,
         limit=limit,
         reporter=reporter,

@@ -29,11 +29,11 @@ from bulkstow.model import (
     Response,
     StoreResponse,
 )
+from bulkstow.pipeline.batch_check import BatchCheck
 from bulkstow.pipeline.health_monitor import HealthMonitor
 from bulkstow.pipeline.run import controllers_for
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.send import Send
-from bulkstow.pipeline.verify import BatchVerifier
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.gates import ConcurrencyGate
 from bulkstow.policy.health import CircuitBreaker, OutageCause
@@ -44,7 +44,7 @@ from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
 from bulkstow.quantities import Span
 from bulkstow.source.files import FileSource
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 from bulkstow.wire.store_response import to_json
 from tests.archives import header
 from tests.virtual_time import BACKEND
@@ -161,7 +161,7 @@ async def deliver(
             )
             send = Send(
                 source=FileSource(),
-                verifier=BatchVerifier(Verification(FileSource(), WorkerThreads(1), ReadLimit(60))),
+                batch_check=BatchCheck(SourceCheck(FileSource(), WorkerThreads(1), ReadLimit(60))),
                 destination=server,
                 scheduler=scheduler,
                 breaker=breaker,

@@ -9,11 +9,11 @@ import pytest
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.model import Batch, Instance, Response, SourceChanged
-from bulkstow.pipeline.verify import BatchVerifier
+from bulkstow.pipeline.batch_check import BatchCheck
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.changed_directories import CLEAN_LOOKS
 from bulkstow.source.files import FileSource
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 from tests.archives import write_instance
 
 pytestmark = pytest.mark.anyio
@@ -38,16 +38,16 @@ async def test_only_batches_beside_a_change_are_verified(tmp_path: Path) -> None
     elsewhere = Batch(99, (write_instance(tmp_path / "b", 99),))
     source = CountingSource()
     with WorkerThreads(1) as threads:
-        verifier = BatchVerifier(Verification(source, threads, ReadLimit(60)))
+        batch_check = BatchCheck(SourceCheck(source, threads, ReadLimit(60)))
         os.unlink(lost.instances[0].candidate.location)  # noqa: PTH108 - a str
-        verifier.learn(Response(200, b""))
-        assert await verifier.verify(lost) is None, "nothing points to a change yet"
-        verifier.learn(SourceChanged({}, frozenset({str(tmp_path / "a")})))
-        seen = await verifier.verify(lost)
+        batch_check.learn(Response(200, b""))
+        assert await batch_check.check(lost) is None, "nothing points to a change yet"
+        batch_check.learn(SourceChanged({}, frozenset({str(tmp_path / "a")})))
+        seen = await batch_check.check(lost)
         assert seen is not None
         assert seen.changed.keys() == {lost.instances[0].header.sop_instance_uid}
-        assert await verifier.verify(elsewhere) is None
+        assert await batch_check.check(elsewhere) is None
         source.verified = 0
         for batch in others:
-            assert await verifier.verify(batch) is None
+            assert await batch_check.check(batch) is None
         assert source.verified == CLEAN_LOOKS

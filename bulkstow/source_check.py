@@ -15,7 +15,7 @@ from bulkstow.model import Instance, SourceChanged
 from bulkstow.ports import FileRange, Source
 
 
-class Verification:
+class SourceCheck:
     """Verifies instances of one source; belongs to the event loop."""
 
     def __init__(self, source: Source, readers: Executor, limit: ReadLimit) -> None:

@@ -13,7 +13,7 @@ import pytest
 from bulkstow.blocking import ReadLimit
 from bulkstow.model import Instance
 from bulkstow.source.files import FileSource
-from bulkstow.verification import Verification
+from bulkstow.source_check import SourceCheck
 from tests.archives import write_batch
 
 pytestmark = pytest.mark.anyio
@@ -62,14 +62,14 @@ async def test_changed_files_are_found(
 ) -> None:
     """Only a file that has changed since the scan is returned, with the reason and its directory."""
     instances = write_batch(tmp_path, 3).instances
-    verification, bad = Verification(FileSource(), readers, ReadLimit(60)), instances[1]
-    assert await verification.changed(instances) == {}
-    assert await verification.unreadable(instances) is None
+    source_check, bad = SourceCheck(FileSource(), readers, ReadLimit(60)), instances[1]
+    assert await source_check.changed(instances) == {}
+    assert await source_check.unreadable(instances) is None
     change(Path(bad.candidate.location))
-    ((uid, reason),) = (await verification.changed(instances)).items()
+    ((uid, reason),) = (await source_check.changed(instances)).items()
     assert uid == bad.header.sop_instance_uid
     assert changed_words in reason
-    seen = await verification.unreadable(instances)
+    seen = await source_check.unreadable(instances)
     assert seen is not None
     assert seen.directories == {str(tmp_path)}
     assert not seen.is_begun
@@ -94,7 +94,7 @@ async def test_storage_that_hangs_counts_as_changed(tmp_path: Path, readers: Thr
     """Only the instance whose storage does not answer within the limit is returned."""
     instances = write_batch(tmp_path, 4).instances
     source = HangingFiles(instances[2])
-    changed = await Verification(source, readers, ReadLimit(0.2)).changed(instances)
+    changed = await SourceCheck(source, readers, ReadLimit(0.2)).changed(instances)
     source.may_end.set()
     assert set(changed) == {instances[2].header.sop_instance_uid}
     assert "cannot be looked at again: the storage" in changed[instances[2].header.sop_instance_uid]
