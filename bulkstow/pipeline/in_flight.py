@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.pipeline.known_files import KnownFiles
 from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 
@@ -43,8 +43,8 @@ class FirstFileInFlight:
     With `sends_conflicts` a file in conflict with a file on the server is sent.
     """
 
-    def __init__(self, ledger: Ledger, threads: WorkerThreads, *, sends_conflicts: bool = False) -> None:
-        self._ledger = ledger
+    def __init__(self, known_files: KnownFiles, threads: WorkerThreads, *, sends_conflicts: bool = False) -> None:
+        self._known_files = known_files
         self._threads = threads
         self._sends_conflicts = sends_conflicts
         self._in_flight: dict[str, Instance] = {}
@@ -56,7 +56,7 @@ class FirstFileInFlight:
         claims = [(i, self._in_flight.setdefault(i.header.sop_instance_uid, i)) for i in instances]
         # After the claims: a claim is released after its outcome is in the ledger, so a UID in neither of them is new.
         ours = [i.header.sop_instance_uid for i, claimant in claims if claimant is i]
-        owners = await run_blocking(self._threads.calls, self._ledger.owners, ours)
+        owners = await run_blocking(self._threads.calls, self._known_files.owners, ours)
         fresh: list[Instance] = []
         settled: list[FileResult] = []
         again: list[Candidate] = []
@@ -100,8 +100,8 @@ class FirstFileInFlight:
 class NewestFileInFlight:
     """Sends only the newest file of each SOP Instance UID, if it is newer than the file on the server."""
 
-    def __init__(self, ledger: Ledger, threads: WorkerThreads, newest: NewestFiles) -> None:
-        self._ledger = ledger
+    def __init__(self, known_files: KnownFiles, threads: WorkerThreads, newest: NewestFiles) -> None:
+        self._known_files = known_files
         self._threads = threads
         self._newest = newest
 
@@ -111,7 +111,8 @@ class NewestFileInFlight:
         """Return the instances to send, and the outcomes of copies and conflicts; no file comes twice."""
         uids = [instance.header.sop_instance_uid for instance in instances]
         sent_before, newest_files = await run_blocking(
-            self._threads.calls, lambda: (self._ledger.owners(uids), {uid: self._newest.newest(uid) for uid in uids})
+            self._threads.calls,
+            lambda: (self._known_files.owners(uids), {uid: self._newest.newest(uid) for uid in uids}),
         )
         fresh: list[Instance] = []
         settled: list[FileResult] = []

@@ -9,27 +9,22 @@ memory does not grow with the archive.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
 
 from bulkstow.blocking import ReadLimit, Work
 from bulkstow.config import UploadSettings
 from bulkstow.errors import BulkstowError, first_of
 from bulkstow.events import Reopened, Reporter
 from bulkstow.ledger import Ledger
-from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.model import FileResult, Instance
 from bulkstow.pipeline.assemble import Assemble
 from bulkstow.pipeline.batch_check import BatchCheck
 from bulkstow.pipeline.health_monitor import HealthMonitor
-from bulkstow.pipeline.in_flight import FirstFileInFlight, InFlight, NewestFileInFlight
-from bulkstow.pipeline.inspect import Inspect
-from bulkstow.pipeline.newest import NewestFiles
+from bulkstow.pipeline.intake import Choice, Intake
 from bulkstow.pipeline.record import Record
-from bulkstow.pipeline.scan import Scan
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.send import Send
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
@@ -55,19 +50,14 @@ REOPENED_PER_PASS = 10_000
 RESULTS_AHEAD = 16
 """Lists of outcomes that wait for the ledger: a commit of 2,000 rows takes 15 ms, in which few requests end."""
 
-LISTS_AHEAD = 4
-"""Lists between two stages: enough that a slow directory or a slow commit does not stop the next stage."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pass:
     """Files to send, and what differs between the passes of a run."""
 
     lists: Iterator[Sequence[Found]] | Work[Any, Found]
-    in_flight: InFlight
+    choice: Choice
     controllers: Controllers
-    newest: NewestFiles | None = None
-    """With it nothing is sent before all files are known."""
 
 
 class Run:
@@ -100,6 +90,9 @@ class Run:
         self._reporter = reporter
         self._threads = threads
         self._limit = limit
+        self._intake = Intake(
+            settings=settings, source=source, known_files=ledger, threads=threads, limit=limit, reporter=reporter
+        )
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status, profile=profile)
         self._controllers = controllers or controllers_for(settings, ceiling_bytes=ledger.ceiling_bytes)
         self._backoff = backoff or Backoff()
@@ -143,15 +136,11 @@ class Run:
         return await run_blocking(self._threads.calls, find, REOPENED_PER_PASS)
 
     async def _pass(self, lists: Iterator[Sequence[Found]] | Work[Any, Found], *, are_conflicts: bool = False) -> None:
-        settings, ledger, threads, controllers = self._settings, self._ledger, self._threads, self._controllers
-        with closing(NewestFiles()) as newest_files:
-            newest: NewestFiles | None = None
-            in_flight: InFlight = FirstFileInFlight(ledger, threads, sends_conflicts=are_conflicts)
-            if are_conflicts:
-                controllers = controllers.with_batch_size(BatchSize(settings.batch_bytes, 1))
-            elif settings.on_conflict == "newest":
-                newest, in_flight = newest_files, NewestFileInFlight(ledger, threads, newest_files)
-            await self._send(_Pass(lists=lists, in_flight=in_flight, controllers=controllers, newest=newest))
+        controllers = self._controllers
+        if are_conflicts:
+            controllers = controllers.with_batch_size(BatchSize(self._settings.batch_bytes, 1))
+        with self._intake.choice(are_conflicts=are_conflicts) as choice:
+            await self._send(_Pass(lists=lists, choice=choice, controllers=controllers))
 
     async def _send(self, files: _Pass) -> None:
         study_limiter = StudyLimiter(self._settings.per_study)
@@ -188,7 +177,7 @@ class Run:
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         results_in, results = anyio.create_memory_object_stream[list[FileResult]](RESULTS_AHEAD)
         async with anyio.create_task_group() as stages, results_in:
-            scan, inspect = self._intake(files, instances_in, results_in)
+            scan, inspect = self._intake.stages(files.lists, files.choice, instances_in, results_in)
             assemble = Assemble(
                 batcher=Batcher(lambda: files.controllers.batch_limits, keep_studies=settings.affinity == "study"),
                 # Batches of a size that the user chose are not closed early to keep connections busy.
@@ -219,48 +208,16 @@ class Run:
                 reporter=reporter,
             )
             record = Record(
-                ledger=self._ledger, in_flight=files.in_flight, threads=threads, results=results, reporter=reporter
+                ledger=self._ledger,
+                in_flight=files.choice.in_flight,
+                threads=threads,
+                results=results,
+                reporter=reporter,
             )
             stages.start_soon(_until, scheduler.abandoned, scan.run, inspect.run)
             for stage in (assemble.run, send.run, record.run):
                 stages.start_soon(stage)
             results_in.close()
-
-    def _intake(
-        self,
-        files: _Pass,
-        instances: MemoryObjectSendStream[list[Instance]],
-        results: MemoryObjectSendStream[list[FileResult]],
-    ) -> tuple[Scan, Inspect]:
-        """Build the stages that read from the source."""
-        settings = self._settings
-        candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
-        scan = Scan(
-            lists=files.lists,
-            empty_parts=lambda: self._source.empty_parts,
-            retried=_retried(settings),
-            readers=settings.read_concurrency,
-            allow_empty=settings.allow_empty,
-            threads=self._threads,
-            limit=self._limit,
-            ledger=self._ledger,
-            candidates=candidates_in,
-            results=results.clone(),
-            reporter=self._reporter,
-        )
-        inspect = Inspect(
-            source=self._source,
-            readers=settings.read_concurrency,
-            in_flight=files.in_flight,
-            newest=files.newest,
-            threads=self._threads,
-            limit=self._limit,
-            candidates=candidates,
-            instances=instances,
-            results=results.clone(),
-            reporter=self._reporter,
-        )
-        return scan, inspect
 
 
 def controllers_for(
@@ -290,10 +247,3 @@ async def _until(end: anyio.Event, *stages: Callable[[], Coroutine[Any, Any, Non
             for stage in stages:
                 under_way.start_soon(stage)
         tasks.cancel_scope.cancel()
-
-
-def _retried(settings: UploadSettings) -> frozenset[Outcome]:
-    """Return the outcomes of earlier runs that are not final, because the user wants these files to be sent again."""
-    if settings.retry_failed:
-        return frozenset((Outcome.REFUSED, Outcome.CONFLICT))
-    return frozenset(() if settings.on_conflict == "report" else (Outcome.CONFLICT,))

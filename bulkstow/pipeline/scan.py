@@ -16,8 +16,8 @@ from anyio.streams.memory import MemoryObjectSendStream
 from bulkstow.blocking import Helpers, ReadLimit, Work, map_in_threads, run_in_threads
 from bulkstow.errors import StorageGone
 from bulkstow.events import Event, FilesFound, Reporter, ScanEnded, SettledBefore
-from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Outcome
+from bulkstow.pipeline.known_files import KnownFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.ports import Found
 
@@ -37,7 +37,7 @@ class Scan:
     """A source without any file is no failure."""
     threads: WorkerThreads
     limit: ReadLimit
-    ledger: Ledger
+    known_files: KnownFiles
     candidates: MemoryObjectSendStream[list[Candidate]]
     results: MemoryObjectSendStream[list[FileResult]]
     reporter: Reporter
@@ -76,7 +76,7 @@ class Scan:
         by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
         candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
         results = [item for item in by_path.values() if isinstance(item, FileResult)]
-        known = self.ledger.look_up(candidates, self.retried)
+        known = self.known_files.look_up(candidates, self.retried)
         # A file that this run has recorded already was named twice: it counts once.
         new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
         events: list[Event] = [FilesFound(len(new) + len(results), sum(candidate.size_bytes for candidate, _ in new))]

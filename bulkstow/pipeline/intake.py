@@ -1,0 +1,101 @@
+"""The stages that read from the source, scan and inspect: the same for an upload and for a plan of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from bulkstow.blocking import ReadLimit, Work
+from bulkstow.config import UploadSettings
+from bulkstow.events import Reporter
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.pipeline.in_flight import FirstFileInFlight, InFlight, NewestFileInFlight
+from bulkstow.pipeline.inspect import Inspect
+from bulkstow.pipeline.known_files import KnownFiles
+from bulkstow.pipeline.newest import NewestFiles
+from bulkstow.pipeline.scan import Scan
+from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.ports import Found, Source
+
+LISTS_AHEAD = 4
+"""Lists between two stages: enough that a slow directory or a slow commit does not stop the next stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How the files of a pass that share a SOP Instance UID are told apart."""
+
+    in_flight: InFlight
+    newest: NewestFiles | None = None
+    """With it nothing is passed on before all files are known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """Builds the stages that read from a source."""
+
+    settings: UploadSettings
+    source: Source
+    known_files: KnownFiles
+    threads: WorkerThreads
+    limit: ReadLimit
+    reporter: Reporter
+
+    @contextmanager
+    def choice(self, *, are_conflicts: bool) -> Iterator[Choice]:
+        """Open what a pass needs to choose among files with one SOP Instance UID, as the user wants it chosen."""
+        known_files, threads = self.known_files, self.threads
+        if are_conflicts or self.settings.on_conflict != "newest":
+            yield Choice(in_flight=FirstFileInFlight(known_files, threads, sends_conflicts=are_conflicts))
+            return
+        with closing(NewestFiles()) as newest:
+            yield Choice(in_flight=NewestFileInFlight(known_files, threads, newest), newest=newest)
+
+    def stages(
+        self,
+        lists: Iterator[Sequence[Found]] | Work[Any, Found],
+        choice: Choice,
+        instances: MemoryObjectSendStream[list[Instance]],
+        results: MemoryObjectSendStream[list[FileResult]],
+    ) -> tuple[Scan, Inspect]:
+        """Return the stages of a pass over some lists of files, joined by a stream; they close `instances`."""
+        settings = self.settings
+        candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+        scan = Scan(
+            lists=lists,
+            empty_parts=lambda: self.source.empty_parts,
+            retried=_retried(settings),
+            readers=settings.read_concurrency,
+            allow_empty=settings.allow_empty,
+            threads=self.threads,
+            limit=self.limit,
+            known_files=self.known_files,
+            candidates=candidates_in,
+            results=results.clone(),
+            reporter=self.reporter,
+        )
+        inspect = Inspect(
+            source=self.source,
+            readers=settings.read_concurrency,
+            in_flight=choice.in_flight,
+            newest=choice.newest,
+            threads=self.threads,
+            limit=self.limit,
+            candidates=candidates,
+            instances=instances,
+            results=results.clone(),
+            reporter=self.reporter,
+        )
+        return scan, inspect
+
+
+def _retried(settings: UploadSettings) -> frozenset[Outcome]:
+    """Return the outcomes of earlier runs that are not final, because the user wants these files to be sent again."""
+    if settings.retry_failed:
+        return frozenset((Outcome.REFUSED, Outcome.CONFLICT))
+    return frozenset(() if settings.on_conflict == "report" else (Outcome.CONFLICT,))
