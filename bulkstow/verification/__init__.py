@@ -1,0 +1,1 @@
+"""Verification: compares what a server has with a ledger or a source."""
