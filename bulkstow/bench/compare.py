@@ -19,9 +19,9 @@ from enum import StrEnum
 from itertools import groupby
 from statistics import NormalDist, fmean, variance
 
-from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.words import NONE, load_name
 from bulkstow.bench.result import Percentiles, Point, Result, Second, over_known
+from bulkstow.pages.markup import Table
 
 REPEATS_LEAST = 3
 """With two the interval is 12.7 standard errors of one degree of freedom wide: it could tell hardly anything."""

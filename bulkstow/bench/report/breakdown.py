@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.plot import Json, Plot, colour, durations, words
 from bulkstow.bench.report.words import duration, load_words
 from bulkstow.bench.result import Percentiles, Point
+from bulkstow.pages.markup import Table
 
 MOST_KINDS = 12
 """Kinds of errors with a bar of their own; the table lists all."""

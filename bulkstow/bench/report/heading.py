@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from bulkstow.bench.report.markup import tag, text
 from bulkstow.bench.report.words import counted, drift_words, duration, figure, load_words, share, time_of
 from bulkstow.bench.result import Ceiling, Point, Result
+from bulkstow.pages.markup import tag, text
 from bulkstow.quantities import show_size
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from bulkstow.bench.knee import AS_GOOD
-from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.plot import Json, Plot, colour, durations
 from bulkstow.bench.report.words import duration, figure, load_words, rate, share, short, time_of
 from bulkstow.bench.result import Knee, Load, Point
+from bulkstow.pages.markup import Table
 
 LOG_LOADS_FROM_RATIO = 8.0
 """Loads that were doubled three times or more are drawn at equal steps."""

@@ -1,7 +1,8 @@
 """The HTML of a measurement: one file, for a ticket or a mail, that requests nothing from the network.
 
-Owns the order of the page. The plots are in `timeline`, `breakdown` and `loads`; styles and behaviour (colour scheme,
-copying, drawing the plots) in `page.css` and `page.js`. Without a script the page has every figure in its tables.
+Owns the order of the page. The plots are in `timeline`, `breakdown` and `loads`; its styles and behaviour (colour
+scheme, copying, drawing the plots) in `page.css` and `page.js`; what all pages have in common in `bulkstow.pages`.
+Without a script the page has every figure in its tables.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ import json
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from importlib.resources import files
 from zlib import compressobj
 
 from bulkstow.bench.report import breakdown, heading, loads, tables, timeline
-from bulkstow.bench.report.markup import tag, text
 from bulkstow.bench.report.plot import Json, Plot
 from bulkstow.bench.report.timeline import spans_of
 from bulkstow.bench.report.words import load_words
 from bulkstow.bench.result import Result
+from bulkstow.pages.document import document
+from bulkstow.pages.markup import tag, text
 
 MOST_BARS = 12
 """Loads whose times are split: a screen high."""
@@ -33,32 +34,16 @@ def html(result: Result) -> str:
     style, script = _packed("page.css"), _packed("page.js")
     plots = list(_plots(result))
     figures = {plot.name: plot.figure for plot in plots if isinstance(plot, Plot)}
-    # Scripts run by hash only; styles are inline, as Plotly sets them. Nothing may be requested, whatever is injected.
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src '{_hash(script)}' blob:; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{text(f'bulkstow bench: {heading.headline(result)}, {result.url}')}</title>\n"
-        f"<style>{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(_sections(result, plots))
-        + f'\n</main>\n<script type="application/json" id="figures">{_data(figures)}</script>\n'
+    data = (
+        f'<script type="application/json" id="figures">{_data(figures)}</script>\n'
         f'<script type="text/plain" id="plotly">{_library() if figures else ""}</script>\n'
-        f"<script>{script}</script>\n</body>\n</html>\n"
     )
+    title = f"bulkstow bench: {heading.headline(result)}, {result.url}"
+    return document(title, _sections(result, plots), style=style, script=script, data=data)
 
 
 def _packed(name: str) -> str:
     return files("bulkstow.bench.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    return f"sha256-{b64encode(sha256(content.encode()).digest()).decode()}"
 
 
 def _data(figures: Mapping[str, Json]) -> str:

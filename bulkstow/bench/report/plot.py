@@ -1,6 +1,7 @@
 """A plot as a figure of Plotly: plain values, which the page's script draws.
 
-Colours are names of `page.css`, written `var(--name)`; the script replaces them by those of the light or dark scheme.
+Colours are names of the style sheets, written `var(--name)`; the script replaces them by those of the light or dark
+scheme.
 Every text from outside passes `words`, as Plotly reads markup in its labels.
 """
 
@@ -11,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.words import duration
+from bulkstow.pages.markup import Table
 from bulkstow.printing import shown
 
 Json = dict[str, object]
@@ -48,7 +49,7 @@ def words(outside: str, most: int) -> str:
 
 
 def colour(name: str) -> str:
-    """Return a colour of `page.css` by its name."""
+    """Return a colour of the style sheets by its name."""
     return f"var(--{name})"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.words import NONE, duration, figure, rate, share, time_of
 from bulkstow.bench.result import Judged, Percentiles, Point, Result
+from bulkstow.pages.markup import Table
 
 
 def thresholds(result: Result) -> Table:

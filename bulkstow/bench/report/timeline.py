@@ -11,10 +11,10 @@ from enum import Enum
 from itertools import groupby
 from statistics import median
 
-from bulkstow.bench.report.markup import Table
 from bulkstow.bench.report.plot import Json, Plot, colour, durations
 from bulkstow.bench.report.words import NONE, duration, figure
 from bulkstow.bench.result import Second, over_known
+from bulkstow.pages.markup import Table
 
 MOST_SPANS = 900
 """Each second of a quarter of an hour is a mark, about 1 px wide; of a longer run seconds are grouped."""

@@ -12,7 +12,7 @@ import pytest
 from bulkstow.bench.report import html
 from bulkstow.bench.result import Result
 from tests.bench.report import results
-from tests.bench.report.browser import PROGRAMS, Chromium, Tab
+from tests.pages.browser import PROGRAMS, Chromium, Tab
 
 REQUIRED = "BULKSTOW_REQUIRE_CHROMIUM"
 

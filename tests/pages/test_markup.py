@@ -1,8 +1,8 @@
-"""Tables as text."""
+"""Markup and tables."""
 
 from __future__ import annotations
 
-from bulkstow.bench.report.markup import Table, tag, text
+from bulkstow.pages.markup import Table, tag, text
 
 TABLE = Table(("what", "n", "x"), (("a", "1,000", "2"), ("longer", "1", "3")))
 
