@@ -9,10 +9,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from itertools import chain
 
 import anyio
 import anyio.to_thread
@@ -22,11 +21,13 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login, with_password
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
+from bulkstow.engine.descriptors import allowed_requests
 from bulkstow.engine.job import Job
-from bulkstow.engine.names import ListedNames, distinct
+from bulkstow.engine.names import ListedNames
 from bulkstow.engine.processes import processes_of, sender_processes
 from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.engine.signals import Control
+from bulkstow.engine.sources import own_files, source_of
 from bulkstow.engine.summary import summary_of
 from bulkstow.errors import BulkstowError, ConfigurationError, LedgerError
 from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
@@ -34,30 +35,15 @@ from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
 from bulkstow.pipeline.run import Run
 from bulkstow.pipeline.worker_threads import WorkerThreads
-from bulkstow.platform.process import raise_open_files_limit
 from bulkstow.platform.signals import receive_ending_signals
-from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Destination, Source
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
-from bulkstow.source.files import FileSource
-from bulkstow.source.paths import SourcePath, find_sources
+from bulkstow.source.paths import find_sources
 from bulkstow.source_check import SourceCheck
 from bulkstow.wire.server_profile import DEFAULT
-
-SPARE_DESCRIPTORS = 128
-"""Descriptors of the interpreter, the ledger, the open directories of the walk, standard streams, and the pipes of
-sender processes."""
-
-DESCRIPTORS_PER_REQUEST = 5
-"""Descriptors of one request: a socket, its second handle, a socket that the server is closing, a file, and the
-connection of a replay."""
-
-KEPT_FILES = 1024
-"""Files of slow storage that stay open from their heads until they are sent. With fewer than 0.1 ms for a file in the
-page cache and 10 ms for a head, no more than those of a few lists wait."""
 
 DASK_LOGGERS = ("distributed", "distributed.client", "tornado.application")
 """The loggers that Dask sets up for itself; what they have to say, bulkstow says in its own words."""
@@ -85,12 +71,14 @@ async def run(
         # Until the handlers are set, a signal ends the process at once, as nothing has to be finished yet.
         paths = await find_sources(job.source, threads, limit) if isinstance(job.source, tuple) else {}
         signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
-        listed = None if job.files_from is None else ListedNames(job, stack, lambda: control.is_over)
+        listed = None
+        if job.files_from is not None:
+            listed = ListedNames(job.files_from, stack, lambda: control.is_over, null_separated=job.null_separated)
         ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination_name))
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
-        source = _source(job, paths, listed, ledger.files | _own_files(settings), stack)
+        source = source_of(job, paths, listed, ledger.files | own_files(settings), stack)
         async with _opened(job, settings, source, threads, limit, reporters, display) as destination:
 
             async def send() -> None:
@@ -118,29 +106,6 @@ async def run(
     if stopped_by is not None:
         raise stopped_by
     return summary_of(job, tally, time.monotonic() - started_s, complete=control.is_complete)
-
-
-def _source(
-    job: Job, paths: Mapping[str, SourcePath], listed: ListedNames | None, own_files: frozenset[str], stack: ExitStack
-) -> Source:
-    """Return the job's source; a source of files excludes those that the run itself writes."""
-    if not isinstance(job.source, tuple):
-        return job.source
-    settings = job.settings
-    source = FileSource(
-        chain(distinct(job.source, lambda name: paths[name].real_path), listed or ()),
-        within=paths.values(),
-        exclude=own_files,
-        follow_links=settings.follow_links,
-        accept_missing_preamble=settings.accept_missing_preamble,
-        skip_truncated=settings.skip_truncated,
-        sharding=None if settings.shard is None else Sharding(settings.shard, settings.shard_level),
-        most_open_files=_most_open_files(settings),
-    )
-    stack.callback(source.close)
-    if listed is not None:
-        listed.drawn_by(source.walk)
-    return source
 
 
 @asynccontextmanager
@@ -234,38 +199,11 @@ async def _attended(
     return None
 
 
-def _own_files(settings: UploadSettings) -> frozenset[str]:
-    """Return the paths of the run's log and summary, as named and with links resolved."""
-    summary = None if settings.summary == "-" else settings.summary
-    names = [name for name in (settings.log, summary) if name is not None]
-    return frozenset(spell(name) for name in names for spell in (os.path.abspath, os.path.realpath))
-
-
 async def _studies(ledger: Ledger) -> int | None:
     """Return the number of studies of which the run sent files; None if the ledger cannot be read."""
     with suppress(LedgerError):
         return await anyio.to_thread.run_sync(ledger.count_studies)
     return None
-
-
-def _descriptors(*, at_once: int, readers: int) -> int:
-    return SPARE_DESCRIPTORS + readers + at_once * DESCRIPTORS_PER_REQUEST
-
-
-def allowed_requests(*, at_once: int, readers: int) -> int:
-    """Raise the limit on open files for so many requests and readers; return how many requests it allows, at least 1.
-
-    Sender processes inherit the limit.
-    """
-    wanted = _descriptors(at_once=at_once, readers=readers)
-    allowed = raise_open_files_limit(wanted)
-    return at_once if allowed >= wanted else max(1, (allowed - SPARE_DESCRIPTORS - readers) // DESCRIPTORS_PER_REQUEST)
-
-
-def _most_open_files(settings: UploadSettings) -> int:
-    """Return how many files may stay open between two reads, beside what requests and readers need."""
-    needed = _descriptors(at_once=settings.concurrency.highest, readers=settings.read_concurrency)
-    return max(0, raise_open_files_limit(needed + KEPT_FILES) - needed)
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bulkstow.engine.job import Job
 from bulkstow.errors import ConfigurationError
 from bulkstow.platform.files import open_to_read
 from bulkstow.source.listing import read_list, read_when_ready
@@ -35,9 +34,9 @@ class ListedNames:
     Notifies the walk that draws the names while the list's writer is slow, and if the list is empty.
     """
 
-    def __init__(self, job: Job, stack: ExitStack, is_given_up: Callable[[], bool]) -> None:
-        self._name = name = str(job.files_from)
-        self._null_separated = job.null_separated
+    def __init__(self, name: str, stack: ExitStack, is_given_up: Callable[[], bool], *, null_separated: bool) -> None:
+        self._name = name
+        self._null_separated = null_separated
         self._is_given_up = is_given_up
         self._walk: Walk | None = None
         if name == "-" and sys.stdin is None:

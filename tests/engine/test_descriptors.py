@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from bulkstow.engine.local import DESCRIPTORS_PER_REQUEST, SPARE_DESCRIPTORS, allowed_requests
+from bulkstow.engine.descriptors import DESCRIPTORS_PER_REQUEST, SPARE_DESCRIPTORS, allowed_requests
 
 UNLIMITED = resource.RLIM_INFINITY
 
