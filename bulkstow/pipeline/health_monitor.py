@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
 from bulkstow.errors import DestinationRefused, RunStopped
 from bulkstow.events import OutageBegan, OutageContinues, OutageEnded, Reporter
-from bulkstow.pipeline.scheduler import Scheduler
+from bulkstow.model import NoResponse, Response
+from bulkstow.pipeline.turns import Turns
 from bulkstow.policy.health import CircuitBreaker, CircuitState, Outage, OutageCause, probe_result
-from bulkstow.ports import Destination
 from bulkstow.quantities import show_duration
+
+
+class Probed(Protocol):
+    """What is probed during an outage."""
+
+    async def probe(self) -> Response | NoResponse:
+        """Make a request that shows whether the server responds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,8 +32,8 @@ class HealthMonitor:
     """Attends to the outages that the circuit breaker finds, in one task for each."""
 
     breaker: CircuitBreaker
-    destination: Destination
-    scheduler: Scheduler
+    destination: Probed
+    scheduler: Turns
     reporter: Reporter
     tasks: TaskGroup
     _reported: Outage | None = field(init=False)

@@ -7,14 +7,13 @@ whole pipeline up to the scan: this is the backpressure. `policy.work_queue` and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 
-from bulkstow.errors import RunStopped
 from bulkstow.events import Reporter, Waited
 from bulkstow.model import Batch
+from bulkstow.pipeline.turns import Turns
 from bulkstow.policy.gates import ConcurrencyGate, Gate
 from bulkstow.policy.work_items import HealthSignal, Store, WorkItem
 from bulkstow.policy.work_queue import Hold, WorkQueue
@@ -32,11 +31,8 @@ RETRIES_PER_REQUEST = 16
 grow with the archive."""
 
 
-class Scheduler:
-    """Hands work items to the sending stage.
-
-    All methods belong to one event loop. Times are those of `anyio.current_time`.
-    """
+class Scheduler(Turns):
+    """Hands work items to the sending stage."""
 
     def __init__(
         self,
@@ -46,16 +42,10 @@ class Scheduler:
         reporter: Reporter,
         rank: Callable[[WorkItem], int] = lambda _item: 0,
     ) -> None:
+        super().__init__((concurrency, *gates))
         self._concurrency = concurrency
-        self._gates: tuple[Gate, ...] = (concurrency, *gates)
         self._reporter = reporter
         self._queue = WorkQueue(self._gates, rank)
-        self._changed = anyio.Event()
-        self._cancellable: set[anyio.CancelScope] = set()
-        self.abandoned = anyio.Event()
-        """Set once nothing more starts because the run was drained or stopped."""
-        self.stopped_by: RunStopped | None = None
-        """The error that ended the run early; it is raised after the requests in flight have ended."""
 
     async def offer(self, batch: Batch) -> None:
         """Add a fresh batch to the queue; wait while the window is full."""
@@ -102,57 +92,8 @@ class Scheduler:
 
     def abandon(self) -> None:
         """Start nothing more; items in flight may end."""
-        self.abandoned.set()
         self._queue.clear()
-        self.wake()
-
-    def stop(self, reason: RunStopped) -> None:
-        """End the run early, in good order."""
-        self.stopped_by = self.stopped_by or reason
-        self.abandon()
-
-    def give_up(self, reason: RunStopped) -> None:
-        """End the run early and cancel the requests in flight, because no response is expected."""
-        self.stop(reason)
-        for scope in self._cancellable:
-            scope.cancel()
-
-    @contextmanager
-    def cancellable(self) -> Iterator[None]:
-        """Mark a block that `give_up` cancels."""
-        with anyio.CancelScope() as scope:
-            self._cancellable.add(scope)
-            try:
-                yield
-            finally:
-                self._cancellable.discard(scope)
-
-    def wake(self) -> None:
-        """Check again which items may start, because a gate has changed."""
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    async def wait_while(self, condition: Callable[[], bool], duration_s: float) -> bool:
-        """Wait while the condition holds and something is left to do, for a time; return whether that is still so."""
-        with anyio.move_on_after(duration_s):
-            while condition() and not self.is_over:
-                await self._changed.wait()
-        return condition() and not self.is_over
-
-    async def wait_to_probe(self, condition: Callable[[], bool], duration_s: float) -> bool:
-        """Wait before a probe as `wait_while` does. A probe is a request, so gates that count requests apply too."""
-        counting, now_s = [gate for gate in self._gates if gate.counts_requests], anyio.current_time()
-        duration_s = max([duration_s, *(gate.wait_s(None, now_s) for gate in counting)])
-        if not await self.wait_while(condition, duration_s):
-            return False
-        for gate in counting:
-            gate.started(None, anyio.current_time())
-        return True
-
-    @property
-    def is_abandoned(self) -> bool:
-        """True once nothing more starts because the run was drained or stopped."""
-        return self.abandoned.is_set()
+        super().abandon()
 
     @property
     def is_ending(self) -> bool:

@@ -115,7 +115,8 @@ class Send:
             self.reporter.tell(RequestEnded(batch, exchange, ended_s - started_s))
         self.controllers.ended(
             EndedRequest(
-                batch=batch,
+                size_bytes=batch.size_bytes,
+                instances=len(batch.instances),
                 exchange=exchange,
                 started_s=started_s,
                 ended_s=ended_s,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bulkstow.model import Batch, Cause, Exchange, NoResponse, Response, SourceChanged
+from bulkstow.model import Cause, Exchange, NoResponse, Response, SourceChanged
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.concurrency import Concurrency
@@ -19,9 +19,11 @@ SMALLEST_CEILING_BYTES = 2**18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedRequest:
-    """A store request that ended, for the controllers."""
+    """A request that ended, for the controllers."""
 
-    batch: Batch
+    size_bytes: int
+    """The size of what it moved: of the files of a batch, or of an instance."""
+    instances: int
     exchange: Exchange
     started_s: float
     ended_s: float
@@ -29,53 +31,23 @@ class EndedRequest:
     """Requests that were under way when it started, itself included."""
     is_wanted: bool
     """More waits to be sent than may be under way."""
-    is_plenty: bool
+    is_plenty: bool = False
     """Enough waits that half as many requests would keep all connections busy."""
     is_outage: bool
     """The destination is unavailable or out of space, which says nothing about limits."""
 
 
-class Controllers:
-    """Owns the controllers; `batch_limits` is what a request may hold now."""
+class RequestLimits:
+    """Owns the controllers of how many requests run at once, and of how many start per second."""
 
-    def __init__(self, *, concurrency: Concurrency, batch_size: BatchSize, request_rate: RequestRate) -> None:
+    def __init__(self, *, concurrency: Concurrency, request_rate: RequestRate) -> None:
         self.concurrency = concurrency
         self.request_rate = request_rate
-        self._batch_size = batch_size
-        self.batch_limits: BatchLimits = batch_size.limits
 
     def ended(self, request: EndedRequest) -> None:
-        """Take note of a request that ended."""
-        self._adapt_batch_size(request)
-        if not request.is_outage:
-            self._adapt_rate(request)
-
-    def learn_ceiling(self, refused_bytes: int) -> int | None:
-        """Take note that a body was too large (413); return the new limit, None if it changes nothing."""
-        ceiling_bytes = max(refused_bytes // 2, SMALLEST_CEILING_BYTES)
-        if not self._batch_size.learn_ceiling(ceiling_bytes):
-            return None
-        self.batch_limits = self._batch_size.limits
-        return ceiling_bytes
-
-    def with_batch_size(self, batch_size: BatchSize) -> Controllers:
-        """Return these controllers with another batch size."""
-        return Controllers(concurrency=self.concurrency, batch_size=batch_size, request_rate=self.request_rate)
-
-    def _adapt_batch_size(self, request: EndedRequest) -> None:
-        exchange = request.exchange
-        # A body that was sent twice took the time of two.
-        if isinstance(exchange, Response) and 200 <= exchange.status < 300 and not exchange.is_replayed:
-            self._batch_size.ended(
-                request.batch.size_bytes,
-                len(request.batch.instances),
-                request.ended_s - request.started_s,
-                is_plenty=request.is_plenty,
-            )
-        self.batch_limits = self._batch_size.limits
-
-    def _adapt_rate(self, request: EndedRequest) -> None:
-        """Adapt the number and the rate of requests; a request that bulkstow cancelled says nothing."""
+        """Take note of a request that ended; one that bulkstow cancelled says nothing."""
+        if request.is_outage:
+            return
         is_rejected = True
         match request.exchange:
             case (
@@ -96,9 +68,47 @@ class Controllers:
         self.concurrency.ended(
             request.started_s,
             request.ended_s,
-            request.batch.size_bytes,
-            len(request.batch.instances),
+            request.size_bytes,
+            request.instances,
             at_once=request.at_once,
             is_rejected=is_rejected,
             is_wanted=request.is_wanted,
         )
+
+
+class Controllers(RequestLimits):
+    """Owns the controllers of a run's store requests; `batch_limits` is what a request may hold now."""
+
+    def __init__(self, *, concurrency: Concurrency, batch_size: BatchSize, request_rate: RequestRate) -> None:
+        super().__init__(concurrency=concurrency, request_rate=request_rate)
+        self._batch_size = batch_size
+        self.batch_limits: BatchLimits = batch_size.limits
+
+    def ended(self, request: EndedRequest) -> None:
+        """Take note of a request that ended."""
+        self._adapt_batch_size(request)
+        super().ended(request)
+
+    def learn_ceiling(self, refused_bytes: int) -> int | None:
+        """Take note that a body was too large (413); return the new limit, None if it changes nothing."""
+        ceiling_bytes = max(refused_bytes // 2, SMALLEST_CEILING_BYTES)
+        if not self._batch_size.learn_ceiling(ceiling_bytes):
+            return None
+        self.batch_limits = self._batch_size.limits
+        return ceiling_bytes
+
+    def with_batch_size(self, batch_size: BatchSize) -> Controllers:
+        """Return these controllers with another batch size."""
+        return Controllers(concurrency=self.concurrency, batch_size=batch_size, request_rate=self.request_rate)
+
+    def _adapt_batch_size(self, request: EndedRequest) -> None:
+        exchange = request.exchange
+        # A body that was sent twice took the time of two.
+        if isinstance(exchange, Response) and 200 <= exchange.status < 300 and not exchange.is_replayed:
+            self._batch_size.ended(
+                request.size_bytes,
+                request.instances,
+                request.ended_s - request.started_s,
+                is_plenty=request.is_plenty,
+            )
+        self.batch_limits = self._batch_size.limits

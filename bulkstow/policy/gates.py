@@ -69,20 +69,20 @@ class ConcurrencyGate(Gate):
         """Items that may be under way."""
         return self._concurrency.limit
 
-    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+    def wait_s(self, item: object, now_s: float) -> float:
         """Return inf while the limit is reached, which only the end of a request changes; a new maximum is paced."""
         if self.in_flight >= self._concurrency.limit:
             return math.inf
         return max(0.0, self._rose_s + RISE_EVERY_S - now_s) if self.in_flight >= self._most else 0.0
 
-    def started(self, item: WorkItem | None, now_s: float) -> None:
+    def started(self, item: object, now_s: float) -> None:
         """Count an item."""
         self.in_flight += 1
         if self.in_flight > self._most:
             self._rose_s = now_s
         self._most = max(self.in_flight, min(self._most, self._concurrency.limit))
 
-    def ended(self, item: WorkItem, now_s: float, result: HealthSignal) -> None:
+    def ended(self, item: object, now_s: float, result: HealthSignal) -> None:
         """Count an item as ended."""
         self.in_flight -= 1
 
@@ -97,10 +97,10 @@ class PaceGate(Gate):
     def __init__(self, pacer: Pacer) -> None:
         self._pacer = pacer
 
-    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+    def wait_s(self, item: object, now_s: float) -> float:
         """Return seconds until the next request is due."""
         return self._pacer.wait_s(now_s)
 
-    def started(self, item: WorkItem | None, now_s: float) -> None:
+    def started(self, item: object, now_s: float) -> None:
         """Count a request."""
         self._pacer.take(now_s, 1)

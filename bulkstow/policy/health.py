@@ -110,7 +110,7 @@ class CircuitBreaker(Gate):
         """When the first of the failures in a row ended."""
         self._interval_s = self._first_probe_s
         self._due_s = 0.0
-        self._trial: WorkItem | None = None
+        self._trial: object = None
         self._trial_counts = True
 
     @property
@@ -135,7 +135,7 @@ class CircuitBreaker(Gate):
         """Return seconds until the outage has lasted for too long; inf without an outage or a limit."""
         return math.inf if (outage := self.outage) is None else outage.began_s + self._give_up_after_s - now_s
 
-    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+    def wait_s(self, item: object, now_s: float) -> float:
         """Return seconds until a request may start."""
         match self._state:
             case CircuitState.CLOSED:
@@ -155,12 +155,12 @@ class CircuitBreaker(Gate):
         query_rank = QUERY_RANK if isinstance(item, Query) else 0
         return 1 + item.batch.requests + query_rank if self.is_open else 0
 
-    def started(self, item: WorkItem | None, now_s: float) -> None:
+    def started(self, item: object, now_s: float) -> None:
         """Take note of a request; during an outage it is the trial."""
         if self.is_open:
             self._trial = item
 
-    def excuses(self, item: WorkItem, *, is_ending: bool = False) -> bool:
+    def excuses(self, item: object, *, is_ending: bool = False) -> bool:
         """Return whether an outage explains a failure of this request, so that it counts as no attempt.
 
         A trial counts if the service itself has answered a probe just before: then its instances may be the reason. At
@@ -170,7 +170,7 @@ class CircuitBreaker(Gate):
             return False
         return self.is_open and not (item is self._trial and self._trial_counts)
 
-    def ended(self, item: WorkItem, now_s: float, result: HealthSignal) -> None:
+    def ended(self, item: object, now_s: float, result: HealthSignal) -> None:
         """Take note of how a request ended.
 
         During an outage only the trial's failure is news: the other requests started before.

@@ -16,7 +16,6 @@ from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.gates import Gate
 from bulkstow.policy.health import CircuitBreaker
 from bulkstow.policy.pacing import Pacer
-from bulkstow.policy.work_items import WorkItem
 
 REMEMBERED = 256
 """Accepted requests that are remembered: two seconds at 128 per second."""
@@ -200,11 +199,11 @@ class ServerRateGate(Gate):
         """True while the server is known to limit the rate."""
         return self._request_rate.rate_per_s is not None
 
-    def wait_s(self, item: WorkItem | None, now_s: float) -> float:
+    def wait_s(self, item: object, now_s: float) -> float:
         """Return seconds until the server should accept another request."""
         return 0.0 if self._breaker.is_open else self._request_rate.wait_s(now_s)
 
-    def started(self, item: WorkItem | None, now_s: float) -> None:
+    def started(self, item: object, now_s: float) -> None:
         """Count a request."""
         if not self._breaker.is_open:
             self._request_rate.take(now_s)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bulkstow.model import Batch, Candidate, Cause, Exchange, Instance, NoResponse, Response, SourceChanged
+from bulkstow.model import Cause, Exchange, NoResponse, Response, SourceChanged
 from bulkstow.policy.batch_size import BatchSize, Bound
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.concurrency import Concurrency
 from bulkstow.policy.controllers import SMALLEST_CEILING_BYTES, Controllers, EndedRequest
 from bulkstow.policy.request_rate import RequestRate
-from tests.archives import header
-
-BATCH = Batch(1, tuple(Instance(Candidate(f"/{n}", 50, 1), header(n)) for n in range(3)))
 
 
 class Told:
@@ -59,7 +56,8 @@ class Told:
 def ended(exchange: Exchange, *, at_once: int = 2, is_outage: bool = False) -> EndedRequest:
     """Return a request that took 3 s."""
     return EndedRequest(
-        batch=BATCH,
+        size_bytes=150,
+        instances=3,
         exchange=exchange,
         started_s=7.0,
         ended_s=10.0,
