@@ -20,6 +20,7 @@ from bulkstow.server.fault_plan import describe, read_plan
 from bulkstow.server.faults import Plan
 from bulkstow.server.login import Login
 from bulkstow.server.origin import ROOT, Origin, serving
+from bulkstow.server.read_faults import ReadFaultInjector
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage, Storage
 
 
@@ -30,6 +31,7 @@ def serve(
     port: int = 8080,
     root: str = ROOT,
     discard: Switch = False,
+    overwrite: Switch = False,
     max_part_bytes: SizeLimit = None,
     max_requests: CountLimit = None,
     max_connections: CountLimit = None,
@@ -52,6 +54,8 @@ def serve(
         Path of the DICOMweb root.
     discard
         Store nothing, for measuring clients.
+    overwrite
+        Replace a stored instance when other bytes arrive under its SOP Instance UID; by default they are refused.
     max_part_bytes
         Size of the largest instance that is accepted.
     max_requests
@@ -75,7 +79,7 @@ def serve(
             require_positive(flag, limit)
     plan = Plan() if faults is None else read_plan(faults)
     try:
-        storage: Storage = DiscardStorage() if discard else DirectoryStorage(directory)
+        storage: Storage = DiscardStorage() if discard else DirectoryStorage(directory, overwrites=overwrite)
     except OSError as error:
         raise ConfigurationError(f"{directory}: instances cannot be stored there ({error.strerror})") from error
     origin = Origin(
@@ -85,6 +89,7 @@ def serve(
         max_part_bytes=max_part_bytes,
         max_requests=max_requests,
         fault=FaultInjector(plan) if plan.faults else None,
+        read_fault=ReadFaultInjector(plan) if plan.faults else None,
     )
     where = "instances are discarded" if discard else f"instances are stored in {directory}"
     running = serving(origin, host, port, _tls(tls_cert, tls_key), max_connections=max_connections)

@@ -8,6 +8,7 @@ same instance, sent with a wrong study.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -29,6 +30,8 @@ class Held:
     """Of an instance found on disk at start, only the UIDs of study, series and instance."""
     digest: str = ""
     """SHA-256 of the whole file, hexadecimal; empty if this process did not receive the bytes."""
+    stored_at_s: float = 0.0
+    """By `time.monotonic`; 0 if it was found on disk at start."""
 
 
 class Catalogue:
@@ -55,14 +58,16 @@ class Catalogue:
             series = self._tree.setdefault(header.study_uid, {}).setdefault(header.series_uid, {})
             series[header.sop_instance_uid] = None
 
-    def remove_study(self, study_uid: str) -> bool:
-        """Remove a study, and return whether it existed."""
+    def remove(self, *uids: str) -> bool:
+        """Remove a study, series or instance, and return whether it existed.
+
+        `uids` are those of the study, of the series and of the instance, as far as they are given.
+        """
         with self._lock:
-            removed = self._tree.pop(study_uid, None)
-            for series in (removed or {}).values():
-                for sop_instance_uid in series:
-                    del self._instances[sop_instance_uid]
-        return removed is not None
+            removed = list(self._below(*uids))
+            for sop_instance_uid in removed:
+                self._remove_instance(self._instances.pop(sop_instance_uid).header)
+        return bool(removed)
 
     def instances(self, study_uid: str | None = None) -> list[Held]:
         """Return the instances of a study, or all."""
@@ -76,3 +81,20 @@ class Catalogue:
         """Return a study's series with their numbers of instances; empty if there is no such study."""
         with self._lock:
             return {series: len(instances) for series, instances in self._tree.get(study_uid, {}).items()}
+
+    def _below(self, study_uid: str, series_uid: str = "", sop_instance_uid: str = "") -> Iterable[str]:
+        """Return the SOP Instance UIDs of a study, of a series, or of one instance; nothing if there is none."""
+        study = self._tree.get(study_uid, {})
+        if not series_uid:
+            return [uid for instances in study.values() for uid in instances]
+        series = study.get(series_uid, {})
+        return [uid for uid in series if uid == sop_instance_uid] if sop_instance_uid else series
+
+    def _remove_instance(self, header: Header) -> None:
+        """Remove an instance from the tree, and the series and study that it leaves empty."""
+        study = self._tree[header.study_uid]
+        del study[header.series_uid][header.sop_instance_uid]
+        if not study[header.series_uid]:
+            del study[header.series_uid]
+        if not study:
+            del self._tree[header.study_uid]

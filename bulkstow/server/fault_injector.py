@@ -1,4 +1,4 @@
-"""Faults on demand, carried out.
+"""Faults of store requests, carried out.
 
 Owns what each kind of fault does to a request, its body and its answer; `faults` chooses. Whatever an answer says, an
 instance that is not stored by its kind's definition is not in the storage, and one that is stored is: tests compare
@@ -11,8 +11,6 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import NoReturn
 from uuid import NAMESPACE_OID, uuid5
 
@@ -20,8 +18,10 @@ from aiohttp import web
 from anyio import sleep
 
 from bulkstow.model import Header, Referenced, StoreResponse
+from bulkstow.server.early_answers import EARLY, early_answer
 from bulkstow.server.faults import Arrival, FaultSelector, Kind, Plan, PlannedFault
 from bulkstow.server.media import JSON, XML
+from bulkstow.server.message import close
 from bulkstow.server.origin import ORIGIN
 from bulkstow.server.store import Refusal, status_of
 from bulkstow.wire.store_response import to_json, to_xml
@@ -33,22 +33,6 @@ STACK_TRACE = """java.lang.NullPointerException
 \tat org.example.archive.StoreService.store(StoreService.java:1042)
 \tat org.example.archive.StowRS.store(StowRS.java:117)
 """
-
-_PAGE = "<html>\r\n<head><title>{0}</title></head>\r\n<body><center><h1>{0}</h1></center></body>\r\n</html>\r\n"
-
-_EARLY: dict[Kind, Callable[[], web.HTTPException]] = {
-    Kind.UNAVAILABLE: lambda: web.HTTPServiceUnavailable(text="come back later\n"),
-    Kind.TOO_MANY: lambda: web.HTTPTooManyRequests(text="slow down\n"),
-    Kind.BAD_GATEWAY: lambda: web.HTTPBadGateway(text=_PAGE.format("502 Bad Gateway"), content_type="text/html"),
-    Kind.TOO_LARGE: lambda: web.HTTPRequestEntityTooLarge(
-        0, 0, text=_PAGE.format("413 Request Entity Too Large"), content_type="text/html"
-    ),
-    Kind.LENGTH_REQUIRED: lambda: web.HTTPLengthRequired(text="a Content-Length is needed\n"),
-    Kind.UNAUTHORISED: lambda: web.HTTPUnauthorized(
-        text="a login is needed\n", headers={"WWW-Authenticate": 'Bearer realm="bulkstow"'}
-    ),
-}
-"""Answers that are sent before the body has been read."""
 
 _TAG = re.compile(rb'"[0-9A-F]{8}":')
 
@@ -100,8 +84,8 @@ class FaultyRequest:
         if self._fault.kind is Kind.FROZEN:
             origin.freeze(self._fault.delay_s)
         await origin.thawed()
-        if self._fault.kind in _EARLY:
-            raise _early(self._fault)
+        if self._fault.kind in EARLY:
+            raise early_answer(self._fault)
 
     async def body(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
         """Yield the body as the origin reads it."""
@@ -128,7 +112,7 @@ class FaultyRequest:
         if fault:
             # Chosen by this instance, in the middle of the body: it applies from here on.
             self._fault, self._reset_at_bytes = fault, 0
-            self._stores = fault.kind not in _EARLY and fault.kind is not Kind.RESET
+            self._stores = fault.kind not in EARLY and fault.kind is not Kind.RESET
         is_left = self._judged % 2 == 0 and self._fault is not None and self._fault.kind is Kind.HALF_STORED
         return None if self._stores and not is_left else Refusal.OUT_OF_RESOURCES
 
@@ -147,7 +131,7 @@ class FaultyRequest:
                 self._hang_up()
             case PlannedFault(kind=Kind.CLOSED_KEEP_ALIVE):
                 sent = await self._send(response)
-                self._close()
+                close(self._request)
                 return sent
             case PlannedFault(kind=Kind.TRICKLE, delay_s=delay_s):
                 return await self._send(response, delay_s=delay_s)
@@ -177,24 +161,8 @@ class FaultyRequest:
         return answer
 
     def _hang_up(self) -> NoReturn:
-        self._close()
+        close(self._request)
         raise ConnectionResetError("closed on purpose")
-
-    def _close(self) -> None:
-        """Close the connection after the written bytes, without announcing it; unread bytes turn it into a reset."""
-        if self._request.transport is not None:
-            self._request.transport.close()
-
-
-def _early(fault: PlannedFault) -> web.HTTPException:
-    answer = _EARLY[fault.kind]()
-    # The client may still be sending: the connection cannot be used again (RFC 9110 §15.5.14).
-    answer.force_close()
-    if fault.retry_after_s is not None:
-        later = datetime.now(UTC) + timedelta(seconds=fault.retry_after_s)
-        date = format_datetime(later, usegmt=True)
-        answer.headers["Retry-After"] = date if fault.as_date else f"{fault.retry_after_s:.0f}"
-    return answer
 
 
 def _reworded(response: StoreResponse, marked: Mapping[str, PlannedFault]) -> StoreResponse:

@@ -13,6 +13,11 @@ Owns its keys, their units, and the messages about errors in them.
     [[fault]]
     kind = "invalid"
     instances = ["2.25.1.1.7"]
+
+    [[fault]]
+    kind = "unavailable"
+    on = "search"             # or "store" or "retrieve"; a kind of one operation needs none
+    studies = ["2.25.1"]
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from typing import Any, TypeGuard
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import parse_duration_s, parse_size_bytes, show_size
 from bulkstow.server.catalogue import is_uid
-from bulkstow.server.faults import OF_INSTANCES, Kind, Plan, PlannedFault
+from bulkstow.server.faults import OF_INSTANCES, Kind, Operation, Plan, PlannedFault, operations_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,10 @@ def _is_text_of_uid(value: object) -> bool:
     return isinstance(value, str) and is_uid(value)
 
 
+def _is_error_status(value: object) -> bool:
+    return _is_count(value) and 400 <= value <= 599
+
+
 _COUNT = "a whole number of 1 or more"
 _CONDITIONS = {
     "probability": _Key("probability", _is_probability, "a number from 0 to 1, such as 0.1"),
@@ -85,8 +94,17 @@ _CONDITIONS = {
     "instances": _Key(
         "instances", _is_list_of(_is_text_of_uid), 'a list of SOP Instance UIDs, such as ["1.2.3"]', frozenset
     ),
+    "studies": _Key(
+        "studies", _is_list_of(_is_text_of_uid), 'a list of Study Instance UIDs, such as ["1.2"]', frozenset
+    ),
     "times": _Key("times", _is_count, _COUNT),
 }
+_NOT_CONDITIONS: Mapping[Operation, frozenset[str]] = {
+    Operation.STORE: frozenset({"studies"}),
+    Operation.SEARCH: frozenset({"above-bytes", "instances"}),
+    Operation.RETRIEVE: frozenset({"above-bytes"}),
+}
+"""The conditions that an operation does not have."""
 _PARAMETERS = {
     "retry-after": _Key("retry_after_s", _is_quantity, "a time such as 2s", _duration_s),
     "as-date": _Key("as_date", _is_switch, "true or false"),
@@ -95,6 +113,9 @@ _PARAMETERS = {
     "reason": _Key("reason", lambda value: _is_count(value) and value <= 0xFFFF, "a FailureReason, such as 0xA700"),
     "stored": _Key("stored", _is_switch, "true or false"),
     "everyone": _Key("everyone", _is_switch, "true or false"),
+    "status": _Key("status", _is_error_status, "a status from 400 to 599"),
+    "page-instances": _Key("page_instances", _is_count, _COUNT),
+    "repeated-instances": _Key("repeated_instances", _is_count, _COUNT),
 }
 _KEYS = _CONDITIONS | _PARAMETERS
 
@@ -111,6 +132,10 @@ _OWN: Mapping[Kind, Mapping[str, object]] = {
     Kind.SLOW_THINKING: {"delay": "1s"},
     Kind.FROZEN: {"delay": "10s"},
     Kind.TRICKLE: {"delay": "100ms"},
+    Kind.STATUS: {"status": 500},
+    Kind.PAGE_CAP: {"page-instances": 100},
+    Kind.REPEATED: {"repeated-instances": 5},
+    Kind.LATE_INDEX: {"delay": "5s"},
 }
 """The keys of each kind besides the conditions, with their defaults in the notation of the file, or None."""
 
@@ -144,7 +169,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
 
 def _fault(place: int, table: Mapping[str, Any]) -> PlannedFault:
     for key in table:
-        _check(key, ("kind", *_KEYS), "key", f"fault {place}: ")
+        _check(key, ("kind", "on", *_KEYS), "key", f"fault {place}: ")
     name = table.get("kind")
     if not isinstance(name, str):
         raise ConfigurationError(f"fault {place}: its kind is missing")
@@ -154,11 +179,22 @@ def _fault(place: int, table: Mapping[str, Any]) -> PlannedFault:
     if kind in OF_INSTANCES:
         own["everyone"] = None
     where = f"fault {place} ({kind}): "
+    on = _operation(kind, table, where)
+    conditions = [key for key in _CONDITIONS if key not in _NOT_CONDITIONS[on]]
     for key in table:
-        _check(key, ("kind", *_CONDITIONS, *own), "key of this kind", where)
-    values = {key: value for key, value in {**own, **table}.items() if key != "kind" and value is not None}
+        _check(key, ("kind", "on", *conditions, *own), "key of this kind", where)
+    values = {key: value for key, value in {**own, **table}.items() if key in _KEYS and value is not None}
     fields: dict[str, Any] = {_KEYS[key].field: _value(key, value, where) for key, value in values.items()}
-    return PlannedFault(kind=kind, place=place, **fields)
+    return PlannedFault(kind=kind, place=place, on=on, **fields)
+
+
+def _operation(kind: Kind, table: Mapping[str, Any], where: str) -> Operation:
+    possible = operations_of(kind)
+    named = table.get("on", possible[0].value)
+    if named not in possible:
+        words = " or ".join(repr(operation.value) for operation in possible)
+        raise ConfigurationError(f"{where}on: expected {words}, found {named!r}")
+    return Operation(named)
 
 
 def _value(name: str, value: object, where: str) -> object:
@@ -181,13 +217,20 @@ def _check(name: str, known: Iterable[str], what: str, where: str) -> None:
 
 def describe(fault: PlannedFault) -> str:
     """Return a fault and its conditions in one line: `reset: every 10 requests, at most 3 times`."""
+    requests = "requests" if fault.on is Operation.STORE else f"{fault.on} requests"
     conditions = [
-        f"{100 * fault.probability:.3g}% of the requests" if fault.probability is not None else "",
-        f"requests {', '.join(map(str, sorted(fault.requests)))}" if fault.requests else "",
-        f"every {fault.every} requests" if fault.every else "",
-        f"the first {fault.first} requests" if fault.first else "",
+        f"{100 * fault.probability:.3g}% of the {requests}" if fault.probability is not None else "",
+        f"{requests} {', '.join(map(str, sorted(fault.requests)))}" if fault.requests else "",
+        f"every {fault.every} {requests}" if fault.every else "",
+        f"the first {fault.first} {requests}" if fault.first else "",
         f"above {show_size(fault.above_bytes)}" if fault.above_bytes is not None else "",
-        ", ".join(sorted(fault.instances)) if len(fault.instances) <= 3 else f"{len(fault.instances)} instances",
+        _listed(fault.instances, "instances"),
+        f"of {_listed(fault.studies, 'studies')}" if fault.studies else "",
         f"at most {fault.times} times" if fault.times else "",
     ]
-    return f"{fault.kind}: {', '.join(filter(None, conditions)) or 'always'}"
+    always = "always" if fault.on is Operation.STORE else f"every {fault.on}"
+    return f"{fault.kind}: {', '.join(filter(None, conditions)) or always}"
+
+
+def _listed(uids: frozenset[str], what: str) -> str:
+    return ", ".join(sorted(uids)) if len(uids) <= 3 else f"{len(uids)} {what}"

@@ -1,24 +1,34 @@
-"""Faults on demand: which of them applies to which store request, as data and as a decision.
+"""Faults on demand: which of them applies to which request, as data and as a decision.
 
-Owns the kinds of faults, a plan of them, and the choice; `fault_injector` carries them out, `fault_plan` reads the
-file. Nothing is truly random: chance is a function of the plan's seed and the request's number, so the same requests
-in the same order meet the same faults.
+Owns the kinds of faults, a plan of them, and the choice; `fault_injector` carries out those of store requests,
+`read_faults` those of searches and retrievals, and `fault_plan` reads the file. Nothing is truly random: chance is a
+function of the plan's seed and the request's number, so the same requests in the same order meet the same faults.
 
-A fault applies where all of its conditions hold; always, if it has none. At most one fault applies to a whole request,
-the first in the order of the plan; faults of instances that a plan names, and of those that are invalid for good, apply
-besides.
+A fault applies where all of its conditions hold; always, if it has none. At most one fault applies to a whole store
+request, the first in the order of the plan; faults of instances that a plan names, and of those that are invalid for
+good, apply besides. All faults of a search or a retrieval apply together, as the properties of a server do.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 
+class Operation(StrEnum):
+    """The requests that a fault applies to."""
+
+    STORE = "store"
+    SEARCH = "search"
+    RETRIEVE = "retrieve"
+    """Of the files of a study, a series or an instance; metadata, frames and bulk data have no faults."""
+
+
 class Kind(StrEnum):
-    """The kinds of faults, and whether the origin stores the instances."""
+    """The kinds of faults, and whether the origin stores the instances of a store request."""
 
     UNAVAILABLE = "unavailable"
     """503, nothing stored; like all early answers it is sent before the body is read, and the connection is closed."""
@@ -70,12 +80,55 @@ class Kind(StrEnum):
     """The connection is closed after an answer that promised to keep it."""
     TRICKLE = "trickle"
     """The answer comes one byte at a time, with `delay` between them."""
+    STATUS = "status"
+    """The status `status`, nothing stored."""
+    PAGE_CAP = "page-cap"
+    """A page of a search has at most `page-instances` results, whatever `limit` says."""
+    IGNORED_LIMIT = "ignored-limit"
+    """A search ignores `limit`: a page has all results, or those of the page cap."""
+    IGNORED_OFFSET = "ignored-offset"
+    """A search ignores `offset`: every page is the first."""
+    REPEATED = "repeated"
+    """Each page of a search begins with the last `repeated-instances` of the page before."""
+    EMPTY_LIST = "empty-list"
+    """A search without results is answered 200 with an empty list instead of 204."""
+    LATE_INDEX = "late-index"
+    """A search lists an instance only when `delay` has passed since it was stored."""
+    WRONG_INSTANCE = "wrong-instance"
+    """A retrieval sends another instance of the study."""
 
 
 OF_INSTANCES = frozenset(
     {Kind.LEFT_OUT, Kind.NAMELESS, Kind.MADE_UP, Kind.OUT_OF_RESOURCES, Kind.INVALID, Kind.DUPLICATE}
 )
 """Kinds that apply to single instances; every other kind applies to a request."""
+
+_ANY = (Operation.STORE, Operation.SEARCH, Operation.RETRIEVE)
+_SEARCH = (Operation.SEARCH,)
+_OPERATIONS: Mapping[Kind, tuple[Operation, ...]] = {
+    Kind.UNAVAILABLE: _ANY,
+    Kind.TOO_MANY: _ANY,
+    Kind.BAD_GATEWAY: _ANY,
+    Kind.UNAUTHORISED: _ANY,
+    Kind.STATUS: _ANY,
+    Kind.SILENT: _ANY,
+    Kind.TRUNCATED: _ANY,
+    Kind.SLOW_THINKING: _ANY,
+    Kind.FROZEN: _ANY,
+    Kind.NOT_JSON: (Operation.STORE, Operation.SEARCH),
+    Kind.PAGE_CAP: _SEARCH,
+    Kind.IGNORED_LIMIT: _SEARCH,
+    Kind.IGNORED_OFFSET: _SEARCH,
+    Kind.REPEATED: _SEARCH,
+    Kind.EMPTY_LIST: _SEARCH,
+    Kind.LATE_INDEX: _SEARCH,
+    Kind.WRONG_INSTANCE: (Operation.RETRIEVE,),
+}
+
+
+def operations_of(kind: Kind) -> tuple[Operation, ...]:
+    """Return the operations that a kind of fault may apply to; the first is meant if a plan names none."""
+    return _OPERATIONS.get(kind, (Operation.STORE,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +138,12 @@ class PlannedFault:
     kind: Kind
     place: int = 1
     """The position in the plan, from 1."""
+    on: Operation = Operation.STORE
 
     probability: float | None = None
     """Share of the requests, from 0 to 1."""
     requests: frozenset[int] = frozenset()
-    """Their numbers, from 1 in the order of arrival."""
+    """Their numbers, from 1 in the order of arrival; each operation has numbers of its own."""
     every: int | None = None
     """Every so many requests."""
     first: int | None = None
@@ -97,9 +151,11 @@ class PlannedFault:
     above_bytes: int | None = None
     """Requests with a larger Content-Length; one without has none."""
     instances: frozenset[str] = frozenset()
-    """SOP Instance UIDs. A fault of requests applies once the head of such an instance has been read; if it stores
-    nothing, neither that instance nor the following ones are stored. If this is empty, a fault of instances applies to
-    the request's first, or to `everyone`."""
+    """SOP Instance UIDs; of a retrieval, that in its URL. A fault of store requests applies once the head of such an
+    instance has been read; if it stores nothing, neither that instance nor the following ones are stored. If this is
+    empty, a fault of instances applies to the request's first, or to `everyone`."""
+    studies: frozenset[str] = frozenset()
+    """Study Instance UIDs of searches and retrievals."""
     times: int | None = None
     """The most often that it applies; for a fault of instances, the most often for each of them."""
 
@@ -108,6 +164,9 @@ class PlannedFault:
     """Retry-After as an HTTP date instead of seconds (RFC 9110 §10.2.3)."""
     delay_s: float = 0.0
     bytes_per_second: int = 0
+    status: int = 0
+    page_instances: int = 0
+    repeated_instances: int = 0
     reason: int = 0
     """FailureReason (PS3.18 Table I.2-2)."""
     stored: bool = True
@@ -129,12 +188,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """The facts about a store request before its body is read."""
+    """The facts about a request before its body is read."""
 
     number: int
-    """From 1 in the order of arrival."""
+    """From 1 in the order of arrival among the requests of its operation."""
     size_bytes: int | None = None
     """Content-Length; None if there is none."""
+    operation: Operation = Operation.STORE
+    study_uid: str = ""
+    """Of a search or a retrieval, if its URL or its query names one."""
+    sop_instance_uid: str = ""
+    """Of a retrieval, if its URL names one."""
 
 
 class FaultSelector:
@@ -175,10 +239,19 @@ class FaultSelector:
                 return fault
         return None
 
+    def at_read(self, arrival: Arrival) -> Iterator[PlannedFault]:
+        """Yield the faults of a search or a retrieval, in the order of the plan, and count each."""
+        for fault in self._plan.faults:
+            is_named = not fault.instances or arrival.sop_instance_uid in fault.instances
+            if is_named and self._holds(fault, arrival) and self._use(fault):
+                yield fault
+
     def _holds(self, fault: PlannedFault, arrival: Arrival) -> bool:
         number = arrival.number
         return (
-            (not fault.requests or number in fault.requests)
+            fault.on is arrival.operation
+            and (not fault.studies or arrival.study_uid in fault.studies)
+            and (not fault.requests or number in fault.requests)
             and (fault.every is None or number % fault.every == 0)
             and (fault.first is None or number <= fault.first)
             and (fault.above_bytes is None or (arrival.size_bytes or 0) > fault.above_bytes)

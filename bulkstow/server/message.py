@@ -5,6 +5,7 @@ Its length is announced where it is known; if a part turns out shorter, the conn
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -42,8 +43,12 @@ class MadePart:
 Part = FilePart | MadePart
 
 
-async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> web.StreamResponse:
+async def send(
+    request: web.Request, part_type: str, parts: Sequence[Part], *, sent_share: float = 1.0
+) -> web.StreamResponse:
     """Answer with one or more parts as multipart/related (PS3.18 §8.6.1.2).
+
+    With a `sent_share` below 1, the connection is closed after this share of the answer, whose length is known.
 
     Raises FileNotFoundError, and the errors of `MadePart.make`, for the first part. If a later part is missing or too
     short, the connection is closed, so that the client does not take the answer for complete.
@@ -53,6 +58,7 @@ async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> w
     sizes_bytes = [part.size_bytes for part in parts if isinstance(part, FilePart)]
     if len(sizes_bytes) == len(parts):
         response.content_length = body_length(boundary, sizes_bytes, part_type=part_type)
+    left_bytes = math.inf if sent_share == 1.0 else int((response.content_length or 0) * sent_share)
     first = True
     try:
         for part in parts:
@@ -61,7 +67,12 @@ async def send(request: web.Request, part_type: str, parts: Sequence[Part]) -> w
                 async for piece in pieces:
                     if not response.prepared:
                         await response.prepare(request)
+                    if len(piece) > left_bytes:
+                        await response.write(piece[: int(left_bytes)])
+                        close(request)
+                        return response
                     await response.write(piece)
+                    left_bytes -= len(piece)
             first = False
     except (OSError, EOFError, ValueError):
         if not response.prepared:
@@ -93,7 +104,24 @@ async def _part(part: Part, boundary: str, part_type: str, *, first: bool) -> As
                     yield piece
 
 
+async def send_share(request: web.Request, document: web.Response, share: float) -> web.StreamResponse:
+    """Answer with a share of a document, whose whole length is announced, and close the connection."""
+    body = document.body if isinstance(document.body, bytes) else b""
+    response = web.StreamResponse(status=document.status, headers=document.headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    await response.write(body[: int(len(body) * share)])
+    close(request)
+    return response
+
+
 def break_off(request: web.Request) -> None:
     """Close the connection of an answer that has begun and cannot be completed."""
     if request.transport is not None:
         request.transport.abort()
+
+
+def close(request: web.Request) -> None:
+    """Close the connection after the written bytes, without announcing it; unread bytes turn it into a reset."""
+    if request.transport is not None:
+        request.transport.close()

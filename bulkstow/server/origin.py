@@ -20,10 +20,12 @@ from yarl import URL
 
 from bulkstow.errors import MultipartError
 from bulkstow.model import Header, StoreResponse
-from bulkstow.server import media, query, retrieve, store, urls
+from bulkstow.server import media, message, query, retrieve, store, urls
 from bulkstow.server.catalogue import is_uid
 from bulkstow.server.connection_limiter import ConnectionLimiter
+from bulkstow.server.faults import Operation
 from bulkstow.server.login import Login
+from bulkstow.server.read_terms import ReadTerms
 from bulkstow.server.storage import Storage
 from bulkstow.wire.multipart_reader import MultipartReader, boundary_of
 
@@ -70,6 +72,13 @@ class RequestFault(Protocol):
         """Replace the method of the Fault."""
 
 
+class ReadFault(Protocol):
+    """A source of faults in searches and retrievals."""
+
+    async def terms(self, request: web.Request, operation: Operation) -> ReadTerms:
+        """Return the terms on which a request is answered; may raise what a Fault may."""
+
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -88,6 +97,7 @@ class Origin:
         max_part_bytes: int | None = None,
         max_requests: int | None = None,
         fault: Fault | None = None,
+        read_fault: ReadFault | None = None,
     ) -> None:
         self.storage = storage
         self.root = root.rstrip("/")
@@ -95,6 +105,7 @@ class Origin:
         self._max_part_bytes = max_part_bytes
         self._max_requests = max_requests
         self._fault = fault
+        self._read_fault = read_fault
         self._requests = 0
         self._stores = 0
         self._frozen_until_s = 0.0
@@ -119,8 +130,9 @@ class Origin:
         below = (f"{study}/series", f"{study}/instances", f"{series}/instances")
         for path in ("/studies", "/series", "/instances", *below):
             router.add_get(self.root + path, self._search)
-        router.add_routes(retrieve.routes(self.root, self.storage))
-        router.add_delete(self.root + study, self._delete)
+        router.add_routes(retrieve.routes(self.root, self.storage, partial(self._terms, Operation.RETRIEVE)))
+        for path in (study, series, f"{series}/instances/{{instance}}"):
+            router.add_delete(self.root + path, self._delete)
         return application
 
     @web.middleware
@@ -183,14 +195,26 @@ class Origin:
         body_of = media.NOTATIONS[notation]
         return web.Response(status=store.status_of(answer), body=body_of(answer), headers={"Content-Type": notation})
 
+    async def _terms(self, operation: Operation, request: web.Request) -> ReadTerms:
+        return await self._read_fault.terms(request, operation) if self._read_fault else ReadTerms()
+
     async def _search(self, request: web.Request) -> web.StreamResponse:
+        terms = await self._terms(Operation.SEARCH, request)
+        document = self._results(request, terms)
+        if terms.sent_share < 1.0:
+            return await message.send_share(request, document, terms.sent_share)
+        return document
+
+    def _results(self, request: web.Request, terms: ReadTerms) -> web.Response:
         level = request.path.rpartition("/")[2]
         studies_url = self._studies_url(request)
         try:
-            page = query.search(self.storage.catalogue, level, request.match_info, request.query, studies_url)
+            page = query.search(self.storage.catalogue, level, request.match_info, request.query, studies_url, terms)
         except ValueError as error:
             return _error(400, str(error))
-        if not page.items:
+        if terms.is_other_document:
+            return web.Response(text="success")
+        if not page.items and terms.empty_status == 204:
             return web.Response(status=204)
         # PS3.18 §8.3.4.4 gives the wording.
         more = {"Warning": f"299 {studies_url}: There are additional results that can be requested"}
@@ -198,9 +222,11 @@ class Origin:
         return web.Response(body=json.dumps(page.items, separators=(",", ":")).encode("ascii"), headers=headers)
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
-        if await self.storage.remove_study(request.match_info["study"]):
+        named = request.match_info
+        uids = [named[level] for level in ("study", "series", "instance") if level in named]
+        if await self.storage.remove(*uids):
             return web.Response(status=204)
-        return _error(404, "no such study")
+        return _error(404, "nothing is kept here")
 
     def _studies_url(self, request: web.Request) -> str:
         return urls.absolute(request, f"{self.root}/studies")

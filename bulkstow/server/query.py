@@ -6,11 +6,14 @@ attributes. After a restart results have no SOP Class UID: the names of files do
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bulkstow.server.catalogue import Catalogue, Held
+from bulkstow.server.read_terms import ReadTerms
 
 PAGE_SIZE = 1000
 """The most results of one page, whatever `limit` says; the same as dcm4chee's."""
@@ -38,22 +41,40 @@ class Page:
 
 
 def search(
-    catalogue: Catalogue, level: str, path: Mapping[str, str], parameters: Mapping[str, str], studies_url: str
+    catalogue: Catalogue,
+    level: str,
+    path: Mapping[str, str],
+    parameters: Mapping[str, str],
+    studies_url: str,
+    terms: ReadTerms = ReadTerms(),  # noqa: B008 - frozen
 ) -> Page:
     """Return a page of the matching `studies`, `series` or `instances`, in the order of arrival or of the list.
 
     `path` has the UIDs of the resource as `study` and `series`, `parameters` the query; a key takes one UID or
     a list (PS3.4 §C.2.2.2.2). Raises ValueError, with a text for the client, if limit or offset is no number.
     """
-    first = _number(parameters, "offset", 0)
-    last = first + min(_number(parameters, "limit", PAGE_SIZE), PAGE_SIZE)
+    offset, limit = _number(parameters, "offset", 0), _number(parameters, "limit", PAGE_SIZE)
     wanted = {
         name: (path[name],) if name in path else _uids(parameters.get(keyword) or parameters.get(tag) or "")
         for name, (keyword, tag) in _KEYS.items()
     }
     depth = _DEPTHS[level]
-    rows = list(dict.fromkeys(_uids_of(held)[:depth] for held in _matching(catalogue, **wanted)))
-    return Page([_item(catalogue, row, studies_url) for row in rows[first:last]], more=last < len(rows))
+    listed = (held for held in _matching(catalogue, **wanted) if held.stored_at_s <= terms.listed_until_s)
+    rows = list(dict.fromkeys(_uids_of(held)[:depth] for held in listed))
+    most = terms.page_instances or (len(rows) if terms.ignores_limit else PAGE_SIZE)
+    size = most if terms.ignores_limit else min(limit, most)
+    rows = _repeated(rows, size, terms.repeated_instances)
+    first = 0 if terms.ignores_offset else offset
+    items = [_item(catalogue, row, studies_url, terms) for row in rows[first : first + size]]
+    return Page(items, more=first + size < len(rows))
+
+
+def _repeated(rows: list[_Uids], size: int, repeated: int) -> list[_Uids]:
+    """Return rows in which each page of `size` begins with the last `repeated` rows of the page before."""
+    step = size - repeated
+    if not repeated or step <= 0 or len(rows) <= size:
+        return rows
+    return [row for first in range(0, len(rows) - repeated, step) for row in rows[first : first + size]]
 
 
 def _matching(catalogue: Catalogue, study: _Uids, series: _Uids, instance: _Uids) -> Iterator[Held]:
@@ -69,10 +90,9 @@ def _matching(catalogue: Catalogue, study: _Uids, series: _Uids, instance: _Uids
             yield held
 
 
-def _item(catalogue: Catalogue, row: tuple[str, ...], studies_url: str) -> Item:
+def _item(catalogue: Catalogue, row: _Uids, studies_url: str, terms: ReadTerms) -> Item:
     study, *below = row
     item = {"00081190": _attribute("UR", f"{studies_url}/{study}"), "0020000D": _attribute("UI", study)}
-    counts = catalogue.series(study)
     match below:
         case [series, instance]:
             held = catalogue.find(instance)
@@ -82,17 +102,27 @@ def _item(catalogue: Catalogue, row: tuple[str, ...], studies_url: str) -> Item:
             item |= {"00080018": _attribute("UI", instance), "0020000E": _attribute("UI", series)}
         case [series]:
             item["00081190"] = _attribute("UR", f"{studies_url}/{study}/series/{series}")
+            counts = _counts(catalogue, study, terms)
             item |= {"0020000E": _attribute("UI", series), "00201209": _attribute("IS", counts.get(series, 0))}
         case _:
+            counts = _counts(catalogue, study, terms)
             item |= {"00201206": _attribute("IS", len(counts)), "00201208": _attribute("IS", sum(counts.values()))}
     return item
+
+
+def _counts(catalogue: Catalogue, study: str, terms: ReadTerms) -> Mapping[str, int]:
+    """Return the listed instances of each series of a study."""
+    if terms.listed_until_s == math.inf:
+        return catalogue.series(study)
+    listed = (held for held in catalogue.instances(study) if held.stored_at_s <= terms.listed_until_s)
+    return Counter(held.header.series_uid for held in listed)
 
 
 def _attribute(vr: str, value: object) -> dict[str, object]:
     return {"vr": vr, "Value": [value]}
 
 
-def _uids_of(held: Held) -> tuple[str, ...]:
+def _uids_of(held: Held) -> _Uids:
     return held.header.study_uid, held.header.series_uid, held.header.sop_instance_uid
 
 

@@ -20,18 +20,22 @@ from bulkstow.model import Header
 from bulkstow.server import media, message, metadata, urls
 from bulkstow.server.frames import frames
 from bulkstow.server.message import FilePart, Part
+from bulkstow.server.read_terms import ReadTerms
 from bulkstow.server.storage import Storage
 from bulkstow.wire.multipart import DICOM
 
 T = TypeVar("T")
 
+TermsOf = Callable[[web.Request], Awaitable[ReadTerms]]
+"""Returns the terms on which a retrieval is answered; may raise a web.HTTPException, which is then the answer."""
+
 MULTIPART = "multipart/related"
 OCTETS = "application/octet-stream"
 
 
-def routes(root: str, storage: Storage) -> list[web.RouteDef]:
+def routes(root: str, storage: Storage, terms_of: TermsOf) -> list[web.RouteDef]:
     """Return the routes of a storage's instances below the DICOMweb root."""
-    retrieval = _Retrieval(root, storage)
+    retrieval = _Retrieval(root, storage, terms_of)
     study = f"{root}/studies/{{study}}"
     series = f"{study}/series/{{series}}"
     instance = f"{series}/instances/{{instance}}"
@@ -56,21 +60,25 @@ async def _answer(
 
 
 class _Retrieval:
-    def __init__(self, root: str, storage: Storage) -> None:
+    def __init__(self, root: str, storage: Storage, terms_of: TermsOf) -> None:
         self._root = root
         self._storage = storage
+        self._terms_of = terms_of
 
     async def files(self, request: web.Request) -> web.StreamResponse:
         """Answer with the files of all instances of the resource."""
         accepted = media.accepted(_accept(request), MULTIPART, DICOM)
         if not accepted.is_acceptable:
             return _error(406, f'instances are sent as multipart/related; type="{DICOM}"')
+        terms = await self._terms_of(request)
         found = self._found(request)
+        if terms.is_other_instance:
+            found = self._others(found)
         parts = await to_thread.run_sync(lambda: [FilePart(path, path.stat().st_size) for _, path in found])
         kept = await to_thread.run_sync(_transfer_syntaxes, found) if accepted.transfer_syntaxes else set()
         if accepted.transfer_syntaxes and not kept <= accepted.transfer_syntaxes:
             return _error(406, f"there are instances in {', '.join(sorted(kept))}, and none is transcoded")
-        return await message.send(request, DICOM, parts)
+        return await message.send(request, DICOM, parts, sent_share=terms.sent_share)
 
     async def metadata(self, request: web.Request) -> web.StreamResponse:
         """Answer with the metadata of all instances of the resource, one after the other, as a JSON list."""
@@ -134,6 +142,13 @@ class _Retrieval:
         if not found:
             raise FileNotFoundError
         return found
+
+    def _others(self, found: Sequence[tuple[Header, Path]]) -> list[tuple[Header, Path]]:
+        """Return the next instance of the study instead of each; the same one if the study has no other."""
+        study = [held.header for held in self._storage.catalogue.instances(found[0][0].study_uid)]
+        after = dict(zip(study, [*study[1:], study[0]], strict=True))
+        others = [after[header] for header, _ in found]
+        return [(header, path) for header in others if (path := self._storage.path(header)) is not None]
 
     async def _documents(self, request: web.Request, found: Sequence[tuple[Header, Path]]) -> AsyncIterator[bytes]:
         for header, path in found:

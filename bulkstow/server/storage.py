@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ from bulkstow.server.catalogue import Catalogue, Held, is_uid
 _UNFINISHED = ".incoming-"
 """The prefix of files that are not complete or not completely deleted; no UID begins with it."""
 
+_INSTANCE_DEPTH = 3
+"""The number of UIDs that name an instance: study, series and instance."""
+
 
 class Incoming(Protocol):
     """An instance that is being received; ends with either `keep` or `drop`."""
@@ -37,7 +41,7 @@ class Incoming(Protocol):
         """Take the last bytes and store the instance under its UIDs.
 
         Returns True if it is stored, now or before with the same bytes; False if other bytes are stored under its SOP
-        Instance UID, which stay. Raises OSError if the disk is full, ValueError if a UID is invalid.
+        Instance UID and stay. Raises OSError if the disk is full, ValueError if a UID is invalid.
         """
 
     async def drop(self) -> None:
@@ -55,8 +59,11 @@ class Storage(Protocol):
     def path(self, header: Header) -> Path | None:
         """Return the file of an instance of the catalogue, None if there is none."""
 
-    async def remove_study(self, study_uid: str) -> bool:
-        """Delete a study, and return whether it existed."""
+    async def remove(self, *uids: str) -> bool:
+        """Delete a study, series or instance, and return whether it existed.
+
+        `uids` are those of the study, of the series and of the instance, as far as they are given.
+        """
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of each stored instance, by SOP Instance UID; reads those of an earlier process."""
@@ -67,11 +74,14 @@ class DirectoryStorage:
 
     An instance is written beside the tree and moved into it when it is complete, so a file with a final name is
     complete; the next process finds instances by these names. One process at a time may use a root.
+
+    `overwrites` lets an instance with other bytes replace the one under its SOP Instance UID.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, overwrites: bool = False) -> None:
         self.catalogue = Catalogue()
         self._root = root
+        self._overwrites = overwrites
         self._placing = Lock()
         root.mkdir(parents=True, exist_ok=True)
         for leftover in root.glob(f"{_UNFINISHED}*"):
@@ -86,7 +96,7 @@ class DirectoryStorage:
 
     def path(self, header: Header) -> Path:
         """Return the path of an instance's file. Raises ValueError if a UID is invalid (PS3.5 §9.1)."""
-        uids = (header.study_uid, header.series_uid, header.sop_instance_uid)
+        uids = _uids_of(header)
         if not all(map(is_uid, uids)):
             raise ValueError("a path is made of valid UIDs only")
         study, series, instance = uids
@@ -98,32 +108,48 @@ class DirectoryStorage:
         Returns True if it has it, or the same bytes do; False if other bytes are stored under its UID.
         """
         path = self.path(header)
+        removed = None
         with self._placing:
             held = self.catalogue.find(header.sop_instance_uid)
+            if held is not None and self._overwrites and digest != self._digest(held):
+                removed, held = self._remove(_uids_of(held.header)), None
             if held is None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 unplaced.replace(path)
-                self.catalogue.add(Held(header, digest))
-                return True
-        return digest == self._digest(held)
+                self.catalogue.add(Held(header, digest, time.monotonic()))
+        if removed is not None:
+            _delete(removed)
+        return held is None or digest == self._digest(held)
 
-    async def remove_study(self, study_uid: str) -> bool:
-        """Delete a study, and return whether it existed."""
-        return await to_thread.run_sync(self._remove_study, study_uid)
+    async def remove(self, *uids: str) -> bool:
+        """Delete a study, series or instance, and return whether it existed."""
+        return await to_thread.run_sync(self._remove_and_delete, uids)
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of each stored instance, by SOP Instance UID; reads those of an earlier process."""
         return {held.header.sop_instance_uid: self._digest(held) for held in self.catalogue.instances()}
 
-    def _remove_study(self, study_uid: str) -> bool:
+    def _remove_and_delete(self, uids: Sequence[str]) -> bool:
         with self._placing:
-            if not self.catalogue.remove_study(study_uid):
-                return False
-            # Moved out of the tree first: the study may be stored again while its old files are being deleted.
-            deleted = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
-            (self._root / study_uid).replace(deleted / study_uid)
-        _delete(deleted)
-        return True
+            removed = self._remove(uids)
+        if removed is not None:
+            _delete(removed)
+        return removed is not None
+
+    def _remove(self, uids: Sequence[str]) -> Path | None:
+        """Remove a study, series or instance from catalogue and tree; return the directory that now contains it."""
+        if not self.catalogue.remove(*uids):
+            return None
+        path = self._root.joinpath(*uids)
+        if len(uids) == _INSTANCE_DEPTH:
+            path = path.with_name(f"{path.name}.dcm")
+        # Moved out of the tree first: it may be stored again while its old files are being deleted.
+        removed = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
+        path.replace(removed / path.name)
+        for parent in list(path.parents)[: len(uids) - 1]:
+            with suppress(OSError):  # it has other instances
+                parent.rmdir()
+        return removed
 
     def _digest(self, held: Held) -> str:
         return held.digest or _digest_of(self.path(held.header))
@@ -192,9 +218,9 @@ class DiscardStorage:
         """Return None, as there are no files."""
         return
 
-    async def remove_study(self, study_uid: str) -> bool:
-        """Forget a study, and return whether it was remembered."""
-        return self.catalogue.remove_study(study_uid)
+    async def remove(self, *uids: str) -> bool:
+        """Forget a study, series or instance, and return whether it was remembered."""
+        return self.catalogue.remove(*uids)
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of each instance that is remembered, by SOP Instance UID."""
@@ -218,7 +244,7 @@ class _IncomingNowhere:
             digest = self._sha256.hexdigest()
             held = self._storage.catalogue.find(header.sop_instance_uid)
             if held is None:
-                self._storage.catalogue.add(Held(header, digest))
+                self._storage.catalogue.add(Held(header, digest, time.monotonic()))
             elif held.digest != digest:
                 return False
         self._storage.received += 1
@@ -232,6 +258,10 @@ class _IncomingNowhere:
         if self._sha256 is not None:
             for piece in pieces:
                 self._sha256.update(piece)
+
+
+def _uids_of(header: Header) -> tuple[str, str, str]:
+    return header.study_uid, header.series_uid, header.sop_instance_uid
 
 
 def _headers_on_disk(root: Path) -> Iterator[Header]:

@@ -38,7 +38,7 @@ from bulkstow.errors import ConfigurationError, StoreResponseError
 from bulkstow.model import Referenced
 from bulkstow.server.fault_injector import FaultInjector
 from bulkstow.server.fault_plan import describe, plan_of, read_plan
-from bulkstow.server.faults import Arrival, FaultSelector, Kind, Plan, PlannedFault
+from bulkstow.server.faults import Arrival, FaultSelector, Kind, Operation, Plan, PlannedFault
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
 from bulkstow.wire.multipart import content_type
@@ -227,6 +227,7 @@ async def faulty(*faults: dict[str, Any], **other: Any) -> AsyncIterator[FaultyO
         ("bad-gateway", 502, "<title>502 Bad Gateway</title>"),
         ("too-large", 413, "<title>413 Request Entity Too Large</title>"),
         ("unauthorised", 401, "a login is needed"),
+        ("status", 500, "failed on purpose"),
     ],
 )
 async def test_early_answers(kind: str, status: int, says: str) -> None:
@@ -573,7 +574,9 @@ def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
                 '[[fault]]\nkind = "out-of-resources"\ninstances = ["1.2", "1.3"]\ntimes = 2\nreason = 0xA701\n'
                 '[[fault]]\nkind = "slow-reading"\nrequests = [1, 5]\nabove-bytes = "1KiB"\nbytes-per-second = 10\n'
                 '[[fault]]\nkind = "left-out"\nevery = 2\nfirst = 9\nstored = false\neveryone = true\n'
-                '[[fault]]\nkind = "frozen"\ndelay = 3'
+                '[[fault]]\nkind = "frozen"\ndelay = 3\n'
+                '[[fault]]\nkind = "page-cap"\npage-instances = 7\nstudies = ["1.2"]\n'
+                '[[fault]]\nkind = "status"\non = "retrieve"\nstatus = 404\ninstances = ["1.3"]'
             ),
             Plan(
                 (
@@ -594,6 +597,16 @@ def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
                     ),
                     PlannedFault(kind=Kind.LEFT_OUT, place=4, every=2, first=9, stored=False, everyone=True),
                     PlannedFault(kind=Kind.FROZEN, place=5, delay_s=3),
+                    PlannedFault(
+                        kind=Kind.PAGE_CAP,
+                        place=6,
+                        on=Operation.SEARCH,
+                        page_instances=7,
+                        studies=frozenset({"1.2"}),
+                    ),
+                    PlannedFault(
+                        kind=Kind.STATUS, place=7, on=Operation.RETRIEVE, status=404, instances=frozenset({"1.3"})
+                    ),
                 ),
                 seed=2,
             ),
@@ -611,7 +624,11 @@ def test_each_kind_has_defaults_that_work() -> None:
     for kind in Kind:
         fault = plan_of({"fault": [{"kind": kind.value}]}).faults[0]
         assert (fault.bytes_per_second > 0) == (kind is Kind.SLOW_READING)
-        assert (fault.delay_s > 0) == (kind in {Kind.SLOW_THINKING, Kind.FROZEN, Kind.TRICKLE})
+        is_slow = kind in {Kind.SLOW_THINKING, Kind.FROZEN, Kind.TRICKLE, Kind.LATE_INDEX}
+        assert (fault.delay_s > 0) == is_slow
+        assert (fault.status >= 400) == (kind is Kind.STATUS)
+        assert (fault.page_instances > 0) == (kind is Kind.PAGE_CAP)
+        assert (fault.repeated_instances > 0) == (kind is Kind.REPEATED)
         assert fault.times == (1 if kind is Kind.UNAUTHORISED else None)
 
 
@@ -636,7 +653,7 @@ def test_each_kind_has_defaults_that_work() -> None:
         (
             '[[fault]]\nkind = "reset"\nstored = true',
             (
-                "fault 1 (reset): no key of this kind is called 'stored'; there are kind, probability, requests, "
+                "fault 1 (reset): no key of this kind is called 'stored'; there are kind, on, probability, requests, "
                 "every, first, above-bytes, instances, times"
             ),
         ),
@@ -679,6 +696,26 @@ def test_each_kind_has_defaults_that_work() -> None:
             '[[fault]]\nkind = "slow-reading"\nbytes-per-second = 0',
             "bytes-per-second: expected a size such as 64KiB, found 0",
         ),
+        (
+            '[[fault]]\nkind = "reset"\non = "search"',
+            "fault 1 (reset): on: expected 'store', found 'search'",
+        ),
+        (
+            '[[fault]]\nkind = "silent"\non = "query"',
+            "fault 1 (silent): on: expected 'store' or 'search' or 'retrieve', found 'query'",
+        ),
+        (
+            '[[fault]]\nkind = "silent"\non = ["search"]',
+            "fault 1 (silent): on: expected 'store' or 'search' or 'retrieve', found ['search']",
+        ),
+        (
+            '[[fault]]\nkind = "page-cap"\ninstances = ["1.2"]',
+            ("fault 1 (page-cap): no key of this kind is called 'instances'; did you mean 'page-instances'?"),
+        ),
+        (
+            '[[fault]]\nkind = "status"\nstatus = 200',
+            "fault 1 (status): status: expected a status from 400 to 599, found 200",
+        ),
     ],
 )
 def test_a_plan_that_is_none(tmp_path: Path, text: str, message: str) -> None:
@@ -702,6 +739,17 @@ def test_a_plan_for_a_person() -> None:
     table = {"kind": "reset", "probability": 0.1, "requests": [5, 1], "every": 2, "first": 7, "above-bytes": 1024}
     fault, always = plan_of({"fault": [table | {"instances": [A], "times": 3}, {"kind": "xml"}]}).faults
     assert describe(always) == "xml: always"
+    late, status = plan_of(
+        {
+            "fault": [
+                {"kind": "late-index", "studies": [A]},
+                {"kind": "status", "on": "retrieve", "every": 3, "instances": [B]},
+            ]
+        }
+    ).faults
+    assert describe(late) == "late-index: of 1.2.1"
+    assert describe(status) == "status: every 3 retrieve requests, 1.2.2"
+    assert describe(plan_of({"fault": [{"kind": "page-cap"}]}).faults[0]) == "page-cap: every search"
     assert describe(fault) == (
         "reset: 10% of the requests, requests 1, 5, every 2 requests, the first 7 requests, above 1KiB, "
         "1.2.1, at most 3 times"

@@ -73,6 +73,66 @@ async def test_a_path_outside_the_root_is_not_made(storage: DirectoryStorage, tm
     assert files_below(tmp_path) == {}
 
 
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [
+        ("/studies/1.1", {"1.2.1.1"}),
+        ("/studies/1.1/series/1.1.1", {"1.1.2.1", "1.2.1.1"}),
+        ("/studies/1.1/series/1.1.1/instances/1.1.1.2", {"1.1.1.1", "1.1.2.1", "1.2.1.1"}),
+        ("/studies/1.1/series/1.1.2/instances/1.1.2.1", {"1.1.1.1", "1.1.1.2", "1.2.1.1"}),
+    ],
+    ids=["study", "series", "instance", "last-of-its-series"],
+)
+async def test_a_part_of_the_tree_is_deleted(
+    session: ClientSession, url: str, storage: DirectoryStorage, tmp_path: Path, path: str, left: set[str]
+) -> None:
+    """Files, queries and empty directories of a deleted study, series or instance are gone, and nothing else."""
+    for instance in ("1.1.1.1", "1.1.1.2", "1.1.2.1", "1.2.1.1"):
+        await store(session, url, part10(instance, study=instance[:3], series=instance[:5]))
+    for status in (204, 404):
+        async with session.delete(url + path) as response:
+            assert response.status == status
+    assert set(storage.digests()) == left
+    assert {Path(name).stem for name in files_below(tmp_path / "root")} == left
+    assert {study.name for study in (tmp_path / "root").iterdir()} == {uid[:3] for uid in left}
+    assert {series.name for series in (tmp_path / "root").glob("*/*")} == {uid[:5] for uid in left}
+    async with session.get(f"{url}/instances") as response:
+        assert set(uids_of(await response.json(content_type=None), "00080018")) == left
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/studies/1.9",
+        f"/studies/{STUDY}/series/1.9",
+        f"/studies/1.9/series/{SERIES}/instances/{INSTANCE}",
+        f"/studies/{STUDY}/series/{SERIES}/instances/1.9",
+        f"/studies/{STUDY}/series/%2e%2e/instances/{INSTANCE}",
+    ],
+)
+async def test_nothing_else_is_deleted(session: ClientSession, url: str, storage: DirectoryStorage, path: str) -> None:
+    """UIDs that name nothing together delete nothing."""
+    await store(session, url, part10())
+    async with session.delete(url + path) as response:
+        assert response.status == 404
+    assert set(storage.digests()) == {INSTANCE}
+
+
+async def test_an_instance_is_overwritten_on_request(session: ClientSession, tmp_path: Path) -> None:
+    """Other bytes under the same UID replace the old ones, in another study too; the last ones are sent."""
+    storage = DirectoryStorage(tmp_path / "root", overwrites=True)
+    async with serving(Origin(storage)) as url:
+        files = [part10(), part10(pixels=b"\x03\x04"), part10(study="1.3", series="1.3.1"), part10()]
+        for file in files:
+            for _ in range(2):
+                assert (await store(session, url, file))[0] == 200
+            assert storage.digests() == {INSTANCE: hashlib.sha256(file).hexdigest()}
+            assert list(files_below(tmp_path / "root").values()) == [file]
+        async with session.get(f"{url}/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}") as response:
+            assert await single_part(response) == files[-1]
+        assert len(list((tmp_path / "root").iterdir())) == 1
+
+
 @given(st.text("0123456789./\\\n\0 a") | st.text())
 def test_a_uid_is_always_a_plain_name(text: str) -> None:
     """Every accepted UID is one component of a path, and neither hidden nor special."""
