@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     UNCONFIRMED = "unconfirmed"
     CONFLICT = "conflict"
+    MISSING = "missing"
     UNREADABLE = "unreadable"
     SKIPPED = "skipped"
 
@@ -35,7 +36,7 @@ class Outcome(StrEnum):
         return self in _SUCCESSES
 
 
-_FAILURES = frozenset({Outcome.REFUSED, Outcome.UNCONFIRMED, Outcome.CONFLICT, Outcome.UNREADABLE})
+_FAILURES = frozenset({Outcome.REFUSED, Outcome.UNCONFIRMED, Outcome.CONFLICT, Outcome.MISSING, Outcome.UNREADABLE})
 _SUCCESSES = frozenset({Outcome.STORED, Outcome.WARNED, Outcome.DUPLICATE})
 
 
@@ -56,13 +57,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The UIDs in the head of a file; a missing UID is empty (PS3.10 §7.1)."""
+    """The UIDs in the head of a file, its modality and its study date; a missing value is empty (PS3.10 §7.1)."""
 
     study_uid: str
     series_uid: str
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
+    modality: str | None = field(default=None, compare=False)
+    """Modality (0008,0060), as CT or MR; empty if there is no valid one, None if it is not known: the row of an older
+    ledger, or a head that was not read that far."""
+    study_date: str | None = field(default=None, compare=False)
+    """Study Date (0008,0020) as YYYYMMDD; empty or None likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class Instance:
     conflicting_file: str = ""
     """A description of the file with other content that the server has under the same SOP Instance UID; otherwise
     empty. If it is set, finding the UID at the server proves nothing about this file."""
+    sha256: str = ""
+    """The SHA-256 of the file, in hexadecimal digits; empty if the user did not ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +234,15 @@ class FileResult:
     """Requests with this file."""
     copy_of: str = ""
     """The location of the file that was sent for the same SOP Instance UID: a copy, or in conflict with this file."""
+    sha256: str = ""
+    """The SHA-256 of the file, in hexadecimal digits; empty if it was not computed."""
+    accepted: str = ""
+    """The note with which a user accepted this failure (`bulkstow accept`); empty if it is not accepted."""
+
+    @property
+    def is_failure(self) -> bool:
+        """True if this file makes a run end with exit status 1."""
+        return self.outcome.is_failure and not self.accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +263,8 @@ class Summary:
     """The number of concurrent requests at the end; 0 if none was sent."""
     processes: int = 1
     """The number of processes at the end, this one included; in a cluster its workers count as processes."""
+    accepted: int = 0
+    """How many of the failures a user has accepted (`bulkstow accept`)."""
     complete: bool = False
     """False if the run was interrupted or stopped: files that are not counted were not reached."""
     batch_bytes: int | None = 0
@@ -278,5 +297,5 @@ class Summary:
 
     @property
     def failures(self) -> int:
-        """The number of files that are refused, unconfirmed, in conflict or unreadable."""
-        return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure)
+        """The number of files that failed, without the accepted ones."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure) - self.accepted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bulkstow.model import Batch, Candidate, Instance, Outcome, Summary
@@ -17,6 +19,7 @@ from tests.archives import header
         (Outcome.REFUSED, False, True),
         (Outcome.UNCONFIRMED, False, True),
         (Outcome.CONFLICT, False, True),
+        (Outcome.MISSING, False, True),
         (Outcome.UNREADABLE, False, True),
         (Outcome.SKIPPED, False, False),
     ],
@@ -28,7 +31,7 @@ def test_fates(outcome: Outcome, is_success: bool, is_failure: bool) -> None:
 
 def test_there_is_no_other_fate() -> None:
     """The words of ledger, report, summary and exit status are these."""
-    words = ["stored", "warned", "duplicate", "refused", "unconfirmed", "conflict", "unreadable", "skipped"]
+    words = ["stored", "warned", "duplicate", "refused", "unconfirmed", "conflict", "missing", "unreadable", "skipped"]
     assert [str(outcome) for outcome in Outcome] == words
 
 
@@ -39,7 +42,8 @@ def test_the_size_of_a_batch_is_its_files() -> None:
 
 
 def test_a_summary_counts_failures() -> None:
-    """Refused, unconfirmed, conflict and unreadable make a run fail; skipped does not."""
+    """Refused, unconfirmed, conflict, missing and unreadable make a run fail; skipped and accepted ones do not."""
     results = {outcome: 10**place for place, outcome in enumerate(Outcome)}
     summary = Summary("http://pacs", results, 0, 0, 0, 0, 0.0, concurrency=4, complete=True)
-    assert summary.failures == 1_111_000
+    assert summary.failures == 11_111_000
+    assert replace(summary, accepted=11).failures == 11_110_989

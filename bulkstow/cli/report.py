@@ -66,7 +66,7 @@ def _recover(ledger: Path) -> int:
     recovered = read_damaged(ledger)
     print(f"{counted(recovered.files, 'file')} recovered to {shown(str(recovered.path))}")
     if recovered.left_out:
-        print(f"{counted(recovered.left_out, 'damaged row')} left out")
+        print(f"{counted(recovered.left_out, 'damaged or outdated row')} left out")
     if not recovered.is_whole:
         print("other rows may be missing: not every page could be read")
     print("use the new ledger for the next upload (--ledger): files that are missing in it are sent again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -22,7 +21,7 @@ from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import FILES, DestinationSettings, Switch, UploadSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
-from bulkstow.engine.summary import summary_of
+from bulkstow.engine.summary import fields_of, summary_of
 from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.model import Summary
 from bulkstow.printing import shown
@@ -178,6 +177,4 @@ def summarise_wrong_use(where: str, reason: str) -> None:
 
 def as_json(summary: Summary) -> str:
     """Return a summary as one JSON object."""
-    spent_s = {name: round(duration_s, 3) for name, duration_s in summary.spent_s.items()}
-    rounded = {"elapsed_s": round(summary.elapsed_s, 3), "outage_s": round(summary.outage_s, 3), "spent_s": spent_s}
-    return json.dumps({**dataclasses.asdict(summary), **rounded})
+    return json.dumps(fields_of(summary))

@@ -16,6 +16,7 @@ from dataclasses import replace
 import anyio
 import anyio.to_thread
 
+from bulkstow import __version__
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login, with_password
@@ -28,7 +29,7 @@ from bulkstow.engine.processes import processes_of, sender_processes
 from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.engine.signals import Control
 from bulkstow.engine.sources import own_files, source_of
-from bulkstow.engine.summary import summary_of
+from bulkstow.engine.summary import fields_of, summary_of
 from bulkstow.errors import BulkstowError, ConfigurationError, LedgerError
 from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
 from bulkstow.ledger import Ledger
@@ -39,6 +40,7 @@ from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.ports import Destination, Source
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.display import Display
+from bulkstow.progress.log import settings_of
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.paths import find_sources
@@ -74,7 +76,9 @@ async def run(
         listed = None
         if job.files_from is not None:
             listed = ListedNames(job.files_from, stack, lambda: control.is_over, null_separated=job.null_separated)
-        ledger = stack.enter_context(Ledger(job.settings.ledger, job.destination_name))
+        ledger = stack.enter_context(
+            Ledger(job.settings.ledger, job.destination_name, version=__version__, settings=settings_of(job.settings))
+        )
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
@@ -103,9 +107,13 @@ async def run(
             stopped_by = await _attended(send, control, signals, display, tally)
         if tally.requests:
             reporters.tell(StudiesCounted(await _studies(ledger)))
+        elapsed_s = time.monotonic() - started_s
+        summary = summary_of(job, tally, elapsed_s, complete=control.is_complete, stopped_by=stopped_by)
+        with suppress(LedgerError):
+            await anyio.to_thread.run_sync(ledger.end, fields_of(summary))
     if stopped_by is not None:
         raise stopped_by
-    return summary_of(job, tally, time.monotonic() - started_s, complete=control.is_complete)
+    return summary
 
 
 @asynccontextmanager

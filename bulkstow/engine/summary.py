@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from datetime import datetime
 
@@ -26,6 +27,7 @@ def summary_of(
     summary = Summary(
         destination=job.destination_name,
         outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
+        accepted=tally.accepted,
         settled_before=tally.settled_before,
         bytes_sent=tally.sent_bytes,
         requests=tally.requests,
@@ -57,6 +59,13 @@ def summary_of(
         exit_status=_exit_status(summary, stopped_by),
         stopped_because=_reason(stopped_by, complete=complete),
     )
+
+
+def fields_of(summary: Summary) -> dict[str, object]:
+    """Return a summary as values for JSON, with times to the millisecond."""
+    spent_s = {name: round(duration_s, 3) for name, duration_s in summary.spent_s.items()}
+    rounded = {"elapsed_s": round(summary.elapsed_s, 3), "outage_s": round(summary.outage_s, 3), "spent_s": spent_s}
+    return {**dataclasses.asdict(summary), **rounded}
 
 
 def _exit_status(summary: Summary, stopped_by: BaseException | None) -> int:

@@ -13,7 +13,7 @@ Methods block; the pipeline calls them in threads.
 from bulkstow.ledger.database import APPLICATION_ID, SCHEMA_VERSION
 from bulkstow.ledger.journal import Known, Ledger
 from bulkstow.ledger.lock import LOCK_SUFFIX
-from bulkstow.ledger.reading import Entry, LedgerReader, read_entries
+from bulkstow.ledger.reading import Entry, LedgerReader, RunRecord, read_entries
 from bulkstow.ledger.recovery import Recovered, recover
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Ledger",
     "LedgerReader",
     "Recovered",
+    "RunRecord",
     "read_entries",
     "recover",
 ]

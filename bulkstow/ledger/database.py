@@ -5,28 +5,28 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.rows import COLUMNS, DamagedRow
+from bulkstow.ledger.rows import ALL_COLUMNS, DamagedRow
 
 APPLICATION_ID = 0x53544F57
 """`STOW`: distinguishes a ledger from other SQLite files."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The current schema; `upgrade` changes older ledgers to it."""
 
-OLD_SCHEMA_VERSIONS = (1, 2)
-"""Schemas that are read and upgraded. Their tables differ in one name, and begin on the same pages."""
+OLD_SCHEMA_VERSIONS = (1, 2, 3)
+"""Schemas that are read and upgraded. Their tables begin on the same pages."""
 
 OLD_NAME = "modified_ns"
-"""The name of the column `version` in old schemas."""
+"""The name of the column `version` in schemas 1 and 2."""
 
 OWN_SUFFIXES = ("", "-wal", "-shm", "-journal")
 """Suffixes of the names of the database and of SQLite's files beside it."""
 
-_SCHEMA = (
+_TABLES = (
     """CREATE TABLE destination (
     id INTEGER PRIMARY KEY,
     url TEXT NOT NULL UNIQUE,
@@ -53,6 +53,30 @@ _SCHEMA = (
     "CREATE INDEX file_by_instance ON file (destination, sop_instance_uid) WHERE sop_instance_uid IS NOT NULL",
     "CREATE INDEX file_by_copy ON file (destination, run) WHERE copy_of IS NOT NULL",
 )
+"""The tables of schema 3."""
+
+_RENAMING = f"ALTER TABLE file RENAME COLUMN {OLD_NAME} TO version"
+
+_ADDITIONS = tuple(
+    f"ALTER TABLE {table} ADD COLUMN {column}"
+    for table, columns in (
+        (
+            "file",
+            (
+                "modality TEXT",
+                "study_date TEXT",  # YYYYMMDD
+                "sha256 BLOB",
+                "recorded_at_s INTEGER",  # since 1970
+                "verified_level TEXT",  # how the server confirmed the instance, NULL if it has not
+                "verified_at_s INTEGER",
+                "accepted TEXT",  # the note of a user who accepted this failure
+            ),
+        ),
+        ("run", ("command TEXT", "bulkstow_version TEXT", "settings TEXT", "summary TEXT")),  # the last two are JSON
+    )
+    for column in columns
+)
+"""Columns of schema 4. They are added to new ledgers, too, so that the SQL of all ledgers is the same."""
 
 _MAGIC = b"SQLite format 3\0"
 HEAD_BYTES = 100
@@ -124,7 +148,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     else:
         # In one transaction, and before WAL mode: so a ledger is recognised even if its run is killed at once.
         ids = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
-        connection.executescript(f"BEGIN; {ids}; {';'.join(_SCHEMA)}; COMMIT;")
+        connection.executescript(f"BEGIN; {ids}; {';'.join((*_TABLES, *_ADDITIONS))}; COMMIT;")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
 
@@ -132,20 +156,37 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
 def check(connection: sqlite3.Connection, path: Path) -> None:
     """Raise LedgerError unless this is a ledger of a supported schema."""
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    check_ids(path, application, schema_version(connection))
-    statements = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
-    if not statements.issuperset(_SCHEMA if columns_of(connection) == COLUMNS else map(_with_old_name, _SCHEMA)):
+    version = schema_version(connection)
+    check_ids(path, application, version)
+    if not _statements(connection).issuperset(_expected(version)):
         raise damaged(path, "its tables are not those of a ledger")
 
 
+def _statements(connection: sqlite3.Connection) -> frozenset[str]:
+    return frozenset(sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema"))
+
+
+def _expected(version: int) -> frozenset[str]:
+    """Return the SQL of a ledger of this schema, as SQLite writes it after it has added columns."""
+    tables = [table.replace(" version", f" {OLD_NAME}") for table in _TABLES] if version < 3 else _TABLES
+    with closing(sqlite3.connect(":memory:")) as model:
+        model.executescript(";".join((*tables, *(_ADDITIONS if version >= 4 else ()))))
+        return _statements(model) - {None}
+
+
+def upgrade_steps(version: int) -> list[str]:
+    """Return the statements that make the tables of an older schema those of the current one.
+
+    They change the schema only: all rows stay on their pages, which `recovery` relies on.
+    """
+    return [*([_RENAMING] if version < 3 else ()), *_ADDITIONS]
+
+
 def columns_of(connection: sqlite3.Connection) -> str:
-    """Return COLUMNS with the names of this ledger's schema."""
+    """Return ALL_COLUMNS as expressions for this ledger's schema; NULL for those that it does not have."""
     names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('file')")}
-    return _with_old_name(COLUMNS) if OLD_NAME in names else COLUMNS
-
-
-def _with_old_name(sql: str) -> str:
-    return sql.replace(" version", f" {OLD_NAME}")
+    others = {"version": OLD_NAME} if OLD_NAME in names else {}
+    return ", ".join(name if name in names else others.get(name, "NULL") for name in ALL_COLUMNS.split(", "))
 
 
 def version_in(head: bytes) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -46,6 +48,19 @@ _FINAL = frozenset(
 )
 """Outcomes that the next run keeps; of a copy, or a file in conflict, only while the other file is on the server."""
 
+_UPDATES = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS.split(", ")[1:-2])
+
+_RECORD = f"""
+    INSERT INTO file (destination, run, {COLUMNS}, recorded_at_s) VALUES ({", ".join("?" * (COLUMN_COUNT + 3))})
+    ON CONFLICT (destination, path) DO UPDATE SET
+        accepted = CASE WHEN size_bytes = excluded.size_bytes AND version = excluded.version
+            AND outcome = excluded.outcome THEN coalesce(excluded.accepted, accepted) END,
+        sha256 = CASE WHEN size_bytes = excluded.size_bytes AND version = excluded.version
+            THEN coalesce(excluded.sha256, sha256) ELSE excluded.sha256 END,
+        run = excluded.run, recorded_at_s = excluded.recorded_at_s, verified_level = NULL, verified_at_s = NULL,
+        {_UPDATES}"""  # noqa: S608 - only ? and constants
+"""A row of the same file keeps its digest, and the note of an accepted failure as long as the outcome is the same."""
+
 MOST_CHANGED_KEPT = 50_000
 """Changed files whose copies are compared again; they take 10 MB. With more of them every copy is compared again."""
 
@@ -58,6 +73,8 @@ class Known:
     is_final: bool
     """The file is not sent again, unless the user asks for it."""
     reason: str = ""
+    accepted: str = ""
+    """The note of a user who accepted this failure."""
     is_of_this_run: bool = field(default=False, compare=False)
     """This run has recorded it already: the file was named twice."""
 
@@ -65,11 +82,20 @@ class Known:
 class Ledger(AbstractContextManager["Ledger"]):
     """The outcomes of the files for one destination; open for one run at a time.
 
-    Raises LedgerError if the file cannot be opened or written, is in use by another run, or was not written by
-    bulkstow or by a newer version. A ledger of an older version is upgraded.
+    The command, bulkstow's version and the settings, which contain no secret, are kept with the run. Raises LedgerError
+    if the file cannot be opened or written, is in use by another run, or was not written by bulkstow or by a newer
+    version. A ledger of an older version is upgraded.
     """
 
-    def __init__(self, path: Path, destination: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        destination: str,
+        *,
+        command: str = "upload",
+        version: str = "",
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
         self.path = path
         self._real_path = path.resolve()
         self._reading = threading.Lock()
@@ -88,7 +114,7 @@ class Ledger(AbstractContextManager["Ledger"]):
                 """The path of a copy of the ledger before it was upgraded; None if it had the current schema."""
                 self._reader = opened.enter_context(closing(connect(path)))
                 self._destination = self._destination_id(destination)
-                self._run = self._begin_run()
+                self._run = self._begin_run(command, version, settings or {})
             self._identities = self._identify()
             self._opened = opened.pop_all()
 
@@ -120,7 +146,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         query = f"""
             SELECT f.path, f.size_bytes, f.version, f.outcome,
                 f.copy_of IS NULL OR (o.outcome IN ({SUCCESSES}) AND o.run <= f.run),
-                f.reason, f.run = ? AND f.copy_of IS NULL, f.copy_of
+                f.reason, f.accepted, f.run = ? AND f.copy_of IS NULL, f.copy_of
             FROM file AS f LEFT JOIN file AS o ON o.destination = f.destination AND o.path = f.copy_of
                 AND o.sop_instance_uid = f.sop_instance_uid
             WHERE f.destination = ? AND f.path IN ({_marks(len(candidates))})"""  # noqa: S608 - only ? and constants
@@ -134,12 +160,20 @@ class Ledger(AbstractContextManager["Ledger"]):
                 if len(self._changed) < MOST_CHANGED_KEPT:
                     self._changed.add(key)
 
-        def known(word: object, is_valid: int, reason: object, is_of_this_run: int, copy_of: bytes | None) -> Known:
+        def known(
+            word: object,
+            is_valid: int,
+            reason: object,
+            accepted: object,
+            is_of_this_run: int,
+            copy_of: bytes | None,
+        ) -> Known:
             outcome = OUTCOMES.get(word)
-            if outcome is None or type(reason) is not str:
-                raise DamagedRow(f"an outcome {word!r}, or a reason of another type")
+            if outcome is None or type(reason) is not str or not (accepted is None or type(accepted) is str):
+                raise DamagedRow(f"an outcome {word!r}, or a reason or a note of another type")
             is_outdated = copy_of is not None and (copy_of in self._changed or len(self._changed) == MOST_CHANGED_KEPT)
-            return Known(outcome, outcome in final and bool(is_valid) and not is_outdated, reason, bool(is_of_this_run))
+            is_final = outcome in final and bool(is_valid) and not is_outdated
+            return Known(outcome, is_final, reason, accepted or "", bool(is_of_this_run))
 
         with explained(self.path):
             # Most files have the same outcome, so there is one object for all of them.
@@ -187,19 +221,41 @@ class Ledger(AbstractContextManager["Ledger"]):
             GROUP BY sop_instance_uid ORDER BY path LIMIT ?"""  # noqa: S608 - only constants
         return self._results(query, limit)
 
-    def record(self, results: Iterable[FileResult]) -> None:
+    def record(self, results: Iterable[FileResult]) -> list[FileResult]:
         """Write outcomes in one transaction; after that they survive a crash of the process.
 
-        Raises LedgerError, before anything is written, if the file at the ledger's path was replaced or removed.
+        Return the results, failures that a user has accepted with the note. Raises LedgerError, before anything is
+        written, if the file at the ledger's path was replaced or removed.
         """
         self._check_in_place()
-        rows = [(self._destination, self._run, *as_row(result)) for result in results]
+        results, now_s = list(results), int(time.time())
+        rows = [(self._destination, self._run, *as_row(result), now_s) for result in results]
         with self._writing, explained(self.path), self._writer:
             self._writer.execute("BEGIN")
-            self._writer.executemany(
-                f"INSERT OR REPLACE INTO file (destination, run, {COLUMNS}) VALUES ({_marks(14)})",  # noqa: S608
-                rows,
-            )
+            self._writer.executemany(_RECORD, rows)
+        return self._with_notes(results)
+
+    def _with_notes(self, results: list[FileResult]) -> list[FileResult]:
+        """Return results as they were written, with the notes of accepted failures."""
+        failed = [os.fsencode(result.candidate.location) for result in results if result.outcome.is_failure]
+        if not failed:
+            return results
+        query = f"""
+            SELECT path, accepted FROM file WHERE destination = ? AND path IN ({_marks(len(failed))})
+            AND accepted IS NOT NULL"""  # noqa: S608 - only ?
+        notes = {os.fsdecode(path): note for path, note in self._read(query, (self._destination, *failed))}
+        return [
+            replace(result, accepted=notes[result.candidate.location])
+            if result.outcome.is_failure and result.candidate.location in notes
+            else result
+            for result in results
+        ]
+
+    def end(self, summary: Mapping[str, object]) -> None:
+        """Keep the summary of the run, which a killed run does not have."""
+        self._check_in_place()
+        with self._writing, explained(self.path):
+            self._writer.execute("UPDATE run SET summary = ? WHERE id = ?", (json.dumps(summary), self._run))
 
     def count_studies(self) -> int:
         """Return the number of studies of which this run sent files; takes 1 s for a million files in the ledger."""
@@ -232,8 +288,10 @@ class Ledger(AbstractContextManager["Ledger"]):
             raise damaged(self.path, "its table of destinations contradicts its index")
         return int(row[0])
 
-    def _begin_run(self) -> int:
-        return self._writer.execute("INSERT INTO run (destination) VALUES (?)", (self._destination,)).lastrowid or 0
+    def _begin_run(self, command: str, version: str, settings: Mapping[str, object]) -> int:
+        values = (self._destination, command, version, json.dumps(settings))
+        query = "INSERT INTO run (destination, command, bulkstow_version, settings) VALUES (?, ?, ?, ?)"
+        return self._writer.execute(query, values).lastrowid or 0
 
     def _read(self, query: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         with self._reading, explained(self.path):

@@ -6,22 +6,27 @@ The rows are merged in the order of destination and path, as each ledger has the
 from __future__ import annotations
 
 import heapq
+import json
 import sqlite3
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from bulkstow.errors import LedgerError
 from bulkstow.ledger.database import columns_of, damaged, explained
 from bulkstow.ledger.opening import open_to_read
-from bulkstow.ledger.rows import DamagedRow, as_result
+from bulkstow.ledger.rows import DamagedRow, as_result, as_times
 from bulkstow.model import FileResult, Outcome
 from bulkstow.platform.process import raise_open_files_limit
+
+RUN_TEXTS = ("command", "bulkstow_version", "settings", "summary")
+"""Columns of a run since schema 4."""
 
 FILES_PER_LEDGER = 3
 """Open files of a ledger: the database, its WAL and the index of the WAL."""
@@ -43,6 +48,29 @@ class Entry:
 
     destination: str
     result: FileResult
+    recorded_at_s: int | None = field(default=None, compare=False)
+    """When the outcome was recorded, since 1970; None in a row of an older bulkstow."""
+    verified_level: str = ""
+    """How `verify` confirmed that the server has the instance; empty if it has not."""
+    verified_at_s: int | None = None
+    """When it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run that a ledger has kept."""
+
+    destination: str
+    number: int
+    """Runs of a ledger are numbered in the order in which they began."""
+    started_at: str
+    """UTC, as SQLite writes it."""
+    command: str
+    """`upload` or `verify`; empty, as the version, in a row of an older bulkstow."""
+    version: str
+    settings: Mapping[str, Any]
+    summary: Mapping[str, Any] | None
+    """None if the run has not ended, was killed, or is one of an older bulkstow."""
 
 
 _File = tuple[str, str, bytes, int]
@@ -55,9 +83,14 @@ class _Row:
 
     key: tuple[str, bytes]
     """The destination's URL and the path."""
-    recorded_at: str
+    run_started_at: str
     """When its run started, in UTC, as SQLite writes it: the order of the text is that of time."""
-    result: FileResult
+    entry: Entry
+
+    @property
+    def result(self) -> FileResult:
+        """The outcome."""
+        return self.entry.result
 
     @property
     def is_seen(self) -> bool:
@@ -102,10 +135,15 @@ class LedgerReader(AbstractContextManager["LedgerReader"]):
         # An outcome of one of several ledgers may not count.
         of_each = chosen if len(self._ledgers) == 1 else frozenset[Outcome]()
         rows = heapq.merge(*(_rows(*ledger, of_each) for ledger in self._ledgers), key=attrgetter("key"))
-        for (url, _), of_file in groupby(rows, key=attrgetter("key")):
-            result = _deciding(list(of_file)).result
-            if not chosen or result.outcome in chosen:
-                yield Entry(url, result)
+        for _, of_file in groupby(rows, key=attrgetter("key")):
+            entry = _deciding(list(of_file)).entry
+            if not chosen or entry.result.outcome in chosen:
+                yield entry
+
+    def runs(self) -> Iterator[RunRecord]:
+        """Yield the runs of all ledgers, each ledger's in the order in which they began."""
+        for connection, path in self._ledgers:
+            yield from _runs(connection, path)
 
     def count_shared_instances(self) -> int:
         """Return how many SOP instances have files that no ledger has together.
@@ -130,7 +168,7 @@ def _deciding(rows: list[_Row]) -> _Row:
     """Return the row of a file that counts; rows of later ledgers come last."""
     if len(rows) == 1:
         return rows[0]
-    latest_first = sorted(rows, key=attrgetter("recorded_at"))[::-1]
+    latest_first = sorted(rows, key=attrgetter("run_started_at"))[::-1]
     # A run that could not read the status of a file has not found it changed.
     seen = [row for row in latest_first if row.is_seen]
     unchanged = (row for row in seen if row.result.candidate == seen[0].result.candidate)
@@ -149,7 +187,24 @@ def _rows(connection: sqlite3.Connection, path: Path, outcomes: frozenset[Outcom
                 result = as_result(row)
                 if type(started_at) is not str:
                     raise damaged(path, "a row without its run")
-                yield _Row((url, row[0]), started_at, result)
+                yield _Row((url, row[0]), started_at, Entry(url, result, *as_times(row)))
+
+
+def _runs(connection: sqlite3.Connection, path: Path) -> Iterator[RunRecord]:
+    with explained(path):
+        names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('run')")}
+        texts = ", ".join(f"run.{name}" if name in names else "NULL" for name in RUN_TEXTS)
+        query = f"""
+            SELECT url, run.id, started_at, {texts} FROM run LEFT JOIN destination ON destination.id = run.destination
+            ORDER BY run.id"""  # noqa: S608 - only constants
+        for url, number, started_at, command, version, settings, summary in connection.execute(query):
+            if type(url) is not str or type(started_at) is not str:
+                raise damaged(path, "a run without its destination")
+            try:
+                kept = [None if text is None else json.loads(text) for text in (settings, summary)]
+            except (TypeError, ValueError):
+                raise damaged(path, "the settings or the summary of a run") from None
+            yield RunRecord(url, number, started_at, command or "", version or "", kept[0] or {}, kept[1])
 
 
 def _instances(ledger: int, connection: sqlite3.Connection, path: Path) -> Iterator[_File]:

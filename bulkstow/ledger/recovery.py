@@ -23,7 +23,6 @@ from bulkstow.errors import LedgerError
 from bulkstow.ledger.database import (
     DATABASE_ERRORS,
     HEAD_BYTES,
-    OLD_NAME,
     SCHEMA_VERSION,
     columns_of,
     connect,
@@ -34,8 +33,8 @@ from bulkstow.ledger.database import (
     wal_of,
 )
 from bulkstow.ledger.opening import copy_ledger
-from bulkstow.ledger.rows import COLUMNS, DamagedRow, as_result, as_row
-from bulkstow.model import FileResult
+from bulkstow.ledger.rows import ALL_COLUMNS, COLUMN_COUNT, DamagedRow, as_result, as_row, as_times
+from bulkstow.model import FileResult, Outcome
 
 _DESTINATIONS = (
     "SELECT id, url, ceiling_bytes FROM destination NOT INDEXED",
@@ -62,7 +61,7 @@ class Recovered:
     files: int
     """The number of rows in it."""
     left_out: int
-    """The number of rows that could be read, but are damaged."""
+    """The number of rows that could be read, but are damaged, or outdated as those that schema 1 has skipped."""
     is_whole: bool
     """Every page could be read, so no other row is missing."""
 
@@ -93,16 +92,14 @@ def _recover(path: Path, directory: Path, new: Path) -> Recovered:
         with closing(connect(built)) as target:
             prepare(target, built)
         with copy.open("rb") as file:
-            may_be_of_schema_1 = version_in(file.read(HEAD_BYTES)) not in (2, SCHEMA_VERSION)
+            may_be_of_schema_1 = version_in(file.read(HEAD_BYTES)) not in range(2, SCHEMA_VERSION + 1)
         is_whole = _repair(copy, built.read_bytes())
         with closing(connect(copy)) as source, closing(connect(built)) as target:
             source.text_factory = _text
-            rows = _Recovery(source, target, is_whole=is_whole)
+            # The `skipped` rows of schema 1 are outdated (see `upgrade`).
+            rows = _Recovery(source, target, is_whole=is_whole, takes_skipped=not may_be_of_schema_1)
             rows.copy_destinations()
             rows.copy_files()
-            if may_be_of_schema_1:  # then its rows are too, and the next run upgrades them
-                target.execute(f"ALTER TABLE file RENAME COLUMN version TO {OLD_NAME}")
-                target.execute("PRAGMA user_version = 1")
     if not rows.files:
         raise LedgerError(f"nothing that was recorded can be read in {path}: give a new --ledger")
     built.rename(new)
@@ -137,6 +134,7 @@ class _Recovery:
     source: sqlite3.Connection
     target: sqlite3.Connection
     is_whole: bool
+    takes_skipped: bool
     files: int = 0
     left_out: set[tuple[object, object]] = field(default_factory=set)
     destinations: dict[object, tuple[int, int]] = field(default_factory=dict)
@@ -165,22 +163,26 @@ class _Recovery:
         """Copy the valid rows, each once, and count them."""
         self.target.execute("BEGIN")
         insert = (
-            f"INSERT OR IGNORE INTO file (destination, run, {COLUMNS}) "  # noqa: S608 - only constants
-            f"VALUES ({', '.join('?' * 14)})"
+            f"INSERT OR IGNORE INTO file (destination, run, {ALL_COLUMNS}) "  # noqa: S608 - only constants
+            f"VALUES ({', '.join('?' * (COLUMN_COUNT + 5))})"
         )
         for number, *row in self._rows():
             try:
-                result = as_result(row)
+                result, times = as_result(row), as_times(row)
                 self._check(number, result)
             except (DamagedRow, *DATABASE_ERRORS):
                 self.left_out.add((number, row[0]))
             else:
-                self.files += self.target.execute(insert, (*self.destinations[number], *as_row(result))).rowcount
+                if result.outcome is Outcome.SKIPPED and not self.takes_skipped:
+                    self.left_out.add((number, row[0]))
+                    continue
+                values = (*self.destinations[number], *as_row(result), times[0], times[1] or None, times[2])
+                self.files += self.target.execute(insert, values).rowcount
         self.target.execute("COMMIT")
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield rows, some of them twice: from the beginning, and if a page is unreadable, from the end and by keys."""
-        columns = COLUMNS
+        columns = ALL_COLUMNS
         with suppress(*DATABASE_ERRORS):
             columns = columns_of(self.source)
         rows = f"SELECT destination, {columns} FROM file NOT INDEXED"  # noqa: S608 - only constants

@@ -15,21 +15,26 @@ from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 
 COLUMNS = (
     "path, size_bytes, version, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
-    "outcome, reason, attempts, copy_of"
+    "modality, study_date, outcome, reason, attempts, copy_of, sha256, accepted"
 )
+"""The columns of a result."""
 
 COLUMN_COUNT = len(COLUMNS.split(", "))
 
-INSTANCE_COLUMNS = ", ".join(COLUMNS.split(", ")[:8])
+ALL_COLUMNS = f"{COLUMNS}, recorded_at_s, verified_level, verified_at_s"
+"""The columns of a row that a report reads."""
+
+INSTANCE_COLUMNS = ", ".join(COLUMNS.split(", ")[:10])
 
 OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome}
 """By the word in the ledger; a look-up takes a quarter of the time of `Outcome(…)`."""
 
 SUCCESSES = ", ".join(f"'{outcome}'" for outcome in Outcome if outcome.is_success)
 
-_UID_COLUMNS = COLUMNS.split(", ")[3:8]
-_NO_UIDS = (None,) * len(_UID_COLUMNS)
-_uids_of: Callable[[Header], tuple[str, ...]] = attrgetter(*_UID_COLUMNS)
+_HEADER_COLUMNS = COLUMNS.split(", ")[3:10]
+_NO_HEADER = (None,) * len(_HEADER_COLUMNS)
+_header_columns: Callable[[Header], tuple[str | None, ...]] = attrgetter(*_HEADER_COLUMNS)
+_SHA256_BYTES = 32
 
 
 class DamagedRow(ValueError):
@@ -39,16 +44,17 @@ class DamagedRow(ValueError):
 def as_row(result: FileResult) -> tuple[object, ...]:
     """Return the values of COLUMNS."""
     candidate, header = result.candidate, result.header
-    uids = _NO_UIDS if header is None else _uids_of(header)
     return (
         os.fsencode(candidate.location),
         candidate.size_bytes,
         as_kept(candidate.version),
-        *uids,
+        *(_NO_HEADER if header is None else _header_columns(header)),
         result.outcome.value,
         result.reason.encode(errors="backslashreplace").decode(),  # it may contain a path
         result.attempts,
         os.fsencode(result.copy_of) if result.copy_of else None,
+        bytes.fromhex(result.sha256) if result.sha256 else None,
+        result.accepted or None,
     )
 
 
@@ -65,17 +71,41 @@ def as_kept(version: int | str) -> int | bytes:
 
 def as_result(row: Sequence[Any]) -> FileResult:
     """Return the outcome in the values of COLUMNS. Raises DamagedRow."""
-    *_, outcome, reason, attempts, copy_of = row
+    outcome, reason, attempts, copy_of, sha256, accepted = row[10:COLUMN_COUNT]
     if outcome not in OUTCOMES:
         raise DamagedRow(f"an outcome {outcome!r}")
     if type(reason) is not str or type(attempts) is not int or type(copy_of) not in (bytes, type(None)):
         raise DamagedRow("a reason, a count or a path of another type")
+    if type(accepted) not in (str, type(None)):
+        raise DamagedRow("a note of another type")
+    if sha256 is not None and (type(sha256) is not bytes or len(sha256) != _SHA256_BYTES):
+        raise DamagedRow("a SHA-256 of another type or length")
     candidate, header = _candidate(row), _header(row)
     if header is None and OUTCOMES[outcome].is_success:
         raise DamagedRow(f"{outcome} without UIDs")
     return FileResult(
-        candidate, header, OUTCOMES[outcome], reason, attempts, "" if copy_of is None else os.fsdecode(copy_of)
+        candidate,
+        header,
+        OUTCOMES[outcome],
+        reason,
+        attempts,
+        "" if copy_of is None else os.fsdecode(copy_of),
+        "" if sha256 is None else sha256.hex(),
+        accepted or "",
     )
+
+
+def as_times(row: Sequence[Any]) -> tuple[int | None, str, int | None]:
+    """Return when an outcome was recorded, how it was verified, and when, in the values of ALL_COLUMNS.
+
+    Raises DamagedRow.
+    """
+    recorded_at_s, level, verified_at_s = row[COLUMN_COUNT:]
+    if not all(at_s is None or type(at_s) is int for at_s in (recorded_at_s, verified_at_s)):
+        raise DamagedRow("a time of another type")
+    if not (level is None or type(level) is str) or (level is None) != (verified_at_s is None):
+        raise DamagedRow("a verification without level or time")
+    return recorded_at_s, level or "", verified_at_s
 
 
 def as_instance(row: Sequence[Any]) -> Instance:
@@ -99,9 +129,11 @@ def _candidate(row: Sequence[Any]) -> Candidate:
 
 
 def _header(row: Sequence[Any]) -> Header | None:
-    uids = row[3:8]
+    uids, attributes = row[3:8], row[8:10]
     if all(uid is None for uid in uids):
         return None
     if not all(type(uid) is str for uid in uids):
         raise DamagedRow("a UID of another type")
-    return Header(*uids)
+    if not all(type(attribute) in (str, type(None)) for attribute in attributes):
+        raise DamagedRow("a modality or a study date of another type")
+    return Header(*uids, *attributes)

@@ -1,9 +1,9 @@
 """Upgrade a ledger of an older schema in place.
 
-In schemas 1 and 2 the column `version` is named `modified_ns`. The `skipped` rows of schema 1 are outdated: they
-include unreadable heads, archives, and files that share a SOP Instance UID and differ in content, which now are
-failures or are sent. These rows are removed, so the next run treats their files as new. All other rows stay, and their
-files are not sent again.
+In schemas 1 and 2 the column `version` is named `modified_ns`; the columns that schemas 1 to 3 lack are NULL in their
+rows. The `skipped` rows of schema 1 are outdated: they include unreadable heads, archives, and files that share a SOP
+Instance UID and differ in content, which now are failures or are sent. These rows are removed, so the next run treats
+their files as new. All other rows stay, and their files are not sent again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from bulkstow.errors import LedgerError
 from bulkstow.ledger.database import (
-    OLD_NAME,
     OLD_SCHEMA_VERSIONS,
     SCHEMA_VERSION,
     connect,
     create,
     schema_version,
+    upgrade_steps,
 )
 from bulkstow.model import Outcome
 
@@ -30,18 +30,15 @@ KEPT_SUFFIXES = tuple(f"-schema-{version}" for version in OLD_SCHEMA_VERSIONS)
 def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
     """Upgrade a ledger in one transaction; return the path of a copy of the old one, None if it is up to date.
 
-    Renaming a column changes the schema only: the rows stay on their pages, which `recovery` relies on. Raises
-    LedgerError if the copy cannot be written, and then changes nothing; sqlite3.Error.
+    Raises LedgerError if the copy cannot be written, and then changes nothing; sqlite3.Error.
     """
     before = schema_version(connection)
     if before == SCHEMA_VERSION:
         return None
     kept = _keep(connection, path.resolve(), before)
-    forget = f"DELETE FROM file WHERE outcome = '{Outcome.SKIPPED}';" if before == 1 else ""  # noqa: S608 - a constant
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {forget} ALTER TABLE file RENAME COLUMN {OLD_NAME} TO version; "
-        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-    )
+    forget = [f"DELETE FROM file WHERE outcome = '{Outcome.SKIPPED}'"] if before == 1 else []  # noqa: S608 - a constant
+    ids = f"PRAGMA user_version = {SCHEMA_VERSION}"
+    connection.executescript(";".join(("BEGIN IMMEDIATE", *forget, *upgrade_steps(before), ids, "COMMIT;")))
     return kept
 
 

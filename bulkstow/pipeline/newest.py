@@ -23,14 +23,24 @@ CREATE TABLE instance (
     path BLOB UNIQUE, size_bytes INTEGER, by_link INTEGER,
     version BLOB,                     -- a number as TEXT: a damaged file system may have times beyond 64 bits
     modified_s INTEGER, rest_ns INTEGER,  -- the version, if it is a time; NULL is older than every time
-    study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT, cut_off TEXT
+    study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT,
+    modality TEXT, study_date TEXT,
+    cut_off TEXT, sha256 TEXT
 )"""
 
-_UIDS = ("study_uid", "series_uid", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid")
-_uids_of: Callable[[Header], tuple[str, ...]] = attrgetter(*_UIDS)
+_HEADER = (
+    "study_uid",
+    "series_uid",
+    "sop_instance_uid",
+    "sop_class_uid",
+    "transfer_syntax_uid",
+    "modality",
+    "study_date",
+)
+_header_columns: Callable[[Header], tuple[str | None, ...]] = attrgetter(*_HEADER)
 
-_COLUMNS = f"path, size_bytes, version, by_link, {', '.join(_UIDS)}, cut_off"
-_VALUES = ", ".join("?" * 12)
+_COLUMNS = f"path, size_bytes, version, by_link, {', '.join(_HEADER)}, cut_off, sha256"
+_VALUES = ", ".join("?" * 15)
 _INSERT = f"INSERT OR IGNORE INTO instance ({_COLUMNS}, modified_s, rest_ns) VALUES ({_VALUES})"  # noqa: S608
 
 
@@ -86,16 +96,16 @@ def _row(instance: Instance) -> tuple[object, ...]:
     candidate = instance.candidate
     path = candidate.location.encode(errors="surrogatepass")
     version, *time = _version_columns(candidate.version)
-    uids = _uids_of(instance.header)
-    return path, candidate.size_bytes, version, candidate.by_link, *uids, instance.truncation, *time
+    header = _header_columns(instance.header)
+    return path, candidate.size_bytes, version, candidate.by_link, *header, instance.truncation, instance.sha256, *time
 
 
 def _instance(path: bytes, size_bytes: int, version: str | bytes, by_link: int | None, *texts: str) -> Instance:
-    *uids, truncation = texts
+    *header, truncation, sha256 = texts
     location = path.decode(errors="surrogatepass")
     as_found = int(version) if isinstance(version, str) else version.decode(errors="surrogatepass")
     candidate = Candidate(location, size_bytes, as_found, None if by_link is None else bool(by_link))
-    return Instance(candidate, Header(*uids), truncation)
+    return Instance(candidate, Header(*header), truncation, sha256=sha256)
 
 
 def _version_columns(version: int | str) -> tuple[str | bytes, int | None, int | None]:

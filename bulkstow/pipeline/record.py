@@ -55,6 +55,6 @@ class Record:
 
     async def _write(self, results: list[FileResult]) -> None:
         with anyio.CancelScope(shield=True):
-            await run_blocking(self.threads.calls, self.ledger.record, results)
+            results = await run_blocking(self.threads.calls, self.ledger.record, results)
         self.in_flight.release(results)
         self.reporter.tell(Recorded(tuple(results)))

@@ -83,7 +83,7 @@ class Scan:
         if final := Counter(k.outcome for _, k in new if k is not None and k.is_final):
             settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.outcome.is_success)
             size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
-            not_stored = tuple(FileResult(c, None, k.outcome, k.reason) for c, k in settled)
+            not_stored = tuple(FileResult(c, None, k.outcome, k.reason, accepted=k.accepted) for c, k in settled)
             events.append(SettledBefore(final, not_stored, size_bytes))
         return [c for c, k in new if k is None or not k.is_final], results, events
 

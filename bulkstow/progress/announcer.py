@@ -43,7 +43,7 @@ class Announcer:
                 self._display.say(f"the server stores again after {show_duration(duration_s)}: sending continues")
             case Recorded(results):
                 for result in results:
-                    if result.outcome.is_failure:
+                    if result.is_failure:
                         self._announce_failure(result)
             case SendersChanged(senders, are_workers=True):
                 names = ("worker", "workers")

@@ -76,7 +76,7 @@ class Log:
             case RequestEnded(batch, exchange, elapsed_s):
                 self._put("request", _request(batch, exchange, elapsed_s, self._timing.pop(batch.number, None)))
             case Recorded(results):
-                for failure in (result for result in results if result.outcome.is_failure):
+                for failure in (result for result in results if result.is_failure):
                     self._put("failure", _failure(failure))
             case RetryScheduled(item, delay_s, after):
                 kind = "query" if isinstance(item, Query) else "store"

@@ -51,6 +51,8 @@ class Tally:
         self.scan_ended = False
         self.settled_before = 0
         self.outcomes: Counter[Outcome] = Counter()
+        self.accepted = 0
+        """How many of the failures a user has accepted."""
         self.skip_reasons: Counter[str] = Counter()
         """Reasons for skipping, up to the colon: the text after it may name a file, so memory would grow."""
         self.failures: list[FileResult] = []
@@ -119,8 +121,8 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """Number of files that are refused, unconfirmed, in conflict or unreadable."""
-        return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure)
+        """Number of files that failed, without the accepted ones."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure) - self.accepted
 
     @property
     def first_failures(self) -> list[FileResult]:
@@ -232,11 +234,13 @@ class Tally:
         self._note_reasons(results)
 
     def _note_reasons(self, results: tuple[FileResult, ...]) -> None:
-        """Count the reasons for skipping, and keep the first failures of each outcome."""
+        """Count the reasons for skipping and the accepted failures, and keep the first failures of each outcome."""
         for result in results:
             if result.outcome is Outcome.SKIPPED:
                 self.skip_reasons[_kind(result)] += 1
-            elif result.outcome.is_failure and self._kept(result.outcome) < SHOWN_FAILURES:
+            elif result.accepted:
+                self.accepted += 1
+            elif result.is_failure and self._kept(result.outcome) < SHOWN_FAILURES:
                 self.failures.append(result)
 
     def _kept(self, outcome: Outcome) -> int:
@@ -249,6 +253,7 @@ class Tally:
             self.outcomes[result.outcome] -= 1
             if result.outcome is Outcome.SKIPPED:
                 self.skip_reasons[_kind(result)] -= 1
+            self.accepted -= bool(result.accepted)
             self.found_files -= 1
             self._settled_bytes -= result.candidate.size_bytes
             self.found_bytes -= result.candidate.size_bytes

@@ -35,6 +35,7 @@ from bulkstow.wire.part10 import (
 )
 from bulkstow.wire.pixel_data import PixelData, missing_pixel_data
 from bulkstow.wire.steps import CUT_OFF, CutOff, run
+from bulkstow.wire.study_attributes import MODALITY, STUDY_DATE
 from bulkstow.wire.tolerant_reader import ReadResult, read_data_set, read_meta
 
 EMPTY = "empty"
@@ -181,12 +182,15 @@ def _header(meta: ReadResult, found: ReadResult) -> Header:
     """Return the header of what was found; the server decides about a missing SOP Class or Series UID."""
     if meta.uids.get(MEDIA_STORAGE_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY:
         raise HeadError(DICOMDIR)
+    absent = "" if found.is_ordered else None
     header = Header(
         study_uid=found.uids.get(STUDY, ""),
         series_uid=found.uids.get(SERIES, ""),
         sop_instance_uid=found.uids.get(SOP_INSTANCE, ""),
         sop_class_uid=found.uids.get(SOP_CLASS, ""),
         transfer_syntax_uid=meta.uids.get(TRANSFER_SYNTAX, ""),
+        modality=found.attributes.get(MODALITY, absent),
+        study_date=found.attributes.get(STUDY_DATE, absent),
     )
     if header.sop_instance_uid and header.study_uid:
         return header

@@ -1,10 +1,10 @@
 """The fast reader of a DICOM file's head, from the preamble to the Series Instance UID.
 
-Finds the five UIDs by which an instance is batched, sent and found in the response: PS3.10 §7.1 for the file meta
-information, PS3.5 §7 for the data set. It reads little-endian files of conforming writers; every other file is left to
-the slower `tolerant_reader`. It never guesses: its `Header` equals that of pydicom, except in files that repeat a UID
-after the Series Instance UID, where this reader takes the first and pydicom the last. Opening files and inflating data
-are left to `source.heads`.
+Finds the five UIDs by which an instance is batched, sent and found in the response, and its modality and study date:
+PS3.10 §7.1 for the file meta information, PS3.5 §7 for the data set. It reads little-endian files of conforming
+writers; every other file is left to the slower `tolerant_reader`. It never guesses: its `Header` equals that of
+pydicom, except in files that repeat a UID after the Series Instance UID, where this reader takes the first and pydicom
+the last. Opening files and inflating data are left to `source.heads`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from bulkstow.errors import HeadError
 from bulkstow.model import Header
+from bulkstow.wire.study_attributes import MODALITY, STUDY_ATTRIBUTES, STUDY_DATE, study_attribute
 
 NOT_DICOM = "not DICOM"
 DICOMDIR = "a DICOMDIR"
@@ -37,6 +38,7 @@ STUDY = 0x0020_000D
 SERIES = 0x0020_000E
 
 _UIDS = frozenset({MEDIA_STORAGE_SOP_CLASS, TRANSFER_SYNTAX, SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
+_WANTED = _UIDS | STUDY_ATTRIBUTES
 
 ITEM = 0xFFFE_E000
 ITEM_END = 0xFFFE_E00D
@@ -161,6 +163,8 @@ def _read(data: bytes | memoryview) -> Header:
         sop_instance_uid=found.get(SOP_INSTANCE, ""),
         sop_class_uid=found.get(SOP_CLASS, ""),
         transfer_syntax_uid=transfer_syntax_uid,
+        modality=found.get(MODALITY, ""),
+        study_date=found.get(STUDY_DATE, ""),
     )
     if not (header.study_uid and header.series_uid and header.sop_instance_uid and header.sop_class_uid):
         raise _Odd("a UID is missing")
@@ -168,7 +172,7 @@ def _read(data: bytes | memoryview) -> Header:
 
 
 def _walk_explicit(data: bytes | memoryview, at: int, *, after: int, last: int) -> tuple[dict[int, str], int]:
-    """Return the UIDs of the elements between the tags `after` and `last`, and the offset of the following element."""
+    """Return UIDs, modality and study date between the tags `after` and `last`, and the offset of the next element."""
     found: dict[int, str] = {}
     previous = after
     try:
@@ -181,9 +185,12 @@ def _walk_explicit(data: bytes | memoryview, at: int, *, after: int, last: int) 
                 raise _Odd("tags are out of order")
             previous = tag
             if vr in _SHORT:
-                if vr == _UI and tag in _UIDS:
-                    found[tag] = _uid(data, at + 8, length)
-                    if tag == last:
+                if tag in _WANTED:
+                    if vr == _UI and tag in _UIDS:
+                        found[tag] = _uid(data, at + 8, length)
+                    elif tag in STUDY_ATTRIBUTES:
+                        found[tag] = study_attribute(tag, bytes(data[at + 8 : at + 8 + length]))
+                    if tag == last and tag in found:
                         return found, at + 8 + length
                 at += 8 + length
             else:
@@ -194,7 +201,7 @@ def _walk_explicit(data: bytes | memoryview, at: int, *, after: int, last: int) 
 
 
 def _walk_implicit(data: bytes | memoryview, at: int) -> dict[int, str]:
-    """Return the UIDs of an implicit little-endian data set that begins at `at`, up to Series Instance UID."""
+    """Return the values in an implicit little-endian data set that begins at `at`, up to Series Instance UID."""
     # Some writers announce implicit and write explicit; like pydicom, this checks the first element only.
     vr = bytes(data[at + 4 : at + 6])
     if len(vr) == 2 and vr.isalpha() and vr.isupper():
@@ -212,6 +219,8 @@ def _walk_implicit(data: bytes | memoryview, at: int) -> dict[int, str]:
             previous = tag
             if tag in _UIDS:
                 found[tag] = _uid(data, at + 8, length)
+            elif tag in STUDY_ATTRIBUTES:
+                found[tag] = study_attribute(tag, bytes(data[at + 8 : at + 8 + length]))
             # Without a VR only a sequence has no length: encapsulated pixel data is explicit (PS3.5 §A.4).
             at = at + 8 + length if length != UNDEFINED else _past_sequence(data, at + 8, explicit=False)
     except struct.error:

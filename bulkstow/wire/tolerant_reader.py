@@ -1,8 +1,8 @@
 """The slow reader of heads that `part10` declines: unusual encodings, unusual writers and damage, in bounded memory.
 
-Finds the UIDs of an instance among the elements of a file, and returns how far it came: only a data set that was read
-to its end is known to contain no instance. It works in steps, as `elements` does. `source.heads` reads the bytes,
-inflates deflated data sets, and decides about the file.
+Finds the UIDs of an instance, its modality and its study date among the elements of a file, and returns how far it
+came: only a data set that was read to its end is known to contain no instance. It works in steps, as `elements` does.
+`source.heads` reads the bytes, inflates deflated data sets, and decides about the file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bulkstow.wire.part10 import (
     UNDEFINED,
 )
 from bulkstow.wire.steps import CutOff, Ended, Problem, Steps, makes_no_sense
+from bulkstow.wire.study_attributes import LONGEST_VALUE_BYTES, STUDY_ATTRIBUTES, study_attribute
 
 _META_UIDS = frozenset({MEDIA_STORAGE_SOP_CLASS, TRANSFER_SYNTAX})
 _UIDS = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
@@ -43,6 +44,10 @@ class ReadResult:
     """Why the elements could not be read further; "" if all UIDs were found, or the end was reached without error."""
     truncation: CutOff | None = None
     """Where the data end, if that is the problem."""
+    attributes: Mapping[int, str] = field(default_factory=dict)
+    """Modality and study date by tag, as far as they were found."""
+    is_ordered: bool = True
+    """The tags were in ascending order, so an attribute that was not found before a higher tag is absent."""
 
 
 def read_meta(at: int, size_bytes: int) -> Steps[ReadResult]:
@@ -86,7 +91,13 @@ def _read(
     to_end: bool = False,
 ) -> Steps[ReadResult]:
     uids: dict[int, str] = {}
+    attributes: dict[int, str] = {}
+    is_ordered = True
     highest_tag = 0
+
+    def result(problem: str = "", truncation: CutOff | None = None) -> ReadResult:
+        return ReadResult(uids, at, highest_tag, problem, truncation, attributes, is_ordered)
+
     try:
         while not is_meta or (yield from reader.bytes_at(at, 2)) == _META_GROUP:
             if (element := (yield from reader.element(at, syntax))) is None:
@@ -98,6 +109,10 @@ def _read(
                 uids[element.tag] = uid
                 if len(uids) == len(wanted) and not (to_end or is_meta):
                     break
+            if element.tag in STUDY_ATTRIBUTES and element.length_bytes <= LONGEST_VALUE_BYTES:
+                value = yield from reader.bytes_at(element.value_at, element.length_bytes)
+                attributes.setdefault(element.tag, study_attribute(element.tag, value))
+            is_ordered = is_ordered and element.tag > highest_tag
             highest_tag = max(highest_tag, element.tag)
             if element.length_bytes == UNDEFINED:
                 at = yield from reader.past_undefined(element, syntax)
@@ -106,8 +121,8 @@ def _read(
     except Ended as ended:
         # Some writers leave one or two bytes after the pixel data.
         if ended.truncation.tag is None and highest_tag >= _FIRST_PIXEL_DATA:
-            return ReadResult(uids, at, highest_tag)
-        return ReadResult(uids, at, highest_tag, str(ended), ended.truncation)
+            return result()
+        return result(str(ended), ended.truncation)
     except Problem as problem:
-        return ReadResult(uids, at, highest_tag, str(problem))
-    return ReadResult(uids, at, highest_tag)
+        return result(str(problem))
+    return result()

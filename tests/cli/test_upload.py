@@ -116,7 +116,8 @@ def test_the_summary_is_all_there_is_on_standard_output(archive: Path, url: str)
     figures = json.loads(line)
     assert figures.keys() == {field.name for field in dataclasses.fields(Summary)}
     assert figures["outcomes"] == {outcome.value: 0 for outcome in Outcome} | {"stored": INSTANCES, "skipped": 1}
-    assert " ".join(figures["outcomes"]) == "stored warned duplicate refused unconfirmed conflict unreadable skipped"
+    words = "stored warned duplicate refused unconfirmed conflict missing unreadable skipped"
+    assert " ".join(figures["outcomes"]) == words
     assert (figures["destination"], figures["complete"], figures["settled_before"]) == (url, True, 0)
     assert figures["requests"] >= 1
     assert figures["retries"] == 0

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -17,11 +18,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger import APPLICATION_ID, LOCK_SUFFIX, SCHEMA_VERSION, Entry, Known, Ledger, read_entries
+from bulkstow.ledger import (
+    APPLICATION_ID,
+    LOCK_SUFFIX,
+    SCHEMA_VERSION,
+    Entry,
+    Known,
+    Ledger,
+    LedgerReader,
+    read_entries,
+)
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from tests.archives import header
 
 URL = "http://pacs/dicom-web"
+OTHER_URL = "http://other/dicom-web"
 SUCCESSES = {Outcome.STORED, Outcome.WARNED, Outcome.DUPLICATE}
 
 
@@ -96,6 +107,62 @@ def test_the_last_outcome_counts(ledger: Ledger) -> None:
     ledger.record([result(1, Outcome.UNCONFIRMED)])
     ledger.record([result(1, Outcome.REFUSED), result(1, Outcome.STORED)])
     assert ledger.look_up([candidate(1)]) == [Known(Outcome.STORED, is_final=True)]
+
+
+def test_an_accepted_failure_stays_accepted_while_it_is_the_same(ledger: Ledger, path: Path) -> None:
+    """The note is returned with the result, and is gone once the file or its outcome has changed."""
+    refused = result(1, Outcome.REFUSED)
+    assert ledger.record([refused, result(2)]) == [refused, result(2)]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE file SET accepted = 'known: no SOP class'")
+    (known,) = ledger.look_up([candidate(1)])
+    assert known is not None
+    assert known.accepted == "known: no SOP class"
+    again = ledger.record([refused, result(2)])
+    assert [one.accepted for one in again] == ["known: no SOP class", ""]
+    assert [one.is_failure for one in again] == [False, False]
+    assert ledger.record([result(1, Outcome.UNCONFIRMED)])[0].accepted == ""
+    assert ledger.record([refused])[0].is_failure
+
+
+def test_a_digest_is_kept_while_the_file_is_the_same(ledger: Ledger, path: Path) -> None:
+    """An outcome without a digest does not delete that of the same file; one of a changed file does."""
+    digest = "ab" * 32
+    ledger.record([replace(result(1), sha256=digest)])
+    ledger.record([result(1, Outcome.UNCONFIRMED)])
+    assert [entry.result.sha256 for entry in read_entries(path)] == [digest]
+    changed = FileResult(candidate(1, version=2), header(1), Outcome.STORED)
+    ledger.record([changed])
+    assert [entry.result.sha256 for entry in read_entries(path)] == [""]
+
+
+def test_a_new_outcome_is_not_verified(ledger: Ledger, path: Path) -> None:
+    """Level and time of a verification belong to an outcome, which has its own time."""
+    before_s = int(time.time())
+    ledger.record([result(1)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE file SET verified_level = 'instances', verified_at_s = 1700000000")
+    (entry,) = read_entries(path)
+    assert (entry.verified_level, entry.verified_at_s) == ("instances", 1700000000)
+    assert entry.recorded_at_s is not None
+    assert before_s <= entry.recorded_at_s <= time.time()
+    ledger.record([result(1)])
+    (entry,) = read_entries(path)
+    assert (entry.verified_level, entry.verified_at_s) == ("", None)
+
+
+def test_runs_are_kept_with_settings_and_summary(path: Path) -> None:
+    """A run that was killed has no summary; the runs come in their order."""
+    with Ledger(path, URL, version="1.2", settings={"concurrency": "auto"}) as ledger:
+        ledger.end({"exit_status": 0})
+    with Ledger(path, OTHER_URL, command="verify"):
+        pass
+    with LedgerReader([path]) as reader:
+        first, second = reader.runs()
+    assert (first.destination, first.number, first.command, first.version) == (URL, 1, "upload", "1.2")
+    assert (first.settings, first.summary) == ({"concurrency": "auto"}, {"exit_status": 0})
+    assert (second.destination, second.number, second.command, second.settings) == (OTHER_URL, 2, "verify", {})
+    assert second.summary is None
 
 
 @pytest.mark.parametrize("outcome", Outcome)

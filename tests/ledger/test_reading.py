@@ -185,7 +185,7 @@ def test_nothing_is_left_beside_the_ledgers(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    """Reading 20,000 rows takes as much memory as reading 2,000, within 200 KB."""
+    """Reading 20,000 rows takes as much memory as reading 2,000, within 1 MB; all of them would take 12 MB."""
     peaks_bytes = []
     for count in (2_000, 20_000):
         paths = [
@@ -201,4 +201,4 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
             assert reader.count_shared_instances() == 0
         peaks_bytes.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks_bytes[1] < peaks_bytes[0] + 200_000
+    assert peaks_bytes[1] < peaks_bytes[0] + 1_000_000

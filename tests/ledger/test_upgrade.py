@@ -12,7 +12,7 @@ import pytest
 
 from bulkstow.errors import LedgerError
 from bulkstow.ledger import SCHEMA_VERSION, Ledger, read_entries, recover
-from bulkstow.ledger.rows import COLUMNS, as_row
+from bulkstow.ledger.rows import as_row
 from bulkstow.model import Candidate, FileResult, Outcome
 from tests.archives import candidate, header, write_instance
 from tests.cli.command import call, served
@@ -48,7 +48,16 @@ CREATE INDEX file_by_copy ON file (destination, run) WHERE copy_of IS NOT NULL;
 """
 """The literal SQL of schemas 1 and 2."""
 
-OLD_COLUMNS = COLUMNS.replace(" version", " modified_ns")
+OLD_COLUMNS = (
+    "path, size_bytes, modified_ns, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
+    "outcome, reason, attempts, copy_of"
+)
+
+
+def old_row(result: FileResult) -> tuple[object, ...]:
+    """Return the values of OLD_COLUMNS."""
+    values = as_row(result)
+    return values[:8] + values[10:14]
 
 
 def write_old(path: Path, results: list[FileResult], url: str = URL, schema: int = 1) -> None:
@@ -62,7 +71,7 @@ def write_old(path: Path, results: list[FileResult], url: str = URL, schema: int
         connection.execute("INSERT INTO run (destination) VALUES (1)")
         connection.executemany(
             f"INSERT INTO file (destination, run, {OLD_COLUMNS}) VALUES (1, 1{', ?' * 12})",
-            map(as_row, results),
+            map(old_row, results),
         )
         connection.commit()
 
@@ -143,7 +152,7 @@ def test_rows_in_the_wal_of_a_killed_run_are_kept(path: Path, tmp_path: Path) ->
     """These rows are in the upgraded ledger and in the copy."""
     late = FileResult(Candidate("/a/5", 100, 1), header(5), Outcome.STORED, attempts=1)
     with closing(sqlite3.connect(path, isolation_level=None)) as killed:
-        killed.execute(f"INSERT INTO file (destination, run, {OLD_COLUMNS}) VALUES (1, 1{', ?' * 12})", as_row(late))
+        killed.execute(f"INSERT INTO file (destination, run, {OLD_COLUMNS}) VALUES (1, 1{', ?' * 12})", old_row(late))
         killed.execute("PRAGMA wal_autocheckpoint = 0")
         other = tmp_path / "other.db"
         for suffix in ("", "-wal"):
@@ -156,12 +165,12 @@ def test_rows_in_the_wal_of_a_killed_run_are_kept(path: Path, tmp_path: Path) ->
 
 
 def test_a_recovered_ledger_of_schema_1_is_upgraded_too(path: Path) -> None:
-    """Recovery keeps its rows and its schema."""
+    """Recovery leaves out the skipped rows, which are outdated."""
     recovered = recover(path)
-    assert rows(recovered.path) == ROWS
+    assert rows(recovered.path) == [STORED, REFUSED]
     with Ledger(recovered.path, URL) as ledger:
         assert ledger.look_up([SKIPPED.candidate, COPY.candidate]) == [None, None]
-        assert ledger.kept_copy is not None
+        assert ledger.kept_copy is None
 
 
 def test_a_run_sends_what_the_older_bulkstow_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,6 +277,39 @@ def test_a_ledger_of_schema_2_is_recovered(real: Path, is_upgraded: bool) -> Non
     assert (recovered.files, recovered.left_out) == (5, 0)
     assert by_location(recovered.path) == sorted_2()
     assert version(recovered.path) == SCHEMA_VERSION
+
+
+def test_schema_3_gets_columns_and_keeps_its_rows(tmp_path: Path) -> None:
+    """After the upgrade the SQL equals that of a new ledger, and the values that were not known are unknown."""
+    path = tmp_path / "run.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"PRAGMA application_id = {0x53544F57}; PRAGMA user_version = 3; "
+            + OLD_SCHEMA.replace(" modified_ns", " version")
+        )
+        connection.execute("INSERT INTO destination (url) VALUES (?)", (URL,))
+        connection.execute("INSERT INTO run (destination) VALUES (1)")
+        columns = OLD_COLUMNS.replace(" modified_ns", " version")
+        connection.executemany(
+            f"INSERT INTO file (destination, run, {columns}) VALUES (1, 1{', ?' * 12})", map(old_row, ROWS)
+        )
+        connection.commit()
+    assert rows(path) == ROWS
+    with Ledger(path, URL) as ledger:
+        assert ledger.kept_copy == path.with_name("run.db-schema-3")
+    with Ledger(tmp_path / "new.db", URL):
+        pass
+    assert sql(path) == sql(tmp_path / "new.db")
+    entries = list(read_entries(path))
+    assert [entry.result for entry in entries] == ROWS
+    assert all(entry.recorded_at_s is None and not entry.verified_level for entry in entries)
+    assert [entry.result.header and entry.result.header.modality for entry in entries] == [None] * 4
+
+
+def sql(path: Path) -> list[tuple[str, ...]]:
+    """Return the SQL of a database."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
 
 
 def test_a_run_sends_nothing_again_because_of_the_upgrade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
