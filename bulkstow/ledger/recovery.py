@@ -96,7 +96,7 @@ def _recover(path: Path, directory: Path, new: Path) -> Recovered:
         is_whole = _repair(copy, built.read_bytes())
         with closing(connect(copy)) as source, closing(connect(built)) as target:
             source.text_factory = _text
-            # The `skipped` rows of schema 1 are outdated (see `upgrade`).
+            # The `skipped` rows of schema 1 are outdated (see `upgrade`); rows with a time are of schema 4.
             rows = _Recovery(source, target, is_whole=is_whole, takes_skipped=not may_be_of_schema_1)
             rows.copy_destinations()
             rows.copy_files()
@@ -173,7 +173,7 @@ class _Recovery:
             except (DamagedRow, *DATABASE_ERRORS):
                 self.left_out.add((number, row[0]))
             else:
-                if result.outcome is Outcome.SKIPPED and not self.takes_skipped:
+                if result.outcome is Outcome.SKIPPED and not (self.takes_skipped or times[0]):
                     self.left_out.add((number, row[0]))
                     continue
                 values = (*self.destinations[number], *as_row(result), times[0], times[1] or None, times[2])
