@@ -254,6 +254,8 @@ class Summary:
     """The number of files by outcome, for all files that the run found."""
     settled_before: int = 0
     """How many of them an earlier run had settled; they were not sent again."""
+    delivered: int = 0
+    """The number of instances that the server has because of this run."""
     bytes_sent: int = 0
     """Bytes of request bodies that were sent: files and framing, retries included."""
     requests: int = 0

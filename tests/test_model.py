@@ -44,6 +44,6 @@ def test_the_size_of_a_batch_is_its_files() -> None:
 def test_a_summary_counts_failures() -> None:
     """Refused, unconfirmed, conflict, missing and unreadable make a run fail; skipped and accepted ones do not."""
     results = {outcome: 10**place for place, outcome in enumerate(Outcome)}
-    summary = Summary("http://pacs", results, 0, 0, 0, 0, 0.0, concurrency=4, complete=True)
+    summary = Summary("http://pacs", results, complete=True)
     assert summary.failures == 11_111_000
     assert replace(summary, accepted=11).failures == 11_110_989

@@ -29,6 +29,7 @@ def summary_of(
         outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
         accepted=tally.accepted,
         settled_before=tally.settled_before,
+        delivered=tally.delivered,
         bytes_sent=tally.sent_bytes,
         requests=tally.requests,
         retries=tally.retries,

@@ -11,8 +11,10 @@ Methods block; the pipeline calls them in threads.
 """
 
 from bulkstow.ledger.database import APPLICATION_ID, SCHEMA_VERSION
-from bulkstow.ledger.journal import Known, Ledger
+from bulkstow.ledger.earlier_runs import EarlierRuns, NotStored
+from bulkstow.ledger.journal import Ledger
 from bulkstow.ledger.lock import LOCK_SUFFIX
+from bulkstow.ledger.look_ups import Known, LookUps
 from bulkstow.ledger.reading import Entry, LedgerReader, RunRecord, read_entries
 from bulkstow.ledger.recovery import Recovered, recover
 
@@ -20,10 +22,13 @@ __all__ = [
     "APPLICATION_ID",
     "LOCK_SUFFIX",
     "SCHEMA_VERSION",
+    "EarlierRuns",
     "Entry",
     "Known",
     "Ledger",
     "LedgerReader",
+    "LookUps",
+    "NotStored",
     "Recovered",
     "RunRecord",
     "read_entries",

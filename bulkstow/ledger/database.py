@@ -146,11 +146,15 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     if tables:
         check(connection, path)
     else:
-        # In one transaction, and before WAL mode: so a ledger is recognised even if its run is killed at once.
-        ids = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
-        connection.executescript(f"BEGIN; {ids}; {';'.join((*_TABLES, *_ADDITIONS))}; COMMIT;")
+        create_tables(connection)  # before WAL mode: so a ledger is recognised even if its run is killed at once
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Create the tables of a ledger in one transaction."""
+    ids = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
+    connection.executescript(f"BEGIN; {ids}; {';'.join((*_TABLES, *_ADDITIONS))}; COMMIT;")
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:

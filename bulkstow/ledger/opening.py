@@ -10,7 +10,35 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.database import check, check_head, connect, damaged, explained, wal_of
+from bulkstow.ledger.database import (
+    SCHEMA_VERSION,
+    check,
+    check_head,
+    connect,
+    damaged,
+    explained,
+    schema_version,
+    wal_of,
+)
+from bulkstow.ledger.upgrade import upgrade_schema
+
+
+def open_for_look_ups(path: Path, opened: ExitStack) -> sqlite3.Connection:
+    """Open a ledger that a run may be writing, for look-ups, as an upload would see it; `opened` closes it again.
+
+    A ledger of an older schema is upgraded as a temporary copy. Raises LedgerError.
+    """
+    check_head(path)
+    with explained(path):
+        connection = _open(path, opened)
+        check(connection, path)
+        before = schema_version(connection)
+        if before == SCHEMA_VERSION:
+            return connection
+        copy = opened.enter_context(closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)))
+        connection.backup(copy)
+        upgrade_schema(copy, before)
+        return copy
 
 
 def open_to_read(path: Path, opened: ExitStack) -> sqlite3.Connection:

@@ -143,7 +143,7 @@ class LedgerReader(AbstractContextManager["LedgerReader"]):
     def runs(self) -> Iterator[RunRecord]:
         """Yield the runs of all ledgers, each ledger's in the order in which they began."""
         for connection, path in self._ledgers:
-            yield from _runs(connection, path)
+            yield from runs_in(connection, path)
 
     def count_shared_instances(self) -> int:
         """Return how many SOP instances have files that no ledger has together.
@@ -190,7 +190,8 @@ def _rows(connection: sqlite3.Connection, path: Path, outcomes: frozenset[Outcom
                 yield _Row((url, row[0]), started_at, Entry(url, result, *as_times(row)))
 
 
-def _runs(connection: sqlite3.Connection, path: Path) -> Iterator[RunRecord]:
+def runs_in(connection: sqlite3.Connection, path: Path) -> Iterator[RunRecord]:
+    """Yield the runs of a ledger in the order in which they began. Raises LedgerError."""
     with explained(path):
         names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('run')")}
         texts = ", ".join(f"run.{name}" if name in names else "NULL" for name in RUN_TEXTS)

@@ -36,10 +36,15 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> Path | None:
     if before == SCHEMA_VERSION:
         return None
     kept = _keep(connection, path.resolve(), before)
+    upgrade_schema(connection, before)
+    return kept
+
+
+def upgrade_schema(connection: sqlite3.Connection, before: int) -> None:
+    """Upgrade a ledger of an older schema in one transaction. Raises sqlite3.Error."""
     forget = [f"DELETE FROM file WHERE outcome = '{Outcome.SKIPPED}'"] if before == 1 else []  # noqa: S608 - a constant
     ids = f"PRAGMA user_version = {SCHEMA_VERSION}"
     connection.executescript(";".join(("BEGIN IMMEDIATE", *forget, *upgrade_steps(before), ids, "COMMIT;")))
-    return kept
 
 
 def _keep(connection: sqlite3.Connection, path: Path, version: int) -> Path:

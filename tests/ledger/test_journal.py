@@ -634,7 +634,7 @@ def test_no_query_reads_the_whole_ledger(tmp_path: Path, query: str, index: str)
     """Each query of a run uses an index: its cost does not grow with the archive."""
     asked: list[str] = []
     with Ledger(tmp_path / "run.db", URL) as ledger:
-        ledger._reader.set_trace_callback(asked.append)
+        ledger._look_ups._connection.set_trace_callback(asked.append)
         match query:
             case "owners":
                 ledger.owners(["1.2.3"])
@@ -644,8 +644,8 @@ def test_no_query_reads_the_whole_ledger(tmp_path: Path, query: str, index: str)
                 ledger.conflicts(10)
             case _:
                 ledger.look_up([candidate(1)])
-        ledger._reader.set_trace_callback(None)
-        plan = " ".join(str(row[3]) for row in ledger._reader.execute(f"EXPLAIN QUERY PLAN {asked[0]}"))
+        ledger._look_ups._connection.set_trace_callback(None)
+        plan = " ".join(str(row[3]) for row in ledger._look_ups._connection.execute(f"EXPLAIN QUERY PLAN {asked[0]}"))
     assert index in plan
     assert "SCAN" not in plan
     assert "(destination=?)" not in plan
