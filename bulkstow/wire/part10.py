@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from bulkstow.errors import HeadError
 from bulkstow.model import Header
-from bulkstow.wire.study_attributes import MODALITY, STUDY_ATTRIBUTES, STUDY_DATE, study_attribute
+from bulkstow.wire.study_attributes import MODALITY, READ_BYTES, STUDY_ATTRIBUTES, STUDY_DATE, study_attribute
 
 NOT_DICOM = "not DICOM"
 DICOMDIR = "a DICOMDIR"
@@ -38,7 +38,6 @@ STUDY = 0x0020_000D
 SERIES = 0x0020_000E
 
 _UIDS = frozenset({MEDIA_STORAGE_SOP_CLASS, TRANSFER_SYNTAX, SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
-_WANTED = _UIDS | STUDY_ATTRIBUTES
 
 ITEM = 0xFFFE_E000
 ITEM_END = 0xFFFE_E00D
@@ -185,13 +184,13 @@ def _walk_explicit(data: bytes | memoryview, at: int, *, after: int, last: int) 
                 raise _Odd("tags are out of order")
             previous = tag
             if vr in _SHORT:
-                if tag in _WANTED:
-                    if vr == _UI and tag in _UIDS:
+                if vr == _UI:
+                    if tag in _UIDS:
                         found[tag] = _uid(data, at + 8, length)
-                    elif tag in STUDY_ATTRIBUTES:
-                        found[tag] = study_attribute(tag, bytes(data[at + 8 : at + 8 + length]))
-                    if tag == last and tag in found:
-                        return found, at + 8 + length
+                        if tag == last:
+                            return found, at + 8 + length
+                elif tag in STUDY_ATTRIBUTES:
+                    found[tag] = study_attribute(tag, bytes(data[at + 8 : at + 8 + min(length, READ_BYTES)]))
                 at += 8 + length
             else:
                 value_at, length = _long_value(data, at, vr)
@@ -220,7 +219,7 @@ def _walk_implicit(data: bytes | memoryview, at: int) -> dict[int, str]:
             if tag in _UIDS:
                 found[tag] = _uid(data, at + 8, length)
             elif tag in STUDY_ATTRIBUTES:
-                found[tag] = study_attribute(tag, bytes(data[at + 8 : at + 8 + length]))
+                found[tag] = study_attribute(tag, bytes(data[at + 8 : at + 8 + min(length, READ_BYTES)]))
             # Without a VR only a sequence has no length: encapsulated pixel data is explicit (PS3.5 §A.4).
             at = at + 8 + length if length != UNDEFINED else _past_sequence(data, at + 8, explicit=False)
     except struct.error:

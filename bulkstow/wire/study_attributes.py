@@ -14,8 +14,8 @@ STUDY_DATE = 0x0008_0020
 MODALITY = 0x0008_0060
 STUDY_ATTRIBUTES = frozenset({STUDY_DATE, MODALITY})
 
-LONGEST_VALUE_BYTES = 64
-"""Longer values are dropped: a modality has 16 characters at most, a date 8, and 10 in the old form (PS3.5 §6.2)."""
+READ_BYTES = 64
+"""As much of a value is read. A modality has 16 characters at most, a date 8, and 10 in the old form (PS3.5 §6.2)."""
 
 _KEPT = 64
 """Values that are not converted again, as all files of a study share them."""
@@ -27,8 +27,6 @@ _DATE = re.compile(rb"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})")
 
 def study_attribute(tag: int, value: bytes) -> str:
     """Return the text of a modality, or of a study date as YYYYMMDD; empty if the value is none."""
-    if len(value) > LONGEST_VALUE_BYTES:
-        return ""
     return modality_of(value) if tag == MODALITY else study_date_of(value)
 
 
@@ -47,6 +45,7 @@ def study_date_of(value: bytes) -> str:
         return ""
     year, _, month, day = match.groups()
     try:
-        return date(int(year), int(month), int(day)).strftime("%Y%m%d").zfill(8)
+        date(int(year), int(month), int(day))
     except ValueError:
         return ""
+    return (year + month + day).decode("ascii")

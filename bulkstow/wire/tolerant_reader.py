@@ -23,7 +23,7 @@ from bulkstow.wire.part10 import (
     UNDEFINED,
 )
 from bulkstow.wire.steps import CutOff, Ended, Problem, Steps, makes_no_sense
-from bulkstow.wire.study_attributes import LONGEST_VALUE_BYTES, STUDY_ATTRIBUTES, study_attribute
+from bulkstow.wire.study_attributes import READ_BYTES, STUDY_ATTRIBUTES, study_attribute
 
 _META_UIDS = frozenset({MEDIA_STORAGE_SOP_CLASS, TRANSFER_SYNTAX})
 _UIDS = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
@@ -109,8 +109,8 @@ def _read(
                 uids[element.tag] = uid
                 if len(uids) == len(wanted) and not (to_end or is_meta):
                     break
-            if element.tag in STUDY_ATTRIBUTES and element.length_bytes <= LONGEST_VALUE_BYTES:
-                value = yield from reader.bytes_at(element.value_at, element.length_bytes)
+            if element.tag in STUDY_ATTRIBUTES:
+                value = yield from reader.bytes_at(element.value_at, min(element.length_bytes, READ_BYTES))
                 attributes.setdefault(element.tag, study_attribute(element.tag, value))
             is_ordered = is_ordered and element.tag > highest_tag
             highest_tag = max(highest_tag, element.tag)

@@ -31,7 +31,7 @@ from bulkstow.wire.study_attributes import MODALITY, STUDY_DATE, study_attribute
         (STUDY_DATE, b"00000000", ""),
         (STUDY_DATE, b"2020", ""),
         (STUDY_DATE, b"", ""),
-        (STUDY_DATE, b"2" * 65, ""),
+        (STUDY_DATE, b"20200229 and more", ""),
     ],
 )
 def test_values(tag: int, value: bytes, expected: str) -> None:
