@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -11,6 +12,7 @@ import anyio
 from bulkstow.config import ONE_LOGIN
 from bulkstow.destination.auth import Auth, AuthRequest, NoLogin
 from bulkstow.destination.http import HttpClient, Request
+from bulkstow.destination.responses import ResponseReceiver
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Cause, Exchange, NoResponse, Response
 from bulkstow.wire.request_headers import has_header
@@ -40,6 +42,10 @@ class AuthorizedClient:
             return NoResponse(Cause.UNANSWERED, body_started=False)
 
         return await self.authorized(request, attempt)
+
+    async def receive(self, request: Request, receiver: ResponseReceiver) -> Response | NoResponse:
+        """Make a request whose response is streamed to a receiver, as `HttpClient.receive` does."""
+        return await self.authorized(request, partial(self._client.receive, receiver=receiver))
 
     async def authorized(self, request: Request, attempt: Callable[[Request], Awaitable[E]]) -> E:
         """Call `attempt` with the request and its login; after a 401, once more if the login can be refreshed.

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from types import SimpleNamespace, TracebackType
 from typing import Protocol, Self
 from urllib.parse import quote, urlencode
@@ -23,7 +21,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import aiohttp.abc
 import anyio
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from bulkstow.config import DestinationSettings
@@ -32,12 +30,20 @@ from bulkstow.destination.connection import speaks_tls, ssl_context, try_connect
 from bulkstow.destination.given_headers import GivenHeaders, read_headers
 from bulkstow.destination.masking import Mask, secrets_of_headers, secrets_of_url
 from bulkstow.destination.proxy import proxy_for
-from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls, reason
+from bulkstow.destination.reasons import NO_TLS, certificate_reason, is_without_tls
 from bulkstow.destination.request_writer import RequestWriter
+from bulkstow.destination.responses import (
+    FOREIGN,
+    Overlong,
+    ResponseReceiver,
+    ResponseStream,
+    read_response,
+    reason_of,
+)
 from bulkstow.destination.tls import share
 from bulkstow.errors import DestinationRefused, LoginRefused, RunStopped
 from bulkstow.model import Cause, NoResponse, Response
-from bulkstow.wire.http_fields import field_text, retry_after_s
+from bulkstow.quantities import show_duration
 from bulkstow.wire.request_headers import has_header
 from bulkstow.wire.server_text import printable
 
@@ -126,9 +132,26 @@ class HttpClient:
 
         Raises DestinationRefused when the server's certificate is not trusted.
         """
+        return await self._masked(request, None)
+
+    async def receive(self, request: Request, receiver: ResponseReceiver) -> Response | NoResponse:
+        """Make a request, and pass the content of a response with status 200 to `receiver` as it comes.
+
+        Every other response is read as `exchange` does. The response timeout ends at the head of the response, then the
+        stall timeout applies to each piece. Raises DestinationRefused, and what the receiver raises.
+        """
+        settings = self._settings
+        allowed_s = settings.connect_timeout_s + settings.response_timeout_s
+        with anyio.CancelScope(deadline=anyio.current_time() + allowed_s) as scope:
+            stream = ResponseStream(receiver, scope, settings.stall_timeout_s)
+            return await self._masked(request, stream)
+        why = f"nothing more for {show_duration(settings.stall_timeout_s)}" if stream.has_begun else ""
+        return NoResponse(Cause.UNANSWERED, body_started=False, detail=why)
+
+    async def _masked(self, request: Request, stream: ResponseStream | None) -> Response | NoResponse:
         mask = self._mask(request.login)
         try:
-            return _masked(await self._exchange_or_replay(request), mask)
+            return _without_secrets(await self._exchange_or_replay(request, stream), mask)
         except RunStopped as stop:
             raise type(stop)(mask.text(str(stop))) from None  # the cause would show what was masked
 
@@ -142,13 +165,15 @@ class HttpClient:
         """Return whether the server's port speaks TLS."""
         return await speaks_tls(URL(self._root), self._settings.connect_timeout_s)
 
-    async def _exchange_or_replay(self, request: Request) -> Response | NoResponse:
+    async def _exchange_or_replay(self, request: Request, stream: ResponseStream | None) -> Response | NoResponse:
         trail = _Trail()
-        exchange = await self._exchange(request, self._pooled, trail)
+        exchange = await self._exchange(request, self._pooled, trail, stream)
+        if stream is not None and stream.has_begun:
+            return exchange
         # Bytes that a server sends after its last response are malformed as the next one.
         if not (trail.is_reused and isinstance(exchange, NoResponse) and exchange.cause in _STALE):
             return exchange
-        again = await self._exchange(request, self._fresh, _Trail())
+        again = await self._exchange(request, self._fresh, _Trail(), stream)
         # What was sent the first time may have been stored, however the second time ends.
         if isinstance(again, NoResponse):
             return replace(again, body_started=again.body_started or exchange.body_started)
@@ -184,7 +209,9 @@ class HttpClient:
             trace_configs=[trace],
         )
 
-    async def _exchange(self, request: Request, session: aiohttp.ClientSession, trail: _Trail) -> Response | NoResponse:
+    async def _exchange(
+        self, request: Request, session: aiohttp.ClientSession, trail: _Trail, stream: ResponseStream | None
+    ) -> Response | NoResponse:
         data, payload = request.body, None
         if not (data is None or isinstance(data, bytes)):
             payload = _Payload(data, chunked="Content-Length" not in request.headers)
@@ -198,13 +225,15 @@ class HttpClient:
                 allow_redirects=False,
                 trace_request_ctx=trail,
             ) as response:
-                received = await _read_response(response, request.response_limit_bytes)
+                if stream is not None and response.status == 200:
+                    return await stream.run(response)
+                received = await read_response(response, request.response_limit_bytes)
                 if self.proxy and received.status == 407:
                     raise self._proxy_login_refused()
                 if payload is not None and not await payload.is_sent():
                     response.close()  # the server responded early: neither send the rest nor keep the connection
                 return received
-        except _FOREIGN as error:
+        except FOREIGN as error:
             body_started = trail.is_connected and data is not None if payload is None else payload.body.is_started
             return self._no_response(error, trail, body_started=body_started)
         finally:
@@ -230,15 +259,15 @@ class HttpClient:
             case aiohttp.ClientConnectorSSLError() if is_without_tls(error.os_error):
                 raise DestinationRefused(f"{self._settings.root}: {NO_TLS}") from None
             case aiohttp.ClientError() | OSError() if not trail.is_connected:
-                return self._unreachable(_reason(error))
-            case _Overlong():
+                return self._unreachable(reason_of(error))
+            case Overlong():
                 return NoResponse(Cause.OVERLONG, body_started, str(error))
             case aiohttp.ClientPayloadError() if not isinstance(error.__cause__, ContentEncodingError):
-                return NoResponse(Cause.DISCONNECTED, body_started, _reason(error))
+                return NoResponse(Cause.DISCONNECTED, body_started, reason_of(error))
             case aiohttp.ClientConnectionError() | OSError():
-                return NoResponse(Cause.DISCONNECTED, body_started, _reason(error))
+                return NoResponse(Cause.DISCONNECTED, body_started, reason_of(error))
             case _:
-                return NoResponse(Cause.MALFORMED, body_started, _reason(error))
+                return NoResponse(Cause.MALFORMED, body_started, reason_of(error))
 
     def _unreachable(self, why: str) -> NoResponse:
         detail = f"the proxy {self.proxy.name} ({self.proxy.variable}): {why}" if self.proxy else why
@@ -300,46 +329,6 @@ class _Trail:
 _STALE = (Cause.DISCONNECTED, Cause.MALFORMED)
 
 
-class _Malformed(Exception):
-    """The response is not an HTTP response that ends an exchange."""
-
-
-class _Overlong(Exception):
-    """The response is longer than the request can explain."""
-
-
-_FOREIGN = (
-    aiohttp.ClientError,
-    OSError,
-    _Overlong,
-    _Malformed,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    AttributeError,
-)
-"""The last five are what aiohttp and http.cookies raise on fields that they did not expect."""
-
-_QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
-"""Where aiohttp's messages begin to repeat what the server sent."""
-
-
-def _reason(error: BaseException) -> str:
-    """Return why an exchange failed; repeats neither a URL, which may hold a password, nor what the server sent."""
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection in time"
-        case aiohttp.ClientResponseError(message=message):
-            return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
-        case aiohttp.ClientPayloadError(__cause__=HttpProcessingError(message=message)):
-            return _QUOTED_OCTETS.split(message, maxsplit=1)[0]
-        case aiohttp.ClientConnectorError():
-            return reason(error.os_error)
-        case _:
-            return reason(error)
-
-
 async def _on_connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
     context.trace_request_ctx.is_connected = True
 
@@ -348,28 +337,9 @@ async def _on_reused(_session: aiohttp.ClientSession, context: SimpleNamespace, 
     context.trace_request_ctx.is_connected = context.trace_request_ctx.is_reused = True
 
 
-def _masked(exchange: Response | NoResponse, mask: Mask) -> Response | NoResponse:
+def _without_secrets(exchange: Response | NoResponse, mask: Mask) -> Response | NoResponse:
     match exchange:
         case NoResponse(detail=detail):
             return replace(exchange, detail=printable(mask.text(detail)))
         case Response(body=body, warning=warning, location=location):
             return replace(exchange, body=mask.body(body), warning=mask.text(warning), location=mask.text(location))
-
-
-async def _read_response(response: aiohttp.ClientResponse, limit_bytes: int) -> Response:
-    if response.status < 200:
-        raise _Malformed(f"HTTP status {response.status:03} does not end an exchange")
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > limit_bytes:
-            raise _Overlong(f"more than {limit_bytes} bytes")
-    headers = response.headers
-    return Response(
-        status=response.status,
-        body=bytes(body),
-        content_type=field_text(headers.get("Content-Type", "")),
-        warning=field_text(headers.get("Warning", "")),
-        retry_after_s=retry_after_s(headers.get("Retry-After", ""), datetime.now(UTC)),
-        location=field_text(headers.get("Location", "")),
-    )

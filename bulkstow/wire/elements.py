@@ -73,11 +73,13 @@ _UNPACK = tuple(
 class ElementReader:
     """Reads elements at offsets; raises `Problem`.
 
-    `size_bytes` is the offset at which the data end; None if it is not known.
+    `size_bytes` is the offset at which the data end; None if it is not known. A reader without limits is for files that
+    are read anyway.
     """
 
-    def __init__(self, size_bytes: int | None) -> None:
+    def __init__(self, size_bytes: int | None, *, is_limited: bool = True) -> None:
         self._size_bytes = size_bytes
+        self._is_limited = is_limited
         self._window = b""
         self._window_at = 0
         self._elements = 0
@@ -92,7 +94,8 @@ class ElementReader:
 
     def _ask(self, at: int, size_bytes: int) -> Steps[bytes]:
         # If the size is not known, all bytes before `at` are read (inflated), too.
-        if self._bytes > MOST_READ_BYTES or (self._size_bytes is None and at > MOST_READ_BYTES):
+        is_too_long = self._bytes > MOST_READ_BYTES or (self._size_bytes is None and at > MOST_READ_BYTES)
+        if is_too_long and self._is_limited:
             raise TooLong(f"{MOST_READ_BYTES >> 20} MiB to look at")
         answer = yield Need(at, size_bytes)
         if answer is None:
@@ -128,7 +131,7 @@ class ElementReader:
 
     def _count(self) -> None:
         self._elements += 1
-        if self._elements > MOST_ELEMENTS:
+        if self._elements > MOST_ELEMENTS and self._is_limited:
             raise TooLong(f"{MOST_ELEMENTS} elements")
 
     def _leads_on(self, element: Element, syntax: Syntax, *, is_strict: bool, depth: int = 1) -> Steps[bool]:
@@ -193,7 +196,7 @@ class ElementReader:
         at, depth = of.value_at, 1
         unknown_depth = 1 if of.vr == b"UN" else 0
         while depth:
-            inner = syntax if not unknown_depth else (yield from self._syntax_in_unknown(at, syntax))
+            inner = syntax if not unknown_depth else (yield from self.syntax_in_unknown(at, syntax))
             element = yield from self.element(at, inner)
             if element is None:
                 raise Ended(CutOff())
@@ -213,7 +216,7 @@ class ElementReader:
                 at = self.end_of(element)
         return at
 
-    def _syntax_in_unknown(self, at: int, syntax: Syntax) -> Steps[Syntax]:
+    def syntax_in_unknown(self, at: int, syntax: Syntax) -> Steps[Syntax]:
         """Return the encoding of an element within a UN of undefined length: without VR (PS3.5 §6.2.2), or `syntax`."""
         return syntax if (yield from self.bytes_at(at + 4, 2)) in _VRS else IMPLICIT
 

@@ -42,3 +42,12 @@ def instances_path(header: Header) -> str | None:
         return None
     series = ("series", header.series_uid) if is_segment(header.series_uid) else ()
     return resource_path("studies", header.study_uid, *series, "instances")
+
+
+def instance_path(header: Header) -> str | None:
+    """Return the path of an instance (PS3.18 Table 10.4.1-1), None if one of its UIDs cannot be a segment."""
+    uids = (header.study_uid, header.series_uid, header.sop_instance_uid)
+    if not all(map(is_segment, uids)):
+        return None
+    study, series, instance = uids
+    return resource_path("studies", study, "series", series, "instances", instance)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bulkstow.wire.data_set import FIRST_PIXEL_DATA
 from bulkstow.wire.elements import EXPLICIT, IMPLICIT, ElementReader, Syntax
 from bulkstow.wire.part10 import (
     EXPLICIT_BIG,
@@ -28,7 +29,6 @@ from bulkstow.wire.study_attributes import READ_BYTES, STUDY_ATTRIBUTES, study_a
 _META_UIDS = frozenset({MEDIA_STORAGE_SOP_CLASS, TRANSFER_SYNTAX})
 _UIDS = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
 _META_GROUP = b"\x02\0"
-_FIRST_PIXEL_DATA = 0x7FE0_0008
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,14 @@ def read_data_set(
     """
     reader = ElementReader(size_bytes)
     try:
-        syntax = yield from reader.syntax_at(at, _announced(transfer_syntax_uid))
+        syntax = yield from reader.syntax_at(at, announced_syntax(transfer_syntax_uid))
     except Problem as problem:
         return ReadResult(end_at=at, problem=str(problem))
     return (yield from _read(reader, at, syntax, _UIDS, to_end=to_end))
 
 
-def _announced(transfer_syntax_uid: str) -> Syntax | None:
+def announced_syntax(transfer_syntax_uid: str) -> Syntax | None:
+    """Return the encoding of a transfer syntax; None if it is empty."""
     if transfer_syntax_uid in ("", IMPLICIT_LITTLE):
         return IMPLICIT if transfer_syntax_uid else None
     return Syntax(is_explicit=True, is_big=transfer_syntax_uid == EXPLICIT_BIG)
@@ -120,7 +121,7 @@ def _read(
                 at = reader.end_of(element)
     except Ended as ended:
         # Some writers leave one or two bytes after the pixel data.
-        if ended.truncation.tag is None and highest_tag >= _FIRST_PIXEL_DATA:
+        if ended.truncation.tag is None and highest_tag >= FIRST_PIXEL_DATA:
             return result()
         return result(str(ended), ended.truncation)
     except Problem as problem:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import login
 from bulkstow.destination.bounded_connector import HEAD_BYTES
-from bulkstow.destination.http import FIELD_BYTES, FIELDS, _reason
+from bulkstow.destination.http import FIELD_BYTES, FIELDS
+from bulkstow.destination.responses import reason_of
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Batch, Cause, Exchange, NoResponse, Response
 from tests.archives import write_batch
@@ -148,8 +149,8 @@ KEY = ConnectionKey("localhost", 443, True, True, None, None, None)  # noqa: FBT
 )
 def test_reason_of_an_exception_of_aiohttp(error: aiohttp.ClientError, expected: str) -> None:
     """The reason inside an exception of aiohttp is given without the URL."""
-    assert expected in _reason(error)
-    assert "s3cret" not in _reason(error)
+    assert expected in reason_of(error)
+    assert "s3cret" not in reason_of(error)
 
 
 async def test_octets_behind_an_answer_are_no_answer(batch: Batch) -> None:
