@@ -6,12 +6,11 @@ Opens and closes the run's resources (ledger, login, connections, signals, displ
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
@@ -22,6 +21,7 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.destination.auth import login, with_password
 from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
+from bulkstow.engine.attended import attended
 from bulkstow.engine.descriptors import allowed_requests
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import ListedNames
@@ -30,7 +30,7 @@ from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.engine.signals import Control
 from bulkstow.engine.sources import own_files, source_of
 from bulkstow.engine.summary import fields_of, summary_of
-from bulkstow.errors import BulkstowError, ConfigurationError, LedgerError
+from bulkstow.errors import ConfigurationError, LedgerError
 from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
 from bulkstow.ledger import Ledger
 from bulkstow.model import Summary
@@ -50,9 +50,6 @@ from bulkstow.wire.server_profile import DEFAULT
 DASK_LOGGERS = ("distributed", "distributed.client", "tornado.application")
 """The loggers that Dask sets up for itself; what they have to say, bulkstow says in its own words."""
 
-FIRST_SHOWN_S = 1.0
-"""Time before the figures appear, so that a server that refuses at once leaves only its error."""
-
 
 async def run(
     job: Job, tally: Tally, display: Display, *, heed_signals: bool = True, log: Reporter | None = None
@@ -64,7 +61,7 @@ async def run(
     ledger, and `tally` has the figures.
     """
     started_s = time.monotonic()
-    control = Control(display)
+    control = Control(display.say)
     with ExitStack() as stack:
         settings = _within_limits(job.settings, display)
         limit = ReadLimit(settings.read_timeout_s)
@@ -104,7 +101,7 @@ async def run(
                 control.begin(upload)
                 await upload.carry_out()
 
-            stopped_by = await _attended(send, control, signals, display, tally)
+            stopped_by = await attended(send, control, signals, _Figures(display, tally))
         if tally.requests:
             reporters.tell(StudiesCounted(await _studies(ledger)))
         elapsed_s = time.monotonic() - started_s
@@ -114,6 +111,27 @@ async def run(
     if stopped_by is not None:
         raise stopped_by
     return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """A tally on a display."""
+
+    display: Display
+    tally: Tally
+
+    @property
+    def interval_s(self) -> float:
+        """The interval of the display."""
+        return self.display.interval_s
+
+    def show(self) -> None:
+        """Show the figures as they are."""
+        self.display.show(self.tally)
+
+    def close(self) -> None:
+        """Show the final figures, if there are any."""
+        self.display.close(self.tally)
 
 
 @asynccontextmanager
@@ -180,33 +198,6 @@ def _dask() -> Callable[..., AbstractAsyncContextManager[None]]:
     return dask_workers
 
 
-async def _attended(
-    send: Callable[[], Awaitable[None]],
-    control: Control,
-    signals: AsyncIterator[signal.Signals] | None,
-    display: Display,
-    tally: Tally,
-) -> BulkstowError | None:
-    """Send, show the figures and handle signals meanwhile; return the error that stopped it.
-
-    An error is returned, not raised, because the task group would wrap it in a group.
-    """
-    async with anyio.create_task_group() as beside:
-        beside.start_soon(_watch, display, tally)
-        if signals is not None:
-            beside.start_soon(control.heed, signals)
-        try:
-            with control.scope:
-                await send()
-        except BulkstowError as stop:
-            return stop
-        finally:
-            control.end()
-            beside.cancel_scope.cancel()
-            display.close(tally)
-    return None
-
-
 async def _studies(ledger: Ledger) -> int | None:
     """Return the number of studies of which the run sent files; None if the ledger cannot be read."""
     with suppress(LedgerError):
@@ -221,11 +212,3 @@ def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings
         return settings
     display.say(f"the limit on open files allows only {allowed} requests at once, not {span.highest}: see `ulimit -n`")
     return replace(settings, concurrency=Span(min(span.lowest, allowed), allowed))
-
-
-async def _watch(display: Display, tally: Tally) -> None:
-    """Show the figures until the run ends, for the first time after FIRST_SHOWN_S."""
-    await anyio.sleep(min(display.interval_s, FIRST_SHOWN_S))
-    while True:
-        display.show(tally)
-        await anyio.sleep(display.interval_s)

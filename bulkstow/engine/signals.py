@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 
 from bulkstow.pipeline.run import Run
-from bulkstow.progress.display import Display
 
 
 class Control:
     """Ends a run at signals: the first drains it, the second cancels it."""
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         self.scope = anyio.CancelScope()
-        self._display = display
+        self._say = say
         self._run: Run | None = None
         self._given_up = threading.Event()
         self.is_complete = True
@@ -43,7 +42,7 @@ class Control:
                 self.is_complete = False
                 self.scope.cancel()
                 return
-            self._display.say("finishing the current requests; press Ctrl-C again to stop immediately")
+            self._say("finishing the current requests; press Ctrl-C again to stop immediately")
             self.is_complete = False
             self._run.drain()
             self._given_up.set()
