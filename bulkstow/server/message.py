@@ -31,6 +31,15 @@ class FilePart:
     size_bytes: int
     offset_bytes: int = 0
 
+    def make(self) -> bytes:
+        """Return the bytes; blocks. Raises EOFError if the file is too short."""
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.offset_bytes)
+            data = file.read(self.size_bytes)
+        if len(data) < self.size_bytes:
+            raise EOFError
+        return data
+
 
 @dataclass(frozen=True, slots=True)
 class MadePart:
@@ -86,22 +95,22 @@ async def send(
 
 async def _part(part: Part, boundary: str, part_type: str, *, first: bool) -> AsyncGenerator[bytes, None]:
     """Yield a part with its head. Raises EOFError if the file is too short."""
-    match part:
-        case MadePart(make=make):
-            data = await to_thread.run_sync(make)
-            yield part_head(boundary, len(data), first=first, part_type=part_type)
-            yield data
-        case FilePart(path=path, size_bytes=size_bytes, offset_bytes=offset_bytes):
-            async with aiofiles.open(path, "rb") as file:
-                await file.seek(offset_bytes)
-                yield part_head(boundary, size_bytes, first=first, part_type=part_type)
-                left_bytes = size_bytes
-                while left_bytes:
-                    piece = await file.read(min(left_bytes, READ_BYTES))
-                    if not piece:
-                        raise EOFError
-                    left_bytes -= len(piece)
-                    yield piece
+    if isinstance(part, MadePart) or part.size_bytes <= READ_BYTES:
+        # One call in a thread: open, seek, read and close in calls of their own take longer than reading this much.
+        data = await to_thread.run_sync(part.make)
+        yield part_head(boundary, len(data), first=first, part_type=part_type)
+        yield data
+        return
+    async with aiofiles.open(part.path, "rb") as file:
+        await file.seek(part.offset_bytes)
+        yield part_head(boundary, part.size_bytes, first=first, part_type=part_type)
+        left_bytes = part.size_bytes
+        while left_bytes:
+            piece = await file.read(min(left_bytes, READ_BYTES))
+            if not piece:
+                raise EOFError
+            left_bytes -= len(piece)
+            yield piece
 
 
 async def send_share(request: web.Request, document: web.Response, share: float) -> web.StreamResponse:
