@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-    from bulkstow.config import DestinationSettings, UploadSettings
+    from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
     from bulkstow.destination.auth import Auth, AuthRequest
     from bulkstow.model import Candidate, Header, Instance, Outcome, Summary
     from bulkstow.ports import Destination, FileRange, Source
@@ -52,6 +52,7 @@ __all__ = [
     "LoginRefused",
     "Outcome",
     "RunStopped",
+    "SelectionSettings",
     "Shard",
     "Source",
     "Span",
@@ -71,6 +72,7 @@ _MODULES = {
     "Header": "bulkstow.model",
     "Instance": "bulkstow.model",
     "Outcome": "bulkstow.model",
+    "SelectionSettings": "bulkstow.config",
     "Shard": "bulkstow.quantities",
     "Source": "bulkstow.ports",
     "Span": "bulkstow.quantities",
@@ -98,21 +100,23 @@ async def upload(
     destination: str | DestinationSettings | Destination,
     settings: UploadSettings | None = None,
     *,
+    selection: SelectionSettings | None = None,
     auth: Auth | None = None,
 ) -> Summary:
     """Send the instances of a source to a destination and return the figures of the run.
 
     `source` is a file or directory, several of them, or a `Source`; `destination` is the URL of a DICOMweb server, the
-    settings for one, or a `Destination`, which the caller opens and closes. `auth` logs in at a DICOMweb server. The
-    ledger (`UploadSettings.ledger`) has the outcome of each file; a run with the ledger of an earlier run sends only
-    what has no final success. Nothing is printed, and no signal is handled. An instance that fails is counted, not
-    raised, and a source without any file is named in `Summary.empty_sources`. Raises ConfigurationError for an argument
+    settings for one, or a `Destination`, which the caller opens and closes. `selection` has filters: without it every
+    file is sent. `auth` logs in at a DICOMweb server. The ledger (`UploadSettings.ledger`) has the outcome of each
+    file; a run with the ledger of an earlier run sends only what has no final success. Nothing is printed, and no
+    signal is handled. An instance that fails is counted, not raised, and a source without any file is named in
+    `Summary.empty_sources`. Raises ConfigurationError for an argument
     that cannot be used or a path that does not exist, and RunStopped (LoginRefused, DestinationRefused, LedgerError,
     StorageGone) for an error that no retry fixes.
     """
     import os
 
-    from bulkstow.config import DestinationSettings, UploadSettings
+    from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
     from bulkstow.engine.job import Job
     from bulkstow.engine.local import run
     from bulkstow.ports import Destination, Source
@@ -136,9 +140,11 @@ async def upload(
         )
     if settings is not None and not isinstance(settings, UploadSettings):
         raise ConfigurationError(f"settings: expected bulkstow.UploadSettings, not a {type(settings).__name__}")
+    if selection is not None and not isinstance(selection, SelectionSettings):
+        raise ConfigurationError(f"selection: expected bulkstow.SelectionSettings, not a {type(selection).__name__}")
     if auth is not None and not hasattr(auth, "authorize"):
         raise ConfigurationError(f"auth: expected the protocol bulkstow.Auth, not a {type(auth).__name__}")
     if auth is not None and not isinstance(destination, DestinationSettings):
         raise ConfigurationError("auth: only for a DICOMweb server; a Destination logs in by itself")
-    job = Job(source, destination, settings or UploadSettings(), auth=auth)
+    job = Job(source, destination, settings or UploadSettings(), auth=auth, selection=selection or SelectionSettings())
     return await run(job, Tally(), display("none"), heed_signals=False)

@@ -21,9 +21,11 @@ from cyclopts import Group, Parameter, Token
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import (
     AUTO,
+    Days,
     Shard,
     Span,
     Timetable,
+    parse_days,
     parse_duration_s,
     parse_per_second,
     parse_shard,
@@ -74,6 +76,13 @@ def _whole_number(text: str) -> int:
         raise ValueError(f"{text!r} is not a whole number") from None
 
 
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(","))
+    if not all(words):
+        raise ValueError(f"{text!r} is not a list of words with commas between them")
+    return words
+
+
 UNLIMITED: dict[str, object] = {"unlimited": None}
 AUTOMATIC: dict[str, object] = {"auto": "auto"}
 Automatic = Literal["auto"]
@@ -97,6 +106,10 @@ ShardLevel = Annotated[
     int | Literal["auto", "file"], written_as(_whole_number, "LEVEL", words=AUTOMATIC | {"file": "file"})
 ]
 RequestRate = Annotated[float | None, written_as(parse_per_second, "NUMBER", words=UNLIMITED)]
+Words = Annotated[tuple[str, ...] | None, written_as(_words, "LIST", show=lambda words: words and ",".join(words))]
+StudyDates = Annotated[Days | None, written_as(parse_days, "DATES", show=lambda days: days and str(days))]
+MinAge = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words={"any": None})]
+Patterns = Annotated[tuple[str, ...], Parameter(negative="", show_default=False, metavar="GLOB")]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 ONE_LOGIN = "one login at a time; leave it out, or --user, --bearer-file, --bearer-command and BULKSTOW_BEARER"
@@ -110,6 +123,7 @@ LOCAL_CLUSTER = "local"
 
 DESTINATION = Group("Destination", sort_key=1)
 FILES = Group("Files and ledger", sort_key=2)
+FILTERS = Group("Filters", sort_key=5)
 BATCHES = Group("Batches and speed", sort_key=10)
 OUTPUT = Group("Output", sort_key=15)
 LOGIN = Group("Login and connection", sort_key=20)
@@ -310,3 +324,37 @@ class UploadSettings:
             raise ConfigurationError(
                 f"--processes {self.processes}: with --dask {address}, the workers send; leave it out"
             )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionSettings:
+    """Filters: a file is selected if all of them let it pass.
+
+    Raises ConfigurationError for a number out of its range.
+    """
+
+    include: Annotated[Patterns, Parameter(group=FILTERS)] = ()
+    """Select only files that match a pattern such as '*.dcm' or 'CT/**'; may be repeated."""
+    exclude: Annotated[Patterns, Parameter(group=FILTERS)] = ()
+    """Leave out files, and directories with everything below them, that match a pattern such as '.snapshot'; may be
+    repeated."""
+    modality: Annotated[Words, Parameter(group=FILTERS)] = None
+    """Select only instances of these modalities, such as CT,MR; 'none' is an instance without one."""
+    study_date: Annotated[StudyDates, Parameter(group=FILTERS)] = None
+    """Select only instances with a study date in a span such as 2020-01-01..2022-12-31, 2020.. or ..2022-06, or 'none'
+    for those without a valid one; several with commas."""
+    sop_class: Annotated[Words, Parameter(group=FILTERS)] = None
+    """Select only instances of these SOP classes, by UID or by a name such as CTImageStorage."""
+    studies: Annotated[Path | None, Parameter(group=FILTERS)] = None
+    """File with one Study Instance UID per line, comments after #: select only instances of these studies."""
+    min_age_s: Annotated[MinAge, Parameter(name="--min-age", group=FILTERS)] = None
+    """Leave out files modified within this time, such as 10m, because they may still be written; or 'any'."""
+    max_size_bytes: Annotated[SizeLimit, Parameter(name="--max-size", group=FILTERS)] = None
+    """Leave out files that are larger."""
+
+    def __post_init__(self) -> None:
+        if self.min_age_s is not None:
+            require_positive("--min-age", self.min_age_s)
+        if self.max_size_bytes is not None:
+            require_positive("--max-size", self.max_size_bytes)

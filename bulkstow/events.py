@@ -14,6 +14,7 @@ from bulkstow.model import Batch, Exchange, FileResult, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.health import OutageCause
+from bulkstow.policy.selection import Filter
 from bulkstow.policy.work_items import WorkItem
 
 
@@ -30,6 +31,15 @@ class FilesFound:
 
     files: int
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Filters leave out files, which have no outcome; one that was found before is taken back by `FilesFound`."""
+
+    files: Mapping[Filter, int]
+    directories: int = 0
+    """Directories that the scan does not enter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +210,7 @@ Outage = OutageBegan | OutageContinues | OutageEnded
 Event = (
     Connecting
     | FilesFound
+    | LeftOut
     | SettledBefore
     | ScanEnded
     | RequestStarted

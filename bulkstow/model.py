@@ -286,6 +286,10 @@ class Summary:
     """The part of the sources that this run sends, such as 3/16; None for all. The figures are those of this part."""
     studies: int | None = None
     """The number of studies of which this run sent instances; None if it could not be counted."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """The number of files that a filter left out, by its setting; they have no outcome."""
+    pruned_directories: int = 0
+    """Directories that were not entered because of `--exclude`."""
     ledger: str = ""
     version: str = ""
     """The version of bulkstow."""

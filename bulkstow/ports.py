@@ -164,6 +164,11 @@ class Source(Protocol):
         """The first parts of the source in which the scan has found nothing; they count as failures."""
         return ()
 
+    @property
+    def pruned_parts(self) -> int:
+        """The number of parts, such as directories, that the scan left out as a whole because of a filter."""
+        return 0
+
 
 @runtime_checkable
 class Destination(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import (
     Span,
@@ -87,6 +87,20 @@ def test_an_upload_out_of_range_is_refused(values: dict[str, Any], message: str)
     """The message names the setting, what was found and what is expected."""
     with pytest.raises(ConfigurationError) as caught:
         UploadSettings(**values)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_age_s": 0.0}, "--min-age 0: expected more than 0"),
+        ({"max_size_bytes": 0}, "--max-size 0: expected more than 0"),
+    ],
+)
+def test_a_filter_out_of_range_is_refused(values: dict[str, Any], message: str) -> None:
+    """The message names the setting, what was found and what is expected."""
+    with pytest.raises(ConfigurationError) as caught:
+        SelectionSettings(**values)
     assert str(caught.value) == message
 
 

@@ -19,8 +19,8 @@ from bulkstow.destination.http import HttpClient, Request
 from bulkstow.destination.qido import ACCEPT, PAGE_LIMIT_BYTES
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import NoResponse, Response
-from bulkstow.server.catalogue import is_uid
 from bulkstow.wire.server_profile import ServerProfile
+from bulkstow.wire.uids import is_uid
 
 _PATIENT_ID = "00100020"
 _STUDY_UID = "0020000D"

@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from bulkstow import __version__
 from bulkstow.cli.files import check_writable, is_replaceable, write_whole
 from bulkstow.cli.streams import print_in_passing
-from bulkstow.config import FILES, DestinationSettings, Switch, UploadSettings
+from bulkstow.config import FILES, DestinationSettings, SelectionSettings, Switch, UploadSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.summary import fields_of, summary_of
@@ -42,6 +42,7 @@ def upload(
     *sources: str,
     destination: DestinationSettings | None = None,
     settings: UploadSettings | None = None,
+    selection: SelectionSettings | None = None,
     files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=FILES)] = None,
     null: Annotated[Switch, Parameter(alias="-0", group=FILES)] = False,
 ) -> int:
@@ -63,7 +64,14 @@ def upload(
     try:
         if not sources and files_from is None:
             raise ConfigurationError("nothing to send: name directories or files, or give --files-from")
-        job = Job(sources, destination or DestinationSettings(), settings, files_from, null_separated=null)
+        job = Job(
+            sources,
+            destination or DestinationSettings(),
+            settings,
+            files_from,
+            null_separated=null,
+            selection=selection or SelectionSettings(),
+        )
     except ConfigurationError as error:
         if settings.summary is not None:
             summarise_wrong_use(settings.summary, str(error))
@@ -112,7 +120,7 @@ def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | 
     stream = stack.enter_context(contextlib.closing(BackgroundStream(file, LOG_LINES_AHEAD, LOG_CLOSE_TIMEOUT_S)))
     log = Log(path, job.settings.log_format, stream, shown.say)
     begin = {"version": __version__, "destination": job.destination_name, "sources": job.source_names}
-    log.begin(begin | settings_of(job.settings))
+    log.begin(begin | settings_of(job.settings) | settings_of(job.selection))
     return log
 
 

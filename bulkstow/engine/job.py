@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
 from bulkstow.destination.auth import Auth
 from bulkstow.errors import ConfigurationError
 from bulkstow.ports import Destination, Source
@@ -27,6 +27,8 @@ class Job:
     null_separated: bool = False
     auth: Auth | None = None
     """The login at a DICOMweb server, instead of that of its settings."""
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    """Filters: which files of the source are sent."""
 
     def __post_init__(self) -> None:
         if self.settings.shard is not None and not isinstance(self.source, tuple):

@@ -26,6 +26,7 @@ from bulkstow.engine.descriptors import allowed_requests
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import ListedNames
 from bulkstow.engine.processes import processes_of, sender_processes
+from bulkstow.engine.selection import read_selection
 from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.engine.signals import Control
 from bulkstow.engine.sources import own_files, source_of
@@ -69,17 +70,24 @@ async def run(
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
         # Until the handlers are set, a signal ends the process at once, as nothing has to be finished yet.
         paths = await find_sources(job.source, threads, limit) if isinstance(job.source, tuple) else {}
+        roots = [path.path for path in paths.values()]
+        selection = await read_selection(job.selection, roots, threads, limit)
         signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
         listed = None
         if job.files_from is not None:
             listed = ListedNames(job.files_from, stack, lambda: control.is_over, null_separated=job.null_separated)
         ledger = stack.enter_context(
-            Ledger(job.settings.ledger, job.destination_name, version=__version__, settings=settings_of(job.settings))
+            Ledger(
+                job.settings.ledger,
+                job.destination_name,
+                version=__version__,
+                settings=settings_of(job.settings) | settings_of(job.selection),
+            )
         )
         reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
-        source = source_of(job, paths, listed, ledger.files | own_files(settings), stack)
+        source = source_of(job, paths, listed, ledger.files | own_files(settings), selection, stack)
         async with _opened(job, settings, source, threads, limit, reporters, display) as destination:
 
             async def send() -> None:
@@ -93,6 +101,7 @@ async def run(
                     destination,
                     ledger,
                     reporters,
+                    selection=selection,
                     trust_status=server is not None and server.trust_status,
                     profile=DEFAULT if server is None else server.profile,
                     threads=threads,

@@ -11,6 +11,7 @@ from typing import Protocol
 from bulkstow.config import UploadSettings
 from bulkstow.engine.descriptors import most_open_files
 from bulkstow.engine.names import ListedNames, distinct
+from bulkstow.policy.selection import Selection
 from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Source
 from bulkstow.source.files import FileSource
@@ -34,6 +35,7 @@ def source_of(
     paths: Mapping[str, SourcePath],
     listed: ListedNames | None,
     excluded: frozenset[str],
+    selection: Selection,
     stack: ExitStack,
 ) -> Source:
     """Return the job's source; a source of files excludes those that the run itself writes, in `excluded`."""
@@ -44,6 +46,7 @@ def source_of(
         chain(distinct(job.source, lambda name: paths[name].real_path), listed or ()),
         within=paths.values(),
         exclude=excluded,
+        is_pruned=selection.excludes_directory if selection.exclude else None,
         follow_links=settings.follow_links,
         accept_missing_preamble=settings.accept_missing_preamble,
         skip_truncated=settings.skip_truncated,

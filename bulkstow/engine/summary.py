@@ -28,6 +28,8 @@ def summary_of(
         destination=job.destination_name,
         outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
         accepted=tally.accepted,
+        left_out={filter_.value: count for filter_, count in tally.left_out.items()},
+        pruned_directories=tally.pruned_directories,
         settled_before=tally.settled_before,
         delivered=tally.delivered,
         bytes_sent=tally.sent_bytes,

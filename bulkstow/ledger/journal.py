@@ -33,7 +33,7 @@ from bulkstow.ledger.rows import (
     as_row,
 )
 from bulkstow.ledger.upgrade import KEPT_SUFFIXES, upgrade
-from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 
 _UPDATES = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS.split(", ")[1:-2])
 
@@ -105,6 +105,10 @@ class Ledger(AbstractContextManager["Ledger"]):
     def look_up(self, candidates: Sequence[Candidate], again: Collection[Outcome] = ()) -> list[Known | None]:
         """Return for each candidate its known outcome, as `LookUps.look_up` does."""
         return self._look_ups.look_up(candidates, again)
+
+    def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:
+        """Return recorded heads by location, as `LookUps.headers` does."""
+        return self._look_ups.headers(candidates)
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return, by SOP Instance UID, the files that are on the server, in the order of their paths."""

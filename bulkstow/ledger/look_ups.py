@@ -21,7 +21,7 @@ from bulkstow.ledger.rows import (
     as_kept,
     as_result,
 )
-from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 
 _FINAL = frozenset(
     outcome
@@ -146,6 +146,10 @@ class LookUps:
         rows = self.read(query, (self._destination, *(os.fsencode(c.location) for c in candidates)))
         with explained(self._path):
             return [as_result(row) for row in rows]
+
+    def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:
+        """Return, by location, the heads of those files that could be read as DICOM, as they were recorded."""
+        return {one.candidate.location: one.header for one in self.results(candidates) if one.header is not None}
 
 
 def _key(result: FileResult) -> tuple[object, ...]:

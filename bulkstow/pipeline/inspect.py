@@ -6,6 +6,7 @@ A file that cannot be sent goes straight to the record stage, with its reason.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.errors import DamagedHead, HeadError
-from bulkstow.events import FilesFound, Reporter
+from bulkstow.events import FilesFound, LeftOut, Reporter
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.comparison import compare
 from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
+from bulkstow.policy.selection import Filter, Selection
 from bulkstow.ports import Source
 
 A = TypeVar("A")
@@ -42,6 +44,7 @@ class Inspect:
     """
 
     source: Source
+    selection: Selection
     readers: int
     """Files that may be read at once."""
     in_flight: InFlight
@@ -99,6 +102,8 @@ class Inspect:
         if settled := [item for item in several if isinstance(item, FileResult)]:
             await self.results.send(settled)
         storable = [item for item in several if isinstance(item, Instance)]
+        if self.selection.has_header_filters:
+            storable = self._selected(storable)
         if self.newest is None:
             await self._pass_on(storable, start_next)
         else:
@@ -114,6 +119,17 @@ class Inspect:
             await self.results.send(settled)
         if fresh:
             await self.instances.send(fresh)
+
+    def _selected(self, storable: Sequence[Instance]) -> list[Instance]:
+        """Return the instances that no filter leaves out; count the others."""
+        filters = [self.selection.filter_of_header(instance.header) for instance in storable]
+        left_out: Counter[Filter] = Counter(filter_ for filter_ in filters if filter_ is not None)
+        if not left_out:
+            return list(storable)
+        by_filter = list(zip(storable, filters, strict=True))
+        self._take_back([instance.candidate for instance, filter_ in by_filter if filter_ is not None])
+        self.reporter.tell(LeftOut(left_out))
+        return [instance for instance, filter_ in by_filter if filter_ is None]
 
     def _take_back(self, again: Sequence[Candidate]) -> None:
         if again:

@@ -20,6 +20,7 @@ from bulkstow.pipeline.known_files import KnownFiles
 from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.scan import Scan
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.policy.selection import Selection
 from bulkstow.ports import Found, Source
 
 LISTS_AHEAD = 4
@@ -60,6 +61,7 @@ class Intake:
         self,
         lists: Iterator[Sequence[Found]] | Work[Any, Found],
         choice: Choice,
+        selection: Selection,
         instances: MemoryObjectSendStream[list[Instance]],
         results: MemoryObjectSendStream[list[FileResult]],
     ) -> tuple[Scan, Inspect]:
@@ -69,6 +71,8 @@ class Intake:
         scan = Scan(
             lists=lists,
             empty_parts=lambda: self.source.empty_parts,
+            pruned_parts=lambda: self.source.pruned_parts,
+            selection=selection,
             retried=_retried(settings),
             readers=settings.read_concurrency,
             allow_empty=settings.allow_empty,
@@ -81,6 +85,7 @@ class Intake:
         )
         inspect = Inspect(
             source=self.source,
+            selection=selection,
             readers=settings.read_concurrency,
             in_flight=choice.in_flight,
             newest=choice.newest,

@@ -38,6 +38,7 @@ from bulkstow.policy.pacing import Pacer
 from bulkstow.policy.request_rate import RequestRate, ServerRateGate
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.retry_budget import RetryBudget
+from bulkstow.policy.selection import EVERYTHING, Selection
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
 from bulkstow.ports import Destination, Found, Source
@@ -57,6 +58,7 @@ class _Pass:
 
     lists: Iterator[Sequence[Found]] | Work[Any, Found]
     choice: Choice
+    selection: Selection
     controllers: Controllers
 
 
@@ -76,6 +78,7 @@ class Run:
         *,
         threads: WorkerThreads,
         limit: ReadLimit,
+        selection: Selection = EVERYTHING,
         trust_status: bool = False,
         profile: ServerProfile = DEFAULT,
         controllers: Controllers | None = None,
@@ -90,6 +93,7 @@ class Run:
         self._reporter = reporter
         self._threads = threads
         self._limit = limit
+        self._selection = selection
         self._intake = Intake(
             settings=settings, source=source, known_files=ledger, threads=threads, limit=limit, reporter=reporter
         )
@@ -122,7 +126,7 @@ class Run:
         SOP Instance UID in a pass, so that no two requests with the same UID are in flight at once. Raises RunStopped
         for an error that no retry fixes.
         """
-        await self._pass(await run_blocking(self._threads.scans, self._source.scan))
+        await self._pass(await run_blocking(self._threads.scans, self._source.scan), self._selection)
         while not self.is_draining:
             reopened = orphans = await self._reopened(self._ledger.orphaned_copies)
             if not orphans and self._settings.on_conflict == "send":
@@ -130,17 +134,20 @@ class Run:
             if not reopened:
                 break
             self._reporter.tell(Reopened(tuple(reopened)))
-            await self._pass(iter([[result.candidate for result in reopened]]), are_conflicts=not orphans)
+            again = iter([[result.candidate for result in reopened]])
+            await self._pass(again, EVERYTHING, are_conflicts=not orphans)  # they are selected files
 
     async def _reopened(self, find: Callable[[int], list[FileResult]]) -> list[FileResult]:
         return await run_blocking(self._threads.calls, find, REOPENED_PER_PASS)
 
-    async def _pass(self, lists: Iterator[Sequence[Found]] | Work[Any, Found], *, are_conflicts: bool = False) -> None:
+    async def _pass(
+        self, lists: Iterator[Sequence[Found]] | Work[Any, Found], selection: Selection, *, are_conflicts: bool = False
+    ) -> None:
         controllers = self._controllers
         if are_conflicts:
             controllers = controllers.with_batch_size(BatchSize(self._settings.batch_bytes, 1))
         with self._intake.choice(are_conflicts=are_conflicts) as choice:
-            await self._send(_Pass(lists=lists, choice=choice, controllers=controllers))
+            await self._send(_Pass(lists=lists, choice=choice, selection=selection, controllers=controllers))
 
     async def _send(self, files: _Pass) -> None:
         study_limiter = StudyLimiter(self._settings.per_study)
@@ -177,7 +184,7 @@ class Run:
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         results_in, results = anyio.create_memory_object_stream[list[FileResult]](RESULTS_AHEAD)
         async with anyio.create_task_group() as stages, results_in:
-            scan, inspect = self._intake.stages(files.lists, files.choice, instances_in, results_in)
+            scan, inspect = self._intake.stages(files.lists, files.choice, files.selection, instances_in, results_in)
             assemble = Assemble(
                 batcher=Batcher(lambda: files.controllers.batch_limits, keep_studies=settings.affinity == "study"),
                 # Batches of a size that the user chose are not closed early to keep connections busy.

@@ -1,10 +1,11 @@
-"""The first stage: lists of files from the sources, without those that an earlier run settled.
+"""The first stage: lists of files from the sources, without those that a filter leaves out or an earlier run settled.
 
 The walk blocks, so it runs in worker threads; where one file system hangs, the others are still scanned.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -15,10 +16,11 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from bulkstow.blocking import Helpers, ReadLimit, Work, map_in_threads, run_in_threads
 from bulkstow.errors import StorageGone
-from bulkstow.events import Event, FilesFound, Reporter, ScanEnded, SettledBefore
+from bulkstow.events import Event, FilesFound, LeftOut, Reporter, ScanEnded, SettledBefore
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.pipeline.known_files import KnownFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
+from bulkstow.policy.selection import Filter, Selection
 from bulkstow.ports import Found
 
 
@@ -29,6 +31,8 @@ class Scan:
     lists: Iterator[Sequence[Found]] | Work[Any, Found]
     """From `Source.scan`, or files to send again."""
     empty_parts: Callable[[], Sequence[str]]
+    pruned_parts: Callable[[], int]
+    selection: Selection
     retried: frozenset[Outcome]
     """Outcomes of earlier runs that are not final, because the user wants these files to be sent again."""
     readers: int
@@ -53,6 +57,8 @@ class Scan:
                     await self.results.send(results)
                 if candidates:
                     await self.candidates.send(candidates)
+        if self.selection.exclude and (directories := self.pruned_parts()):
+            self.reporter.tell(LeftOut({}, directories))
         empty = () if self.allow_empty else self.empty_parts()
         self.reporter.tell(ScanEnded(tuple(empty)))
 
@@ -76,16 +82,41 @@ class Scan:
         by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
         candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
         results = [item for item in by_path.values() if isinstance(item, FileResult)]
+        filters: dict[str, Filter] = {}
+        if self.selection.has_path_filters:
+            filters = self._filters_of(candidates, results)
+            candidates = [c for c in candidates if c.location not in filters]
+            results = [r for r in results if r.candidate.location not in filters]
         known = self.known_files.look_up(candidates, self.retried)
         # A file that this run has recorded already was named twice: it counts once.
         new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
+        if self.selection.has_header_filters:
+            settled_filters = self._filters_of_settled([c for c, k in new if k is not None and k.is_final])
+            new = [(c, k) for c, k in new if c.location not in settled_filters]
+            filters |= settled_filters
         events: list[Event] = [FilesFound(len(new) + len(results), sum(candidate.size_bytes for candidate, _ in new))]
+        if filters:
+            events.append(LeftOut(Counter(filters.values())))
         if final := Counter(k.outcome for _, k in new if k is not None and k.is_final):
             settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.outcome.is_success)
             size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
             not_stored = tuple(FileResult(c, None, k.outcome, k.reason, accepted=k.accepted) for c, k in settled)
             events.append(SettledBefore(final, not_stored, size_bytes))
         return [c for c, k in new if k is None or not k.is_final], results, events
+
+    def _filters_of(self, candidates: Sequence[Candidate], results: Sequence[FileResult]) -> dict[str, Filter]:
+        """Return, by location, the filters that leave out what the scan found."""
+        selection, now_ns = self.selection, time.time_ns()
+        of_files = ((candidate.location, selection.filter_of(candidate, now_ns)) for candidate in candidates)
+        filters = {location: filter_ for location, filter_ in of_files if filter_ is not None}
+        locations = (result.candidate.location for result in results)
+        return filters | {location: Filter.EXCLUDE for location in locations if selection.excludes(location)}
+
+    def _filters_of_settled(self, candidates: Sequence[Candidate]) -> dict[str, Filter]:
+        """Return, by location, the filters that leave out files that an earlier run settled."""
+        headers = self.known_files.headers(candidates) if candidates else {}
+        found = ((location, self.selection.filter_of_header(header)) for location, header in headers.items())
+        return {location: filter_ for location, filter_ in found if filter_ is not None}
 
 
 def _next_list(lists: Iterator[Sequence[Found]]) -> Sequence[Found] | None:

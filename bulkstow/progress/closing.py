@@ -33,6 +33,7 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
             yield f"  skipped {count:,}: {shown(reason)}"
     if summary.settled_before:
         yield f"  {summary.settled_before:,} of them by an earlier run: nothing was sent for them"
+    yield from _left_out(summary)
     yield from _speed(summary, tally)
     report = f"bulkstow report {shown(shlex.quote(str(ledger)))}"
     failed = [outcome.value for outcome in Outcome if outcome.is_failure and summary.outcomes.get(outcome)]
@@ -56,9 +57,21 @@ def _senders(tally: Tally) -> str:
     return counted(1 + tally.senders, "process", "processes")
 
 
+def _left_out(summary: Summary) -> Iterator[str]:
+    """Yield how many files and directories each filter left out."""
+    by_filter = sorted(summary.left_out.items(), key=lambda item: -item[1])
+    files = sum(summary.left_out.values())
+    if files:
+        yield f"left out {counted(files, 'file')}: {', '.join(f'{count:,} by --{name}' for name, count in by_filter)}"
+    if summary.pruned_directories:
+        yield f"{counted(summary.pruned_directories, 'directory', 'directories')} not entered because of --exclude"
+
+
 def _no_outcomes(summary: Summary, tally: Tally) -> str:
     if tally.found_files:
         return "no file has an outcome yet"
+    if summary.left_out or summary.pruned_directories:
+        return "nothing was selected: the filters leave out every file" if summary.complete else "nothing selected yet"
     if summary.shard is None or summary.empty_sources or not summary.complete:
         return "no files found"
     return "no file of the source is in this shard; if most shards have none, give another --shard-level"

@@ -65,6 +65,8 @@ class Figures:
             if not tally.has_begun:
                 yield "scanning"
             yield files_done(tally)
+            if tally.left_out:
+                yield f"{tally.left_out.total():,} left out"
             yield _bytes(tally)
             yield from self._left(tally, now_s)
             yield f"{show_size(self._sent.rate(now_s, tally.sent_bytes))}/s"

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from bulkstow.config import UploadSettings
+from bulkstow.config import SelectionSettings, UploadSettings
 from bulkstow.events import (
     CeilingLearned,
     Connecting,
@@ -66,7 +66,8 @@ class Log:
         """Write how a run ended."""
         results = {outcome.value: count for outcome, count in summary.outcomes.items() if count}
         reason = {"reason": summary.stopped_because} if summary.stopped_because else {}
-        self._put("end", {"exit_status": summary.exit_status, **reason, **results})
+        left_out = {"left_out": dict(summary.left_out)} if summary.left_out else {}
+        self._put("end", {"exit_status": summary.exit_status, **reason, **results, **left_out})
 
     def tell(self, event: Event) -> None:
         """Write the line of an event, if it has one."""
@@ -112,7 +113,7 @@ class Log:
             self._warn(f"--log {self._path}: ends here, cannot be written ({why})")
 
 
-def settings_of(settings: UploadSettings) -> dict[str, object]:
+def settings_of(settings: UploadSettings | SelectionSettings) -> dict[str, object]:
     """Return settings by name, as text if JSON has no type for them, without the fields that `repr` leaves out."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.repr}
     return {

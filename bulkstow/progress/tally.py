@@ -15,6 +15,7 @@ from bulkstow.events import (
     Event,
     FilesFound,
     LedgerUpgraded,
+    LeftOut,
     LimitsChanged,
     Outage,
     OutageBegan,
@@ -37,6 +38,7 @@ from bulkstow.model import FileResult, Outcome
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Usage
 from bulkstow.policy.health import OutageCause
+from bulkstow.policy.selection import Filter
 
 SHOWN_FAILURES = 5
 """Number of failures shown at the end; `bulkstow report` lists all of them."""
@@ -49,6 +51,10 @@ class Tally:
         self.found_files = 0
         self.found_bytes = 0
         self.scan_ended = False
+        self.left_out: Counter[Filter] = Counter()
+        """Number of files by the filter that left them out."""
+        self.pruned_directories = 0
+        """Directories that were not entered because of a filter."""
         self.settled_before = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.accepted = 0
@@ -158,17 +164,8 @@ class Tally:
                 self.sent_bytes += size_bytes
             case Recorded(results):
                 self._count(results)
-            case FilesFound(files, size_bytes):
-                self.found_files += files
-                self.found_bytes += size_bytes
-            case SettledBefore(outcomes, not_stored, size_bytes):
-                self._settled_before_bytes += size_bytes
-                self.outcomes.update(outcomes)
-                self.settled_before += sum(outcomes.values())
-                self._note_reasons(not_stored)
-            case ScanEnded(empty_sources):
-                self.scan_ended = True
-                self.empty_sources += empty_sources
+            case FilesFound() | LeftOut() | SettledBefore() | ScanEnded():
+                self._count_found(event)
             case RequestStarted() | RequestEnded() | RequestTimed():
                 self._count_request(event)
             case Waited() | SendersMeasured():
@@ -181,6 +178,23 @@ class Tally:
                 self._take_state(event)
             case CeilingLearned() | RetryScheduled() | LedgerUpgraded():
                 pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
+
+    def _count_found(self, event: FilesFound | LeftOut | SettledBefore | ScanEnded) -> None:
+        match event:
+            case FilesFound(files, size_bytes):
+                self.found_files += files
+                self.found_bytes += size_bytes
+            case LeftOut(files_by_filter, directories):
+                self.left_out.update(files_by_filter)
+                self.pruned_directories += directories
+            case SettledBefore(outcomes, not_stored, size_bytes):
+                self._settled_before_bytes += size_bytes
+                self.outcomes.update(outcomes)
+                self.settled_before += sum(outcomes.values())
+                self._note_reasons(not_stored)
+            case ScanEnded(empty_sources):
+                self.scan_ended = True
+                self.empty_sources += empty_sources
 
     def _count_request(self, event: RequestStarted | RequestEnded | RequestTimed) -> None:
         match event:

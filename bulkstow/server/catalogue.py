@@ -7,19 +7,11 @@ same instance, sent with a wrong study.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
 
 from bulkstow.model import Header
-
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-
-
-def is_uid(text: str) -> bool:
-    """Return whether a text is 1 to 64 digits and dots (PS3.5 §9.1); leading zeros, which are common, are accepted."""
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ from typing import Any, TypeGuard
 
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import parse_duration_s, parse_size_bytes, show_size
-from bulkstow.server.catalogue import is_uid
 from bulkstow.server.faults import OF_INSTANCES, Kind, Operation, Plan, PlannedFault, operations_of
+from bulkstow.wire.uids import is_uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,13 @@ from yarl import URL
 from bulkstow.errors import MultipartError
 from bulkstow.model import Header, StoreResponse
 from bulkstow.server import media, message, query, retrieve, store, urls
-from bulkstow.server.catalogue import is_uid
 from bulkstow.server.connection_limiter import ConnectionLimiter
 from bulkstow.server.faults import Operation
 from bulkstow.server.login import Login
 from bulkstow.server.read_terms import ReadTerms
 from bulkstow.server.storage import Storage
 from bulkstow.wire.multipart_reader import MultipartReader, boundary_of
+from bulkstow.wire.uids import is_uid
 
 ROOT = "/dicom-web"
 

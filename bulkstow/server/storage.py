@@ -22,7 +22,8 @@ from typing import IO, Protocol
 from anyio import CancelScope, to_thread
 
 from bulkstow.model import Header
-from bulkstow.server.catalogue import Catalogue, Held, is_uid
+from bulkstow.server.catalogue import Catalogue, Held
+from bulkstow.wire.uids import is_uid
 
 _UNFINISHED = ".incoming-"
 """The prefix of files that are not complete or not completely deleted; no UID begins with it."""

@@ -16,10 +16,10 @@ from anyio import to_thread
 
 from bulkstow.errors import HeadError
 from bulkstow.model import Header, Referenced, StoreResponse
-from bulkstow.server.catalogue import is_uid
 from bulkstow.server.heads import quick_header, slow_header
 from bulkstow.server.storage import Storage
 from bulkstow.wire.multipart_reader import BodyEvent, MultipartReader, PartBegin, PartData, PartEnd
+from bulkstow.wire.uids import is_uid
 
 HEAD_BYTES = 64 * 1024
 """The bytes of a part in which UIDs are looked for first; then all that have been received are read."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +55,7 @@ class FileSource(Source):
         *,
         within: Iterable[SourcePath] = (),
         exclude: frozenset[str] = frozenset(),
+        is_pruned: Callable[[str], bool] | None = None,
         follow_links: bool = False,
         accept_missing_preamble: bool = False,
         skip_truncated: bool = False,
@@ -66,6 +67,7 @@ class FileSource(Source):
             names,
             within=within,
             exclude=exclude,
+            is_pruned=is_pruned,
             follow_links=follow_links,
             sharding=sharding,
             list_length=list_length,
@@ -187,6 +189,11 @@ class FileSource(Source):
     def empty_parts(self) -> Sequence[str]:
         """The first paths in which no file was found."""
         return self.walk.empty_sources
+
+    @property
+    def pruned_parts(self) -> int:
+        """The number of directories that were not entered."""
+        return self.walk.pruned_directories
 
 
 def _change(candidate: Candidate, found: os.stat_result) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -109,8 +109,9 @@ class Walk(Work[_Step, Found]):
     only if its real path lies in the same source or in one of `within`. With `follow_links` all links are followed; a
     directory is not entered below itself, and by links only once in a walk, so circular links end.
 
-    `exclude` holds absolute paths of files or directories. With `sharding` only the files of one shard are found: the
-    path below a source in `within` decides, and of other sources their names as they are written.
+    `exclude` holds absolute paths of files or directories. Directories for which `is_pruned` is true are counted and
+    not entered. With `sharding` only the files of one shard are found: the path below a source in `within` decides, and
+    of other sources their names as they are written.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Walk(Work[_Step, Found]):
         *,
         within: Iterable[SourcePath] = (),
         exclude: frozenset[str] = frozenset(),
+        is_pruned: Callable[[str], bool] | None = None,
         follow_links: bool = False,
         sharding: Sharding | None = None,
         list_length: int = LIST_LENGTH,
@@ -133,9 +135,11 @@ class Walk(Work[_Step, Found]):
         self._named = roots | {source.path for source in within}
         self._exclude = exclude
         self._excluded_names = frozenset(map(os.path.basename, exclude))
+        self._is_pruned = is_pruned
         self._links = LinkRule(roots, exclude, follow_links)
         self._sharding = sharding
         self._sort_window = sort_window
+        self.pruned_directories = 0
         self.empty_sources: list[str] = []
         """The first sources, and paths of `within`, in which no file was found."""
         self._sources: deque[str] = deque()
@@ -331,7 +335,11 @@ class Walk(Work[_Step, Found]):
             if level is not None and result.outcome is Outcome.UNREADABLE:
                 level.has_files = True
         elif isinstance(result, Directory):
-            if level is None:
+            if self._is_pruned is not None and self._is_pruned(result.path):
+                self.pruned_directories += 1
+                if level is not None:
+                    level.has_files = True
+            elif level is None:
                 self._enter(result, None, worker)
             else:
                 level.directories.append(result)

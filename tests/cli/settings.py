@@ -18,9 +18,9 @@ from bulkstow.cli.demo import demo
 from bulkstow.cli.report import report
 from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
-from bulkstow.config import DestinationSettings, UploadSettings
+from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
 from bulkstow.engine.job import Job
-from bulkstow.quantities import Hours, Shard, Span, Timetable
+from bulkstow.quantities import Days, Hours, Shard, Span, Timetable
 
 URL = "http://pacs.example/dicom-web"
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "config": config,
 }
 
+PATTERNS = ("*.dcm", "CT/**")
 HEADERS = ("X-One: 1 and more", "X-Two: 2")
 
 SAMPLES: dict[str, tuple[str, object]] = {
@@ -81,6 +82,14 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "allow-empty": ("true", True),
     "shard": ("3/16", Shard(3, 16)),
     "shard-level": ("2", 2),
+    "include": ("\n".join(PATTERNS), PATTERNS),
+    "exclude": ("\n".join(PATTERNS), PATTERNS),
+    "modality": ("CT,MR", ("CT", "MR")),
+    "study-date": ("2020..2022-06,none", Days((("20200000", "20220699"), ("", "")))),
+    "sop-class": ("CTImageStorage,1.2.3", ("CTImageStorage", "1.2.3")),
+    "studies": ("studies", Path("studies")),
+    "min-age": ("10m", 600.0),
+    "max-size": ("2GiB", 2**31),
     "progress": ("log", "log"),
     "log": ("run.log", Path("run.log")),
     "log-format": ("json", "json"),
@@ -91,6 +100,11 @@ SAMPLES: dict[str, tuple[str, object]] = {
 OTHERS = {
     "url": "https://third.example/",
     "header": "X-Three: 3",
+    "include": "*.ima",
+    "exclude": "*.ima",
+    "modality": "CR",
+    "study-date": "2019",
+    "sop-class": "1.2.4",
     "affinity": "study",
     "server-profile": "default",
     "on-conflict": "send",
@@ -101,6 +115,8 @@ OTHERS = {
     "dask": "tcp://head:8786",
 }
 """A second value for settings whose sample cannot be varied."""
+REPEATED = ("header", "include", "exclude")
+"""Settings that may be given several times."""
 IN_COMPANY = {"client-key": ("--client-cert", "me.pem")}
 """Other settings that a setting requires."""
 
@@ -134,12 +150,15 @@ def values_of(*all_settings: object) -> dict[str, object]:
 
 def upload_defaults() -> dict[str, object]:
     """Return every flag of `upload` with its default."""
-    return defaults_of(DestinationSettings, UploadSettings) | {"files-from": None, "null": False}
+    return defaults_of(DestinationSettings, UploadSettings, SelectionSettings) | {"files-from": None, "null": False}
 
 
 def upload_values(job: Job) -> dict[str, object]:
     """Return every flag of `upload` with its value."""
-    return values_of(job.destination, job.settings) | {"files-from": job.files_from, "null": job.null_separated}
+    return values_of(job.destination, job.settings, job.selection) | {
+        "files-from": job.files_from,
+        "null": job.null_separated,
+    }
 
 
 def bench_defaults() -> dict[str, object]:
@@ -179,6 +198,6 @@ def as_flags(flag: str, text: str) -> list[str]:
 
 def as_toml(flag: str, text: str) -> str:
     """Return the line that sets a setting in a file."""
-    if flag == "header":
-        return f"header = {text.splitlines()}"
+    if flag in REPEATED:
+        return f"{flag} = {text.splitlines()}"
     return f"{flag} = {text if text in ('true', 'false') or text.isdigit() else repr(text)}"

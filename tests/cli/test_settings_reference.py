@@ -11,12 +11,16 @@ import pytest
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.cli.app import app, read_settings_from
 from bulkstow.cli.config import TABLES, example, settings_of
-from bulkstow.config import UploadSettings
+from bulkstow.config import SelectionSettings, UploadSettings
 from tests.cli.settings import URL, bench_defaults, serve_defaults, upload_defaults
 from tests.settings_reference import REGENERATE, ROOT, expected, markdown_table
 
 WORDS = {"upload": ["upload", "archive", "--url", URL], "bench": ["bench", "--url", URL], "serve": ["serve"]}
-SETTINGS = {"upload": UploadSettings(), "bench": BenchSettings(), "serve": None}
+DEFAULTS: dict[str, dict[str, object]] = {
+    "upload": {"settings": UploadSettings(), "selection": SelectionSettings()},
+    "bench": {"settings": BenchSettings()},
+    "serve": {},
+}
 KEYS = [(table, setting.key) for table in TABLES for setting in settings_of(table)]
 
 
@@ -44,7 +48,8 @@ def bound(table: str, text: str) -> dict[str, object]:
     read_settings_from(Path("bulkstow.toml"))
     _, bound, _ = app.parse_args(WORDS[table], exit_on_error=False, print_error=False)
     bound.apply_defaults()
-    return bound.arguments | {"settings": bound.arguments.get("settings") or SETTINGS[table]}
+    given = {name: value for name, value in bound.arguments.items() if value is not None}
+    return DEFAULTS[table] | given
 
 
 @pytest.mark.parametrize(("table", "key"), KEYS, ids=" ".join)

@@ -165,6 +165,15 @@ def test_runs_are_kept_with_settings_and_summary(path: Path) -> None:
     assert second.summary is None
 
 
+def test_heads_are_those_of_readable_files(ledger: Ledger) -> None:
+    """Whatever the outcome is, with modality and study date; a file without a head, or without a row, has none."""
+    head = replace(header(1), modality="CT", study_date="20200101")
+    ledger.record([replace(result(1, Outcome.REFUSED), header=head), replace(result(2, Outcome.SKIPPED), header=None)])
+    heads = ledger.headers([candidate(1), candidate(2), candidate(3)])
+    assert heads == {candidate(1).location: head}
+    assert [(one.modality, one.study_date) for one in heads.values()] == [("CT", "20200101")]
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, outcome: Outcome) -> None:
     """Failed and skipped files do not count."""

@@ -16,6 +16,7 @@ from bulkstow.model import Candidate, FileResult, Instance
 from bulkstow.pipeline.in_flight import FirstFileInFlight
 from bulkstow.pipeline.inspect import Inspect
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.policy.selection import EVERYTHING
 from tests.archives import header
 from tests.memory_source import MemorySource
 
@@ -48,6 +49,7 @@ async def inspected(archive: Archive, lists: Sequence[str], directory: Path) -> 
     with WorkerThreads(2) as threads, Ledger(directory / "l.db", "url") as ledger, results, instances:
         inspect = Inspect(
             source=archive,
+            selection=EVERYTHING,
             readers=2,
             in_flight=FirstFileInFlight(ledger, threads, sends_conflicts=False),
             newest=None,

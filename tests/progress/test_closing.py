@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bulkstow.events import Event, FilesFound, Recorded, SettledBefore
+from bulkstow.events import Event, FilesFound, LeftOut, Recorded, SettledBefore
 from bulkstow.model import Candidate, FileResult, Outcome, Summary
+from bulkstow.policy.selection import Filter
 from bulkstow.printing import shown
 from bulkstow.progress.closing import closing
 from bulkstow.progress.tally import Tally
@@ -39,6 +40,8 @@ def words(
     summary = Summary(
         destination="http://pacs.example",
         outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
+        left_out={filter_.value: count for filter_, count in tally.left_out.items()},
+        pruned_directories=tally.pruned_directories,
         settled_before=tally.settled_before,
         bytes_sent=4 * 2**20,
         requests=requests,
@@ -134,12 +137,29 @@ def test_skips_have_their_reasons() -> None:
 
 @pytest.mark.parametrize(
     ("events", "expected"),
-    [((), "no files found"), ((FilesFound(3, 30),), "no file has an outcome yet")],
-    ids=["nothing there", "stopped before"],
+    [
+        ((), "no files found"),
+        ((FilesFound(3, 30),), "no file has an outcome yet"),
+        ((LeftOut({Filter.EXCLUDE: 1}),), "nothing was selected: the filters leave out every file"),
+        ((LeftOut({}, 1),), "nothing was selected: the filters leave out every file"),
+    ],
+    ids=["nothing there", "stopped before", "left out", "directory left out"],
 )
 def test_nothing_was_done(events: tuple[Event, ...], expected: str) -> None:
     """A sentence replaces an empty table."""
     assert words(*events)[0] == expected
+
+
+def test_files_that_were_left_out_are_counted_by_filter() -> None:
+    """The filter that leaves out most comes first; directories are counted by themselves."""
+    left_out = LeftOut({Filter.EXCLUDE: 34, Filter.MODALITY: 1200})
+    lines = words(results(Outcome.STORED, 1), left_out, LeftOut({}, 2))
+    assert lines[2:4] == [
+        "left out 1,234 files: 1,200 by --modality, 34 by --exclude",
+        "2 directories not entered because of --exclude",
+    ]
+    assert words(results(Outcome.STORED, 1), LeftOut({Filter.MIN_AGE: 1}))[2] == "left out 1 file: 1 by --min-age"
+    assert words(LeftOut({Filter.EXCLUDE: 1}), complete=False)[0] == "nothing selected yet"
 
 
 def test_an_incomplete_run_says_how_to_go_on() -> None:

@@ -17,6 +17,7 @@ from bulkstow.events import (
     Event,
     FilesFound,
     LedgerUpgraded,
+    LeftOut,
     LimitsChanged,
     OutageBegan,
     OutageContinues,
@@ -38,6 +39,7 @@ from bulkstow.model import Batch, Candidate, FileResult, Instance, Outcome, Requ
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.health import OutageCause
+from bulkstow.policy.selection import Filter
 from bulkstow.policy.work_items import Store
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
 from tests.archives import header
@@ -68,6 +70,22 @@ def figures(tally: Tally) -> dict[str, object]:
 CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ("found", [FilesFound(3, 600), FilesFound(2, 50)], {"found_files": 5, "found_bytes": 650}),
     ("found twice", [FilesFound(3, 600), FilesFound(-1, -100)], {"found_files": 2, "found_bytes": 500}),
+    (
+        "left out",
+        [
+            FilesFound(3, 600),
+            FilesFound(-1, -100),
+            LeftOut({Filter.MODALITY: 1}),
+            LeftOut({Filter.MODALITY: 2, Filter.EXCLUDE: 4}),
+            LeftOut({}, directories=3),
+        ],
+        {
+            "found_files": 2,
+            "found_bytes": 500,
+            "left_out": Counter({Filter.MODALITY: 3, Filter.EXCLUDE: 4}),
+            "pruned_directories": 3,
+        },
+    ),
     (
         "known",
         [SettledBefore({Outcome.STORED: 3, Outcome.SKIPPED: 1}), SettledBefore({Outcome.STORED: 1})],

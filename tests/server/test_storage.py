@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.model import Header
-from bulkstow.server.catalogue import is_uid
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage
+from bulkstow.wire.uids import is_uid
 from tests.server.samples import CT, INSTANCE, SERIES, STUDY, files_below, part10, single_part, store, uids_of
 
 pytestmark = pytest.mark.anyio

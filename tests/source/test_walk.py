@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +403,65 @@ def test_a_slow_list_is_passed_on_incomplete(tmp_path: Path, monkeypatch: pytest
         (tmp_path / f"{number}").touch()
     monkeypatch.setattr("bulkstow.source.walk.LIST_S", -1.0)
     assert [len(gathered) for gathered in lists(Walk([str(tmp_path)]))] == [1] * 5
+
+
+# --- directories that are left out
+
+
+def pruned(*names: str) -> Callable[[str], bool]:
+    """Return a test for directories of these names."""
+    return lambda path: Path(path).name in names
+
+
+def test_a_pruned_directory_is_not_entered(tmp_path: Path) -> None:
+    """It is counted; everything else is found."""
+    plant(tmp_path, "1", ".snapshot/a/2", "b/.snapshot/3", "b/4", "snapshot/5")
+    walk = Walk([str(tmp_path)], is_pruned=pruned(".snapshot"))
+    assert below(tmp_path, [found for gathered in lists(walk) for found in gathered]) == ["1", "b/4", "snapshot/5"]
+    assert walk.pruned_directories == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every directory")
+def test_a_pruned_directory_that_cannot_be_listed_is_no_failure(tmp_path: Path) -> None:
+    """It is not listed."""
+    plant(tmp_path, "1", "closed/2")
+    (tmp_path / "closed").chmod(0)
+    try:
+        assert results(everything(tmp_path))["closed"][0] is Outcome.UNREADABLE
+        assert below(tmp_path, everything(tmp_path, is_pruned=pruned("closed"))) == ["1"]
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
+def test_a_pruned_directory_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its listing may hang, or cost as much as the rest of the archive."""
+    plant(tmp_path, "1", "large/2")
+    opened: list[str] = []
+    scandir = os.scandir
+
+    def noted(path: str) -> Any:
+        opened.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    everything(tmp_path, is_pruned=pruned("large"))
+    assert opened == [str(tmp_path)]
+
+
+def test_a_source_may_be_pruned(tmp_path: Path) -> None:
+    """A source that is left out as a whole, or that has only such directories, is not empty."""
+    plant(tmp_path, "old/1", "new/old/2")
+    sources = [str(tmp_path / "old"), str(tmp_path / "new")]
+    walk = Walk(sources, within=map(find_source, sources), is_pruned=pruned("old"))
+    assert list(lists(walk)) == []
+    assert (walk.pruned_directories, walk.empty_sources) == (2, [])
+
+
+def test_a_link_to_a_directory_is_pruned_by_its_own_name(tmp_path: Path) -> None:
+    """The name by which the walk reaches it decides."""
+    plant(tmp_path, "archive/1", "elsewhere/2")
+    (tmp_path / "archive/old").symlink_to(tmp_path / "elsewhere")
+    archive = tmp_path / "archive"
+    assert below(tmp_path, everything(archive, follow_links=True, is_pruned=pruned("old"))) == ["archive/1"]
+    found = everything(archive, follow_links=True, is_pruned=pruned("elsewhere"))
+    assert below(tmp_path, found) == ["archive/1", "archive/old/2"]
