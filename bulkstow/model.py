@@ -244,6 +244,13 @@ class FileResult:
         """True if this file makes a run end with exit status 1."""
         return self.outcome.is_failure and not self.accepted
 
+    @property
+    def reason_kind(self) -> str:
+        """The part of the reason that many files share: up to a colon, and without the path of another file."""
+        reason = self.reason.replace(self.copy_of, "another file") if self.copy_of else self.reason
+        before, slash, _ = reason.partition(":")[0].partition(" /")
+        return f"{before} …" if slash else before
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bulkstow.model import Batch, Candidate, Instance, Outcome, Summary
+from bulkstow.model import Batch, Candidate, FileResult, Instance, Outcome, Summary
 from tests.archives import header
 
 
@@ -47,3 +47,20 @@ def test_a_summary_counts_failures() -> None:
     summary = Summary("http://pacs", results, complete=True)
     assert summary.failures == 11_111_000
     assert replace(summary, accepted=11).failures == 11_110_989
+
+
+@pytest.mark.parametrize(
+    ("reason", "copy_of", "kind"),
+    [
+        ("", "", ""),
+        ("not DICOM", "", "not DICOM"),
+        ("HTTP 400 (0xA900): no such class", "", "HTTP 400 (0xA900)"),
+        ("the same UID as /a/b c, other bytes", "/a/b c", "the same UID as another file, other bytes"),
+        ("a second copy, same bytes: see /a/b", "/a/b", "a second copy, same bytes"),
+        ("the server may have kept /a/b, which has the same UID", "", "the server may have kept …"),
+    ],
+)
+def test_the_kind_of_a_reason_names_no_file(reason: str, copy_of: str, kind: str) -> None:
+    """Files with the same kind of reason can be counted together, so their number does not grow with the archive."""
+    result = FileResult(Candidate("/a/c", 1, 1), None, Outcome.SKIPPED, reason, copy_of=copy_of)
+    assert result.reason_kind == kind

@@ -50,7 +50,7 @@ bulkstow --config bulkstow.toml upload SOURCE...
 """
 _COMMANDS = {
     "upload": ("SOURCE... --url URL", "Send an archive; the same command again continues where it stopped."),
-    "report": ("LEDGER...", "List the outcome of every file."),
+    "report": ("LEDGER...", "List the outcome of every file, study or reason, or write the page for the sign-off."),
     "bench": ("", "Measure a DICOMweb server: its goodput, latencies and knee."),
     "demo": ("[DIRECTORY]", "Create a small archive, upload it to a server in this process, and show the report."),
     "serve": ("[DIRECTORY]", "Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trials and tests."),

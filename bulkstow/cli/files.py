@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from bulkstow.errors import ConfigurationError
 
@@ -30,15 +32,26 @@ def write_whole(flag: str, path: Path, text: str) -> None:
 
     Raises ConfigurationError if that fails; the old file is then unchanged.
     """
+    with writing_whole(flag, path) as file:
+        file.write(text)
+
+
+@contextmanager
+def writing_whole(flag: str, path: Path) -> Iterator[TextIO]:
+    """Give a file that replaces the one at `path` at the end of the block, as `write_whole` does; lines end as written.
+
+    If the block fails, the old file is unchanged.
+    """
     try:
         if not is_replaceable(path):
-            path.write_text(text, encoding="utf-8")
+            with path.open("w", encoding="utf-8", newline="") as file:
+                yield file
             return
         real = path.resolve()  # a symbolic link stays
         fd, temporary = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)  # mode 0600
         try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(fd, "w", encoding="utf-8", newline="") as file:
+                yield file
                 file.flush()
                 os.fsync(fd)
             Path(temporary).replace(real)

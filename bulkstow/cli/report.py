@@ -1,29 +1,47 @@
-"""`bulkstow report`: list the outcome of every file."""
+"""`bulkstow report`: what became of every file, study by study or reason by reason, and the page for the sign-off."""
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
 from cyclopts import Parameter
 
+from bulkstow.cli.choices import outcomes_named
+from bulkstow.cli.sign_off import write_sign_off
 from bulkstow.config import Switch
 from bulkstow.errors import ConfigurationError
-from bulkstow.ledger import Entry, LedgerReader
+from bulkstow.ledger import LedgerReader
 from bulkstow.ledger import recover as read_damaged
 from bulkstow.model import Outcome
-from bulkstow.printing import shown, shown_in_cell
+from bulkstow.printing import shown
 from bulkstow.quantities import counted
-
-COLUMNS = ("path", "sop_instance_uid", "outcome", "reason", "attempts", "size_bytes", "study_uid", "series_uid")
+from bulkstow.report.aggregate import Aggregate
+from bulkstow.report.fields import (
+    FILE_COLUMNS,
+    MODALITY_COLUMNS,
+    REASON_COLUMNS,
+    STUDY_COLUMNS,
+    Fields,
+    file_fields,
+    modality_fields,
+    reason_fields,
+    study_fields,
+)
+from bulkstow.report.writing import (
+    file_lines,
+    modality_lines,
+    reason_lines,
+    study_lines,
+    write_csv,
+    write_json_lines,
+)
 
 Notation = Literal["table", "csv", "jsonl"]
+Grouping = Literal["study", "reason", "modality"]
 
 
 def report(
@@ -31,6 +49,8 @@ def report(
     *,
     format: Notation = "table",  # noqa: A002 - the flag's name
     outcome: str = "",
+    by: Grouping | None = None,
+    html: Path | None = None,
     recover: Switch = False,
 ) -> int:
     """List the outcome of every file, of one ledger or of several as one.
@@ -45,7 +65,13 @@ def report(
         escape unprintable characters, and CSV puts an apostrophe before a formula.
     outcome
         List only these outcomes, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict,
-        unreadable, skipped.
+        missing, unreadable, skipped.
+    by
+        Count the files by study (those with failures first, then the newest first), by outcome and reason (failures
+        first, then the most frequent first), or by modality.
+    html
+        Write a page for the person who signs the migration off to this file, and beside it the tables of all studies
+        and of all files as CSV.
     recover
         Copy the intact rows of a damaged ledger to a new one beside it; one ledger at a time.
     """
@@ -53,11 +79,24 @@ def report(
         if len(ledger) > 1:
             raise ConfigurationError("--recover: give one ledger at a time")
         return _recover(ledger[0])
+    outcomes = outcomes_named(outcome)
+    if html is not None:
+        if by is not None or outcomes or format != "table":
+            raise ConfigurationError("--html: the page has all files; leave out --by, --outcome and --format")
+        return write_sign_off(ledger, html)
     with LedgerReader(ledger) as reader:
-        _write(reader.entries(_outcomes_named(outcome)), format, sys.stdout, outcome)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names in any script can be written in any locale
+        if by is None:
+            _write_files(reader, outcomes, format, sys.stdout)
+        else:
+            with Aggregate() as counts:
+                for entry in reader.entries(outcomes):
+                    counts.add(entry)
+                _write_groups(counts, by, format, sys.stdout)
         if format == "table" and len(ledger) > 1:
             print(f"from {counted(len({path.resolve() for path in ledger}), 'ledger')}")
-            if not outcome and (shared := reader.count_shared_instances()):
+            if not outcomes and by is None and (shared := reader.count_shared_instances()):
                 print(f"{counted(shared, 'SOP instance')} with files in several ledgers: no run has compared them")
     return 0
 
@@ -73,56 +112,46 @@ def _recover(ledger: Path) -> int:
     return 0
 
 
-def _write(entries: Iterator[Entry], notation: Notation, out: TextIO, chosen: str) -> None:
-    if isinstance(out, io.TextIOWrapper):
-        out.reconfigure(errors="backslashreplace")  # names in any script can be written in any locale
+def _write_files(reader: LedgerReader, outcomes: Sequence[Outcome], notation: Notation, out: TextIO) -> None:
+    entries = reader.entries(outcomes)
     match notation:
         case "table":
-            _write_table(entries, out, chosen)
+            _print(file_lines(entries, _nothing(outcomes)), out)
         case "csv":
-            writer = csv.writer(out)
-            writer.writerow((*COLUMNS, "destination"))
-            writer.writerows(tuple(map(shown_in_cell, _fields(entry).values())) for entry in entries)
+            write_csv(FILE_COLUMNS, map(file_fields, entries), out)
         case "jsonl":
-            for entry in entries:
-                print(json.dumps(_fields(entry)).replace("\x7f", r"\u007f"), file=out)
+            write_json_lines(map(file_fields, entries), out)
 
 
-def _outcomes_named(text: str) -> list[Outcome]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    for word in words:
-        if word not in list(Outcome):
-            raise ConfigurationError(f"--outcome {word!r}: expected some of {', '.join(Outcome)}")
-    return [Outcome(word) for word in words]
+def _write_groups(counts: Aggregate, by: Grouping, notation: Notation, out: TextIO) -> None:
+    match by, notation:
+        case "study", "table":
+            _print(study_lines(counts.by_study()), out)
+        case "reason", "table":
+            _print(reason_lines(counts.by_reason()), out)
+        case "modality", "table":
+            _print(modality_lines(counts.by_modality(), [row.outcome for row in counts.by_outcome()]), out)
+        case _, "csv":
+            write_csv(*_columns_and_rows(counts, by), out)
+        case _:
+            write_json_lines(_columns_and_rows(counts, by)[1], out)
 
 
-def _fields(entry: Entry) -> dict[str, object]:
-    result = entry.result
-    header = result.header
-    values = (
-        result.candidate.location,
-        header.sop_instance_uid if header else None,
-        result.outcome.value,
-        result.reason,
-        result.attempts,
-        result.candidate.size_bytes,
-        header.study_uid if header else None,
-        header.series_uid if header else None,
-    )
-    return {**dict(zip(COLUMNS, values, strict=True)), "destination": entry.destination}
+def _columns_and_rows(counts: Aggregate, by: Grouping) -> tuple[Sequence[str], Iterator[Fields]]:
+    match by:
+        case "study":
+            return STUDY_COLUMNS, map(study_fields, counts.by_study())
+        case "reason":
+            return REASON_COLUMNS, map(reason_fields, counts.by_reason())
+        case "modality":
+            return MODALITY_COLUMNS, map(modality_fields, counts.by_modality())
 
 
-def _write_table(entries: Iterator[Entry], out: TextIO, chosen: str) -> None:
-    counts: Counter[Outcome] = Counter()
-    print(f"{'outcome':<12} {'attempts':>8}  path: reason", file=out)
-    for entry in entries:
-        result = entry.result
-        counts[result.outcome] += 1
-        reason = f": {shown(result.reason)}" if result.reason else ""
-        print(f"{result.outcome:<12} {result.attempts:>8}  {shown(result.candidate.location)}{reason}", file=out)
-    print(", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()) or _nothing(chosen), file=out)
+def _print(lines: Iterable[str], out: TextIO) -> None:
+    for line in lines:
+        print(line, file=out)
 
 
-def _nothing(chosen: str) -> str:
-    words = " or ".join(f'"{outcome}"' for outcome in _outcomes_named(chosen))
+def _nothing(outcomes: Sequence[Outcome]) -> str:
+    words = " or ".join(f'"{outcome}"' for outcome in outcomes)
     return f"no file with outcome {words}" if words else "no files"

@@ -150,8 +150,14 @@ class LedgerReader(AbstractContextManager["LedgerReader"]):
 
         A run compares the files of its own ledger only: of these instances the server may have received several copies.
         """
-        files = heapq.merge(*(_instances(number, *ledger) for number, ledger in enumerate(self._ledgers)))
-        return sum(_is_shared(of_instance) for _, of_instance in groupby(files, key=itemgetter(0, 1)))
+        return sum(_is_shared(of_instance) for _, of_instance in groupby(self._files(), key=itemgetter(0, 1)))
+
+    def count_instances(self) -> int:
+        """Return the number of SOP instances, each counted once for a destination, whatever became of their files."""
+        return sum(1 for _ in groupby(self._files(), key=itemgetter(0, 1)))
+
+    def _files(self) -> Iterator[_File]:
+        return heapq.merge(*(_instances(number, *ledger) for number, ledger in enumerate(self._ledgers)))
 
 
 def read_entries(path: Path, outcomes: Iterable[Outcome] = ()) -> Generator[Entry]:

@@ -23,21 +23,36 @@ def tag(name: str, *content: str, **attributes: str | None) -> str:
     return f"<{name}{written}>{''.join(content)}</{name}>"
 
 
+def note(words: str) -> str:
+    """Return a paragraph in small print; nothing for no words."""
+    return tag("p", text(words), class_="note") if words else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Headings and rows of words; the first cell of a row names it."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    words: tuple[str, ...] = ()
+    """Headings of columns with sentences, which wrap, instead of figures."""
 
     def markup(self, name: str) -> str:
         """Return the table as HTML, in a region that the keyboard can scroll."""
-        head = tag("tr", *(tag("th", text(heading), scope="col") for heading in self.headings))
+        kinds = ["words" if heading in self.words else None for heading in self.headings]
+        head = (
+            tag("th", text(heading), scope="col", class_=kind)
+            for heading, kind in zip(self.headings, kinds, strict=True)
+        )
         body = (
-            tag("tr", tag("th", text(first), scope="row"), *(tag("td", text(cell)) for cell in others))
+            tag(
+                "tr",
+                tag("th", text(first), scope="row", class_=kinds[0]),
+                *(tag("td", text(cell), class_=kind) for cell, kind in zip(others, kinds[1:], strict=True)),
+            )
             for first, *others in self.rows
         )
-        table = tag("table", tag("thead", head), tag("tbody", *body))
+        table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
         return tag("div", table, class_="scroll", role="region", aria_label=name, tabindex="0")
 
     def lines(self) -> list[str]:

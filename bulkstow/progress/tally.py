@@ -251,7 +251,7 @@ class Tally:
         """Count the reasons for skipping and the accepted failures, and keep the first failures of each outcome."""
         for result in results:
             if result.outcome is Outcome.SKIPPED:
-                self.skip_reasons[_kind(result)] += 1
+                self.skip_reasons[result.reason_kind] += 1
             elif result.accepted:
                 self.accepted += 1
             elif result.is_failure and self._kept(result.outcome) < SHOWN_FAILURES:
@@ -266,12 +266,8 @@ class Tally:
         for result in results:
             self.outcomes[result.outcome] -= 1
             if result.outcome is Outcome.SKIPPED:
-                self.skip_reasons[_kind(result)] -= 1
+                self.skip_reasons[result.reason_kind] -= 1
             self.accepted -= bool(result.accepted)
             self.found_files -= 1
             self._settled_bytes -= result.candidate.size_bytes
             self.found_bytes -= result.candidate.size_bytes
-
-
-def _kind(result: FileResult) -> str:
-    return result.reason.partition(":")[0]

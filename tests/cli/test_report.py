@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
+import re
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +78,15 @@ def test_a_line_of_json_for_each_file(capsys: pytest.CaptureFixture[str]) -> Non
         "study_uid": "2.25.1",
         "series_uid": "2.25.1.1",
         "destination": URL,
+        "modality": None,
+        "study_date": None,
+        "recorded_at": lines[3]["recorded_at"],
+        "sha256": None,
+        "verified_level": None,
+        "verified_at": None,
+        "accepted": None,
     }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", lines[3]["recorded_at"])
     assert (lines[0]["sop_instance_uid"], lines[0]["study_uid"], lines[0]["series_uid"]) == (None, None, None)
     assert lines[3]["reason"] == ""
 
@@ -290,3 +303,170 @@ def test_several_ledgers_from_the_environment(
     """The variable has one ledger per line."""
     monkeypatch.setenv("BULKSTOW_LEDGER", "bulkstow.db\nsecond.db")
     assert "2 stored" in call(capsys, "report").out
+
+
+# --- by study, reason and modality
+
+
+@pytest.fixture
+def grouped(tmp_path: Path) -> Path:
+    """Create a ledger of two studies."""
+    scan = replace(header(1), modality="CT", study_date="20200131")
+    other = replace(header(2), study_uid="2.25.2", modality="SR", study_date="")
+    with Ledger(tmp_path / "grouped.db", URL) as ledger:
+        ledger.record(
+            [
+                FileResult(Candidate("/archive/1", 1000, 1), scan, Outcome.STORED, attempts=1),
+                FileResult(Candidate("/archive/2", 1000, 1), replace(scan), Outcome.SKIPPED, "a second copy, same: /1"),
+                FileResult(Candidate("/archive/3", 1000, 1), other, Outcome.REFUSED, "HTTP 400: =no", attempts=1),
+            ]
+        )
+    return tmp_path / "grouped.db"
+
+
+@pytest.mark.usefixtures("grouped")
+def test_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table has a line for each study, those with failures first, and the number of complete ones."""
+    ended = call(capsys, "report", "grouped.db", "--by", "study")
+    assert (ended.status, ended.err) == (0, "")
+    heading, first, second, total = ended.out.splitlines()
+    assert heading.split() == [
+        *("complete", "files", "stored", "failed", "conflicts", "missing", "accepted", "verified", "modality"),
+        *("study", "date", "first", "outcome", "last", "outcome", "study"),
+    ]
+    assert first.split()[:10] == ["no", "1", "0", "1", "0", "0", "0", "0", "SR", "-"]
+    assert second.split()[:10] == ["yes", "2", "1", "0", "0", "0", "0", "0", "CT", "2020-01-31"]
+    assert (first.split()[-1], second.split()[-1]) == ("2.25.2", "2.25.1")
+    assert total == "1 of 2 studies complete"
+
+
+def rows_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[list[dict[str, str]], list[dict[str, object]]]:
+    """Return the rows of a report as CSV and as JSON."""
+    table = call(capsys, "report", *words, "--format", "csv").out
+    lines = call(capsys, "report", *words, "--format", "jsonl").out.splitlines()
+    return list(csv.DictReader(io.StringIO(table, newline=""))), [json.loads(line) for line in lines]
+
+
+@pytest.mark.usefixtures("grouped")
+def test_studies_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    """CSV and JSON have the same columns; JSON has null for what is not known."""
+    rows, lines = rows_of(capsys, "grouped.db", "--by", "study")
+    assert [list(row) for row in rows] == [list(line) for line in lines]
+    names = ("study_uid", "complete", "stored", "failed", "skipped")
+    assert [tuple(line[name] for name in names) for line in lines] == [
+        ("2.25.2", False, 0, 1, 0),
+        ("2.25.1", True, 1, 0, 1),
+    ]
+    assert (lines[0]["study_date"], lines[1]["study_date"], lines[1]["verified_level"]) == (None, "2020-01-31", None)
+    assert (rows[0]["complete"], rows[0]["study_date"], rows[1]["size_bytes"]) == ("false", "", "2000")
+
+
+@pytest.mark.usefixtures("grouped")
+def test_reasons_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Failures come first; a reason ends before what is particular to a file; a file is an example."""
+    assert call(capsys, "report", "grouped.db", "--by", "reason").out.splitlines() == [
+        "outcome          files  accepted   studies  reason; a file",
+        "refused              1         0         1  HTTP 400; /archive/3",
+        "skipped              1         0         1  a second copy, same; /archive/2",
+        "stored               1         0         1  /archive/1",
+    ]
+    (line, *_) = call(capsys, "report", "grouped.db", "--by", "reason", "--format", "jsonl").out.splitlines()
+    assert json.loads(line) == {
+        "outcome": "refused",
+        "reason": "HTTP 400",
+        "files": 1,
+        "studies": 1,
+        "size_bytes": 1000,
+        "accepted": 0,
+        "example": "/archive/3",
+    }
+
+
+@pytest.mark.usefixtures("grouped")
+def test_modalities_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The most frequent modality comes first; a table has columns for the outcomes that occur, CSV for all."""
+    assert call(capsys, "report", "grouped.db", "--by", "modality").out.splitlines() == [
+        "modality     studies       files      size      stored     refused     skipped  accepted",
+        "CT                 1           2       2kB           1           0           1         0",
+        "SR                 1           1       1kB           0           1           0         0",
+    ]
+    (row, _), _ = rows_of(capsys, "grouped.db", "--by", "modality")
+    assert list(row) == ["modality", "studies", "files", "size_bytes", *Outcome, "accepted"]
+
+
+@pytest.mark.usefixtures("grouped")
+def test_groups_of_several_ledgers_and_of_some_outcomes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Several ledgers count as one, and only the files with the given outcomes count."""
+    lines = call(capsys, "report", "grouped.db", "bulkstow.db", "--by", "study", "--outcome", "stored").out.splitlines()
+    assert lines[1].split()[:3] == ["yes", "2", "2"]
+    assert lines[2:] == ["1 of 1 study complete", "from 2 ledgers"]
+
+
+@pytest.mark.usefixtures("grouped")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """`report --by study | head -1` ends without a traceback, as the report of files does."""
+    ended, files = (spawn_unread("report", "grouped.db", *words) for words in (("--by", "study"), ()))
+    assert (ended.status, ended.err) == (files.status, files.err)
+
+
+def test_an_older_row_has_no_study_of_a_file_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Files of no known study have a line, and do not count as a study."""
+    lines = call(capsys, "report", "bulkstow.db", "--by", "study", "--outcome", "skipped").out.splitlines()
+    assert lines[1].endswith("(files of no known study)")
+    assert lines[2] == "no studies"
+
+
+# --- the page for the sign-off
+
+
+@pytest.mark.usefixtures("grouped")
+def test_the_page_and_its_tables_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The page names the tables with their SHA-256, and so does the output; only the owner can read them."""
+    ended = call(capsys, "report", "grouped.db", "--html", "migration.html")
+    assert (ended.status, ended.err) == (0, "")
+    page, studies, files = (tmp_path / f"migration{end}" for end in (".html", "-studies.csv", "-files.csv"))
+    digests = [hashlib.sha256(table.read_bytes()).hexdigest() for table in (studies, files)]
+    assert ended.out.splitlines() == [
+        "the page: migration.html",
+        f"the table of studies: migration-studies.csv (SHA-256 {digests[0]})",
+        f"the table of files: migration-files.csv (SHA-256 {digests[1]})",
+    ]
+    source = page.read_text(encoding="utf-8")
+    assert all(digest in source for digest in digests)
+    assert "1 of 2 studies complete" in source
+    rows = list(csv.DictReader(io.StringIO(files.read_text("utf-8"), newline="")))
+    assert [row["path"] for row in rows] == ["/archive/1", "/archive/2", "/archive/3"]
+    assert len(studies.read_text("utf-8").splitlines()) == 3
+    assert [path.stat().st_mode & 0o777 for path in (page, studies, files)] == [0o600] * 3
+
+
+@pytest.mark.usefixtures("grouped")
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--html", "m.html", "--by", "study"], 2, "--html: the page has all files; leave out --by, --outcome and"),
+        (["--html", "gone/m.html"], 2, "--html gone/m.html: cannot be written (no such directory)"),
+        (["--html", "."], 2, "--html .: cannot be written (a directory)"),
+        (["--by", "patient"], 2, "Invalid value"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_told(
+    capsys: pytest.CaptureFixture[str], words: list[str], status: int, message: str
+) -> None:
+    """Nothing is written."""
+    ended = call(capsys, "report", "grouped.db", *words)
+    assert (ended.status, ended.out) == (status, "")
+    assert message in ended.err
+    assert not list(Path().glob("m*"))
+
+
+def test_a_damaged_ledger_leaves_no_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A row that is found damaged on the way ends the report; no file is left behind."""
+    with closing(sqlite3.connect(tmp_path / "bulkstow.db")) as database:
+        database.execute("UPDATE file SET outcome = 'lost' WHERE outcome = 'stored'")
+        database.commit()
+    ended = call(capsys, "report", "bulkstow.db", "--html", "m.html")
+    assert (ended.status, ended.out) == (3, "")
+    assert "is damaged" in ended.err
+    assert not list(tmp_path.glob("*m*.csv*"))
+    assert not (tmp_path / "m.html").exists()

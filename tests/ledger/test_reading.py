@@ -150,6 +150,19 @@ def test_instances_in_several_ledgers_are_counted(tmp_path: Path) -> None:
     assert shared(*paths) == 1, "another destination is another copy"
 
 
+def test_instances_are_counted_once_for_a_destination(tmp_path: Path) -> None:
+    """Several files of an instance count once, in one ledger and in several; another destination counts again."""
+    seven, eight = header(7), header(8)
+    one = write(
+        tmp_path / "1.db", result("/a", STORED), result("/b", STORED), result("/c", Outcome.REFUSED, uids=seven)
+    )
+    two = write(tmp_path / "2.db", result("/c", STORED, uids=seven), result("/d", STORED, uids=eight))
+    other = write(tmp_path / "3.db", result("/d", STORED, uids=eight), url=OTHER)
+    for paths, count in (([one], 2), ([one, two], 3), ([one, two, other], 4)):
+        with LedgerReader(paths) as reader:
+            assert reader.count_instances() == count
+
+
 def test_the_ledger_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """The message has the path of the missing, foreign or damaged ledger of several."""
     whole = [write(tmp_path / f"{number}.db", result(f"/{number}", STORED)) for number in (1, 2)]

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
+
+import pytest
+
+REQUIRED = "BULKSTOW_REQUIRE_CHROMIUM"
+"""The variable with which a test without a browser fails instead of being skipped."""
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 """Debian's, others', Google's."""
@@ -116,6 +124,19 @@ class Chromium:
         return found
 
 
+@contextmanager
+def started(directory: Path) -> Iterator[Chromium]:
+    """Start the installed browser with a profile in this directory; skip the test if there is none."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        word = "Chromium is not installed: apt-get install chromium"
+        if os.environ.get(REQUIRED):
+            pytest.fail(f"{REQUIRED} is set, but {word}", pytrace=False)
+        pytest.skip(word)
+    with Chromium(program, directory / "profile") as browser:
+        yield browser
+
+
 class Tab:
     """A page in it, and all that the browser told of it since it was opened."""
 
@@ -145,6 +166,11 @@ class Tab:
         if "exceptionDetails" in found:
             raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
         return found["result"].get("value")
+
+    def print_pdf(self) -> bytes:
+        """Return the page as it is printed, on the paper that its style names."""
+        printed = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+        return b64decode(printed["data"])
 
     def complaints(self) -> list[str]:
         """Return what the page brought to the console: errors, warnings, exceptions, breaches of its own policy."""

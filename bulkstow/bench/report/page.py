@@ -20,7 +20,7 @@ from bulkstow.bench.report.timeline import spans_of
 from bulkstow.bench.report.words import load_words
 from bulkstow.bench.result import Result
 from bulkstow.pages.document import document
-from bulkstow.pages.markup import tag, text
+from bulkstow.pages.markup import note, tag, text
 
 MOST_BARS = 12
 """Loads whose times are split: a screen high."""
@@ -73,7 +73,7 @@ def _sections(result: Result, plots: list[Plot | str]) -> Iterator[str]:
         yield _section("Settings that fit this server", heading.command(result))
     yield _section("What was measured", heading.facts(result))
     yield from (_figure(plot) if isinstance(plot, Plot) else plot for plot in plots)
-    yield _section("Times", tables.times(result.best).markup("times"), note=f"Of {load_words(result.best.load)}.")
+    yield _section("Times", tables.times(result.best).markup("times"), words=f"Of {load_words(result.best.load)}.")
     yield _section("Points", tables.points(result).markup("points"))
     yield tag("footer", tag("p", text(_HOW_TO_READ)))
 
@@ -86,12 +86,8 @@ _HOW_TO_READ = (
 )
 
 
-def _section(title: str, *markup: str, note: str = "") -> str:
-    return tag("section", tag("h2", text(title)), *markup, _note(note))
-
-
-def _note(words: str) -> str:
-    return tag("p", text(words), class_="note") if words else ""
+def _section(title: str, *markup: str, words: str = "") -> str:
+    return tag("section", tag("h2", text(title)), *markup, note(words))
 
 
 def _plots(result: Result) -> Iterator[Plot | str]:
@@ -104,21 +100,21 @@ def _plots(result: Result) -> Iterator[Plot | str]:
         yield timeline.throughput(spans)
         yield timeline.latency(spans)
     else:
-        yield _section("Over time", note="There is no time series of this load.")
+        yield _section("Over time", words="There is no time series of this load.")
     if best.latency.count:
         yield breakdown.percentiles(best)
         alike = [point for point in result.points if point.load.batch_instances == best.load.batch_instances]
         measured = [point for point in alike if point.latency.count]
         yield breakdown.split(measured if len(measured) <= MOST_BARS else [best])
     else:
-        yield _section("Latency", note="No request was answered: there is no latency.")
+        yield _section("Latency", words="No request was answered: there is no latency.")
     errors: Counter[str] = Counter()
     for point in result.points:
         errors.update(point.errors)
     if errors.total():
         yield breakdown.errors(errors)
     else:
-        yield _section("Errors by kind", note="No errors: every instance that was sent is acknowledged.")
+        yield _section("Errors by kind", words="No errors: every instance that was sent is acknowledged.")
 
 
 def _figure(plot: Plot) -> str:
@@ -127,7 +123,7 @@ def _figure(plot: Plot) -> str:
         "figure",
         tag("figcaption", tag("h2", text(plot.title))),
         tag("div", class_="plot", role="img", aria_label=plot.description),
-        _note(plot.note),
+        note(plot.note),
         tag("details", tag("summary", text(f"Table: {plot.title}")), plot.table.markup(f"{plot.name}-table")),
         id=plot.name,
     )

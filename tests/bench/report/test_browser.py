@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,9 +10,7 @@ import pytest
 from bulkstow.bench.report import html
 from bulkstow.bench.result import Result
 from tests.bench.report import results
-from tests.pages.browser import PROGRAMS, Chromium, Tab
-
-REQUIRED = "BULKSTOW_REQUIRE_CHROMIUM"
+from tests.pages.browser import Chromium, Tab, started
 
 OpenPage = Callable[..., Tab]
 """Opens a page's source; takes what `Tab` takes."""
@@ -30,13 +26,7 @@ DRAWN = """new Promise(done => {
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     """Give a browser for all tests here: to start one takes longer than a test."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        word = "Chromium is not installed: apt-get install chromium"
-        if os.environ.get(REQUIRED):
-            pytest.fail(f"{REQUIRED} is set, but {word}", pytrace=False)
-        pytest.skip(word)
-    with Chromium(program, tmp_path_factory.mktemp("chromium") / "profile") as browser:
+    with started(tmp_path_factory.mktemp("chromium")) as browser:
         yield browser
 
 
