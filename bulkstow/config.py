@@ -21,13 +21,16 @@ from cyclopts import Group, Parameter, Token
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import (
     AUTO,
+    EVERY_STUDY,
     Days,
+    Sample,
     Shard,
     Span,
     Timetable,
     parse_days,
     parse_duration_s,
     parse_per_second,
+    parse_sample,
     parse_shard,
     parse_size_bytes,
     parse_span,
@@ -101,6 +104,7 @@ Duration = Annotated[float, written_as(parse_duration_s, "TIME", show=show_durat
 GiveUpAfter = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words={"never": None})]
 Concurrency = Annotated[Span, written_as(parse_span, "SPAN")]
 Bandwidth = Annotated[Timetable | None, written_as(parse_timetable, "RATE", words=UNLIMITED)]
+SampleOfStudies = Annotated[Sample, written_as(parse_sample, "SAMPLE")]
 OneShard = Annotated[Shard | None, written_as(parse_shard, "K/N", show=lambda shard: shard and str(shard))]
 ShardLevel = Annotated[
     int | Literal["auto", "file"], written_as(_whole_number, "LEVEL", words=AUTOMATIC | {"file": "file"})
@@ -125,6 +129,7 @@ DESTINATION = Group("Destination", sort_key=1)
 FILES = Group("Files and ledger", sort_key=2)
 FILTERS = Group("Filters", sort_key=5)
 BATCHES = Group("Batches and speed", sort_key=10)
+VERIFICATION = Group("Verification", sort_key=3)
 OUTPUT = Group("Output", sort_key=15)
 LOGIN = Group("Login and connection", sort_key=20)
 
@@ -358,3 +363,29 @@ class SelectionSettings:
             require_positive("--min-age", self.min_age_s)
         if self.max_size_bytes is not None:
             require_positive("--max-size", self.max_size_bytes)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationSettings:
+    """What is compared with the server.
+
+    Raises ConfigurationError for a time out of its range.
+    """
+
+    level: Annotated[Literal["counts", "instances", "content"], Parameter(group=VERIFICATION)] = "instances"
+    """What is compared of each study: the number of its instances (one query), the list of its instances, or also their
+    content, which is retrieved and compared with the files."""
+    sample: Annotated[SampleOfStudies, Parameter(group=VERIFICATION)] = EVERY_STUDY
+    """Studies to verify: 'all', a number such as 500, or a share such as 1%, chosen at random."""
+    seed: Annotated[str, Parameter(group=VERIFICATION)] = "bulkstow"
+    """Text from which the sample follows: the same seed chooses the same studies."""
+    # A commit interval of Elasticsearch or Lucene behind QIDO-RS is 1 to 30 s.
+    settle_s: Annotated[Duration, Parameter(name="--settle", group=VERIFICATION)] = 30.0
+    """Time that the server gets to index an instance, from the first query on, before it counts as missing."""
+    repair: Annotated[Switch, Parameter(group=VERIFICATION)] = False
+    """Send what is missing, and verify those studies again."""
+
+    def __post_init__(self) -> None:
+        if self.settle_s < 0:
+            raise ConfigurationError(f"--settle {self.settle_s:g}: expected 0 or more")

@@ -209,6 +209,35 @@ def _parse_days(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """A part of the studies: so many, or a share of them; all of them if both are None."""
+
+    studies: int | None = None
+    share: float | None = None
+
+    def __str__(self) -> str:
+        if self.share is not None:
+            return f"{self.share * 100:.6g}%"
+        return "all" if self.studies is None else str(self.studies)
+
+
+EVERY_STUDY = Sample()
+
+
+def parse_sample(text: str) -> Sample:
+    """Return a sample: `all`, `500`, `1%`. Raises ValueError for anything else."""
+    number, percent, rest = text.strip().partition("%")
+    expected = "all, a number of studies such as 500, or a share such as 1%"
+    if text.strip() == "all":
+        return EVERY_STUDY
+    if percent and not rest and re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) and 0 < float(number) <= 100:
+        return Sample(share=float(number) / 100)
+    if not percent and re.fullmatch(r"[0-9]+", number) and int(number) > 0:
+        return Sample(studies=int(number))
+    raise ValueError(f"{text!r} is not {expected}")
+
+
+@dataclass(frozen=True, slots=True)
 class Hours:
     """A period of every day, in seconds since midnight, with its rate; it crosses midnight if its end comes first.
 

@@ -50,6 +50,7 @@ bulkstow --config bulkstow.toml upload SOURCE...
 """
 _COMMANDS = {
     "upload": ("SOURCE... --url URL", "Send an archive; the same command again continues where it stopped."),
+    "verify": ("--url URL", "Compare what the server has with the ledger, study by study."),
     "report": ("LEDGER...", "List the outcome of every file, study or reason, or write the page for the sign-off."),
     "bench": ("", "Measure a DICOMweb server: its goodput, latencies and knee."),
     "demo": ("[DIRECTORY]", "Create a small archive, upload it to a server in this process, and show the report."),

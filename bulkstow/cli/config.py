@@ -15,7 +15,7 @@ from cyclopts import Argument, Group
 
 from bulkstow.cli.app import app
 
-TABLES = ("upload", "bench", "serve")
+TABLES = ("upload", "verify", "bench", "serve")
 """Commands whose settings the example shows; the few flags of the other commands change with every call."""
 
 LINE_COLUMNS = 120

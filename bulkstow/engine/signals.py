@@ -5,10 +5,20 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import anyio
 
-from bulkstow.pipeline.run import Run
+
+class Drainable(Protocol):
+    """A run that can be ended early."""
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing more starts."""
+
+    def drain(self) -> None:
+        """Start nothing more; finish and record the requests in flight."""
 
 
 class Control:
@@ -17,7 +27,7 @@ class Control:
     def __init__(self, say: Callable[[str], None]) -> None:
         self.scope = anyio.CancelScope()
         self._say = say
-        self._run: Run | None = None
+        self._run: Drainable | None = None
         self._given_up = threading.Event()
         self.is_complete = True
         """No signal has ended the run early."""
@@ -27,7 +37,7 @@ class Control:
         """True if no more names of files are needed; read in threads."""
         return self._given_up.is_set() or (self._run is not None and self._run.is_over)
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: Drainable) -> None:
         """Set the run to drain."""
         self._run = run
 

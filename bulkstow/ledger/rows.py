@@ -80,7 +80,7 @@ def as_result(row: Sequence[Any]) -> FileResult:
         raise DamagedRow("a note of another type")
     if sha256 is not None and (type(sha256) is not bytes or len(sha256) != _SHA256_BYTES):
         raise DamagedRow("a SHA-256 of another type or length")
-    candidate, header = _candidate(row), _header(row)
+    candidate, header = as_candidate(row), _header(row)
     if header is None and OUTCOMES[outcome].is_success:
         raise DamagedRow(f"{outcome} without UIDs")
     return FileResult(
@@ -113,10 +113,11 @@ def as_instance(row: Sequence[Any]) -> Instance:
     header = _header(row)
     if header is None:
         raise DamagedRow("no UIDs")
-    return Instance(_candidate(row), header)
+    return Instance(as_candidate(row), header)
 
 
-def _candidate(row: Sequence[Any]) -> Candidate:
+def as_candidate(row: Sequence[Any]) -> Candidate:
+    """Return the candidate in the first three values of COLUMNS. Raises DamagedRow."""
     path, size_bytes, version = row[:3]
     if type(path) is not bytes or type(size_bytes) is not int or type(version) not in (int, bytes):
         raise DamagedRow("a path, a size or a version of another type")

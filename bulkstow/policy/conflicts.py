@@ -12,6 +12,13 @@ from bulkstow.model import FileResult, Outcome
 from bulkstow.policy.work_items import Query, Settlement, WorkItem
 from bulkstow.wire.server_profile import ServerProfile
 
+_SHARED_UID = "SOP Instance UID"
+
+
+def is_about_conflict(reason: str) -> bool:
+    """Return whether the reason of an unconfirmed file is that another one has its SOP Instance UID, as below."""
+    return _SHARED_UID in reason
+
 
 def without_false_proof(item: WorkItem, settlement: Settlement, profile: ServerProfile) -> Settlement:
     """Return a settlement in which no file counts as stored because the file in conflict with it is stored."""
@@ -31,14 +38,14 @@ def _proven(result: FileResult, other: str, profile: ServerProfile, *, is_query:
         return result
     if is_query:
         outcome = Outcome.UNCONFIRMED
-        reason = f"no answer says that it was stored; QIDO-RS finds its SOP Instance UID, which {other} has, too"
+        reason = f"no answer says that it was stored; QIDO-RS finds its {_SHARED_UID}, which {other} has, too"
     elif result.outcome is Outcome.DUPLICATE:
         outcome = Outcome.REFUSED
         told = result.reason
-        reason = f"the server has this SOP Instance UID, from {other}, which has other content: {told}"
+        reason = f"the server has this {_SHARED_UID}, from {other}, which has other content: {told}"
     elif profile.lists_duplicates_as_stored:
         outcome = Outcome.UNCONFIRMED
-        reason = f"the server lists it as stored, but may have kept {other}, which has the same SOP Instance UID"
+        reason = f"the server lists it as stored, but may have kept {other}, which has the same {_SHARED_UID}"
     else:
         return result
     return replace(result, outcome=outcome, reason=reason)

@@ -18,13 +18,15 @@ from bulkstow.cli.demo import demo
 from bulkstow.cli.report import report
 from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
-from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
+from bulkstow.cli.verify import verify
+from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings, VerificationSettings
 from bulkstow.engine.job import Job
 from bulkstow.quantities import Days, Hours, Shard, Span, Timetable
 
 URL = "http://pacs.example/dicom-web"
 COMMANDS: dict[str, Callable[..., int]] = {
     "upload": upload,
+    "verify": verify,
     "report": report,
     "bench": measure,
     "demo": demo,
@@ -159,6 +161,12 @@ def upload_values(job: Job) -> dict[str, object]:
         "files-from": job.files_from,
         "null": job.null_separated,
     }
+
+
+def verify_defaults() -> dict[str, object]:
+    """Return every flag of `verify` with its default."""
+    every = defaults_of(DestinationSettings, UploadSettings, SelectionSettings, VerificationSettings)
+    return every | {"format": "table"}
 
 
 def bench_defaults() -> dict[str, object]:

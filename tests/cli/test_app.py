@@ -15,7 +15,7 @@ import pytest
 from bulkstow.engine.job import Job
 from bulkstow.server.login import Login
 from tests.cli.command import PATIENCE_S, call, names_in, nobody, served
-from tests.cli.settings import COMMANDS, URL, bench_defaults, upload_defaults
+from tests.cli.settings import COMMANDS, URL, bench_defaults, upload_defaults, verify_defaults
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ WRONG_USES = [
     (f"{UPLOAD} --ledger .", "", 3, "the ledger . cannot be used"),
     (f"{UPLOAD} --ledger archive", "", 3, "the ledger archive cannot be used"),
     (f"{UPLOAD} --ledger other.db", "", 3, "other.db is a database, but not bulkstow's ledger: give another file"),
-    (f"{UPLOAD} --ledger future.db", "", 3, "the ledger future.db has schema 99, this bulkstow reads schemas up to 3"),
+    (f"{UPLOAD} --ledger future.db", "", 3, "the ledger future.db has schema 99, this bulkstow reads schemas up to 4"),
     (f"{UPLOAD} --ledger used.db", "", 3, "the ledger used.db is in use by another run: wait for it, or give another"),
     (f"{UPLOAD} --ledger gone/l.db", "", 3, "gone does not exist: make it, or give another --ledger"),
     ("upload archive --url {refused}", "", 3, "Connection refused; is the server running, is the URL right?"),
@@ -99,7 +99,7 @@ WRONG_USES = [
         f"{UPLOAD} --config c.toml",
         "url = 'x'",
         2,
-        "no command with settings is called 'url'; expected a table of upload, report",
+        "no command with settings is called 'url'; expected a table of upload, verify, report",
     ),
     (f"{UPLOAD} --config c.toml", "[config]", 2, "c.toml: no command with settings is called 'config'"),
     (f"{UPLOAD} --config c.toml", "upload = 3", 2, 'key [upload] in "c.toml" must be a mapping'),
@@ -209,8 +209,9 @@ def test_a_wrong_use_changes_nothing(capsys: pytest.CaptureFixture[str], tmp_pat
 
 def flags_of(command: str) -> set[str]:
     """Return the flags of a command."""
-    if command in ("upload", "bench"):
-        return {f"--{flag}" for flag in (upload_defaults() if command == "upload" else bench_defaults())}
+    defaults = {"upload": upload_defaults, "verify": verify_defaults, "bench": bench_defaults}
+    if command in defaults:
+        return {f"--{flag}" for flag in defaults[command]()}
     parameters = inspect.signature(COMMANDS[command]).parameters.values()
     named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
     return {f"--{parameter.name.replace('_', '-')}" for parameter in named}
@@ -240,6 +241,7 @@ def test_help_names_every_flag(
 USAGES = {
     "": "COMMAND [OPTIONS]",
     "upload": "SOURCE... --url URL [OPTIONS]",
+    "verify": "--url URL [OPTIONS]",
     "report": "LEDGER... [OPTIONS]",
     "bench": "--url URL [OPTIONS]",
     "bench compare": "BEFORE AFTER",

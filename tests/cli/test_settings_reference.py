@@ -11,13 +11,19 @@ import pytest
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.cli.app import app, read_settings_from
 from bulkstow.cli.config import TABLES, example, settings_of
-from bulkstow.config import SelectionSettings, UploadSettings
-from tests.cli.settings import URL, bench_defaults, serve_defaults, upload_defaults
+from bulkstow.config import SelectionSettings, UploadSettings, VerificationSettings
+from tests.cli.settings import URL, bench_defaults, serve_defaults, upload_defaults, verify_defaults
 from tests.settings_reference import REGENERATE, ROOT, expected, markdown_table
 
-WORDS = {"upload": ["upload", "archive", "--url", URL], "bench": ["bench", "--url", URL], "serve": ["serve"]}
+WORDS = {
+    "upload": ["upload", "archive", "--url", URL],
+    "verify": ["verify", "--url", URL],
+    "bench": ["bench", "--url", URL],
+    "serve": ["serve"],
+}
 DEFAULTS: dict[str, dict[str, object]] = {
     "upload": {"settings": UploadSettings(), "selection": SelectionSettings()},
+    "verify": {"settings": UploadSettings(), "selection": SelectionSettings(), "verification": VerificationSettings()},
     "bench": {"settings": BenchSettings()},
     "serve": {},
 }
@@ -32,7 +38,12 @@ def test_the_files_list_the_settings_as_they_are(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("table", "defaults"),
-    [("upload", upload_defaults()), ("bench", bench_defaults()), ("serve", serve_defaults())],
+    [
+        ("upload", upload_defaults()),
+        ("verify", verify_defaults()),
+        ("bench", bench_defaults()),
+        ("serve", serve_defaults()),
+    ],
 )
 def test_the_example_shows_every_setting(table: str, defaults: dict[str, object]) -> None:
     """Each flag is a key of its command's table, there is no other key, and the whole file is valid TOML."""

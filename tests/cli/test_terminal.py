@@ -28,6 +28,7 @@ COMMANDS = [
     ("upload", "archive", "--url", "{url}", "--{evil}"),
     ("upload", "archive", "--url", "{url}", "--ca-file", "{evil}"),
     ("upload", "archive", "--url", "{url}", "--password-file", "{evil}", "--user", "me"),
+    ("verify", "--url", "{url}", "--ledger", "{evil}.db"),
     ("--config", "{evil}", "report", "x.db"),
     ("--config", "odd.toml", "report", "x.db"),
     ("body", "{evil}"),

@@ -1,0 +1,82 @@
+"""The ledger of a verification: records what the server has of the files, and which run was not finished."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bulkstow.ledger.database import explained
+from bulkstow.ledger.journal import Ledger
+from bulkstow.policy.findings import Change
+
+COMMAND = "verify"
+"""The command of a run that verifies."""
+
+_CONFIRM = "UPDATE file SET verified_level = ?, verified_at_s = ? WHERE destination = ? AND path = ?"
+_CHANGE = """
+    UPDATE file SET verified_level = ?, verified_at_s = ?, outcome = ?, reason = ?, recorded_at_s = ?, run = ?,
+        copy_of = NULL, accepted = NULL
+    WHERE destination = ? AND path = ?"""
+
+
+class VerificationLedger(Ledger):
+    """The ledger while a verification is the run; no upload can run with it meanwhile.
+
+    `scope` is what the run verifies: level, sample, filters. Raises LedgerError as `Ledger`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        destination: str,
+        *,
+        version: str,
+        scope: Mapping[str, object],
+        settings: Mapping[str, object],
+    ) -> None:
+        super().__init__(path, destination, command=COMMAND, version=version, settings={**settings, **scope})
+        self._scope = json.loads(json.dumps(scope))
+
+    @property
+    def destination_number(self) -> int:
+        """The number of the destination in the ledger."""
+        return self._destination
+
+    def unfinished_since_s(self) -> int | None:
+        """Return when the first of the latest runs with this scope began that were not finished, in s since 1970.
+
+        None if the latest was finished, or there is none.
+        """
+        query = """
+            SELECT CAST(strftime('%s', started_at) AS INTEGER), settings, summary FROM run
+            WHERE destination = ? AND command = ? AND id < ? ORDER BY id DESC"""
+        since_s: int | None = None
+        for began_s, settings, summary in self._look_ups.read(query, (self._destination, COMMAND, self._run)):
+            if not self._scope.items() <= json.loads(settings or "{}").items():
+                continue
+            if summary is not None and json.loads(summary).get("complete"):
+                break
+            since_s = began_s
+        return since_s
+
+    def record_changes(self, changes: Iterable[tuple[bytes, Change]]) -> None:
+        """Write what a verification has found out about files, by their paths, in one transaction.
+
+        Raises LedgerError, before anything is written, if the file at the ledger's path was replaced or removed.
+        """
+        self._check_in_place()
+        now_s = int(time.time())
+        confirmed, changed = [], []
+        for path, change in changes:
+            verified = (change.level, now_s) if change.level else (None, None)
+            if change.outcome is None:
+                confirmed.append((*verified, self._destination, path))
+            else:
+                outcome = (change.outcome.value, change.reason, now_s, self._run)
+                changed.append((*verified, *outcome, self._destination, path))
+        with self._writing, explained(self.path), self._writer:
+            self._writer.execute("BEGIN")
+            self._writer.executemany(_CONFIRM, confirmed)
+            self._writer.executemany(_CHANGE, changed)

@@ -1,0 +1,28 @@
+"""A random sample of studies, the same for the same seed whatever their order.
+
+Each study has a rank, a hash of the seed and its UID; the sample are the studies of the lowest ranks. So a larger
+sample contains a smaller one with the same seed.
+"""
+
+from __future__ import annotations
+
+import math
+from hashlib import blake2b
+
+from bulkstow.quantities import Sample
+
+RANK_BYTES = 8
+"""Of a million ranks of 8 bytes two are equal once in 30 million samples."""
+
+
+def rank(seed: str, study_uid: str) -> bytes:
+    """Return the rank of a study."""
+    key = blake2b(seed.encode(errors="surrogatepass")).digest()
+    return blake2b(study_uid.encode(errors="surrogatepass"), digest_size=RANK_BYTES, key=key).digest()
+
+
+def sample_size(sample: Sample, studies: int) -> int:
+    """Return how many of so many studies a sample has; at least one, if there is one and the sample is not empty."""
+    if sample.share is not None:
+        return min(studies, math.ceil(studies * sample.share))
+    return studies if sample.studies is None else min(studies, sample.studies)

@@ -1,0 +1,137 @@
+"""What is asked of the server about a study: its list of instances, its number of instances, single instances.
+
+A server that refuses to list the instances of a study is asked by series, and one that refuses long pages is asked for
+shorter ones; later studies are then asked so at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+
+from bulkstow.destination.search import SearchService
+from bulkstow.model import Response
+from bulkstow.policy.listing import Listing
+from bulkstow.policy.reading import failure_reason
+from bulkstow.verification.expected import ExpectedStudy
+from bulkstow.verification.requests import Requests, Unanswered
+from bulkstow.wire.resource_path import is_segment, resource_path
+
+PAGE_INSTANCES = 1000
+"""Instances in a page, if the server accepts that: dcm4chee's maximum. A list of 500 instances is 3 requests with 200
+in a page, and one or two with 1,000."""
+
+MOST_LISTED = 1_000_000
+"""The most instances of a study that are listed: ten times the largest studies of whole slides and functional MR."""
+
+NO_UID = "its Study Instance UID is not a UID, so that the server cannot be asked for it"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyCount:
+    """What the server says about a study as a whole."""
+
+    is_there: bool
+    instances: int | None = None
+    """None if the server does not tell it."""
+
+
+class Questions:
+    """Asks one server. Each method returns Unanswered if no retry helps, and raises as `Requests.make`."""
+
+    def __init__(self, requests: Requests, search: SearchService, *, short_page_instances: int) -> None:
+        self._requests = requests
+        self._search = search
+        self._short_page_instances = short_page_instances
+        self._page_instances = PAGE_INSTANCES
+        self._lists_studies = True
+        """The server has not refused to list the instances of a study."""
+        self._longest_page = 0
+
+    async def count(self, study_uid: str) -> StudyCount | Unanswered:
+        """Ask whether the server has a study, and how many instances of it."""
+        query = {"StudyInstanceUID": study_uid, "includefield": "00201208"}
+        found = await self._requests.make(partial(self._search.studies, query))
+        match found:
+            case Unanswered():
+                return found
+            case Response():
+                return Unanswered(failure_reason(found))
+            case _:
+                return StudyCount(study_uid in found, found.get(study_uid))
+
+    async def listed(self, study: ExpectedStudy) -> frozenset[str] | Unanswered:
+        """Return the SOP Instance UIDs that the server lists of a study."""
+        expected = study.expected
+        if not is_segment(study.uid):
+            return Unanswered(NO_UID)
+        if self._lists_studies:
+            listed = await self._list(resource_path("studies", study.uid, "instances"), expected)
+            if not isinstance(listed, Response):
+                return listed
+            count = await self.count(study.uid)
+            if isinstance(count, Unanswered):
+                return count
+            if not count.is_there:
+                return frozenset()
+            self._lists_studies = listed.status == 404  # a server may answer so while it indexes the study
+        return await self._listed_by_series(study)
+
+    async def has(self, study_uid: str, series_uid: str, sop_instance_uid: str) -> bool | Unanswered:
+        """Ask for one instance by its UID."""
+        series = ("series", series_uid) if is_segment(series_uid) else ()
+        path = resource_path("studies", study_uid, *series, "instances")
+        found = await self._requests.make(partial(self._search.instances, path, {"SOPInstanceUID": sop_instance_uid}))
+        match found:
+            case Unanswered():
+                return found
+            case Response(status=404 | 410):
+                return False
+            case Response():
+                return Unanswered(failure_reason(found))
+            case _:
+                return sop_instance_uid in found
+
+    async def _listed_by_series(self, study: ExpectedStudy) -> frozenset[str] | Unanswered:
+        by_series: dict[str, set[str]] = {}
+        for file in study.files:
+            by_series.setdefault(file.series_uid, set()).add(file.sop_instance_uid)
+        found: set[str] = set()
+        for series_uid, uids in sorted(by_series.items()):
+            if not is_segment(series_uid):
+                continue
+            path = resource_path("studies", study.uid, "series", series_uid, "instances")
+            listed = await self._list(path, uids & study.expected)
+            match listed:
+                case Unanswered():
+                    return listed
+                case Response(status=404 | 410):
+                    continue
+                case Response():
+                    return Unanswered(failure_reason(listed))
+                case _:
+                    found |= listed
+        return frozenset(found)
+
+    async def _list(self, path: str, expected: Collection[str]) -> frozenset[str] | Response | Unanswered:
+        """Return all results of a list, page by page; a Response if the server refuses it."""
+        listing = Listing(self._page_instances, expected, self._longest_page)
+        while not listing.is_ended:
+            page = await self._requests.make(partial(self._search.instances, path, listing.query))
+            if isinstance(page, Response) and page.status == 400 and self._shorten_pages():
+                listing = Listing(self._page_instances, expected, self._longest_page)
+                continue
+            if isinstance(page, Response | Unanswered):
+                return page
+            listing.take(page)
+            self._longest_page = max(self._longest_page, len(page))
+            if len(listing.listed) > MOST_LISTED:
+                return Unanswered(f"lists more than {MOST_LISTED:,} instances")
+        return frozenset(listing.listed)
+
+    def _shorten_pages(self) -> bool:
+        """Ask for shorter pages from now on; return whether they were longer."""
+        was_longer = self._page_instances > self._short_page_instances
+        self._page_instances = self._short_page_instances
+        return was_longer
