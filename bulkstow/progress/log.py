@@ -116,10 +116,13 @@ class Log:
 def settings_of(settings: UploadSettings | SelectionSettings) -> dict[str, object]:
     """Return settings by name, as text if JSON has no type for them, without the fields that `repr` leaves out."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.repr}
-    return {
-        name: value if value is None or isinstance(value, bool | int | float | str) else str(value)
-        for name, value in values.items()
-    }
+    return {name: _as_json_value(value) for name, value in values.items()}
+
+
+def _as_json_value(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_as_json_value(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _request(batch: Batch, exchange: Exchange | None, elapsed_s: float, timing: RequestTiming | None) -> Fields:
