@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
+import threading
 from collections.abc import Generator, Sequence
 from typing import IO
 
@@ -20,16 +21,33 @@ from bulkstow.verification.content_result import ContentResult, Identical, NotCo
 from bulkstow.verification.content_spools import spool
 from bulkstow.verification.content_steps import Steps, StepwiseComparison
 from bulkstow.wire.data_set_start import find_data_set
-from bulkstow.wire.part10 import has_magic
+from bulkstow.wire.part10 import META_AT, has_magic
 
 META_NOTE = "file meta information"
 
 COPY_BYTES = 2**20
 """The bytes that are copied at once: 0.15 ms from the page cache."""
 
-_PREAMBLE_BYTES = 128
+SCRATCH_BYTES = 2**18
+"""The bytes of our file that are compared at once, in memory that each thread uses again: fresh memory made
+comparing a MiB seven times slower."""
+
+HEAD_BYTES = 2**16
+"""The bytes in which a data set begins: file meta information has 200 to 400 bytes, its private part may be longer."""
+
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE)
 _CHANGED = "changed while it was sent: "
+
+
+class _Scratch(threading.local):
+    """Memory of one thread."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(SCRATCH_BYTES)
+        self.view = memoryview(self.buffer)
+
+
+_scratch = _Scratch()
 
 
 class ByteComparison:
@@ -54,7 +72,7 @@ class ByteComparison:
         The first call needs the head of the instance, or all of it.
         """
         try:
-            self._compare(b"".join(pieces))
+            self._compare(pieces)
         except (OSError, InstanceChanged) as error:
             return _not_compared(error)
         return None
@@ -62,7 +80,7 @@ class ByteComparison:
     def end(self, pieces: Sequence[memoryview]) -> ContentResult | StepwiseComparison:
         """Compare the last received bytes, and return the result, or what is left to do for it."""
         try:
-            self._compare(b"".join(pieces))
+            self._compare(pieces)
             if self._rest is None and not self._read(1):
                 return SameDataSet(META_NOTE) if self._received_head else Identical()
             rest, self._rest = self._rest or spool(at=self._received_bytes), None
@@ -77,45 +95,54 @@ class ByteComparison:
         if self._rest is not None:
             self._rest.close()
 
-    def _compare(self, block: bytes) -> None:
-        if self._rest is None and not (self._continues(block) if self._reader else self._begins(block)):
+    def _compare(self, pieces: Sequence[memoryview]) -> None:
+        if self._rest is None and not (self._continues(pieces) if self._reader else self._begins(pieces)):
             self._rest = spool(at=self._received_bytes)
         if self._rest is not None:
-            self._rest.write(block)
+            self._rest.writelines(pieces)
 
     @property
     def _received_bytes(self) -> int:
-        """How many bytes were received before the first difference."""
+        """How many bytes were received before the block with the first difference."""
         return len(self._received_head) + self._equal_bytes
 
-    def _begins(self, block: bytes) -> bool:
+    def _begins(self, pieces: Sequence[memoryview]) -> bool:
         """Compare the first block with our file's."""
         self._restart()
-        ours = self._read(len(block))
-        is_equal = ours == block or (has_magic(ours) and ours[_PREAMBLE_BYTES:] == block[_PREAMBLE_BYTES:])
-        if is_equal:
-            self._equal_bytes = len(block)
-        return is_equal or self._begins_with_other_meta(block, ours)
+        head, others = _split(pieces, META_AT)
+        ours = self._read(len(head))
+        if (ours == head or (has_magic(ours) and has_magic(head))) and self._continues(others):
+            self._equal_bytes += len(head)
+            return True
+        return self._begins_with_other_meta(b"".join(pieces))
 
-    def _begins_with_other_meta(self, block: bytes, ours: bytes) -> bool:
+    def _begins_with_other_meta(self, block: bytes) -> bool:
         """Compare the data sets in two first blocks, unless their transfer syntaxes differ."""
-        mine, theirs = find_data_set(ours), find_data_set(block)
+        self._restart()
+        mine, theirs = find_data_set(self._read(HEAD_BYTES)), find_data_set(block[:HEAD_BYTES])
         if mine is None or theirs is None or mine.syntax != theirs.syntax:
             return False
         if mine.transfer_syntax_uid not in (theirs.transfer_syntax_uid, ""):
             return False
         self._restart(mine.offset)
-        if not self._continues(block[theirs.offset :]):
+        if not self._continues([memoryview(block)[theirs.offset :]]):
             return False
         self._our_offset, self._received_head = mine.offset, block[: theirs.offset]
         return True
 
-    def _continues(self, block: bytes) -> bool:
-        """Compare a block with the next bytes of our file."""
-        is_equal = self._read(len(block)) == block
-        if is_equal:
-            self._equal_bytes += len(block)
-        return is_equal
+    def _continues(self, pieces: Sequence[memoryview]) -> bool:
+        """Compare a block with the next bytes of our file, without copying it."""
+        if self._reader is None:
+            return False
+        buffer, view = _scratch.buffer, _scratch.view
+        for piece in pieces:
+            for at in range(0, len(piece), SCRATCH_BYTES):
+                part = piece[at : at + SCRATCH_BYTES]
+                # `startswith` is memcmp(3); views are compared item by item, 70 times slower.
+                if self._reader.read_into(view[: len(part)]) < len(part) or not buffer.startswith(part):
+                    return False
+        self._equal_bytes += sum(map(len, pieces))
+        return True
 
     def _restart(self, offset: int = 0) -> None:
         """Read our file from an offset on."""
@@ -130,7 +157,7 @@ class ByteComparison:
             return b""
         data = bytearray(size_bytes)
         count = self._reader.read_into(memoryview(data))
-        return bytes(data) if count == size_bytes else bytes(data[:count])
+        return bytes(data[:count])
 
     def _compare_data_sets(self, received: IO[bytes]) -> Steps:
         """Complete what was received, and compare the two as data sets."""
@@ -153,6 +180,17 @@ class ByteComparison:
             received.write(block[max(0, begin) : max(0, end)])
             at += len(block)
             yield
+
+
+def _split(pieces: Sequence[memoryview], size_bytes: int) -> tuple[bytes, list[memoryview]]:
+    """Return the first bytes, and the other pieces."""
+    head = b""
+    others: list[memoryview] = []
+    for piece in pieces:
+        left_bytes = size_bytes - len(head)
+        head += piece[:left_bytes]
+        others.append(piece[left_bytes:])
+    return head, others
 
 
 def _not_compared(error: OSError | InstanceChanged) -> NotCompared:
