@@ -52,6 +52,8 @@ _COMMANDS = {
     "upload": ("SOURCE... --url URL", "Send an archive; the same command again continues where it stopped."),
     "verify": ("--url URL", "Compare what the server has with the ledger, study by study."),
     "report": ("LEDGER...", "List the outcome of every file, study or reason, or write the page for the sign-off."),
+    "forget": ("LEDGER", "Delete rows of a ledger: the next upload treats their files as new."),
+    "accept": ("LEDGER --note TEXT", "Mark known failures as accepted: they no longer make a run fail."),
     "bench": ("", "Measure a DICOMweb server: its goodput, latencies and knee."),
     "demo": ("[DIRECTORY]", "Create a small archive, upload it to a server in this process, and show the report."),
     "serve": ("[DIRECTORY]", "Serve STOW-RS, QIDO-RS and WADO-RS from a directory, for trials and tests."),

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
 from bulkstow.errors import ConfigurationError
+from bulkstow.ledger import Choice, LedgerEditor
 from bulkstow.model import Outcome
+from bulkstow.printing import shown
+from bulkstow.quantities import counted
 
 
 def outcomes_named(text: str) -> list[Outcome]:
@@ -13,3 +21,39 @@ def outcomes_named(text: str) -> list[Outcome]:
         if word not in list(Outcome):
             raise ConfigurationError(f"--outcome {word!r}: expected some of {', '.join(Outcome)}")
     return [Outcome(word) for word in words]
+
+
+def choice_of(outcome: str, studies: Path | None, path: Sequence[str], *, is_all: bool) -> Choice:
+    """Return the choice of some flags. Raises ConfigurationError if they choose nothing, or contradict each other."""
+    from bulkstow.engine.selection import read_studies
+    from bulkstow.policy.globs import globs
+
+    outcomes = frozenset(outcomes_named(outcome))
+    has_conditions = bool(outcomes or studies or path)
+    if has_conditions == is_all:
+        raise ConfigurationError(
+            "--all contradicts --outcome, --studies and --path: leave it out"
+            if is_all
+            else "nothing is chosen: give --outcome, --studies or --path, or --all"
+        )
+    return Choice(
+        outcomes,
+        None if studies is None else read_studies(studies),
+        globs("--path", path).match if path else None,
+    )
+
+
+@contextmanager
+def edited(ledger: Path) -> Iterator[LedgerEditor]:
+    """Open a ledger to change it; say so if it is upgraded."""
+    with LedgerEditor(ledger) as editor:
+        if editor.kept_copy is not None:
+            print(f"the ledger was upgraded; the old one is {shown(str(editor.kept_copy))}", file=sys.stderr)
+        yield editor
+
+
+def files_by_outcome(counts: Mapping[Outcome, int]) -> str:
+    """Return the number of files in words: `3 files (2 missing, 1 refused)`, `no files`."""
+    total = counted(sum(counts.values()), "file")
+    words = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
+    return f"{total} ({words})" if words else total

@@ -12,6 +12,7 @@ Methods block; the pipeline calls them in threads.
 
 from bulkstow.ledger.database import APPLICATION_ID, SCHEMA_VERSION
 from bulkstow.ledger.earlier_runs import EarlierRuns, NotStored
+from bulkstow.ledger.editing import Choice, LedgerEditor
 from bulkstow.ledger.journal import Ledger
 from bulkstow.ledger.lock import LOCK_SUFFIX
 from bulkstow.ledger.look_ups import Known, LookUps
@@ -22,10 +23,12 @@ __all__ = [
     "APPLICATION_ID",
     "LOCK_SUFFIX",
     "SCHEMA_VERSION",
+    "Choice",
     "EarlierRuns",
     "Entry",
     "Known",
     "Ledger",
+    "LedgerEditor",
     "LedgerReader",
     "LookUps",
     "NotStored",

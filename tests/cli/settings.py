@@ -11,10 +11,12 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 from cyclopts import Parameter
 
 from bulkstow.bench.settings import BenchSettings
+from bulkstow.cli.accept import accept
 from bulkstow.cli.bench import measure
 from bulkstow.cli.body import body
 from bulkstow.cli.config import config
 from bulkstow.cli.demo import demo
+from bulkstow.cli.forget import forget
 from bulkstow.cli.report import report
 from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
@@ -28,6 +30,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "upload": upload,
     "verify": verify,
     "report": report,
+    "forget": forget,
+    "accept": accept,
     "bench": measure,
     "demo": demo,
     "serve": serve,

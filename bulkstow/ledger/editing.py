@@ -1,0 +1,123 @@
+"""Changes of a ledger by its user: rows that are forgotten, and failures that are accepted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from bulkstow.errors import LedgerError
+from bulkstow.ledger.database import check_head, connect, explained, prepare
+from bulkstow.ledger.lock import Lock
+from bulkstow.ledger.rows import OUTCOMES, DamagedRow
+from bulkstow.ledger.upgrade import upgrade
+from bulkstow.model import Outcome
+
+_FAILURES = ", ".join(f"'{outcome}'" for outcome in Outcome if outcome.is_failure)
+_IS_CHOSEN = "(destination, path) IN (SELECT destination, path FROM temp.chosen)"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Rows of a ledger: those that every given condition chooses; all rows without any."""
+
+    outcomes: frozenset[Outcome] = frozenset()
+    """Empty for all."""
+    studies: frozenset[str] | None = None
+    """Study Instance UIDs; None for all rows, also those without one."""
+    matches_path: Callable[[str], bool] | None = None
+    """Whether a path is chosen; None for all."""
+
+
+Counts = dict[Outcome, int]
+"""Rows by outcome, in the usual order."""
+
+
+class LedgerEditor(AbstractContextManager["LedgerEditor"]):
+    """Changes rows of a ledger, of all its destinations; no run can use the ledger meanwhile.
+
+    Raises LedgerError if the ledger is missing, in use by a run, damaged, or cannot be written. A ledger of an older
+    version is upgraded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
+        self._path = path
+        with ExitStack() as opened:
+            opened.callback(Lock(path).release)
+            check_head(path)
+            with explained(path):
+                self._connection = opened.enter_context(closing(connect(path)))
+                prepare(self._connection, path)
+                self.kept_copy = upgrade(self._connection, path)
+                """The path of a copy of the ledger before it was upgraded; None if it had the current schema."""
+                self._connection.execute("CREATE TEMP TABLE chosen (destination, path, outcome, is_accepted)")
+            self._opened = opened.pop_all()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the ledger and release its lock."""
+        self._opened.close()
+
+    def choose(self, choice: Choice) -> Counts:
+        """Choose the rows to change, and count them."""
+        conditions, parameters = ["TRUE"], [outcome.value for outcome in choice.outcomes]
+        if choice.outcomes:
+            conditions.append(f"outcome IN ({', '.join('?' * len(choice.outcomes))})")
+        if choice.studies is not None:
+            conditions.append("study_uid IN (SELECT uid FROM temp.study)")
+        if (matches := choice.matches_path) is not None:
+            self._connection.create_function("is_chosen", 1, lambda path: matches(os.fsdecode(path)))
+            conditions.append("is_chosen(path)")
+        with explained(self._path):
+            self._connection.execute("DROP TABLE IF EXISTS temp.study")
+            self._connection.execute("CREATE TEMP TABLE study (uid TEXT PRIMARY KEY)")
+            self._connection.executemany("INSERT INTO study VALUES (?)", ((uid,) for uid in choice.studies or ()))
+            self._connection.execute("DELETE FROM temp.chosen")
+            where = " AND ".join(conditions)
+            rows = f"SELECT destination, path, outcome, accepted IS NOT NULL FROM file WHERE {where}"  # noqa: S608
+            self._connection.execute(f"INSERT INTO temp.chosen {rows}", parameters)
+        return self._count("TRUE")
+
+    def forget(self) -> None:
+        """Delete the chosen rows: to the next upload their files are new."""
+        self._change(f"DELETE FROM file WHERE {_IS_CHOSEN}")  # noqa: S608 - only constants
+
+    def accept(self, note: str) -> None:
+        """Mark the chosen failures as accepted, with a note."""
+        self._change(
+            f"UPDATE file SET accepted = ? WHERE outcome IN ({_FAILURES}) AND {_IS_CHOSEN}",  # noqa: S608 - constants
+            note.encode(errors="backslashreplace").decode(),
+        )
+
+    def count_accepted(self) -> Counts:
+        """Count the chosen rows that are accepted."""
+        return self._count("is_accepted")
+
+    def unaccept(self) -> None:
+        """Remove the mark of the chosen rows."""
+        self._change(f"UPDATE file SET accepted = NULL WHERE accepted IS NOT NULL AND {_IS_CHOSEN}")  # noqa: S608
+
+    def _change(self, statement: str, *parameters: str) -> None:
+        with explained(self._path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(statement, parameters)
+
+    def _count(self, condition: str) -> Counts:
+        with explained(self._path):
+            rows = self._connection.execute(
+                f"SELECT outcome, count(*) FROM temp.chosen WHERE {condition} GROUP BY outcome"  # noqa: S608 - constants
+            ).fetchall()
+            counts = {_outcome(word): count for word, count in rows}
+        return {outcome: counts[outcome] for outcome in Outcome if outcome in counts}
+
+
+def _outcome(word: object) -> Outcome:
+    if word not in OUTCOMES:
+        raise DamagedRow(f"an outcome {word!r}")
+    return OUTCOMES[word]
