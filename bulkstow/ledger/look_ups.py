@@ -30,6 +30,9 @@ _FINAL = frozenset(
 )
 """Outcomes that the next run keeps; of a copy, or a file in conflict, only while the other file is on the server."""
 
+FOUND_BY_VERIFY = "the instance that verify found there"
+"""The conflicting file of one with other content at the server."""
+
 MOST_CHANGED_KEPT = 50_000
 """Changed files whose copies are compared again; they take 10 MB. With more of them every copy is compared again."""
 
@@ -110,18 +113,26 @@ class LookUps:
             return [known_by_columns[rows[key][3:]] if key in rows else None for key in keys]
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
-        """Return, by SOP Instance UID, the files that are on the server, in the order of their paths."""
+        """Return, by SOP Instance UID, the files that are on the server, in the order of their paths.
+
+        Among them are files of which `verify` found that the server has other content: `conflicting_file` says so.
+        """
         if not sop_instance_uids:
             return {}
         # Without INDEXED BY, SQLite uses the primary key and reads the whole destination for every list of files.
         query = f"""
-            SELECT {INSTANCE_COLUMNS} FROM file INDEXED BY file_by_instance
+            SELECT {INSTANCE_COLUMNS}, outcome FROM file INDEXED BY file_by_instance
             WHERE destination = ? AND sop_instance_uid IS NOT NULL
             AND sop_instance_uid IN ({marks(len(sop_instance_uids))})
-            AND outcome IN ({SUCCESSES})"""  # noqa: S608 - only ? and constants
+            AND (outcome IN ({SUCCESSES}) OR (outcome = '{Outcome.CONFLICT}' AND copy_of IS NULL))"""  # noqa: S608
         rows = self.read(query, (self._destination, *sop_instance_uids))
         with explained(self._path):
-            instances = [as_instance(row) for row in rows]
+            instances = [
+                replace(as_instance(row), conflicting_file=FOUND_BY_VERIFY)
+                if outcome == Outcome.CONFLICT
+                else as_instance(row)
+                for *row, outcome in rows
+            ]
         owners: dict[str, list[Instance]] = {}
         for owner in sorted(instances, key=lambda instance: os.fsencode(instance.candidate.location)):
             owners.setdefault(owner.header.sop_instance_uid, []).append(owner)

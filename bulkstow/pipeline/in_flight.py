@@ -56,7 +56,7 @@ class FirstFileInFlight:
         claims = [(i, self._in_flight.setdefault(i.header.sop_instance_uid, i)) for i in instances]
         # After the claims: a claim is released after its outcome is in the ledger, so a UID in neither of them is new.
         ours = [i.header.sop_instance_uid for i, claimant in claims if claimant is i]
-        owners = await run_blocking(self._threads.calls, self._known_files.owners, ours)
+        owners, overwritten = _divided(await run_blocking(self._threads.calls, self._known_files.owners, ours))
         fresh: list[Instance] = []
         settled: list[FileResult] = []
         again: list[Candidate] = []
@@ -67,7 +67,7 @@ class FirstFileInFlight:
             if uid in released:
                 claimant = self._in_flight.setdefault(uid, instance)
             is_ours = claimant is instance
-            if is_ours and not others:  # nearly every file: nothing to compare it with
+            if is_ours and not others and uid not in overwritten:  # nearly every file: nothing to compare it with
                 fresh.append(instance)
                 continue
             if any(other.candidate == candidate for other in others) or (
@@ -78,7 +78,7 @@ class FirstFileInFlight:
             elif (result := await _compare(instance, others, None if is_ours else claimant, compare)) is None or (
                 is_ours and self._sends_conflicts and result.outcome is Outcome.CONFLICT
             ):
-                fresh.append(_with_conflicting_file(instance, others, result))
+                fresh.append(_with_conflicting_file(instance, others, result, overwritten.get(uid, "")))
                 continue
             else:
                 settled.append(result)
@@ -114,15 +114,16 @@ class NewestFileInFlight:
             self._threads.calls,
             lambda: (self._known_files.owners(uids), {uid: self._newest.newest(uid) for uid in uids}),
         )
+        owners, overwritten = _divided(sent_before)
         fresh: list[Instance] = []
         settled: list[FileResult] = []
         for instance in instances:
             uid = instance.header.sop_instance_uid
-            others, newest = sent_before.get(uid, []), newest_files[uid]
+            others, newest = owners.get(uid, []), newest_files[uid]
             result = await _compare(newest, others, None, compare)
             is_sent = result is None or (result.outcome is Outcome.CONFLICT and _is_newest(newest, others))
             if newest == instance and is_sent:
-                fresh.append(_with_conflicting_file(instance, others, result))
+                fresh.append(_with_conflicting_file(instance, others, result, overwritten.get(uid, "")))
                 continue
             if newest != instance:
                 result = await _compare(instance, others, newest if is_sent else None, compare)
@@ -139,10 +140,21 @@ def _is_newest(instance: Instance, others: Iterable[Instance]) -> bool:
     return all(isinstance(ours, int) and isinstance(theirs, int) and ours > theirs for ours, theirs in versions)
 
 
-def _with_conflicting_file(instance: Instance, others: Iterable[Instance], conflict: FileResult | None) -> Instance:
+def _divided(owners: dict[str, list[Instance]]) -> tuple[dict[str, list[Instance]], dict[str, str]]:
+    """Return the files on the server, and what the server has in place of files of which it has other content."""
+    overwritten = {uid: one.conflicting_file for uid, files in owners.items() for one in files if one.conflicting_file}
+    if not overwritten:
+        return owners, overwritten
+    return {uid: [one for one in files if not one.conflicting_file] for uid, files in owners.items()}, overwritten
+
+
+def _with_conflicting_file(
+    instance: Instance, others: Iterable[Instance], conflict: FileResult | None, overwritten_by: str
+) -> Instance:
     """Return a file to send, with the conflicting file that the server has: another one, or its own earlier content.
 
-    A file of which only the time has changed may have its old content, which is no conflict.
+    A file of which only the time has changed may have its old content, which is no conflict. `overwritten_by` is the
+    content that the server was found to have, if that is none of these.
     """
     if conflict is not None:
         return replace(instance, conflicting_file=conflict.copy_of)
@@ -150,7 +162,7 @@ def _with_conflicting_file(instance: Instance, others: Iterable[Instance], confl
         location = other.candidate.location
         if location == instance.candidate.location and _plain_difference(instance, other):
             return replace(instance, conflicting_file=f"{location} before it changed")
-    return instance
+    return replace(instance, conflicting_file=overwritten_by) if overwritten_by else instance
 
 
 async def _compare(

@@ -19,4 +19,7 @@ class KnownFiles(Protocol):
         """Return, by location, the heads of known files that could be read as DICOM."""
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
-        """Return, by SOP Instance UID, the files that are on the server, in the order of their paths."""
+        """Return, by SOP Instance UID, the files that are on the server, in the order of their paths.
+
+        Those of which the server has other content have a `conflicting_file`.
+        """

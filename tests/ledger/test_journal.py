@@ -28,6 +28,7 @@ from bulkstow.ledger import (
     LedgerReader,
     read_entries,
 )
+from bulkstow.ledger.look_ups import FOUND_BY_VERIFY
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from tests.archives import header
 
@@ -176,11 +177,18 @@ def test_heads_are_those_of_readable_files(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, outcome: Outcome) -> None:
-    """Failed and skipped files do not count."""
+    """Failed and skipped files do not count; a conflict without another file is one with the server's own content."""
     ledger.record([result(1, outcome)])
     uid = header(1).sop_instance_uid
-    owners = {uid: [Instance(candidate(1), header(1))]} if outcome in SUCCESSES else {}
-    assert ledger.owners([uid, "2.25.9"]) == owners
+    owner = Instance(candidate(1), header(1), conflicting_file="" if outcome in SUCCESSES else FOUND_BY_VERIFY)
+    is_one = outcome in SUCCESSES or outcome is Outcome.CONFLICT
+    assert ledger.owners([uid, "2.25.9"]) == ({uid: [owner]} if is_one else {})
+
+
+def test_a_conflict_with_another_file_is_no_owner(ledger: Ledger) -> None:
+    """The server has the other file."""
+    ledger.record([replace(result(1, Outcome.CONFLICT), copy_of="/other")])
+    assert ledger.owners([header(1).sop_instance_uid]) == {}
 
 
 def test_each_file_that_was_sent_for_one_uid_is_an_owner(ledger: Ledger) -> None:
@@ -598,8 +606,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def names_owners_and_orphans(self) -> None:
-        """Owners are on the server; orphans are this run's copies of files that have a row and are not."""
-        stored = [row for row in self.rows.values() if row.outcome in SUCCESSES and row.header]
+        """Owners are on the server, or it has other content; orphans are this run's copies of files with other rows."""
+        overwritten = [row for row in self.rows.values() if row.outcome is Outcome.CONFLICT and not row.copy_of]
+        stored = [row for row in self.rows.values() if row.outcome in SUCCESSES or row in overwritten]
         uids = [header(n).sop_instance_uid for n in range(3)]
         owners = self.ledger.owners(uids)
         assert set(owners) == {row.header.sop_instance_uid for row in stored if row.header}

@@ -296,3 +296,22 @@ def test_copies_whose_paths_are_not_utf8_are_recorded(
     (known,) = ledger.look_up([first.candidate])
     assert known is not None
     assert known.is_final
+
+
+def test_a_file_whose_instance_was_found_with_other_content_is_sent_with_a_warning(
+    in_flight: FirstFileInFlight, ledger: Ledger, first: Instance
+) -> None:
+    """After `verify` has found other content at the server, a list with the UID proves nothing about this file."""
+    ledger.record([ended(first, Outcome.CONFLICT)])
+    expected = replace(first, conflicting_file="the instance that verify found there")
+    assert deduplicate(in_flight, [first]) == ([expected], [], [])
+
+
+def test_another_file_of_an_instance_with_other_content_is_sent_with_a_warning(
+    in_flight: FirstFileInFlight, ledger: Ledger, first: Instance
+) -> None:
+    """A new file with the same UID is no more proven by a list than the one that `verify` has compared."""
+    ledger.record([ended(first, Outcome.CONFLICT)])
+    other = copied(first, "other", other_bytes=True)
+    (sent,), _, _ = deduplicate(in_flight, [other])
+    assert sent == replace(other, conflicting_file="the instance that verify found there")
