@@ -19,7 +19,7 @@ from aiohttp import web
 from bulkstow.cli.app import status
 from bulkstow.model import StoreResponse
 from bulkstow.server.login import Login
-from bulkstow.server.origin import Fault, Origin, serving
+from bulkstow.server.origin import Fault, Origin, ReadFault, serving
 from bulkstow.server.storage import DiscardStorage, Storage
 
 PATIENCE_S = 60
@@ -90,9 +90,15 @@ def spawn_unread(*words: str, environment: Mapping[str, str] | None = None) -> E
 
 
 @contextmanager
-def served(storage: Storage | None = None, *, login: Login | None = None, fault: Fault | None = None) -> Iterator[str]:
+def served(
+    storage: Storage | None = None,
+    *,
+    login: Login | None = None,
+    fault: Fault | None = None,
+    read_fault: ReadFault | None = None,
+) -> Iterator[str]:
     """Run an origin in a thread of its own and give its URL."""
-    origin = Origin(storage or DiscardStorage(), login=login, fault=fault)
+    origin = Origin(storage or DiscardStorage(), login=login, fault=fault, read_fault=read_fault)
     with (
         anyio.from_thread.start_blocking_portal() as portal,
         portal.wrap_async_context_manager(serving(origin)) as url,
