@@ -60,6 +60,10 @@ class Bench:
         """Return an archive of this kind, warm."""
         return corpus(kind, self.corpora, self.scale_of(default_scale))
 
+    def tenth(self, kind: Kind, default_scale: float) -> Corpus:
+        """Return the first tenth of that archive, warm."""
+        return corpus(kind, self.corpora, self.scale_of(default_scale) / 10)
+
     def scale_of(self, default_scale: float) -> float:
         """Return the scale that was asked for, or the table's own."""
         return default_scale if self.scale is None else self.scale

@@ -126,15 +126,24 @@ def make_room(directory: Path, wanted_bytes: int) -> None:
         sys.exit(f"{directory} has {free_bytes / 1e9:.1f} GB free, {wanted_gb:.1f} are wanted: --corpus or --scale")
 
 
-def _write(kind: Kind, top: Path, number: int) -> None:
-    study = number // kind.per_study
-    path = top / f"study{study:04}" / f"IM{number:06}.dcm"
-    if number % kind.per_study == 0:
-        path.parent.mkdir(parents=True)
-    study_uid = f"{ROOT_UID}.{kind.files}.{study + 1}"
-    header = Header(
+def path_of(kind: Kind, number: int) -> str:
+    """Return the path of a file below an archive's directory, by its number from 0."""
+    return f"study{number // kind.per_study:04}/IM{number:06}.dcm"
+
+
+def header_of(kind: Kind, number: int) -> Header:
+    """Return the UIDs of a file, by its number from 0."""
+    study_uid = f"{ROOT_UID}.{kind.files}.{number // kind.per_study + 1}"
+    return Header(
         study_uid, f"{study_uid}.1", f"{study_uid}.1.{number + 1}", SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN
     )
+
+
+def _write(kind: Kind, top: Path, number: int) -> None:
+    path = top / path_of(kind, number)
+    if number % kind.per_study == 0:
+        path.parent.mkdir(parents=True)
+    header = header_of(kind, number)
     if kind is GIANT:
         _write_giant(header, path)
     else:

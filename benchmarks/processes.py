@@ -82,6 +82,7 @@ class Server:
     count_key: str
     ca_file: Path | None = None
     dicom_port: int = 0
+    pid: int = 0
 
     def instances(self) -> int:
         """Return how many instances it has taken."""
@@ -183,8 +184,8 @@ def orthanc(directory: Path) -> Iterator[Server]:
     }
     config.write_text(json.dumps(settings))
     root = f"http://{HOST}:{http_port}"
-    server = Server(f"{root}/dicom-web", f"{root}/statistics", "CountInstances", dicom_port=dicom_port)
     process = subprocess.Popen([program, str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = Server(f"{root}/dicom-web", f"{root}/statistics", "CountInstances", dicom_port=dicom_port, pid=process.pid)
     try:
         _wait_for(server, process)
         yield server

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.measure import Table
 from benchmarks.tables.cold import cold
+from benchmarks.tables.content import content
 from benchmarks.tables.dask import dask
 from benchmarks.tables.honesty import honesty
 from benchmarks.tables.link import link
+from benchmarks.tables.plan import plan
 from benchmarks.tables.processes import processes
 from benchmarks.tables.servers import orthanc
 from benchmarks.tables.simulated import simulated
 from benchmarks.tables.soak import soak
 from benchmarks.tables.stages import stages
+from benchmarks.tables.verification import verify
 from benchmarks.tables.whole import ct, memory, mr, resume, tls
 
 TABLES: dict[str, Callable[[Bench], Table]] = {
@@ -31,5 +34,8 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "cold": cold,
     "soak": soak,
     "honesty": honesty,
+    "plan": plan,
+    "verify": verify,
+    "content": content,
     "stages": stages,  # last: it imports what would show in the peers' memory
 }
