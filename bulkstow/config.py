@@ -30,6 +30,7 @@ from bulkstow.quantities import (
     parse_days,
     parse_duration_s,
     parse_per_second,
+    parse_rate_bytes_per_s,
     parse_sample,
     parse_shard,
     parse_size_bytes,
@@ -86,6 +87,13 @@ def _words(text: str) -> tuple[str, ...]:
     return words
 
 
+def _rate(text: str) -> float:
+    rate = parse_rate_bytes_per_s(text)
+    if not rate:
+        raise ValueError(f"{text!r} is not a rate such as 50MiB/s or 400Mbit/s")
+    return rate
+
+
 UNLIMITED: dict[str, object] = {"unlimited": None}
 AUTOMATIC: dict[str, object] = {"auto": "auto"}
 Automatic = Literal["auto"]
@@ -114,6 +122,7 @@ Words = Annotated[tuple[str, ...] | None, written_as(_words, "LIST", show=lambda
 StudyDates = Annotated[Days | None, written_as(parse_days, "DATES", show=lambda days: days and str(days))]
 MinAge = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words={"any": None})]
 Patterns = Annotated[tuple[str, ...], Parameter(negative="", show_default=False, metavar="GLOB")]
+Rate = Annotated[float | None, written_as(_rate, "RATE", show=lambda rate: rate and f"{show_size(rate)}/s")]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 ONE_LOGIN = "one login at a time; leave it out, or --user, --bearer-file, --bearer-command and BULKSTOW_BEARER"
@@ -131,6 +140,7 @@ FILTERS = Group("Filters", sort_key=5)
 BATCHES = Group("Batches and speed", sort_key=10)
 VERIFICATION = Group("Verification", sort_key=3)
 OUTPUT = Group("Output", sort_key=15)
+PLAN = Group("Plan", sort_key=0)
 LOGIN = Group("Login and connection", sort_key=20)
 
 
@@ -363,6 +373,21 @@ class SelectionSettings:
             require_positive("--min-age", self.min_age_s)
         if self.max_size_bytes is not None:
             require_positive("--max-size", self.max_size_bytes)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSettings:
+    """What a plan shows and lists, beside the settings of the upload that it is about."""
+
+    format: Annotated[Literal["table", "json"], Parameter(group=PLAN)] = "table"
+    """Form of the plan: a table or one JSON object."""
+    list_to: Annotated[str | None, Parameter(name="--list", allow_leading_hyphen=True, group=PLAN)] = None
+    """File for the names of the files to send, one per line as --files-from reads them, or '-' for standard output."""
+    order: Annotated[Literal["scan", "newest"], Parameter(group=PLAN)] = "scan"
+    """Order of --list: as found, or the newest study first, and studies without a date last."""
+    rate: Annotated[Rate, Parameter(group=PLAN)] = None
+    """Bytes per second for the forecast, such as 50MiB/s; by default the rate of the latest upload in the ledger."""
 
 
 @Parameter(name="*")

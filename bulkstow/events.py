@@ -128,6 +128,14 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan has listed files that would be sent; negative numbers take back files that are processed again."""
+
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reopened:
     """Files that are processed again: they were not sent because of another file with the same SOP Instance UID."""
 
@@ -221,6 +229,7 @@ Event = (
     | SendersMeasured
     | Waited
     | Recorded
+    | Planned
     | Reopened
     | Outage
     | LimitsChanged

@@ -15,8 +15,11 @@ from cyclopts import Argument, Group
 
 from bulkstow.cli.app import app
 
-TABLES = ("upload", "verify", "bench", "serve")
+TABLES = ("upload", "plan", "verify", "bench", "serve")
 """Commands whose settings the example shows; the few flags of the other commands change with every call."""
+
+WITH_UPLOAD = ("plan", "verify")
+"""Commands that take the settings of `upload`, too: the example shows only their own."""
 
 LINE_COLUMNS = 120
 COMMENT = textwrap.TextWrapper(
@@ -65,6 +68,12 @@ def settings_of(command: str) -> list[Setting]:
     return [_setting(argument) for argument in sorted(shown, key=lambda argument: _group(argument).sort_key or 0)]
 
 
+def own_settings_of(command: str) -> list[Setting]:
+    """Return the settings of a command without those that it shares with `upload`."""
+    shared = {setting.flag for setting in settings_of("upload")} if command in WITH_UPLOAD else frozenset[str]()
+    return [setting for setting in settings_of(command) if setting.flag not in shared]
+
+
 def example() -> str:
     """Return the configuration file with every setting commented out."""
     return "\n".join([HEADING, *(line for command in TABLES for line in _table(command))])
@@ -72,7 +81,9 @@ def example() -> str:
 
 def _table(command: str) -> Iterator[str]:
     yield f"[{command}]\n"
-    for group, settings in groupby(settings_of(command), lambda setting: setting.group):
+    if command in WITH_UPLOAD:
+        yield "# The settings of [upload] may be set here, too: those of that table do not apply.\n"
+    for group, settings in groupby(own_settings_of(command), lambda setting: setting.group):
         if group:
             yield f"# --- {group} ".ljust(LINE_COLUMNS, "-") + "\n"
         for setting in settings:

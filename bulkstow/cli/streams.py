@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterable
 from typing import NoReturn, TextIO
 
 from bulkstow.errors import ConfigurationError
@@ -39,6 +40,16 @@ class StandardOutput(io.TextIOWrapper):
         """Write the buffered text."""
         try:
             super().flush()
+        except OSError as error:
+            self._drop_the_rest(error)
+
+    def write_blocks(self, blocks: Iterable[bytes]) -> None:
+        """Write bytes after the text so far."""
+        self.flush()
+        try:
+            for block in blocks:
+                self.buffer.write(block)
+            self.buffer.flush()
         except OSError as error:
             self._drop_the_rest(error)
 
@@ -84,6 +95,17 @@ def print_in_passing(text: str, out: TextIO | None = None) -> None:
         pass
     except OutputLost as error:
         print(f"bulkstow: {shown(str(error))}", file=sys.stderr)
+
+
+def print_blocks(blocks: Iterable[bytes]) -> None:
+    """Write bytes to standard output. Raises OutputLost."""
+    out = sys.stdout
+    if isinstance(out, StandardOutput):
+        out.write_blocks(blocks)
+    else:  # another program's, in its own process
+        out.flush()
+        for block in blocks:
+            out.buffer.write(block)
 
 
 def prepare_standard_streams() -> None:

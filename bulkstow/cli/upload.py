@@ -18,9 +18,10 @@ from cyclopts import Parameter
 from bulkstow import __version__
 from bulkstow.cli.files import check_writable, is_replaceable, write_whole
 from bulkstow.cli.streams import print_in_passing
-from bulkstow.config import FILES, DestinationSettings, SelectionSettings, Switch, UploadSettings
+from bulkstow.config import FILES, OUTPUT, DestinationSettings, SelectionSettings, Switch, UploadSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
+from bulkstow.engine.plan import PlanJob
 from bulkstow.engine.summary import fields_of, summary_of
 from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.model import Summary
@@ -45,6 +46,7 @@ def upload(
     selection: SelectionSettings | None = None,
     files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=FILES)] = None,
     null: Annotated[Switch, Parameter(alias="-0", group=FILES)] = False,
+    dry_run: Annotated[Switch, Parameter(group=OUTPUT)] = False,
 ) -> int:
     """Send an archive; the same command again continues where it stopped.
 
@@ -59,6 +61,8 @@ def upload(
         File with one more source per line, or '-' for standard input.
     null
         Names in --files-from end with NUL, as `find -print0` writes them.
+    dry_run
+        Show the plan of this upload, as `bulkstow plan` does, and send and write nothing.
     """
     settings = settings or UploadSettings()
     try:
@@ -73,10 +77,23 @@ def upload(
             selection=selection or SelectionSettings(),
         )
     except ConfigurationError as error:
-        if settings.summary is not None:
+        if settings.summary is not None and not dry_run:
             summarise_wrong_use(settings.summary, str(error))
         raise
-    return carry_out(job)
+    if not dry_run:
+        return carry_out(job)
+    from bulkstow.cli import plan
+
+    return plan.carry_out(
+        PlanJob(
+            source=sources,
+            destination=destination,
+            settings=settings,
+            selection=job.selection,
+            files_from=files_from,
+            null_separated=null,
+        )
+    )
 
 
 def carry_out(job: Job, out: TextIO | None = None) -> int:

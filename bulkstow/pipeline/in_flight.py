@@ -33,8 +33,8 @@ class InFlight(Protocol):
         May be called while another call waits for a comparison.
         """
 
-    def release(self, results: Iterable[FileResult]) -> None:
-        """Release the UIDs of recorded results; may be called while `deduplicate` runs."""
+    def release(self, recorded: Iterable[FileResult | Instance]) -> None:
+        """Release the UIDs of recorded files; may be called while `deduplicate` runs."""
 
 
 class FirstFileInFlight:
@@ -87,9 +87,9 @@ class FirstFileInFlight:
                 released.add(uid)
         return fresh, settled, again
 
-    def release(self, results: Iterable[FileResult]) -> None:
-        """Release the UIDs of recorded results."""
-        for result in results:
+    def release(self, recorded: Iterable[FileResult | Instance]) -> None:
+        """Release the UIDs of recorded files."""
+        for result in recorded:
             if result.header is None:
                 continue
             claimant = self._in_flight.get(result.header.sop_instance_uid)
@@ -130,7 +130,7 @@ class NewestFileInFlight:
             settled.append(result or _not_compared(instance, others[0], CHANGED))
         return fresh, settled, []
 
-    def release(self, results: Iterable[FileResult]) -> None:
+    def release(self, recorded: Iterable[FileResult | Instance]) -> None:
         """Do nothing, because the newest file of a UID stays the newest."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +46,8 @@ class Intake:
     threads: WorkerThreads
     limit: ReadLimit
     reporter: Reporter
+    on_settled: Callable[[Sequence[Candidate]], None] | None = None
+    """Takes the files that an earlier run settled, in a worker thread."""
 
     @contextmanager
     def choice(self, *, are_conflicts: bool) -> Iterator[Choice]:
@@ -79,6 +81,7 @@ class Intake:
             threads=self.threads,
             limit=self.limit,
             known_files=self.known_files,
+            on_settled=self.on_settled,
             candidates=candidates_in,
             results=results.clone(),
             reporter=self.reporter,

@@ -42,6 +42,8 @@ class Scan:
     threads: WorkerThreads
     limit: ReadLimit
     known_files: KnownFiles
+    on_settled: Callable[[Sequence[Candidate]], None] | None
+    """Takes the files that an earlier run settled, in a worker thread."""
     candidates: MemoryObjectSendStream[list[Candidate]]
     results: MemoryObjectSendStream[list[FileResult]]
     reporter: Reporter
@@ -102,6 +104,8 @@ class Scan:
             size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
             not_stored = tuple(FileResult(c, None, k.outcome, k.reason, accepted=k.accepted) for c, k in settled)
             events.append(SettledBefore(final, not_stored, size_bytes))
+            if self.on_settled is not None:
+                self.on_settled([c for c, k in new if k is not None and k.is_final])
         return [c for c, k in new if k is None or not k.is_final], results, events
 
     def _filters_of(self, candidates: Sequence[Candidate], results: Sequence[FileResult]) -> dict[str, Filter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bulkstow.model import Outcome, Summary
@@ -79,7 +79,11 @@ def _no_outcomes(summary: Summary, tally: Tally) -> str:
 
 def empty_source_lines(summary: Summary) -> Iterator[str]:
     """Yield a line for each of the first sources without any file, and one for the number of the others."""
-    sources = summary.empty_sources
+    yield from empty_parts_lines(summary.empty_sources)
+
+
+def empty_parts_lines(sources: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each of the first sources without any file, and one for the number of the others."""
     for source in sources[:SHOWN_FAILURES]:
         yield f"no file found in {shown(source)}: is it mounted, or the list empty? --allow-empty accepts this"
     if len(sources) > SHOWN_FAILURES:

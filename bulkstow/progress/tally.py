@@ -21,6 +21,7 @@ from bulkstow.events import (
     OutageBegan,
     OutageContinues,
     OutageEnded,
+    Planned,
     Recorded,
     Reopened,
     RequestEnded,
@@ -176,7 +177,7 @@ class Tally:
                 self._count_outage(event)
             case Connecting() | LimitsChanged() | StudiesCounted() | SendersChanged():
                 self._take_state(event)
-            case CeilingLearned() | RetryScheduled() | LedgerUpgraded():
+            case CeilingLearned() | RetryScheduled() | LedgerUpgraded() | Planned():
                 pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
 
     def _count_found(self, event: FilesFound | LeftOut | SettledBefore | ScanEnded) -> None:

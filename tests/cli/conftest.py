@@ -29,6 +29,7 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> Wanted:
     """Give the job that `upload` would run."""
     wanted = Wanted()
     monkeypatch.setattr("bulkstow.cli.upload.carry_out", wanted)
+    monkeypatch.setattr("bulkstow.cli.plan.carry_out", wanted.plan)
     return wanted
 
 

@@ -17,17 +17,20 @@ from bulkstow.cli.body import body
 from bulkstow.cli.config import config
 from bulkstow.cli.demo import demo
 from bulkstow.cli.forget import forget
+from bulkstow.cli.plan import plan
 from bulkstow.cli.report import report
 from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
 from bulkstow.cli.verify import verify
-from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings, VerificationSettings
+from bulkstow.config import DestinationSettings, PlanSettings, SelectionSettings, UploadSettings, VerificationSettings
 from bulkstow.engine.job import Job
+from bulkstow.engine.plan import PlanJob
 from bulkstow.quantities import Days, Hours, Shard, Span, Timetable
 
 URL = "http://pacs.example/dicom-web"
 COMMANDS: dict[str, Callable[..., int]] = {
     "upload": upload,
+    "plan": plan,
     "verify": verify,
     "report": report,
     "forget": forget,
@@ -102,6 +105,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "summary": ("figures.json", "figures.json"),
     "files-from": ("list", "list"),
     "null": ("true", True),
+    "dry-run": ("true", True),
 }
 OTHERS = {
     "url": "https://third.example/",
@@ -156,21 +160,31 @@ def values_of(*all_settings: object) -> dict[str, object]:
 
 def upload_defaults() -> dict[str, object]:
     """Return every flag of `upload` with its default."""
-    return defaults_of(DestinationSettings, UploadSettings, SelectionSettings) | {"files-from": None, "null": False}
+    others = {"files-from": None, "null": False, "dry-run": False}
+    return defaults_of(DestinationSettings, UploadSettings, SelectionSettings) | others
 
 
-def upload_values(job: Job) -> dict[str, object]:
+def upload_values(wanted: Wanted) -> dict[str, object]:
     """Return every flag of `upload` with its value."""
-    return values_of(job.destination, job.settings, job.selection) | {
-        "files-from": job.files_from,
-        "null": job.null_separated,
-    }
+    job = wanted.job
+    others = {"files-from": job.files_from, "null": job.null_separated, "dry-run": wanted.is_dry_run}
+    return values_of(job.destination, job.settings, job.selection) | others
+
+
+def plan_defaults() -> dict[str, object]:
+    """Return every flag of `plan` that `upload` does not have, with its default."""
+    return defaults_of(PlanSettings)
 
 
 def verify_defaults() -> dict[str, object]:
     """Return every flag of `verify` with its default."""
     every = defaults_of(DestinationSettings, UploadSettings, SelectionSettings, VerificationSettings)
     return every | {"format": "table"}
+
+
+def verify_own_defaults() -> dict[str, object]:
+    """Return every flag of `verify` that `upload` does not have, with its default."""
+    return defaults_of(VerificationSettings) | {"format": "table"}
 
 
 def bench_defaults() -> dict[str, object]:
@@ -181,11 +195,17 @@ def bench_defaults() -> dict[str, object]:
 class Wanted:
     """A replacement for `upload`'s work that keeps the job."""
 
-    job: Job
+    job: Job | PlanJob
+    is_dry_run = False
 
     def __call__(self, job: Job) -> int:
         """Keep the job."""
-        self.job = job
+        self.job, self.is_dry_run = job, False
+        return 0
+
+    def plan(self, job: PlanJob) -> int:
+        """Keep the job of a dry run."""
+        self.job, self.is_dry_run = job, True
         return 0
 
     @property

@@ -15,7 +15,7 @@ import pytest
 from bulkstow.engine.job import Job
 from bulkstow.server.login import Login
 from tests.cli.command import PATIENCE_S, call, names_in, nobody, served
-from tests.cli.settings import COMMANDS, URL, bench_defaults, upload_defaults, verify_defaults
+from tests.cli.settings import COMMANDS, URL, bench_defaults, plan_defaults, upload_defaults, verify_defaults
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ WRONG_USES = [
         f"{UPLOAD} --config c.toml",
         "url = 'x'",
         2,
-        "no command with settings is called 'url'; expected a table of upload, verify, report",
+        "no command with settings is called 'url'; expected a table of upload, plan, verify, report",
     ),
     (f"{UPLOAD} --config c.toml", "[config]", 2, "c.toml: no command with settings is called 'config'"),
     (f"{UPLOAD} --config c.toml", "upload = 3", 2, 'key [upload] in "c.toml" must be a mapping'),
@@ -225,9 +225,14 @@ def test_a_wrong_use_changes_nothing(capsys: pytest.CaptureFixture[str], tmp_pat
 
 def flags_of(command: str) -> set[str]:
     """Return the flags of a command."""
-    defaults = {"upload": upload_defaults, "verify": verify_defaults, "bench": bench_defaults}
-    if command in defaults:
-        return {f"--{flag}" for flag in defaults[command]()}
+    settings = {
+        "upload": upload_defaults,
+        "plan": lambda: upload_defaults() | plan_defaults(),
+        "verify": verify_defaults,
+        "bench": bench_defaults,
+    }
+    if command in settings:
+        return {f"--{flag}" for flag in settings[command]() if (command, flag) != ("plan", "dry-run")}
     parameters = inspect.signature(COMMANDS[command]).parameters.values()
     named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
     return {f"--{parameter.name.replace('_', '-')}" for parameter in named}
@@ -257,6 +262,7 @@ def test_help_names_every_flag(
 USAGES = {
     "": "COMMAND [OPTIONS]",
     "upload": "SOURCE... --url URL [OPTIONS]",
+    "plan": "SOURCE... [OPTIONS]",
     "verify": "--url URL [OPTIONS]",
     "report": "LEDGER... [OPTIONS]",
     "bench": "--url URL [OPTIONS]",

@@ -15,7 +15,7 @@ def test_the_example_can_be_used_as_it_is_printed(capsys: pytest.CaptureFixture[
     """`bulkstow config > FILE`, then `--config FILE`: nothing is changed, as all settings are comments."""
     Path("bulkstow.toml").write_text(call(capsys, "config").out, encoding="utf-8")
     assert call(capsys, "--config", "bulkstow.toml", "upload", "archive", "--url", URL) == Ended(0, "", "")
-    assert upload_values(wanted.job) == upload_defaults() | {"url": URL}
+    assert upload_values(wanted) == upload_defaults() | {"url": URL}
 
 
 def test_a_setting_without_its_comment_sign_counts(capsys: pytest.CaptureFixture[str], wanted: Wanted) -> None:
@@ -23,7 +23,7 @@ def test_a_setting_without_its_comment_sign_counts(capsys: pytest.CaptureFixture
     printed = call(capsys, "config").out
     Path("bulkstow.toml").write_text(printed.replace("# retries = 4", "retries = 9", 1), encoding="utf-8")
     call(capsys, "--config", "bulkstow.toml", "upload", "archive", "--url", URL)
-    assert upload_values(wanted.job) == upload_defaults() | {"url": URL, "retries": 9}
+    assert upload_values(wanted) == upload_defaults() | {"url": URL, "retries": 9}
 
 
 def test_it_prints_nothing_else() -> None:

@@ -51,7 +51,7 @@ def test_every_setting_may_stand_anywhere(
             Path("c.toml").write_text(f"[upload]\n{as_toml(flag, text)}\n")
             words += ["--config", "c.toml"]
     assert call(capsys, *words).err == ""
-    found = upload_values(wanted.job)
+    found = upload_values(wanted)
     company = {IN_COMPANY[flag][0].removeprefix("--")} if flag in IN_COMPANY else set()
     assert found[flag] == value
     assert {name for name, default in upload_defaults().items() if found[name] != default} - company == {flag, "url"}
@@ -70,7 +70,7 @@ def test_a_flag_before_the_environment_before_the_file(
 
     def found(*more: str) -> object:
         assert call(capsys, *words, *more).err == ""
-        return upload_values(wanted.job)[flag]
+        return upload_values(wanted)[flag]
 
     Path("c.toml").write_text(f"[upload]\n{as_toml(flag, other)}\n")
     from_file = found()
@@ -166,7 +166,7 @@ def test_a_variable_of_another_command_is_let_be(
     for name in ("PORT", "CONNECTIONS", "OUTCOME", "PASSWORD", "INSTANCES"):
         monkeypatch.setenv(f"BULKSTOW_{name}", "1")
     assert call(capsys, "upload", "archive", "--url", URL).err == ""
-    assert upload_values(wanted.job) == upload_defaults() | {"url": URL}
+    assert upload_values(wanted) == upload_defaults() | {"url": URL}
 
 
 def test_a_switch_can_be_turned_off_again(
@@ -186,14 +186,14 @@ def test_an_empty_variable_counts_as_unset(
     for flag in SAMPLES:
         monkeypatch.setenv(f"BULKSTOW_{flag.upper().replace('-', '_')}", "")
     assert call(capsys, "upload", "archive", "--url", URL).err == ""
-    assert upload_values(wanted.job) == upload_defaults() | {"url": URL}
+    assert upload_values(wanted) == upload_defaults() | {"url": URL}
 
 
 def test_an_empty_key_counts_as_unset(capsys: pytest.CaptureFixture[str], wanted: Wanted) -> None:
     """An empty key counts as unset, but a mistyped key is an error with an empty value, too."""
     Path("c.toml").write_text("[upload]\n" + "".join(f"{flag} = ''\n" for flag in SAMPLES))
     assert call(capsys, "upload", "archive", "--url", URL, "--config", "c.toml").err == ""
-    assert upload_values(wanted.job) == upload_defaults() | {"url": URL}
+    assert upload_values(wanted) == upload_defaults() | {"url": URL}
     Path("c.toml").write_text("[upload]\nretris = ''\n")
     assert 'no setting "retris"' in call(capsys, "upload", "archive", "--url", URL, "--config", "c.toml").err
 

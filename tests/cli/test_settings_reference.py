@@ -10,24 +10,27 @@ import pytest
 
 from bulkstow.bench.settings import BenchSettings
 from bulkstow.cli.app import app, read_settings_from
-from bulkstow.cli.config import TABLES, example, settings_of
-from bulkstow.config import SelectionSettings, UploadSettings, VerificationSettings
-from tests.cli.settings import URL, bench_defaults, serve_defaults, upload_defaults, verify_defaults
+from bulkstow.cli.config import TABLES, example, own_settings_of, settings_of
+from bulkstow.config import PlanSettings, SelectionSettings, UploadSettings, VerificationSettings
+from tests.cli.settings import URL, bench_defaults, plan_defaults, serve_defaults, upload_defaults, verify_own_defaults
 from tests.settings_reference import REGENERATE, ROOT, expected, markdown_table
 
 WORDS = {
     "upload": ["upload", "archive", "--url", URL],
+    "plan": ["plan", "archive"],
     "verify": ["verify", "--url", URL],
     "bench": ["bench", "--url", URL],
     "serve": ["serve"],
 }
 DEFAULTS: dict[str, dict[str, object]] = {
     "upload": {"settings": UploadSettings(), "selection": SelectionSettings()},
+    "plan": {"plan_settings": PlanSettings()},
     "verify": {"settings": UploadSettings(), "selection": SelectionSettings(), "verification": VerificationSettings()},
     "bench": {"settings": BenchSettings()},
     "serve": {},
 }
-KEYS = [(table, setting.key) for table in TABLES for setting in settings_of(table)]
+"""The settings with all defaults, by the command's parameter for them."""
+KEYS = [(table, setting.key) for table in TABLES for setting in own_settings_of(table)]
 
 
 @pytest.mark.parametrize("path", expected(), ids=lambda path: path.name)
@@ -40,7 +43,8 @@ def test_the_files_list_the_settings_as_they_are(path: Path) -> None:
     ("table", "defaults"),
     [
         ("upload", upload_defaults()),
-        ("verify", verify_defaults()),
+        ("plan", plan_defaults()),
+        ("verify", verify_own_defaults()),
         ("bench", bench_defaults()),
         ("serve", serve_defaults()),
     ],

@@ -1,0 +1,125 @@
+"""Run a plan in this process: survey the source, read the ledger, and ask the server. Sends and writes nothing."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+import anyio
+import anyio.to_thread
+
+from bulkstow.blocking import ReadLimit
+from bulkstow.config import DestinationSettings, PlanSettings, SelectionSettings, UploadSettings
+from bulkstow.engine.attended import attended
+from bulkstow.engine.names import ListedNames
+from bulkstow.engine.selection import read_selection
+from bulkstow.engine.signals import Control
+from bulkstow.engine.sources import own_files, source_of
+from bulkstow.ledger import EarlierRuns
+from bulkstow.pipeline.inventory import Inventory
+from bulkstow.pipeline.plan import MOST_GROUPS, NotStoredBefore, Plan, plan_of
+from bulkstow.pipeline.survey import Survey
+from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.platform.signals import receive_ending_signals
+from bulkstow.policy.forecast import Rate, measured_rate
+from bulkstow.progress.planning import Planning
+from bulkstow.source.paths import find_sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanJob:
+    """The source and the settings of a plan, and of the upload that it is about."""
+
+    source: tuple[str, ...]
+    """Paths of files and directories."""
+    destination: DestinationSettings | None = None
+    """The server to ask; None if none is to be asked."""
+    settings: UploadSettings = field(default_factory=UploadSettings)
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    """Filters: which files of the source are considered."""
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    files_from: str | None = None
+    """File with one more path a line, '-' for standard input."""
+    null_separated: bool = False
+
+
+async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> Plan | None:
+    """Fill the inventory, and return its figures; None if a signal ended it early.
+
+    Raises ConfigurationError before anything is read, and RunStopped if the plan cannot be finished.
+    """
+    control = Control(planning.say)
+    made: list[Plan] = []
+    with ExitStack() as stack:
+        limit = ReadLimit(job.settings.read_timeout_s)
+        threads = WorkerThreads(job.settings.read_concurrency, stuck_s=limit.stuck_s)
+        stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
+        paths = await find_sources(job.source, threads, limit)
+        selection = await read_selection(job.selection, [path.path for path in paths.values()], threads, limit)
+        signals = stack.enter_context(receive_ending_signals())
+        listed = None
+        if job.files_from is not None:
+            listed = ListedNames(job.files_from, stack, lambda: control.is_over, null_separated=job.null_separated)
+        url = None if job.destination is None else job.destination.root
+        earlier_runs = stack.enter_context(EarlierRuns(job.settings.ledger, url))
+        excluded = earlier_runs.files | own_files(job.settings) | _own_lists(job.plan)
+        source = source_of(job, paths, listed, excluded, selection, stack)
+        survey = Survey(
+            job.settings,
+            source,
+            earlier_runs.look_ups,
+            inventory,
+            planning,
+            threads=threads,
+            limit=limit,
+            selection=selection,
+        )
+
+        async def work() -> None:
+            await survey.carry_out()
+            plan = await anyio.to_thread.run_sync(plan_of, inventory)
+            made.append(
+                replace(
+                    plan,
+                    destination=earlier_runs.url or "",
+                    empty_sources=planning.empty_sources,
+                    left_out={filter_.value: files for filter_, files in planning.left_out.items()},
+                    pruned_directories=planning.pruned_directories,
+                    rate=_rate(job.plan, earlier_runs),
+                    not_stored_before=await anyio.to_thread.run_sync(_not_stored, earlier_runs, inventory),
+                )
+            )
+
+        stopped_by = await attended(work, control, signals, planning)
+    if stopped_by is not None:
+        raise stopped_by
+    return made[0] if made else None
+
+
+def _rate(settings: PlanSettings, earlier_runs: EarlierRuns) -> Rate | None:
+    """Return the rate that the user gives, or that of the latest upload."""
+    if settings.rate is not None:
+        return Rate(settings.rate)
+    latest = earlier_runs.latest_upload()
+    return None if latest is None else measured_rate(latest.summary or {}, latest.started_at)
+
+
+def _not_stored(earlier_runs: EarlierRuns, inventory: Inventory) -> tuple[NotStoredBefore, ...]:
+    """Return the kinds of instances that earlier runs could not store. Blocks."""
+    return tuple(
+        NotStoredBefore(
+            kind.sop_class_uid,
+            kind.transfer_syntax_uid,
+            kind.outcome,
+            kind.files,
+            inventory.count_to_send(kind.sop_class_uid, kind.transfer_syntax_uid),
+        )
+        for kind in earlier_runs.not_stored(MOST_GROUPS)
+    )
+
+
+def _own_lists(settings: PlanSettings) -> frozenset[str]:
+    """Return the paths of the lists that the plan writes, as named and with links resolved."""
+    names = [name for name in (settings.list_to,) if name not in (None, "-")]
+    return frozenset(spell(str(name)) for name in names for spell in (os.path.abspath, os.path.realpath))
