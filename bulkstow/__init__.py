@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
+    from bulkstow.days import parse_days
     from bulkstow.destination.auth import Auth, AuthRequest
     from bulkstow.model import Candidate, Header, Instance, Outcome, Summary
     from bulkstow.ports import Destination, FileRange, Source
@@ -59,6 +60,7 @@ __all__ = [
     "StorageGone",
     "Summary",
     "UploadSettings",
+    "parse_days",
     "upload",
 ]
 
@@ -78,6 +80,7 @@ _MODULES = {
     "Span": "bulkstow.quantities",
     "Summary": "bulkstow.model",
     "UploadSettings": "bulkstow.config",
+    "parse_days": "bulkstow.days",
 }
 """The modules of names that are imported when they are first used."""
 

@@ -18,16 +18,15 @@ from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter, Token
 
+from bulkstow.days import Days, parse_days
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import (
     AUTO,
     EVERY_STUDY,
-    Days,
     Sample,
     Shard,
     Span,
     Timetable,
-    parse_days,
     parse_duration_s,
     parse_per_second,
     parse_rate_bytes_per_s,

@@ -1,4 +1,4 @@
-"""Sizes, durations, rates, spans of numbers, shards, dates and hours of the day, as people write them.
+"""Sizes, durations, rates, spans of numbers, shards and hours of the day, as people write them.
 
 Converts text to a value with a unit and back. Settings, files and clocks are left to others.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from datetime import date
 from itertools import combinations
 
 from bulkstow.errors import ConfigurationError
@@ -20,7 +19,6 @@ _TIME_UNITS = {"": 1.0, "MS": 0.001, "S": 1.0, "M": 60.0, "MIN": 60.0, "H": 3600
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _HOURS = re.compile(r"\s*([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})\s*")
 _DAY_S = 24 * 3600
-_DATE = re.compile(r"([0-9]{4})(?:(-?)([0-9]{2})(?:\2([0-9]{2}))?)?")
 
 
 def require_positive(name: str, value: float) -> None:
@@ -152,60 +150,6 @@ def parse_shard(text: str) -> Shard:
     if match is None:
         raise ValueError(f"{text!r} is not a shard such as 3/16")
     return Shard(int(match[1]), int(match[2]))
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """Spans of days, in which a day is a text such as 20201231; no date, an empty text, may be among them."""
-
-    spans: tuple[tuple[str, str], ...]
-    """The first and the last day of each; any text may bound one, as texts are compared."""
-    written: str = field(default="", compare=False)
-    """The text of the setting."""
-
-    def __contains__(self, day: str) -> bool:
-        return any(first <= day <= last for first, last in self.spans)
-
-    def __str__(self) -> str:
-        return self.written
-
-
-_NO_DATE = ("", "")
-_FIRST_DAY, _LAST_DAY = "00000000", "99999999"
-
-
-def parse_days(text: str) -> Days:
-    """Return the days for `2020-01-01..2022-12-31`, `2020..`, `..2022-06`, `20201231`, `none` (no date), or several.
-
-    Several are separated by commas. Raises ValueError for anything else.
-    """
-    return Days(tuple(_parse_span_of_days(span.strip()) for span in text.split(",")), text.strip())
-
-
-def _parse_span_of_days(text: str) -> tuple[str, str]:
-    if text == "none":
-        return _NO_DATE
-    first, dots, last = text.partition("..")
-    if not (first or last):
-        raise ValueError(f"{text!r} is not dates such as 2020-01-01..2022-12-31, 2020.. or none")
-    first_day = _parse_days(first)[0] if first else _FIRST_DAY
-    last_day = _parse_days(last)[1] if last else _LAST_DAY if dots else _parse_days(first)[1]
-    if last_day < first_day:
-        raise ValueError(f"{text!r} ends before it begins")
-    return first_day, last_day
-
-
-def _parse_days(text: str) -> tuple[str, str]:
-    """Return the first and the last day of a day, a month or a year."""
-    match = _DATE.fullmatch(text.strip())
-    try:
-        if match is None:
-            raise ValueError
-        year, month, day = match[1], match[3] or "", match[4] or ""
-        date(int(year), int(month or 1), int(day or 1))
-    except ValueError:
-        raise ValueError(f"{text!r} is not a date such as 2020-12-31, 20201231, 2020-12 or 2020") from None
-    return f"{year}{month}{day}".ljust(8, "0"), f"{year}{month}{day}".ljust(8, "9")
 
 
 @dataclass(frozen=True, slots=True)

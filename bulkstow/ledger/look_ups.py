@@ -17,6 +17,7 @@ from bulkstow.ledger.rows import (
     OUTCOMES,
     SUCCESSES,
     DamagedRow,
+    as_header,
     as_instance,
     as_kept,
     as_result,
@@ -160,7 +161,14 @@ class LookUps:
 
     def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:
         """Return, by location, the heads of those files that could be read as DICOM, as they were recorded."""
-        return {one.candidate.location: one.header for one in self.results(candidates) if one.header is not None}
+        locations = {os.fsencode(candidate.location): candidate.location for candidate in candidates}
+        query = f"""
+            SELECT {INSTANCE_COLUMNS} FROM file
+            WHERE destination = ? AND path IN ({marks(len(locations))})"""  # noqa: S608 - only ? and constants
+        rows = self.read(query, (self._destination, *locations))
+        with explained(self._path):
+            heads = ((locations[row[0]], as_header(row)) for row in rows)
+            return {location: head for location, head in heads if head is not None}
 
 
 def _key(result: FileResult) -> tuple[object, ...]:

@@ -80,7 +80,7 @@ def as_result(row: Sequence[Any]) -> FileResult:
         raise DamagedRow("a note of another type")
     if sha256 is not None and (type(sha256) is not bytes or len(sha256) != _SHA256_BYTES):
         raise DamagedRow("a SHA-256 of another type or length")
-    candidate, header = as_candidate(row), _header(row)
+    candidate, header = as_candidate(row), as_header(row)
     if header is None and OUTCOMES[outcome].is_success:
         raise DamagedRow(f"{outcome} without UIDs")
     return FileResult(
@@ -110,7 +110,7 @@ def as_times(row: Sequence[Any]) -> tuple[int | None, str, int | None]:
 
 def as_instance(row: Sequence[Any]) -> Instance:
     """Return the instance in the values of INSTANCE_COLUMNS. Raises DamagedRow."""
-    header = _header(row)
+    header = as_header(row)
     if header is None:
         raise DamagedRow("no UIDs")
     return Instance(as_candidate(row), header)
@@ -129,7 +129,8 @@ def as_candidate(row: Sequence[Any]) -> Candidate:
     return Candidate(os.fsdecode(path), size_bytes, version)
 
 
-def _header(row: Sequence[Any]) -> Header | None:
+def as_header(row: Sequence[Any]) -> Header | None:
+    """Return the head in the values of INSTANCE_COLUMNS; None if the file had none. Raises DamagedRow."""
     uids, attributes = row[3:8], row[8:10]
     if all(uid is None for uid in uids):
         return None

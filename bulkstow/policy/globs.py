@@ -61,7 +61,7 @@ class Globs:
         slash = path.find("/", 1)
         while slash > 0:
             if path[:slash] in self.sources:
-                return slash <= end
+                return slash < end
             slash = path.find("/", slash + 1)
         return path not in self.sources
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bulkstow.days import Days
 from bulkstow.model import Candidate, Header
 from bulkstow.policy.globs import Globs
-from bulkstow.quantities import Days
 
 
 class Filter(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bulkstow.model import Outcome, Summary
@@ -33,7 +33,7 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
             yield f"  skipped {count:,}: {shown(reason)}"
     if summary.settled_before:
         yield f"  {summary.settled_before:,} of them by an earlier run: nothing was sent for them"
-    yield from _left_out(summary)
+    yield from left_out_lines(summary.left_out, summary.pruned_directories)
     yield from _speed(summary, tally)
     report = f"bulkstow report {shown(shlex.quote(str(ledger)))}"
     failed = [outcome.value for outcome in Outcome if outcome.is_failure and summary.outcomes.get(outcome)]
@@ -57,14 +57,14 @@ def _senders(tally: Tally) -> str:
     return counted(1 + tally.senders, "process", "processes")
 
 
-def _left_out(summary: Summary) -> Iterator[str]:
-    """Yield how many files and directories each filter left out."""
-    by_filter = sorted(summary.left_out.items(), key=lambda item: -item[1])
-    files = sum(summary.left_out.values())
+def left_out_lines(left_out: Mapping[str, int], pruned_directories: int) -> Iterator[str]:
+    """Yield a line for the files that each filter left out, and one for the directories that were not entered."""
+    by_filter = sorted(left_out.items(), key=lambda item: -item[1])
+    files = sum(left_out.values())
     if files:
         yield f"left out {counted(files, 'file')}: {', '.join(f'{count:,} by --{name}' for name, count in by_filter)}"
-    if summary.pruned_directories:
-        yield f"{counted(summary.pruned_directories, 'directory', 'directories')} not entered because of --exclude"
+    if pruned_directories:
+        yield f"{counted(pruned_directories, 'directory', 'directories')} not entered because of --exclude"
 
 
 def _no_outcomes(summary: Summary, tally: Tally) -> str:

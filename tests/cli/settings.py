@@ -23,9 +23,10 @@ from bulkstow.cli.serve import serve
 from bulkstow.cli.upload import upload
 from bulkstow.cli.verify import verify
 from bulkstow.config import DestinationSettings, PlanSettings, SelectionSettings, UploadSettings, VerificationSettings
+from bulkstow.days import Days
 from bulkstow.engine.job import Job
 from bulkstow.engine.plan import PlanJob
-from bulkstow.quantities import Days, Hours, Shard, Span, Timetable
+from bulkstow.quantities import Hours, Shard, Span, Timetable
 
 URL = "http://pacs.example/dicom-web"
 COMMANDS: dict[str, Callable[..., int]] = {

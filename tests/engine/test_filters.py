@@ -15,6 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 
 import bulkstow
 from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
+from bulkstow.days import parse_days
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.ledger import read_entries
@@ -22,7 +23,7 @@ from bulkstow.model import Outcome, Summary
 from bulkstow.progress.closing import closing
 from bulkstow.progress.display import display
 from bulkstow.progress.tally import Tally
-from bulkstow.quantities import Shard, parse_days
+from bulkstow.quantities import Shard
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
 from tests.archives import write_instance

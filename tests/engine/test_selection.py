@@ -11,12 +11,12 @@ import pytest
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import SelectionSettings
+from bulkstow.days import parse_days
 from bulkstow.engine.selection import read_selection, read_studies, sop_class_uid
 from bulkstow.errors import ConfigurationError
 from bulkstow.model import Candidate
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import EVERYTHING, Filter, Selection
-from bulkstow.quantities import parse_days
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 

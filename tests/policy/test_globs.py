@@ -112,6 +112,7 @@ def test_a_pattern_matches_a_directory(pattern: str, directory: str, is_matched:
         (["/data/tmp"], True),
         (["/data"], True),
         (["/"], True),
+        (["/", "/data/tmp/archive"], True),
         (["/data", "/data/tmp/archive"], True),
         (["/data/tmp/archive/1.dcm"], False),
         (["/data/tm", "/data/tmp/arch"], True),

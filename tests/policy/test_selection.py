@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkstow.days import parse_days
 from bulkstow.model import Candidate, Header
 from bulkstow.policy.globs import globs
 from bulkstow.policy.selection import EVERYTHING, Filter, Selection
-from bulkstow.quantities import parse_days
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 MINUTE_NS = 60 * 10**9
