@@ -1,12 +1,13 @@
-"""Retrieves single instances: WADO-RS (PS3.18 §10.4), streamed to a receiver.
+"""Retrieves instances: WADO-RS (PS3.18 §10.4), streamed to a receiver.
 
-An instance is requested in the transfer syntax in which the server has it. A server that refuses the media type (406)
+Instances are requested in the transfer syntax in which the server has them. A server that refuses the media type (406)
 is asked for the next one of MEDIA_TYPES; the one that it accepts comes first from then on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from bulkstow.destination.authorized import AuthorizedClient
 from bulkstow.destination.body import ByteLimiter
@@ -16,8 +17,8 @@ from bulkstow.model import Cause, NoResponse, Response
 from bulkstow.wire.multipart import DICOM
 from bulkstow.wire.multipart_reader import (
     MultipartReader,
-    PartBegin,
     PartData,
+    PartEnd,
     boundary_of,
     read_content_type,
 )
@@ -34,8 +35,15 @@ Little Endian (PS3.18 §8.7.3.5.2); Orthanc does."""
 SINGLE_PART_TYPES = (DICOM, "application/octet-stream")
 """Types of a response that is one instance without framing; static servers do not know the type of a file."""
 
-Take = Callable[[Sequence[memoryview]], Awaitable[bool]]
-"""Takes the next bytes of an instance, and returns False if the rest is not needed."""
+
+class InstanceReceiver(Protocol):
+    """Receives instances, one after the other; raises nothing but RunStopped."""
+
+    async def take(self, data: Sequence[memoryview]) -> bool:
+        """Take the next bytes of an instance; return False if nothing more is needed."""
+
+    async def end(self) -> bool:
+        """End an instance, which is whole; return False if nothing more is needed."""
 
 
 class Retriever:
@@ -46,14 +54,15 @@ class Retriever:
         self._throttle = throttle
         self._media_types: tuple[str, ...] = MEDIA_TYPES
 
-    async def retrieve(self, path: str, take: Take) -> Response | NoResponse:
-        """Retrieve the instance at a path once, and pass its bytes on.
+    async def retrieve(self, path: str, receiver: InstanceReceiver) -> Response | NoResponse:
+        """Retrieve the instances of a resource once, and pass them on.
 
-        A Response with status 200 means that `take` got one whole instance, or did not need the rest; with any other
-        result, what it got is of no use. Raises LoginRefused, DestinationRefused, and what `take` raises.
+        A Response with status 200 means that the receiver got all that the server sent, or needed no more; any other
+        result, that the instance that has not ended is of no use. Raises LoginRefused, DestinationRefused, and what the
+        receiver raises.
         """
         for media_type in self._media_types:
-            content = _Content(take, self._throttle)
+            content = _Content(receiver, self._throttle)
             # Compressed content arrives later: Orthanc compresses with 30 MB/s.
             headers = {"Accept": media_type, "Accept-Encoding": "identity"}
             exchange = await self._client.receive(Request("GET", path, headers), content)
@@ -61,22 +70,21 @@ class Retriever:
                 break
         if isinstance(exchange, NoResponse) or exchange.status != 200:
             return exchange
-        if fault := content.end():
+        if fault := await content.end():
             return NoResponse(Cause.MALFORMED, body_started=False, detail=fault)
         self._media_types = (media_type, *(other for other in MEDIA_TYPES if other != media_type))
         return exchange
 
 
 class _Content:
-    """The content of one response: finds the instance in it."""
+    """The content of one response: finds the instances in it."""
 
-    def __init__(self, take: Take, throttle: ByteLimiter | None) -> None:
-        self._take = take
+    def __init__(self, receiver: InstanceReceiver, throttle: ByteLimiter | None) -> None:
+        self._receiver = receiver
         self._throttle = throttle
         self._multipart: MultipartReader | None = None
-        self._parts = 0
         self._fault = ""
-        self._is_left = False
+        self._is_wanted = True
 
     def begin(self, content_type: str) -> None:
         """Begin a response with this Content-Type."""
@@ -88,37 +96,40 @@ class _Content:
             self._fault = str(error)
 
     async def take(self, piece: bytes) -> bool:
-        """Pass on what belongs to the instance; return False if the rest is not needed."""
+        """Pass on what belongs to instances; return False if the rest is not needed."""
         if self._throttle is not None:
             left_bytes = len(piece)
             while left_bytes:
                 left_bytes -= await self._throttle.admit(left_bytes)
-        data = [memoryview(piece)] if self._multipart is None else self._parsed(self._multipart, piece)
-        if not self._fault and data and not await self._take(data):
-            self._is_left = True
-        return not self._fault and not self._is_left
+        if self._fault:
+            return False
+        if self._multipart is None:
+            self._is_wanted = await self._receiver.take([memoryview(piece)])
+        else:
+            await self._take_parts(self._multipart, piece)
+        return self._is_wanted and not self._fault
 
-    def _parsed(self, multipart: MultipartReader, piece: bytes) -> list[memoryview]:
-        data: list[memoryview] = []
+    async def _take_parts(self, multipart: MultipartReader, piece: bytes) -> None:
         try:
-            for event in multipart.feed(piece):
-                if isinstance(event, PartData):
-                    data.append(event.data)
-                elif isinstance(event, PartBegin):
-                    self._parts += 1
-            if self._parts > 1:
-                self._fault = "more than the one instance that was requested"
+            events = multipart.feed(piece)
         except MultipartError as error:
             self._fault = str(error)
-        return data
+            return
+        for event in events:
+            if self._is_wanted and isinstance(event, PartData):
+                self._is_wanted = await self._receiver.take([event.data])
+            elif self._is_wanted and isinstance(event, PartEnd):
+                self._is_wanted = await self._receiver.end()
 
-    def end(self) -> str:
+    async def end(self) -> str:
         """End the response; return what is wrong with it, or ""."""
-        if self._fault or self._is_left:
+        if self._fault or not self._is_wanted:
             return self._fault
+        if self._multipart is None:
+            await self._receiver.end()
+            return ""
         try:
-            if self._multipart is not None:
-                self._multipart.finish()
+            self._multipart.finish()
         except MultipartError as error:
             return str(error)
         return ""

@@ -1,35 +1,34 @@
-"""Compares an instance at a server with its file: retrieved by WADO-RS, and compared while it is received.
+"""Compares instances at a server with their files: retrieved by WADO-RS, and compared while they are received.
 
-Received blocks are compared in worker threads, one while the next is received: the event loop never waits for the
-storage, and a retrieval holds at most two blocks of received bytes. Only where bytes differ is the received instance
-kept in a temporary file, and compared as a data set.
+Only where bytes differ is a received instance kept in a temporary file, and compared as a data set.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import TypeVar
 
-import anyio
-
-from bulkstow.blocking import ReadLimit, run_in_threads, timeout_reason
-from bulkstow.destination.wado import Retriever
-from bulkstow.model import Instance, NoResponse
+from bulkstow.blocking import ReadLimit
+from bulkstow.destination.wado import InstanceReceiver, Retriever
+from bulkstow.errors import HeadError
+from bulkstow.model import Cause, Header, Instance, NoResponse, Response
 from bulkstow.ports import Source
 from bulkstow.verification.content_bytes import ByteComparison
-from bulkstow.verification.content_result import ContentComparer, ContentResult, NotCompared
-from bulkstow.verification.content_steps import StepwiseComparison
-from bulkstow.wire.resource_path import instance_path
-
-BLOCK_BYTES = 2**20
-"""The received bytes that are compared at once. A thread hop costs about 60 µs, comparing a MiB about 300 µs."""
-
-T = TypeVar("T")
+from bulkstow.verification.content_received import ReceivedInstance
+from bulkstow.verification.content_result import ContentComparer, ContentResult, NotCompared, Tell
+from bulkstow.wire.part10 import Incomplete, read_head
+from bulkstow.wire.resource_path import instance_path, series_path
 
 NO_PATH = "its UIDs cannot be part of a URL"
+
+HEAD_BYTES = 2**16
+"""The bytes of a received instance in which its SOP Instance UID is looked for; most have it in the first KiB."""
+
+PENDING = 4
+"""Received instances whose comparison may go on while the next one is received."""
 
 
 class ContentComparison(ContentComparer):
@@ -49,81 +48,127 @@ class ContentComparison(ContentComparer):
         path = instance_path(instance.header)
         if path is None:
             return NotCompared(NO_PATH)
-        # A file that is only compared may be outside of the sources, so links to it are followed.
-        instance = replace(instance, candidate=replace(instance.candidate, by_link=True))
-        received = _Received(ByteComparison(self._source, instance), self._threads, self._limit)
-        try:
-            exchange = await self._retriever.retrieve(path, received.take)
+        with closing(_Single(self._begin(instance))) as receiver:
+            exchange = await self._retriever.retrieve(path, receiver)
             if isinstance(exchange, NoResponse) or exchange.status != 200:
                 return exchange
-            return await received.end()
-        finally:
-            received.close()
+            return await receiver.result()
+
+    async def compare_series(self, instances: Sequence[Instance], tell: Tell) -> Response | NoResponse:
+        """Retrieve a series once, and compare its instances with the source's (see `ContentComparer`)."""
+        path = series_path(instances[0].header)
+        if path is None:
+            return NoResponse(Cause.UNREACHABLE, body_started=False, detail=NO_PATH)
+        with closing(_Series(instances, self._begin, tell)) as receiver:
+            exchange = await self._retriever.retrieve(path, receiver)
+            await receiver.settle()
+        return exchange
+
+    def _begin(self, instance: Instance) -> ReceivedInstance:
+        """Begin to receive an instance."""
+        # A file that is only compared may be outside of the sources, so links to it are followed.
+        instance = replace(instance, candidate=replace(instance.candidate, by_link=True))
+        return ReceivedInstance(ByteComparison(self._source, instance), self._threads, self._limit)
 
 
-class _Received:
-    """The bytes of one retrieval, in blocks, on their way to the comparison in a worker thread."""
+class _Single(InstanceReceiver):
+    """Receives the instance that was requested."""
 
-    def __init__(self, comparison: ByteComparison, threads: Executor, limit: ReadLimit) -> None:
-        self._comparison = comparison
-        self._threads = threads
-        self._limit = limit
-        self._pieces: list[memoryview] = []
-        self._size_bytes = 0
-        self._block: Future[NotCompared | None] | None = None
-        """The comparison of the last block but the present one."""
-        self._ending: Future[ContentResult | StepwiseComparison] | None = None
-        self._failure: NotCompared | None = None
+    def __init__(self, received: ReceivedInstance) -> None:
+        self._received = received
+        self._has_ended = False
+        self._has_more = False
 
     async def take(self, data: Sequence[memoryview]) -> bool:
-        """Take received bytes; return False if the rest is not needed."""
-        self._pieces += data
-        self._size_bytes += sum(map(len, data))
-        if self._size_bytes >= BLOCK_BYTES:
-            await self._catch_up()
-            if self._failure is None:
-                self._block = self._threads.submit(self._comparison.compare, self._drain())
-        return self._failure is None
+        """Compare bytes; return False if the server sends another instance, or there is nothing more to compare."""
+        self._has_more = self._has_ended
+        return not self._has_more and await self._received.take(data)
 
-    async def end(self) -> ContentResult:
-        """Return the result, once the instance was received."""
-        await self._catch_up()
-        if self._failure is not None:
-            return self._failure
-        self._ending = self._threads.submit(self._comparison.end, self._drain())
-        result = await self._wait_for(self._ending)
-        if not isinstance(result, StepwiseComparison):
-            return result
-        found: list[ContentResult] = []
-        async for results in run_in_threads(result, self._threads, self._limit):
-            found += results
-        return found[0]
+    async def end(self) -> bool:
+        """End the instance."""
+        self._has_ended = True
+        await self._received.end()
+        return True
+
+    async def result(self) -> ContentResult:
+        """Return the result."""
+        if self._has_more:
+            detail = "more than the one instance that was requested"
+            return NoResponse(Cause.MALFORMED, body_started=False, detail=detail)
+        return await self._received.result()
 
     def close(self) -> None:
-        """Free what the comparison holds, as soon as no thread uses it."""
-        last = self._ending or self._block
-        if last is None:
-            self._comparison.close()
-        else:
-            last.add_done_callback(lambda _: self._comparison.close())
+        """Free what the comparison holds."""
+        self._received.close()
 
-    def _drain(self) -> list[memoryview]:
-        pieces, self._pieces, self._size_bytes = self._pieces, [], 0
-        return pieces
 
-    async def _catch_up(self) -> None:
-        """Wait for the comparison of the block before."""
-        if self._block is not None:
-            self._failure = await self._wait_for(self._block)
+class _Series(InstanceReceiver):
+    """Receives the instances of a series in any order, and tells the results of those that have a file."""
 
-    async def _wait_for(self, call: Future[T]) -> T | NotCompared:
-        """Wait for a call in a thread, within the limit of a read."""
-        started_s = anyio.current_time()
-        scope = anyio.CancelScope(deadline=started_s + self._limit.allowed_s())
+    def __init__(
+        self, instances: Iterable[Instance], begin: Callable[[Instance], ReceivedInstance], tell: Tell
+    ) -> None:
+        self._instances = {instance.header.sop_instance_uid: instance for instance in instances}
+        self._begin = begin
+        self._tell = tell
+        self._head = b""
+        """The first bytes of an instance that is not identified yet."""
+        self._current: tuple[Instance, ReceivedInstance] | None = None
+        self._is_skipped = False
+        """The rest of an instance is not needed."""
+        self._pending: deque[tuple[Instance, ReceivedInstance]] = deque()
 
-        def shorten() -> None:
-            scope.deadline = started_s + self._limit.allowed_s(anyio.current_time() - started_s)
+    async def take(self, data: Sequence[memoryview]) -> bool:
+        """Compare bytes with the file of the instance, as soon as it is identified."""
+        if self._current is None and not self._is_skipped:
+            self._head += b"".join(data)
+            data = self._identify(is_whole=False)
+        if self._current is not None and data and not self._is_skipped:
+            self._is_skipped = not await self._current[1].take(data)
+        return True
 
-        with scope, self._limit.on_shortened(shorten):
-            return await asyncio.wrap_future(call)
-        return NotCompared(f"cannot be read: {timeout_reason(anyio.current_time() - started_s)}")
+    async def end(self) -> bool:
+        """End an instance; return False if all have been received."""
+        if self._current is None and not self._is_skipped and (data := self._identify(is_whole=True)):
+            await self.take(data)
+        if self._current is not None:
+            await self._current[1].end()
+            self._pending.append(self._current)
+        self._current, self._is_skipped, self._head = None, False, b""
+        while len(self._pending) > PENDING:
+            await self._tell_first()
+        return bool(self._instances)
+
+    async def settle(self) -> None:
+        """Wait for the results of all instances that were received to their end."""
+        while self._pending:
+            await self._tell_first()
+
+    def close(self) -> None:
+        """Free what the comparisons hold."""
+        with ExitStack() as stack:
+            for _, received in (*self._pending, *([self._current] if self._current else ())):
+                stack.callback(received.close)
+
+    def _identify(self, *, is_whole: bool) -> Sequence[memoryview]:
+        """Find the file of an instance by its first bytes; return these bytes if there is one."""
+        try:
+            found = read_head(self._head, whole=is_whole)
+        except HeadError:
+            found = None
+        if isinstance(found, Incomplete) and len(self._head) < HEAD_BYTES and not is_whole:
+            return []
+        head, self._head = self._head, b""
+        instance = self._instances.pop(found.sop_instance_uid, None) if isinstance(found, Header) else None
+        if instance is None:
+            self._is_skipped = True
+            return []
+        self._current = instance, self._begin(instance)
+        return [memoryview(head)]
+
+    async def _tell_first(self) -> None:
+        instance, received = self._pending.popleft()
+        try:
+            self._tell(instance, await received.result())
+        finally:
+            received.close()

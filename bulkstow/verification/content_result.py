@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,10 @@ ContentResult = Identical | SameDataSet | Different | NotCompared | Response | N
 without a usable answer; the request may be repeated."""
 
 
+Tell = Callable[[Instance, ContentResult], None]
+"""Takes the result of an instance."""
+
+
 class ContentComparer(Protocol):
     """Compares instances at a server with their files."""
 
@@ -49,4 +54,12 @@ class ContentComparer(Protocol):
         """Retrieve an instance once, and compare it with the source's.
 
         Raises LoginRefused, DestinationRefused and StorageGone.
+        """
+
+    async def compare_series(self, instances: Sequence[Instance], tell: Tell) -> Response | NoResponse:
+        """Retrieve a whole series once, and compare instances of it with the source's; all are of this series.
+
+        `tell` gets the result of each that was received to its end, also if the response breaks off. Where the server
+        has no, or another, instance, or sends it in an unusual form, there is no result: compare it alone. Raises as
+        `compare`.
         """

@@ -51,3 +51,10 @@ def instance_path(header: Header) -> str | None:
         return None
     study, series, instance = uids
     return resource_path("studies", study, "series", series, "instances", instance)
+
+
+def series_path(header: Header) -> str | None:
+    """Return the path of a series (PS3.18 Table 10.4.1-1), None if one of its UIDs cannot be a segment."""
+    if not (is_segment(header.study_uid) and is_segment(header.series_uid)):
+        return None
+    return resource_path("studies", header.study_uid, "series", header.series_uid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,7 +13,7 @@ from bulkstow.config import DestinationSettings
 from bulkstow.destination.auth import Auth, NoLogin, login
 from bulkstow.destination.authorized import AuthorizedClient
 from bulkstow.destination.http import HttpClient
-from bulkstow.destination.wado import MEDIA_TYPES, Retriever
+from bulkstow.destination.wado import MEDIA_TYPES, InstanceReceiver, Retriever
 from bulkstow.model import Cause, NoResponse, Response
 from tests.destination.peers import Request, answer, peer, read_head
 
@@ -39,24 +39,28 @@ class Taken:
 
     most_bytes: int = 2**40
     content: bytearray = field(default_factory=bytearray)
+    ends: list[int] = field(default_factory=list)
+    """Where instances end."""
 
-    async def __call__(self, data: Sequence[memoryview]) -> bool:
+    async def take(self, data: Sequence[memoryview]) -> bool:
         """Keep the bytes."""
         for piece in data:
             self.content += piece
         return len(self.content) < self.most_bytes
 
-
-Take = Callable[[Sequence[memoryview]], Awaitable[bool]]
+    async def end(self) -> bool:
+        """Keep the length so far."""
+        self.ends.append(len(self.content))
+        return True
 
 
 async def retrieve(
-    url: str, take: Take, *, auth: Auth | None = None, settings: Mapping[str, float] | None = None
+    url: str, receiver: InstanceReceiver, *, auth: Auth | None = None, settings: Mapping[str, float] | None = None
 ) -> Response | NoResponse:
     """Retrieve one instance from a server."""
     destination = DestinationSettings(url=url, **(settings or {}))  # type: ignore[arg-type]  # durations
     async with HttpClient(destination) as http:
-        return await Retriever(AuthorizedClient(http, auth or NoLogin())).retrieve(PATH, take)
+        return await Retriever(AuthorizedClient(http, auth or NoLogin())).retrieve(PATH, receiver)
 
 
 def chunked(content: bytes) -> bytes:
@@ -99,10 +103,27 @@ async def test_an_instance_is_received_whole(octets: bytes) -> None:
     assert isinstance(exchange, Response)
     assert exchange.status == 200
     assert taken.content == INSTANCE
+    assert taken.ends == [len(INSTANCE)]
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+async def test_several_instances_are_received_one_after_the_other(has_length: bool) -> None:
+    """Of a response with several instances, each is passed on, and its end."""
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(chunked(body(b"one", INSTANCE, b"", b"three", has_length=has_length)))
+        await reader.read()
+
+    taken = Taken()
+    async with peer(send) as url:
+        exchange = await retrieve(url, taken)
+    assert isinstance(exchange, Response)
+    assert taken.content == b"one" + INSTANCE + b"three"
+    assert taken.ends == [3, 3 + len(INSTANCE), 3 + len(INSTANCE), 8 + len(INSTANCE)]
 
 
 BAD = {
-    "two instances": (plain(body(INSTANCE, INSTANCE), MULTIPART), "more than the one instance that was requested"),
     "no instance": (plain(b"--b--\r\n", MULTIPART), "the body has no parts"),
     "without its end": (plain(body(INSTANCE)[:-20], MULTIPART), "the body ends in or after part 1"),
     "cut off between pieces": (plain(body(INSTANCE)[:-9], MULTIPART), "the body ends in or after part 1"),
@@ -138,6 +159,7 @@ async def test_an_answer_that_breaks_off(octets: bytes) -> None:
         nonlocal requests
         await read_head(reader)
         requests += 1
+        writer.transport.set_write_buffer_limits(0)  # all has left before the connection is closed
         writer.write(octets[: len(octets) // 2])
         await writer.drain()
 
@@ -158,6 +180,7 @@ async def test_a_pooled_connection_that_was_closed() -> None:
         writer.write(GOOD["a single part"])
         await read_head(reader)
         if connections == 2:
+            writer.transport.set_write_buffer_limits(0)
             writer.write(GOOD["a single part"][:5000])
             await writer.drain()
 
@@ -212,12 +235,13 @@ async def test_a_server_waits_for_the_receiver() -> None:
                 await drained
             sent_bytes += 2**16
 
-    async def wait(_data: Sequence[memoryview]) -> bool:
-        await is_full.wait()
-        return False
+    class Waiting(Taken):
+        async def take(self, data: Sequence[memoryview]) -> bool:
+            await is_full.wait()
+            return False
 
     async with peer(pour) as url:
-        exchange = await retrieve(url, wait)
+        exchange = await retrieve(url, Waiting())
     assert isinstance(exchange, Response)
     assert sent_bytes < 32 * 2**20
 
@@ -358,12 +382,13 @@ async def test_received_bytes_wait_for_the_bandwidth() -> None:
     limiter = Limiter()
     seen: list[bool] = []
 
-    async def take(data: Sequence[memoryview]) -> bool:
-        passed_bytes = sum(map(len, data))
-        seen.append(passed_bytes <= limiter.admitted_bytes)
-        return True
+    class Checking(Taken):
+        async def take(self, data: Sequence[memoryview]) -> bool:
+            await super().take(data)
+            seen.append(len(self.content) <= limiter.admitted_bytes)
+            return True
 
     async with peer(send) as url, HttpClient(DestinationSettings(url=url)) as http:
-        await Retriever(AuthorizedClient(http, NoLogin()), limiter).retrieve(PATH, take)
+        await Retriever(AuthorizedClient(http, NoLogin()), limiter).retrieve(PATH, Checking())
     assert all(seen)
     assert limiter.admitted_bytes == len(body(INSTANCE))

@@ -29,7 +29,8 @@ from bulkstow.server.read_faults import ReadFaultInjector
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.source.files import FileSource
 from bulkstow.verification import content_spools
-from bulkstow.verification.content import BLOCK_BYTES, NO_PATH, ContentComparison
+from bulkstow.verification.content import NO_PATH, ContentComparison
+from bulkstow.verification.content_received import BLOCK_BYTES
 from bulkstow.verification.content_result import ContentResult, Different, Identical, NotCompared, SameDataSet
 from tests.destination.peers import answer, peer, read_head
 from tests.verification.samples import UIDS, changed, data_set, written
