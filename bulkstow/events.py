@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from bulkstow.model import Batch, Exchange, FileResult, Outcome, RequestTiming
+from bulkstow.model import Batch, Exchange, FileResult, LedgerStudies, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.health import OutageCause
@@ -208,9 +208,9 @@ class LedgerUpgraded:
 
 @dataclass(frozen=True, slots=True)
 class StudiesCounted:
-    """How many studies the run sent something of; None where that could not be found out."""
+    """The studies of the ledger were counted at the end of the run; None if they could not be counted in time."""
 
-    studies: int | None
+    studies: LedgerStudies | None
 
 
 Outage = OutageBegan | OutageContinues | OutageEnded

@@ -253,6 +253,23 @@ class FileResult:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerStudies:
+    """The studies of a ledger's files for one destination."""
+
+    known: int = 0
+    complete: int = 0
+    """How many of them have no failure that is not accepted."""
+    sent: int = 0
+    """How many of them had files that this run sent."""
+    by_outcome: Mapping[Outcome, int] = field(default_factory=dict)
+    """How many of them have files with an outcome."""
+    files: int = 0
+    """The number of files, those without a known study included."""
+    failures_without: int = 0
+    """Failures of files without a known study that are not accepted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The figures of a whole run."""
 
@@ -293,6 +310,10 @@ class Summary:
     """The part of the sources that this run sends, such as 3/16; None for all. The figures are those of this part."""
     studies: int | None = None
     """The number of studies of which this run sent instances; None if it could not be counted."""
+    studies_known: int | None = None
+    """The number of studies of which the ledger has files for this destination; None likewise."""
+    studies_complete: int | None = None
+    """How many of them have no failure that is not accepted."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """The number of files that a filter left out, by its setting; they have no outcome."""
     pruned_directories: int = 0

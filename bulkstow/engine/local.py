@@ -34,7 +34,7 @@ from bulkstow.engine.summary import fields_of, summary_of
 from bulkstow.errors import ConfigurationError, LedgerError
 from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
 from bulkstow.ledger import Ledger
-from bulkstow.model import Summary
+from bulkstow.model import LedgerStudies, Summary
 from bulkstow.pipeline.run import Run
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.platform.signals import receive_ending_signals
@@ -47,6 +47,10 @@ from bulkstow.quantities import Span
 from bulkstow.source.paths import find_sources
 from bulkstow.source_check import SourceCheck
 from bulkstow.wire.server_profile import DEFAULT
+
+STUDIES_TIMEOUT_S = 10.0
+"""Time limit for counting the studies of the ledger at the end of a run.
+It takes 0.9 s for 1,000,000 files in 2,000 studies whose ledger is in the page cache."""
 
 DASK_LOGGERS = ("distributed", "distributed.client", "tornado.application")
 """The loggers that Dask sets up for itself; what they have to say, bulkstow says in its own words."""
@@ -111,7 +115,7 @@ async def run(
                 await upload.carry_out()
 
             stopped_by = await attended(send, control, signals, _Figures(display, tally))
-        if tally.requests:
+        if tally.found_files:
             reporters.tell(StudiesCounted(await _studies(ledger)))
         elapsed_s = time.monotonic() - started_s
         summary = summary_of(job, tally, elapsed_s, complete=control.is_complete, stopped_by=stopped_by)
@@ -207,11 +211,20 @@ def _dask() -> Callable[..., AbstractAsyncContextManager[None]]:
     return dask_workers
 
 
-async def _studies(ledger: Ledger) -> int | None:
-    """Return the number of studies of which the run sent files; None if the ledger cannot be read."""
-    with suppress(LedgerError):
-        return await anyio.to_thread.run_sync(ledger.count_studies)
-    return None
+async def _studies(ledger: Ledger) -> LedgerStudies | None:
+    """Count the studies of the ledger; None if it cannot be read, or takes longer than STUDIES_TIMEOUT_S."""
+
+    async def interrupt_late() -> None:
+        await anyio.sleep(STUDIES_TIMEOUT_S)
+        ledger.interrupt()
+
+    studies = None
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(interrupt_late)
+        with suppress(LedgerError):
+            studies = await anyio.to_thread.run_sync(ledger.count_studies)
+        beside.cancel_scope.cancel()
+    return studies
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:

@@ -24,10 +24,11 @@ def summary_of(
     stopped_by: BaseException | None = None,
 ) -> Summary:
     """Return the summary of a run; if it is incomplete, `stopped_by` ended it, or a signal if that is None."""
+    studies = tally.studies
     summary = Summary(
         destination=job.destination_name,
         outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
-        accepted=tally.accepted,
+        accepted=tally.accepted.total(),
         left_out={filter_.value: count for filter_, count in tally.left_out.items()},
         pruned_directories=tally.pruned_directories,
         settled_before=tally.settled_before,
@@ -47,7 +48,9 @@ def summary_of(
         empty_sources=tally.empty_sources,
         complete=complete,
         shard=None if job.settings.shard is None else str(job.settings.shard),
-        studies=tally.studies,
+        studies=None if studies is None else studies.sent,
+        studies_known=None if studies is None else studies.known,
+        studies_complete=None if studies is None else studies.complete,
         ledger=str(job.settings.ledger),
         version=__version__,
         started_at=tally.started_at.isoformat(timespec="seconds"),

@@ -69,6 +69,10 @@ class LookUps:
         with self._reading, explained(self._path):
             return self._connection.execute(query, parameters).fetchall()
 
+    def interrupt(self) -> None:
+        """End the current query: it raises LedgerError."""
+        self._connection.interrupt()
+
     def look_up(self, candidates: Sequence[Candidate], again: Collection[Outcome] = ()) -> list[Known | None]:
         """Return for each candidate its known outcome; None if it is new or has changed since.
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bulkstow.model import Outcome, Summary
+from bulkstow.model import LedgerStudies, Outcome, Summary
 from bulkstow.policy.bottleneck import Bottleneck
 from bulkstow.printing import shown
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
@@ -24,16 +24,15 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
     if not any(summary.outcomes.values()):
         yield _no_outcomes(summary, tally)
     else:
-        yield f"{'outcome':<12} {'files':>11}"
-    for outcome in Outcome:
-        if count := summary.outcomes.get(outcome, 0):
-            yield f"{outcome:<12} {count:>11,}"
+        yield from _table(summary, tally)
     for reason, count in tally.skip_reasons.most_common():
         if count:
             yield f"  skipped {count:,}: {shown(reason)}"
     if summary.settled_before:
         yield f"  {summary.settled_before:,} of them by an earlier run: nothing was sent for them"
     yield from left_out_lines(summary.left_out, summary.pruned_directories)
+    if tally.studies is not None and tally.studies.known and summary.complete:
+        yield _arrived(tally.studies, summary)
     yield from _speed(summary, tally)
     report = f"bulkstow report {shown(shlex.quote(str(ledger)))}"
     failed = [outcome.value for outcome in Outcome if outcome.is_failure and summary.outcomes.get(outcome)]
@@ -44,11 +43,38 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
         )
     yield from empty_source_lines(summary)
     if failed:
-        yield f"all failures: {report} --outcome {','.join(failed)}"
+        name = "all failures" if summary.failures else "accepted failures"
+        yield f"{name}: {report} --outcome {','.join(failed)}"
     if not summary.complete:
         yield "not complete: run the same command again to continue where it stopped"
     elif not failed:
         yield f"every file: {report}"
+
+
+def _table(summary: Summary, tally: Tally) -> Iterator[str]:
+    """Yield the number of files of each outcome, and of studies if the ledger has no other files."""
+    studies = tally.studies
+    has_studies = studies is not None and studies.known > 0 and studies.files == sum(summary.outcomes.values())
+    by_outcome = studies.by_outcome if studies is not None and has_studies else {}
+    yield f"{'outcome':<12} {'files':>11}" + (f" {'studies':>11}" if by_outcome else "")
+    for outcome in Outcome:
+        if count := summary.outcomes.get(outcome, 0):
+            of_studies = f" {by_outcome[outcome]:>11,}" if by_outcome else ""
+            accepted = f"  ({tally.accepted[outcome]:,} accepted)" if tally.accepted[outcome] else ""
+            yield f"{outcome:<12} {count:>11,}{of_studies}{accepted}"
+
+
+def _arrived(studies: LedgerStudies, summary: Summary) -> str:
+    """Return for how many studies everything arrived, and what is not counted in that."""
+    scope = " that was selected" if summary.left_out or summary.pruned_directories else ""
+    scope += " in this shard" if summary.shard is not None else ""
+    words = f"everything{scope} arrived: {studies.complete:,} of {counted(studies.known, 'study', 'studies')}"
+    others = studies.files - sum(summary.outcomes.values())
+    if others > 0:
+        words += f", {counted(others, 'other file')} of the ledger included"
+    if studies.failures_without:
+        words += f"; {counted(studies.failures_without, 'failure')} of no known study"
+    return words
 
 
 def _senders(tally: Tally) -> str:

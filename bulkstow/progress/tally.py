@@ -35,7 +35,7 @@ from bulkstow.events import (
     StudiesCounted,
     Waited,
 )
-from bulkstow.model import FileResult, Outcome
+from bulkstow.model import FileResult, LedgerStudies, Outcome
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Usage
 from bulkstow.policy.health import OutageCause
@@ -58,7 +58,7 @@ class Tally:
         """Directories that were not entered because of a filter."""
         self.settled_before = 0
         self.outcomes: Counter[Outcome] = Counter()
-        self.accepted = 0
+        self.accepted: Counter[Outcome] = Counter()
         """How many of the failures a user has accepted."""
         self.skip_reasons: Counter[str] = Counter()
         """Reasons for skipping, up to the colon: the text after it may name a file, so memory would grow."""
@@ -87,8 +87,8 @@ class Tally:
         """They are workers of a Dask cluster."""
         self.connecting_to = ""
         """The destination's URL until it has answered, then ""."""
-        self.studies: int | None = 0
-        """Number of studies of which the run sent something; counted at its end."""
+        self.studies: LedgerStudies | None = LedgerStudies()
+        """The studies of the ledger, counted at the end of the run; None if they could not be counted."""
         self.batch_limits = BatchLimits(0, 0)
         """The limits of a request at the end."""
         self._settled_bytes = 0
@@ -129,7 +129,7 @@ class Tally:
     @property
     def failed(self) -> int:
         """Number of files that failed, without the accepted ones."""
-        return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure) - self.accepted
+        return sum(count for outcome, count in self.outcomes.items() if outcome.is_failure) - self.accepted.total()
 
     @property
     def first_failures(self) -> list[FileResult]:
@@ -254,7 +254,7 @@ class Tally:
             if result.outcome is Outcome.SKIPPED:
                 self.skip_reasons[result.reason_kind] += 1
             elif result.accepted:
-                self.accepted += 1
+                self.accepted[result.outcome] += 1
             elif result.is_failure and self._kept(result.outcome) < SHOWN_FAILURES:
                 self.failures.append(result)
 
@@ -268,7 +268,7 @@ class Tally:
             self.outcomes[result.outcome] -= 1
             if result.outcome is Outcome.SKIPPED:
                 self.skip_reasons[result.reason_kind] -= 1
-            self.accepted -= bool(result.accepted)
+            self.accepted[result.outcome] -= bool(result.accepted)
             self.found_files -= 1
             self._settled_bytes -= result.candidate.size_bytes
             self.found_bytes -= result.candidate.size_bytes

@@ -25,7 +25,7 @@ def test_it_shows_what_it_promises(capsys: pytest.CaptureFixture[str], instances
     assert f"1. An archive of {instances + 8} files, some of them junk: top dir/archive" in out
     assert "2. Uploading to a STOW-RS server in this process: http://127.0.0.1:" in out
     assert "3. The same command again: only files without a final outcome would be sent." in out
-    assert f"\nstored {instances:>17}\n" in out
+    assert f"\nstored {instances:>17} " in out
     assert " and the second 0; the 3 files that failed would make `bulkstow upload` end with status 1." in out
     for reason in ("not DICOM", "a DICOMDIR", "empty", "same bytes", "other bytes", "cut off"):
         assert reason in out.partition("4. What was not stored, and why:")[2]

@@ -62,6 +62,7 @@ def test_it_says_when_what_and_how(capsys: pytest.CaptureFixture[str], places: M
     write_instance(Path("archive"), 7, study=2)
     call(capsys, "upload", "archive", "--url", places["url"], "--summary", "s.json")
     assert figures()["studies"] == 1
+    assert (figures()["studies_known"], figures()["studies_complete"]) == (2, 2)
     call(capsys, "upload", "archive", "--url", places["url"], "--summary", "s.json")
     assert figures()["studies"] == 0
 

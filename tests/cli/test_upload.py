@@ -74,8 +74,9 @@ def test_an_archive_is_stored(archive: Path, url: str, tmp_path: Path) -> None:
     found = sorted(path.read_bytes() for path in (tmp_path / "stored").rglob("*.dcm"))
     assert found == sorted(path.read_bytes() for path in archive.iterdir())
     table, stored, *_, report = ended.out.splitlines()
-    assert table.split() == ["outcome", "files"]
-    assert stored.split() == ["stored", str(INSTANCES)]
+    assert table.split() == ["outcome", "files", "studies"]
+    assert stored.split() == ["stored", str(INSTANCES), "1"]
+    assert "everything arrived: 1 of 1 study" in ended.out.splitlines()
     assert report == "every file: bulkstow report bulkstow.db"
     assert f"{INSTANCES} of {INSTANCES} files done" in ended.err
 

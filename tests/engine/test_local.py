@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from bulkstow.config import DestinationSettings, UploadSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.summary import summary_of
-from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused, RunStopped
+from bulkstow.errors import ConfigurationError, DestinationRefused, LedgerError, LoginRefused, RunStopped
 from bulkstow.events import BytesSent, Recorded, SettledBefore
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Candidate, FileResult, Outcome, StoreResponse
@@ -114,6 +115,32 @@ async def test_a_job_is_run(
     assert summary.bytes_sent == tally.sent_bytes > 4 * 256
     assert summary.elapsed_s == 2.5
     assert display.closed == [4]
+
+
+async def test_studies_are_counted_also_if_nothing_is_sent(archive: Path, tmp_path: Path, url: str) -> None:
+    """A run with nothing left to do says for how many studies everything arrived."""
+    for sent in (1, 0):
+        summary = await run(job(url, archive, ledger=tmp_path / "l.db"), Tally(), Watching())
+        assert (summary.studies, summary.studies_known, summary.studies_complete) == (sent, 1, 1)
+
+
+async def test_a_count_of_studies_that_takes_too_long_ends(
+    archive: Path, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends without the count, and everything else is as always."""
+    interrupted = threading.Event()
+
+    def count_studies(_: Ledger) -> None:
+        interrupted.wait()
+        raise LedgerError("interrupted")
+
+    monkeypatch.setattr("bulkstow.engine.local.STUDIES_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(Ledger, "count_studies", count_studies)
+    monkeypatch.setattr(Ledger, "interrupt", lambda _: interrupted.set())
+    tally = Tally()
+    summary = await run(job(url, archive, ledger=tmp_path / "l.db"), tally, Watching())
+    assert (summary.studies, summary.studies_known, summary.studies_complete) == (None, None, None)
+    assert (summary.outcomes[Outcome.STORED], summary.exit_status) == (4, 0)
 
 
 async def test_the_display_is_shown_during_the_run(archive: Path, tmp_path: Path) -> None:

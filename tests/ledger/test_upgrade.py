@@ -197,7 +197,7 @@ def test_a_run_sends_what_the_older_bulkstow_skipped(tmp_path: Path, capsys: pyt
         mistaken.candidate.location: (Outcome.STORED, 1),
         str(other): (Outcome.CONFLICT, 0),
     }
-    assert "stored                 2\n" in ended.out
+    assert "stored                 2 " in ended.out
     assert "in 1 request," in ended.out
 
 

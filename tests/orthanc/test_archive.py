@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,11 @@ def test_stored_bytes_are_the_files(migration: Migration) -> None:
     assert len(syntaxes) >= 8
 
 
+def _without_times(lines: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the lines by path; an unreadable file is looked at again, and has the time of that."""
+    return {line["path"]: line | {"recorded_at": None} for line in lines}
+
+
 def test_a_second_run_sends_nothing(migration: Migration) -> None:
     """Run again, the same command makes no request, comes to the same end and says the same of every file."""
     again = migration.upload.run()
@@ -174,7 +179,7 @@ def test_a_second_run_sends_nothing(migration: Migration) -> None:
     assert (again.status, again.stderr) == (1, "")
     assert (summary["requests"], summary["bytes_sent"]) == (0, 0)
     assert summary["outcomes"] == migration.summary["outcomes"]
-    assert {line["path"]: line for line in migration.upload.report()} == migration.report
+    assert _without_times(migration.upload.report()) == _without_times(migration.report.values())
 
 
 def test_a_file_that_sinks_its_request(orthanc: Orthanc, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bulkstow.events import Event, FilesFound, LeftOut, Recorded, SettledBefore
-from bulkstow.model import Candidate, FileResult, Outcome, Summary
+from bulkstow.events import Event, FilesFound, LeftOut, Recorded, SettledBefore, StudiesCounted
+from bulkstow.model import Candidate, FileResult, LedgerStudies, Outcome, Summary
 from bulkstow.policy.selection import Filter
 from bulkstow.printing import shown
 from bulkstow.progress.closing import closing
@@ -42,6 +44,7 @@ def words(
         outcomes={outcome: tally.outcomes[outcome] for outcome in Outcome},
         left_out={filter_.value: count for filter_, count in tally.left_out.items()},
         pruned_directories=tally.pruned_directories,
+        accepted=tally.accepted.total(),
         settled_before=tally.settled_before,
         bytes_sent=4 * 2**20,
         requests=requests,
@@ -66,6 +69,78 @@ def test_the_shard_is_named() -> None:
     ]
     assert words(shard="3/16", empty_sources=("/archive",))[1] == "no files found"
     assert words(shard="3/16", complete=False)[1] == "no files found"
+
+
+COUNTED = LedgerStudies(
+    known=415, complete=412, sent=3, by_outcome=dict.fromkeys(Outcome, 2), files=1234, failures_without=0
+)
+
+
+def test_studies_are_counted() -> None:
+    """The table has the studies of each outcome, and a line for how many of them everything arrived."""
+    lines = words(FilesFound(1234, 0), results(Outcome.STORED, 1234), StudiesCounted(COUNTED))
+    assert lines[:3] == [
+        "outcome            files     studies",
+        "stored             1,234           2",
+        "everything arrived: 412 of 415 studies",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("studies", "changes", "line"),
+    [
+        (replace(COUNTED, known=1, complete=1), {}, "everything arrived: 1 of 1 study"),
+        (
+            replace(COUNTED, failures_without=8),
+            {},
+            "everything arrived: 412 of 415 studies; 8 failures of no known study",
+        ),
+        (COUNTED, {"shard": "3/16"}, "everything in this shard arrived: 412 of 415 studies"),
+        (
+            replace(COUNTED, files=1239),
+            {},
+            "everything arrived: 412 of 415 studies, 5 other files of the ledger included",
+        ),
+        (replace(COUNTED, known=0), {}, None),
+        (COUNTED, {"complete": False}, None),
+        (None, {}, None),
+    ],
+    ids=["one", "unknown", "shard", "other files", "no study", "incomplete", "not counted"],
+)
+def test_how_many_studies_arrived(studies: LedgerStudies | None, changes: dict[str, Any], line: str | None) -> None:
+    """What the count includes, and what it cannot know, is said; an incomplete run does not know what is left."""
+    lines = words(FilesFound(1234, 0), results(Outcome.STORED, 1234), StudiesCounted(studies), **changes)
+    assert [found for found in lines if found.startswith("everything")] == ([] if line is None else [line])
+
+
+def test_a_filter_limits_what_arrived() -> None:
+    """Files that a filter left out may belong to the same studies."""
+    left_out = LeftOut({Filter.MODALITY: 3})
+    lines = words(results(Outcome.STORED, 1234), left_out, StudiesCounted(COUNTED))
+    assert "everything that was selected arrived: 412 of 415 studies" in lines
+
+
+def test_the_table_has_no_studies_of_other_files() -> None:
+    """If the ledger has files that this run has not found, its studies are not those of the table."""
+    studies = replace(COUNTED, files=1235)
+    assert words(results(Outcome.STORED, 1234), StudiesCounted(studies))[:2] == [
+        "outcome            files",
+        "stored             1,234",
+    ]
+
+
+def test_accepted_failures_are_told_apart() -> None:
+    """They are counted beside their outcome, and are not among the first failures."""
+    (refused,) = results(Outcome.REFUSED, 1, "no").results
+    noted = Recorded((replace(refused, accepted="known"),))
+    lines = words(results(Outcome.STORED, 1), results(Outcome.REFUSED, 2, "no"), noted)
+    assert lines[2] == "refused                3  (1 accepted)"
+    assert lines[-1] == "all failures: bulkstow report bulkstow.db --outcome refused"
+    assert len([line for line in lines if line.startswith("  refused /archive")]) == 2
+    green = words(results(Outcome.STORED, 1), noted, StudiesCounted(replace(COUNTED, files=2)))
+    assert green[2] == "refused                1           2  (1 accepted)"
+    assert "first failures:" not in green
+    assert green[-1] == "accepted failures: bulkstow report bulkstow.db --outcome refused"
 
 
 def test_all_is_well() -> None:

@@ -35,7 +35,7 @@ from bulkstow.events import (
     StudiesCounted,
     Waited,
 )
-from bulkstow.model import Batch, Candidate, FileResult, Instance, Outcome, RequestTiming
+from bulkstow.model import Batch, Candidate, FileResult, Instance, LedgerStudies, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.health import OutageCause
@@ -182,7 +182,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
         [CeilingLearned(5), RetryScheduled(Store(BATCH), 1.0, None), LedgerUpgraded("/run.db-schema-1")],
         {},
     ),
-    ("counted", [StudiesCounted(7)], {"studies": 7}),
+    ("counted", [StudiesCounted(LedgerStudies(7, 6))], {"studies": LedgerStudies(7, 6)}),
     ("more processes", [SendersChanged(2)], {"senders": 2}),
     ("workers", [SendersChanged(2, are_workers=True)], {"senders": 2, "senders_are_workers": True}),
     ("back", [OutageBegan(OutageCause.NO_ANSWER, 2.0, 1.0), OutageEnded(10.0)], {}),
