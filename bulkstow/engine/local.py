@@ -88,7 +88,7 @@ async def run(
                 settings=settings_of(job.settings) | settings_of(job.selection),
             )
         )
-        reporters = Reporters((tally, Announcer(display), *(() if log is None else (log,))))
+        reporters = Reporters((tally, Announcer(display.say), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
         source = source_of(job, paths, listed, ledger.files | own_files(settings), selection, stack)

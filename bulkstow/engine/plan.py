@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -11,11 +11,13 @@ import anyio.to_thread
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings, PlanSettings, SelectionSettings, UploadSettings
+from bulkstow.engine.at_server import StudyCounts, reached
 from bulkstow.engine.attended import attended
 from bulkstow.engine.names import ListedNames
 from bulkstow.engine.selection import read_selection
 from bulkstow.engine.signals import Control
 from bulkstow.engine.sources import own_files, source_of
+from bulkstow.events import Reporters
 from bulkstow.ledger import EarlierRuns
 from bulkstow.pipeline.inventory import Inventory
 from bulkstow.pipeline.plan import MOST_GROUPS, NotStoredBefore, Plan, plan_of
@@ -23,6 +25,7 @@ from bulkstow.pipeline.survey import Survey
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.policy.forecast import Rate, measured_rate
+from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.planning import Planning
 from bulkstow.source.paths import find_sources
 
@@ -65,20 +68,31 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
         earlier_runs = stack.enter_context(EarlierRuns(job.settings.ledger, url))
         excluded = earlier_runs.files | own_files(job.settings) | _own_lists(job.plan)
         source = source_of(job, paths, listed, excluded, selection, stack)
+        reporter = Reporters((planning, Announcer(planning.say)))
         survey = Survey(
             job.settings,
             source,
             earlier_runs.look_ups,
             inventory,
-            planning,
+            reporter,
             threads=threads,
             limit=limit,
             selection=selection,
         )
 
         async def work() -> None:
-            await survey.carry_out()
-            plan = await anyio.to_thread.run_sync(plan_of, inventory)
+            async with AsyncExitStack() as connected:
+                # Before the survey, which may take hours, a wrong URL or login is noticed.
+                search = (
+                    None if job.destination is None else await connected.enter_async_context(reached(job.destination))
+                )
+                await survey.carry_out()
+                plan = await anyio.to_thread.run_sync(plan_of, inventory)
+                at_server = None
+                if search is not None:
+                    planning.begin_to_ask(plan.studies_to_send)
+                    counts = StudyCounts(search, job.settings, inventory, threads, reporter, planning)
+                    at_server = await counts.ask()
             made.append(
                 replace(
                     plan,
@@ -88,6 +102,7 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
                     pruned_directories=planning.pruned_directories,
                     rate=_rate(job.plan, earlier_runs),
                     not_stored_before=await anyio.to_thread.run_sync(_not_stored, earlier_runs, inventory),
+                    at_server=at_server,
                 )
             )
 

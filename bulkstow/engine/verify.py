@@ -22,21 +22,15 @@ from bulkstow.destination.search import SearchService
 from bulkstow.destination.throttle import Throttle
 from bulkstow.destination.wado import Retriever
 from bulkstow.engine.attended import attended
-from bulkstow.engine.descriptors import allowed_requests
+from bulkstow.engine.queries import at_once, requests_for
 from bulkstow.engine.selection import read_selection
 from bulkstow.engine.signals import Control
 from bulkstow.errors import ConfigurationError, LedgerError
-from bulkstow.events import LedgerUpgraded, Reporter, Reporters
+from bulkstow.events import LedgerUpgraded, Reporters
 from bulkstow.ledger.verification import VerificationLedger
 from bulkstow.model import Candidate, Header
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.platform.signals import receive_ending_signals
-from bulkstow.policy.concurrency import Concurrency
-from bulkstow.policy.controllers import RequestLimits
-from bulkstow.policy.health import CircuitBreaker
-from bulkstow.policy.pacing import Pacer
-from bulkstow.policy.request_rate import RequestRate
-from bulkstow.policy.retry import Backoff
 from bulkstow.policy.selection import Selection
 from bulkstow.progress.log import settings_of
 from bulkstow.source.files import FileSource
@@ -103,7 +97,7 @@ async def run(
         if ledger.kept_copy is not None:
             reporter.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
         expected = stack.enter_context(closing(ExpectedInstances()))
-        requests = _requests(settings, reporter)
+        requests = requests_for(settings, reporter)
         live.watch(requests)
 
         async def verify() -> None:
@@ -155,7 +149,7 @@ async def _verify(
         run = Verification(
             queue=StudyQueue(expected, threads.calls),
             requests=requests,
-            tasks=_at_once(job.settings),
+            tasks=at_once(job.settings),
             probed=search,
             level=verification.level,
             since_s=since_s,
@@ -201,21 +195,4 @@ def _contents(
         return None
     throttle = None if job.settings.bandwidth is None else Throttle(job.settings.bandwidth)
     comparer = ContentComparison(Retriever(search.client, throttle), FileSource(), threads=threads, limit=limit)
-    return Contents(comparer, requests, at_once=_at_once(job.settings), since_s=since_s)
-
-
-def _requests(settings: UploadSettings, reporter: Reporter) -> Requests:
-    highest = _at_once(settings)
-    concurrency = Concurrency(lowest=min(settings.concurrency.lowest, highest), highest=highest)
-    return Requests(
-        limits=RequestLimits(concurrency=concurrency, request_rate=RequestRate()),
-        breaker=CircuitBreaker(give_up_after_s=settings.give_up_after_s),
-        pacer=None if settings.requests_per_s is None else Pacer(settings.requests_per_s),
-        backoff=Backoff(),
-        attempts=settings.retries + 1,
-        reporter=reporter,
-    )
-
-
-def _at_once(settings: UploadSettings) -> int:
-    return allowed_requests(at_once=settings.concurrency.highest, readers=settings.read_concurrency)
+    return Contents(comparer, requests, at_once=at_once(job.settings), since_s=since_s)

@@ -41,6 +41,7 @@ class State(IntEnum):
 IS_TO_SEND, IS_FOUND, IS_SETTLED = (f"state = {state.value}" for state in State)
 IS_COPY = f"(outcome = '{Outcome.SKIPPED}' AND is_copy)"
 IS_FAILURE = f"outcome IN ({', '.join(repr(outcome.value) for outcome in Outcome if outcome.is_failure)})"
+IS_SUCCESS = f"outcome IN ({', '.join(repr(outcome.value) for outcome in Outcome if outcome.is_success)})"
 """Conditions on rows of `file` and of `total`."""
 
 _SCHEMA = """
@@ -61,7 +62,6 @@ CREATE TABLE file (
 );
 CREATE INDEX to_send ON file (uid_key) WHERE state = 0;
 CREATE UNIQUE INDEX not_to_send ON file (path) WHERE state <> 0;
-CREATE TABLE at_server (study_uid TEXT PRIMARY KEY, instances INTEGER) WITHOUT ROWID;
 """
 
 _FILE_COLUMNS = """
@@ -146,10 +146,14 @@ class Inventory:
         return int(studies)
 
     def studies_to_send(self) -> Iterator[tuple[str, int]]:
-        """Yield the studies with files that would be sent, and the number of files of each; after `add_up`."""
+        """Yield the studies with files that would be sent, each with the number of instances that the server will have.
+
+        Only after `add_up`.
+        """
         query = f"""
-            SELECT study_uid, sum(files) FROM total JOIN header ON header.id = header
-            WHERE study_uid > ? GROUP BY study_uid HAVING sum({IS_TO_SEND}) ORDER BY study_uid LIMIT ?"""  # noqa: S608 - constants
+            SELECT study_uid, sum(files) FILTER (WHERE {IS_TO_SEND} OR {IS_SUCCESS})
+            FROM total JOIN header ON header.id = header
+            WHERE study_uid > ? GROUP BY study_uid HAVING sum({IS_TO_SEND}) ORDER BY study_uid LIMIT ?"""  # noqa: S608
         last = ""
         while rows := self.rows(query, (last, ROWS_AT_ONCE)):
             yield from rows
@@ -187,11 +191,6 @@ class Inventory:
         """Return the first path of a file to send that contains a newline; empty if there is none."""
         query = f"SELECT path FROM file WHERE {IS_TO_SEND} AND instr(path, x'0A') LIMIT 1"  # noqa: S608 - constants
         return "".join(path.decode(errors="surrogatepass") for (path,) in self.rows(query))
-
-    def note_at_server(self, study_uid: str, instances: int) -> None:
-        """Note how many instances of a study the server has."""
-        with self._used():
-            self._database.execute("INSERT OR REPLACE INTO at_server VALUES (?, ?)", (study_uid, instances))
 
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query, which has to be limited, or to have one row for a group of files."""

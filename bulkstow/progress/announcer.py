@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from bulkstow.events import Event, LedgerUpgraded, OutageBegan, OutageEnded, Recorded, SendersChanged
 from bulkstow.model import FileResult
 from bulkstow.policy.health import OutageCause
 from bulkstow.printing import shown
-from bulkstow.progress.display import Display
 from bulkstow.quantities import counted, show_duration
 
 _BEGAN = {
@@ -25,10 +25,10 @@ FAILURES_PAUSE_S = 10.0
 
 
 class Announcer:
-    """Shows a line on a display for each event that has one."""
+    """Shows a line for each event that has one, by `say`."""
 
-    def __init__(self, display: Display) -> None:
-        self._display = display
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self._failures = 0
         self._unshown = 0
         self._next_s = 0.0
@@ -38,19 +38,19 @@ class Announcer:
         match event:
             case OutageBegan(cause, _, next_attempt_in_s):
                 at = datetime.now().astimezone() + timedelta(seconds=next_attempt_in_s)
-                self._display.say(f"{_BEGAN[cause]}: sending stops, next attempt at {at:%H:%M:%S}")
+                self._say(f"{_BEGAN[cause]}: sending stops, next attempt at {at:%H:%M:%S}")
             case OutageEnded(duration_s):
-                self._display.say(f"the server stores again after {show_duration(duration_s)}: sending continues")
+                self._say(f"the server stores again after {show_duration(duration_s)}: sending continues")
             case Recorded(results):
                 for result in results:
                     if result.is_failure:
                         self._announce_failure(result)
             case SendersChanged(senders, are_workers=True):
                 names = ("worker", "workers")
-                self._display.say(f"sending from {counted(senders, *names)}")
+                self._say(f"sending from {counted(senders, *names)}")
             case LedgerUpgraded(kept_copy, schema):
                 effect = "files that were skipped are looked at again" if schema == 1 else "nothing is sent again"
-                self._display.say(
+                self._say(
                     f"the ledger of an older bulkstow is upgraded: {effect}; a copy of it is kept in {shown(kept_copy)}"
                 )
             case _:
@@ -64,7 +64,7 @@ class Announcer:
             return
         others = f" (and {counted(self._unshown, 'other')} since the last line)" if self._unshown else ""
         path, reason = shown(failure.candidate.location), shown(failure.reason)
-        self._display.say(f"{failure.outcome} {path}: {reason}{others}")
+        self._say(f"{failure.outcome} {path}: {reason}{others}")
         self._failures += 1
         self._unshown = 0
         self._next_s = now_s + FAILURES_PAUSE_S

@@ -56,12 +56,12 @@ class Planning:
             case _:
                 pass
 
-    def ask(self, studies: int) -> None:
+    def begin_to_ask(self, studies: int) -> None:
         """Note that the server will be asked for so many studies."""
         self._studies = studies
 
-    def answered(self) -> None:
-        """Note that a study was asked for."""
+    def note_answer(self) -> None:
+        """Note that the server was asked for a study."""
         self._studies_asked += 1
 
     def show(self) -> None:

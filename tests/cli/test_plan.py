@@ -7,19 +7,23 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio.from_thread
 import pytest
+from aiohttp import web
 
 from bulkstow.ledger import Ledger, read_entries
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.server.storage import DiscardStorage
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
 from tests.archives import candidate, header
-from tests.cli.command import call, end, running, served, spawn, spawn_unread
+from tests.cli.command import call, end, nobody, running, served, spawn, spawn_unread
+from tests.verification.qido_server import QidoServer, serving
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT = "1.2.840.10008.1.2"
@@ -388,3 +392,86 @@ def test_an_interrupted_plan_prints_nothing(tmp_path: Path) -> None:
         ended = end(process)
     assert (ended.status, ended.out) == (130, "")
     assert not (tmp_path / "out").exists()
+
+
+# The server --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def searched(server: QidoServer) -> Iterator[str]:
+    """Run a QIDO-RS server in a thread of its own and give its URL."""
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serving(server)) as url,
+    ):
+        yield url
+
+
+def fails_for(study_uid: str) -> Callable[[web.Request, int], web.StreamResponse | None]:
+    """Return an answer of 500 to queries for a study."""
+    return lambda request, _: web.Response(status=500) if request.query.get("StudyInstanceUID") == study_uid else None
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        (QidoServer({}), {"studies": 3}),
+        (
+            QidoServer({"2.25.1": ["a"], "2.25.2": ["b"] * 5, "2.25.9": ["c"]}),
+            {"studies": 3, "there": 2, "whole": 1, "instances": 6},
+        ),
+        (
+            QidoServer({"2.25.1": ["a", "b"]}, has_counts=False),
+            {"studies": 2, "unknown": 1, "reason": "it does not tell the number of a study's instances"},
+        ),
+        (
+            QidoServer({"2.25.1": ["a", "b"]}, before=fails_for("2.25.2")),
+            {
+                "studies": 2,
+                "there": 1,
+                "whole": 1,
+                "instances": 2,
+                "unknown": 1,
+                "reason": "HTTP 500 (no reason given)",
+            },
+        ),
+    ],
+    ids=["nothing", "a part", "no counts", "fails"],
+)
+def test_the_server_is_asked_for_each_study(
+    archive: Path, capsys: pytest.CaptureFixture[str], server: QidoServer, expected: dict[str, object]
+) -> None:
+    """With `--url` the plan says which of the studies to send the server has, by one query for each."""
+    nothing = {"studies": 0, "there": 0, "whole": 0, "instances": 0, "unknown": 0, "reason": ""}
+    with searched(server) as url:
+        assert planned(capsys, "archive", "--url", url, "--retries", "0")["at_server"] == nothing | expected
+    asked = [query for query in server.requests if "StudyInstanceUID" in query]
+    assert sorted(query.partition("StudyInstanceUID=")[2].partition("&")[0] for query in asked) == [
+        "2.25.1",
+        "2.25.2",
+        "2.25.3",
+    ]
+
+
+def test_a_filtered_plan_asks_for_its_studies_only(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The server is not asked for studies of which nothing would be sent."""
+    server = QidoServer({"2.25.2": ["a"]})
+    with searched(server) as url:
+        fields = planned(capsys, "archive", "--url", url, "--modality", "MR")
+    assert fields["at_server"]["studies"] == fields["at_server"]["whole"] == 1
+
+
+def test_the_table_says_what_the_server_has(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table has one line about the server, and one about what it does not tell."""
+    with searched(QidoServer({"2.25.1": ["a", "b"]}, before=fails_for("2.25.3"))) as url:
+        out = call(capsys, "plan", "archive", "--url", url, "--retries", "0").out
+    assert "the server has instances of 1 of 2 studies to send (1 with all instances), 2 instances in all\n" in out
+    assert "the server did not tell it for 1 study: HTTP 500" in out
+
+
+def test_a_server_that_cannot_be_reached_stops_the_plan(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is read, the status is 3."""
+    with nobody() as url:
+        ended = call(capsys, "plan", "archive", "--url", url, "--progress", "none")
+    assert (ended.status, ended.out) == (3, "")
+    assert "Connection refused" in ended.err

@@ -21,7 +21,7 @@ from bulkstow.progress.display import Nothing, display
 def test_an_outage_is_shown_at_once(cause: OutageCause, words: str) -> None:
     """The start of an outage is shown with the time of the next attempt, and its end with its duration."""
     stream = io.StringIO()
-    announcer = Announcer(display("log", stream))
+    announcer = Announcer(display("log", stream).say)
     for event in (ScanEnded(), OutageBegan(cause, 2.0, 1.0), OutageContinues(cause, 3.0, 2.0), OutageEnded(31.0)):
         announcer.tell(event)
     began, ended = (line.partition(" ")[2] for line in stream.getvalue().splitlines())
@@ -39,7 +39,7 @@ def test_failures_are_said_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> No
         def say(self, text: str) -> None:
             said.append(text)
 
-    announcer = Announcer(Saying())
+    announcer = Announcer(Saying().say)
 
     def fail(count: int) -> None:
         failure = FileResult(Candidate("/a\x1b", 1, 0), None, Outcome.REFUSED, "no")

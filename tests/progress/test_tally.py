@@ -22,6 +22,7 @@ from bulkstow.events import (
     OutageBegan,
     OutageContinues,
     OutageEnded,
+    Planned,
     Recorded,
     Reopened,
     RequestEnded,
@@ -106,6 +107,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
             "failures": [result(Outcome.REFUSED, "no")],
         },
     ),
+    ("planned", [Planned(3, 600)], {}),
     ("scan ended", [ScanEnded()], {"scan_ended": True}),
     ("started", [RequestStarted(BATCH)], {"requests": 1, "requests_in_flight": 1}),
     (
