@@ -6,15 +6,16 @@ The lower bounds fetch the same instances and do nothing with them: a loop of ai
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.bench import Bench
 from benchmarks.corpus import CT, MR, Corpus, Kind, header_of, path_of
 from benchmarks.measure import Figures, Goal, Table, ratio, take_turns
-from benchmarks.processes import Sample
+from benchmarks.processes import Sample, measured
 from benchmarks.search_servers import served
 from benchmarks.verifiers import BULKSTOW, CONCURRENCY, CURL, FEW, LOOP, Run, curl_command, run_at, verify_command
 
@@ -28,8 +29,7 @@ def content(bench: Bench) -> Table:
     samples: dict[str, list[Sample]] = {}
     for kind, scale in ((CT, 0.25), (MR, 0.25)):
         archive = bench.corpus(kind, scale)
-        tenth = bench.tenth(kind, scale)
-        figures = _content_of(bench, kind, archive, tenth)
+        figures = _content_of(bench, kind, archive)
         samples |= {f"{kind.name}: {name}": found.samples for name, found in figures.items()}
         rows += [_content_row(f"{kind.name}: {name}", found, archive, figures[CURL]) for name, found in figures.items()]
         of_curl = ratio(figures[CURL], figures[BULKSTOW])
@@ -52,30 +52,36 @@ def content(bench: Bench) -> Table:
     return Table(title, columns, rows, goals, notes, samples)
 
 
-def _content_of(bench: Bench, kind: Kind, archive: Corpus, tenth: Corpus) -> dict[str, Figures]:
+def _content_of(bench: Bench, kind: Kind, archive: Corpus) -> dict[str, Figures]:
     with (
         tempfile.TemporaryDirectory(dir=bench.corpora) as stored,
         tempfile.TemporaryDirectory(dir=bench.scratch) as scratch,
     ):
         own = Path(scratch)
         paths = list(_link(kind, archive, Path(stored)))
+        studies = sorted(archive.directory.iterdir())
         with served(Path(stored)) as server:
             wanted = [f"{server.url}/studies/{path}" for path in paths]
             (own / "urls").write_text("\n".join(wanted))
             (own / "curl").write_text("".join(f'url = "{url}"\noutput = /dev/null\n' for url in wanted))
 
-            def verified(checked: Corpus) -> Callable[[], Run]:
+            def verified(studies: Sequence[Path]) -> Callable[[], Run]:
+                uploaded, ledger = own / f"{len(studies)}.db", own / "ledger.db"
+                # The server has these files already, and answers that it has stored them.
+                common = ["--url", server.url, "--ledger", str(uploaded), "--progress", "none"]
+                measured([sys.executable, "-m", "bulkstow", "upload", *map(str, studies), *common])
+
                 def run() -> Run:
-                    with tempfile.TemporaryDirectory(dir=own) as fresh:
-                        words = verify_command(server.url, Path(fresh) / "ledger.db", "--level", "content")
-                        return run_at([*words, str(checked.directory)], server, checked.files)
+                    shutil.copyfile(uploaded, ledger)
+                    instances = len(studies) * kind.per_study
+                    return run_at(verify_command(server.url, ledger, "--level", "content"), server, instances)
 
                 return run
 
             loop = [sys.executable, "-m", "benchmarks.fetch", str(own / "urls"), str(CONCURRENCY), DICOM]
             peers = {
-                BULKSTOW: verified(archive),
-                FEW: verified(tenth),
+                BULKSTOW: verified(studies),
+                FEW: verified(studies[: max(1, len(studies) // 10)]),
                 LOOP: lambda: run_at(loop, server, archive.files),
                 CURL: lambda: run_at(curl_command(own / "curl", DICOM), server, archive.files),
             }
