@@ -63,7 +63,8 @@ class MultipartReader:
         self._length_bytes = 0
         self._left_bytes = 0
         self._ended = False
-        self._step: Callable[[list[BodyEvent]], bool] = self._preamble
+        # A bound method would be a circle of references: the window would stay until the garbage collector runs.
+        self._step: Callable[[MultipartReader, list[BodyEvent]], bool] = MultipartReader._preamble
 
     def feed(self, data: bytes) -> list[BodyEvent]:
         """Return the events that `data` completes, in order.
@@ -76,7 +77,7 @@ class MultipartReader:
         self._window = self._window[self._at :] + data
         self._at = 0
         events: list[BodyEvent] = []
-        while self._step(events):
+        while self._step(self, events):
             pass
         return events
 
@@ -91,7 +92,7 @@ class MultipartReader:
     def _preamble(self, _events: list[BodyEvent]) -> bool:
         _, found = self._octets()
         if found:
-            self._step = self._delimiter_line
+            self._step = MultipartReader._delimiter_line
         return found
 
     def _delimiter_line(self, events: list[BodyEvent]) -> bool:
@@ -100,13 +101,13 @@ class MultipartReader:
             if not self._parts:
                 raise MultipartError("the body has no parts")
             self._ended = True
-            self._step = self._epilogue
+            self._step = MultipartReader._epilogue
             events.append(End())
             return True
         if padding := _PADDED_LINE_END.match(rest):
             # The line break stays: in a part without headers it is that of the empty line.
             self._at += padding.end() - 2
-            self._step = self._head
+            self._step = MultipartReader._head
             return True
         if len(rest) < self._max_head_bytes and _UNFINISHED_LINE.fullmatch(rest):
             return False
@@ -124,11 +125,11 @@ class MultipartReader:
         events.append(PartBegin(headers))
         if length_bytes is None:
             self._at = end + 2
-            self._step = self._body_begin
+            self._step = MultipartReader._body_begin
         else:
             self._at = end + 4
             self._length_bytes = self._left_bytes = length_bytes
-            self._step = self._counted
+            self._step = MultipartReader._counted
         return True
 
     def _counted(self, events: list[BodyEvent]) -> bool:
@@ -139,14 +140,14 @@ class MultipartReader:
             self._left_bytes -= taken_bytes
         if self._left_bytes:
             return False
-        self._step = self._counted_end
+        self._step = MultipartReader._counted_end
         return True
 
     def _counted_end(self, events: list[BodyEvent]) -> bool:
         rest = self._window[self._at : self._at + len(self._delimiter)]
         if rest == self._delimiter:
             self._at += len(rest)
-            self._step = self._delimiter_line
+            self._step = MultipartReader._delimiter_line
             events.append(PartEnd())
             return True
         if self._delimiter.startswith(rest):
@@ -163,7 +164,7 @@ class MultipartReader:
             if self._delimiter.startswith(rest):
                 return False
             self._at += 2
-        self._step = self._searched
+        self._step = MultipartReader._searched
         return True
 
     def _searched(self, events: list[BodyEvent]) -> bool:
@@ -171,7 +172,7 @@ class MultipartReader:
         if octets:
             events.append(PartData(octets))
         if found:
-            self._step = self._delimiter_line
+            self._step = MultipartReader._delimiter_line
             events.append(PartEnd())
         return found
 

@@ -1,4 +1,6 @@
+import gc
 import tracemalloc
+import weakref
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -272,3 +274,17 @@ def test_nothing_but_a_multipart_error_comes_of_any_content_type(value: str) -> 
         boundary_of(value)
     except MultipartError:
         pass
+
+
+def test_a_reader_is_freed_at_once() -> None:
+    """Nothing waits for the garbage collector: thousands of readers would keep their last bytes until then."""
+    reader = MultipartReader("b")
+    reader.feed(b"--b\r\nContent-Type: application/dicom\r\n\r\nabc\r\n--b--\r\n")
+    reader.finish()
+    is_alive = weakref.ref(reader)
+    gc.disable()
+    try:
+        del reader
+        assert is_alive() is None
+    finally:
+        gc.enable()
