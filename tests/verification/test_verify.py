@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the backoff, the pauses between looks and the intervals of probes."""
-    monkeypatch.setattr("bulkstow.engine.verify.Backoff", lambda: Backoff(base_s=0.01, cap_s=0.05))
+    monkeypatch.setattr("bulkstow.engine.queries.Backoff", lambda: Backoff(base_s=0.01, cap_s=0.05))
     monkeypatch.setattr("bulkstow.policy.look.FIRST_PAUSE_S", 0.02)
 
 
@@ -303,7 +303,7 @@ async def test_an_outage_pauses_everything(tmp_path: Path, monkeypatch: pytest.M
     from bulkstow.policy.health import CircuitBreaker
 
     monkeypatch.setattr(
-        "bulkstow.engine.verify.CircuitBreaker",
+        "bulkstow.engine.queries.CircuitBreaker",
         lambda **given: CircuitBreaker(**given, first_probe_s=0.01, cap_s=0.02),
     )
     async with serving(server) as url:
@@ -321,7 +321,7 @@ async def test_a_server_that_stays_away_ends_the_run(tmp_path: Path, monkeypatch
     from bulkstow.policy.health import CircuitBreaker
 
     monkeypatch.setattr(
-        "bulkstow.engine.verify.CircuitBreaker",
+        "bulkstow.engine.queries.CircuitBreaker",
         lambda **given: CircuitBreaker(**given, first_probe_s=0.01, cap_s=0.02),
     )
     async with serving(server) as url:
