@@ -46,7 +46,7 @@ def test_a_wheel_has_the_package_and_its_licence(built: Path) -> None:
     """Nothing of tests and benchmarks; types, and what the report is made of, are there."""
     names, _ = wheel_of(built)
     assert {name.partition("/")[0] for name in names} == {"bulkstow", "bulkstow-0.1.0.dist-info"}
-    assert {"bulkstow/py.typed", "bulkstow/pages/base.css"} <= names
+    assert {"bulkstow/py.typed", "bulkstow/pages/base.css", "bulkstow/report/page.css"} <= names
     assert {f"bulkstow/bench/report/page.{kind}" for kind in ("css", "js")} <= names
     assert "bulkstow-0.1.0.dist-info/licenses/LICENSE" in names
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "bulkstow").rglob("*.py")}

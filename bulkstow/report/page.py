@@ -152,7 +152,7 @@ def _banners(facts: SignOff, outcomes: list[OutcomeRow]) -> Iterator[str]:
         )
     if any(row.outcome.is_success for row in outcomes) and not facts.counts.by_level():
         yield _banner(
-            "Nothing is verified",
+            "No instance is verified",
             "That instances are stored rests on the server's responses at the time of the upload. The command bulkstow "
             "verify compares the server with this ledger.",
         )

@@ -14,6 +14,9 @@ from bulkstow.report.history import History, has_finished
 from bulkstow.report.rows import OutcomeRow
 from bulkstow.report.writing import UNKNOWN
 
+_OF_INSTANCES = ("expected", "found", "missing", "different", "extra")
+"""Sums of instances in the summary of a verification."""
+
 
 def verification(counts: Aggregate, history: History, outcomes: list[OutcomeRow]) -> Iterator[str]:
     """Return what is verified, by level, and the runs of `verify`, the latest first."""
@@ -53,12 +56,16 @@ def _result(run: RunRecord) -> str:
     """Return the result of a verification in words: its studies by state, and its sums of instances."""
     if run.summary is None:
         return "did not finish"
-    studies = run.summary.get("studies")
-    by_state = studies.items() if isinstance(studies, Mapping) else ()
-    states = ", ".join(f"{count:,} {state}" for state, count in by_state if count)
-    sums = ((name, run.summary.get(name)) for name in ("expected", "found", "missing", "different", "extra"))
-    instances = ", ".join(f"{count:,} {name}" for name, count in sums if isinstance(count, int))
-    words = ("" if has_finished(run) else "did not finish", states, instances and f"instances: {instances}")
+    figures = {name: value for name, value in run.summary.items() if isinstance(value, int)}
+    states = run.summary.get("states")
+    by_state = states.items() if isinstance(states, Mapping) else ()
+    studies = ", ".join(f"{count:,} {state}" for state, count in by_state if count)
+    instances = ", ".join(f"{figures[name]:,} {name}" for name in _OF_INSTANCES if name in figures)
+    words = (
+        "" if has_finished(run) else "did not finish",
+        f"{figures.get('studies', 0):,} of {figures.get('studies_in_all', 0):,} studies: {studies or 'none'}",
+        instances and f"instances: {instances}",
+    )
     return "; ".join(filter(None, words))
 
 

@@ -27,7 +27,15 @@ VERIFIED = RunRecord(
     "verify",
     "0.1.0",
     {"level": "content", "sample": "500", "seed": "bulkstow"},
-    {"complete": True, "studies": {"complete": 2, "incomplete": 1, "absent": 0}, "expected": 7, "missing": 1},
+    {
+        "complete": True,
+        "studies": 3,
+        "studies_in_all": 12345,
+        "states": {"complete": 2, "incomplete": 1, "absent": 0},
+        "expected": 7,
+        "found": 6,
+        "missing": 1,
+    },
 )
 A4_POINTS = (595, 842)
 HOSTILE = "<script>alert(1)</script>\x1b[2J\u202e\udcff"
@@ -117,9 +125,8 @@ def test_the_verification_is_told_with_level_sample_and_seed() -> None:
     told = words[words.index("Verification") : words.index("Modalities")]
     assert "instances 1 20.0% 2026-11-18T11:07:40Z 2026-11-18T11:07:40Z" in told
     assert "content 2 40.0% 2026-11-18T11:07:41Z 2026-11-18T11:07:42Z" in told
-    assert (
-        "2026-11-19T08:00:00Z content 500 bulkstow 2 complete, 1 incomplete; instances: 7 expected, 1 missing" in told
-    )
+    result = "3 of 12,345 studies: 2 complete, 1 incomplete; instances: 7 expected, 6 found, 1 missing"
+    assert f"2026-11-19T08:00:00Z content 500 bulkstow {result}" in told
 
 
 def test_runs_have_their_settings_and_tables_their_digests() -> None:
@@ -140,7 +147,7 @@ def test_runs_have_their_settings_and_tables_their_digests() -> None:
             0,
             "The last upload did not finish",
         ),
-        ((entry(result("/a", Outcome.STORED, header("1", 1))),), (UPLOAD,), 0, "Nothing is verified"),
+        ((entry(result("/a", Outcome.STORED, header("1", 1))),), (UPLOAD,), 0, "No instance is verified"),
         ((), (UPLOAD,), 2, "Instances in several ledgers"),
     ],
 )
