@@ -413,3 +413,5 @@ class VerificationSettings:
     def __post_init__(self) -> None:
         if self.settle_s < 0:
             raise ConfigurationError(f"--settle {self.settle_s:g}: expected 0 or more")
+        if self.repair and self.level == "counts":
+            raise ConfigurationError("--repair with --level counts: counts do not tell which instances are missing")

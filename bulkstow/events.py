@@ -15,6 +15,7 @@ from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.health import OutageCause
 from bulkstow.policy.selection import Filter
+from bulkstow.policy.study_state import StudyResult
 from bulkstow.policy.work_items import WorkItem
 
 
@@ -198,6 +199,17 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class StudyVerified:
+    """A study was compared with the server, and the ledger has what was found out."""
+
+    result: StudyResult
+    is_from_before: bool = False
+    """An unfinished run has confirmed it; nothing was asked now."""
+    is_listed_instead: bool = False
+    """The server does not count the instances of a study, so they were listed."""
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerUpgraded:
     """The ledger of an older bulkstow was brought to the present schema; it is kept as it was at `kept_copy`."""
 
@@ -237,6 +249,7 @@ Event = (
     | RetryScheduled
     | StudiesCounted
     | LedgerUpgraded
+    | StudyVerified
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import sys
 import time
 from datetime import datetime
@@ -17,6 +16,7 @@ from cyclopts import Parameter
 
 from bulkstow import __version__
 from bulkstow.cli.files import check_writable, is_replaceable, write_whole
+from bulkstow.cli.run_log import opened_log
 from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import FILES, OUTPUT, DestinationSettings, SelectionSettings, Switch, UploadSettings
 from bulkstow.engine.job import Job
@@ -28,15 +28,9 @@ from bulkstow.model import Summary
 from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.closing import closing, empty_source_lines
-from bulkstow.progress.display import Display, display
+from bulkstow.progress.display import display
 from bulkstow.progress.log import Log, settings_of
 from bulkstow.progress.tally import Tally
-
-LOG_LINES_AHEAD = 100_000
-"""The most lines of the log that wait for the disk: a minute at 1,500 requests per second, 30 MB."""
-
-LOG_CLOSE_TIMEOUT_S = 30.0
-"""Time that the end of a run waits for a slow disk to write them."""
 
 
 def upload(
@@ -111,7 +105,9 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
         shown = display(job.settings.progress, screen)
         log: Log | None = None
         try:
-            log = _opened_log(job, stack, shown)
+            begin: dict[str, object] = {"destination": job.destination_name, "sources": job.source_names}
+            begin |= settings_of(job.settings) | settings_of(job.selection)
+            log = opened_log(job.settings, begin, stack, shown.say)
             summary = anyio.run(functools.partial(run, job, tally, shown, log=log))
         except BaseException as stop:
             elapsed_s = time.monotonic() - started_s
@@ -121,29 +117,6 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
                 return exit_status
             raise
         return _conclude(job, tally, summary, out, screen, log)
-
-
-def _opened_log(job: Job, stack: contextlib.ExitStack, shown: Display) -> Log | None:
-    """Open the log for appending, readable only by its owner, and write the settings of the run."""
-    path = job.settings.log
-    if path is None:
-        return None
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"--log {path}: cannot be written ({error.strerror})") from error
-    file = os.fdopen(fd, "w", encoding="ascii")
-    stack.callback(_closed, file)
-    stream = stack.enter_context(contextlib.closing(BackgroundStream(file, LOG_LINES_AHEAD, LOG_CLOSE_TIMEOUT_S)))
-    log = Log(path, job.settings.log_format, stream, shown.say)
-    begin = {"version": __version__, "destination": job.destination_name, "sources": job.source_names}
-    log.begin(begin | settings_of(job.settings) | settings_of(job.selection))
-    return log
-
-
-def _closed(file: TextIO) -> None:
-    with contextlib.suppress(OSError):  # a full disk was reported already
-        file.close()
 
 
 def _begin_summary(where: str, job: Job, tally: Tally) -> None:

@@ -6,7 +6,9 @@ Opens and closes the run's resources (ledger, login, connections, signals, displ
 from __future__ import annotations
 
 import os
+import signal
 import time
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,22 +24,27 @@ from bulkstow.destination.search import SearchService
 from bulkstow.destination.throttle import Throttle
 from bulkstow.destination.wado import Retriever
 from bulkstow.engine.attended import attended
+from bulkstow.engine.names import ListedNames
 from bulkstow.engine.queries import at_once, requests_for
 from bulkstow.engine.selection import read_selection
 from bulkstow.engine.signals import Control
+from bulkstow.engine.sources import own_files, source_of
 from bulkstow.errors import ConfigurationError, LedgerError
-from bulkstow.events import LedgerUpgraded, Reporters
+from bulkstow.events import LedgerUpgraded, Reporter, Reporters
 from bulkstow.ledger.verification import VerificationLedger
 from bulkstow.model import Candidate, Header
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.policy.selection import Selection
+from bulkstow.ports import Source
 from bulkstow.progress.log import settings_of
 from bulkstow.source.files import FileSource
+from bulkstow.source.paths import find_sources
 from bulkstow.verification.content import ContentComparison
 from bulkstow.verification.contents import Contents
 from bulkstow.verification.examine import Examiner
 from bulkstow.verification.expected import ExpectedInstances, Selects
+from bulkstow.verification.gather import gather
 from bulkstow.verification.live import Live
 from bulkstow.verification.questions import Questions
 from bulkstow.verification.requests import Requests
@@ -49,125 +56,193 @@ from bulkstow.verification.tally import VerificationTally
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationJob:
-    """What is verified, where and how. Raises ConfigurationError for a ledger that does not exist."""
+    """What is verified, where and how. Raises ConfigurationError if neither a source nor a ledger says what."""
 
+    source: tuple[str, ...] = ()
+    """Paths of files and directories; the ledger if there is none."""
     destination: DestinationSettings
     settings: UploadSettings
     verification: VerificationSettings
     selection: SelectionSettings = field(default_factory=SelectionSettings)
+    files_from: str | None = None
+    """File with one more path a line, '-' for standard input."""
+    null_separated: bool = False
 
     def __post_init__(self) -> None:
-        if not self.settings.ledger.exists():
+        if not self.has_source and not self.settings.ledger.exists():
             raise ConfigurationError(
                 f"--ledger {self.settings.ledger}: no such file; give the ledger of an upload, or name the sources"
             )
+
+    @property
+    def has_source(self) -> bool:
+        """True if the files of a source are verified, not those of the ledger."""
+        return bool(self.source) or self.files_from is not None
 
     @property
     def scope(self) -> dict[str, object]:
         """What the run verifies, for the ledger."""
         verification = self.verification
         chosen = {"level": verification.level, "sample": str(verification.sample), "seed": verification.seed}
-        return chosen | settings_of(self.selection)
+        source = [os.path.abspath(name) for name in self.source]  # noqa: PTH100 - links stay as they are
+        return {**chosen, **settings_of(self.selection), "source": source, "files_from": self.files_from}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resources:
+    """What a run has opened."""
+
+    ledger: VerificationLedger
+    expected: ExpectedInstances
+    source: Source | None
+    """The files to verify; None if those of the ledger are."""
+    selection: Selection
+    requests: Requests
+    threads: WorkerThreads
+    limit: ReadLimit
+    reporter: Reporter
 
 
 async def run(
-    job: VerificationJob, tally: VerificationTally, live: Live, output: Output, *, heed_signals: bool = True
+    job: VerificationJob,
+    tally: VerificationTally,
+    live: Live,
+    output: Output,
+    *,
+    heed_signals: bool = True,
+    log: Reporter | None = None,
 ) -> VerificationSummary:
-    """Run a verification and return its summary.
+    """Run a verification and return its summary; `log` receives all events too.
 
     With `heed_signals` the first SIGINT, SIGTERM or SIGHUP drains the run, and the second ends it at once. Raises
     RunStopped if the run cannot continue; what was found out until then is in the ledger.
     """
-    settings = job.settings
     control = Control(live.say)
+    reporter = Reporters((tally, live, *(() if log is None else (log,))))
     with ExitStack() as stack:
-        limit = ReadLimit(settings.read_timeout_s)
-        threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
-        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-        signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
-        ledger = VerificationLedger(
-            settings.ledger,
-            job.destination.root,
-            version=__version__,
-            scope=job.scope,
-            settings=settings_of(settings),
-        )
-        stack.enter_context(ledger)
-        reporter = Reporters((tally, live))
-        if ledger.kept_copy is not None:
-            reporter.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
-        expected = stack.enter_context(closing(ExpectedInstances()))
-        requests = requests_for(settings, reporter)
-        live.watch(requests)
+        opened, signals = await _open(job, reporter, control, stack, heed_signals=heed_signals)
+        live.watch(opened.requests)
 
         async def verify() -> None:
-            await _verify(job, ledger, expected, requests, tally, live, output, threads, limit, control)
+            server, environ = with_password(job.destination, os.environ)
+            async with SearchService(server, login(server, environ)) as search:
+                await search.reach()
+                await _gather(job, opened, tally)
+                await _verify(job, opened, search, tally, live, output, control)
 
         stopped_by = await attended(verify, control, signals, live)
         summary = summary_of(
             job.destination.root,
             job.scope,
             tally,
-            requests.tally,
+            opened.requests.tally,
             version=__version__,
             complete=control.is_complete,
             stopped_by=stopped_by,
         )
         with suppress(LedgerError):
-            await anyio.to_thread.run_sync(ledger.end, fields_of(summary))
+            await anyio.to_thread.run_sync(opened.ledger.end, fields_of(summary))
     if stopped_by is not None:
         raise stopped_by
     return summary
 
 
+async def _open(
+    job: VerificationJob, reporter: Reporter, control: Control, stack: ExitStack, *, heed_signals: bool
+) -> tuple[_Resources, AsyncIterator[signal.Signals] | None]:
+    """Open what a run needs, and begin to receive signals. Raises ConfigurationError and LedgerError."""
+    settings = job.settings
+    limit = ReadLimit(settings.read_timeout_s)
+    threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
+    stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
+    paths = await find_sources(job.source, threads, limit)
+    selection = await read_selection(job.selection, [path.path for path in paths.values()], threads, limit)
+    signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
+    listed = None
+    if job.files_from is not None:
+        listed = ListedNames(job.files_from, stack, lambda: control.is_over, null_separated=job.null_separated)
+    ledger = VerificationLedger(
+        settings.ledger, job.destination.root, version=__version__, scope=job.scope, settings=settings_of(settings)
+    )
+    stack.enter_context(ledger)
+    if ledger.kept_copy is not None:
+        reporter.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
+    source = None
+    if job.has_source:
+        source = source_of(job, paths, listed, ledger.files | own_files(settings), selection, stack)
+    opened = _Resources(
+        ledger=ledger,
+        expected=stack.enter_context(closing(ExpectedInstances())),
+        source=source,
+        selection=selection,
+        requests=requests_for(settings, reporter),
+        threads=threads,
+        limit=limit,
+        reporter=reporter,
+    )
+    return opened, signals
+
+
+async def _gather(job: VerificationJob, opened: _Resources, tally: VerificationTally) -> None:
+    """Find out what should be at the server: what the source has, or the ledger."""
+    ledger, expected, calls = opened.ledger, opened.expected, opened.threads.calls
+    if opened.source is None:
+        selects = _selects(opened.selection)
+        await run_blocking(calls, expected.add_ledger, ledger.path, ledger.destination_number, selects)
+        tally.uncovered = expected.uncovered
+    else:
+        await gather(
+            opened.source,
+            expected,
+            settings=job.settings,
+            selection=opened.selection,
+            threads=opened.threads,
+            limit=opened.limit,
+            reporter=opened.reporter,
+        )
+        await run_blocking(calls, expected.add_known, ledger.path, ledger.destination_number)
+    await run_blocking(calls, expected.choose, job.verification.sample, job.verification.seed)
+    tally.studies, tally.studies_in_all = expected.studies, expected.studies_in_all
+
+
 async def _verify(
     job: VerificationJob,
-    ledger: VerificationLedger,
-    expected: ExpectedInstances,
-    requests: Requests,
+    opened: _Resources,
+    search: SearchService,
     tally: VerificationTally,
     live: Live,
     output: Output,
-    threads: WorkerThreads,
-    limit: ReadLimit,
     control: Control,
 ) -> None:
-    """Find out what is expected, and compare it with the server."""
-    verification = job.verification
-    server, environ = with_password(job.destination, os.environ)
-    async with SearchService(server, login(server, environ)) as search:
-        await search.reach()
-        selects = _selects(await read_selection(job.selection, (), threads, limit))
-        await run_blocking(threads.calls, expected.add_ledger, ledger.path, ledger.destination_number, selects)
-        await run_blocking(threads.calls, expected.choose, verification.sample, verification.seed)
-        tally.studies, tally.studies_in_all = expected.studies, expected.studies_in_all
-        tally.uncovered = expected.uncovered
-        since_s = await run_blocking(threads.calls, ledger.unfinished_since_s)
-        if since_s is not None and verification.level != "counts":
-            at = datetime.fromtimestamp(since_s).astimezone()
-            live.say(f"continues the verification of {at:%Y-%m-%d %H:%M}: what it has confirmed is not asked again")
-        run = Verification(
-            queue=StudyQueue(expected, threads.calls),
-            requests=requests,
-            tasks=at_once(job.settings),
-            probed=search,
-            level=verification.level,
-            since_s=since_s,
-            ledger=ledger,
-            output=output,
-            threads=threads,
-            tally=tally,
-        )
-        examiner = Examiner(
-            counts=verification.level == "counts",
-            settle_s=verification.settle_s,
-            day=tally.started_at.date().isoformat(),
-            questions=Questions(requests, search, short_page_instances=server.profile.page_instances),
-            contents=_contents(job, search, requests, threads, limit, since_s),
-            record=run.record,
-        )
-        control.begin(run)
-        await run.carry_out(examiner)
+    """Compare what is expected with the server."""
+    verification, ledger, threads = job.verification, opened.ledger, opened.threads
+    since_s = await run_blocking(threads.calls, ledger.unfinished_since_s)
+    if since_s is not None and verification.level != "counts":
+        at = datetime.fromtimestamp(since_s).astimezone()
+        live.say(f"continues the verification of {at:%Y-%m-%d %H:%M}: what it has confirmed is not asked again")
+    verifying = Verification(
+        queue=StudyQueue(opened.expected, threads.calls),
+        requests=opened.requests,
+        tasks=at_once(job.settings),
+        probed=search,
+        level=verification.level,
+        since_s=since_s,
+        ledger=ledger,
+        output=output,
+        threads=threads,
+        reporter=opened.reporter,
+    )
+    short_page = job.destination.profile.page_instances
+    examiner = Examiner(
+        counts=verification.level == "counts",
+        settle_s=verification.settle_s,
+        day=tally.started_at.date().isoformat(),
+        questions=Questions(opened.requests, search, short_page_instances=short_page),
+        contents=_contents(job, opened, search, since_s),
+        record=verifying.record,
+    )
+    control.begin(verifying)
+    await verifying.carry_out(examiner)
 
 
 def _selects(selection: Selection) -> Selects | None:
@@ -182,17 +257,12 @@ def _selects(selection: Selection) -> Selects | None:
     return selects
 
 
-def _contents(
-    job: VerificationJob,
-    search: SearchService,
-    requests: Requests,
-    threads: WorkerThreads,
-    limit: ReadLimit,
-    since_s: int | None,
-) -> Contents | None:
+def _contents(job: VerificationJob, opened: _Resources, search: SearchService, since_s: int | None) -> Contents | None:
     """Return what compares the content of instances with files; None if the level does not ask for it."""
     if job.verification.level != "content":
         return None
     throttle = None if job.settings.bandwidth is None else Throttle(job.settings.bandwidth)
-    comparer = ContentComparison(Retriever(search.client, throttle), FileSource(), threads=threads, limit=limit)
-    return Contents(comparer, requests, at_once=at_once(job.settings), since_s=since_s)
+    retriever = Retriever(search.client, throttle)
+    source = opened.source or FileSource()
+    comparer = ContentComparison(retriever, source, threads=opened.threads, limit=opened.limit)
+    return Contents(comparer, opened.requests, at_once=at_once(job.settings), since_s=since_s)

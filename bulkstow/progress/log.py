@@ -31,6 +31,7 @@ from bulkstow.events import (
     RetryScheduled,
     ScanEnded,
     SendersChanged,
+    StudyVerified,
 )
 from bulkstow.model import Batch, Exchange, FileResult, NoResponse, RequestTiming, Response, SourceChanged, Summary
 from bulkstow.policy.work_items import Query
@@ -67,7 +68,11 @@ class Log:
         results = {outcome.value: count for outcome, count in summary.outcomes.items() if count}
         reason = {"reason": summary.stopped_because} if summary.stopped_because else {}
         left_out = {"left_out": dict(summary.left_out)} if summary.left_out else {}
-        self._put("end", {"exit_status": summary.exit_status, **reason, **results, **left_out})
+        self.end_with({"exit_status": summary.exit_status, **reason, **results, **left_out})
+
+    def end_with(self, fields: Fields) -> None:
+        """Write how a run ended that has other figures."""
+        self._put("end", fields)
 
     def tell(self, event: Event) -> None:
         """Write the line of an event, if it has one."""
@@ -89,6 +94,8 @@ class Log:
                 self._put_limits(_limits(event))
             case CeilingLearned() | Connecting() | SendersChanged():
                 self._put(*_change(event))
+            case StudyVerified(result):
+                self._put("study", dataclasses.asdict(result))
             case ScanEnded(empty_sources):
                 self._put("scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {})
             case LedgerUpgraded(kept_copy):

@@ -33,6 +33,7 @@ from bulkstow.events import (
     SendersMeasured,
     SettledBefore,
     StudiesCounted,
+    StudyVerified,
     Waited,
 )
 from bulkstow.model import FileResult, LedgerStudies, Outcome
@@ -177,7 +178,7 @@ class Tally:
                 self._count_outage(event)
             case Connecting() | LimitsChanged() | StudiesCounted() | SendersChanged():
                 self._take_state(event)
-            case CeilingLearned() | RetryScheduled() | LedgerUpgraded() | Planned():
+            case CeilingLearned() | RetryScheduled() | LedgerUpgraded() | Planned() | StudyVerified():
                 pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
 
     def _count_found(self, event: FilesFound | LeftOut | SettledBefore | ScanEnded) -> None:

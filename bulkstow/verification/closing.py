@@ -28,7 +28,7 @@ def _lines(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
         yield f"{'state':<12} {'studies':>11}"
         yield from (f"{state:<12} {count:>11,}" for state, count in summary.states.items() if count)
     elif summary.complete:
-        yield "no studies to verify: the ledger has no instance for this server"
+        yield "no studies to verify"
     yield (
         f"{summary.found:,} of {counted(summary.expected, 'instance')} found, level {summary.level}: "
         + (_VERIFIED[summary.level])
@@ -47,6 +47,8 @@ def _lines(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
         )
     if summary.uncovered:
         yield f"not covered: {counted(summary.uncovered, 'failure')} of files without UIDs, which belong to no study"
+    for source in summary.empty_sources:
+        yield f"no file found in {shown(source)}: is it mounted, or the list empty? --allow-empty accepts this"
     yield _speed(summary)
     if summary.outage_s:
         yield f"time without the server: {show_duration(summary.outage_s)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from bulkstow.model import Outcome
 from bulkstow.policy.findings import Change, Finding, change_of
 from bulkstow.policy.look import next_look_in_s
 from bulkstow.policy.study_state import Evidence, StudyResult, judge_count, judge_study, unknown_study
@@ -42,8 +43,12 @@ class Examined:
 
     result: StudyResult
     changes: Changes = ()
+    missing_files: tuple[ExpectedFile, ...] = ()
+    """Files of instances that the server does not have."""
     is_listed_instead: bool = False
     """The server does not count the instances of a study, so they were listed."""
+    is_from_before: bool = False
+    """An unfinished run has confirmed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +91,7 @@ class Examiner:
             listed = await self._sought(study, listed)
         if isinstance(listed, Unanswered):
             return _unknown(study, listed.reason)
-        compared = Compared()
+        compared = Compared(different=_known_differences(study, listed))
         if self.contents is not None:
             compared = await self.contents.compare(study, listed, self._record_contents)
         evidence = Evidence(
@@ -98,7 +103,8 @@ class Examiner:
         )
         result = judge_study(study.uid, evidence)
         changes = () if self.counts else self._changes(study, listed, compared)
-        return Examined(result, changes, is_listed_instead=self.counts)
+        missing = tuple(file for file in study.files if file.sop_instance_uid in study.expected - listed)
+        return Examined(result, changes, missing, is_listed_instead=self.counts)
 
     def _again(self, looks: Looks) -> LookAgain | None:
         """Return when to look again for what is missing; None if it is missing for good."""
@@ -129,13 +135,17 @@ class Examiner:
         return frozenset(found)
 
     def _changes(self, study: ExpectedStudy, listed: frozenset[str], compared: Compared) -> Changes:
-        """Return what the list of a study changes; files that were compared have been recorded."""
+        """Return what the list of a study changes; files that were compared have been recorded.
+
+        An instance that is not expected may be listed, but is not missing if it is not: nobody asked for it again.
+        """
+        findings = dict.fromkeys(listed, Finding.LISTED) | dict.fromkeys(study.expected - listed, Finding.MISSING)
         changes = []
         for file in study.files:
-            if file.path in compared.paths:
+            finding = findings.get(file.sop_instance_uid)
+            if finding is None or file.path in compared.paths:
                 continue
-            is_listed = file.sop_instance_uid in listed
-            if (change := self._change(file, Finding.LISTED if is_listed else Finding.MISSING)) is not None:
+            if (change := self._change(file, finding)) is not None:
                 changes.append((file, change))
         return changes
 
@@ -144,7 +154,18 @@ class Examiner:
         await self.record([(file, change) for file, change in changes if change is not None])
 
     def _change(self, file: ExpectedFile, finding: Finding, detail: str = "") -> Change | None:
-        return change_of(file.known, finding, day=self.day, detail=detail)
+        known = file.known
+        return None if known is None else change_of(known, finding, day=self.day, detail=detail)
+
+
+def _known_differences(study: ExpectedStudy, listed: frozenset[str]) -> dict[str, str]:
+    """Return what an earlier comparison of contents found different, by UID: a list proves nothing against it."""
+    conflicts = (file for file in study.files if file.outcome == Outcome.CONFLICT and not file.has_other_file)
+    return {
+        file.sop_instance_uid: file.reason or ""
+        for file in conflicts
+        if file.is_expected and file.sop_instance_uid in listed
+    }
 
 
 def _unknown(study: ExpectedStudy, reason: str) -> Examined:

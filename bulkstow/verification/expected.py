@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.rows import OUTCOMES, as_candidate
+from bulkstow.ledger.rows import OUTCOMES, as_candidate, as_kept
 from bulkstow.model import Candidate, Header, Instance, Outcome
 from bulkstow.policy.findings import KnownOutcome, is_confirmed_at
 from bulkstow.policy.sampling import rank, sample_size
@@ -40,6 +41,23 @@ _FROM_LEDGER = f"""
     WHERE destination = ? AND study_uid != '' AND sop_instance_uid != ''
     ORDER BY study_uid, sop_instance_uid"""  # noqa: S608 - only constants
 
+_FOUND = f"CREATE TABLE found ({_FILE_COLUMNS}, UNIQUE (path))"
+
+_FROM_SOURCE = f"""
+    INSERT INTO file
+    SELECT {", ".join(f"f.{column}" for column in _FILE_COLUMNS.split(", "))},
+        l.outcome, l.reason, l.copy_of IS NOT NULL, l.verified_level, l.verified_at_s,
+        NOT (ifnull(l.accepted, '') != '' AND ifnull(l.outcome, '') IN ({_FAILURES})) AS is_expected
+    FROM found AS f LEFT JOIN ledger.file AS l
+        ON l.destination = :destination AND l.path = f.path AND l.size_bytes = f.size_bytes AND l.version = f.version
+    UNION ALL
+    SELECT {_FILE_COLUMNS}, {_LEDGER_COLUMNS}, 0
+    FROM ledger.file
+    WHERE destination = :destination AND sop_instance_uid != '' AND study_uid IN (SELECT study_uid FROM found)
+        AND path NOT IN (SELECT path FROM found)
+    ORDER BY 1, 3"""  # noqa: S608 - only constants
+"""The files of the sources, and other files of their studies that the ledger has: these may be there or not."""
+
 _UNCOVERED = f"""
     SELECT count(*) FROM ledger.file
     WHERE destination = ? AND ifnull(accepted, '') = '' AND outcome IN ({_FAILURES})
@@ -48,6 +66,9 @@ _UNCOVERED = f"""
 _STUDIES = """
     CREATE TABLE study AS SELECT study_uid, min(rowid) AS first, max(rowid) AS last, {rank} AS rank
     FROM file GROUP BY study_uid HAVING max(is_expected)"""
+
+
+_uids_of: Callable[[Header], tuple[str, ...]] = attrgetter(*_KEY_COLUMNS.split(", "))
 
 
 class ExpectedFile(NamedTuple):
@@ -60,18 +81,21 @@ class ExpectedFile(NamedTuple):
     path: bytes
     size_bytes: int
     version: int | bytes
-    outcome: str
-    reason: str
-    has_other_file: int
+    outcome: str | None
+    """None if the ledger does not have the file as it is."""
+    reason: str | None
+    has_other_file: int | None
     verified_level: str | None
     verified_at_s: int | None
     is_expected: int
 
     @property
-    def known(self) -> KnownOutcome:
+    def known(self) -> KnownOutcome | None:
         """What the ledger has about it."""
-        outcome = OUTCOMES[self.outcome]
-        return KnownOutcome(outcome, self.reason, bool(self.has_other_file), self.verified_level or "")
+        if self.outcome is None:
+            return None
+        reason, level = self.reason or "", self.verified_level or ""
+        return KnownOutcome(OUTCOMES[self.outcome], reason, bool(self.has_other_file), level)
 
     def instance(self, study_uid: str) -> Instance:
         """Return it as an instance to compare with the server's."""
@@ -113,6 +137,7 @@ class ExpectedInstances:
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False, uri=True)
         self._database.execute(_SCHEMA)
+        self._database.execute(_FOUND)
         self.uncovered = 0
         """Failures that belong to no study, so that no verification covers them."""
         self.studies_in_all = 0
@@ -123,19 +148,44 @@ class ExpectedInstances:
         """Remove the database."""
         self._database.close()
 
+    def add_instances(self, instances: Sequence[Instance]) -> None:
+        """Add files of a source; `add_known` follows after the last."""
+        rows = [
+            (
+                *_uids_of(instance.header),
+                os.fsencode(instance.candidate.location),
+                instance.candidate.size_bytes,
+                as_kept(instance.candidate.version),
+            )
+            for instance in instances
+        ]
+        with _explained(), self._database:
+            self._database.execute("BEGIN")
+            self._database.executemany(f"INSERT OR IGNORE INTO found VALUES ({', '.join('?' * 8)})", rows)  # noqa: S608
+
+    def add_known(self, path: Path, destination: int) -> None:
+        """Add what a ledger has about the files of the source, and other files of their studies."""
+        with _explained(), self._attached(path):
+            self._database.execute(_FROM_SOURCE, {"destination": destination})
+
     def add_ledger(self, path: Path, destination: int, selects: Selects | None = None) -> None:
         """Add the files that a ledger has for a destination, by its number there."""
         is_selected = "1"
         if selects is not None:
             self._database.create_function("is_selected", 10, _as_function(selects))
             is_selected = f"is_selected({_FILE_COLUMNS}, modality, study_date)"
-        with _explained():
-            self._database.execute("ATTACH ? AS ledger", (f"{path.absolute().as_uri()}?mode=ro",))
-            try:
-                self._database.execute(_FROM_LEDGER.format(is_selected=is_selected), (destination,))
-                (self.uncovered,) = self._database.execute(_UNCOVERED, (destination,)).fetchone()
-            finally:
-                self._database.execute("DETACH ledger")
+        with _explained(), self._attached(path):
+            self._database.execute(_FROM_LEDGER.format(is_selected=is_selected), (destination,))
+            (self.uncovered,) = self._database.execute(_UNCOVERED, (destination,)).fetchone()
+
+    @contextmanager
+    def _attached(self, path: Path) -> Iterator[None]:
+        """Attach a ledger; no transaction of it stays open."""
+        self._database.execute("ATTACH ? AS ledger", (f"{path.absolute().as_uri()}?mode=ro",))
+        try:
+            yield
+        finally:
+            self._database.execute("DETACH ledger")
 
     def choose(self, sample: Sample, seed: str) -> None:
         """Choose the studies to verify, after all files were added."""
@@ -179,8 +229,9 @@ class ExpectedInstances:
 def _checked(row: tuple[object, ...]) -> ExpectedFile:
     """Return a row as a file. Raises LedgerError if it has a value that is never written."""
     file = ExpectedFile._make(row)
-    types = (type(file.path), type(file.size_bytes), type(file.outcome), type(file.reason))
-    if types != (bytes, int, str, str) or type(file.version) not in (int, bytes) or file.outcome not in OUTCOMES:
+    is_sound = type(file.path) is bytes and type(file.size_bytes) is int and type(file.version) in (int, bytes)
+    is_known = file.outcome in OUTCOMES and type(file.reason) is str
+    if not is_sound or not (is_known or file.outcome is None):
         raise LedgerError(f"the ledger has a damaged row of {os.fsdecode(file.path)!r}: `bulkstow report --recover`")
     return file
 

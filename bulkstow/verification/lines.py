@@ -10,6 +10,7 @@ from typing import Literal, TextIO
 
 from bulkstow.policy.study_state import StudyResult
 from bulkstow.printing import shown, shown_in_cell
+from bulkstow.verification.examine import Examined
 
 Notation = Literal["table", "csv", "jsonl"]
 
@@ -29,8 +30,9 @@ class Lines:
         if self._notation == "csv":
             self._out.write(_as_csv(COLUMNS))
 
-    def write(self, results: Sequence[StudyResult]) -> None:
+    def write(self, examined: Sequence[Examined]) -> None:
         """Write results."""
+        results = [one.result for one in examined]
         match self._notation:
             case "csv":
                 text = "".join(_as_csv(_cells(result)) for result in results)

@@ -67,6 +67,8 @@ class Live:
 
     def _parts(self) -> list[str]:
         tally, now_s, requests = self._tally, self._tally.elapsed_s, self._requests
+        if not tally.studies:
+            return [f"scanning, {counted(tally.scanned, 'file')} found" if tally.scanned else "starting"]
         parts = ["THE SERVER DOES NOT ANSWER, checking at intervals"] if tally.outage else []
         parts.append(f"{tally.done:,} of {counted(tally.studies, 'study', 'studies')}")
         parts += [f"{count:,} {state}" for state, count in sorted(tally.states.items()) if count]

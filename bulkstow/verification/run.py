@@ -14,6 +14,7 @@ from typing import Protocol
 import anyio
 
 from bulkstow.errors import BulkstowError, RunStopped, first_of
+from bulkstow.events import Reporter, StudyVerified
 from bulkstow.ledger.verification import VerificationLedger
 from bulkstow.pipeline.health_monitor import Probed
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
@@ -23,7 +24,6 @@ from bulkstow.verification.examine import Changes, Examined, Examiner, LookAgain
 from bulkstow.verification.expected import ExpectedStudy
 from bulkstow.verification.requests import Abandoned, Requests
 from bulkstow.verification.study_queue import StudyQueue
-from bulkstow.verification.tally import VerificationTally
 
 ROWS_PER_COMMIT = 5000
 """A commit costs 0.1 ms in WAL mode, and a row 5 µs; a result waits no longer than the commit before it."""
@@ -35,8 +35,20 @@ RESULTS_AHEAD = 64
 class Output(Protocol):
     """Where the results of studies go."""
 
-    def write(self, results: Sequence[StudyResult]) -> None:
+    def write(self, examined: Sequence[Examined]) -> None:
         """Write results; called in a thread."""
+
+
+class Outputs:
+    """Several outputs as one."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self._outputs = tuple(outputs)
+
+    def write(self, examined: Sequence[Examined]) -> None:
+        """Write results to each."""
+        for output in self._outputs:
+            output.write(examined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,7 @@ class Verification:
         ledger: VerificationLedger,
         output: Output,
         threads: WorkerThreads,
-        tally: VerificationTally,
+        reporter: Reporter,
     ) -> None:
         self._queue = queue
         self._requests = requests
@@ -73,7 +85,7 @@ class Verification:
         self._ledger = ledger
         self._output = output
         self._threads = threads
-        self._tally = tally
+        self._reporter = reporter
         self._findings_in, self._findings = anyio.create_memory_object_stream[_Finding](RESULTS_AHEAD)
         self.is_draining = False
 
@@ -114,7 +126,7 @@ class Verification:
             study, looks = taken
             again: LookAgain | None = None
             try:
-                examined = await self._confirmed_before(study) or await examiner.examine(study, looks)
+                examined = self._confirmed_before(study) or await examiner.examine(study, looks)
                 if isinstance(examined, LookAgain):
                     again = examined
                 else:
@@ -127,13 +139,13 @@ class Verification:
             finally:
                 self._queue.finish(study, again)
 
-    async def _confirmed_before(self, study: ExpectedStudy) -> Examined | None:
+    def _confirmed_before(self, study: ExpectedStudy) -> Examined | None:
         """Return the result of a study that an unfinished run has confirmed; None if it is to be examined."""
         if self._since_s is None or not study.is_confirmed(self._level, self._since_s):
             return None
-        self._tally.confirmed_before += 1
         count = len(study.expected)
-        return Examined(StudyResult(study.uid, StudyState.COMPLETE, expected=count, found=count))
+        result = StudyResult(study.uid, StudyState.COMPLETE, expected=count, found=count)
+        return Examined(result, is_from_before=True)
 
     async def _record_all(self) -> None:
         """Record findings, many to a commit; those that have arrived also if the run is cancelled."""
@@ -163,13 +175,13 @@ class Verification:
         with anyio.CancelScope(shield=True):
             await run_blocking(self._threads.calls, self._write_blocking, findings, examined)
         for one in examined:
-            self._tally.add(one.result, was_listed=one.is_listed_instead)
+            self._reporter.tell(StudyVerified(one.result, one.is_from_before, one.is_listed_instead))
 
     def _write_blocking(self, findings: list[_Finding], examined: list[Examined]) -> None:
         changes = [change for finding in findings for change in finding.changes]
         if changes:
             self._ledger.record_changes(changes)
-        self._output.write([one.result for one in examined])
+        self._output.write(examined)
 
 
 def _by_path(changes: Changes) -> list[tuple[bytes, Change]]:

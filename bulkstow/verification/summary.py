@@ -39,6 +39,8 @@ class VerificationSummary:
     """Studies that were listed, because the server does not count their instances."""
     uncovered: int
     """Failures that belong to no study."""
+    empty_sources: tuple[str, ...]
+    """The first sources without any file, unless `--allow-empty` was given; they count as failures."""
     requests: int
     retries: int
     received_bytes: int
@@ -83,6 +85,7 @@ def summary_of(
         confirmed_before=tally.confirmed_before,
         listed_instead=tally.listed_instead,
         uncovered=tally.uncovered,
+        empty_sources=tally.empty_sources,
         requests=requests.requests,
         retries=requests.retries,
         received_bytes=requests.received_bytes,

@@ -7,14 +7,24 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from bulkstow.events import Event, OutageBegan, OutageContinues, OutageEnded
+from bulkstow.events import (
+    Event,
+    FilesFound,
+    OutageBegan,
+    OutageContinues,
+    OutageEnded,
+    Recorded,
+    ScanEnded,
+    StudyVerified,
+)
+from bulkstow.model import Outcome
 from bulkstow.policy.health import OutageCause
 from bulkstow.policy.study_state import StudyResult, StudyState
 
 
 @dataclass(slots=True)
 class VerificationTally:
-    """Counts results; takes the events of outages."""
+    """Counts results; takes the events of the scan, and of outages."""
 
     studies: int = 0
     """Studies to verify."""
@@ -33,6 +43,10 @@ class VerificationTally:
     """Studies that were listed, because the server does not count their instances."""
     uncovered: int = 0
     """Failures that belong to no study."""
+    scanned: int = 0
+    """Files that the scan of a source found."""
+    empty_sources: tuple[str, ...] = ()
+    """The first sources without any file; they count as failures."""
     outage: OutageCause | None = None
     outage_s: float = 0.0
     started_at: datetime = field(default_factory=lambda: datetime.now().astimezone())
@@ -51,17 +65,7 @@ class VerificationTally:
     @property
     def is_all_complete(self) -> bool:
         """True if all that was expected has arrived, as far as it was looked at."""
-        return all(state.is_complete for state, count in self.states.items() if count)
-
-    def add(self, result: StudyResult, *, was_listed: bool = False) -> None:
-        """Count the result of a study."""
-        self.states[result.state] += 1
-        self.expected += result.expected
-        self.found += result.found or 0
-        self.missing += len(result.missing)
-        self.different += len(result.different)
-        self.extra += len(result.extra)
-        self.listed_instead += was_listed
+        return not self.empty_sources and all(state.is_complete for state, count in self.states.items() if count)
 
     def tell(self, event: Event) -> None:
         """Take an event of an outage."""
@@ -71,5 +75,23 @@ class VerificationTally:
             case OutageEnded(duration_s):
                 self.outage = None
                 self.outage_s += duration_s
+            case StudyVerified(result, is_from_before, is_listed_instead):
+                self._count(result)
+                self.confirmed_before += is_from_before
+                self.listed_instead += is_listed_instead
+            case FilesFound(files):
+                self.scanned += files
+            case ScanEnded(empty_sources):
+                self.empty_sources = empty_sources
+            case Recorded(results):
+                self.uncovered += sum(result.outcome is Outcome.UNREADABLE for result in results)
             case _:
                 pass
+
+    def _count(self, result: StudyResult) -> None:
+        self.states[result.state] += 1
+        self.expected += result.expected
+        self.found += result.found or 0
+        self.missing += len(result.missing)
+        self.different += len(result.different)
+        self.extra += len(result.extra)

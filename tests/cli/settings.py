@@ -180,7 +180,7 @@ def plan_defaults() -> dict[str, object]:
 def verify_defaults() -> dict[str, object]:
     """Return every flag of `verify` with its default."""
     every = defaults_of(DestinationSettings, UploadSettings, SelectionSettings, VerificationSettings)
-    return every | {"format": "table"}
+    return every | {"format": "table", "files-from": None, "null": False}
 
 
 def verify_own_defaults() -> dict[str, object]:

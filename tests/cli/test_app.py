@@ -263,7 +263,7 @@ USAGES = {
     "": "COMMAND [OPTIONS]",
     "upload": "SOURCE... --url URL [OPTIONS]",
     "plan": "SOURCE... [OPTIONS]",
-    "verify": "--url URL [OPTIONS]",
+    "verify": "[SOURCE...] --url URL [OPTIONS]",
     "report": "LEDGER... [OPTIONS]",
     "bench": "--url URL [OPTIONS]",
     "bench compare": "BEFORE AFTER",

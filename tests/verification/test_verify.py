@@ -20,6 +20,7 @@ from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.policy.retry import Backoff
 from bulkstow.policy.study_state import StudyResult, StudyState
 from bulkstow.quantities import Sample, Span
+from bulkstow.verification.examine import Examined
 from bulkstow.verification.live import Live
 from bulkstow.verification.summary import VerificationSummary
 from bulkstow.verification.tally import VerificationTally
@@ -42,9 +43,9 @@ class Results:
 
     by_study: dict[str, StudyResult] = field(default_factory=dict)
 
-    def write(self, results: Sequence[StudyResult]) -> None:
+    def write(self, examined: Sequence[Examined]) -> None:
         """Keep results; each study has one."""
-        for result in results:
+        for result in (one.result for one in examined):
             assert result.study_uid not in self.by_study
             self.by_study[result.study_uid] = result
 

@@ -1,0 +1,38 @@
+"""What a verification found missing, as lists on disk: the files to send, and the studies to verify again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bulkstow.policy.study_state import StudyState
+from bulkstow.verification.examine import Examined
+from bulkstow.wire.uids import is_uid
+
+
+class RepairLists:
+    """Writes two lists below a directory: paths that end with NUL, and Study Instance UIDs, one per line.
+
+    A study without a valid UID cannot be asked for, so nothing of it is known to be missing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.files = directory / "files"
+        self.studies = directory / "studies"
+        self.is_empty = True
+        """Nothing is missing."""
+        self.has_other_failures = False
+        """A study is different or unknown, which sending files does not change."""
+
+    def write(self, examined: Sequence[Examined]) -> None:
+        """Add what is missing of some studies."""
+        lost = [one for one in examined if one.missing_files and is_uid(one.result.study_uid)]
+        states = {one.result.state for one in examined}
+        self.has_other_failures |= bool(states & {StudyState.DIFFERENT, StudyState.UNKNOWN})
+        if not lost:
+            return
+        self.is_empty = False
+        with self.files.open("ab") as files, self.studies.open("a", encoding="ascii") as studies:
+            for one in lost:
+                files.writelines(file.path + b"\0" for file in one.missing_files)
+                studies.write(one.result.study_uid + "\n")
