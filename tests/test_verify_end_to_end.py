@@ -18,7 +18,7 @@ from bulkstow.server.origin import RequestFault
 from bulkstow.server.read_faults import ReadFaultInjector
 from bulkstow.server.storage import DirectoryStorage
 from tests.cli.command import served
-from tests.lost_instances import GONE, GONE_STUDY, LARGE, STUDIES, Archive, Migration, prove
+from tests.lost_instances import GONE, GONE_STUDY, LARGE, STUDIES, Archive, Migration, content, prove
 
 
 class Receipts:
@@ -92,14 +92,14 @@ QUIRKS: dict[str, list[dict[str, Any]]] = {
         {"kind": "page-cap", "page-instances": 100},
         {"kind": "truncated", "on": "search", "every": 25},
     ],
-    "fails-in-the-middle-of-an-instance": [{"kind": "truncated", "on": "retrieve", "every": 80}],
+    "fails-in-the-middle-of-an-instance": [{"kind": "truncated", "on": "retrieve", "every": 20}],
     "no-answer": [
         {"kind": "silent", "on": "search", "every": 40},
-        {"kind": "silent", "on": "retrieve", "every": 90},
+        {"kind": "silent", "on": "retrieve", "every": 25},
     ],
     "busy": [
         {"kind": "unavailable", "on": "search", "requests": [50, 100]},
-        {"kind": "too-many", "on": "retrieve", "requests": [100, 101, 102], "retry-after": 0},
+        {"kind": "too-many", "on": "retrieve", "requests": [10, 11, 30], "retry-after": 0},
     ],
     "no-json": [{"kind": "not-json", "on": "search", "every": 40}],
 }
@@ -146,11 +146,11 @@ def test_a_study_that_cannot_be_listed_is_unknown(
 
 
 def test_another_instance_is_different(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An instance whose retrieval gives another one is different, and its study with it."""
-    fault = {"kind": "wrong-instance", "instances": [GONE[0].sop_instance_uid]}
-    with embedded(tmp_path, fault) as server:
+    """An instance in whose place the server sends another one is different, and its study with it."""
+    with embedded(tmp_path) as server:
         migration = Migration(archive, server, tmp_path, capsys, NO_SETTLING)
         migration.upload()
+        server.replace(GONE[0], content(GONE[1]))
         verified = migration.verify("--level", "content")
         assert verified.status == 1
         assert verified.named("different") == {GONE[0].sop_instance_uid}
