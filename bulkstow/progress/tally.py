@@ -196,7 +196,7 @@ class Tally:
                 self._note_reasons(not_stored)
             case ScanEnded(empty_sources):
                 self.scan_ended = True
-                self.empty_sources += empty_sources
+                self.empty_sources = empty_sources
 
     def _count_request(self, event: RequestStarted | RequestEnded | RequestTimed) -> None:
         match event:

@@ -109,6 +109,11 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ),
     ("planned", [Planned(3, 600)], {}),
     ("scan ended", [ScanEnded()], {"scan_ended": True}),
+    (
+        "scans of two passes ended",  # each has all of them
+        [ScanEnded(("/empty",)), ScanEnded(("/empty",))],
+        {"scan_ended": True, "empty_sources": ("/empty",)},
+    ),
     ("started", [RequestStarted(BATCH)], {"requests": 1, "requests_in_flight": 1}),
     (
         "started again",
