@@ -68,14 +68,10 @@ class Globs:
 
 def globs(flag: str, patterns: Iterable[str], sources: frozenset[str] = frozenset()) -> Globs:
     """Return patterns, ready to be compared. Raises ConfigurationError for one that cannot be used."""
-    floating: list[re.Pattern[str]] = []
-    anchored: list[re.Pattern[str]] = []
-    for pattern in patterns:
-        is_anchored = pattern.startswith("/")
-        (anchored if is_anchored else floating).append(
-            _compiled(flag, pattern, "" if is_anchored else IN_ANY_DIRECTORY)
-        )
-    return Globs(tuple(floating), tuple(anchored), sources)
+    patterns = tuple(patterns)
+    floating = tuple(_compiled(flag, one, IN_ANY_DIRECTORY) for one in patterns if not one.startswith("/"))
+    anchored = tuple(_compiled(flag, one, "") for one in patterns if one.startswith("/"))
+    return Globs(floating, anchored, sources)
 
 
 def _compiled(flag: str, pattern: str, before: str) -> re.Pattern[str]:
@@ -88,7 +84,8 @@ def _compiled(flag: str, pattern: str, before: str) -> re.Pattern[str]:
     with suppress(GitIgnorePatternError, re.error), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of [[], which is a bracket
         expression, _ = GitIgnoreSpecPattern.pattern_to_regex(from_root)
-        if expression is not None and pattern.strip("/ "):
+        # Paths are absolute and have no names "." and "..", so a pattern with one would match nothing.
+        if expression is not None and pattern.strip("/ ") and {".", ".."}.isdisjoint(pattern.split("/")):
             is_anything = not expression.startswith("^")  # "." for ** and "/" for **/, to be searched for
             from_begin = f".+{expression.removeprefix('.')}" if is_anything else expression.removeprefix("^")
             return re.compile(before + from_begin, re.DOTALL)  # a name may contain a newline

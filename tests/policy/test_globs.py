@@ -146,7 +146,7 @@ def test_one_of_several_patterns_is_enough() -> None:
     assert not globs("--include", []).match("/x/1.dcm")
 
 
-@pytest.mark.parametrize("pattern", ["", " ", "/", "//", "a\\", "[a", "[z-a]"])
+@pytest.mark.parametrize("pattern", ["", " ", "/", "//", "a\\", "[a", "[z-a]", "./a", "a/../b", ".", "/a/."])
 def test_what_is_no_pattern_is_refused(pattern: str) -> None:
     """The message has the flag, the pattern and an example."""
     with pytest.raises(ConfigurationError, match=r"--include .*: expected a pattern such as"):
