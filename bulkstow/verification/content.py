@@ -117,6 +117,7 @@ class _Series(InstanceReceiver):
         self._is_skipped = False
         """The rest of an instance is not needed."""
         self._pending: deque[tuple[Instance, ReceivedInstance]] = deque()
+        self._is_wanted = True
 
     async def take(self, data: Sequence[memoryview]) -> bool:
         """Compare bytes with the file of the instance, as soon as it is identified."""
@@ -137,7 +138,7 @@ class _Series(InstanceReceiver):
         self._current, self._is_skipped, self._head = None, False, b""
         while len(self._pending) > PENDING:
             await self._tell_first()
-        return bool(self._instances)
+        return self._is_wanted and bool(self._instances)
 
     async def settle(self) -> None:
         """Wait for the results of all instances that were received to their end."""
@@ -169,6 +170,6 @@ class _Series(InstanceReceiver):
     async def _tell_first(self) -> None:
         instance, received = self._pending.popleft()
         try:
-            self._tell(instance, await received.result())
+            self._is_wanted = await self._tell(instance, await received.result()) and self._is_wanted
         finally:
             received.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,8 +43,8 @@ ContentResult = Identical | SameDataSet | Different | NotCompared | Response | N
 without a usable answer; the request may be repeated."""
 
 
-Tell = Callable[[Instance, ContentResult], None]
-"""Takes the result of an instance."""
+Tell = Callable[[Instance, ContentResult], Awaitable[bool]]
+"""Takes the result of an instance, and returns False if no more results are needed."""
 
 
 class ContentComparer(Protocol):
@@ -61,5 +61,5 @@ class ContentComparer(Protocol):
 
         `tell` gets the result of each that was received to its end, also if the response breaks off. Where the server
         has no, or another, instance, or sends it in an unusual form, there is no result: compare it alone. Raises as
-        `compare`.
+        `compare`, and what `tell` raises.
         """

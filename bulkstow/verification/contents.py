@@ -1,11 +1,14 @@
-"""Compares the content of a study's instances with their files, several at once."""
+"""Compares the content of a study's instances with their files: a series in one request where that is possible."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 import anyio
+from anyio.abc import TaskGroup
 
 from bulkstow.destination.search import Found
 from bulkstow.errors import BulkstowError, first_of
@@ -14,6 +17,7 @@ from bulkstow.policy.findings import Finding, is_confirmed_at
 from bulkstow.policy.reading import failure_reason
 from bulkstow.verification.content_result import (
     ContentComparer,
+    ContentResult,
     Different,
     Identical,
     NotCompared,
@@ -25,8 +29,14 @@ from bulkstow.verification.requests import Abandoned, Requests, Unanswered
 RECORDED_AT_ONCE = 100
 """Comparisons that are recorded together, so that a killed run loses few of a large study: 100 MB of CT."""
 
+SERIES_SHARE = 0.5
+"""Series of a study are retrieved as a whole if at least this share of its instances is compared. One by one, Orthanc
+sends CT of 0.5 MB 2.8 times, and MR of 35 KB 16 times as slowly."""
+
 Findings = Sequence[tuple[ExpectedFile, Finding, str]]
 """Files, what was found out, and what differs."""
+
+Record = Callable[[Findings], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -42,7 +52,7 @@ class Compared:
 
 
 class Contents:
-    """Compares the files of studies, at most `at_once` of all studies at a time.
+    """Compares the files of studies, with at most `at_once` requests of all studies at a time.
 
     Content that was confirmed at `since_s` or later is not compared again; None compares all.
     """
@@ -52,57 +62,34 @@ class Contents:
         self._requests = requests
         self._places = anyio.Semaphore(at_once)
         self._since_s = since_s
+        self._sends_series = True
+        """The server has not refused to send a series."""
         self.compared_bytes = 0
         """The size of the files that were compared."""
 
-    async def compare(
-        self, study: ExpectedStudy, listed: frozenset[str], record: Callable[[Findings], Awaitable[None]]
-    ) -> Compared:
+    async def compare(self, study: ExpectedStudy, listed: frozenset[str], record: Record) -> Compared:
         """Compare the files of a study whose instances are listed. Raises Abandoned and RunStopped."""
-        compared = Compared()
-        findings: list[tuple[ExpectedFile, Finding, str]] = []
-        equal: set[str] = set()
-        is_abandoned = False
-
-        async def compare_one(file: ExpectedFile) -> None:
-            nonlocal is_abandoned
-            try:
-                finding = await self._compare(file.instance(study.uid))
-            except Abandoned:
-                is_abandoned = True
-                return
-            finally:
-                self._places.release()
-            if isinstance(finding, str):
-                compared.not_compared[file.sop_instance_uid] = finding
-                return
-            compared.paths.add(file.path)
-            findings.append((file, *finding))
-            if finding[0] is Finding.EQUAL:
-                equal.add(file.sop_instance_uid)
-            else:
-                compared.different[file.sop_instance_uid] = finding[1]
-
+        notes = _Notes(record)
+        files = sorted(self._to_compare(study, listed, notes), key=attrgetter("series_uid"))
+        are_most = len(files) >= SERIES_SHARE * len(listed)
         try:
             async with anyio.create_task_group() as tasks:
-                for file in self._to_compare(study, listed, equal):
-                    await self._places.acquire()
-                    tasks.start_soon(compare_one, file)
-                    if len(findings) >= RECORDED_AT_ONCE:
-                        recorded, findings = findings, []
-                        await record(recorded)
-        except BaseExceptionGroup as group:
-            ours, _ = group.split(BulkstowError)
-            raise group if ours is None else first_of(ours) from None
-        await record(findings)
-        if is_abandoned:
+                for _, series in groupby(files, attrgetter("series_uid")):
+                    group = [(file, file.instance(study.uid)) for file in series]
+                    if are_most and len(group) > 1 and self._sends_series:
+                        await self._places.acquire()
+                        tasks.start_soon(self._compare_series, group, notes, tasks)
+                    else:
+                        await self._compare_each(group, notes, tasks)
+        except BaseExceptionGroup as group_of_errors:
+            ours, _ = group_of_errors.split(BulkstowError)
+            raise group_of_errors if ours is None else first_of(ours) from None
+        await notes.record()
+        if notes.is_abandoned:
             raise Abandoned
-        for uid in equal:  # another file of the same instance may differ
-            compared.different.pop(uid, None)
-            compared.not_compared.pop(uid, None)
-        return compared
+        return notes.compared()
 
-    def _to_compare(self, study: ExpectedStudy, listed: frozenset[str], equal: set[str]) -> Iterator[ExpectedFile]:
+    def _to_compare(self, study: ExpectedStudy, listed: frozenset[str], notes: _Notes) -> Iterator[ExpectedFile]:
         """Yield the files of which the server should have the content; note those that are confirmed already."""
         for file in study.files:
             if not (file.is_expected and file.sop_instance_uid in listed) or file.has_other_file:
@@ -111,27 +98,114 @@ class Contents:
                 continue
             is_recent = self._since_s is not None and (file.verified_at_s or 0) >= self._since_s
             if is_recent and is_confirmed_at(file.verified_level or "", "content"):
-                equal.add(file.sop_instance_uid)
+                notes.equal.add(file.sop_instance_uid)
             else:
                 yield file
 
-    async def _compare(self, instance: Instance) -> tuple[Finding, str] | str:
-        """Return the finding, and what differs; why nothing is known, if so."""
+    async def _compare_each(self, group: Sequence[_Pair], notes: _Notes, tasks: TaskGroup) -> None:
+        """Start the comparison of each file alone, as places become free."""
+        for pair in group:
+            await self._places.acquire()
+            tasks.start_soon(self._compare_one, pair, notes)
+            await notes.record(at_least=RECORDED_AT_ONCE)
 
-        async def attempt() -> Found[Identical | SameDataSet | Different | NotCompared] | Response | NoResponse:
+    async def _compare_one(self, pair: _Pair, notes: _Notes) -> None:
+        file, instance = pair
+
+        async def attempt() -> Found[ContentResult] | Response | NoResponse:
             result = await self._comparer.compare(instance)
             if isinstance(result, Response | NoResponse):
                 return result
             return Found(result, instance.candidate.size_bytes, 1)
 
-        result = await self._requests.make(attempt)
+        try:
+            result = await self._requests.make(attempt)
+        except Abandoned:
+            notes.is_abandoned = True
+            return
+        finally:
+            self._places.release()
         self.compared_bytes += instance.candidate.size_bytes
+        notes.add(file, result)
+
+    async def _compare_series(self, group: Sequence[_Pair], notes: _Notes, tasks: TaskGroup) -> None:
+        """Compare the files of a series in one request, and those without a result alone."""
+        left = {instance.candidate.location: (file, instance) for file, instance in group}
+
+        async def tell(instance: Instance, result: ContentResult) -> bool:
+            if not isinstance(result, Response | NoResponse):
+                file, _ = left.pop(instance.candidate.location)
+                self.compared_bytes += instance.candidate.size_bytes
+                notes.add(file, result)
+                await notes.record(at_least=RECORDED_AT_ONCE)
+            return not self._requests.is_abandoned
+
+        async def attempt() -> Found[None] | Response | NoResponse:
+            before = len(left)
+            before_bytes = self.compared_bytes
+            exchange = await self._comparer.compare_series([instance for _, instance in left.values()], tell)
+            # A series that breaks off is not begun again: what it lacks is retrieved alone.
+            if before == len(left) and (isinstance(exchange, NoResponse) or exchange.status != 200):
+                return exchange
+            return Found(None, self.compared_bytes - before_bytes, before - len(left))
+
+        try:
+            answer: Response | Unanswered | None = await self._requests.make(attempt)
+            self._sends_series = self._sends_series and not isinstance(answer, Response)
+        except Abandoned:
+            notes.is_abandoned = True
+            return
+        finally:
+            self._places.release()
+        await self._compare_each(list(left.values()), notes, tasks)
+
+
+_Pair = tuple[ExpectedFile, Instance]
+
+
+class _Notes:
+    """What is found out about the files of one study."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._findings: list[tuple[ExpectedFile, Finding, str]] = []
+        """Those that are not recorded yet."""
+        self._compared = Compared()
+        self.equal: set[str] = set()
+        """The SOP Instance UIDs of which one file, or more, equals the server's."""
+        self.is_abandoned = False
+
+    def add(self, file: ExpectedFile, result: ContentResult | Unanswered) -> None:
+        """Note the result of a file."""
+        uid = file.sop_instance_uid
         match result:
             case Identical() | SameDataSet():
-                return Finding.EQUAL, ""
+                self.equal.add(uid)
+                self._found(file, Finding.EQUAL, "")
             case Different(attributes):
-                return Finding.DIFFERENT, ", ".join(attributes)
+                self._compared.different[uid] = ", ".join(attributes)
+                self._found(file, Finding.DIFFERENT, ", ".join(attributes))
             case NotCompared(reason) | Unanswered(reason):
-                return reason
+                self._compared.not_compared[uid] = reason
             case Response():
-                return f"QIDO-RS lists it, but WADO-RS answers {failure_reason(result)}"
+                words = f"QIDO-RS lists it, but WADO-RS answers {failure_reason(result)}"
+                self._compared.not_compared[uid] = words
+            case NoResponse(cause):
+                self._compared.not_compared[uid] = str(cause)
+
+    def _found(self, file: ExpectedFile, finding: Finding, detail: str) -> None:
+        self._compared.paths.add(file.path)
+        self._findings.append((file, finding, detail))
+
+    async def record(self, *, at_least: int = 0) -> None:
+        """Record what was found out, if there is enough of it."""
+        if len(self._findings) >= at_least:
+            findings, self._findings = self._findings, []
+            await self._record(findings)
+
+    def compared(self) -> Compared:
+        """Return everything; of an instance that another file equals, no difference."""
+        for uid in self.equal:
+            self._compared.different.pop(uid, None)
+            self._compared.not_compared.pop(uid, None)
+        return self._compared

@@ -44,14 +44,20 @@ def framed(*parts: bytes) -> bytes:
 
 
 async def results_from(
-    body: bytes, instances: tuple[Instance, ...], *, sent_bytes: int | None = None, status: str = "200 OK"
+    body: bytes,
+    instances: tuple[Instance, ...],
+    *,
+    sent_bytes: int | None = None,
+    status: str = "200 OK",
+    most: int = 1000,
 ) -> tuple[Response | NoResponse, dict[str, ContentResult]]:
     """Compare a series with what a server sends, of which only a part arrives; return results by UID."""
     found: dict[str, ContentResult] = {}
 
-    def tell(instance: Instance, result: ContentResult) -> None:
+    async def tell(instance: Instance, result: ContentResult) -> bool:
         assert instance.header.sop_instance_uid not in found
         found[instance.header.sop_instance_uid] = result
+        return len(found) < most
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
@@ -81,10 +87,13 @@ async def test_a_series_from_the_embedded_server(series: tuple[Instance, ...], t
             content = content[:-1] + bytes([content[-1] ^ 1])
         (folder / f"{instance.header.sop_instance_uid}.dcm").write_bytes(content)
     found: dict[str, ContentResult] = {}
+
+    async def tell(instance: Instance, result: ContentResult) -> bool:
+        found[instance.header.sop_instance_uid] = result
+        return True
+
     async with serving(Origin(DirectoryStorage(tmp_path / "server"))) as url, comparing(url) as comparison:
-        exchange = await comparison.compare_series(
-            series, lambda instance, result: found.update({instance.header.sop_instance_uid: result})
-        )
+        exchange = await comparison.compare_series(series, tell)
     assert isinstance(exchange, Response)
     assert exchange.status == 200
     expected = [PIXELS if n in (3, 11) else Identical() for n in range(len(series))]
@@ -114,6 +123,13 @@ async def test_a_series_that_breaks_off(series: tuple[Instance, ...]) -> None:
     assert isinstance(exchange, NoResponse)
     assert exchange.cause is Cause.DISCONNECTED
     assert found == {instance.header.sop_instance_uid: Identical() for instance in series[:-1]}
+
+
+async def test_a_series_that_is_not_needed_any_more(series: tuple[Instance, ...]) -> None:
+    """A series ends early, without a failure, when its caller wants no more results."""
+    exchange, found = await results_from(framed(*map(content_of, series)), series, most=1)
+    assert isinstance(exchange, Response)
+    assert 1 <= len(found) < len(series)
 
 
 async def test_a_refused_series(series: tuple[Instance, ...]) -> None:
