@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bulkstow.ledger.database import explained
 from bulkstow.ledger.journal import Ledger
+from bulkstow.ledger.look_ups import marks
 from bulkstow.policy.findings import Change
 
 COMMAND = "verify"
 """The command of a run that verifies."""
 
-_CONFIRM = "UPDATE file SET verified_level = ?, verified_at_s = ? WHERE destination = ? AND path = ?"
+PATHS_PER_UPDATE = 1000
+"""Files in a statement: one for each file takes 10 instead of 6.7 µs a file."""
+
+_CONFIRM = "UPDATE file SET verified_level = ?, verified_at_s = ? WHERE destination = ? AND path IN ({})"
 _CHANGE = """
     UPDATE file SET verified_level = ?, verified_at_s = ?, outcome = ?, reason = ?, recorded_at_s = ?, run = ?,
         copy_of = NULL, accepted = NULL
@@ -68,15 +72,24 @@ class VerificationLedger(Ledger):
         """
         self._check_in_place()
         now_s = int(time.time())
-        confirmed, changed = [], []
+        confirmed: dict[str, list[bytes]] = {}
+        changed = []
         for path, change in changes:
-            verified = (change.level, now_s) if change.level else (None, None)
             if change.outcome is None:
-                confirmed.append((*verified, self._destination, path))
+                confirmed.setdefault(change.level, []).append(path)
             else:
+                verified = (change.level, now_s) if change.level else (None, None)
                 outcome = (change.outcome.value, change.reason, now_s, self._run)
                 changed.append((*verified, *outcome, self._destination, path))
         with self._writing, explained(self.path), self._writer:
             self._writer.execute("BEGIN")
-            self._writer.executemany(_CONFIRM, confirmed)
+            for level, paths in confirmed.items():
+                for several in _parts(paths, PATHS_PER_UPDATE):
+                    query = _CONFIRM.format(marks(len(several)))
+                    self._writer.execute(query, (level, now_s, self._destination, *several))
             self._writer.executemany(_CHANGE, changed)
+
+
+def _parts(paths: list[bytes], length: int) -> Iterator[list[bytes]]:
+    """Yield a list in parts."""
+    return (paths[start : start + length] for start in range(0, len(paths), length))

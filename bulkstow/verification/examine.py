@@ -103,7 +103,8 @@ class Examiner:
         )
         result = judge_study(study.uid, evidence)
         changes = () if self.counts else self._changes(study, listed, compared)
-        missing = tuple(file for file in study.files if file.sop_instance_uid in study.expected - listed)
+        lost = study.expected - listed
+        missing = tuple(file for file in study.files if file.sop_instance_uid in lost)
         return Examined(result, changes, missing, is_listed_instead=self.counts)
 
     def _again(self, looks: Looks) -> LookAgain | None:

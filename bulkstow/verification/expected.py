@@ -110,16 +110,10 @@ class ExpectedStudy:
     number: int
     uid: str
     files: tuple[ExpectedFile, ...]
-
-    @property
-    def expected(self) -> frozenset[str]:
-        """The SOP Instance UIDs that should be at the server."""
-        return frozenset([file.sop_instance_uid for file in self.files if file.is_expected])
-
-    @property
-    def tolerated(self) -> frozenset[str]:
-        """The SOP Instance UIDs that may be there or not."""
-        return frozenset([file.sop_instance_uid for file in self.files if not file.is_expected]) - self.expected
+    expected: frozenset[str]
+    """The SOP Instance UIDs that should be at the server."""
+    tolerated: frozenset[str]
+    """Those that may be there or not."""
 
     def is_confirmed(self, level: str, since_s: int) -> bool:
         """Return whether all expected instances were confirmed at this level or a higher one, at this time or later."""
@@ -223,7 +217,9 @@ class ExpectedInstances:
             columns = ", ".join(ExpectedFile._fields)
             query = f"SELECT {columns} FROM file WHERE rowid BETWEEN ? AND ? ORDER BY rowid"  # noqa: S608 - constants
             files = tuple(map(_checked, self._database.execute(query, (first, last))))
-        return ExpectedStudy(number, uid, files)
+        expected = frozenset([file.sop_instance_uid for file in files if file.is_expected])
+        tolerated = frozenset([file.sop_instance_uid for file in files if not file.is_expected]) - expected
+        return ExpectedStudy(number, uid, files, expected, tolerated)
 
 
 def _checked(row: tuple[object, ...]) -> ExpectedFile:
