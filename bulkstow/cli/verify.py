@@ -27,7 +27,7 @@ from bulkstow.errors import ConfigurationError
 from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.log import Log, settings_of
-from bulkstow.quantities import EVERY_STUDY
+from bulkstow.quantities import EVERY_STUDY, counted
 from bulkstow.verification.closing import closing
 from bulkstow.verification.lines import Lines, Notation
 from bulkstow.verification.live import Live
@@ -85,6 +85,8 @@ def verify(
 
 def _repair(job: VerificationJob, lists: RepairLists, lines: Lines, notation: Notation) -> int:
     """Send what is missing, verify its studies again, and return the exit status of both verifications together."""
+    if lost := lists.drop_lost_files():
+        print(f"bulkstow: {counted(lost, 'file')} of missing instances cannot be sent: no such file", file=sys.stderr)
     settings = replace(job.settings, summary=None, shard=None, allow_empty=True)
     upload = Job((), job.destination, settings, files_from=str(lists.files), null_separated=True)
     if (exit_status := upload_missing(upload, sys.stderr)) not in (0, 1):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from bulkstow.policy.study_state import StudyState
+from bulkstow.source.listing import read_list
 from bulkstow.verification.examine import Examined
 from bulkstow.wire.uids import is_uid
 
@@ -23,6 +25,22 @@ class RepairLists:
         """Nothing is missing."""
         self.has_other_failures = False
         """A study is different or unknown, which sending files does not change."""
+
+    def drop_lost_files(self) -> int:
+        """Take out files that are no longer there, and return their number. Blocks.
+
+        An upload would record that they cannot be read, and thereby forget which instances are missing.
+        """
+        dropped = 0
+        kept = self.files.with_name("kept")
+        with self.files.open("rb") as names, kept.open("wb") as file:
+            for name in read_list(names.read, null_separated=True):
+                if os.path.lexists(name):
+                    file.write(os.fsencode(name) + b"\0")
+                else:
+                    dropped += 1
+        kept.replace(self.files)
+        return dropped
 
     def write(self, examined: Sequence[Examined]) -> None:
         """Add what is missing of some studies."""

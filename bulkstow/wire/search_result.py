@@ -12,10 +12,15 @@ _STUDY_UID = "0020000D"
 _STUDY_INSTANCES = "00201208"
 """Number of Study Related Instances."""
 
+_PADDING = "\0 "
+
 
 def instances_in(body: bytes) -> tuple[str, ...]:
     """Return the SOP Instance UIDs of the results, in their order. Raises ValueError for anything else."""
-    return tuple([_uid(item, _SOP_INSTANCE_UID) for item in _items(body)])
+    try:  # one for all results: a call for each takes as long as a third of the parsing
+        return tuple([str(item[_SOP_INSTANCE_UID]["Value"][0]).rstrip(_PADDING) for item in _items(body)])
+    except (LookupError, TypeError):
+        raise ValueError("a result without SOP Instance UID") from None
 
 
 def studies_in(body: bytes) -> dict[str, int | None]:
@@ -23,7 +28,10 @@ def studies_in(body: bytes) -> dict[str, int | None]:
 
     Raises ValueError for anything else than a list of studies.
     """
-    return {_uid(item, _STUDY_UID): _count(item) for item in _items(body)}
+    try:
+        return {str(item[_STUDY_UID]["Value"][0]).rstrip(_PADDING): _count(item) for item in _items(body)}
+    except (LookupError, TypeError):
+        raise ValueError("a result without Study Instance UID") from None
 
 
 def _items(body: bytes) -> list[Any]:
@@ -32,14 +40,6 @@ def _items(body: bytes) -> list[Any]:
     if not isinstance(items, list):
         raise ValueError("expected a list")  # noqa: TRY004 - the one error of broken results
     return items
-
-
-def _uid(item: Any, tag: str) -> str:  # noqa: ANN401 - JSON
-    try:
-        uid = item[tag]["Value"][0]
-    except (LookupError, TypeError):
-        raise ValueError(f"a result without {tag}") from None
-    return str(uid).rstrip("\0 ")
 
 
 def _count(item: Any) -> int | None:  # noqa: ANN401 - JSON
