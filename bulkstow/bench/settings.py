@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from bulkstow.config import DESTINATION, OUTPUT, Count, SizeLimit, Switch, written_as
+from bulkstow.config import DESTINATION, OUTPUT
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import parse_duration_s, show_duration
+from bulkstow.setting_types import Count, SizeLimit, Switch, written_as
 
 
 def parse_counts(text: str) -> tuple[int, ...] | None:

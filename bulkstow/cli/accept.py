@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bulkstow.cli.choices import choice_of, edited, files_by_outcome
-from bulkstow.config import Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.ledger import Choice
+from bulkstow.setting_types import Switch
 
 
 def accept(

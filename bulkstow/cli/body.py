@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from bulkstow.blocking import ReadLimit, map_in_threads, run_in_threads
-from bulkstow.config import READ_TIMEOUT_S, DestinationSettings, Duration
+from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination.body_file import write_body
 from bulkstow.errors import ConfigurationError, InstanceChanged
 from bulkstow.model import Candidate, FileResult, Instance
@@ -20,6 +20,7 @@ from bulkstow.pipeline.inspect import inspect, not_answered
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.printing import shown
 from bulkstow.quantities import counted, require_positive
+from bulkstow.setting_types import Duration
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import find_sources
 from bulkstow.wire.multipart import BOUNDARY_DIGITS, content_type

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bulkstow.cli.choices import choice_of, edited, files_by_outcome
-from bulkstow.config import Switch
+from bulkstow.setting_types import Switch
 
 
 def forget(

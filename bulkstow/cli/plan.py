@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from bulkstow.cli.files import check_writable, writing_whole
 from bulkstow.cli.plan_text import as_fields, lines_of
 from bulkstow.cli.streams import print_blocks
-from bulkstow.config import FILES, DestinationSettings, PlanSettings, SelectionSettings, Switch, UploadSettings
+from bulkstow.config import FILES, DestinationSettings, PlanSettings, SelectionSettings, UploadSettings
 from bulkstow.engine.plan import PlanJob, make_plan
 from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.pipeline.inventory import Inventory
@@ -25,6 +25,7 @@ from bulkstow.pipeline.plan import Plan
 from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.planning import Planning
+from bulkstow.setting_types import Switch
 
 
 def plan(

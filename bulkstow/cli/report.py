@@ -12,7 +12,6 @@ from cyclopts import Parameter
 
 from bulkstow.cli.choices import outcomes_named
 from bulkstow.cli.sign_off import write_sign_off
-from bulkstow.config import Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.ledger import LedgerReader
 from bulkstow.ledger import recover as read_damaged
@@ -39,6 +38,7 @@ from bulkstow.report.writing import (
     write_csv,
     write_json_lines,
 )
+from bulkstow.setting_types import Switch
 
 Notation = Literal["table", "csv", "jsonl"]
 Grouping = Literal["study", "reason", "modality"]

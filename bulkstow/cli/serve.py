@@ -10,7 +10,6 @@ from pathlib import Path
 import anyio
 
 from bulkstow.cli.streams import print_in_passing
-from bulkstow.config import CountLimit, SizeLimit, Switch
 from bulkstow.errors import ConfigurationError
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.printing import shown
@@ -22,6 +21,7 @@ from bulkstow.server.login import Login
 from bulkstow.server.origin import ROOT, Origin, serving
 from bulkstow.server.read_faults import ReadFaultInjector
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage, Storage
+from bulkstow.setting_types import CountLimit, SizeLimit, Switch
 
 
 def serve(

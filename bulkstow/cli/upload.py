@@ -18,7 +18,7 @@ from bulkstow import __version__
 from bulkstow.cli.files import check_writable, is_replaceable, write_whole
 from bulkstow.cli.run_log import opened_log
 from bulkstow.cli.streams import print_in_passing
-from bulkstow.config import FILES, OUTPUT, DestinationSettings, SelectionSettings, Switch, UploadSettings
+from bulkstow.config import FILES, OUTPUT, DestinationSettings, SelectionSettings, UploadSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.engine.plan import PlanJob
@@ -31,6 +31,7 @@ from bulkstow.progress.closing import closing, empty_source_lines
 from bulkstow.progress.display import display
 from bulkstow.progress.log import Log, settings_of
 from bulkstow.progress.tally import Tally
+from bulkstow.setting_types import Switch
 
 
 def upload(

@@ -20,7 +20,7 @@ from bulkstow.cli.files import check_writable, write_whole
 from bulkstow.cli.run_log import opened_log
 from bulkstow.cli.streams import print_in_passing
 from bulkstow.cli.upload import carry_out as upload_missing
-from bulkstow.config import FILES, DestinationSettings, SelectionSettings, Switch, UploadSettings, VerificationSettings
+from bulkstow.config import FILES, DestinationSettings, SelectionSettings, UploadSettings, VerificationSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.verify import VerificationJob, run
 from bulkstow.errors import ConfigurationError
@@ -28,6 +28,7 @@ from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.log import Log, settings_of
 from bulkstow.quantities import EVERY_STUDY, counted
+from bulkstow.setting_types import Switch
 from bulkstow.verification.closing import closing
 from bulkstow.verification.lines import Lines, Notation
 from bulkstow.verification.live import Live

@@ -14,7 +14,7 @@ from functools import partial
 import anyio
 
 from bulkstow.blocking import ReadLimit
-from bulkstow.config import LOCAL_CLUSTER, Automatic
+from bulkstow.config import LOCAL_CLUSTER
 from bulkstow.engine.dask_cluster import Cluster, Unusable, local_cluster
 from bulkstow.engine.remote import RemoteSender
 from bulkstow.engine.senders import Senders
@@ -22,6 +22,7 @@ from bulkstow.errors import RunStopped
 from bulkstow.events import Reporter, SendersChanged
 from bulkstow.platform.process import usable_cores
 from bulkstow.quantities import counted
+from bulkstow.setting_types import Automatic
 from bulkstow.source_check import SourceCheck
 
 PERIOD_S = 0.5
