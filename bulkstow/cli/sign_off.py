@@ -30,13 +30,14 @@ def write_sign_off(ledgers: Sequence[Path], page: Path) -> int:
                 counts.add(entry)
                 yield file_fields(entry)
 
-        of_files = _attach(files, "files", FILE_COLUMNS, counted_files())
-        of_studies = _attach(studies, "studies", STUDY_COLUMNS, map(study_fields, counts.by_study()))
-        attachments = (of_studies, of_files)
+        of_files = _attach(files, "every file", FILE_COLUMNS, counted_files())
+        of_studies = _attach(
+            studies, "every study, and the files of no known study", STUDY_COLUMNS, map(study_fields, counts.by_study())
+        )
         facts = SignOff(
             counts=counts,
             history=history_of(reader.runs()),
-            attachments=attachments,
+            attachments=(of_studies, of_files),
             ledgers=tuple(str(path) for path in ledgers),
             instances=reader.count_instances(),
             shared_instances=reader.count_shared_instances() if len(ledgers) > 1 else 0,
@@ -45,8 +46,8 @@ def write_sign_off(ledgers: Sequence[Path], page: Path) -> int:
         )
         write_whole("--html", page, html(facts))
     print(f"the page: {shown(str(page))}")
-    for path, table in zip((studies, files), attachments, strict=True):
-        print(f"the table of {table.content}: {shown(str(path))} (SHA-256 {table.sha256})")
+    print(f"the table of studies: {shown(str(studies))} (SHA-256 {of_studies.sha256})")
+    print(f"the table of files: {shown(str(files))} (SHA-256 {of_files.sha256})")
     return 0
 
 

@@ -46,8 +46,8 @@ def _by_reason(counts: Aggregate, rows: Iterator[ReasonRow], *, is_accepted: boo
     if not shown:
         return
     files_of = {row: row.accepted if is_accepted else row.files - row.accepted for row in shown}
-    cells = ((row.outcome.value, row.reason, f"{files:,}", f"{row.studies:,}") for row, files in files_of.items())
-    headings = ("outcome", "reason", "files", "studies")
+    cells = ((row.outcome.value, row.reason, f"{files:,}") for row, files in files_of.items())
+    headings = ("outcome", "reason", "files")
     yield Table(headings, tuple(cells), words=("reason",)).markup("accepted failures" if is_accepted else "failures")
     if more := sum(1 for _ in rows):
         yield note(f"{counted(more, 'more reason', 'more reasons')} in the table of files.")

@@ -21,7 +21,6 @@ from bulkstow.report.fields import as_time
 from bulkstow.report.history import History
 from bulkstow.report.provenance import runs_and_settings, utc, verification
 from bulkstow.report.rows import OutcomeRow, StudyCounts
-from bulkstow.report.writing import UNKNOWN
 
 SHOWN_MODALITIES = 40
 """Modalities on the page; DICOM defines about 80, an archive has a dozen."""
@@ -209,7 +208,7 @@ def _outcomes(rows: list[OutcomeRow]) -> str:
 def _modalities(counts: Aggregate) -> str:
     cells = (
         (
-            UNKNOWN if row.modality is None else row.modality or "(none)",
+            "(unknown)" if row.modality is None else row.modality or "(none)",
             f"{row.studies:,}",
             f"{row.files:,}",
             show_size(row.size_bytes),
@@ -224,11 +223,21 @@ def _modalities(counts: Aggregate) -> str:
 
 
 def _attachments(attachments: tuple[Attachment, ...]) -> str:
-    cells = tuple(
-        (table.name, f"{table.rows:,} {table.content}", show_size(table.size_bytes), table.sha256)
+    rows = (
+        tag(
+            "div",
+            tag("dt", text(table.name)),
+            tag(
+                "dd",
+                tag(
+                    "p", text(f"{table.content}: {counted(table.rows, 'row')}, {show_size(table.size_bytes)}, SHA-256")
+                ),
+                tag("p", tag("code", text(table.sha256))),
+            ),
+        )
         for table in attachments
     )
-    return Table(("file", "rows", "size", "SHA-256"), cells, words=("SHA-256",)).markup("attached tables")
+    return tag("dl", *rows, class_="facts attachments")
 
 
 def _signatures() -> str:

@@ -91,7 +91,7 @@ def runs_and_settings(history: History) -> Iterator[str]:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in settings.items() if value not in (None, "", False))
+    return ", ".join(f"{name} = {value}" for name, value in settings.items() if value not in (None, "", False, [], {}))
 
 
 def utc(sqlite_time: str) -> str:

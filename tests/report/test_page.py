@@ -18,7 +18,7 @@ from bulkstow.report.page import Attachment, SignOff, html
 from tests.pages.browser import Chromium, Tab, started
 from tests.report.samples import URL, archive, entry, header, result
 
-SETTINGS = {"ledger": "bulkstow.db", "concurrency": "auto", "retries": 4, "insecure": False, "log": None}
+SETTINGS = {"ledger": "bulkstow.db", "concurrency": "auto", "retries": 4, "insecure": False, "log": None, "include": []}
 UPLOAD = RunRecord(URL, 1, "2026-11-18 11:06:40", "upload", "0.1.0", SETTINGS, {"complete": True})
 VERIFIED = RunRecord(
     URL,
@@ -47,8 +47,8 @@ def page_of(entries: Iterable[Entry], runs: Iterable[RunRecord] = (UPLOAD, VERIF
         for one in entries:
             counts.add(one)
         tables = (
-            Attachment("m-studies.csv", "studies", 3, 400, "ab" * 32),
-            Attachment("m-files.csv", "files", 11, 2000, "cd" * 32),
+            Attachment("m-studies.csv", "every study", 3, 400, "ab" * 32),
+            Attachment("m-files.csv", "every file", 11, 2000, "cd" * 32),
         )
         facts = SignOff(counts, history_of(runs), tables, ("bulkstow.db",), 9, shared, "0.1.0", "2026-11-20T10:00:00Z")
         return html(facts)
@@ -108,7 +108,7 @@ def test_what_was_not_migrated_has_its_reasons_and_paths() -> None:
     """Open failures are listed by reason, with paths and the server's words; accepted ones with their notes."""
     words = words_of(page_of(archive()))
     failures = words[words.index("Could not be migrated") : words.index("Accepted failures")]
-    assert "refused HTTP 400 (0xA900) 1 2" in failures
+    assert "refused HTTP 400 (0xA900) 1 " in failures
     assert "refused: HTTP 400 (0xA900) /a/2/1 HTTP 400 (0xA900): no <b>" in failures
     assert "/a/3/1" not in failures
     accepted = words[words.index("Accepted failures") : words.index("Studies with failures")]
@@ -134,7 +134,7 @@ def test_runs_have_their_settings_and_tables_their_digests() -> None:
     words = words_of(page_of(archive()))
     assert "upload: 2026-11-18T11:06:40Z, version 0.1.0" in words
     assert "ledger = bulkstow.db, concurrency = auto, retries = 4" in words
-    assert f"m-files.csv 11 files 2kB {'cd' * 32}" in words
+    assert f"m-files.csv every file: 11 rows, 2kB, SHA-256 {'cd' * 32}" in words
     assert words.count("Name Date Signature") == 3
 
 
