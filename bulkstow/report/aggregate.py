@@ -94,8 +94,8 @@ _BY_NOTE = """
 _STUDIES = f"""
     SELECT count(*), coalesce(sum(is_complete), 0), coalesce(sum(is_verified), 0) FROM (
         SELECT {_OPEN} = 0 AS is_complete,
-            max(verified_level) >= 0 AND {_files(f"outcome IN ({_SUCCESSES}) AND verified_level < 0")} = 0
-                AS is_verified
+            {_OPEN} = 0 AND max(verified_level) >= 0 AND
+                {_files(f"outcome IN ({_SUCCESSES}) AND verified_level < 0")} = 0 AS is_verified
         FROM part WHERE study_uid != '' GROUP BY destination, study_uid)"""  # noqa: S608 - only constants
 
 _PERIOD = "SELECT min(first_at_s), max(last_at_s) FROM part"

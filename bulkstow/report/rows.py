@@ -99,4 +99,4 @@ class StudyCounts:
     complete: int
     """Studies without a failure that is not accepted."""
     verified: int
-    """Studies of which every stored file is verified, at any level."""
+    """Complete studies of which every stored file is verified, at any level."""

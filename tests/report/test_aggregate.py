@@ -126,6 +126,21 @@ def test_a_study_at_two_destinations_counts_twice() -> None:
         assert counts.count_studies() == StudyCounts(studies=2, complete=1, verified=0)
 
 
+def test_a_study_is_verified_if_it_is_complete_and_all_of_it_was_found() -> None:
+    """Neither a failure nor a stored file that was not found again is in a verified study; a skipped copy may be."""
+    with Aggregate() as counts:
+        for study, others in (
+            ("1", [Outcome.SKIPPED]),
+            ("2", [Outcome.REFUSED]),
+            ("3", [Outcome.STORED]),
+        ):
+            stored = result(f"/{study}/1", Outcome.STORED, header(study, 1))
+            counts.add(entry(stored, level="instances", verified_at_s=AT_S))
+            for outcome in others:
+                counts.add(entry(result(f"/{study}/2", outcome, header(study, 2))))
+        assert counts.count_studies() == StudyCounts(studies=3, complete=2, verified=1)
+
+
 def test_no_files_are_no_error() -> None:
     """Every question has an answer without a file."""
     with Aggregate() as counts:
