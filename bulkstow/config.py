@@ -182,6 +182,8 @@ class UploadSettings:
     """Do not send files that end before their last element; they are unreadable. Every file is read that far."""
     follow_links: Annotated[Switch, Parameter(group=FILES)] = False
     """Also follow symbolic links to directories and to files outside the sources."""
+    digest: Annotated[Literal["none", "sha256"], Parameter(group=FILES)] = "none"
+    """Digest of each file that is sent, for the ledger; every file is then read twice, the first time to be hashed."""
     allow_empty: Annotated[Switch, Parameter(group=FILES)] = False
     """Accept a source without any file; by default that is a failure, as a share may not be mounted."""
     shard: Annotated[OneShard, Parameter(group=FILES)] = None
@@ -304,6 +306,8 @@ class PlanSettings:
     """File for the names of the files to send, one per line as --files-from reads them, or '-' for standard output."""
     order: Annotated[Literal["scan", "newest"], Parameter(group=PLAN)] = "scan"
     """Order of --list: as found, or the newest study first, and studies without a date last."""
+    digest_list: Annotated[Path | None, Parameter(group=PLAN)] = None
+    """File for the digests of the files to send, as sha256sum writes and checks them; needs --digest sha256."""
     rate: Annotated[Rate, Parameter(group=PLAN)] = None
     """Bytes per second for the forecast, such as 50MiB/s; by default the rate of the latest upload in the ledger."""
 

@@ -68,9 +68,13 @@ def plan(
 
 def carry_out(job: PlanJob) -> int:
     """Make a plan, print it, write its list, and return the exit status. A list is written whole, or not at all."""
-    where = job.plan.list_to
+    where, digest_list = job.plan.list_to, job.plan.digest_list
+    if (digest_list is None) != (job.settings.digest == "none"):
+        raise ConfigurationError("--digest sha256 and --digest-list FILE: a plan needs both, or none of them")
     if where not in (None, "-"):
         check_writable("--list", Path(where))
+    if digest_list is not None:
+        check_writable("--digest-list", digest_list)
     with contextlib.closing(Inventory()) as inventory:
         with contextlib.closing(BackgroundStream(sys.stderr)) as screen:
             planning = Planning(job.settings.progress, screen)
@@ -79,6 +83,9 @@ def carry_out(job: PlanJob) -> int:
             return INTERRUPTED
         if where is not None:
             _write_list(where, inventory, job)
+        if digest_list is not None:
+            with writing_whole("--digest-list", digest_list) as file:
+                file.buffer.writelines(_digest_line(*digest) for digest in inventory.digests())
         _print(made, job, sys.stderr if where == "-" else sys.stdout)
     return made.exit_status
 
@@ -105,3 +112,10 @@ def _write_list(where: str, inventory: Inventory, job: PlanJob) -> None:
     else:
         with writing_whole("--list", Path(where)) as file:
             file.buffer.writelines(blocks)
+
+
+def _digest_line(sha256: str, path: bytes) -> bytes:
+    r"""Return a line as sha256sum writes it: with a \ before it if the name contains one, or the end of a line."""
+    name = os.fsencode(path.decode(errors="surrogatepass"))
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"\\" if escaped != name else b"") + sha256.encode() + b"  " + escaped + b"\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import sys
@@ -83,7 +84,7 @@ def upload(
         PlanJob(
             source=sources,
             destination=destination,
-            settings=settings,
+            settings=dataclasses.replace(settings, digest="none"),  # there is no place for digests
             selection=job.selection,
             files_from=files_from,
             null_separated=null,

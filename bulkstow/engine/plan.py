@@ -136,5 +136,5 @@ def _not_stored(earlier_runs: EarlierRuns, inventory: Inventory) -> tuple[NotSto
 
 def _own_lists(settings: PlanSettings) -> frozenset[str]:
     """Return the paths of the lists that the plan writes, as named and with links resolved."""
-    names = [name for name in (settings.list_to,) if name not in (None, "-")]
+    names = [name for name in (settings.list_to, settings.digest_list) if name not in (None, "-")]
     return frozenset(spell(str(name)) for name in names for spell in (os.path.abspath, os.path.realpath))

@@ -74,7 +74,7 @@ class Inspect:
             lists = self.newest.lists()
             async with anyio.create_task_group() as under_way:
                 while storable := await run_blocking(self.threads.calls, partial(next, lists, list[Instance]())):
-                    await _begun(under_way, self._pass_on, storable)
+                    await begun(under_way, self._pass_on, storable)
 
     async def _inspect_list(self, candidates: Sequence[Candidate], may_pass: anyio.Event, turn: _Turn) -> None:
         if len(candidates) < self.readers:
@@ -151,7 +151,7 @@ class _Turn:
         self.passed.set()
 
 
-async def _begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], Awaitable[None]], argument: A) -> None:
+async def begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], Awaitable[None]], argument: A) -> None:
     """Call a function in its own task, and wait until it ends or reports that it will take long."""
     has_ended = anyio.Event()
 

@@ -1,11 +1,11 @@
-"""The stages that read from the source, scan and inspect: the same for an upload and for a plan of it."""
+"""The stages that read from the source, scan, inspect and digest: the same for an upload and for a plan of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -14,6 +14,7 @@ from bulkstow.blocking import ReadLimit, Work
 from bulkstow.config import UploadSettings
 from bulkstow.events import Reporter
 from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.pipeline.digest import Digest
 from bulkstow.pipeline.in_flight import FirstFileInFlight, InFlight, NewestFileInFlight
 from bulkstow.pipeline.inspect import Inspect
 from bulkstow.pipeline.known_files import KnownFiles
@@ -25,6 +26,13 @@ from bulkstow.ports import Found, Source
 
 LISTS_AHEAD = 4
 """Lists between two stages: enough that a slow directory or a slow commit does not stop the next stage."""
+
+
+class Stage(Protocol):
+    """A part of a run, which ends when its input does."""
+
+    async def run(self) -> None:
+        """Do all the work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +74,13 @@ class Intake:
         selection: Selection,
         instances: MemoryObjectSendStream[list[Instance]],
         results: MemoryObjectSendStream[list[FileResult]],
-    ) -> tuple[Scan, Inspect]:
-        """Return the stages of a pass over some lists of files, joined by a stream; they close `instances`."""
+    ) -> tuple[Stage, ...]:
+        """Return the stages of a pass over some lists of files, joined by streams; they close `instances`."""
         settings = self.settings
         candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+        inspected_in, inspected = instances, None
+        if settings.digest != "none":
+            inspected_in, inspected = anyio.create_memory_object_stream[list[Instance]](0)
         scan = Scan(
             lists=lists,
             empty_parts=lambda: self.source.empty_parts,
@@ -95,11 +106,22 @@ class Intake:
             threads=self.threads,
             limit=self.limit,
             candidates=candidates,
-            instances=instances,
+            instances=inspected_in,
             results=results.clone(),
             reporter=self.reporter,
         )
-        return scan, inspect
+        if inspected is None:
+            return scan, inspect
+        digest = Digest(
+            source=self.source,
+            readers=settings.read_concurrency,
+            threads=self.threads,
+            limit=self.limit,
+            instances=inspected,
+            digested=instances,
+            results=results.clone(),
+        )
+        return scan, inspect, digest
 
 
 def _retried(settings: UploadSettings) -> frozenset[Outcome]:

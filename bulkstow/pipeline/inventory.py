@@ -58,7 +58,7 @@ CREATE TABLE file (
     by_link INTEGER,
     header INTEGER REFERENCES header, sop_instance_uid TEXT,
     uid_key INTEGER,                  -- a hash of the UID: its index has a quarter of the size of one of UIDs
-    state INTEGER, outcome TEXT, reason TEXT, is_copy INTEGER, is_accepted INTEGER
+    state INTEGER, outcome TEXT, reason TEXT, is_copy INTEGER, is_accepted INTEGER, sha256 TEXT
 );
 CREATE INDEX to_send ON file (uid_key) WHERE state = 0;
 CREATE UNIQUE INDEX not_to_send ON file (path) WHERE state <> 0;
@@ -66,8 +66,9 @@ CREATE UNIQUE INDEX not_to_send ON file (path) WHERE state <> 0;
 
 _FILE_COLUMNS = """
     path, size_bytes, version, by_link, header, sop_instance_uid, uid_key,
-    state, outcome, reason, is_copy, is_accepted"""
-_MARKS = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    state, outcome, reason, is_copy, is_accepted, sha256"""
+_TO_SEND = (State.TO_SEND.value, None, None, None, None)
+_MARKS = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSTANCE_COLUMNS = """
     path, size_bytes, version, by_link, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
     modality, study_date"""
@@ -97,7 +98,8 @@ class Inventory:
     def add_instances(self, instances: Sequence[Instance]) -> None:
         """Add files that would be sent."""
         with self._used():
-            self._insert([_row(i.candidate, i.header, self._header_id(i.header)) for i in instances])
+            rows = [_row(i.candidate, i.header, self._header_id(i.header)) for i in instances]
+            self._insert([(*row, *_TO_SEND, i.sha256) for row, i in zip(rows, instances, strict=True)])
 
     def add_results(self, results: Sequence[FileResult], state: State = State.FOUND) -> None:
         """Add files that would not be sent; the last result of a path counts."""
@@ -187,6 +189,14 @@ class Inventory:
             last = rows[-1][0]
             yield from (path for _, path in rows)
 
+    def digests(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the SHA-256 and the path of each file that would be sent, in the order of the scan."""
+        query = f"SELECT number, sha256, path FROM file WHERE number > ? AND {IS_TO_SEND} ORDER BY number LIMIT ?"  # noqa: S608
+        last = 0
+        while rows := self.rows(query, (last, ROWS_AT_ONCE)):
+            last = rows[-1][0]
+            yield from ((sha256, path) for _, sha256, path in rows)
+
     def path_with_newline(self) -> str:
         """Return the first path of a file to send that contains a newline; empty if there is none."""
         query = f"SELECT path FROM file WHERE {IS_TO_SEND} AND instr(path, x'0A') LIMIT 1"  # noqa: S608 - constants
@@ -211,15 +221,10 @@ class Inventory:
 
     def _row_of_result(self, result: FileResult, state: State) -> tuple[object, ...]:
         header = None if result.header is None else self._header_id(result.header)
+        outcome, reason = result.outcome.value, _text(result.reason)
+        is_copy, is_accepted = bool(result.copy_of), bool(result.accepted)
         row = _row(result.candidate, result.header, header)
-        return (
-            *row[:7],
-            state.value,
-            result.outcome.value,
-            _text(result.reason),
-            bool(result.copy_of),
-            bool(result.accepted),
-        )
+        return (*row, state.value, outcome, reason, is_copy, is_accepted, result.sha256)
 
     def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert rows by one statement, so that SQLite runs once without the interpreter lock, not once for each."""
@@ -242,7 +247,7 @@ class Inventory:
 
 
 def _row(candidate: Candidate, header: Header | None, header_id: int | None) -> tuple[object, ...]:
-    """Return the columns of a file that would be sent."""
+    """Return the first columns of a file."""
     version = candidate.version
     uid = None if header is None else header.sop_instance_uid
     return (
@@ -253,11 +258,6 @@ def _row(candidate: Candidate, header: Header | None, header_id: int | None) -> 
         header_id,
         uid,
         None if uid is None else hash(uid),
-        0,
-        None,
-        None,
-        None,
-        None,
     )
 
 

@@ -184,7 +184,7 @@ class Run:
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         results_in, results = anyio.create_memory_object_stream[list[FileResult]](RESULTS_AHEAD)
         async with anyio.create_task_group() as stages, results_in:
-            scan, inspect = self._intake.stages(files.lists, files.choice, files.selection, instances_in, results_in)
+            intake = self._intake.stages(files.lists, files.choice, files.selection, instances_in, results_in)
             assemble = Assemble(
                 batcher=Batcher(lambda: files.controllers.batch_limits, keep_studies=settings.affinity == "study"),
                 # Batches of a size that the user chose are not closed early to keep connections busy.
@@ -221,7 +221,7 @@ class Run:
                 results=results,
                 reporter=reporter,
             )
-            stages.start_soon(_until, scheduler.abandoned, scan.run, inspect.run)
+            stages.start_soon(_until, scheduler.abandoned, *(stage.run for stage in intake))
             for stage in (assemble.run, send.run, record.run):
                 stages.start_soon(stage)
             results_in.close()

@@ -93,10 +93,10 @@ class Survey:
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         results_in, results = anyio.create_memory_object_stream[list[FileResult]](0)
         with results_in:
-            scan, inspect = self._intake.stages(lists, choice, selection, instances_in, results_in)
+            intake = self._intake.stages(lists, choice, selection, instances_in, results_in)
         async with anyio.create_task_group() as stages:
-            stages.start_soon(scan.run)
-            stages.start_soon(inspect.run)
+            for stage in intake:
+                stages.start_soon(stage.run)
             stages.start_soon(self._list_instances, instances, choice.in_flight)
             stages.start_soon(self._list_results, results)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -193,7 +195,7 @@ def test_nothing_is_written(
 def test_a_dry_run_is_the_plan_of_the_upload(archive: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`upload --dry-run` prints what `plan` prints with the same settings, and the server gets nothing."""
     words = ["archive", "--url", url, "--on-conflict", "send", "--modality", "CT", "--progress", "none"]
-    dry = call(capsys, "upload", "--dry-run", *words)
+    dry = call(capsys, "upload", "--dry-run", "--digest", "sha256", *words)
     assert dry == call(capsys, "plan", *words)
     assert "to send: 4 files" in dry.out
 
@@ -475,3 +477,45 @@ def test_a_server_that_cannot_be_reached_stops_the_plan(archive: Path, capsys: p
         ended = call(capsys, "plan", "archive", "--url", url, "--progress", "none")
     assert (ended.status, ended.out) == (3, "")
     assert "Connection refused" in ended.err
+
+
+# Digests -----------------------------------------------------------------------------------------------------------
+
+NAMES = (b"plain", b"two  spaces", b"back\\slash", b"new\nline", b"return\r", b"\xff", "ü".encode())
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="needs sha256sum")
+def test_digests_are_checked_by_sha256sum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`sha256sum -c` accepts the list, and its own list of these files is equal, whatever their names contain."""
+    (tmp_path / "archive").mkdir()
+    for number, name in enumerate(NAMES):
+        write(tmp_path / "archive" / os.fsdecode(name), number)
+    fields = planned(capsys, "archive", "--digest", "sha256", "--digest-list", "sums")
+    assert fields["to_send"]["files"] == len(NAMES)
+    checked = subprocess.run(["sha256sum", "--check", "--strict", "sums"], capture_output=True)
+    assert (checked.returncode, checked.stderr) == (0, b"")
+    paths = sorted(os.fsencode(path) for path in (tmp_path / "archive").iterdir())
+    theirs = subprocess.run(["sha256sum", "--", *paths], capture_output=True, check=True).stdout
+    assert sorted(Path("sums").read_bytes().splitlines()) == sorted(theirs.splitlines())
+
+
+@pytest.mark.parametrize("words", [["--digest", "sha256"], ["--digest-list", "sums"]], ids=" ".join)
+def test_digests_need_a_list_and_a_list_needs_digests(
+    archive: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """One without the other is wrong use, and nothing is read or written."""
+    ended = call(capsys, "plan", "archive", *words)
+    assert (ended.status, ended.out, Path("sums").exists()) == (2, "", False)
+    assert "a plan needs both, or none of them" in ended.err
+
+
+def test_an_upload_records_digests(archive: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--digest sha256` the ledger has the digest of each file that was sent, and none without."""
+    first = ["upload", "archive/a", "--url", url, "--progress", "none"]
+    assert call(capsys, *first).status == 0
+    assert call(capsys, "upload", "archive", "--digest", "sha256", "--url", url, "--progress", "none").status == 1
+    sums = {entry.result.candidate.location: entry.result.sha256 for entry in read_entries(Path("bulkstow.db"))}
+    sent = [archive / "b" / "1", archive / "c" / "1"]
+    assert {location: sha256 for location, sha256 in sums.items() if sha256} == {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sent
+    }
