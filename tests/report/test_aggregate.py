@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from collections import Counter, defaultdict
 
 import pytest
@@ -187,6 +188,21 @@ def test_groups_that_are_written_early_add_up(files: list[Entry]) -> None:
         }
         modalities = Counter(one.result.header.modality if one.result.header else None for one in files)
         assert {row.modality: row.files for row in counts.by_modality()} == modalities
+
+
+def test_memory_does_not_grow_with_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting 10,000 studies with as many reasons takes as much memory as 1,000, within 1 MB."""
+    monkeypatch.setattr(aggregate, "GROUPS_IN_MEMORY", 200)
+    peaks_bytes = []
+    for count in (1_000, 10_000):
+        tracemalloc.start()
+        with Aggregate() as counts:
+            for number in range(count):
+                counts.add(entry(result(f"/{number}", Outcome.REFUSED, header(str(number), 1), f"reason {number}")))
+            assert sum(1 for _ in counts.by_study()) == sum(1 for _ in counts.by_reason()) == count
+        peaks_bytes.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks_bytes[1] < peaks_bytes[0] + 1_000_000
 
 
 def test_names_of_any_bytes_are_kept() -> None:
