@@ -126,7 +126,7 @@ def _write_files(reader: LedgerReader, outcomes: Sequence[Outcome], notation: No
 def _write_groups(counts: Aggregate, by: Grouping, notation: Notation, out: TextIO) -> None:
     match by, notation:
         case "study", "table":
-            _print(study_lines(counts.by_study()), out)
+            _print(study_lines(counts.by_study(), has_destinations=counts.count_destinations() > 1), out)
         case "reason", "table":
             _print(reason_lines(counts.by_reason()), out)
         case "modality", "table":

@@ -98,6 +98,8 @@ _STUDIES = f"""
                 {_files(f"outcome IN ({_SUCCESSES}) AND verified_level < 0")} = 0 AS is_verified
         FROM part WHERE study_uid != '' GROUP BY destination, study_uid)"""  # noqa: S608 - only constants
 
+_DESTINATIONS = "SELECT count(DISTINCT destination) FROM part"
+
 _PERIOD = "SELECT min(first_at_s), max(last_at_s) FROM part"
 
 _EXAMPLES = """
@@ -222,6 +224,11 @@ class Aggregate(AbstractContextManager["Aggregate"]):
         """Count the studies."""
         (row,) = self._rows(_STUDIES)
         return StudyCounts(*row)
+
+    def count_destinations(self) -> int:
+        """Return the number of destinations that the files were sent to."""
+        ((destinations,),) = self._rows(_DESTINATIONS)
+        return int(destinations)
 
     @property
     def period_s(self) -> tuple[int | None, int | None]:

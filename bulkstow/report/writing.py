@@ -59,8 +59,8 @@ def _note(result: FileResult) -> str:
     return f" (accepted: {shown(result.accepted)})" if result.accepted else ""
 
 
-def study_lines(rows: Iterable[StudyRow]) -> Iterator[str]:
-    """Return the table of studies, and the number of complete ones."""
+def study_lines(rows: Iterable[StudyRow], *, has_destinations: bool = False) -> Iterator[str]:
+    """Return the table of studies, with their destinations if there are several, and the number of complete ones."""
     yield (
         f"{'complete':<8} {'files':>8} {'stored':>8} {'failed':>8} {'conflicts':>9} {'missing':>8} {'accepted':>8}  "
         f"{'verified':<17}  {'modality':<10}  {'study date':<10}  {'first outcome':<16}  {'last outcome':<16}  study"
@@ -77,6 +77,7 @@ def study_lines(rows: Iterable[StudyRow]) -> Iterator[str]:
             f"{verified:<17}  {row.modality or UNKNOWN:<10}  {date:<10}  "
             f"{_minute(row.first_at_s):<16}  {_minute(row.last_at_s):<16}  "
             f"{shown(row.study_uid) or '(files of no known study)'}"
+            + (f"  {shown(row.destination)}" if has_destinations else "")
         )
     yield f"{complete:,} of {counted(studies, 'study', 'studies')} complete" if studies else "no studies"
 

@@ -348,6 +348,20 @@ def rows_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[list[dict[
 
 
 @pytest.mark.usefixtures("grouped")
+def test_a_study_at_several_destinations_has_them(capsys: pytest.CaptureFixture[str], grouped: Path) -> None:
+    """A line ends with the destination if there is more than one."""
+    with Ledger(grouped, "http://other.example") as ledger:
+        ledger.record([FileResult(Candidate("/archive/1", 1000, 1), header(1), Outcome.STORED, attempts=1)])
+    lines = call(capsys, "report", "grouped.db", "--by", "study").out.splitlines()
+    assert {tuple(line.split()[-2:]) for line in lines[1:-1]} == {
+        ("2.25.2", URL),
+        ("2.25.1", URL),
+        ("2.25.1", "http://other.example"),
+    }
+    assert lines[-1] == "2 of 3 studies complete"
+
+
+@pytest.mark.usefixtures("grouped")
 def test_studies_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     """CSV and JSON have the same columns; JSON has null for what is not known."""
     rows, lines = rows_of(capsys, "grouped.db", "--by", "study")
