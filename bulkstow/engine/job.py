@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
@@ -43,6 +44,14 @@ class Job:
     def destination_name(self) -> str:
         """The name in ledger and summary."""
         return self.destination.root if isinstance(self.destination, DestinationSettings) else self.destination.name
+
+    @property
+    def source_fields(self) -> dict[str, object]:
+        """The source for the ledger, with absolute paths."""
+        if not isinstance(self.source, tuple):
+            return {"source": self.source_names}
+        source = [os.path.abspath(name) for name in self.source]  # noqa: PTH100 - links stay as they are
+        return {"source": source, "files_from": self.files_from}
 
     @property
     def source_names(self) -> list[str]:

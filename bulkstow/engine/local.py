@@ -85,7 +85,7 @@ async def run(
                 job.settings.ledger,
                 job.destination_name,
                 version=__version__,
-                settings=settings_of(job.settings) | settings_of(job.selection),
+                settings=job.source_fields | settings_of(job.settings) | settings_of(job.selection),
             )
         )
         reporters = Reporters((tally, Announcer(display.say), *(() if log is None else (log,))))

@@ -71,6 +71,8 @@ class RunRecord:
     settings: Mapping[str, Any]
     summary: Mapping[str, Any] | None
     """None if the run has not ended, was killed, or is one of an older bulkstow."""
+    ledger: str = ""
+    """The path of the ledger."""
 
 
 _File = tuple[str, str, bytes, int]
@@ -211,7 +213,7 @@ def runs_in(connection: sqlite3.Connection, path: Path) -> Iterator[RunRecord]:
                 kept = [None if text is None else json.loads(text) for text in (settings, summary)]
             except (TypeError, ValueError):
                 raise damaged(path, "the settings or the summary of a run") from None
-            yield RunRecord(url, number, started_at, command or "", version or "", kept[0] or {}, kept[1])
+            yield RunRecord(url, number, started_at, command or "", version or "", kept[0] or {}, kept[1], str(path))
 
 
 def _instances(ledger: int, connection: sqlite3.Connection, path: Path) -> Iterator[_File]:

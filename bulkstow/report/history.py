@@ -47,31 +47,32 @@ class History:
     first_started_at: str
     """UTC; empty if there are no runs."""
     last_started_at: str
-    unfinished_destinations: tuple[str, ...]
-    """Destinations whose last upload did not finish: files may not have been reached."""
+    last_uploads: tuple[RunRecord, ...]
+    """The last upload of each ledger to each destination; none of an older bulkstow, which has kept nothing of it."""
 
 
 def history_of(runs: Iterable[RunRecord]) -> History:
     """Return the history of runs in the order of each ledger; keeps only what the page shows."""
     series: deque[RunSeries] = deque(maxlen=SHOWN_SERIES)
     verifications: deque[RunRecord] = deque(maxlen=SHOWN_VERIFICATIONS)
-    is_finished: dict[str, bool] = {}
+    last_uploads: dict[tuple[str, str], RunRecord] = {}
+    destinations: dict[str, None] = {}
     count = 0
     first = last = ""
     for run in runs:
         count += 1
         first, last = min(first or run.started_at, run.started_at), max(last, run.started_at)
-        is_finished.setdefault(run.destination, True)
+        destinations[run.destination] = None
         if run.command == VERIFY:
             verifications.append(run)
-        elif run.command:  # runs of an older bulkstow have no summary
-            is_finished[run.destination] = has_finished(run)
+        elif run.command:
+            last_uploads[run.ledger, run.destination] = run
         if series and _is_alike(series[-1], run):
             series.append(_extended(series.pop(), run))
         else:
             series.append(_begun(run))
-    unfinished = tuple(destination for destination, has_ended in is_finished.items() if not has_ended)
-    return History(count, tuple(series), tuple(verifications), tuple(is_finished), first, last, unfinished)
+    uploads = tuple(last_uploads.values())
+    return History(count, tuple(series), tuple(verifications), tuple(destinations), first, last, uploads)
 
 
 def has_finished(run: RunRecord) -> bool:

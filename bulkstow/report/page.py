@@ -6,7 +6,7 @@ bounded; the attached tables have every study and every file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
@@ -18,6 +18,7 @@ from bulkstow.quantities import counted, show_size
 from bulkstow.report.aggregate import Aggregate
 from bulkstow.report.failures import accepted_failures, incomplete_studies, open_failures
 from bulkstow.report.fields import as_time
+from bulkstow.report.gaps import Gap, gaps
 from bulkstow.report.history import History
 from bulkstow.report.provenance import runs_and_settings, utc, verification
 from bulkstow.report.rows import OutcomeRow, StudyCounts
@@ -90,7 +91,9 @@ def _sections(facts: SignOff) -> Iterator[str]:
     counts = facts.counts
     outcomes, studies = counts.by_outcome(), counts.count_studies()
     open_files = sum(row.files - row.accepted for row in outcomes if row.outcome.is_failure)
-    yield _header(facts, studies, open_files)
+    not_reported = gaps(facts.history.last_uploads)
+    yield _header(facts, studies, open_files, not_reported)
+    yield from (_banner(gap.title, gap.words) for gap in not_reported)
     yield from _banners(facts, outcomes)
     yield _tiles(facts, outcomes, studies, open_files)
     yield _section("What became of the files", _outcomes(outcomes))
@@ -110,12 +113,18 @@ def _section(title: str, *markup: str) -> str:
     return tag("section", tag("h2", text(title)), *markup)
 
 
-def _header(facts: SignOff, studies: StudyCounts, open_files: int) -> str:
-    is_good = not open_files and not facts.history.unfinished_destinations
-    badge = tag("span", text("✓ nothing is left over"), class_="badge holds")
-    if not is_good:
-        left = counted(open_files, "failure") if open_files else "not finished"
-        badge = tag("span", text(f"✗ {left}"), class_="badge missed")
+def _badge(open_files: int, not_reported: Sequence[Gap]) -> str:
+    """Return the verdict in a few words."""
+    is_partial = not all(gap.is_wanted for gap in not_reported)
+    if open_files or is_partial:
+        words = counted(open_files, "failure") if open_files else "not everything was looked at"
+        return tag("span", text(f"✗ {words}"), class_="badge missed")
+    words = "no failures among the selected files" if not_reported else "nothing is left over"
+    return tag("span", text(f"✓ {words}"), class_="badge holds")
+
+
+def _header(facts: SignOff, studies: StudyCounts, open_files: int, not_reported: Sequence[Gap]) -> str:
+    badge = _badge(open_files, not_reported)
     return tag(
         "header",
         tag("p", "Migration report", class_="brand"),
@@ -143,12 +152,6 @@ def _facts(facts: SignOff) -> Iterator[tuple[str, str]]:
 
 
 def _banners(facts: SignOff, outcomes: list[OutcomeRow]) -> Iterator[str]:
-    for url in facts.history.unfinished_destinations:
-        yield _banner(
-            "The last upload did not finish",
-            f"The last upload to {url} was interrupted, stopped or killed, or is still going on: files that it did not "
-            "reach are not in this report.",
-        )
     if any(row.outcome.is_success for row in outcomes) and not facts.counts.by_level():
         yield _banner(
             "No instance is verified",

@@ -17,6 +17,9 @@ from bulkstow.report.writing import UNKNOWN
 _OF_INSTANCES = ("expected", "found", "missing", "different", "extra")
 """Sums of instances in the summary of a verification."""
 
+SHOWN_VALUES = 20
+"""Values of one setting that are shown, such as sources: a shell may expand a pattern to thousands."""
+
 
 def verification(counts: Aggregate, history: History, outcomes: list[OutcomeRow]) -> Iterator[str]:
     """Return what is verified, by level, and the runs of `verify`, the latest first."""
@@ -91,7 +94,19 @@ def runs_and_settings(history: History) -> Iterator[str]:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in settings.items() if value not in (None, "", False, [], {}))
+    """Return the settings in words, without those that are not set: a zero is set."""
+    return ", ".join(
+        f"{name} = {_setting(value)}"
+        for name, value in settings.items()
+        if value is not None and value is not False and value not in ("", [], {})
+    )
+
+
+def _setting(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    more = f" and {len(value) - SHOWN_VALUES:,} more" if len(value) > SHOWN_VALUES else ""
+    return " ".join(map(str, value[:SHOWN_VALUES])) + more
 
 
 def utc(sqlite_time: str) -> str:

@@ -54,3 +54,8 @@ def test_filters_are_recorded(capsys: pytest.CaptureFixture[str], tmp_path: Path
     with LedgerReader([Path("bulkstow.db")]) as ledger:
         (run,) = ledger.runs()
     assert run.settings["exclude"] == ["*2", "old"]
+    assert (run.settings["source"], run.settings["files_from"]) == ([str(tmp_path / "archive")], None)
+    page = call(capsys, "report", "bulkstow.db", "--html", "page.html")
+    assert page.status == 0
+    left_out = "left out 1 file (1 by --exclude) and 1 directory (by --exclude)."
+    assert left_out in Path("page.html").read_text()

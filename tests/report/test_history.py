@@ -14,11 +14,12 @@ from tests.report.samples import URL
 DONE = {"complete": True}
 
 
-def run(number: int, command: str = "upload", summary: Any = DONE, url: str = URL, **settings: object) -> RunRecord:
+def run(
+    number: int, command: str = "upload", summary: Any = DONE, url: str = URL, ledger: str = "", **settings: object
+) -> RunRecord:
     """Return a run that began in this minute."""
-    return RunRecord(
-        url, number, f"2026-11-29 21:{number:02}:00", command, "0.1.0" if command else "", settings, summary
-    )
+    version = "0.1.0" if command else ""
+    return RunRecord(url, number, f"2026-11-29 21:{number:02}:00", command, version, settings, summary, ledger)
 
 
 def test_runs_with_the_same_settings_are_one_series() -> None:
@@ -45,22 +46,11 @@ def test_runs_with_the_same_settings_are_one_series() -> None:
     assert [found.number for found in found.verifications] == [6]
 
 
-@pytest.mark.parametrize(
-    ("runs", "unfinished"),
-    [
-        ([run(1)], 0),
-        ([run(1, summary=None)], 1),
-        ([run(1, summary={"complete": False})], 1),
-        ([run(1, summary=None), run(2)], 0),
-        ([run(1), run(2, summary=None)], 1),
-        ([run(1), run(2, "verify", summary=None)], 0),
-        ([run(1, "", summary=None)], 0),
-    ],
-    ids=["whole", "killed", "interrupted", "finished later", "killed later", "verification killed", "older bulkstow"],
-)
-def test_only_the_last_upload_must_have_finished(runs: list[RunRecord], unfinished: int) -> None:
-    """A later upload reaches what an earlier one did not; an older bulkstow has kept nothing of its end."""
-    assert len(history_of(runs).unfinished_destinations) == unfinished
+def test_the_last_upload_of_each_ledger_counts() -> None:
+    """A later upload reaches what an earlier one did not, but not what that of another ledger did not."""
+    shards = [run(1, ledger="1.db"), run(2, ledger="1.db", summary=None), run(1, ledger="2.db"), run(2, "verify")]
+    assert [(one.ledger, one.number) for one in history_of(shards).last_uploads] == [("1.db", 2), ("2.db", 1)]
+    assert history_of([run(1, "", summary=None)]).last_uploads == ()  # an older bulkstow
 
 
 def test_only_the_latest_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

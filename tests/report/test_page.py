@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -155,6 +156,30 @@ def test_doubts_come_first(entries: Iterable[Entry], runs: Iterable[RunRecord], 
     """What makes the figures doubtful is a banner above them."""
     words = words_of(page_of(entries, runs, shared))
     assert f"⚠ {title}" in words[: words.index("What became of the files")]
+
+
+@pytest.mark.parametrize(
+    ("summary", "verdict"),
+    [
+        ({}, "✓ nothing is left over"),
+        ({"left_out": {"modality": 21}}, "✓ no failures among the selected files"),
+        ({"empty_sources": ["/mnt/pacs"]}, "✗ not everything was looked at"),
+        ({"complete": False}, "✗ not everything was looked at"),
+    ],
+)
+def test_the_verdict_is_about_what_was_looked_at(summary: dict[str, object], verdict: str) -> None:
+    """Without failures, the page claims no more than that for the files that the last upload looked at."""
+    upload = replace(UPLOAD, summary={"complete": True, **summary})
+    words = words_of(page_of([entry(result("/a", Outcome.STORED, header("1", 1)))], [upload]))
+    assert f"1 of 1 study complete {verdict}" in words
+
+
+def test_settings_are_told_in_words() -> None:
+    """A zero is a setting, an empty list is none, and of many values the first are shown."""
+    settings = {"retries": 0, "include": [], "progress": None, "source": [f"/{number}" for number in range(1000)]}
+    words = words_of(page_of((), [replace(UPLOAD, settings=settings)]))
+    assert "retries = 0, source = /0 /1 /2 " in words
+    assert "/19 and 980 more Attached tables" in words
 
 
 def test_an_empty_ledger_has_a_page() -> None:
