@@ -116,7 +116,8 @@ async def run(
 
             stopped_by = await attended(send, control, signals, _Figures(display, tally))
         if tally.found_files:
-            reporters.tell(StudiesCounted(await _studies(ledger)))
+            stops_at_once = control.scope.cancel_called
+            reporters.tell(StudiesCounted(None if stops_at_once else await _studies(ledger)))
         elapsed_s = time.monotonic() - started_s
         summary = summary_of(job, tally, elapsed_s, complete=control.is_complete, stopped_by=stopped_by)
         with suppress(LedgerError):

@@ -199,6 +199,33 @@ async def test_a_signal_drains_the_run(archive: Path, tmp_path: Path, number: si
     assert signal.getsignal(number) == before
 
 
+async def test_a_second_signal_counts_no_studies(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is to stop at once does not read its ledger through."""
+
+    def count_studies(_: Ledger) -> None:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr(Ledger, "count_studies", count_studies)
+    wait, display, tally = Wait(), Watching(), Tally()
+    async with serving(Origin(DiscardStorage(), fault=wait)) as url, anyio.create_task_group() as tasks:
+
+        async def carry_out() -> None:
+            summary = await run(job(url, archive, ledger=tmp_path / "l.db"), tally, display)
+            assert (summary.complete, summary.studies, summary.studies_complete) == (False, None, None)
+
+        tasks.start_soon(carry_out)
+        await wait.begun.wait()
+        signal.raise_signal(signal.SIGINT)
+        while not display.said:
+            await anyio.lowlevel.checkpoint()
+        signal.raise_signal(signal.SIGINT)
+        while not display.closed:
+            await anyio.lowlevel.checkpoint()
+        wait.go_on.set()
+
+
 async def test_a_cancelled_run_closes_its_resources(archive: Path, tmp_path: Path) -> None:
     """A run that its caller cancels closes the display and the ledger; recorded outcomes stay for the next run."""
     wait, display = Wait(), Watching()
