@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.bench import Bench
@@ -48,7 +48,7 @@ def content(bench: Bench) -> Table:
         "x curl",
     )
     title = "verify --level content, against the embedded server"
-    notes = [f"{CONCURRENCY} requests at once. curl and the loop fetch the same instances and compare nothing."]
+    notes = [f"{CONCURRENCY} requests at once. All peers fetch whole series; curl and the loop compare nothing."]
     return Table(title, columns, rows, goals, notes, samples)
 
 
@@ -58,10 +58,10 @@ def _content_of(bench: Bench, kind: Kind, archive: Corpus) -> dict[str, Figures]
         tempfile.TemporaryDirectory(dir=bench.scratch) as scratch,
     ):
         own = Path(scratch)
-        paths = list(_link(kind, archive, Path(stored)))
+        series = _link(kind, archive, Path(stored))
         studies = sorted(archive.directory.iterdir())
         with served(Path(stored)) as server:
-            wanted = [f"{server.url}/studies/{path}" for path in paths]
+            wanted = [f"{server.url}/studies/{path}" for path in series]
             (own / "urls").write_text("\n".join(wanted))
             (own / "curl").write_text("".join(f'url = "{url}"\noutput = /dev/null\n' for url in wanted))
 
@@ -89,14 +89,16 @@ def _content_of(bench: Bench, kind: Kind, archive: Corpus) -> dict[str, Figures]
     return {name: Figures([run.sample for run in runs]) for name, runs in taken.items()}
 
 
-def _link(kind: Kind, archive: Corpus, stored: Path) -> Iterator[str]:
-    """Give an archive's files the names of the embedded server, and yield their resources below the studies."""
+def _link(kind: Kind, archive: Corpus, stored: Path) -> list[str]:
+    """Give an archive's files the names of the embedded server, and return the resources of the series."""
+    resources: dict[str, None] = {}
     for number in range(archive.files):
         header = header_of(kind, number)
         series = stored / header.study_uid / header.series_uid
         series.mkdir(parents=True, exist_ok=True)
         os.link(archive.directory / path_of(kind, number), series / f"{header.sop_instance_uid}.dcm")
-        yield f"{header.study_uid}/series/{header.series_uid}/instances/{header.sop_instance_uid}"
+        resources[f"{header.study_uid}/series/{header.series_uid}"] = None
+    return list(resources)
 
 
 def _content_row(name: str, found: Figures, archive: Corpus, curl: Figures) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.archive_uids import instance_uid, series_uid, study_uid
@@ -40,9 +40,9 @@ def verify(bench: Bench) -> Table:
     samples: dict[str, list[Sample]] = {}
     directory = _tree_of_names(bench, studies)
     places = (
-        _Place("fast server", studies, lambda: searchable(studies, INSTANCES, PAGE)),
-        _Place("embedded", studies, lambda: served(directory)),
-        _Place("Orthanc", few, lambda: filled_orthanc(bench.scratch, few, INSTANCES)),
+        _Place("fast server", studies, lambda: searchable(studies, INSTANCES, PAGE), _flat),
+        _Place("embedded", studies, lambda: served(directory), _flat),
+        _Place("Orthanc", few, lambda: filled_orthanc(bench.scratch, few, INSTANCES), _bounded_by_server),
     )
     for place in places:
         try:
@@ -54,13 +54,15 @@ def verify(bench: Bench) -> Table:
         figures = {name: Figures([run.sample for run in several]) for name, several in taken.items()}
         samples |= {f"{place.name}: {name}": found.samples for name, found in figures.items()}
         rows += [_row(f"{place.name}: {name}", found, taken[name], figures[LOOP]) for name, found in figures.items()]
-        goals += _goals(place, figures)
+        goal = place.goal(figures)
+        goals.append(replace(goal, text=f"{place.name}: {goal.text}"))
     columns = (
         "server: peer",
         "wall s",
         "min-max",
         "instances/s",
         "CPU s",
+        "CPU us/instance",
         "server CPU s",
         "requests",
         "under way",
@@ -83,15 +85,17 @@ class _Place:
     name: str
     studies: int
     serving: Callable[[], AbstractContextManager[SearchServer]]
+    goal: Callable[[Mapping[str, Figures]], Goal]
 
 
-def _goals(place: _Place, figures: dict[str, Figures]) -> list[Goal]:
+def _flat(figures: Mapping[str, Figures]) -> Goal:
     flat = figures[BULKSTOW].rss_bytes / figures[FEW].rss_bytes
+    return Goal("peak of memory <= 1.1 x that of a tenth", f"{flat:.2f} x", flat <= 1.1)
+
+
+def _bounded_by_server(figures: Mapping[str, Figures]) -> Goal:
     times = ratio(figures[BULKSTOW], figures[LOOP])
-    return [
-        Goal(f"{place.name}: peak of memory <= 1.1 x that of a tenth", f"{flat:.2f} x", flat <= 1.1),
-        Goal(f"{place.name}: <= 2 x the aiohttp loop", f"{times:.2f} x", times <= 2.0),
-    ]
+    return Goal("<= 1.5 x the aiohttp loop", f"{times:.2f} x", times <= 1.5)
 
 
 def _take_turns_at(bench: Bench, server: SearchServer, studies: int, own: Path) -> dict[str, list[Run]]:
@@ -131,6 +135,7 @@ def _row(name: str, found: Figures, runs: Sequence[Run], loop: Figures) -> tuple
         found.spread,
         f"{runs[0].instances / found.wall_s:,.0f}",
         f"{found.cpu_s:.2f}",
+        f"{found.cpu_s / runs[0].instances * 1e6:.1f}",
         f"{found.server_cpu_s:.2f}",
         "" if runs[0].requests is None else f"{runs[0].requests:,}",
         "" if runs[0].under_way is None else f"{statistics.median(run.under_way or 0 for run in runs):.0%}",
