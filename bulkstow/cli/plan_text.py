@@ -16,6 +16,9 @@ from bulkstow.quantities import counted, show_duration, show_size
 SHOWN_GROUPS = 20
 """Groups in each part of the table; JSON has them all."""
 
+NAME_COLUMNS = 64
+"""The longest UID; a longer name is cut off."""
+
 
 def lines_of(plan: Plan, ledger: Path) -> Iterator[str]:
     """Yield the lines of a plan."""
@@ -40,12 +43,12 @@ def _totals(plan: Plan) -> Iterator[str]:
     instances = (
         f"{counted(plan.sop_instances, 'SOP instance')} in {studies}, {counted(plan.series, 'series', 'series')}"
     )
-    yield f"{'what':<24} {'files':>11} {'size':>9}"
+    yield f"{'what':<20} {'files':>9} {'size':>9}"
     yield _row("found", plan.found)
     yield _row("instances", plan.instances, instances)
     yield _row("to send", plan.to_send, counted(plan.studies_to_send, "study", "studies"))
     for outcome, files in plan.settled.items():
-        yield f"{f'{outcome} before':<24} {files:>11,}"
+        yield f"{f'{outcome} before':<20} {files:>9,}"
     for name, amount in (("copies", plan.copies), (Outcome.CONFLICT.value, plan.conflicts)):
         if amount.files:
             yield _row(name, amount)
@@ -54,21 +57,21 @@ def _totals(plan: Plan) -> Iterator[str]:
     if plan.other_reasons.files:
         yield _row("for other reasons", plan.other_reasons)
     for name, files in plan.left_out.items():
-        yield f"{'left out':<24} {files:>11,} {'':>9}  --{name}"
+        yield f"{'left out':<20} {files:>9,} {'':>9}  --{name}"
     if plan.pruned_directories:
         directories = counted(plan.pruned_directories, "directory", "directories")
-        yield f"{'left out':<24} {'':>11} {'':>9}  {directories} not entered: --exclude"
+        yield f"{'left out':<20} {'':>9} {'':>9}  {directories} not entered: --exclude"
 
 
 def _row(name: str, amount: Amount, note: str = "") -> str:
-    return f"{name:<24} {amount.files:>11,} {show_size(amount.size_bytes):>9}  {note}".rstrip()
+    return f"{name:<20} {amount.files:>9,} {show_size(amount.size_bytes):>9}  {note}".rstrip()
 
 
 def _groups(title: str, groups: Groups, name_of: Callable[[str | None], str]) -> Iterator[str]:
     if not groups.largest:
         return
     yield ""
-    yield f"{title:<44} {'files':>11} {'size':>9} {'to send':>11}"
+    yield _line(title, "files", "size", "to send")
     for group in groups.largest[:SHOWN_GROUPS]:
         yield _group_row(shown(name_of(group.value)), group.found, group.to_send)
     others = groups.largest[SHOWN_GROUPS:]
@@ -81,7 +84,13 @@ def _groups(title: str, groups: Groups, name_of: Callable[[str | None], str]) ->
 
 
 def _group_row(name: str, found: Amount, to_send: Amount) -> str:
-    return f"{name:<44} {found.files:>11,} {show_size(found.size_bytes):>9} {to_send.files:>11,}"
+    return _line(name, f"{found.files:,}", show_size(found.size_bytes), f"{to_send.files:,}")
+
+
+def _line(name: str, files: str, size: str, to_send: str) -> str:
+    """Return a line of a group; a long name moves the figures to the right, up to a limit."""
+    name = name if len(name) <= NAME_COLUMNS else f"{name[: NAME_COLUMNS - 1]}…"
+    return f"{name:<44} {files:>9} {size:>9} {to_send:>9}"
 
 
 def _sum(amounts: Sequence[Amount]) -> Amount:
@@ -102,17 +111,20 @@ def _name_of_uid(uid: str | None) -> str:
 
     if not uid:
         return "not known" if uid is None else "none"
-    return UID_dictionary[uid][0] if uid in UID_dictionary else uid
+    if uid not in UID_dictionary:
+        return uid
+    name, _, _, retired, _ = UID_dictionary[uid]
+    return f"{name} (retired)" if retired else name
 
 
 def _not_stored_before(plan: Plan) -> Iterator[str]:
     if not plan.not_stored_before:
         return
     yield ""
-    yield f"{'not stored by earlier runs':<44} {'files':>11} {'':>9} {'to send':>11}"
+    yield _line("not stored by earlier runs", "files", "", "to send")
     for kind in plan.not_stored_before[:SHOWN_GROUPS]:
         name = f"{kind.outcome}: {_name_of_uid(kind.sop_class_uid)}"
-        yield f"{shown(name):<44} {kind.files:>11,} {'':>9} {kind.to_send:>11,}"
+        yield _line(shown(name), f"{kind.files:,}", "", f"{kind.to_send:,}")
         yield f"  {shown(_name_of_uid(kind.transfer_syntax_uid))}"
     if (others := len(plan.not_stored_before) - SHOWN_GROUPS) > 0:
         yield f"{others:,} other kinds"
@@ -128,7 +140,8 @@ def _conclusion(plan: Plan, ledger: Path) -> Iterator[str]:
         if at.unknown:
             studies = counted(at.unknown, "study", "studies")
             yield f"the server did not tell it for {studies}: {shown(at.reason)}"
-    yield f"ledger: {shown(shlex.quote(str(ledger)))}" + (f" for {shown(plan.destination)}" if plan.destination else "")
+    if plan.destination:
+        yield f"of the ledger {shown(shlex.quote(str(ledger)))} the outcomes for {shown(plan.destination)} count"
     yield from _time(plan)
 
 

@@ -49,7 +49,7 @@ def die_before(self, outcomes):
     calls.append(1)
     if len(calls) == 3:
         die()
-    record(self, outcomes)
+    return record(self, outcomes)
 Ledger.record = die_before
 """
 
@@ -57,10 +57,11 @@ AFTER_THE_COMMIT = """
 from bulkstow.ledger import Ledger
 record, calls = Ledger.record, []
 def die_after(self, outcomes):
-    record(self, outcomes)
+    recorded = record(self, outcomes)
     calls.append(1)
     if len(calls) == 3:
         die()
+    return recorded
 Ledger.record = die_after
 """
 
