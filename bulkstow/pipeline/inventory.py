@@ -18,8 +18,8 @@ from bulkstow.errors import LedgerError
 from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 
 HEADERS_AT_HAND = 4096
-"""Headers whose rows are remembered, some 0.7 KB each. One that is forgotten gets a second row, which changes no figure,
-because figures are grouped by values. 200,000 files of 200 studies have 200 headers."""
+"""Headers whose rows are remembered, some 0.7 KB each. One that is forgotten gets a second row, which changes no
+figure, because figures are grouped by values. 200,000 files of 200 studies have 200 headers."""
 
 ROWS_AT_ONCE = 1000
 """Rows that one query returns of many: 100 KB of paths."""
