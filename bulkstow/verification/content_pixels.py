@@ -16,7 +16,7 @@ from bulkstow.verification.content_result import NotCompared
 from bulkstow.wire.part10 import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN
 
-INSTALL = "pip install 'bulkstow[decoders]'"
+INSTALL = "pip install '.[decoders]' in a checkout"
 
 LOSSLESS = frozenset(
     {

@@ -272,7 +272,7 @@ def test_without_a_decoder_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> 
     result = compared(*lossless_jpeg())
     assert isinstance(result, NotCompared)
     assert "JPEG Lossless" in result.reason
-    assert "pip install 'bulkstow[decoders]'" in result.reason
+    assert "pip install '.[decoders]'" in result.reason
 
 
 def test_a_known_difference_outweighs_a_missing_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
