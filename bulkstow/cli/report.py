@@ -65,7 +65,7 @@ def report(
         escape unprintable characters, and CSV puts an apostrophe before a formula.
     outcome
         List only these outcomes, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict,
-        missing, unreadable, skipped.
+        missing, unreadable, skipped; with --by study the studies that have files with one of them.
     by
         Count the files by study (those with failures first, then the newest first), by outcome and reason (failures
         first, then the most frequent first), or by modality.
@@ -91,9 +91,10 @@ def report(
             _write_files(reader, outcomes, format, sys.stdout)
         else:
             with Aggregate() as counts:
-                for entry in reader.entries(outcomes):
+                # Whether a study is complete depends on all of its files.
+                for entry in reader.entries(() if by == "study" else outcomes):
                     counts.add(entry)
-                _write_groups(counts, by, format, sys.stdout)
+                _write_groups(counts, by, outcomes, format, sys.stdout)
         if format == "table" and len(ledger) > 1:
             print(f"from {counted(len({path.resolve() for path in ledger}), 'ledger')}")
             if not outcomes and by is None and (shared := reader.count_shared_instances()):
@@ -123,24 +124,28 @@ def _write_files(reader: LedgerReader, outcomes: Sequence[Outcome], notation: No
             write_json_lines(map(file_fields, entries), out)
 
 
-def _write_groups(counts: Aggregate, by: Grouping, notation: Notation, out: TextIO) -> None:
+def _write_groups(
+    counts: Aggregate, by: Grouping, outcomes: Sequence[Outcome], notation: Notation, out: TextIO
+) -> None:
     match by, notation:
         case "study", "table":
-            _print(study_lines(counts.by_study(), has_destinations=counts.count_destinations() > 1), out)
+            _print(study_lines(counts.by_study(outcomes), has_destinations=counts.count_destinations() > 1), out)
         case "reason", "table":
             _print(reason_lines(counts.by_reason()), out)
         case "modality", "table":
             _print(modality_lines(counts.by_modality(), [row.outcome for row in counts.by_outcome()]), out)
         case _, "csv":
-            write_csv(*_columns_and_rows(counts, by), out)
+            write_csv(*_columns_and_rows(counts, by, outcomes), out)
         case _:
-            write_json_lines(_columns_and_rows(counts, by)[1], out)
+            write_json_lines(_columns_and_rows(counts, by, outcomes)[1], out)
 
 
-def _columns_and_rows(counts: Aggregate, by: Grouping) -> tuple[Sequence[str], Iterator[Fields]]:
+def _columns_and_rows(
+    counts: Aggregate, by: Grouping, outcomes: Sequence[Outcome]
+) -> tuple[Sequence[str], Iterator[Fields]]:
     match by:
         case "study":
-            return STUDY_COLUMNS, map(study_fields, counts.by_study())
+            return STUDY_COLUMNS, map(study_fields, counts.by_study(outcomes))
         case "reason":
             return REASON_COLUMNS, map(reason_fields, counts.by_reason())
         case "modality":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -65,7 +65,7 @@ _BY_STUDY = f"""
         {_files(f"outcome = '{Outcome.MISSING}'")},
         {_files(f"outcome = '{Outcome.SKIPPED}'")}, {_ACCEPTED}, {_files("verified_level >= 0")},
         min(CASE WHEN verified_level >= 0 THEN verified_level END), min(first_at_s), max(last_at_s), {_OPEN} = 0
-    FROM part GROUP BY destination, study_uid
+    FROM part GROUP BY destination, study_uid HAVING ? IS NULL OR sum(instr(?, ' ' || outcome || ' ')) > 0
     ORDER BY {_OPEN} = 0, max(nullif(study_date, '')) DESC, study_uid, destination"""  # noqa: S608 - only constants
 
 _BY_REASON = f"""
@@ -184,9 +184,13 @@ class Aggregate(AbstractContextManager["Aggregate"]):
             if len(self._failures) >= GROUPS_IN_MEMORY:
                 self._flush()
 
-    def by_study(self, *, is_incomplete: bool = False) -> Iterator[StudyRow]:
-        """Yield the studies: those with failures first, then the newest first; if wanted, only those with failures."""
-        for row in self._rows(_BY_STUDY):
+    def by_study(self, outcomes: Collection[Outcome] = (), *, is_incomplete: bool = False) -> Iterator[StudyRow]:
+        """Yield the studies: those with failures first, then the newest first.
+
+        If wanted, only those that have files with one of some outcomes, or only those with failures.
+        """
+        wanted = f" {' '.join(outcomes)} " if outcomes else None
+        for row in self._rows(_BY_STUDY, wanted, wanted):
             destination, study_uid, modalities, study_date, *counts, level, first_at_s, last_at_s, is_complete = row
             if is_incomplete and is_complete:
                 return

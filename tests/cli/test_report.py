@@ -410,10 +410,12 @@ def test_modalities_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("grouped")
 def test_groups_of_several_ledgers_and_of_some_outcomes(capsys: pytest.CaptureFixture[str]) -> None:
-    """Several ledgers count as one, and only the files with the given outcomes count."""
-    lines = call(capsys, "report", "grouped.db", "bulkstow.db", "--by", "study", "--outcome", "stored").out.splitlines()
-    assert lines[1].split()[:3] == ["yes", "2", "2"]
-    assert lines[2:] == ["1 of 1 study complete", "from 2 ledgers"]
+    """Several ledgers count as one. Of a study with such files all files count, else only files of such outcomes."""
+    words = ("report", "grouped.db", "bulkstow.db", "--outcome", "stored", "--by")
+    lines = call(capsys, *words, "study").out.splitlines()
+    assert (lines[1].split()[:4], lines[1].split()[-1]) == (["no", "5", "2", "2"], "2.25.1")
+    assert lines[2:] == ["0 of 1 study complete", "from 2 ledgers"]
+    assert call(capsys, *words, "reason").out.splitlines()[1].split()[:4] == ["stored", "2", "0", "1"]
 
 
 @pytest.mark.usefixtures("grouped")
