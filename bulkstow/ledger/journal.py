@@ -28,6 +28,7 @@ from bulkstow.ledger.look_ups import Known, LookUps
 from bulkstow.ledger.rows import (
     COLUMN_COUNT,
     COLUMNS,
+    HEADER_COLUMNS,
     SUCCESSES,
     as_result,
     as_row,
@@ -36,7 +37,15 @@ from bulkstow.ledger.studies import count_studies
 from bulkstow.ledger.upgrade import KEPT_SUFFIXES, upgrade
 from bulkstow.model import Candidate, FileResult, Header, Instance, LedgerStudies, Outcome
 
-_UPDATES = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS.split(", ")[1:-2])
+_HAS_NO_HEAD = f"excluded.outcome = '{Outcome.UNREADABLE}' AND excluded.sop_instance_uid IS NULL"
+
+_UPDATES = ", ".join(
+    f"{column} = CASE WHEN {_HAS_NO_HEAD} THEN {column} ELSE excluded.{column} END"
+    if column in HEADER_COLUMNS
+    else f"{column} = excluded.{column}"
+    for column in COLUMNS.split(", ")[1:-2]
+)
+"""A file that can no longer be read keeps its UIDs: `verify` still knows that its instance should be at the server."""
 
 _RECORD = f"""
     INSERT INTO file (destination, run, {COLUMNS}, recorded_at_s) VALUES ({", ".join("?" * (COLUMN_COUNT + 3))})
@@ -150,6 +159,10 @@ class Ledger(AbstractContextManager["Ledger"]):
         with self._writing, explained(self.path), self._writer:
             self._writer.execute("BEGIN")
             self._writer.executemany(_RECORD, rows)
+        return self._look_ups.with_notes(results)
+
+    def with_notes(self, results: list[FileResult]) -> list[FileResult]:
+        """Return results, failures that a user has accepted with the note, as `LookUps.with_notes` does."""
         return self._look_ups.with_notes(results)
 
     def end(self, summary: Mapping[str, object]) -> None:

@@ -31,9 +31,11 @@ OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome
 
 SUCCESSES = ", ".join(f"'{outcome}'" for outcome in Outcome if outcome.is_success)
 
-_HEADER_COLUMNS = COLUMNS.split(", ")[3:10]
-_NO_HEADER = (None,) * len(_HEADER_COLUMNS)
-_header_columns: Callable[[Header], tuple[str | None, ...]] = attrgetter(*_HEADER_COLUMNS)
+HEADER_COLUMNS = COLUMNS.split(", ")[3:10]
+"""The columns of a head."""
+
+_NO_HEADER = (None,) * len(HEADER_COLUMNS)
+_header_columns: Callable[[Header], tuple[str | None, ...]] = attrgetter(*HEADER_COLUMNS)
 _SHA256_BYTES = 32
 
 

@@ -29,7 +29,7 @@ class RepairLists:
     def drop_lost_files(self) -> int:
         """Take out files that are no longer there, and return their number. Blocks.
 
-        An upload would record that they cannot be read, and thereby forget which instances are missing.
+        An upload would record that they cannot be read, in place of their being missing.
         """
         dropped = 0
         kept = self.files.with_name("kept")

@@ -175,6 +175,15 @@ def test_heads_are_those_of_readable_files(ledger: Ledger) -> None:
     assert [(one.modality, one.study_date) for one in heads.values()] == [("CT", "20200101")]
 
 
+def test_a_file_that_can_no_longer_be_read_keeps_its_head(ledger: Ledger) -> None:
+    """Its instance is still known; a file that was replaced by something else has no head."""
+    ledger.record([result(1, Outcome.STORED), result(2, Outcome.STORED)])
+    for number, outcome in ((1, Outcome.UNREADABLE), (2, Outcome.SKIPPED)):
+        gone = Candidate(candidate(number).location, 0, 0)
+        ledger.record([FileResult(gone, None, outcome, "gone")])
+    assert ledger.headers([candidate(1), candidate(2)]) == {candidate(1).location: header(1)}
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, outcome: Outcome) -> None:
     """Failed and skipped files do not count; a conflict without another file is one with the server's own content."""
