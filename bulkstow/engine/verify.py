@@ -31,7 +31,7 @@ from bulkstow.engine.signals import Control
 from bulkstow.engine.sources import own_files, source_of
 from bulkstow.errors import ConfigurationError, LedgerError
 from bulkstow.events import LedgerUpgraded, Reporter, Reporters
-from bulkstow.ledger.verification import VerificationLedger
+from bulkstow.ledger.verification import VerificationLedger, check_has_files
 from bulkstow.model import Candidate, Header
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.platform.signals import receive_ending_signals
@@ -56,7 +56,7 @@ from bulkstow.verification.tally import VerificationTally
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationJob:
-    """What is verified, where and how. Raises ConfigurationError if neither a source nor a ledger says what."""
+    """What is verified, where and how. Raises ConfigurationError if that is not clear, or cannot be done."""
 
     source: tuple[str, ...] = ()
     """Paths of files and directories; the ledger if there is none."""
@@ -73,6 +73,8 @@ class VerificationJob:
             raise ConfigurationError(
                 f"--ledger {self.settings.ledger}: no such file; give the ledger of an upload, or name the sources"
             )
+        if self.verification.repair and self.files_from == "-":
+            raise ConfigurationError("--repair with --files-from -: the list is read twice, so give a file")
 
     @property
     def has_source(self) -> bool:
@@ -161,6 +163,8 @@ async def _open(
     listed = None
     if job.files_from is not None:
         listed = ListedNames(job.files_from, stack, lambda: control.is_over, null_separated=job.null_separated)
+    if not (job.has_source or settings.allow_empty):
+        check_has_files(settings.ledger, job.destination.root)
     ledger = VerificationLedger(
         settings.ledger, job.destination.root, version=__version__, scope=job.scope, settings=settings_of(settings)
     )
@@ -194,6 +198,7 @@ async def _gather(job: VerificationJob, opened: _Resources, tally: VerificationT
         await gather(
             opened.source,
             expected,
+            with_notes=ledger.with_notes,
             settings=job.settings,
             selection=opened.selection,
             threads=opened.threads,

@@ -190,7 +190,7 @@ def _rows(connection: sqlite3.Connection, path: Path, outcomes: frozenset[Outcom
         query = f"""
             SELECT started_at, {columns_of(connection)} FROM file LEFT JOIN run ON run.id = file.run
             WHERE file.destination = ? {chosen} ORDER BY path"""  # noqa: S608 - only ? and constants
-        for url, number in _destinations(connection, path):
+        for url, number in destinations_in(connection, path):
             for started_at, *row in connection.execute(query, (number, *outcomes)):
                 result = as_result(row)
                 if type(started_at) is not str:
@@ -222,7 +222,7 @@ def _instances(ledger: int, connection: sqlite3.Connection, path: Path) -> Itera
         SELECT sop_instance_uid, path FROM file INDEXED BY file_by_instance
         WHERE destination = ? AND sop_instance_uid IS NOT NULL ORDER BY sop_instance_uid, path"""
     with explained(path):
-        for url, number in _destinations(connection, path):
+        for url, number in destinations_in(connection, path):
             for uid, location in connection.execute(query, (number,)):
                 if type(uid) is not str or type(location) is not bytes:
                     raise DamagedRow("a path or a UID of another type")
@@ -241,8 +241,8 @@ def _is_shared(files: Iterable[_File]) -> bool:
     return count > max(by_ledger.values())
 
 
-def _destinations(connection: sqlite3.Connection, path: Path) -> list[tuple[str, int]]:
-    """Return URL and number of the destinations of files, in the order of the URLs."""
+def destinations_in(connection: sqlite3.Connection, path: Path) -> list[tuple[str, int]]:
+    """Return URL and number of the destinations of files, in the order of the URLs. Raises LedgerError."""
     urls = dict(connection.execute("SELECT id, url FROM destination"))
     found = []
     (number,) = connection.execute("SELECT min(destination) FROM file").fetchone()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
-from bulkstow.ledger.database import explained
+from bulkstow.errors import ConfigurationError
+from bulkstow.ledger.database import check_head, connect, explained
 from bulkstow.ledger.journal import Ledger
 from bulkstow.ledger.look_ups import marks
+from bulkstow.ledger.reading import destinations_in
 from bulkstow.policy.findings import Change
 
 COMMAND = "verify"
@@ -23,6 +26,20 @@ _CHANGE = """
     UPDATE file SET verified_level = ?, verified_at_s = ?, outcome = ?, reason = ?, recorded_at_s = ?, run = ?,
         copy_of = NULL, accepted = NULL
     WHERE destination = ? AND path = ?"""
+
+
+SHOWN_URLS = 3
+"""Destinations that a message names; most ledgers have one."""
+
+
+def check_has_files(path: Path, destination: str) -> None:
+    """Raise ConfigurationError if a ledger has no file for a destination, as one whose URL is misspelt; LedgerError."""
+    check_head(path)
+    with explained(path), closing(connect(path)) as connection:
+        urls = [url for url, _ in destinations_in(connection, path)]
+    if destination not in urls:
+        others = f"it has those for {', '.join(urls[:SHOWN_URLS])}" if urls else "nor for another URL"
+        raise ConfigurationError(f"--ledger {path}: no files for {destination}; {others}")
 
 
 class VerificationLedger(Ledger):

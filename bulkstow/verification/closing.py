@@ -46,7 +46,9 @@ def _lines(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
             "because the server does not tell how many instances they have"
         )
     if summary.uncovered:
-        yield f"not covered: {counted(summary.uncovered, 'failure')} of files without UIDs, which belong to no study"
+        yield f"not covered: {counted(summary.uncovered, 'failure')} of files that belong to no study"
+        report = f"{_report(ledger)} --outcome unreadable; `bulkstow accept` for what is known"
+        yield from (f"  {shown(line)}" for line in summary.first_uncovered or (report,))
     for source in summary.empty_sources:
         yield f"no file found in {shown(source)}: is it mounted, or the list empty? --allow-empty accepts this"
     yield _speed(summary)
@@ -70,9 +72,10 @@ def _next(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
         return
     states = summary.states
     if summary.level != "counts" and (states[StudyState.ABSENT] or states[StudyState.INCOMPLETE]):
-        yield (
-            "what is missing: "
-            f"bulkstow report {shown(shlex.quote(str(ledger)))} --outcome missing; the next upload sends it again"
-        )
+        yield f"what is missing: {_report(ledger)} --outcome missing; the next upload sends it again"
     if summary.level == "counts":
         yield "counts identify no instance: nothing is recorded as verified"
+
+
+def _report(ledger: Path) -> str:
+    return f"bulkstow report {shown(shlex.quote(str(ledger)))}"

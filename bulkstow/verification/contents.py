@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -64,8 +64,6 @@ class Contents:
         self._since_s = since_s
         self._sends_series = True
         """The server has not refused to send a series."""
-        self.compared_bytes = 0
-        """The size of the files that were compared."""
 
     async def compare(self, study: ExpectedStudy, listed: frozenset[str], record: Record) -> Compared:
         """Compare the files of a study whose instances are listed. Raises Abandoned and RunStopped."""
@@ -90,11 +88,14 @@ class Contents:
         return notes.compared()
 
     def _to_compare(self, study: ExpectedStudy, listed: frozenset[str], notes: _Notes) -> Iterator[ExpectedFile]:
-        """Yield the files of which the server should have the content; note those that are confirmed already."""
-        for file in study.files:
-            if not (file.is_expected and file.sop_instance_uid in listed) or file.has_other_file:
-                continue
-            if file.outcome in (Outcome.SKIPPED, Outcome.UNREADABLE):
+        """Yield the files of which the server should have the content; note those that are confirmed already.
+
+        A copy is compared only if its original is not.
+        """
+        expected = [file for file in study.files if file.is_expected and file.sop_instance_uid in listed]
+        originals = {file.sop_instance_uid for file in expected if file.outcome != Outcome.SKIPPED}
+        for file in expected:
+            if file.outcome == Outcome.SKIPPED and file.sop_instance_uid in originals:
                 continue
             is_recent = self._since_s is not None and (file.verified_at_s or 0) >= self._since_s
             if is_recent and is_confirmed_at(file.verified_level or "", "content"):
@@ -125,7 +126,6 @@ class Contents:
             return
         finally:
             self._places.release()
-        self.compared_bytes += instance.candidate.size_bytes
         notes.add(file, result)
 
     async def _compare_series(self, group: Sequence[_Pair], notes: _Notes, tasks: TaskGroup) -> None:
@@ -135,19 +135,17 @@ class Contents:
         async def tell(instance: Instance, result: ContentResult) -> bool:
             if not isinstance(result, Response | NoResponse):
                 file, _ = left.pop(instance.candidate.location)
-                self.compared_bytes += instance.candidate.size_bytes
                 notes.add(file, result)
                 await notes.record(at_least=RECORDED_AT_ONCE)
             return not self._requests.is_abandoned
 
         async def attempt() -> Found[None] | Response | NoResponse:
-            before = len(left)
-            before_bytes = self.compared_bytes
+            before, before_bytes = len(left), _size_bytes(left.values())
             exchange = await self._comparer.compare_series([instance for _, instance in left.values()], tell)
             # A series that breaks off is not begun again: what it lacks is retrieved alone.
             if before == len(left) and (isinstance(exchange, NoResponse) or exchange.status != 200):
                 return exchange
-            return Found(None, self.compared_bytes - before_bytes, before - len(left))
+            return Found(None, before_bytes - _size_bytes(left.values()), before - len(left))
 
         try:
             answer: Response | Unanswered | None = await self._requests.make(attempt)
@@ -161,6 +159,10 @@ class Contents:
 
 
 _Pair = tuple[ExpectedFile, Instance]
+
+
+def _size_bytes(pairs: Iterable[_Pair]) -> int:
+    return sum(file.size_bytes for file, _ in pairs)
 
 
 class _Notes:
@@ -204,8 +206,7 @@ class _Notes:
             await self._record(findings)
 
     def compared(self) -> Compared:
-        """Return everything; of an instance that another file equals, no difference."""
+        """Return everything; an instance that equals one of its files is compared, but another file may differ."""
         for uid in self.equal:
-            self._compared.different.pop(uid, None)
             self._compared.not_compared.pop(uid, None)
         return self._compared

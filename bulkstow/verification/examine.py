@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import anyio
 
-from bulkstow.model import Outcome
 from bulkstow.policy.findings import Change, Finding, change_of
 from bulkstow.policy.look import next_look_in_s
 from bulkstow.policy.study_state import Evidence, StudyResult, judge_count, judge_study, unknown_study
@@ -91,7 +90,7 @@ class Examiner:
             listed = await self._sought(study, listed)
         if isinstance(listed, Unanswered):
             return _unknown(study, listed.reason)
-        compared = Compared(different=_known_differences(study, listed))
+        compared = Compared(different=study.conflicts)  # a list proves nothing against an earlier comparison
         if self.contents is not None:
             compared = await self.contents.compare(study, listed, self._record_contents)
         evidence = Evidence(
@@ -157,16 +156,6 @@ class Examiner:
     def _change(self, file: ExpectedFile, finding: Finding, detail: str = "") -> Change | None:
         known = file.known
         return None if known is None else change_of(known, finding, day=self.day, detail=detail)
-
-
-def _known_differences(study: ExpectedStudy, listed: frozenset[str]) -> dict[str, str]:
-    """Return what an earlier comparison of contents found different, by UID: a list proves nothing against it."""
-    conflicts = (file for file in study.files if file.outcome == Outcome.CONFLICT and not file.has_other_file)
-    return {
-        file.sop_instance_uid: file.reason or ""
-        for file in conflicts
-        if file.is_expected and file.sop_instance_uid in listed
-    }
 
 
 def _unknown(study: ExpectedStudy, reason: str) -> Examined:

@@ -115,8 +115,19 @@ class ExpectedStudy:
     tolerated: frozenset[str]
     """Those that may be there or not."""
 
+    @property
+    def conflicts(self) -> dict[str, str]:
+        """Why the server is known to have other content than a file that should be there, by SOP Instance UID."""
+        conflicts = (file for file in self.files if file.is_expected and file.outcome == Outcome.CONFLICT)
+        return {file.sop_instance_uid: file.reason or "" for file in conflicts}
+
     def is_confirmed(self, level: str, since_s: int) -> bool:
-        """Return whether all expected instances were confirmed at this level or a higher one, at this time or later."""
+        """Return whether all expected instances were confirmed at this level or a higher one, at this time or later.
+
+        A file in conflict is not confirmed by another one with its UID.
+        """
+        if self.conflicts:
+            return False
         confirmed = {
             file.sop_instance_uid
             for file in self.files

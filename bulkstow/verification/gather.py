@@ -7,7 +7,7 @@ All files are taken, also copies and those that the ledger has settled: the serv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
@@ -25,18 +25,22 @@ from bulkstow.policy.selection import Selection
 from bulkstow.ports import Source
 from bulkstow.verification.expected import ExpectedInstances
 
+WithNotes = Callable[[list[FileResult]], list[FileResult]]
+"""Adds the notes of failures that a user has accepted; blocks."""
+
 
 async def gather(
     source: Source,
     expected: ExpectedInstances,
     *,
+    with_notes: WithNotes,
     settings: UploadSettings,
     selection: Selection,
     threads: WorkerThreads,
     limit: ReadLimit,
     reporter: Reporter,
 ) -> None:
-    """Add the selected instances of a source; `reporter` is told of files that cannot be read.
+    """Add the selected instances of a source; `reporter` is told of other files, `with_notes` of accepted failures.
 
     Raises RunStopped if the storage does not answer, or the temporary file cannot be written.
     """
@@ -62,7 +66,7 @@ async def gather(
     async def tell_results(results: MemoryObjectReceiveStream[list[FileResult]]) -> None:
         async with results:
             async for several in results:
-                reporter.tell(Recorded(tuple(several)))
+                reporter.tell(Recorded(tuple(await run_blocking(threads.calls, with_notes, several))))
 
     try:
         async with anyio.create_task_group() as stages:

@@ -38,7 +38,9 @@ class VerificationSummary:
     listed_instead: int
     """Studies that were listed, because the server does not count their instances."""
     uncovered: int
-    """Failures that belong to no study."""
+    """Failures that belong to no study; they count as failures of the verification."""
+    first_uncovered: tuple[str, ...]
+    """The first of them in a source, and why they are failures."""
     empty_sources: tuple[str, ...]
     """The first sources without any file, unless `--allow-empty` was given; they count as failures."""
     requests: int
@@ -85,6 +87,7 @@ def summary_of(
         confirmed_before=tally.confirmed_before,
         listed_instead=tally.listed_instead,
         uncovered=tally.uncovered,
+        first_uncovered=tuple(f"{one.candidate.location}: {one.reason}" for one in tally.first_uncovered),
         empty_sources=tally.empty_sources,
         requests=requests.requests,
         retries=requests.retries,

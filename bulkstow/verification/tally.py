@@ -17,9 +17,12 @@ from bulkstow.events import (
     ScanEnded,
     StudyVerified,
 )
-from bulkstow.model import Outcome
+from bulkstow.model import FileResult
 from bulkstow.policy.health import OutageCause
 from bulkstow.policy.study_state import StudyResult, StudyState
+
+SHOWN_UNCOVERED = 3
+"""Files of a source that the closing text names; the ledger has those of an upload."""
 
 
 @dataclass(slots=True)
@@ -42,7 +45,9 @@ class VerificationTally:
     listed_instead: int = 0
     """Studies that were listed, because the server does not count their instances."""
     uncovered: int = 0
-    """Failures that belong to no study."""
+    """Failures that belong to no study, so that nothing is known about their instances."""
+    first_uncovered: list[FileResult] = field(default_factory=list)
+    """The first of them in a source."""
     scanned: int = 0
     """Files that the scan of a source found."""
     empty_sources: tuple[str, ...] = ()
@@ -65,7 +70,8 @@ class VerificationTally:
     @property
     def is_all_complete(self) -> bool:
         """True if all that was expected has arrived, as far as it was looked at."""
-        return not self.empty_sources and all(state.is_complete for state, count in self.states.items() if count)
+        is_covered = not (self.empty_sources or self.uncovered)
+        return is_covered and all(state.is_complete for state, count in self.states.items() if count)
 
     def tell(self, event: Event) -> None:
         """Take an event of an outage."""
@@ -84,7 +90,9 @@ class VerificationTally:
             case ScanEnded(empty_sources):
                 self.empty_sources = empty_sources
             case Recorded(results):
-                self.uncovered += sum(result.outcome is Outcome.UNREADABLE for result in results)
+                failures = [result for result in results if result.is_failure]
+                self.uncovered += len(failures)
+                self.first_uncovered += failures[: SHOWN_UNCOVERED - len(self.first_uncovered)]
             case _:
                 pass
 

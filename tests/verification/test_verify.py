@@ -14,7 +14,7 @@ from aiohttp import web
 
 from bulkstow.config import DestinationSettings, UploadSettings, VerificationSettings
 from bulkstow.engine.verify import VerificationJob, run
-from bulkstow.errors import DestinationRefused, LoginRefused
+from bulkstow.errors import ConfigurationError, DestinationRefused, LoginRefused
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.policy.retry import Backoff
@@ -174,7 +174,10 @@ async def test_confirmed_instances_are_recorded(tmp_path: Path) -> None:
 
 
 async def test_copies_and_accepted_failures(tmp_path: Path) -> None:
-    """A copy is the instance of its original, an accepted failure may be there or not, and a conflict stays."""
+    """A copy is the instance of its original, an accepted failure may be there or not.
+
+    A file in conflict stays so: a list proves nothing about its content.
+    """
     files = [
         result(1),
         result(1, outcome=Outcome.SKIPPED, candidate=Candidate("/copy", 1, 1), copy_of="/1/1"),
@@ -185,19 +188,35 @@ async def test_copies_and_accepted_failures(tmp_path: Path) -> None:
     async with serving(QidoServer({"2.25.1": ["2.25.1.1.1", "2.25.1.1.3"]})) as url:
         record(tmp_path / "l.db", url, files)
         results, summary = await verified(url, tmp_path / "l.db")
-    assert (results.states, summary.expected) == ({"2.25.1": StudyState.COMPLETE}, 2)
+    assert (results.states, summary.expected) == ({"2.25.1": StudyState.DIFFERENT}, 2)
+    assert results.by_study["2.25.1"].different == ("2.25.1.1.3",)
     assert rows(tmp_path / "l.db")["/other"] == ("conflict", "as /1/3", None)
     assert rows(tmp_path / "l.db")["/copy"] == ("skipped", "", None)
 
 
 async def test_files_without_uids_are_not_covered(tmp_path: Path) -> None:
-    """Failures that belong to no study are counted in the summary."""
+    """Failures that belong to no study are failures, because nothing is known about their instances, until accepted."""
     unreadable = FileResult(Candidate("/junk", 1, 1), None, Outcome.UNREADABLE, "cut off")
     skipped = FileResult(Candidate("/text", 1, 1), None, Outcome.SKIPPED, "not DICOM")
     async with serving(QidoServer(holding([result(1)]))) as url:
         record(tmp_path / "l.db", url, [result(1), unreadable, skipped])
         _, summary = await verified(url, tmp_path / "l.db")
-    assert (summary.uncovered, summary.exit_status) == (1, 0)
+        record(tmp_path / "l.db", url, [replace(unreadable, accepted="known")])
+        _, accepted = await verified(url, tmp_path / "l.db")
+    assert (summary.uncovered, summary.exit_status) == (1, 1)
+    assert (accepted.uncovered, accepted.exit_status) == (0, 0)
+
+
+async def test_a_ledger_without_files_for_the_url_is_refused(tmp_path: Path) -> None:
+    """A misspelt URL is wrong usage, not a verification of nothing, and leaves no trace in the ledger."""
+    record(tmp_path / "l.db", "http://127.0.0.1:1/dicom-web", [result(1)])
+    kept = (tmp_path / "l.db").read_bytes()
+    with pytest.raises(ConfigurationError, match=r"no files for http://localhost:1/dicom-web; .* http://127.0.0.1:1/"):
+        await verified("http://localhost:1/dicom-web", tmp_path / "l.db")
+    assert (tmp_path / "l.db").read_bytes() == kept
+    async with serving(QidoServer({})) as url:
+        _, summary = await verified(url, tmp_path / "l.db", settings=UploadSettings(allow_empty=True))
+    assert (summary.studies, summary.exit_status) == (0, 0)
 
 
 async def test_an_index_that_lags_gets_time(tmp_path: Path) -> None:
