@@ -190,3 +190,55 @@ def test_more_than_was_sent(archive: Archive, tmp_path: Path, capsys: pytest.Cap
         assert verified.status == 0, verified.says
         assert verified.in_state("extra") == {GONE[2].study_uid}
         assert len(verified.named("extra")) == 4
+
+
+def test_repair(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --repair one command names what is lost, sends exactly that, and ends with 0 when all of it is there."""
+    with embedded(tmp_path) as server:
+        migration = Migration(archive, server, tmp_path, capsys, NO_SETTLING)
+        migration.upload()
+        for uids in GONE:
+            server.lose(uids.study_uid, uids.series_uid, uids.sop_instance_uid)
+        server.lose(GONE_STUDY)
+        before = len(server.receipts.stored)
+        repaired = migration.verify("--repair")
+        lost = archive.of_gone_study | {header.sop_instance_uid for header in GONE}
+        assert sorted(server.receipts.stored[before:]) == sorted(lost)
+        assert repaired.status == 0, repaired.says
+        assert repaired.in_state("complete") == {header.study_uid for header in archive.headers.values()}
+        assert repaired.lines == STUDIES + 3, "three studies are verified again"
+        assert server.instances() == archive.headers.keys()
+
+
+def test_a_source_is_verified_without_an_upload(
+    archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files of a source are expected at the server, whoever has sent them, and no ledger has to know them."""
+    with embedded(tmp_path) as server:
+        Migration(archive, server, tmp_path, capsys, NO_SETTLING).upload()
+        server.lose(GONE[2].study_uid, GONE[2].series_uid, GONE[2].sop_instance_uid)
+        server.lose(GONE_STUDY)
+        (tmp_path / "other").mkdir()
+        other = Migration(archive, server, tmp_path / "other", capsys, NO_SETTLING)
+        verified = other.verify(str(archive.directory))
+        assert verified.status == 1
+        assert verified.named("missing") == archive.of_gone_study | {GONE[2].sop_instance_uid}
+        assert verified.in_state("absent") == {GONE_STUDY}
+        assert len(verified.in_state("complete")) == STUDIES - 2
+
+
+def test_only_chosen_studies_are_verified(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A list of studies and a sample limit what is asked and what is named; the same seed gives the same sample."""
+    with embedded(tmp_path) as server:
+        migration = Migration(archive, server, tmp_path, capsys, NO_SETTLING)
+        migration.upload()
+        server.lose(GONE_STUDY)
+        studies = tmp_path / "studies"
+        studies.write_text(f"{GONE_STUDY}\n{GONE[0].study_uid}\n")
+        listed = migration.verify("--studies", str(studies))
+        assert listed.studies.keys() == {GONE_STUDY, GONE[0].study_uid}
+        assert (listed.status, listed.named("missing")) == (1, archive.of_gone_study)
+        samples = [migration.verify("--sample", "25%", "--seed", seed).studies.keys() for seed in ("a", "a", "b")]
+        assert samples[0] == samples[1] != samples[2]
+        assert [len(sample) for sample in samples] == [10, 10, 10]
+        assert len(migration.verify("--sample", "7").studies) == 7
