@@ -111,7 +111,7 @@ class _Series(InstanceReceiver):
         self._instances = {instance.header.sop_instance_uid: instance for instance in instances}
         self._begin = begin
         self._tell = tell
-        self._head = b""
+        self._first: list[memoryview] = []
         """The first bytes of an instance that is not identified yet."""
         self._current: tuple[Instance, ReceivedInstance] | None = None
         self._is_skipped = False
@@ -122,7 +122,7 @@ class _Series(InstanceReceiver):
     async def take(self, data: Sequence[memoryview]) -> bool:
         """Compare bytes with the file of the instance, as soon as it is identified."""
         if self._current is None and not self._is_skipped:
-            self._head += b"".join(data)
+            self._first += data
             data = self._identify(is_whole=False)
         if self._current is not None and data and not self._is_skipped:
             self._is_skipped = not await self._current[1].take(data)
@@ -135,7 +135,7 @@ class _Series(InstanceReceiver):
         if self._current is not None:
             await self._current[1].end()
             self._pending.append(self._current)
-        self._current, self._is_skipped, self._head = None, False, b""
+        self._current, self._is_skipped, self._first = None, False, []
         while len(self._pending) > PENDING:
             await self._tell_first()
         return self._is_wanted and bool(self._instances)
@@ -153,19 +153,20 @@ class _Series(InstanceReceiver):
 
     def _identify(self, *, is_whole: bool) -> Sequence[memoryview]:
         """Find the file of an instance by its first bytes; return these bytes if there is one."""
+        first = self._first
+        head = first[0] if len(first) == 1 else b"".join(first)
         try:
-            found = read_head(self._head, whole=is_whole)
+            found = read_head(head, whole=is_whole)
         except HeadError:
             found = None
-        if isinstance(found, Incomplete) and len(self._head) < HEAD_BYTES and not is_whole:
+        if isinstance(found, Incomplete) and len(head) < HEAD_BYTES and not is_whole:
             return []
-        head, self._head = self._head, b""
         instance = self._instances.pop(found.sop_instance_uid, None) if isinstance(found, Header) else None
         if instance is None:
             self._is_skipped = True
             return []
         self._current = instance, self._begin(instance)
-        return [memoryview(head)]
+        return first
 
     async def _tell_first(self) -> None:
         instance, received = self._pending.popleft()

@@ -85,6 +85,8 @@ class ReceivedInstance:
 
     async def _wait_for(self, call: Future[T]) -> T | NotCompared:
         """Wait for a call in a thread, within the limit of a read."""
+        if call.done():  # the usual case of small instances in a series: it saves 0.1 ms
+            return call.result()
         started_s = anyio.current_time()
         scope = anyio.CancelScope(deadline=started_s + self._limit.allowed_s())
 
