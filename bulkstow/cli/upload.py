@@ -22,7 +22,6 @@ from bulkstow.cli.streams import print_in_passing
 from bulkstow.config import FILES, OUTPUT, DestinationSettings, SelectionSettings, UploadSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
-from bulkstow.engine.plan import PlanJob
 from bulkstow.engine.summary import fields_of, summary_of
 from bulkstow.errors import INTERRUPTED, ConfigurationError
 from bulkstow.model import Summary
@@ -79,6 +78,7 @@ def upload(
     if not dry_run:
         return carry_out(job)
     from bulkstow.cli import plan
+    from bulkstow.engine.plan import PlanJob
 
     return plan.carry_out(
         PlanJob(

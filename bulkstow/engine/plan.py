@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -11,13 +11,12 @@ import anyio.to_thread
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings, PlanSettings, SelectionSettings, UploadSettings
-from bulkstow.engine.at_server import StudyCounts, reached
 from bulkstow.engine.attended import attended
 from bulkstow.engine.names import ListedNames
 from bulkstow.engine.selection import read_selection
 from bulkstow.engine.signals import Control
 from bulkstow.engine.sources import own_files, source_of
-from bulkstow.events import Reporters
+from bulkstow.events import Reporter, Reporters
 from bulkstow.ledger import EarlierRuns
 from bulkstow.pipeline.inventory import Inventory
 from bulkstow.pipeline.plan import MOST_GROUPS, NotStoredBefore, Plan, plan_of
@@ -81,18 +80,7 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
         )
 
         async def work() -> None:
-            async with AsyncExitStack() as connected:
-                # Before the survey, which may take hours, a wrong URL or login is noticed.
-                search = (
-                    None if job.destination is None else await connected.enter_async_context(reached(job.destination))
-                )
-                await survey.carry_out()
-                plan = await anyio.to_thread.run_sync(plan_of, inventory)
-                at_server = None
-                if search is not None:
-                    planning.begin_to_ask(plan.studies_to_send)
-                    counts = StudyCounts(search, job.settings, inventory, threads, reporter, planning)
-                    at_server = await counts.ask()
+            plan = await _surveyed(job, survey, inventory, planning, threads, reporter)
             made.append(
                 replace(
                     plan,
@@ -102,7 +90,6 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
                     pruned_directories=planning.pruned_directories,
                     rate=_rate(job.plan, earlier_runs),
                     not_stored_before=await anyio.to_thread.run_sync(_not_stored, earlier_runs, inventory),
-                    at_server=at_server,
                 )
             )
 
@@ -110,6 +97,27 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
     if stopped_by is not None:
         raise stopped_by
     return made[0] if made else None
+
+
+async def _surveyed(
+    job: PlanJob, survey: Survey, inventory: Inventory, planning: Planning, threads: WorkerThreads, reporter: Reporter
+) -> Plan:
+    """Return the figures of the source, and of the server if it is to be asked."""
+
+    async def add_up() -> Plan:
+        await survey.carry_out()
+        return await anyio.to_thread.run_sync(plan_of, inventory)
+
+    if job.destination is None:
+        return await add_up()
+    from bulkstow.engine.at_server import StudyCounts, reached  # the HTTP client takes 0.2 s to import
+
+    # Before the survey, which may take hours, a wrong URL or login is noticed.
+    async with reached(job.destination) as search:
+        plan = await add_up()
+        planning.begin_to_ask(plan.studies_to_send)
+        counts = StudyCounts(search, job.settings, inventory, threads, reporter, planning)
+        return replace(plan, at_server=await counts.ask())
 
 
 def _rate(settings: PlanSettings, earlier_runs: EarlierRuns) -> Rate | None:
