@@ -6,7 +6,6 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -74,14 +73,14 @@ def verify(
         files_from=files_from,
         null_separated=null,
     )
-    lines = Lines(format, sys.stdout)
-    lines.begin()
-    if not job.verification.repair:
-        return _carry_out(job, [lines], format)
-    with tempfile.TemporaryDirectory(prefix="bulkstow-") as directory:
-        lists = RepairLists(Path(directory))
-        exit_status = _carry_out(job, [lines, lists], format)
-        return exit_status if exit_status != 1 or lists.is_empty else _repair(job, lists, lines, format)
+    with contextlib.closing(Lines(format, sys.stdout)) as lines:
+        lines.begin()
+        if not job.verification.repair:
+            return _carry_out(job, lines, format)
+        with tempfile.TemporaryDirectory(prefix="bulkstow-") as directory:
+            lists = RepairLists(Path(directory))
+            exit_status = _carry_out(job, lines, format, lists)
+            return exit_status if exit_status != 1 or lists.is_empty else _repair(job, lists, lines, format)
 
 
 def _repair(job: VerificationJob, lists: RepairLists, lines: Lines, notation: Notation) -> int:
@@ -94,10 +93,10 @@ def _repair(job: VerificationJob, lists: RepairLists, lines: Lines, notation: No
         return exit_status
     verification = replace(job.verification, repair=False, sample=EVERY_STUDY)
     again = replace(job, verification=verification, selection=replace(job.selection, studies=lists.studies))
-    return _carry_out(again, [lines], notation) or int(lists.has_other_failures)
+    return _carry_out(again, lines, notation) or int(lists.has_other_failures)
 
 
-def _carry_out(job: VerificationJob, outputs: Sequence[Output], notation: Notation) -> int:
+def _carry_out(job: VerificationJob, lines: Lines, notation: Notation, *others: Output) -> int:
     """Run a verification, print its closing text, and return its exit status."""
     where = job.settings.summary
     if where not in (None, "-"):
@@ -110,7 +109,7 @@ def _carry_out(job: VerificationJob, outputs: Sequence[Output], notation: Notati
         try:
             begin = {"destination": job.destination.root, **job.scope, **settings_of(job.settings)}
             log = opened_log(job.settings, begin, stack, live.say)
-            summary = anyio.run(partial(run, job, tally, live, Outputs(outputs), log=log))
+            summary = anyio.run(partial(run, job, tally, live, Outputs((lines, *others)), log=log))
         except BaseException as stop:
             summary = summary_of(
                 job.destination.root,
@@ -121,21 +120,27 @@ def _carry_out(job: VerificationJob, outputs: Sequence[Output], notation: Notati
                 complete=False,
                 stopped_by=stop,
             )
-            exit_status = _conclude(job, summary, notation, screen, log)
+            exit_status = _conclude(job, summary, lines, notation, screen, log)
             if isinstance(stop, KeyboardInterrupt):
                 return exit_status
             raise
-        return _conclude(job, summary, notation, screen, log)
+        return _conclude(job, summary, lines, notation, screen, log)
 
 
 def _conclude(
-    job: VerificationJob, summary: VerificationSummary, notation: Notation, screen: BackgroundStream, log: Log | None
+    job: VerificationJob,
+    summary: VerificationSummary,
+    lines: Lines,
+    notation: Notation,
+    screen: BackgroundStream,
+    log: Log | None,
 ) -> int:
     """Print and write the result of a run, and return its exit status: 2 if only the summary cannot be written."""
     figures = fields_of(summary)
     if log is not None:
         log.end_with(figures)
     screen.close()  # the following text comes after it
+    lines.show()
     where = job.settings.summary
     is_out_free = notation == "table" and where != "-"
     if summary.complete or any(summary.states.values()):

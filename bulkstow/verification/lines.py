@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Sequence
-from typing import Literal, TextIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, Literal, TextIO
 
 from bulkstow.policy.study_state import StudyResult
 from bulkstow.printing import shown, shown_in_cell
@@ -17,18 +19,42 @@ Notation = Literal["table", "csv", "jsonl"]
 COLUMNS = ("study_uid", "state", "expected", "found", "missing", "different", "extra", "reason")
 
 
+SPOOL_BYTES = 2**20
+"""Lines for a terminal that are kept in memory: 10,000 studies; more are kept in a temporary file."""
+
+
 class Lines:
-    """Writes a line for each study; a table has those that are not complete only. Called in one thread at a time."""
+    """Writes a line for each study; a table has those that are not complete only. Called in one thread at a time.
+
+    Lines for a terminal are kept until `show`, because the progress is drawn there meanwhile.
+    """
 
     def __init__(self, notation: Notation, out: TextIO) -> None:
         self._notation = notation
         self._out = out
+        self._spool: IO[str] | None = None
+        if out.isatty():
+            self._spool = SpooledTemporaryFile(SPOOL_BYTES, "w+", encoding="utf-8", newline="")  # noqa: SIM115 - `close`
         self._has_begun = False
 
     def begin(self) -> None:
         """Write the heading of CSV, even if no study follows."""
         if self._notation == "csv":
             self._out.write(_as_csv(COLUMNS))
+
+    def close(self) -> None:
+        """Remove what was kept."""
+        if self._spool is not None:
+            self._spool.close()
+
+    def show(self) -> None:
+        """Write the lines that were kept, after the progress has ended."""
+        if self._spool is not None:
+            self._spool.seek(0)
+            shutil.copyfileobj(self._spool, self._out)
+            self._spool.seek(0)
+            self._spool.truncate()
+            self._out.flush()
 
     def write(self, examined: Sequence[Examined]) -> None:
         """Write results."""
@@ -41,8 +67,9 @@ class Lines:
             case "table":
                 text = "".join(self._row(result) for result in results if not result.state.is_complete)
         if text:
-            self._out.write(text)
-            self._out.flush()
+            out = self._spool or self._out
+            out.write(text)
+            out.flush()
 
     def _row(self, result: StudyResult) -> str:
         heading = "" if self._has_begun else f"{'state':<10} {'expected':>9} {'found':>9}  study: what is missing\n"
