@@ -63,7 +63,7 @@ class Retriever:
         """
         for media_type in self._media_types:
             content = _Content(receiver, self._throttle)
-            # Compressed content arrives later: Orthanc compresses with 30 MB/s.
+            # Not compressed: Orthanc takes 8 ms to compress an instance of 0.5 MB, which is 60 MB/s.
             headers = {"Accept": media_type, "Accept-Encoding": "identity"}
             exchange = await self._client.receive(Request("GET", path, headers), content)
             if isinstance(exchange, NoResponse) or exchange.status != 406:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ def data_set(*, rows: int = 8, columns: int = 8, bits: int = 16, frames: int = 1
     ds.BitsAllocated = ds.BitsStored = bits
     ds.HighBit, ds.PixelRepresentation = bits - 1, 0
     size_bytes = rows * columns * frames * bits // 8
-    ds.PixelData = bytes((index * 7 + index // 251) & 0xFF for index in range(size_bytes))
+    ds.PixelData = random.Random(size_bytes).randbytes(size_bytes)
     ds["PixelData"].VR = "OW" if bits > 8 else "OB"
     return ds
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import tempfile
+import tracemalloc
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkstow.model import Cause, Instance, NoResponse
+from bulkstow.model import Candidate, Cause, Instance, NoResponse
 from bulkstow.ports import Segment
+from bulkstow.source.files import FileSource
 from bulkstow.verification.content_bytes import META_NOTE, ByteComparison
 from bulkstow.verification.content_result import Different, Identical, NotCompared, SameDataSet
 from bulkstow.verification.content_spools import SPOOL_BYTES
@@ -161,3 +164,29 @@ def test_a_comparison_that_is_left_closes_its_files() -> None:
     comparison.close()
     with pytest.raises(ValueError, match="closed file"):
         finished(comparison.end([memoryview(b"x")]))
+
+
+@pytest.mark.parametrize("is_equal", [True, False])
+def test_memory_does_not_grow_with_the_instance(tmp_path: Path, is_equal: bool) -> None:
+    """Neither an equal nor a different instance of 32 MiB is in memory as a whole."""
+    path = tmp_path / "large.dcm"
+    path.write_bytes(written(data_set(rows=2**15, columns=512)))
+    status = path.stat()
+    source = FileSource()
+    instance = source.read_head(Candidate(str(path), status.st_size, status.st_mtime_ns))
+    comparison = ByteComparison(source, instance)
+    tracemalloc.start()
+    try:
+        with path.open("rb") as file:
+            for at in range(0, status.st_size, 2**20):
+                block = bytearray(file.read(2**20))
+                if not is_equal and at + 2**20 >= status.st_size:
+                    block[-1] ^= 1
+                assert comparison.compare([memoryview(block)]) is None
+        result = finished(comparison.end([]))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        comparison.close()
+    assert result == (Identical() if is_equal else PIXELS)
+    assert peak_bytes < 2 * SPOOL_BYTES + 4 * 2**20
