@@ -80,6 +80,7 @@ def carry_out(job: PlanJob) -> int:
             planning = Planning(job.settings.progress, screen)
             made = anyio.run(functools.partial(make_plan, job, inventory, planning))
         if made is None:
+            print("bulkstow: interrupted before the plan was complete", file=sys.stderr)
             return INTERRUPTED
         if where is not None:
             _write_list(where, inventory, job)

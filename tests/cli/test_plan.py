@@ -393,6 +393,7 @@ def test_an_interrupted_plan_prints_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         ended = end(process)
     assert (ended.status, ended.out) == (130, "")
+    assert ended.err.endswith("bulkstow: interrupted before the plan was complete\n")
     assert not (tmp_path / "out").exists()
 
 
