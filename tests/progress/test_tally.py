@@ -34,6 +34,7 @@ from bulkstow.events import (
     SendersMeasured,
     SettledBefore,
     StudiesCounted,
+    StudyVerified,
     Waited,
 )
 from bulkstow.model import Batch, Candidate, FileResult, Instance, LedgerStudies, Outcome, RequestTiming
@@ -41,6 +42,7 @@ from bulkstow.policy.batching import BatchLimits
 from bulkstow.policy.bottleneck import Wait
 from bulkstow.policy.health import OutageCause
 from bulkstow.policy.selection import Filter
+from bulkstow.policy.study_state import StudyResult, StudyState
 from bulkstow.policy.work_items import Store
 from bulkstow.progress.tally import SHOWN_FAILURES, Tally
 from tests.archives import header
@@ -108,6 +110,7 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
         },
     ),
     ("planned", [Planned(3, 600)], {}),
+    ("verified", [StudyVerified(StudyResult("1.2", StudyState.COMPLETE, expected=3, found=3))], {}),
     ("scan ended", [ScanEnded()], {"scan_ended": True}),
     (
         "scans of two passes ended",  # each has all of them
