@@ -73,9 +73,13 @@ class Questions:
             count = await self.count(study.uid)
             if isinstance(count, Unanswered):
                 return count
-            if not count.is_there:
+            is_gone = listed.status in (404, 410)
+            if is_gone and not count.is_there:
                 return frozenset()
-            self._lists_studies = listed.status == 404  # a server may answer so while it indexes the study
+            by_series = await self._listed_by_series(study)
+            # A server may answer 404 while it indexes the study, and forbid a single one.
+            self._lists_studies = is_gone or isinstance(by_series, Unanswered)
+            return by_series
         return await self._listed_by_series(study)
 
     async def has(self, study_uid: str, series_uid: str, sop_instance_uid: str) -> bool | Unanswered:

@@ -277,6 +277,21 @@ async def test_a_study_that_cannot_be_asked_for_is_unknown(tmp_path: Path, statu
     assert {outcome for outcome, *_ in rows(tmp_path / "l.db").values()} == {"stored"}
 
 
+async def test_a_forbidden_study_is_unknown(tmp_path: Path) -> None:
+    """A study that the server hides, and forbids to list, is not called missing, and others are listed as before."""
+    stored = archive(3, 2)
+    server = QidoServer(holding(stored[:2] + stored[4:]))
+    hidden = "2.25.2"
+    server.before = lambda request, _: web.Response(status=403) if hidden == request.match_info.get("study") else None
+    async with serving(server) as url:
+        record(tmp_path / "l.db", url, stored)
+        results, summary = await verified(url, tmp_path / "l.db", settings=UploadSettings(concurrency=Span(1, 1)))
+    complete = StudyState.COMPLETE
+    assert results.states == {"2.25.1": complete, hidden: StudyState.UNKNOWN, "2.25.3": complete}
+    assert (summary.missing, summary.exit_status) == (0, 1)
+    assert any(request.startswith("/studies/2.25.3/instances") for request in server.requests)
+
+
 @pytest.mark.parametrize("fault", ["cut off", "half a list", "busy", "error"])
 async def test_a_failed_page_is_asked_again(tmp_path: Path, fault: str) -> None:
     """A page that breaks off in the middle, or an error that passes, costs a retry."""
