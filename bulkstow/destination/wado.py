@@ -7,6 +7,7 @@ is asked for the next one of MEDIA_TYPES; the one that it accepts comes first fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from bulkstow.destination.authorized import AuthorizedClient
@@ -68,8 +69,10 @@ class Retriever:
             exchange = await self._client.receive(Request("GET", path, headers), content)
             if isinstance(exchange, NoResponse) or exchange.status != 406:
                 break
-        if isinstance(exchange, NoResponse) or exchange.status != 200:
+        if isinstance(exchange, NoResponse) or exchange.status >= 300:
             return exchange
+        if exchange.status != 200:
+            return replace(exchange, body=b"")  # a part of an instance, which is no message
         if fault := await content.end():
             return NoResponse(Cause.MALFORMED, body_started=False, detail=fault)
         self._media_types = (media_type, *(other for other in MEDIA_TYPES if other != media_type))

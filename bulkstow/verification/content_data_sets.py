@@ -21,7 +21,7 @@ from bulkstow.verification.content_values import SpanReader, same_values
 from bulkstow.wire.data_set import ElementList, Item, read_elements, read_items
 from bulkstow.wire.data_set_start import DataSetStart, find_data_set
 from bulkstow.wire.elements import Element, ElementReader, Syntax
-from bulkstow.wire.part10 import SOP_INSTANCE, UNDEFINED
+from bulkstow.wire.part10 import ITEM_END, SEQUENCE_END, SOP_INSTANCE, UNDEFINED
 from bulkstow.wire.steps import Problem, run
 
 HEAD_BYTES = 2**20
@@ -29,8 +29,8 @@ HEAD_BYTES = 2**20
 
 PIXEL_DATA = 0x7FE0_0010
 
-_ENCODING = frozenset({0x7FE0_0001, 0x7FE0_0002, 0xFFFC_FFFC})
-"""Extended offset tables of compressed frames, and trailing padding (PS3.10 §7.2)."""
+_ENCODING = frozenset({0x7FE0_0001, 0x7FE0_0002, 0xFFFC_FFFC, ITEM_END, SEQUENCE_END})
+"""Extended offset tables of compressed frames, trailing padding (PS3.10 §7.2), and delimiters that end nothing."""
 
 _PLANAR_CONFIGURATION = 0x0028_0006
 _COLOUR_ENCODING = frozenset({0x0028_0004, _PLANAR_CONFIGURATION})
@@ -117,8 +117,9 @@ class _Comparison:
         if self._different:  # another instance: its other attributes say nothing
             return Different(tuple(self._different))
         tags = mine.elements.keys() | theirs.elements.keys()
-        if theirs.problem:
-            tags = {tag for tag in tags if tag <= max(theirs.elements, default=0)}
+        for side in (mine, theirs):
+            if side.problem:
+                tags = {tag for tag in tags if tag <= max(side.elements, default=0)}
         pixels: bool | NotCompared = True
         if self._is_transcoded(mine, theirs):
             pixels = yield from self._compare_frames()
@@ -126,15 +127,15 @@ class _Comparison:
         yield from self._compare(mine, theirs, tags)
         if pixels is False:
             self._different.append(name_of(PIXEL_DATA))
-        if theirs.problem:
+        if theirs.problem and not mine.problem:
             self._different.append(f"the server's copy is damaged: {theirs.problem}")
         if self._different:
             remark = [pixels.reason] if isinstance(pixels, NotCompared) else []
             return Different(list_attributes([*self._different, *remark]))
-        if isinstance(pixels, NotCompared):
-            return pixels
         if mine.problem:
             return NotCompared(f"its data set cannot be read to its end: {mine.problem}")
+        if isinstance(pixels, NotCompared):
+            return pixels
         return SameDataSet(self._note())
 
     def _compare(self, mine: ElementList, theirs: ElementList, tags: Iterable[int], path: str = "") -> Generator[None]:

@@ -26,7 +26,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ElementList:
-    """The elements of one level by tag; of two with the same tag the first."""
+    """The elements of one level by tag."""
 
     elements: Mapping[int, Element]
     problem: str
@@ -35,16 +35,20 @@ class ElementList:
 
 
 def read_elements(reader: ElementReader, at: int, end_at: int | None, syntax: Syntax) -> Steps[ElementList]:
-    """Return the elements from `at` to `end_at`, or, if that is None, to the end of the data."""
+    """Return the elements from `at` to `end_at`, or, if that is None, to the end of the data.
+
+    A delimiter that ends nothing is an element without a value. Two elements with the same tag are a problem.
+    """
     found: dict[int, Element] = {}
     try:
         while end_at is None or at < end_at:
             element = yield from reader.element(at, syntax)
-            if element is None or element.tag == ITEM_END:
+            if element is None:
                 break
-            next_at = yield from _past(reader, element, syntax)
-            found.setdefault(element.tag, element)
-            at = next_at
+            at = yield from _past(reader, element, syntax)
+            if element.tag in found:
+                raise Problem(f"({element.tag >> 16:04X},{element.tag & 0xFFFF:04X}) is there twice")
+            found[element.tag] = element
     except Ended as ended:
         # Some writers leave one or two bytes after the pixel data.
         if ended.truncation.tag is None and max(found, default=0) >= FIRST_PIXEL_DATA:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bulkstow.server.fault_plan import plan_of
+from bulkstow.server.read_faults import ReadFaultInjector
 from bulkstow.server.storage import DirectoryStorage
 from tests.archives import header
 from tests.cli.command import Ended, call, served
@@ -95,13 +97,28 @@ def test_received_bytes_are_those_of_the_files(upload: Upload) -> None:
     assert 0 < lists < 200_000
 
 
-def _other_studies(upload: Upload) -> Iterator[Path]:
-    for study in range(2, 12):
-        for number in range(1, 41):
+def _other_studies(upload: Upload, *, studies: int = 10, instances: int = 40) -> Iterator[Path]:
+    for study in range(2, studies + 2):
+        for number in range(1, instances + 1):
             path = upload.source / f"s{study}" / str(number)
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True, parents=True)
             path.write_bytes(content(header(number, study=study)))
             yield path
+
+
+def test_a_lost_series_does_not_slow_down_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a 404 for one series, its instances are requested one by one, and the other series still as a whole."""
+    lost = {"kind": "status", "on": "retrieve", "status": 404, "requests": [1]}
+    storage, injector = DirectoryStorage(tmp_path / "root"), ReadFaultInjector(plan_of({"fault": [lost]}))
+    with served(storage, read_fault=injector) as url:
+        upload = Upload(tmp_path, storage, url, capsys)
+        paths = [*_other_studies(upload, studies=6, instances=4)]
+        assert upload.run("upload", str(upload.source)).status == 0
+        summary = tmp_path / "summary.json"
+        ended = upload.run("verify", "--level", "content", "--concurrency", "1", "--summary", str(summary))
+    assert ended.status == 0, ended.says
+    lists, retrievals = 2 * 6, 6 + 4
+    assert (json.loads(summary.read_text())["requests"], len(paths)) == (lists + retrievals, 24)
 
 
 def test_a_file_that_cannot_be_read_is_no_success(upload: Upload) -> None:

@@ -299,6 +299,20 @@ async def test_another_media_type_is_tried(accepted: str) -> None:
     assert taken.content == INSTANCE
 
 
+async def test_a_part_of_an_instance_is_no_message() -> None:
+    """Of a 206, whose body is content, the body is dropped: a report must not quote it."""
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        answer(writer, "206 Partial Content", b"Nobody", "Content-Type: application/dicom")
+
+    taken = Taken()
+    async with peer(send) as url:
+        exchange = await retrieve(url, taken)
+    assert isinstance(exchange, Response)
+    assert (exchange.status, exchange.body, bytes(taken.content)) == (206, b"", b"")
+
+
 @pytest.mark.parametrize("status", [404, 406, 410, 500, 503])
 async def test_other_statuses_are_responses(status: int) -> None:
     """Any status but 200 is a Response with the server's words, and nothing is passed on."""

@@ -294,3 +294,37 @@ def test_damaged_pixels_are_never_equal(damage: Callable[[bytes], bytes]) -> Non
     """Compressed pixels that cannot be decoded, or decode to others, are not the same."""
     result = compared(written(NATIVE), damage(COMPRESSED))
     assert isinstance(result, Different | NotCompared)
+
+
+def _before_pixels(content: bytes, inserted: bytes) -> bytes:
+    at = content.index(b"\xe0\x7f\x10\0")
+    return content[:at] + inserted + content[at:]
+
+
+ITEM_DELIMITER = b"\xfe\xff\x0d\xe0" + bytes(4)
+
+
+def test_a_delimiter_that_ends_nothing_hides_nothing() -> None:
+    """A stray item delimiter is encoding; the elements behind it are compared."""
+    ours = _before_pixels(OURS, ITEM_DELIMITER)
+    assert compared(ours, OURS) == SameDataSet("encoding")
+    assert compared(ours, ours[:-1] + b"\xff") == Different((PIXEL_DATA,))
+
+
+def test_an_attribute_that_is_there_twice_is_not_compared() -> None:
+    """Readers take the first or the last of two elements with one tag, so nothing is known about such a file."""
+    comment = b"\x28\0\x00\x40LO\x02\0"
+    ours, received = (_before_pixels(OURS, comment + b"A " + comment + value) for value in (b"B ", b"C "))
+    assert compared(ours, received) == NotCompared("its data set cannot be read to its end: (0028,4000) is there twice")
+
+
+def test_a_file_that_is_cut_off_is_not_compared() -> None:
+    """Only the server's copy of a whole file is damaged; of a file that is cut off itself the end is not known."""
+    received = written(data_set(), ImplicitVRLittleEndian)
+    damage = "pixel data cut off: 10 of 128 bytes missing"
+    unknown = NotCompared(f"its data set cannot be read to its end: {damage}")
+    assert compared(OURS, received[:-10]) == Different((f"the server's copy is damaged: {damage}",))
+    assert compared(OURS[:-10], received) == unknown
+    assert compared(OURS[:-10], received[:-10]) == unknown
+    other = written(changed(_set("PatientID", "OTHER")), ImplicitVRLittleEndian)
+    assert compared(OURS[:-10], other[:-10]) == Different(("(0010,0020) PatientID",))
