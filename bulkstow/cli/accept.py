@@ -20,6 +20,7 @@ def accept(
     outcome: str = "",
     studies: Path | None = None,
     path: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    url: str = "",
     all: Switch = False,  # noqa: A002 - the flag's name
     undo: Switch = False,
     dry_run: Switch = False,
@@ -41,6 +42,8 @@ def accept(
         Choose only instances of these studies: a file with one Study Instance UID per line.
     path
         Choose only these paths: a directory, a file, or a pattern as of `upload --exclude`; may be repeated.
+    url
+        Choose only files for this server; needed if the ledger has several.
     all
         Choose every failure.
     undo
@@ -48,7 +51,7 @@ def accept(
     dry_run
         Only count the failures.
     """
-    choice = choice_of(outcome, studies, path, is_all=all)
+    choice = choice_of(outcome, studies, path, url, is_all=all)
     if undo == bool(note.strip()):
         raise ConfigurationError(
             "--note says why failures are accepted: leave it out with --undo" if undo else "--note is missing: say why"
@@ -57,8 +60,7 @@ def accept(
 
 
 def _accept(ledger: Path, choice: Choice, note: str, *, dry_run: bool) -> int:
-    with edited(ledger) as editor:
-        chosen = editor.choose(choice)
+    with edited(ledger, choice) as (editor, chosen):
         if not dry_run:
             editor.accept(note)
     failures = {outcome: count for outcome, count in chosen.items() if outcome.is_failure}
@@ -70,8 +72,7 @@ def _accept(ledger: Path, choice: Choice, note: str, *, dry_run: bool) -> int:
 
 
 def _undo(ledger: Path, choice: Choice, *, dry_run: bool) -> int:
-    with edited(ledger) as editor:
-        editor.choose(choice)
+    with edited(ledger, choice) as (editor, _):
         accepted = editor.count_accepted()
         if not dry_run:
             editor.unaccept()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bulkstow.config import DestinationSettings
 from bulkstow.errors import ConfigurationError
 from bulkstow.ledger import Choice, LedgerEditor
 from bulkstow.model import Outcome
@@ -23,7 +24,7 @@ def outcomes_named(text: str) -> list[Outcome]:
     return [Outcome(word) for word in words]
 
 
-def choice_of(outcome: str, studies: Path | None, path: Sequence[str], *, is_all: bool) -> Choice:
+def choice_of(outcome: str, studies: Path | None, path: Sequence[str], url: str, *, is_all: bool) -> Choice:
     """Return the choice of some flags. Raises ConfigurationError if they choose nothing, or contradict each other."""
     from bulkstow.engine.selection import read_studies
     from bulkstow.policy.globs import globs
@@ -40,16 +41,29 @@ def choice_of(outcome: str, studies: Path | None, path: Sequence[str], *, is_all
         outcomes,
         None if studies is None else read_studies(studies),
         globs("--path", path).match if path else None,
+        DestinationSettings(url=url).root if url else None,
     )
 
 
 @contextmanager
-def edited(ledger: Path) -> Iterator[LedgerEditor]:
-    """Open a ledger to change it; say so if it is upgraded."""
+def edited(ledger: Path, choice: Choice) -> Iterator[tuple[LedgerEditor, dict[Outcome, int]]]:
+    """Open a ledger, say so if it is upgraded, choose rows to change, and count them.
+
+    Raises ConfigurationError if the choice does not say which of several servers it is about, or names an unknown one.
+    """
     with LedgerEditor(ledger) as editor:
         if editor.kept_copy is not None:
             print(f"the ledger was upgraded; the old one is {shown(str(editor.kept_copy))}", file=sys.stderr)
-        yield editor
+        urls = editor.destinations
+        if choice.destination is None and len(urls) > 1:
+            raise ConfigurationError(
+                f"the ledger {ledger} has {len(urls)} destinations: choose one with --url, such as {urls[0]}"
+            )
+        if choice.destination is not None and choice.destination not in urls:
+            raise ConfigurationError(
+                f"--url {choice.destination}: the ledger {ledger} has no files for it, only for {', '.join(urls)}"
+            )
+        yield editor, editor.choose(choice)
 
 
 def files_by_outcome(counts: Mapping[Outcome, int]) -> str:

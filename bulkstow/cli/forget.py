@@ -17,6 +17,7 @@ def forget(
     outcome: str = "",
     studies: Path | None = None,
     path: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    url: str = "",
     all: Switch = False,  # noqa: A002 - the flag's name
     dry_run: Switch = False,
 ) -> int:
@@ -34,14 +35,15 @@ def forget(
         Choose only instances of these studies: a file with one Study Instance UID per line.
     path
         Choose only these paths: a directory, a file, or a pattern as of `upload --exclude`; may be repeated.
+    url
+        Choose only files for this server; needed if the ledger has several.
     all
         Choose every row.
     dry_run
         Only count the rows.
     """
-    choice = choice_of(outcome, studies, path, is_all=all)
-    with edited(ledger) as editor:
-        chosen = editor.choose(choice)
+    choice = choice_of(outcome, studies, path, url, is_all=all)
+    with edited(ledger, choice) as (editor, chosen):
         if not dry_run:
             editor.forget()
     print(f"{'to forget' if dry_run else 'forgotten'}: {files_by_outcome(chosen)}")

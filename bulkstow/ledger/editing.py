@@ -30,6 +30,8 @@ class Choice:
     """Study Instance UIDs; None for all rows, also those without one."""
     matches_path: Callable[[str], bool] | None = None
     """Whether a path is chosen; None for all."""
+    destination: str | None = None
+    """The URL of a server; None for rows of all servers."""
 
 
 Counts = dict[Outcome, int]
@@ -37,7 +39,7 @@ Counts = dict[Outcome, int]
 
 
 class LedgerEditor(AbstractContextManager["LedgerEditor"]):
-    """Changes rows of a ledger, of all its destinations; no run can use the ledger meanwhile.
+    """Changes rows of a ledger; no run can use the ledger meanwhile.
 
     Raises LedgerError if the ledger is missing, in use by a run, damaged, or cannot be written. A ledger of an older
     version is upgraded.
@@ -64,11 +66,21 @@ class LedgerEditor(AbstractContextManager["LedgerEditor"]):
         """Close the ledger and release its lock."""
         self._opened.close()
 
+    @property
+    def destinations(self) -> list[str]:
+        """The URLs of the servers of which the ledger has rows."""
+        query = "SELECT url FROM destination WHERE id IN (SELECT DISTINCT destination FROM file) ORDER BY url"
+        with explained(self._path):
+            return [str(url) for (url,) in self._connection.execute(query)]
+
     def choose(self, choice: Choice) -> Counts:
         """Choose the rows to change, and count them."""
         conditions, parameters = ["TRUE"], [outcome.value for outcome in choice.outcomes]
         if choice.outcomes:
             conditions.append(f"outcome IN ({', '.join('?' * len(choice.outcomes))})")
+        if choice.destination is not None:
+            conditions.append("destination IN (SELECT id FROM destination WHERE url = ?)")
+            parameters.append(choice.destination)
         if choice.studies is not None:
             conditions.append("study_uid IN (SELECT uid FROM temp.study)")
         if (matches := choice.matches_path) is not None:

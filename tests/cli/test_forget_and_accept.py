@@ -186,3 +186,25 @@ def test_what_was_forgotten_is_sent_again(capsys: pytest.CaptureFixture[str], ar
         again = nightly(capsys, url)
         assert " in 1 request, " in again.out
         assert "  3 of them by an earlier run" in again.out
+
+
+OTHER = "http://other.example/dicom-web"
+
+
+@pytest.mark.parametrize("command", [["forget"], ["accept", "--note", "known"], ["accept", "--undo"]])
+def test_one_of_several_servers_is_chosen(capsys: pytest.CaptureFixture[str], ledger: Path, command: list[str]) -> None:
+    """Rows of a server that the user does not mean stay as they are: without --url nothing is changed."""
+    with Ledger(ledger, OTHER) as other:
+        other.record(replace(result, accepted="before") for result in RESULTS)
+    words = (*command, "bulkstow.db", "--all")
+    before = list(read_entries(ledger))
+    ended = call(capsys, *words)
+    assert (ended.status, ended.out) == (2, "")
+    assert f"the ledger bulkstow.db has 2 destinations: choose one with --url, such as {OTHER}" in ended.err
+    ended = call(capsys, *words, "--url", "http://third.example")
+    assert (ended.status, "the ledger bulkstow.db has no files for it, only for" in ended.err) == (2, True)
+    assert list(read_entries(ledger)) == before
+    said(capsys, *words, "--url", f"{OTHER}/")
+    left = list(read_entries(ledger))
+    assert [entry for entry in left if entry.destination == URL] == [e for e in before if e.destination == URL]
+    assert left != before
