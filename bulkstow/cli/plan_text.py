@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bulkstow.cli.uid_names import name_of_uid
 from bulkstow.model import Outcome
 from bulkstow.pipeline.plan import Amount, Group, Groups, Plan
 from bulkstow.printing import shown
@@ -23,10 +24,10 @@ NAME_COLUMNS = 64
 def lines_of(plan: Plan, ledger: Path) -> Iterator[str]:
     """Yield the lines of a plan."""
     yield from _totals(plan)
-    yield from _groups("modality", plan.by_modality, _modality)
-    yield from _groups("SOP class", plan.by_sop_class, _name_of_uid)
-    yield from _groups("transfer syntax", plan.by_transfer_syntax, _name_of_uid)
-    yield from _groups("study date", plan.by_year, _year)
+    yield from _groups("modality", plan.by_modality, _or_none)
+    yield from _groups("SOP class", plan.by_sop_class, name_of_uid)
+    yield from _groups("transfer syntax", plan.by_transfer_syntax, name_of_uid)
+    yield from _groups("study date", plan.by_year, _or_none)
     yield from _not_stored_before(plan)
     if plan.first_failures:
         yield ""
@@ -97,24 +98,8 @@ def _sum(amounts: Sequence[Amount]) -> Amount:
     return Amount(sum(amount.files for amount in amounts), sum(amount.size_bytes for amount in amounts))
 
 
-def _modality(value: str | None) -> str:
+def _or_none(value: str | None) -> str:
     return "not known" if value is None else value or "none"
-
-
-def _year(value: str | None) -> str:
-    return "not known" if value is None else value or "none"
-
-
-def _name_of_uid(uid: str | None) -> str:
-    """Return the name of a SOP class or transfer syntax; the UID itself if PS3.6 has none."""
-    from pydicom._uid_dict import UID_dictionary
-
-    if not uid:
-        return "not known" if uid is None else "none"
-    if uid not in UID_dictionary:
-        return uid
-    name, _, _, retired, _ = UID_dictionary[uid]
-    return f"{name} (retired)" if retired else name
 
 
 def _not_stored_before(plan: Plan) -> Iterator[str]:
@@ -123,9 +108,9 @@ def _not_stored_before(plan: Plan) -> Iterator[str]:
     yield ""
     yield _line("not stored by earlier runs", "files", "", "to send")
     for kind in plan.not_stored_before[:SHOWN_GROUPS]:
-        name = f"{kind.outcome}: {_name_of_uid(kind.sop_class_uid)}"
+        name = f"{kind.outcome}: {name_of_uid(kind.sop_class_uid)}"
         yield _line(shown(name), f"{kind.files:,}", "", f"{kind.to_send:,}")
-        yield f"  {shown(_name_of_uid(kind.transfer_syntax_uid))}"
+        yield f"  {shown(name_of_uid(kind.transfer_syntax_uid))}"
     if (others := len(plan.not_stored_before) - SHOWN_GROUPS) > 0:
         yield f"{others:,} other kinds"
 
@@ -191,8 +176,8 @@ def as_fields(plan: Plan) -> dict[str, Any]:
         ],
         "empty_sources": list(plan.empty_sources),
         "by_modality": _group_fields(plan.by_modality, "modality"),
-        "by_sop_class": _group_fields(plan.by_sop_class, "sop_class_uid", _name_of_uid),
-        "by_transfer_syntax": _group_fields(plan.by_transfer_syntax, "transfer_syntax_uid", _name_of_uid),
+        "by_sop_class": _group_fields(plan.by_sop_class, "sop_class_uid", name_of_uid),
+        "by_transfer_syntax": _group_fields(plan.by_transfer_syntax, "transfer_syntax_uid", name_of_uid),
         "by_year": _group_fields(plan.by_year, "year"),
         "not_stored_before": [
             {
