@@ -16,11 +16,11 @@ from bulkstow.setting_types import Switch
 def accept(
     ledger: Path,
     *,
-    note: str = "",
-    outcome: str = "",
+    note: Annotated[str, Parameter(show_default=False)] = "",
+    outcome: Annotated[str, Parameter(show_default=False)] = "",
     studies: Path | None = None,
-    path: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    url: str = "",
+    path: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    url: Annotated[str, Parameter(show_default=False)] = "",
     all: Switch = False,  # noqa: A002 - the flag's name
     undo: Switch = False,
     dry_run: Switch = False,

@@ -14,10 +14,10 @@ from bulkstow.setting_types import Switch
 def forget(
     ledger: Path,
     *,
-    outcome: str = "",
+    outcome: Annotated[str, Parameter(show_default=False)] = "",
     studies: Path | None = None,
-    path: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    url: str = "",
+    path: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    url: Annotated[str, Parameter(show_default=False)] = "",
     all: Switch = False,  # noqa: A002 - the flag's name
     dry_run: Switch = False,
 ) -> int:
