@@ -130,7 +130,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan has listed files that would be sent; negative numbers take back files that are processed again."""
+    """A plan has listed files that would be sent."""
 
     files: int
     size_bytes: int

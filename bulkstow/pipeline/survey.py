@@ -17,9 +17,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from bulkstow.blocking import ReadLimit, Work
 from bulkstow.config import UploadSettings
 from bulkstow.errors import BulkstowError, first_of
-from bulkstow.events import Planned, Recorded, Reporter
+from bulkstow.events import Planned, Recorded, Reopened, Reporter
 from bulkstow.ledger import LookUps
-from bulkstow.model import Candidate, FileResult, Instance
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.intake import Choice, Intake
 from bulkstow.pipeline.inventory import Inventory, State
@@ -73,7 +73,7 @@ class Survey:
             reopened = await run_blocking(self._threads.calls, self._inventory.take_conflicts, REOPENED_PER_PASS)
             if not reopened:
                 return
-            self._reporter.tell(Planned(-len(reopened), -sum(candidate.size_bytes for candidate in reopened)))
+            self._reporter.tell(Reopened(tuple(FileResult(c, None, Outcome.CONFLICT) for c in reopened)))
             await self._pass(iter([reopened]), EVERYTHING, are_conflicts=True)  # they are selected files
 
     async def _pass(

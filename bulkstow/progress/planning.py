@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from bulkstow.events import Event, FilesFound, LeftOut, Planned, Recorded, ScanEnded, SettledBefore
+from bulkstow.events import Event, FilesFound, LeftOut, Planned, Recorded, Reopened, ScanEnded, SettledBefore
 from bulkstow.policy.selection import Filter
 from bulkstow.progress.background import Stream
 from bulkstow.progress.display import BAR_INTERVAL_S, LINE_INTERVAL_S
@@ -44,6 +44,11 @@ class Planning:
             case Recorded(results):
                 self._listed_files += len(results)
                 self._failed += sum(result.is_failure for result in results)
+            case Reopened(results):
+                self._found_files -= len(results)
+                self._found_bytes -= sum(result.candidate.size_bytes for result in results)
+                self._listed_files -= len(results)
+                self._failed -= len(results)
             case SettledBefore(outcomes, not_stored):
                 self._listed_files += sum(outcomes.values())
                 self._failed += sum(result.is_failure for result in not_stored)

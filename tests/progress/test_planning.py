@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from bulkstow.events import Event, FilesFound, LeftOut, Planned, Recorded, ScanEnded, SettledBefore
+from bulkstow.events import Event, FilesFound, LeftOut, Planned, Recorded, Reopened, ScanEnded, SettledBefore
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.policy.selection import Filter
 from bulkstow.progress.planning import Planning
@@ -18,10 +18,11 @@ def result(outcome: Outcome, accepted: str = "") -> FileResult:
     return FileResult(Candidate("/a", 1, 1), None, outcome, "why", accepted=accepted)
 
 
+CONFLICT = result(Outcome.CONFLICT)
+AGAIN: list[Event] = [FilesFound(1, 1), Recorded((CONFLICT,)), Reopened((CONFLICT,))]
 EVENTS: list[Event] = [
     FilesFound(10, 5000),
-    Planned(4, 400),
-    Planned(-1, -100),
+    Planned(3, 300),
     Recorded((result(Outcome.UNREADABLE), result(Outcome.UNREADABLE, "known"), result(Outcome.SKIPPED))),
     SettledBefore({Outcome.STORED: 2, Outcome.REFUSED: 1}, (result(Outcome.REFUSED),), 10),
 ]
@@ -32,9 +33,13 @@ EVENTS: list[Event] = [
     [
         ([], "0 failed, 0 of at least 0 files planned, at least 0B"),
         (EVENTS, "2 failed, 9 of at least 10 files planned, at least 5kB"),
+        (
+            [*EVENTS, FilesFound(1, 1), Recorded((CONFLICT,)), Reopened((CONFLICT,))],
+            "2 failed, 9 of at least 10 files planned, at least 5kB",
+        ),
         ([*EVENTS, FilesFound(-1, -1000), ScanEnded()], "2 failed, 9 of 9 files planned, 4kB"),
     ],
-    ids=["begin", "scanning", "scan ended"],
+    ids=["begin", "scanning", "again", "scan ended"],
 )
 def test_a_line_has_the_figures(events: list[Event], expected: str) -> None:
     """Every file that has a place in the plan is counted, and accepted failures are none."""
