@@ -118,10 +118,11 @@ def _not_stored_before(plan: Plan) -> Iterator[str]:
 def _conclusion(plan: Plan, ledger: Path) -> Iterator[str]:
     if plan.at_server is not None:
         at = plan.at_server
-        yield (
-            f"the server has instances of {at.there:,} of {counted(at.studies, 'study', 'studies')} to send "
-            f"({at.whole:,} with all instances), {counted(at.instances, 'instance')} in all"
-        )
+        if at.studies:
+            yield (
+                f"the server has instances of {at.there:,} of {counted(at.studies, 'study', 'studies')} to send "
+                f"({at.whole:,} with all instances), {counted(at.instances, 'instance')} in all"
+            )
         if at.unknown:
             studies = counted(at.unknown, "study", "studies")
             yield f"the server did not tell it for {studies}: {shown(at.reason)}"

@@ -472,6 +472,22 @@ def test_the_table_says_what_the_server_has(archive: Path, capsys: pytest.Captur
     assert "the server did not tell it for 1 study: HTTP 500" in out
 
 
+def test_without_answers_the_table_says_nothing_of_the_server(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If nothing is to be sent, or the server answers for no study, there are no figures of it."""
+
+    def fails(request: web.Request, _: int) -> web.StreamResponse | None:
+        return web.Response(status=500) if "StudyInstanceUID" in request.query else None
+
+    with searched(QidoServer({}, before=fails)) as url:
+        nothing = call(capsys, "plan", "archive", "--url", url, "--exclude", "*").out
+        unanswered = call(capsys, "plan", "archive", "--url", url, "--retries", "0").out
+    assert "the server" not in nothing
+    assert "the server has" not in unanswered
+    assert "the server did not tell it for 3 studies: HTTP 500" in unanswered
+
+
 def test_a_server_that_cannot_be_reached_stops_the_plan(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is read, the status is 3."""
     with nobody() as url:
