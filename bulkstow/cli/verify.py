@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from cyclopts import Parameter
 from bulkstow import __version__
 from bulkstow.cli.files import check_writable, write_whole
 from bulkstow.cli.run_log import opened_log
-from bulkstow.cli.streams import print_in_passing
+from bulkstow.cli.streams import ReaderLeft, print_in_passing
 from bulkstow.cli.upload import carry_out as upload_missing
 from bulkstow.config import FILES, DestinationSettings, SelectionSettings, UploadSettings, VerificationSettings
 from bulkstow.engine.job import Job
@@ -29,6 +30,7 @@ from bulkstow.progress.log import Log, settings_of
 from bulkstow.quantities import EVERY_STUDY, counted
 from bulkstow.setting_types import Switch
 from bulkstow.verification.closing import closing
+from bulkstow.verification.examine import Examined
 from bulkstow.verification.lines import Lines, Notation
 from bulkstow.verification.live import Live
 from bulkstow.verification.repair import RepairLists
@@ -73,7 +75,7 @@ def verify(
         files_from=files_from,
         null_separated=null,
     )
-    with contextlib.closing(Lines(format, sys.stdout)) as lines:
+    with contextlib.closing(_Results(format, sys.stdout)) as lines:
         lines.begin()
         if not job.verification.repair:
             return _carry_out(job, lines, format)
@@ -81,6 +83,20 @@ def verify(
             lists = RepairLists(Path(directory))
             exit_status = _carry_out(job, lines, format, lists)
             return exit_status if exit_status != 1 or lists.is_empty else _repair(job, lists, lines, format)
+
+
+class _Results(Lines):
+    """Lines on standard output. If its reader leaves, as `head` does, they are dropped; the verification goes on."""
+
+    def begin(self) -> None:
+        """Write the heading."""
+        with contextlib.suppress(ReaderLeft):
+            super().begin()
+
+    def write(self, examined: Sequence[Examined]) -> None:
+        """Write results."""
+        with contextlib.suppress(ReaderLeft):
+            super().write(examined)
 
 
 def _repair(job: VerificationJob, lists: RepairLists, lines: Lines, notation: Notation) -> int:

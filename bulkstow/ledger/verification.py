@@ -36,7 +36,8 @@ def check_has_files(path: Path, destination: str) -> None:
     """Raise ConfigurationError if a ledger has no file for a destination, as one whose URL is misspelt; LedgerError."""
     check_head(path)
     with explained(path), closing(connect(path)) as connection:
-        urls = [url for url, _ in destinations_in(connection, path)]
+        has_tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,)
+        urls = [url for url, _ in destinations_in(connection, path)] if has_tables else []
     if destination not in urls:
         others = f"it has those for {', '.join(urls[:SHOWN_URLS])}" if urls else "nor for another URL"
         raise ConfigurationError(f"--ledger {path}: no files for {destination}; {others}")

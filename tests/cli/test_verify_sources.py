@@ -13,7 +13,7 @@ from bulkstow.server.fault_plan import plan_of
 from bulkstow.server.read_faults import ReadFaultInjector
 from bulkstow.server.storage import DirectoryStorage
 from tests.archives import header
-from tests.cli.command import Ended, call, served
+from tests.cli.command import Ended, call, served, spawn_unread
 from tests.lost_instances import content
 
 
@@ -135,6 +135,24 @@ def test_a_file_that_cannot_be_read_is_no_success(upload: Upload) -> None:
     assert call(upload.capsys, "accept", ledger, "--outcome", "unreadable", "--note", "known").status == 0
     assert upload.run("verify", str(upload.source)).status == 0
     assert upload.run("verify").status == 0
+
+
+def test_a_reader_that_leaves_does_not_end_the_verification(upload: Upload) -> None:
+    """If the reader of the lines closes the pipe, all is verified nevertheless, and the exit status is the same."""
+    upload.write("a/1", 1)
+    assert upload.run("upload", str(upload.source)).status == 0
+    upload.storage.path(header(1)).write_bytes(content(header(1), number=2))
+    where = ("--url", upload.url, "--ledger", str(upload.directory / "l.db"), "--progress", "none")
+    for notation in ("jsonl", "csv", "table"):
+        assert spawn_unread("verify", *where, "--level", "content", "--format", notation).status == 1
+
+
+def test_an_empty_ledger_has_no_files(upload: Upload) -> None:
+    """A file of no bytes is a new ledger: there is nothing to verify, which is wrong usage."""
+    (upload.directory / "l.db").touch()
+    ended = upload.run("verify")
+    assert (ended.status, ended.out) == (2, "")
+    assert "no files for" in ended.err
 
 
 def test_a_list_that_cannot_be_read_twice_is_not_repaired(upload: Upload) -> None:
