@@ -33,7 +33,13 @@ def gaps(last_uploads: Sequence[RunRecord]) -> list[Gap]:
 
 
 def _gaps(url: str, uploads: Sequence[RunRecord]) -> Iterator[Gap]:
-    if not all(map(has_finished, uploads)):
+    if not all(upload.command for upload in uploads):
+        yield Gap(
+            "The end of the last upload is not known",
+            f"The last upload to {url} was made with an older bulkstow, or its ledger was recovered: whether it "
+            "finished, and which files it left out, is not known.",
+        )
+    if not all(has_finished(upload) for upload in uploads if upload.command):
         yield Gap(
             "The last upload did not finish",
             f"The last upload to {url} was interrupted, stopped or killed, or is still going on: files that it did not "

@@ -48,7 +48,7 @@ class History:
     """UTC; empty if there are no runs."""
     last_started_at: str
     last_uploads: tuple[RunRecord, ...]
-    """The last upload of each ledger to each destination; none of an older bulkstow, which has kept nothing of it."""
+    """The last upload of each ledger to each destination."""
 
 
 def history_of(runs: Iterable[RunRecord]) -> History:
@@ -65,7 +65,7 @@ def history_of(runs: Iterable[RunRecord]) -> History:
         destinations[run.destination] = None
         if run.command == VERIFY:
             verifications.append(run)
-        elif run.command:
+        else:
             last_uploads[run.ledger, run.destination] = run
         if series and _is_alike(series[-1], run):
             series.append(_extended(series.pop(), run))

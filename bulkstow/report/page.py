@@ -117,7 +117,7 @@ def _badge(open_files: int, not_reported: Sequence[Gap]) -> str:
     """Return the verdict in a few words."""
     is_partial = not all(gap.is_wanted for gap in not_reported)
     if open_files or is_partial:
-        words = counted(open_files, "failure") if open_files else "not everything was looked at"
+        words = counted(open_files, "failure") if open_files else "files may be left over"
         return tag("span", text(f"✗ {words}"), class_="badge missed")
     words = "no failures among the selected files" if not_reported else "nothing is left over"
     return tag("span", text(f"✓ {words}"), class_="badge holds")

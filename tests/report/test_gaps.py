@@ -14,6 +14,7 @@ UNFINISHED = "The last upload did not finish"
 EMPTY = "A source had no files"
 SHARDS = "Shards are missing"
 FILTERS = "Filters left out files"
+UNKNOWN = "The end of the last upload is not known"
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,8 @@ FILTERS = "Filters left out files"
         ([], []),
         ([run(1)], []),
         ([run(1, summary=None)], [UNFINISHED]),
+        ([run(1, "", summary=None)], [UNKNOWN]),
+        ([run(1, "", summary=None, ledger="1.db"), run(1, summary=None, ledger="2.db")], [UNKNOWN, UNFINISHED]),
         ([run(1, summary={"complete": False})], [UNFINISHED]),
         ([run(1, ledger="1.db", summary=None), run(1, ledger="2.db")], [UNFINISHED]),
         ([run(1, summary=None), run(2, summary=None, url=OTHER)], [UNFINISHED, UNFINISHED]),

@@ -50,7 +50,6 @@ def test_the_last_upload_of_each_ledger_counts() -> None:
     """A later upload reaches what an earlier one did not, but not what that of another ledger did not."""
     shards = [run(1, ledger="1.db"), run(2, ledger="1.db", summary=None), run(1, ledger="2.db"), run(2, "verify")]
     assert [(one.ledger, one.number) for one in history_of(shards).last_uploads] == [("1.db", 2), ("2.db", 1)]
-    assert history_of([run(1, "", summary=None)]).last_uploads == ()  # an older bulkstow
 
 
 def test_only_the_latest_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
