@@ -28,6 +28,10 @@ _CHANGE = """
     WHERE destination = ? AND path = ?"""
 
 
+CONTINUED_WITHIN_S = 7 * 24 * 3600
+"""How long ago a run began that is continued: what it has confirmed may be deleted meanwhile. A verification of the
+content of 10 TB takes a day at 1 Gbit/s."""
+
 SHOWN_URLS = 3
 """Destinations that a message names; most ledgers have one."""
 
@@ -69,16 +73,17 @@ class VerificationLedger(Ledger):
     def unfinished_since_s(self) -> int | None:
         """Return when the first of the latest runs with this scope began that were not finished, in s since 1970.
 
-        None if the latest was finished, or there is none.
+        None if the latest was finished, or began more than CONTINUED_WITHIN_S ago, or there is none.
         """
         query = """
             SELECT CAST(strftime('%s', started_at) AS INTEGER), settings, summary FROM run
             WHERE destination = ? AND command = ? AND id < ? ORDER BY id DESC"""
         since_s: int | None = None
+        earliest_s = time.time() - CONTINUED_WITHIN_S
         for began_s, settings, summary in self._look_ups.read(query, (self._destination, COMMAND, self._run)):
             if not self._scope.items() <= json.loads(settings or "{}").items():
                 continue
-            if summary is not None and json.loads(summary).get("complete"):
+            if began_s < earliest_s or (summary is not None and json.loads(summary).get("complete")):
                 break
             since_s = began_s
         return since_s

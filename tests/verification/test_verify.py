@@ -446,6 +446,23 @@ async def test_an_unfinished_run_is_continued(tmp_path: Path) -> None:
         assert again.confirmed_before == 0
 
 
+async def test_a_run_of_long_ago_is_not_continued(tmp_path: Path) -> None:
+    """What was confirmed more than a week ago is asked again, even if no run has finished since."""
+    stored = archive(6, 2)
+    server = QidoServer(holding(stored))
+    server.before = lambda request, number: web.Response(status=401) if number > 7 else None
+    async with serving(server) as url:
+        record(tmp_path / "l.db", url, stored)
+        with pytest.raises(LoginRefused):
+            await verified(url, tmp_path / "l.db", settings=UploadSettings(concurrency=Span(1, 1)))
+        with sqlite3.connect(tmp_path / "l.db") as connection:
+            connection.execute("UPDATE run SET started_at = datetime(started_at, '-8 days')")
+        connection.close()
+        server.before = lambda request, number: None
+        _, summary = await verified(url, tmp_path / "l.db")
+    assert (summary.confirmed_before, summary.exit_status) == (0, 0)
+
+
 async def test_a_run_of_another_scope_is_not_continued(tmp_path: Path) -> None:
     """An unfinished run of another sample says nothing about this one."""
     stored = archive(6, 2)
