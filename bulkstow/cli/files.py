@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bulkstow.errors import ConfigurationError
+from bulkstow.ledger import is_ledger
 
 
 def check_writable(flag: str, path: Path) -> None:
@@ -20,6 +21,13 @@ def check_writable(flag: str, path: Path) -> None:
     if path.is_dir() or not path.absolute().parent.is_dir():
         why = "a directory" if path.is_dir() else "no such directory"
         raise ConfigurationError(f"{flag} {path}: cannot be written ({why})")
+    check_no_ledger(flag, path)
+
+
+def check_no_ledger(flag: str, path: Path) -> None:
+    """Raise ConfigurationError if a ledger is at `path`: it is the only record of what was sent."""
+    if is_ledger(path):
+        raise ConfigurationError(f"{flag} {path}: is a ledger, and is not overwritten: give the name of another file")
 
 
 def is_replaceable(path: Path) -> bool:

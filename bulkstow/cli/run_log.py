@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TextIO
 
 from bulkstow import __version__
+from bulkstow.cli.files import check_no_ledger
 from bulkstow.config import UploadSettings
 from bulkstow.errors import ConfigurationError
 from bulkstow.progress.background import BackgroundStream
@@ -27,6 +29,7 @@ def opened_log(
     path = settings.log
     if path is None:
         return None
+    check_no_ledger("--log", Path(path))
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError as error:

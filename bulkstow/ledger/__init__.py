@@ -10,7 +10,7 @@ invalid, so that its file is sent again, and turns no other outcome into `stored
 Methods block; the pipeline calls them in threads.
 """
 
-from bulkstow.ledger.database import APPLICATION_ID, SCHEMA_VERSION
+from bulkstow.ledger.database import APPLICATION_ID, SCHEMA_VERSION, is_ledger
 from bulkstow.ledger.earlier_runs import EarlierRuns, NotStored
 from bulkstow.ledger.editing import Choice, LedgerEditor
 from bulkstow.ledger.journal import Ledger
@@ -34,6 +34,7 @@ __all__ = [
     "NotStored",
     "Recovered",
     "RunRecord",
+    "is_ledger",
     "read_entries",
     "recover",
 ]

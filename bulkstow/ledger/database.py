@@ -131,6 +131,18 @@ def check_head(path: Path) -> None:
     check_ids(path, int.from_bytes(head[68:72]), version_in(head))
 
 
+def is_ledger(path: Path) -> bool:
+    """Return whether a file is a ledger of any schema; False if it cannot be read."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    return head.startswith(_MAGIC) and int.from_bytes(head[68:72]) == APPLICATION_ID
+
+
 def connect(path: Path, mode: str = "mode=rw") -> sqlite3.Connection:
     """Open an existing database in autocommit mode, for use in any thread."""
     connection = sqlite3.connect(
