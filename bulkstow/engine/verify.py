@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 
 import anyio
 import anyio.to_thread
@@ -237,6 +239,10 @@ async def _verify(
         threads=threads,
         reporter=opened.reporter,
     )
+    if verification.level == "content":
+        # Whole, and once: threads that import parts of pydicom at the same time find it half imported.
+        await run_blocking(threads.calls, import_module, "pydicom")
+        warnings.filterwarnings("ignore", module=r"pydicom\.")  # they quote values, which may be a patient's
     short_page = job.destination.profile.page_instances
     examiner = Examiner(
         counts=verification.level == "counts",
