@@ -60,7 +60,7 @@ def accept(
 
 
 def _accept(ledger: Path, choice: Choice, note: str, *, dry_run: bool) -> int:
-    with edited(ledger, choice) as (editor, chosen):
+    with edited(ledger, choice, dry_run=dry_run) as (editor, chosen):
         if not dry_run:
             editor.accept(note)
     failures = {outcome: count for outcome, count in chosen.items() if outcome.is_failure}
@@ -72,7 +72,7 @@ def _accept(ledger: Path, choice: Choice, note: str, *, dry_run: bool) -> int:
 
 
 def _undo(ledger: Path, choice: Choice, *, dry_run: bool) -> int:
-    with edited(ledger, choice) as (editor, _):
+    with edited(ledger, choice, dry_run=dry_run) as (editor, _):
         accepted = editor.count_accepted()
         if not dry_run:
             editor.unaccept()

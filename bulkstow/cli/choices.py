@@ -46,12 +46,12 @@ def choice_of(outcome: str, studies: Path | None, path: Sequence[str], url: str,
 
 
 @contextmanager
-def edited(ledger: Path, choice: Choice) -> Iterator[tuple[LedgerEditor, dict[Outcome, int]]]:
+def edited(ledger: Path, choice: Choice, *, dry_run: bool) -> Iterator[tuple[LedgerEditor, dict[Outcome, int]]]:
     """Open a ledger, say so if it is upgraded, choose rows to change, and count them.
 
     Raises ConfigurationError if the choice does not say which of several servers it is about, or names an unknown one.
     """
-    with LedgerEditor(ledger) as editor:
+    with LedgerEditor(ledger, only_counts=dry_run) as editor:
         if editor.kept_copy is not None:
             print(f"the ledger was upgraded; the old one is {shown(str(editor.kept_copy))}", file=sys.stderr)
         urls = editor.destinations

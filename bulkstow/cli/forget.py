@@ -43,7 +43,7 @@ def forget(
         Only count the rows.
     """
     choice = choice_of(outcome, studies, path, url, is_all=all)
-    with edited(ledger, choice) as (editor, chosen):
+    with edited(ledger, choice, dry_run=dry_run) as (editor, chosen):
         if not dry_run:
             editor.forget()
     print(f"{'to forget' if dry_run else 'forgotten'}: {files_by_outcome(chosen)}")

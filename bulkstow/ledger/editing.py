@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from types import TracebackType
 from bulkstow.errors import LedgerError
 from bulkstow.ledger.database import check_head, connect, explained, prepare
 from bulkstow.ledger.lock import Lock
+from bulkstow.ledger.opening import open_for_look_ups
 from bulkstow.ledger.rows import OUTCOMES, DamagedRow
 from bulkstow.ledger.upgrade import upgrade
 from bulkstow.model import Outcome
@@ -42,23 +44,34 @@ class LedgerEditor(AbstractContextManager["LedgerEditor"]):
     """Changes rows of a ledger; no run can use the ledger meanwhile.
 
     Raises LedgerError if the ledger is missing, in use by a run, damaged, or cannot be written. A ledger of an older
-    version is upgraded.
+    version is upgraded. With `only_counts` rows are chosen and counted, and nothing is written; a run may use the
+    ledger.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, only_counts: bool = False) -> None:
         if not path.is_file():
             raise LedgerError(f"no ledger at {path}: give the file that `bulkstow upload --ledger` wrote")
         self._path = path
+        self.kept_copy: Path | None = None
+        """The path of a copy of the ledger before it was upgraded; None if it had the current schema."""
         with ExitStack() as opened:
-            opened.callback(Lock(path).release)
-            check_head(path)
+            if only_counts:
+                self._connection = open_for_look_ups(path, opened)
+            else:
+                self._connection = self._open(opened)
             with explained(path):
-                self._connection = opened.enter_context(closing(connect(path)))
-                prepare(self._connection, path)
-                self.kept_copy = upgrade(self._connection, path)
-                """The path of a copy of the ledger before it was upgraded; None if it had the current schema."""
+                self._connection.execute("PRAGMA query_only = OFF")  # the temporary tables are written
                 self._connection.execute("CREATE TEMP TABLE chosen (destination, path, outcome, is_accepted)")
             self._opened = opened.pop_all()
+
+    def _open(self, opened: ExitStack) -> sqlite3.Connection:
+        opened.callback(Lock(self._path).release)
+        check_head(self._path)
+        with explained(self._path):
+            connection = opened.enter_context(closing(connect(self._path)))
+            prepare(connection, self._path)
+            self.kept_copy = upgrade(connection, self._path)
+        return connection
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,3 +209,16 @@ def test_one_of_several_servers_is_chosen(capsys: pytest.CaptureFixture[str], le
     left = list(read_entries(ledger))
     assert [entry for entry in left if entry.destination == URL] == [e for e in before if e.destination == URL]
     assert left != before
+
+
+@pytest.mark.parametrize("command", ["forget", "accept --undo", "accept --note known"])
+def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+    """A ledger of an older schema is not upgraded by a dry run, and one that a run uses can be counted."""
+    old = Path(__file__).parent.parent / "ledger" / "schema-2.sqlite"
+    shutil.copyfile(old, "old.db")
+    said(capsys, *command.split(), "old.db", "--all", "--dry-run")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.db"]
+    assert Path("old.db").read_bytes() == old.read_bytes()
+    with Ledger(tmp_path / "used.db", URL) as used:
+        used.record(RESULTS)
+        said(capsys, *command.split(), "used.db", "--all", "--dry-run")
