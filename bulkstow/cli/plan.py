@@ -82,12 +82,14 @@ def carry_out(job: PlanJob) -> int:
         if made is None:
             print("bulkstow: interrupted before the plan was complete", file=sys.stderr)
             return INTERRUPTED
-        if where is not None:
-            _write_list(where, inventory, job)
-        if digest_list is not None:
-            with writing_whole("--digest-list", digest_list) as file:
-                file.buffer.writelines(_digest_line(*digest) for digest in inventory.digests())
-        _print(made, job, sys.stderr if where == "-" else sys.stdout)
+        try:
+            if where is not None:
+                _write_list(where, inventory, job)
+            if digest_list is not None:
+                with writing_whole("--digest-list", digest_list) as file:
+                    file.buffer.writelines(_digest_line(*digest) for digest in inventory.digests())
+        finally:  # the plan of a large archive takes hours, and a list may fail at the end
+            _print(made, job, sys.stderr if where == "-" else sys.stdout)
     return made.exit_status
 
 

@@ -249,12 +249,13 @@ def test_a_list_on_standard_output_is_alone(archive: Path) -> None:
 
 
 def test_a_name_with_a_newline_needs_nul(archive: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A list of lines cannot have such a name: nothing is written, and the message says what to do."""
+    """A list of lines cannot have such a name: the plan is shown, no list is written, and a message says what to do."""
     (archive / "a" / "2").rename(archive / "a" / "two\nlines")
     Path("list").write_text("kept")
     ended = call(capsys, "plan", "archive", "--list", "list")
     assert (ended.status, Path("list").read_text()) == (2, "kept")
     assert "--list: a name contains a newline, such as" in ended.err
+    assert "\nto send: " in ended.out
     assert "two\\nlines: add --null, to this command and to the upload" in ended.err
     fields = planned(capsys, "archive", "--list", "list", "--null")
     names = Path("list").read_bytes().split(b"\0")
