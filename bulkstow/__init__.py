@@ -111,7 +111,7 @@ async def upload(
     `source` is a file or directory, several of them, or a `Source`; `destination` is the URL of a DICOMweb server, the
     settings for one, or a `Destination`, which the caller opens and closes. `selection` has filters: without it every
     file is sent. `auth` logs in at a DICOMweb server. The ledger (`UploadSettings.ledger`) has the outcome of each
-    file; a run with the ledger of an earlier run sends only what has no final success. Nothing is printed, and no
+    file; a run with the ledger of an earlier run sends only files without a final success. Nothing is printed, and no
     signal is handled. An instance that fails is counted, not raised, and a source without any file is named in
     `Summary.empty_sources`. Raises ConfigurationError for an argument
     that cannot be used or a path that does not exist, and RunStopped (LoginRefused, DestinationRefused, LedgerError,

@@ -278,7 +278,7 @@ class SelectionSettings:
     """Select only instances of these modalities, such as CT,MR; 'none' is an instance without one."""
     study_date: Annotated[StudyDates, Parameter(group=FILTERS)] = None
     """Select only instances with a study date in a span such as 2020-01-01..2022-12-31, 2020.. or ..2022-06, or 'none'
-    for those without a valid one; several with commas."""
+    for instances without a valid date; several with commas."""
     sop_class: Annotated[Words, Parameter(group=FILTERS)] = None
     """Select only instances of these SOP classes, by UID or by a name such as CTImageStorage."""
     studies: Annotated[Path | None, Parameter(group=FILTERS)] = None
@@ -298,7 +298,7 @@ class SelectionSettings:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSettings:
-    """What a plan shows and lists, beside the settings of the upload that it is about."""
+    """The output of a plan, beside the settings of the planned upload."""
 
     format: Annotated[Literal["table", "json"], Parameter(group=PLAN)] = "table"
     """Form of the plan: a table or one JSON object."""
@@ -315,23 +315,23 @@ class PlanSettings:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationSettings:
-    """What is compared with the server.
+    """The settings of a verification: level, sample, repeated looks and repair.
 
     Raises ConfigurationError for a time out of its range.
     """
 
     level: Annotated[Literal["counts", "instances", "content"], Parameter(group=VERIFICATION)] = "instances"
-    """What is compared of each study: the number of its instances (one query), the list of its instances, or also their
+    """The comparison for each study: the number of its instances (one query), the list of its instances, or also their
     content, which is retrieved and compared with the files."""
     sample: Annotated[SampleOfStudies, Parameter(group=VERIFICATION)] = EVERY_STUDY
     """Studies to verify: 'all', a number such as 500, or a share such as 1%, chosen at random."""
     seed: Annotated[str, Parameter(group=VERIFICATION)] = "bulkstow"
-    """Text from which the sample follows: the same seed chooses the same studies."""
+    """Seed of the sample: the same seed chooses the same studies."""
     # A commit interval of Elasticsearch or Lucene behind QIDO-RS is 1 to 30 s.
     settle_s: Annotated[Duration, Parameter(name="--settle", group=VERIFICATION)] = 30.0
     """Time that the server gets to index an instance, from the first query on, before it counts as missing."""
     repair: Annotated[Switch, Parameter(group=VERIFICATION)] = False
-    """Send what is missing, and verify those studies again."""
+    """Send the missing instances, and verify their studies again."""
 
     def __post_init__(self) -> None:
         if self.settle_s < 0:

@@ -13,10 +13,10 @@ _FIRST_DAY, _LAST_DAY = "00000000", "99999999"
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Spans of days, in which a day is a text such as 20201231; no date, an empty text, may be among them."""
+    """Spans of days; a day is a text such as 20201231. The empty text stands for no date."""
 
     spans: tuple[tuple[str, str], ...]
-    """The first and the last day of each; any text may bound one, as texts are compared."""
+    """The first and the last day of each span. The bounds are compared as texts, so any text may be a bound."""
     written: str = field(default="", compare=False)
     """The text of the setting."""
 

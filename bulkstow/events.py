@@ -36,7 +36,7 @@ class FilesFound:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Filters leave out files, which have no outcome; one that was found before is taken back by `FilesFound`."""
+    """Filters left out files, which have no outcome; `FilesFound` subtracts files that were counted as found before."""
 
     files: Mapping[Filter, int]
     directories: int = 0
@@ -200,11 +200,11 @@ class RetryScheduled:
 
 @dataclass(frozen=True, slots=True)
 class StudyVerified:
-    """A study was compared with the server, and the ledger has what was found out."""
+    """A study was compared with the server, and the result is in the ledger."""
 
     result: StudyResult
     is_from_before: bool = False
-    """An unfinished run has confirmed it; nothing was asked now."""
+    """An unfinished earlier run confirmed the study; this run did not ask for it."""
     is_listed_instead: bool = False
     """The server does not count the instances of a study, so they were listed."""
 

@@ -25,7 +25,7 @@ def accept(
     undo: Switch = False,
     dry_run: Switch = False,
 ) -> int:
-    """Mark known failures as accepted: they stay in reports, and no longer make a run end with exit status 1.
+    """Mark known failures as accepted: reports still show them, but a run with them no longer ends with exit status 1.
 
     A failure is chosen if all of the given conditions choose it. It stays accepted until the file changes or gets
     another outcome.

@@ -50,8 +50,8 @@ bulkstow --config bulkstow.toml upload SOURCE...
 """
 _COMMANDS = {
     "upload": ("SOURCE... --url URL", "Send an archive; the same command again continues where it stopped."),
-    "plan": ("SOURCE...", "Say what an upload would send, and how long it would take; sends nothing."),
-    "verify": ("[SOURCE...] --url URL", "Compare what the server has with the ledger or a source, study by study."),
+    "plan": ("SOURCE...", "Show which files an upload would send, and how long it would take; sends nothing."),
+    "verify": ("[SOURCE...] --url URL", "Compare the server with the ledger or a source, study by study."),
     "report": ("LEDGER...", "List the outcome of every file, study or reason, or write the page for the sign-off."),
     "forget": ("LEDGER", "Delete rows of a ledger: the next upload treats their files as new."),
     "accept": ("LEDGER --note TEXT", "Mark known failures as accepted: they no longer make a run fail."),

@@ -49,7 +49,7 @@ def choice_of(outcome: str, studies: Path | None, path: Sequence[str], url: str,
 def edited(ledger: Path, choice: Choice, *, dry_run: bool) -> Iterator[tuple[LedgerEditor, dict[Outcome, int]]]:
     """Open a ledger, say so if it is upgraded, choose rows to change, and count them.
 
-    Raises ConfigurationError if the choice does not say which of several servers it is about, or names an unknown one.
+    Raises ConfigurationError if the choice names no server and the ledger has several, or names an unknown server.
     """
     with LedgerEditor(ledger, only_counts=dry_run) as editor:
         if editor.kept_copy is not None:

@@ -69,7 +69,7 @@ def settings_of(command: str) -> list[Setting]:
 
 
 def own_settings_of(command: str) -> list[Setting]:
-    """Return the settings of a command without those that it shares with `upload`."""
+    """Return the settings of a command, without the settings it shares with `upload`."""
     shared = {setting.flag for setting in settings_of("upload")} if command in WITH_UPLOAD else frozenset[str]()
     return [setting for setting in settings_of(command) if setting.flag not in shared]
 

@@ -46,7 +46,7 @@ def write_whole(flag: str, path: Path, text: str) -> None:
 
 @contextmanager
 def writing_whole(flag: str, path: Path) -> Iterator[TextIO]:
-    """Give a file that replaces the one at `path` at the end of the block, as `write_whole` does; lines end as written.
+    """Yield a file that replaces `path` at the end of the block, as `write_whole` does; newlines are not translated.
 
     If the block fails, the old file is unchanged.
     """

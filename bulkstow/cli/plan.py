@@ -1,4 +1,4 @@
-"""`bulkstow plan`: say what an upload would send, without sending anything."""
+"""`bulkstow plan`: show which files an upload would send, without sending anything."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plan(
     files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=FILES)] = None,
     null: Annotated[Switch, Parameter(alias="-0", group=FILES)] = False,
 ) -> int:
-    """Say what an upload with the same settings would send, and how long it would take. Sends and records nothing.
+    """Show which files an upload with the same settings would send, and how long it would take; sends nothing.
 
     With --url the server is asked which of the studies it has already. Exit status: 0, 1 if the upload would have
     failures, 2 wrong usage, 3 stopped by an error that no retry fixes, 130 interrupted.

@@ -219,7 +219,7 @@ def _amount(amount: Amount) -> dict[str, Any]:
 def _group_fields(
     groups: Groups, name: str, name_of: Callable[[str | None], str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return groups, and those that are not kept apart as a last one with their number."""
+    """Return the groups; the last one adds up all groups that are not listed, with their number."""
 
     def fields(group: Group) -> dict[str, Any]:
         named = {} if name_of is None else {"name": name_of(group.value)}

@@ -1,4 +1,4 @@
-"""`bulkstow report`: what became of every file, study by study or reason by reason, and the page for the sign-off."""
+"""`bulkstow report`: the outcome of every file, counts by study, reason or modality, and the page for the sign-off."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def report(
         escape unprintable characters, and CSV puts an apostrophe before a formula.
     outcome
         List only these outcomes, separated by commas: stored, warned, duplicate, refused, unconfirmed, conflict,
-        missing, unreadable, skipped; with --by study the studies that have files with one of them.
+        missing, unreadable, skipped; with --by study the studies with such files.
     by
         Count the files by study (those with failures first, then the newest first), by outcome and reason (failures
         first, then the most frequent first), or by modality.
     html
-        Write a page for the person who signs the migration off to this file, and beside it the tables of all studies
-        and of all files as CSV.
+        Write a page for the sign-off of the migration to this file, and beside it the tables of all studies and all
+        files as CSV.
     recover
         Copy the intact rows of a damaged ledger to a new one beside it; one ledger at a time.
     """

@@ -1,4 +1,4 @@
-"""`bulkstow verify`: compare what the server has with the ledger."""
+"""`bulkstow verify`: compare the instances at the server with the ledger or a source."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def verify(
     files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=FILES)] = None,
     null: Annotated[Switch, Parameter(alias="-0", group=FILES)] = False,
 ) -> int:
-    """Compare what the server has with the ledger or a source, study by study; record what is confirmed or missing.
+    """Compare the instances at the server with the ledger or a source, study by study, and record the results.
 
     Exit status: 0 every study complete, 1 some not, 2 wrong usage, 3 stopped by an error that no retry fixes, 130
     interrupted.
@@ -86,7 +86,8 @@ def verify(
 
 
 class _Results(Lines):
-    """Lines on standard output. If its reader leaves, as `head` does, they are dropped; the verification goes on."""
+    """Lines on standard output. If the reader closes the pipe, as `head` does, later lines are dropped, and the
+    verification continues."""
 
     def begin(self) -> None:
         """Write the heading."""
@@ -100,7 +101,7 @@ class _Results(Lines):
 
 
 def _repair(job: VerificationJob, lists: RepairLists, lines: Lines, notation: Notation) -> int:
-    """Send what is missing, verify its studies again, and return the exit status of both verifications together."""
+    """Send the missing instances, verify their studies again, and return the exit status of both verifications."""
     if lost := lists.drop_lost_files():
         print(f"bulkstow: {counted(lost, 'file')} of missing instances cannot be sent: no such file", file=sys.stderr)
     settings = replace(job.settings, summary=None, shard=None, allow_empty=True)

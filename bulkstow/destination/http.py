@@ -138,7 +138,7 @@ class HttpClient:
         """Make a request, and pass the content of a response with status 200 to `receiver` as it comes.
 
         Every other response is read as `exchange` does. The response timeout ends at the head of the response, then the
-        stall timeout applies to each piece. Raises DestinationRefused, and what the receiver raises.
+        stall timeout applies to each piece. Raises DestinationRefused, and the exceptions of the receiver.
         """
         settings = self._settings
         allowed_s = settings.connect_timeout_s + settings.response_timeout_s

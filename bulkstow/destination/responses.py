@@ -1,4 +1,4 @@
-"""Responses and exceptions of aiohttp's client, as values of bulkstow's.
+"""Converts responses and exceptions of aiohttp's client to bulkstow's types.
 
 A response is read whole up to a limit, or streamed to a receiver that gets one piece after the other.
 """
@@ -39,14 +39,14 @@ FOREIGN = (
     TypeError,
     AttributeError,
 )
-"""The last five are what aiohttp and http.cookies raise on fields that they did not expect."""
+"""aiohttp and http.cookies raise the last five for unexpected header fields."""
 
 _QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
-"""Where aiohttp's messages begin to repeat what the server sent."""
+"""The place in aiohttp's messages after which they repeat text of the server."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why an exchange failed; repeats neither a URL, which may hold a password, nor what the server sent."""
+    """Return why an exchange failed, without URLs, which may contain a password, and without text of the server."""
     match error:
         case aiohttp.ConnectionTimeoutError():
             return "no connection in time"
@@ -61,7 +61,7 @@ def reason_of(error: BaseException) -> str:
 
 
 async def read_response(response: aiohttp.ClientResponse, limit_bytes: int) -> Response:
-    """Return a response with its whole body. Raises Overlong, Malformed and what aiohttp raises."""
+    """Return a response with its whole body. Raises Overlong, Malformed and the exceptions of aiohttp."""
     head = _head(response)
     body = bytearray()
     async for piece in response.content.iter_any():
@@ -84,7 +84,7 @@ class ResponseReceiver(Protocol):
 class ResponseStream:
     """The content of one response on its way to a receiver.
 
-    `scope` ends the exchange: its deadline, at first that of the response, is here moved to that of the next piece. The
+    `scope` ends the exchange: its deadline is the response timeout at first, then the stall timeout of each piece. The
     time that the receiver takes is not limited.
     """
 
@@ -93,10 +93,10 @@ class ResponseStream:
         self._scope = scope
         self._stall_timeout_s = stall_timeout_s
         self.has_begun = False
-        """The receiver has a part of the content, so the request must not be repeated unseen."""
+        """The receiver has a part of the content, so only the caller may repeat the request."""
 
     async def run(self, response: aiohttp.ClientResponse) -> Response:
-        """Pass the content on, and return the response without it. Raises Malformed and what aiohttp raises."""
+        """Pass the content on, and return the response without it. Raises Malformed and the exceptions of aiohttp."""
         head = _head(response)
         self.has_begun = True
         self._receiver.begin(head.content_type)

@@ -1,7 +1,7 @@
 """QIDO-RS of a server, for verification: one request at a time, parsed (PS3.18 §10.6).
 
-Repeats nothing and decides nothing about instances. A response that is no DICOM JSON is a `NoResponse`, because a page
-that is cut off can be had whole by the next request.
+It makes no retries and decides nothing about instances. A response that is not DICOM JSON is a `NoResponse`: a
+truncated page may arrive complete at the next request.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ R = TypeVar("R")
 S = TypeVar("S", bound=Sized)
 
 ACCEPT = "application/dicom+json"
-"""The only format that is parsed; every server offers it."""
+"""The only response format that is parsed; every server offers it."""
 
 PAGE_LIMIT_BYTES = 64 * 2**20
-"""The largest response. Orthanc lists an instance in 1 to 4 KiB, and a server that ignores `limit` lists a whole study:
-this is one of 16,000 instances."""
+"""The largest response. Orthanc lists an instance in 1 to 4 KiB, and a server that ignores `limit` lists a whole study,
+here up to 16,000 instances."""
 
 LARGE_PAGE_BYTES = 200_000
 """Larger pages are parsed in a thread; one of this size takes 2 ms."""

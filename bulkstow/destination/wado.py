@@ -1,7 +1,7 @@
 """Retrieves instances: WADO-RS (PS3.18 §10.4), streamed to a receiver.
 
-Instances are requested in the transfer syntax in which the server has them. A server that refuses the media type (406)
-is asked for the next one of MEDIA_TYPES; the one that it accepts comes first from then on.
+Instances are requested in the transfer syntax in which the server has them. If a server refuses the media type (406),
+the next of MEDIA_TYPES is requested; later requests begin with the accepted type.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Retriever:
         """Retrieve the instances of a resource once, and pass them on.
 
         A Response with status 200 means that the receiver got all that the server sent, or needed no more; any other
-        result, that the instance that has not ended is of no use. Raises LoginRefused, DestinationRefused, and what the
-        receiver raises.
+        result means that an instance that has not ended is incomplete. Raises LoginRefused, DestinationRefused, and the
+        exceptions of the receiver.
         """
         for media_type in self._media_types:
             content = _Content(receiver, self._throttle)
@@ -99,7 +99,7 @@ class _Content:
             self._fault = str(error)
 
     async def take(self, piece: bytes) -> bool:
-        """Pass on what belongs to instances; return False if the rest is not needed."""
+        """Pass on the bytes of instances; return False if the rest is not needed."""
         if self._throttle is not None:
             left_bytes = len(piece)
             while left_bytes:
@@ -125,7 +125,7 @@ class _Content:
                 self._is_wanted = await self._receiver.end()
 
     async def end(self) -> str:
-        """End the response; return what is wrong with it, or ""."""
+        """End the response; return the error in it, or ""."""
         if self._fault or not self._is_wanted:
             return self._fault
         if self._multipart is None:

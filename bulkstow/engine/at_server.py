@@ -1,4 +1,4 @@
-"""Ask a server how many instances it has of the studies that a plan would send: one query a study."""
+"""Asks a server how many instances it has of each study with files to send: one query per study."""
 
 from __future__ import annotations
 

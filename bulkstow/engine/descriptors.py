@@ -1,4 +1,4 @@
-"""The limit on open files: how many requests, and how many files kept open, it allows."""
+"""The limit on open files, and the numbers of requests and open files that it allows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ DESCRIPTORS_PER_REQUEST = 5
 connection of a replay."""
 
 KEPT_FILES = 1024
-"""Files of slow storage that stay open from their heads until they are sent. With fewer than 0.1 ms for a file in the
-page cache and 10 ms for a head, no more than those of a few lists wait."""
+"""Files of slow storage that stay open from their heads until they are sent. Sending takes less than 0.1 ms for a file
+in the page cache, a head takes 10 ms, so only the files of a few lists wait."""
 
 
 def _descriptors(*, at_once: int, readers: int) -> int:
@@ -33,6 +33,6 @@ def allowed_requests(*, at_once: int, readers: int) -> int:
 
 
 def most_open_files(settings: UploadSettings) -> int:
-    """Return how many files may stay open between two reads, beside what requests and readers need."""
+    """Return how many files may stay open between two reads, besides the descriptors of requests and readers."""
     needed = _descriptors(at_once=settings.concurrency.highest, readers=settings.read_concurrency)
     return max(0, raise_open_files_limit(needed + KEPT_FILES) - needed)

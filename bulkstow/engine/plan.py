@@ -31,12 +31,12 @@ from bulkstow.source.paths import find_sources
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanJob:
-    """The source and the settings of a plan, and of the upload that it is about."""
+    """The source and the settings of a plan and of the planned upload."""
 
     source: tuple[str, ...]
     """Paths of files and directories."""
     destination: DestinationSettings | None = None
-    """The server to ask; None if none is to be asked."""
+    """The server to ask; None to ask no server."""
     settings: UploadSettings = field(default_factory=UploadSettings)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     """Filters: which files of the source are considered."""
@@ -121,7 +121,7 @@ async def _surveyed(
 
 
 def _rate(settings: PlanSettings, earlier_runs: EarlierRuns) -> Rate | None:
-    """Return the rate that the user gives, or that of the latest upload."""
+    """Return the user's rate, or else the rate of the latest upload."""
     if settings.rate is not None:
         return Rate(settings.rate)
     latest = earlier_runs.latest_upload()

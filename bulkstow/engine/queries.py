@@ -15,7 +15,7 @@ from bulkstow.verification.requests import Requests
 
 
 def requests_for(settings: UploadSettings, reporter: Reporter) -> Requests:
-    """Return what makes requests with the limits, the retries and the patience of some settings."""
+    """Return the requests of a run, with the limits and retries of its settings."""
     highest = at_once(settings)
     concurrency = Concurrency(lowest=min(settings.concurrency.lowest, highest), highest=highest)
     return Requests(

@@ -38,7 +38,7 @@ def source_of(
     selection: Selection,
     stack: ExitStack,
 ) -> Source:
-    """Return the job's source; a source of files excludes those that the run itself writes, in `excluded`."""
+    """Return the job's source; a source of files excludes the files in `excluded`, which the run itself writes."""
     if not isinstance(job.source, tuple):
         return job.source
     settings = job.settings

@@ -58,7 +58,7 @@ from bulkstow.verification.tally import VerificationTally
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationJob:
-    """What is verified, where and how. Raises ConfigurationError if that is not clear, or cannot be done."""
+    """The settings of a verification. Raises ConfigurationError if they are ambiguous or cannot be used."""
 
     source: tuple[str, ...] = ()
     """Paths of files and directories; the ledger if there is none."""
@@ -80,12 +80,12 @@ class VerificationJob:
 
     @property
     def has_source(self) -> bool:
-        """True if the files of a source are verified, not those of the ledger."""
+        """True if the files of a source are verified, instead of the files in the ledger."""
         return bool(self.source) or self.files_from is not None
 
     @property
     def scope(self) -> dict[str, object]:
-        """What the run verifies, for the ledger."""
+        """The scope of the run, for the ledger."""
         verification = self.verification
         chosen = {"level": verification.level, "sample": str(verification.sample), "seed": verification.seed}
         source = [os.path.abspath(name) for name in self.source]  # noqa: PTH100 - links stay as they are
@@ -94,12 +94,12 @@ class VerificationJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Resources:
-    """What a run has opened."""
+    """The open resources of a run."""
 
     ledger: VerificationLedger
     expected: ExpectedInstances
     source: Source | None
-    """The files to verify; None if those of the ledger are."""
+    """The source of the files to verify; None for the files in the ledger."""
     selection: Selection
     requests: Requests
     threads: WorkerThreads
@@ -119,7 +119,7 @@ async def run(
     """Run a verification and return its summary; `log` receives all events too.
 
     With `heed_signals` the first SIGINT, SIGTERM or SIGHUP drains the run, and the second ends it at once. Raises
-    RunStopped if the run cannot continue; what was found out until then is in the ledger.
+    RunStopped if the run cannot continue; the results so far are in the ledger.
     """
     control = Control(live.say)
     reporter = Reporters((tally, live, *(() if log is None else (log,))))
@@ -154,7 +154,7 @@ async def run(
 async def _open(
     job: VerificationJob, reporter: Reporter, control: Control, stack: ExitStack, *, heed_signals: bool
 ) -> tuple[_Resources, AsyncIterator[signal.Signals] | None]:
-    """Open what a run needs, and begin to receive signals. Raises ConfigurationError and LedgerError."""
+    """Open the resources of a run, and begin to receive signals. Raises ConfigurationError and LedgerError."""
     settings = job.settings
     limit = ReadLimit(settings.read_timeout_s)
     threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
@@ -190,7 +190,7 @@ async def _open(
 
 
 async def _gather(job: VerificationJob, opened: _Resources, tally: VerificationTally) -> None:
-    """Find out what should be at the server: what the source has, or the ledger."""
+    """Collect the instances that should be at the server, from the source or from the ledger."""
     ledger, expected, calls = opened.ledger, opened.expected, opened.threads.calls
     if opened.source is None:
         selects = _selects(opened.selection)
@@ -221,7 +221,7 @@ async def _verify(
     output: Output,
     control: Control,
 ) -> None:
-    """Compare what is expected with the server."""
+    """Compare the expected instances with the server."""
     verification, ledger, threads = job.verification, opened.ledger, opened.threads
     since_s = await run_blocking(threads.calls, ledger.unfinished_since_s)
     if since_s is not None and verification.level != "counts":
@@ -269,7 +269,7 @@ def _selects(selection: Selection) -> Selects | None:
 
 
 def _contents(job: VerificationJob, opened: _Resources, search: SearchService, since_s: int | None) -> Contents | None:
-    """Return what compares the content of instances with files; None if the level does not ask for it."""
+    """Return the comparison of contents; None if the level does not include it."""
     if job.verification.level != "content":
         return None
     throttle = None if job.settings.bandwidth is None else Throttle(job.settings.bandwidth)

@@ -1,7 +1,7 @@
 """The HTML of a measurement: one file, for a ticket or a mail, that requests nothing from the network.
 
 Owns the order of the page. The plots are in `timeline`, `breakdown` and `loads`; its styles and behaviour (colour
-scheme, copying, drawing the plots) in `page.css` and `page.js`; what all pages have in common in `bulkstow.pages`.
+scheme, copying, drawing the plots) in `page.css` and `page.js`; the common parts of all pages in `bulkstow.pages`.
 Without a script the page has every figure in its tables.
 """
 

@@ -1,8 +1,7 @@
 """A plot as a figure of Plotly: plain values, which the page's script draws.
 
-Colours are names of the style sheets, written `var(--name)`; the script replaces them by those of the light or dark
-scheme.
-Every text from outside passes `words`, as Plotly reads markup in its labels.
+Colours are names of the style sheets, written `var(--name)`; the script replaces them by the colours of the light or
+dark scheme. Every text from outside passes `words`, as Plotly reads markup in its labels.
 """
 
 from __future__ import annotations
