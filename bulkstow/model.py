@@ -65,8 +65,8 @@ class Header:
     sop_class_uid: str
     transfer_syntax_uid: str
     modality: str | None = field(default=None, compare=False)
-    """Modality (0008,0060), as CT or MR; empty if there is no valid one, None if it is not known: the row of an older
-    ledger, or a head that was not read that far."""
+    """Modality (0008,0060), such as CT or MR; empty if there is no valid one; None if it is not known, as in a row of
+    an older ledger or for a head that was not read that far."""
     study_date: str | None = field(default=None, compare=False)
     """Study Date (0008,0020) as YYYYMMDD; empty or None likewise."""
 
@@ -311,7 +311,7 @@ class Summary:
     studies: int | None = None
     """The number of studies of which this run sent instances; None if it could not be counted."""
     studies_known: int | None = None
-    """The number of studies of which the ledger has files for this destination; None likewise."""
+    """The number of studies with files in the ledger for this destination; None likewise."""
     studies_complete: int | None = None
     """How many of them have no failure that is not accepted."""
     left_out: Mapping[str, int] = field(default_factory=dict)

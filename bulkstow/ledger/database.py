@@ -193,13 +193,13 @@ def _expected(version: int) -> frozenset[str]:
 def upgrade_steps(version: int) -> list[str]:
     """Return the statements that make the tables of an older schema those of the current one.
 
-    They change the schema only: all rows stay on their pages, which `recovery` relies on.
+    They change only the schema. All rows stay on their pages; `recovery` relies on that.
     """
     return [*([_RENAMING] if version < 3 else ()), *_ADDITIONS]
 
 
 def columns_of(connection: sqlite3.Connection) -> str:
-    """Return ALL_COLUMNS as expressions for this ledger's schema; NULL for those that it does not have."""
+    """Return ALL_COLUMNS as expressions for this ledger's schema; NULL for columns that it lacks."""
     names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('file')")}
     others = {"version": OLD_NAME} if OLD_NAME in names else {}
     return ", ".join(name if name in names else others.get(name, "NULL") for name in ALL_COLUMNS.split(", "))

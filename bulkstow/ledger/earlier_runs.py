@@ -34,7 +34,7 @@ class NotStored:
 
 
 class EarlierRuns(AbstractContextManager["EarlierRuns"]):
-    """Earlier runs to one destination; without a URL, to the only one that the ledger has.
+    """Earlier runs to one destination; without a URL, to the only destination in the ledger.
 
     Raises ConfigurationError if there are several, and LedgerError if the file is no ledger or damaged.
     """

@@ -1,4 +1,4 @@
-"""Changes of a ledger by its user: rows that are forgotten, and failures that are accepted."""
+"""Changes of a ledger by its user: deleted rows and accepted failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IS_CHOSEN = "(destination, path) IN (SELECT destination, path FROM temp.chosen)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Rows of a ledger: those that every given condition chooses; all rows without any."""
+    """A choice of rows in a ledger: a row is chosen if it meets every given condition; without conditions, all are."""
 
     outcomes: frozenset[Outcome] = frozenset()
     """Empty for all."""
@@ -81,7 +81,7 @@ class LedgerEditor(AbstractContextManager["LedgerEditor"]):
 
     @property
     def destinations(self) -> list[str]:
-        """The URLs of the servers of which the ledger has rows."""
+        """The URLs of the servers that have rows in the ledger."""
         query = "SELECT url FROM destination WHERE id IN (SELECT DISTINCT destination FROM file) ORDER BY url"
         with explained(self._path):
             return [str(url) for (url,) in self._connection.execute(query)]

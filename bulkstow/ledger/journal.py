@@ -63,8 +63,8 @@ class Ledger(AbstractContextManager["Ledger"]):
     """The outcomes of the files for one destination; open for one run at a time.
 
     The command, bulkstow's version and the settings, which contain no secret, are kept with the run. Raises LedgerError
-    if the file cannot be opened or written, is in use by another run, or was not written by bulkstow or by a newer
-    version. A ledger of an older version is upgraded.
+    if the file cannot be opened or written, is in use by another run, was not written by bulkstow, or was written by a
+    newer version. A ledger of an older version is upgraded.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         return self._look_ups.with_notes(results)
 
     def end(self, summary: Mapping[str, object]) -> None:
-        """Keep the summary of the run, which a killed run does not have."""
+        """Record the summary of the run; a killed run has none."""
         self._check_in_place()
         with self._writing, explained(self.path):
             self._writer.execute("UPDATE run SET summary = ? WHERE id = ?", (json.dumps(summary), self._run))
@@ -176,7 +176,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         return count_studies(self._look_ups, destination=self._destination, run=self._run)
 
     def interrupt(self) -> None:
-        """End a look-up that takes too long: it raises LedgerError in its thread."""
+        """End a look-up that takes too long; it then raises LedgerError in its thread."""
         self._look_ups.interrupt()
 
     @property

@@ -1,4 +1,4 @@
-"""What a run asks its ledger: outcomes of files, and the files that are on the server. Only reads."""
+"""Queries of a run to its ledger: outcomes of files, and files that are on the server. Reads only."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _FINAL = frozenset(
     for outcome in Outcome
     if outcome.is_success or outcome in (Outcome.REFUSED, Outcome.CONFLICT, Outcome.SKIPPED)
 )
-"""Outcomes that the next run keeps; of a copy, or a file in conflict, only while the other file is on the server."""
+"""Outcomes that the next run keeps. A copy or a file in conflict keeps its outcome while the other file is stored."""
 
 FOUND_BY_VERIFY = "the instance that verify found there"
-"""The conflicting file of one with other content at the server."""
+"""The conflicting file of a file that has other content at the server."""
 
 MOST_CHANGED_KEPT = 50_000
 """Changed files whose copies are compared again; they take 10 MB. With more of them every copy is compared again."""
@@ -77,8 +77,8 @@ class LookUps:
         """Return for each candidate its known outcome; None if it is new or has changed since.
 
         Outcomes in `again` are not final, because the user asks for them again. A copy, or a file in conflict, is final
-        only while the file that was sent instead is on the server unchanged: not if this run found it changed, nor if a
-        later run sent it again.
+        only while the file sent in its place is unchanged on the server: not if this run found that file changed, nor
+        if a later run sent it again.
         """
         query = f"""
             SELECT f.path, f.size_bytes, f.version, f.outcome,
@@ -120,7 +120,7 @@ class LookUps:
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return, by SOP Instance UID, the files that are on the server, in the order of their paths.
 
-        Among them are files of which `verify` found that the server has other content: `conflicting_file` says so.
+        Files with other content at the server, as found by `verify`, are included and have a `conflicting_file`.
         """
         if not sop_instance_uids:
             return {}
@@ -144,7 +144,7 @@ class LookUps:
         return owners
 
     def with_notes(self, results: list[FileResult]) -> list[FileResult]:
-        """Return results, failures that a user has accepted with the note: it holds for this outcome of this file."""
+        """Return results; accepted failures have the note, which applies to this outcome of this file."""
         failed = [os.fsencode(result.candidate.location) for result in results if result.outcome.is_failure]
         if not failed:
             return results
@@ -164,7 +164,7 @@ class LookUps:
             return [as_result(row) for row in rows]
 
     def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:
-        """Return, by location, the heads of those files that could be read as DICOM, as they were recorded."""
+        """Return, by location, the recorded heads of the files that could be read as DICOM."""
         locations = {os.fsencode(candidate.location): candidate.location for candidate in candidates}
         query = f"""
             SELECT {INSTANCE_COLUMNS} FROM file
@@ -181,5 +181,5 @@ def _key(result: FileResult) -> tuple[object, ...]:
 
 
 def marks(count: int) -> str:
-    """Return so many placeholders for a query."""
+    """Return this number of placeholders for a query."""
     return ", ".join("?" * count)

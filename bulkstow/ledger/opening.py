@@ -24,7 +24,7 @@ from bulkstow.ledger.upgrade import upgrade_schema
 
 
 def open_for_look_ups(path: Path, opened: ExitStack) -> sqlite3.Connection:
-    """Open a ledger that a run may be writing, for look-ups, as an upload would see it; `opened` closes it again.
+    """Open a ledger for look-ups, as an upload would see it; a run may be writing it. `opened` closes it again.
 
     A ledger of an older schema is upgraded as a temporary copy. Raises LedgerError.
     """

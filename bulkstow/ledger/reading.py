@@ -62,7 +62,7 @@ class RunRecord:
 
     destination: str
     number: int
-    """Runs of a ledger are numbered in the order in which they began."""
+    """Runs of a ledger are numbered in the order of their start."""
     started_at: str
     """UTC, as SQLite writes it."""
     command: str
@@ -143,7 +143,7 @@ class LedgerReader(AbstractContextManager["LedgerReader"]):
                 yield entry
 
     def runs(self) -> Iterator[RunRecord]:
-        """Yield the runs of all ledgers, each ledger's in the order in which they began."""
+        """Yield the runs of all ledgers, ledger by ledger, in the order of their start."""
         for connection, path in self._ledgers:
             yield from runs_in(connection, path)
 
@@ -155,7 +155,7 @@ class LedgerReader(AbstractContextManager["LedgerReader"]):
         return sum(_is_shared(of_instance) for _, of_instance in groupby(self._files(), key=itemgetter(0, 1)))
 
     def count_instances(self) -> int:
-        """Return the number of SOP instances, each counted once for a destination, whatever became of their files."""
+        """Return the number of SOP instances, each counted once for a destination, for any outcome of their files."""
         return sum(1 for _ in groupby(self._files(), key=itemgetter(0, 1)))
 
     def _files(self) -> Iterator[_File]:
@@ -199,7 +199,7 @@ def _rows(connection: sqlite3.Connection, path: Path, outcomes: frozenset[Outcom
 
 
 def runs_in(connection: sqlite3.Connection, path: Path) -> Iterator[RunRecord]:
-    """Yield the runs of a ledger in the order in which they began. Raises LedgerError."""
+    """Yield the runs of a ledger in the order of their start. Raises LedgerError."""
     with explained(path):
         names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('run')")}
         texts = ", ".join(f"run.{name}" if name in names else "NULL" for name in RUN_TEXTS)

@@ -61,7 +61,7 @@ class Recovered:
     files: int
     """The number of rows in it."""
     left_out: int
-    """The number of rows that could be read, but are damaged, or outdated as those that schema 1 has skipped."""
+    """The number of readable rows that are damaged, or outdated, as the skipped files of schema 1 are."""
     is_whole: bool
     """Every page could be read, so no other row is missing."""
 

@@ -26,7 +26,7 @@ _FILES = f"SELECT count(*), coalesce(sum(study_uid IS NULL AND {_IS_OPEN}), 0) F
 
 
 def count_studies(look_ups: LookUps, *, destination: int, run: int) -> LedgerStudies:
-    """Count the studies of the files for a destination, those that a run has not found included. Raises LedgerError."""
+    """Count the studies of all files for a destination, found by this run or not. Raises LedgerError."""
     ((known, complete, sent, *by_outcome),) = look_ups.read(_STUDIES, (run, destination))
     ((files, failures_without),) = look_ups.read(_FILES, (destination,))
     return LedgerStudies(

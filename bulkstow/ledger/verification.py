@@ -1,4 +1,4 @@
-"""The ledger of a verification: records what the server has of the files, and which run was not finished."""
+"""The ledger of a verification: records how the server confirmed the files, and unfinished verifications."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHANGE = """
 
 
 CONTINUED_WITHIN_S = 7 * 24 * 3600
-"""How long ago a run began that is continued: what it has confirmed may be deleted meanwhile. A verification of the
+"""The age up to which an unfinished run is continued; instances may be deleted meanwhile. Verifying the
 content of 10 TB takes a day at 1 Gbit/s."""
 
 SHOWN_URLS = 3
@@ -37,7 +37,7 @@ SHOWN_URLS = 3
 
 
 def check_has_files(path: Path, destination: str) -> None:
-    """Raise ConfigurationError if a ledger has no file for a destination, as one whose URL is misspelt; LedgerError."""
+    """Raise ConfigurationError if a ledger has no file for a destination, such as a misspelt URL; or LedgerError."""
     check_head(path)
     with explained(path), closing(connect(path)) as connection:
         has_tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,)
@@ -50,7 +50,7 @@ def check_has_files(path: Path, destination: str) -> None:
 class VerificationLedger(Ledger):
     """The ledger while a verification is the run; no upload can run with it meanwhile.
 
-    `scope` is what the run verifies: level, sample, filters. Raises LedgerError as `Ledger`.
+    `scope` describes the verification: level, sample, filters. Raises LedgerError as `Ledger`.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class VerificationLedger(Ledger):
         return self._destination
 
     def unfinished_since_s(self) -> int | None:
-        """Return when the first of the latest runs with this scope began that were not finished, in s since 1970.
+        """Return when the first unfinished run with this scope since the last finished one began, in s since 1970.
 
-        None if the latest was finished, or began more than CONTINUED_WITHIN_S ago, or there is none.
+        None if there is no such run, or it began more than CONTINUED_WITHIN_S ago.
         """
         query = """
             SELECT CAST(strftime('%s', started_at) AS INTEGER), settings, summary FROM run
@@ -89,7 +89,7 @@ class VerificationLedger(Ledger):
         return since_s
 
     def record_changes(self, changes: Iterable[tuple[bytes, Change]]) -> None:
-        """Write what a verification has found out about files, by their paths, in one transaction.
+        """Write the findings of a verification about files, by their paths, in one transaction.
 
         Raises LedgerError, before anything is written, if the file at the ledger's path was replaced or removed.
         """

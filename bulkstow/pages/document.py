@@ -13,9 +13,9 @@ from bulkstow.pages.markup import text
 def document(title: str, body: Iterable[str], *, style: str = "", script: str = "", data: str = "") -> str:
     """Return a page; `body` is markup, `style` follows the common style, `data` are elements that the script reads.
 
-    The only script that runs is `script`, and what it makes itself: the page's policy names its hash.
+    Only `script` and scripts that it creates run: the page's Content-Security-Policy has its hash.
     """
-    # Styles are inline, as Plotly sets them. Nothing may be requested, whatever is injected.
+    # Styles are inline, as Plotly sets them. Even injected markup can request nothing from the network.
     scripts = f"script-src '{_hash(script)}' blob:; img-src data: blob:" if script else "img-src data:"
     policy = f"default-src 'none'; style-src 'unsafe-inline'; {scripts}; base-uri 'none'; form-action 'none'"
     common = files("bulkstow.pages").joinpath("base.css").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A stage of its own, if the user asks for it: the SHA-256 of every file to send, before it is sent.
+"""The optional digest stage: computes the SHA-256 of every file before it is sent.
 
 A file is read in blocks, so that a large one does not exceed the time limit of a read. A file that changes afterwards
 is noticed when it is sent, as in every upload.
@@ -31,7 +31,7 @@ lock."""
 class Digest:
     """Computes the digests of each list's files in several threads, and passes on the instances with them.
 
-    The next list is begun once a thread is free, or while a file hangs.
+    The next list starts as soon as a thread is free, also while a file hangs.
     """
 
     source: Source

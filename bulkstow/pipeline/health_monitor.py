@@ -21,7 +21,7 @@ from bulkstow.quantities import show_duration
 
 
 class Probed(Protocol):
-    """What is probed during an outage."""
+    """The target of the probes during an outage."""
 
     async def probe(self) -> Response | NoResponse:
         """Make a request that shows whether the server responds."""

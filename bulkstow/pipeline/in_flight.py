@@ -141,7 +141,7 @@ def _is_newest(instance: Instance, others: Iterable[Instance]) -> bool:
 
 
 def _divided(owners: dict[str, list[Instance]]) -> tuple[dict[str, list[Instance]], dict[str, str]]:
-    """Return the files on the server, and what the server has in place of files of which it has other content."""
+    """Return the files on the server, and the conflicting files of those with other content at the server."""
     overwritten = {uid: one.conflicting_file for uid, files in owners.items() for one in files if one.conflicting_file}
     if not overwritten:
         return owners, overwritten
@@ -151,10 +151,10 @@ def _divided(owners: dict[str, list[Instance]]) -> tuple[dict[str, list[Instance
 def _with_conflicting_file(
     instance: Instance, others: Iterable[Instance], conflict: FileResult | None, overwritten_by: str
 ) -> Instance:
-    """Return a file to send, with the conflicting file that the server has: another one, or its own earlier content.
+    """Return a file to send, with the conflicting file that the server has: another file, or its own earlier content.
 
-    A file of which only the time has changed may have its old content, which is no conflict. `overwritten_by` is the
-    content that the server was found to have, if that is none of these.
+    A file of which only the time has changed may have its old content, which is no conflict. `overwritten_by` is other
+    content that was found at the server.
     """
     if conflict is not None:
         return replace(instance, conflicting_file=conflict.copy_of)

@@ -37,7 +37,7 @@ class Stage(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """How the files of a pass that share a SOP Instance UID are told apart."""
+    """The choice among files of a pass that share a SOP Instance UID."""
 
     in_flight: InFlight
     newest: NewestFiles | None = None
@@ -59,7 +59,7 @@ class Intake:
 
     @contextmanager
     def choice(self, *, are_conflicts: bool) -> Iterator[Choice]:
-        """Open what a pass needs to choose among files with one SOP Instance UID, as the user wants it chosen."""
+        """Open the resources with which a pass chooses among files with one SOP Instance UID, by the user's setting."""
         known_files, threads = self.known_files, self.threads
         if are_conflicts or self.settings.on_conflict != "newest":
             yield Choice(in_flight=FirstFileInFlight(known_files, threads, sends_conflicts=are_conflicts))

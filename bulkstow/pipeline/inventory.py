@@ -18,7 +18,7 @@ from bulkstow.errors import LedgerError
 from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 
 HEADERS_AT_HAND = 4096
-"""Headers whose rows are remembered, some 0.7 KB each. One that is forgotten gets a second row, which changes no
+"""Headers whose rows are cached, some 0.7 KB each. A header that left the cache gets a second row, which changes no
 figure, because figures are grouped by values. 200,000 files of 200 studies have 200 headers."""
 
 ROWS_AT_ONCE = 1000
@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 1000
 
 
 class State(IntEnum):
-    """What the plan says about a file."""
+    """The decision of the plan on a file."""
 
     TO_SEND = 0
     FOUND = 1
@@ -81,7 +81,7 @@ class Inventory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._headers: dict[tuple[str | None, ...], int] = {}
-        """The numbers of headers at hand, by their values."""
+        """The row numbers of cached headers, by their values."""
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         with self._used():
             self._database.executescript(_SCHEMA)
@@ -166,7 +166,7 @@ class Inventory:
         return int(files)
 
     def paths_to_send(self, *, newest_first: bool = False) -> Iterator[bytes]:
-        """Yield the paths of files that would be sent, in the order of the scan, or those of the newest study first.
+        """Yield the paths of files that would be sent, in the order of the scan, or the newest study first.
 
         The date of a study is the latest in its files; a study without a date comes last. Only after `add_up`.
         """

@@ -1,4 +1,4 @@
-"""The files that earlier runs, or this one, know: what the first stages ask before they pass on a file."""
+"""Interface to the files known from this run and earlier ones; the first stages ask it before they pass on a file."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class KnownFiles(Protocol):
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return, by SOP Instance UID, the files that are on the server, in the order of their paths.
 
-        Those of which the server has other content have a `conflicting_file`.
+        Files with other content at the server have a `conflicting_file`.
         """

@@ -1,4 +1,4 @@
-"""The figures of a plan, added up from its inventory: what there is, and what would be sent."""
+"""The figures of a plan, added up from its inventory: the files found, and the files that would be sent."""
 
 # ruff: noqa: S608 - the queries are built from constants
 
@@ -11,8 +11,8 @@ from bulkstow.pipeline.inventory import IS_COPY, IS_FAILURE, IS_FOUND, IS_SETTLE
 from bulkstow.policy.forecast import Rate
 
 MOST_GROUPS = 200
-"""Groups that are kept apart, the largest ones; the others are added up. An archive may have a modality in each file
-that no other file has."""
+"""Groups that are listed, the largest ones; the others are added up. In a damaged archive each file may have its own
+modality."""
 
 SHOWN_FAILURES = 5
 """Failures of each outcome that are shown."""
@@ -82,10 +82,10 @@ class NotStoredBefore:
 
 @dataclass(frozen=True, slots=True)
 class AtServer:
-    """The answers of the server about the studies of which files would be sent."""
+    """The answers of the server about the studies with files to send."""
 
     studies: int = 0
-    """Studies that the server was asked for and has answered."""
+    """Studies for which the server answered the query."""
     there: int = 0
     """Studies of which it has instances."""
     whole: int = 0
@@ -93,18 +93,18 @@ class AtServer:
     instances: int = 0
     """Instances that it has of all of them."""
     unknown: int = 0
-    """Studies that the server did not answer for, or of which it does not tell the number of instances."""
+    """Studies without an answer, or with an answer that lacks the number of instances."""
     reason: str = ""
     """The reason for the first of those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the sources hold, and what an upload would send."""
+    """The figures of the sources, and of the files that an upload would send."""
 
     found: Amount
     instances: Amount
-    """Files with an instance: those whose head could be read, and those that the ledger knows as instances."""
+    """Files with an instance: their head could be read, or the ledger has them as instances."""
     sop_instances: int
     """Different SOP Instance UIDs."""
     studies: int

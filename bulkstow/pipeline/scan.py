@@ -1,4 +1,4 @@
-"""The first stage: lists of files from the sources, without those that a filter leaves out or an earlier run settled.
+"""The first stage: lists files of the sources, except files that a filter leaves out or an earlier run settled.
 
 The walk blocks, so it runs in worker threads; where one file system hangs, the others are still scanned.
 """
@@ -109,7 +109,7 @@ class Scan:
         return [c for c, k in new if k is None or not k.is_final], results, events
 
     def _filters_of(self, candidates: Sequence[Candidate], results: Sequence[FileResult]) -> dict[str, Filter]:
-        """Return, by location, the filters that leave out what the scan found."""
+        """Return, by location, the filters that leave out found files."""
         selection, now_ns = self.selection, time.time_ns()
         of_files = ((candidate.location, selection.filter_of(candidate, now_ns)) for candidate in candidates)
         filters = {location: filter_ for location, filter_ in of_files if filter_ is not None}

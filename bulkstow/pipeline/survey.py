@@ -1,4 +1,4 @@
-"""A plan's run: the stages of an upload that choose the files to send, and an inventory in place of the others.
+"""The run of a plan: the stages of an upload that choose the files, and an inventory in place of the later stages.
 
     scan -> inspect -> inventory
 
@@ -123,7 +123,7 @@ class Survey:
 
 
 class _SurveyedFiles:
-    """The files of earlier runs, and those that this plan would send."""
+    """The files of earlier runs, and the files that this plan would send."""
 
     def __init__(self, look_ups: LookUps, inventory: Inventory) -> None:
         self._look_ups = look_ups

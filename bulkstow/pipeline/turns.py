@@ -1,4 +1,4 @@
-"""The end of a run, early or not, and waiting until something changes: what every queue of requests has."""
+"""The common part of all request queues: waiting for changes, and ending a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Turns(ABC):
         self._changed = anyio.Event()
         self._cancellable: set[anyio.CancelScope] = set()
         self.abandoned = anyio.Event()
-        """Set once nothing more starts because the run was drained or stopped."""
+        """Set when the run is drained or stopped: no more requests start."""
         self.stopped_by: RunStopped | None = None
         """The error that ended the run early; it is raised after the requests in flight have ended."""
 
@@ -34,7 +34,7 @@ class Turns(ABC):
 
     @property
     def is_abandoned(self) -> bool:
-        """True once nothing more starts because the run was drained or stopped."""
+        """True after the run was drained or stopped: no more requests start."""
         return self.abandoned.is_set()
 
     def abandon(self) -> None:
@@ -69,7 +69,7 @@ class Turns(ABC):
         self._changed = anyio.Event()
 
     async def wait_while(self, condition: Callable[[], bool], duration_s: float) -> bool:
-        """Wait while the condition holds and something is left to do, for a time; return whether that is still so."""
+        """Wait while the condition holds and work is left, up to a time limit; return whether both are still true."""
         with anyio.move_on_after(duration_s):
             while condition() and not self.is_over:
                 await self._changed.wait()

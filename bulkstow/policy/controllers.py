@@ -22,7 +22,7 @@ class EndedRequest:
     """A request that ended, for the controllers."""
 
     size_bytes: int
-    """The size of what it moved: of the files of a batch, or of an instance."""
+    """The bytes that it transferred: the files of a batch, or one instance."""
     instances: int
     exchange: Exchange
     started_s: float
@@ -45,7 +45,7 @@ class RequestLimits:
         self.request_rate = request_rate
 
     def ended(self, request: EndedRequest) -> None:
-        """Take note of a request that ended; one that bulkstow cancelled says nothing."""
+        """Observe a request that ended; requests cancelled by bulkstow are ignored."""
         if request.is_outage:
             return
         is_rejected = True
@@ -77,7 +77,7 @@ class RequestLimits:
 
 
 class Controllers(RequestLimits):
-    """Owns the controllers of a run's store requests; `batch_limits` is what a request may hold now."""
+    """Owns the controllers of a run's store requests; `batch_limits` are the current limits of a batch."""
 
     def __init__(self, *, concurrency: Concurrency, batch_size: BatchSize, request_rate: RequestRate) -> None:
         super().__init__(concurrency=concurrency, request_rate=request_rate)

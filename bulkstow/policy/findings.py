@@ -1,4 +1,4 @@
-"""What a verification changes in the ledger: pure decisions, one file at a time."""
+"""The changes of the ledger by a verification: pure decisions, one file at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVELS = ("counts", "instances", "content")
 
 
 class Finding(Enum):
-    """What was found out about the instance of a file."""
+    """The finding about the instance of a file."""
 
     LISTED = "listed"
     """The server lists its SOP Instance UID."""
@@ -30,7 +30,7 @@ _LEVEL_OF = {Finding.LISTED: "instances", Finding.EQUAL: "content"}
 
 @dataclass(frozen=True, slots=True)
 class KnownOutcome:
-    """What the ledger has about a file."""
+    """The record of a file in the ledger."""
 
     outcome: Outcome
     reason: str = ""
@@ -41,7 +41,7 @@ class KnownOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is recorded of a file: a level, or another outcome, or both."""
+    """A change of a file's record: a level, another outcome, or both."""
 
     level: str
     """The level at which the instance is confirmed; empty if it is not."""
@@ -56,10 +56,10 @@ def is_confirmed_at(level: str, wanted: str) -> bool:
 
 
 def change_of(known: KnownOutcome, finding: Finding, *, day: str, detail: str = "") -> Change | None:
-    """Return what a finding changes; None if nothing.
+    """Return the change of the record by a finding; None if there is none.
 
-    `day` is for the report; `detail` says what differs. A file that was not sent because of another one keeps its
-    outcome, since the instance at the server is that of the other file, unless its content is found to be equal.
+    `day` is for the report; `detail` names the differences. A file that was not sent because of another file keeps its
+    outcome, unless its content is found to be equal: the instance at the server is from the other file.
     """
     is_conflict_with_server = known.outcome is Outcome.CONFLICT and not known.has_other_file
     match finding:

@@ -1,4 +1,4 @@
-"""How long an upload will take: at a rate that the user gives, or at that of an earlier upload."""
+"""The forecast of an upload's duration, from the user's rate or from the rate of an earlier upload."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a server takes; an upload is limited by its bytes, or, if its files are small, by their number."""
+    """The rate of an upload: bytes limit most uploads, the number of instances limits uploads of small files."""
 
     bytes_per_s: float
     instances_per_s: float | None = None
     """None if only bytes count."""
     measured_at: str = ""
-    """When the upload began that had this rate, in UTC; empty for a rate that the user gives."""
+    """The start of the upload that had this rate, in UTC; empty for a rate from the user."""
     measured_s: float = 0.0
-    """The time of that upload, without outages."""
+    """The duration of that upload, without outages."""
     measured_instances: int = 0
 
     def duration_s(self, size_bytes: int, instances: int) -> float:

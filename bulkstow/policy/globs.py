@@ -67,7 +67,7 @@ class Globs:
 
 
 def globs(flag: str, patterns: Iterable[str], sources: frozenset[str] = frozenset()) -> Globs:
-    """Return patterns, ready to be compared. Raises ConfigurationError for one that cannot be used."""
+    """Return patterns, ready to be compared. Raises ConfigurationError for a pattern that cannot be used."""
     patterns = tuple(patterns)
     floating = tuple(_compiled(flag, one, IN_ANY_DIRECTORY) for one in patterns if not one.startswith("/"))
     anchored = tuple(_compiled(flag, one, "") for one in patterns if one.startswith("/"))

@@ -1,8 +1,8 @@
 """The pages of a search, to the end of the list (PS3.18 §8.3.4).
 
-Servers limit pages in their own ways: dcm4chee sends at most 1,000 results whatever `limit` says, some ignore `limit`
-or `offset`, and an index that changes between two pages repeats results. So a page that is shorter than wanted is not
-the last one; an empty page is, and a page that repeats the one before.
+Servers limit pages differently: dcm4chee sends at most 1,000 results for any `limit`, some servers ignore `limit` or
+`offset`, and an index that changes between two pages repeats results. So a short page does not end the list; an empty
+page does, and so does a page that repeats the page before it.
 """
 
 from __future__ import annotations

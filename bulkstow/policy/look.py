@@ -1,4 +1,4 @@
-"""When the server is asked again for instances that it does not list: servers index late.
+"""The times at which a server is asked again for unlisted instances, because servers index with a delay.
 
 An instance counts as missing only after the settle time has passed since the first look.
 """
@@ -6,8 +6,8 @@ An instance counts as missing only after the settle time has passed since the fi
 from __future__ import annotations
 
 FIRST_PAUSE_S = 0.5
-"""The first pause between two looks; each is twice as long as the last. An index that is a second late costs two looks,
-one that is 30 s late seven."""
+"""The first pause between two looks; each is twice as long as the last. An index with a delay of 1 s costs two looks, a
+delay of 30 s seven."""
 
 
 def next_look_in_s(looks: int, elapsed_s: float, settle_s: float) -> float | None:

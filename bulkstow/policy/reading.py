@@ -1,4 +1,4 @@
-"""What follows from a request that reads: retry it, or not, and what it says about the destination's health.
+"""Decisions after a read request: whether it is retried, and its signal about the destination's health.
 
 The counterpart of `settlement` for searches and retrievals, which change nothing at the server, so that repeating them
 is always safe.
@@ -38,7 +38,7 @@ class Retry:
 
 
 def is_answer(exchange: Response | NoResponse) -> bool:
-    """Return whether the server has answered for good: any status that a retry would not change."""
+    """Return whether the answer is final: a status that a retry would not change."""
     return (
         isinstance(exchange, Response)
         and exchange.status < 500
@@ -51,7 +51,7 @@ def is_answer(exchange: Response | NoResponse) -> bool:
 
 
 def signal_of(exchange: Response | NoResponse) -> HealthSignal:
-    """Return what an exchange says about the destination's health."""
+    """Return the health signal of an exchange."""
     match exchange:
         case Response(status=status) if status in _REJECTIONS:
             return HealthSignal.REJECTED
@@ -60,7 +60,7 @@ def signal_of(exchange: Response | NoResponse) -> HealthSignal:
 
 
 def after_failure(exchange: Response | NoResponse, tries: Tries, *, attempts: int, is_outage: bool) -> Retry | str:
-    """Return how a request is repeated that was not answered; if it is not, why it has failed.
+    """Return how an unanswered request is retried; if it is not, why it has failed.
 
     Rejections because of load, and failures in an outage, are no attempts, up to MOST_EXCUSED of them.
     """

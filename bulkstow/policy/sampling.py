@@ -1,4 +1,4 @@
-"""A random sample of studies, the same for the same seed whatever their order.
+"""A random sample of studies: the same seed gives the same sample in any order of the studies.
 
 Each study has a rank, a hash of the seed and its UID; the sample are the studies of the lowest ranks. So a larger
 sample contains a smaller one with the same seed.
@@ -22,7 +22,7 @@ def rank(seed: str, study_uid: str) -> bytes:
 
 
 def sample_size(sample: Sample, studies: int) -> int:
-    """Return how many of so many studies a sample has; at least one, if there is one and the sample is not empty."""
+    """Return the number of studies in a sample; at least one, if there are studies and the sample is not empty."""
     if sample.share is not None:
         return min(studies, math.ceil(studies * sample.share))
     return studies if sample.studies is None else min(studies, sample.studies)

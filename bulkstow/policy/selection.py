@@ -1,6 +1,6 @@
 """The choice of files by the user's filters: by path, size and age before a file is opened, and by its head.
 
-A file is selected if no filter leaves it out; the first filter that does is the one it is counted under.
+A file is selected if no filter leaves it out; otherwise it is counted under the first filter that leaves it out.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Filter(StrEnum):
 class Selection:
     """The files that the user wants; the default is all of them.
 
-    What is not known leaves no file out: a modality or a date that a ledger of an older bulkstow does not have, or the
-    age of something that is no file.
+    An unknown value leaves no file out, such as a modality or a date missing from an older ledger, or the age of a
+    source that is not a file.
     """
 
     exclude: Globs = field(default_factory=Globs)
@@ -70,7 +70,7 @@ class Selection:
         return self.exclude.match_directory(path)
 
     def filter_of(self, candidate: Candidate, now_ns: int) -> Filter | None:
-        """Return the filter that leaves out a file; None if none does, as far as is known without opening it.
+        """Return the filter that leaves out a file, before the file is opened; None if no filter does.
 
         A modification time in the future is younger than any age.
         """

@@ -1,4 +1,4 @@
-"""The state of a study at the destination, from what was expected and what the server has."""
+"""The state of a study at the destination: the expected instances compared with the instances of the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN_REASONS = 3
 
 
 class StudyState(StrEnum):
-    """What a verification found out about a study."""
+    """The result of the verification of a study."""
 
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
@@ -27,7 +27,7 @@ class StudyState(StrEnum):
 
     @property
     def is_complete(self) -> bool:
-        """True if all that was expected has arrived."""
+        """True if all expected instances have arrived."""
         return self in (StudyState.COMPLETE, StudyState.EXTRA)
 
 
@@ -40,25 +40,25 @@ class StudyResult:
     expected: int
     """Instances that should be at the server."""
     found: int | None
-    """Those of them that are; None if that is not known."""
+    """The number of expected instances at the server; None if it is not known."""
     missing: tuple[str, ...] = ()
-    """SOP Instance UIDs, as those below."""
+    """SOP Instance UIDs, as in the following fields."""
     different: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     reason: str = ""
-    """Why the state is what it is, if that needs an explanation."""
+    """The explanation of the state, if it needs one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the server says about a study of which it listed the instances."""
+    """The answers of the server about a study with listed instances."""
 
     expected: frozenset[str]
     tolerated: frozenset[str] = frozenset()
     """Instances that may be there or not: they were not selected, or their failure was accepted."""
     listed: frozenset[str]
     different: Mapping[str, str] = field(default_factory=dict)
-    """What differs, by SOP Instance UID."""
+    """The differences, by SOP Instance UID."""
     not_compared: Mapping[str, str] = field(default_factory=dict)
     """Why the content could not be compared, by SOP Instance UID."""
 
@@ -90,7 +90,7 @@ def judge_study(study_uid: str, evidence: Evidence) -> StudyResult:
 
 
 def judge_count(study_uid: str, expected: int, tolerated: int, count: int) -> StudyResult:
-    """Return the result of a study of which the server has so many instances; no instance is identified by that."""
+    """Return the result of a study with this number of instances at the server; a number identifies no instance."""
     if not count:
         state, reason = StudyState.ABSENT, ""
     elif count < expected:
