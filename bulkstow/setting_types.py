@@ -1,4 +1,4 @@
-"""The types of settings: how each is written on the command line, in the environment and in the TOML file."""
+"""The types of settings, with their notation on the command line, in the environment and in the TOML file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def written_as(
     show: Callable[[Any], str | None] = str,
     words: Mapping[str, object] | None = None,
 ) -> Parameter:
-    """Return how a setting is written: as text for `parse`, or as one of some words with a value of their own.
+    """Return the notation of a setting: text for `parse`, or one of some words with values of their own.
 
     `show` turns a value back into text that `parse` takes; None where there is nothing to show.
     """

@@ -65,7 +65,7 @@ def _table(summary: Summary, tally: Tally) -> Iterator[str]:
 
 
 def _arrived(studies: LedgerStudies, summary: Summary) -> str:
-    """Return for how many studies everything arrived, and what is not counted in that."""
+    """Return the number of complete studies in words, and the numbers of files that it does not cover."""
     scope = " that was selected" if summary.left_out or summary.pruned_directories else ""
     scope += " in this shard" if summary.shard is not None else ""
     words = f"everything{scope} arrived: {studies.complete:,} of {counted(studies.known, 'study', 'studies')}"

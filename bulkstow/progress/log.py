@@ -71,7 +71,7 @@ class Log:
         self.end_with({"exit_status": summary.exit_status, **reason, **results, **left_out})
 
     def end_with(self, fields: Fields) -> None:
-        """Write how a run ended that has other figures."""
+        """Write the end of a run with figures of another kind."""
         self._put("end", fields)
 
     def tell(self, event: Event) -> None:

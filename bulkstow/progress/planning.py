@@ -1,4 +1,4 @@
-"""Progress of a plan on standard error: files that were looked at, studies that the server was asked for."""
+"""Progress of a plan on standard error: files that were examined, studies that the server was asked for."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Reports on ledgers: files, studies, reasons and modalities, and the page that a migration ends with."""
+"""Reports on ledgers: files, studies, reasons and modalities, and the page for the sign-off of a migration."""

@@ -109,7 +109,7 @@ _EXAMPLES = """
 
 @dataclass(slots=True)
 class _Figures:
-    """What is counted of a group."""
+    """The figures of a group."""
 
     example: bytes
     files: int = 0
@@ -145,7 +145,7 @@ class _Figures:
 
 
 class Aggregate(AbstractContextManager["Aggregate"]):
-    """Counts of files; all are added before the first question. Raises LedgerError if the disk is full."""
+    """Counts of files; all files are added before the first query. Raises LedgerError if the disk is full."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
@@ -187,7 +187,7 @@ class Aggregate(AbstractContextManager["Aggregate"]):
     def by_study(self, outcomes: Collection[Outcome] = (), *, is_incomplete: bool = False) -> Iterator[StudyRow]:
         """Yield the studies: those with failures first, then the newest first.
 
-        If wanted, only those that have files with one of some outcomes, or only those with failures.
+        The parameters restrict them to studies that have files with one of some outcomes, or to studies with failures.
         """
         wanted = f" {' '.join(outcomes)} " if outcomes else None
         for row in self._rows(_BY_STUDY, wanted, wanted):

@@ -1,4 +1,4 @@
-"""The parts of the sign-off page about what could not be migrated."""
+"""The parts of the sign-off page about files that could not be migrated."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Gap:
 
 
 def gaps(last_uploads: Sequence[RunRecord]) -> list[Gap]:
-    """Return what is not in the report, from the last upload of each ledger to each destination."""
+    """Return the gaps in the report, from the last upload of each ledger to each destination."""
     by_destination = groupby(sorted(last_uploads, key=attrgetter("destination")), key=attrgetter("destination"))
     return [gap for url, uploads in by_destination for gap in _gaps(url, list(uploads))]
 
@@ -77,7 +77,7 @@ def _missing_shards(uploads: Sequence[RunRecord]) -> str:
 
 
 def _left_out(uploads: Sequence[RunRecord]) -> str:
-    """Return what filters left out, in words; nothing if it is nothing."""
+    """Return the files and directories that filters left out, in words; "" if there are none."""
     summaries = [upload.summary or {} for upload in uploads]
     files: Counter[str] = Counter()
     for summary in summaries:

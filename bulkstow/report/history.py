@@ -1,4 +1,4 @@
-"""The runs that ledgers have kept, for the page of the sign-off: those with the same settings as one."""
+"""The runs in ledgers, for the page of the sign-off; runs with the same settings are grouped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RunSeries:
     first_started_at: str
     last_started_at: str
     unfinished: int
-    """How many of them were interrupted, stopped or killed, or are still going on."""
+    """How many of them were interrupted, stopped or killed, or are still running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class History:
 
 
 def history_of(runs: Iterable[RunRecord]) -> History:
-    """Return the history of runs in the order of each ledger; keeps only what the page shows."""
+    """Return the history of runs in the order of each ledger; only the runs for the page are kept."""
     series: deque[RunSeries] = deque(maxlen=SHOWN_SERIES)
     verifications: deque[RunRecord] = deque(maxlen=SHOWN_VERIFICATIONS)
     last_uploads: dict[tuple[str, str], RunRecord] = {}
@@ -76,7 +76,7 @@ def history_of(runs: Iterable[RunRecord]) -> History:
 
 
 def has_finished(run: RunRecord) -> bool:
-    """Return whether a run came to its end; a run of an older bulkstow has kept nothing of it."""
+    """Return whether a run ended; rows of an older bulkstow do not record it."""
     return run.summary is not None and bool(run.summary.get("complete"))
 
 

@@ -1,6 +1,6 @@
-"""The page for the person who signs a migration off: one file that needs no network, and prints on A4.
+"""The page for the sign-off of a migration: one file that needs no network, and prints on A4.
 
-Owns the order of the page and its words. What it shows is counted by `aggregate` and read by `history`. Its lists are
+Owns the order of the page and its words. `aggregate` counts its figures, and `history` reads its runs. Its lists are
 bounded; the attached tables have every study and every file.
 """
 
@@ -57,7 +57,7 @@ class Attachment:
 
     name: str
     content: str
-    """What a row is."""
+    """The subject of a row, such as a study or a file."""
     rows: int
     size_bytes: int
     sha256: str
@@ -65,7 +65,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class SignOff:
-    """What the page is made of."""
+    """The data of the page."""
 
     counts: Aggregate
     history: History

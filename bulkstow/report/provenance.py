@@ -1,4 +1,4 @@
-"""The parts of the sign-off page about the runs: what was verified and how, and with which settings files were sent."""
+"""The parts of the sign-off page about the runs: verifications with their levels, uploads with their settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN_VALUES = 20
 
 
 def verification(counts: Aggregate, history: History, outcomes: list[OutcomeRow]) -> Iterator[str]:
-    """Return what is verified, by level, and the runs of `verify`, the latest first."""
+    """Return the verified files by level, and the runs of `verify`, the latest first."""
     levels = counts.by_level()
     if levels:
         stored = sum(row.files for row in outcomes if row.outcome.is_success)

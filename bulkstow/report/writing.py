@@ -17,7 +17,7 @@ from bulkstow.report.fields import Fields, as_date, as_time
 from bulkstow.report.rows import ModalityRow, ReasonRow, StudyRow
 
 KEPT_CELLS = 1024
-"""Cells that are not escaped again: consecutive files share all but a few."""
+"""Escaped cells that are cached: consecutive files share most of their cells."""
 
 UNKNOWN = "-"
 """A value in a table that is not known."""

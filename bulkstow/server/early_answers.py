@@ -1,4 +1,4 @@
-"""Answers of faults that need nothing of the request: a status, a text, the end of the connection."""
+"""Answers of faults that do not depend on the request: a status, a text, the end of the connection."""
 
 from __future__ import annotations
 

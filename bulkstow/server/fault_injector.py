@@ -1,8 +1,8 @@
-"""Faults of store requests, carried out.
+"""Carries out faults of store requests.
 
-Owns what each kind of fault does to a request, its body and its answer; `faults` chooses. Whatever an answer says, an
-instance that is not stored by its kind's definition is not in the storage, and one that is stored is: tests compare
-with the content of the storage.
+Owns the effect of each kind of fault on a request, its body and its answer; `faults` chooses. Independently of the
+answer, the storage has an instance exactly if the definition of the kind says so: tests compare with the content of the
+storage.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Faults on demand: which of them applies to which request, as data and as a decision.
+"""Faults on demand, as data, and the decision which fault applies to a request.
 
 Owns the kinds of faults, a plan of them, and the choice; `fault_injector` carries out those of store requests,
 `read_faults` those of searches and retrievals, and `fault_plan` reads the file. Nothing is truly random: chance is a
 function of the plan's seed and the request's number, so the same requests in the same order meet the same faults.
 
 A fault applies where all of its conditions hold; always, if it has none. At most one fault applies to a whole store
-request, the first in the order of the plan; faults of instances that a plan names, and of those that are invalid for
-good, apply besides. All faults of a search or a retrieval apply together, as the properties of a server do.
+request, the first in the order of the plan; faults of instances that a plan names, or that are permanently invalid,
+apply in addition. All faults of a search or a retrieval apply together, like the properties of a server.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Kind(StrEnum):
     STATUS = "status"
     """The status `status`, nothing stored."""
     PAGE_CAP = "page-cap"
-    """A page of a search has at most `page-instances` results, whatever `limit` says."""
+    """A page of a search has at most `page-instances` results, for any `limit`."""
     IGNORED_LIMIT = "ignored-limit"
     """A search ignores `limit`: a page has all results, or those of the page cap."""
     IGNORED_OFFSET = "ignored-offset"
@@ -127,7 +127,7 @@ _OPERATIONS: Mapping[Kind, tuple[Operation, ...]] = {
 
 
 def operations_of(kind: Kind) -> tuple[Operation, ...]:
-    """Return the operations that a kind of fault may apply to; the first is meant if a plan names none."""
+    """Return the operations that a kind of fault may apply to; the first is the default of a plan."""
     return _OPERATIONS.get(kind, (Operation.STORE,))
 
 
@@ -196,9 +196,9 @@ class Arrival:
     """Content-Length; None if there is none."""
     operation: Operation = Operation.STORE
     study_uid: str = ""
-    """Of a search or a retrieval, if its URL or its query names one."""
+    """The study of a search or a retrieval, if its URL or its query names one."""
     sop_instance_uid: str = ""
-    """Of a retrieval, if its URL names one."""
+    """The instance of a retrieval, if its URL names one."""
 
 
 class FaultSelector:

@@ -57,7 +57,7 @@ async def send(
 ) -> web.StreamResponse:
     """Answer with one or more parts as multipart/related (PS3.18 §8.6.1.2).
 
-    With a `sent_share` below 1, the connection is closed after this share of the answer, whose length is known.
+    With a `sent_share` below 1, the connection is closed after this share of the answer; the length has to be known.
 
     Raises FileNotFoundError, and the errors of `MadePart.make`, for the first part. If a later part is missing or too
     short, the connection is closed, so that the client does not take the answer for complete.
@@ -114,7 +114,7 @@ async def _part(part: Part, boundary: str, part_type: str, *, first: bool) -> As
 
 
 async def send_share(request: web.Request, document: web.Response, share: float) -> web.StreamResponse:
-    """Answer with a share of a document, whose whole length is announced, and close the connection."""
+    """Announce the whole length of a document, send a share of it, and close the connection."""
     body = document.body if isinstance(document.body, bytes) else b""
     response = web.StreamResponse(status=document.status, headers=document.headers)
     response.content_length = len(body)
@@ -131,6 +131,6 @@ def break_off(request: web.Request) -> None:
 
 
 def close(request: web.Request) -> None:
-    """Close the connection after the written bytes, without announcing it; unread bytes turn it into a reset."""
+    """Close the connection after the written bytes, without announcing it; the kernel resets it if bytes are unread."""
     if request.transport is not None:
         request.transport.close()

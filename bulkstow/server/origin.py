@@ -76,7 +76,7 @@ class ReadFault(Protocol):
     """A source of faults in searches and retrievals."""
 
     async def terms(self, request: web.Request, operation: Operation) -> ReadTerms:
-        """Return the terms on which a request is answered; may raise what a Fault may."""
+        """Return the terms on which a request is answered; may raise the exceptions of a Fault."""
 
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

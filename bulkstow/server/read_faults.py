@@ -1,7 +1,7 @@
-"""Faults of searches and retrievals, carried out.
+"""Carries out faults of searches and retrievals.
 
-Owns what each kind of fault changes in an answer; `faults` chooses. The faults of one request apply together: those of
-the answer itself become its `ReadTerms`, the others act before it.
+Owns the effect of each kind of fault on an answer; `faults` chooses. The faults of one request apply together: faults
+of the answer itself become its `ReadTerms`, the others act before it.
 """
 
 from __future__ import annotations

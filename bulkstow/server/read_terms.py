@@ -1,4 +1,4 @@
-"""The terms on which a search or a retrieval is answered: what a fault changes in it, as data.
+"""The terms on which a search or a retrieval is answered: the effects of faults on it, as data.
 
 `origin`, `query`, `retrieve` and `message` answer on these terms; `read_faults` makes them from a plan.
 """

@@ -1,1 +1,1 @@
-"""Verification: compares what a server has with a ledger or a source."""
+"""Verification: compares the instances of a server with a ledger or a source."""

@@ -1,4 +1,4 @@
-"""The closing text of a verification: studies by state, what was compared, and what to do next."""
+"""The closing text of a verification: studies by state, the comparison, and the next steps."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ HEAD_BYTES = 2**16
 """The bytes of a received instance in which its SOP Instance UID is looked for; most have it in the first KiB."""
 
 PENDING = 4
-"""Received instances whose comparison may go on while the next one is received."""
+"""Received instances that may still be compared while the next instance is received."""
 
 
 class ContentComparison(ContentComparer):
-    """Compares instances at a server with those of a source.
+    """Compares instances at a server with the files of a source.
 
     `retriever` knows the server; `threads` make the blocking calls, within the `limit`.
     """
@@ -66,7 +66,7 @@ class ContentComparison(ContentComparer):
 
     def _begin(self, instance: Instance) -> ReceivedInstance:
         """Begin to receive an instance."""
-        # A file that is only compared may be outside of the sources, so links to it are followed.
+        # Compared files may be outside of the sources, so links to them are followed.
         instance = replace(instance, candidate=replace(instance.candidate, by_link=True))
         return ReceivedInstance(ByteComparison(self._source, instance), self._threads, self._limit)
 
@@ -98,12 +98,12 @@ class _Single(InstanceReceiver):
         return await self._received.result()
 
     def close(self) -> None:
-        """Free what the comparison holds."""
+        """Close the files of the comparison."""
         self._received.close()
 
 
 class _Series(InstanceReceiver):
-    """Receives the instances of a series in any order, and tells the results of those that have a file."""
+    """Receives the instances of a series in any order, and reports the results of instances that have a file."""
 
     def __init__(
         self, instances: Iterable[Instance], begin: Callable[[Instance], ReceivedInstance], tell: Tell
@@ -146,7 +146,7 @@ class _Series(InstanceReceiver):
             await self._tell_first()
 
     def close(self) -> None:
-        """Free what the comparisons hold."""
+        """Close the files of the comparisons."""
         with ExitStack() as stack:
             for _, received in (*self._pending, *([self._current] if self._current else ())):
                 stack.callback(received.close)

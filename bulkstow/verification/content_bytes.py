@@ -1,8 +1,8 @@
 """Compares the bytes of a received instance with those of the source, block by block; all methods block.
 
-The preamble does not count: it holds anything, and servers write their own. File meta information may differ, too:
-where the data sets behind it have the same bytes and transfer syntax, only offsets differ from then on. At the first
-difference of the data sets the rest is kept, for a comparison attribute by attribute.
+The preamble is ignored: its content is free, and servers write their own. File meta information may differ, too: if the
+data sets after it have the same transfer syntax, they are compared at different offsets. At the first difference of the
+data sets the rest is kept, for a comparison attribute by attribute.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ByteComparison:
         self._equal_bytes = 0
         """How many received bytes equal ours, not counting `_received_head`."""
         self._received_head = b""
-        """What precedes the received data set, if its file meta information differs."""
+        """The bytes before the received data set, if its file meta information differs."""
         self._our_offset = 0
         """The offset in our file of the first byte that is compared."""
         self._rest: IO[bytes] | None = None
@@ -78,7 +78,7 @@ class ByteComparison:
         return None
 
     def end(self, pieces: Sequence[memoryview]) -> ContentResult | StepwiseComparison:
-        """Compare the last received bytes, and return the result, or what is left to do for it."""
+        """Compare the last received bytes, and return the result, or the remaining steps of the comparison."""
         try:
             self._compare(pieces)
             if self._rest is None and not self._read(1):
@@ -160,7 +160,7 @@ class ByteComparison:
         return bytes(data[:count])
 
     def _compare_data_sets(self, received: IO[bytes]) -> Steps:
-        """Complete what was received, and compare the two as data sets."""
+        """Complete the received instance, and compare the two as data sets."""
         try:
             with received, spool() as ours:
                 yield from self._copy(ours, received)
@@ -169,7 +169,7 @@ class ByteComparison:
             return _not_compared(error)
 
     def _copy(self, ours: IO[bytes], received: IO[bytes]) -> Generator[None]:
-        """Copy our file, and to what was received the part that it has in common with our file."""
+        """Copy our file, and copy the part before the first difference to the received instance."""
         self._restart()
         received.seek(0)
         received.write(self._received_head)

@@ -1,8 +1,9 @@
-"""Compares two instances as data sets: attribute by attribute, whatever their encodings are.
+"""Compares two instances as data sets: attribute by attribute, independently of their encodings.
 
 Explicit or implicit VR, byte order, lengths of sequences, deflation, group lengths and padding are encoding, as are the
-file meta information and the offsets of compressed frames. Everything else is content, also what a server has added.
-Values are compared as bytes: none is decoded or printed. Only the positions of one level's elements are in memory.
+file meta information and the offsets of compressed frames. Everything else is content, also attributes that a server
+has added. Values are compared as bytes: none is decoded or printed. Only the positions of one level's elements are in
+memory.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def compare_data_sets(ours: IO[bytes], received: IO[bytes]) -> Steps:
     """Compare two whole files. Raises OSError if a temporary file cannot be written."""
     mine, theirs = _start_of(ours), _start_of(received)
     if theirs is None or not theirs.is_file:
-        return NoResponse(Cause.MALFORMED, body_started=False, detail="what was received is not a DICOM file")
+        return NoResponse(Cause.MALFORMED, body_started=False, detail="the received data is not a DICOM file")
     if mine is None:
         return NotCompared("its data set cannot be read")
     our_file, their_file = ours, received

@@ -1,7 +1,7 @@
 """Compares pixel data in different transfer syntaxes, decoded frame by frame.
 
 pydicom decodes, with numpy and, for most transfer syntaxes, a library: the extra `decoders`. Two frames are in memory
-at a time. Without a decoder nothing is known about the pixels, and that is the result.
+at a time. Without a decoder the result is `NotCompared`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def compare_frames(
 
 
 def _missing_decoder(uid: str) -> str:
-    """Return what is missing to decode a transfer syntax, or ""."""
+    """Return the packages that are missing to decode a transfer syntax, or ""."""
     return "" if _is_decodable(uid) else f"pixels in {syntax_name(uid)} were not decoded: {INSTALL}"
 
 

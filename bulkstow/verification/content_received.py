@@ -34,7 +34,7 @@ class ReceivedInstance:
         self._pieces: list[memoryview] = []
         self._size_bytes = 0
         self._block: Future[NotCompared | None] | None = None
-        """The comparison of the last block but the present one."""
+        """The comparison of the block before the current one."""
         self._ending: Future[ContentResult | StepwiseComparison] | None = None
         self._failure: NotCompared | None = None
 
@@ -49,7 +49,7 @@ class ReceivedInstance:
         return self._failure is None
 
     async def end(self) -> None:
-        """Compare the last block: the instance was received. Does not wait for that."""
+        """Start the comparison of the last block, after the whole instance was received; does not wait for it."""
         await self._catch_up()
         if self._failure is None:
             self._ending = self._threads.submit(self._comparison.end, self._drain())
@@ -67,7 +67,7 @@ class ReceivedInstance:
         return found[0]
 
     def close(self) -> None:
-        """Free what the comparison holds, as soon as no thread uses it."""
+        """Close the files of the comparison, as soon as no thread uses them."""
         last = self._ending or self._block
         if last is None:
             self._comparison.close()

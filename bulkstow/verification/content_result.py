@@ -19,7 +19,7 @@ class SameDataSet:
     """The same attributes with the same values, in other bytes."""
 
     note: str
-    """What differs in the encoding, such as 'file meta information'."""
+    """The differences in the encoding, such as 'file meta information'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Different:
     """At least one attribute differs, or only one of the two has it."""
 
     attributes: tuple[str, ...]
-    """Tags with keywords, such as '(0010,0010) PatientName', and the path of those in sequences; never a value. At most
-    MOST_ATTRIBUTES, then one text with the number of the others."""
+    """Tags with keywords, such as '(0010,0010) PatientName', and the path of attributes in sequences; never a value. At
+    most MOST_ATTRIBUTES, then one text with the number of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class ContentComparer(Protocol):
     async def compare_series(self, instances: Sequence[Instance], tell: Tell) -> Response | NoResponse:
         """Retrieve a whole series once, and compare instances of it with the source's; all are of this series.
 
-        `tell` gets the result of each that was received to its end, also if the response breaks off. Where the server
-        has no, or another, instance, or sends it in an unusual form, there is no result: compare it alone. Raises as
-        `compare`, and what `tell` raises.
+        `tell` gets the result of each instance that was received to its end, also if the response breaks off. There is
+        no result if the server lacks the instance, sends another one, or sends it in an unusual form: compare such an
+        instance alone. Raises the exceptions of `compare` and `tell`.
         """

@@ -15,7 +15,7 @@ SPOOL_BYTES = 4 * 2**20
 """The longest instance that is kept in memory; longer ones are kept in a file. CT and MR have 0.1 to 0.5 MB."""
 
 MOST_INFLATED_BYTES = 16 * 2**30
-"""The longest deflated data set that is inflated: 1,000 times a file of 16 MiB, which is what deflation reaches."""
+"""The longest deflated data set that is inflated: 1,000 times a file of 16 MiB, the highest ratio of deflation."""
 
 _WINDOW_BYTES = 2**16
 _DEFLATED_BYTES = 2**18
@@ -58,7 +58,7 @@ class FileWindow:
 
 
 def inflate(file: IO[bytes], start: DataSetStart) -> Generator[None, None, tuple[IO[bytes], DataSetStart]]:
-    """Return a file whose data set is not deflated: a new one, or the file itself. Raises NotInflated.
+    """Return a file whose data set is not deflated: an inflated copy, or the file itself. Raises NotInflated.
 
     Pauses after each block.
     """

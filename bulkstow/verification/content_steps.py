@@ -1,4 +1,4 @@
-"""A comparison in steps that a watcher can see, so that one that hangs is given up."""
+"""A comparison in observable steps, so that a hanging comparison is abandoned."""
 
 from __future__ import annotations
 

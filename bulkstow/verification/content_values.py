@@ -12,7 +12,7 @@ TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split
 """Value representations that are padded with spaces, or NULs, of any number (PS3.5 §6.2)."""
 
 _PADDED_VRS = frozenset((b"OB", b"UN", b""))
-"""Value representations that are padded with one NUL; also where none is known."""
+"""Value representations that are padded with one NUL; also the padding of an unknown VR."""
 
 _WIDTHS = {
     **dict.fromkeys((b"US", b"SS", b"OW", b"AT"), 2),
@@ -69,7 +69,7 @@ def same_values(ours: SpanReader, theirs: SpanReader, vr: bytes, *, is_swapped: 
 
 
 def swap(value: bytes, width: int) -> bytes:
-    """Return a value with the bytes of each word in the opposite order; what follows the last word stays."""
+    """Return a value with the bytes of each word in the opposite order; bytes after the last word stay."""
     words = len(value) // width * width
     swapped = bytearray(value)
     for index in range(width):

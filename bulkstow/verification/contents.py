@@ -37,19 +37,19 @@ _ABSENT = (404, 410)
 """Statuses of a series that is gone; a server that sends no series at all costs one request a series more."""
 
 Findings = Sequence[tuple[ExpectedFile, Finding, str]]
-"""Files, what was found out, and what differs."""
+"""Files, the finding about them, and the differences in words."""
 
 Record = Callable[[Findings], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class Compared:
-    """What the comparison of a study's contents has found out."""
+    """The result of the comparison of a study's contents."""
 
     different: dict[str, str] = field(default_factory=dict)
-    """What differs, by SOP Instance UID."""
+    """The differences, by SOP Instance UID."""
     not_compared: dict[str, str] = field(default_factory=dict)
-    """Why, by SOP Instance UID."""
+    """The reason, by SOP Instance UID."""
     paths: set[bytes] = field(default_factory=set)
     """Files whose finding was recorded."""
 
@@ -91,7 +91,7 @@ class Contents:
         return notes.compared()
 
     def _to_compare(self, study: ExpectedStudy, listed: frozenset[str], notes: _Notes) -> Iterator[ExpectedFile]:
-        """Yield the files of which the server should have the content; note those that are confirmed already.
+        """Yield the files whose content the server should have; note files that are confirmed already.
 
         A copy is compared only if its original is not.
         """
@@ -145,7 +145,7 @@ class Contents:
         async def attempt() -> Found[None] | Response | NoResponse:
             before, before_bytes = len(left), _size_bytes(left.values())
             exchange = await self._comparer.compare_series([instance for _, instance in left.values()], tell)
-            # A series that breaks off is not begun again: what it lacks is retrieved alone.
+            # A truncated series is not requested again: its missing instances are retrieved alone.
             if before == len(left) and (isinstance(exchange, NoResponse) or exchange.status != 200):
                 return exchange
             return Found(None, before_bytes - _size_bytes(left.values()), before - len(left))
@@ -169,15 +169,15 @@ def _size_bytes(pairs: Iterable[_Pair]) -> int:
 
 
 class _Notes:
-    """What is found out about the files of one study."""
+    """The findings about the files of one study."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
         self._findings: list[tuple[ExpectedFile, Finding, str]] = []
-        """Those that are not recorded yet."""
+        """Findings that are not recorded yet."""
         self._compared = Compared()
         self.equal: set[str] = set()
-        """The SOP Instance UIDs of which one file, or more, equals the server's."""
+        """SOP Instance UIDs with at least one file that equals the server's instance."""
         self.is_abandoned = False
 
     def add(self, file: ExpectedFile, result: ContentResult | Unanswered) -> None:
@@ -203,7 +203,7 @@ class _Notes:
         self._findings.append((file, finding, detail))
 
     async def record(self, *, at_least: int = 0) -> None:
-        """Record what was found out, if there is enough of it."""
+        """Record the findings, if there are enough of them."""
         if len(self._findings) >= at_least:
             findings, self._findings = self._findings, []
             await self._record(findings)

@@ -21,7 +21,7 @@ Changes = Sequence[tuple[ExpectedFile, Change]]
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """How often a study was looked at in vain."""
+    """The looks at a study so far, all without a final result."""
 
     count: int
     first_s: float
@@ -38,7 +38,7 @@ class LookAgain:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """The result of a study, and what it changes in the ledger."""
+    """The result of a study, and its changes of the ledger."""
 
     result: StudyResult
     changes: Changes = ()
@@ -52,7 +52,7 @@ class Examined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examiner:
-    """Examines studies at one level; `record` takes what is found out of a study before it is finished.
+    """Examines studies at one level; `record` takes findings about a study before the study is finished.
 
     `day` is the date for the ledger. Without `contents` no content is compared.
     """
@@ -107,7 +107,7 @@ class Examiner:
         return Examined(result, changes, missing, is_listed_instead=self.counts)
 
     def _again(self, looks: Looks) -> LookAgain | None:
-        """Return when to look again for what is missing; None if it is missing for good."""
+        """Return when to look again for missing instances; None if the settle time has passed."""
         now_s = anyio.current_time()
         count = looks.count + 1
         wait_s = next_look_in_s(count, now_s - looks.first_s, self.settle_s)
@@ -116,7 +116,7 @@ class Examiner:
     async def _sought(self, study: ExpectedStudy, listed: frozenset[str]) -> frozenset[str] | Unanswered:
         """Ask for each instance that is not listed by its UID, or once for a study of which nothing is listed.
 
-        Return what is listed or found so.
+        Return the UIDs that are listed or found in this way.
         """
         if not listed:
             counted = await self.questions.count(study.uid)
@@ -135,9 +135,10 @@ class Examiner:
         return frozenset(found)
 
     def _changes(self, study: ExpectedStudy, listed: frozenset[str], compared: Compared) -> Changes:
-        """Return what the list of a study changes; files that were compared have been recorded.
+        """Return the changes by the list of a study; findings about compared files are recorded already.
 
-        An instance that is not expected may be listed, but is not missing if it is not: nobody asked for it again.
+        An optional instance that is listed is confirmed; if it is not listed, it is not missing: the server was not
+        asked for it by its UID.
         """
         findings = dict.fromkeys(listed, Finding.LISTED) | dict.fromkeys(study.expected - listed, Finding.MISSING)
         changes = []

@@ -72,7 +72,7 @@ _uids_of: Callable[[Header], tuple[str, ...]] = attrgetter(*_KEY_COLUMNS.split("
 
 
 class ExpectedFile(NamedTuple):
-    """A file whose instance should be at the server, with what the ledger knows of it."""
+    """A file whose instance should be at the server, with its record in the ledger."""
 
     series_uid: str
     sop_instance_uid: str
@@ -82,7 +82,7 @@ class ExpectedFile(NamedTuple):
     size_bytes: int
     version: int | bytes
     outcome: str | None
-    """None if the ledger does not have the file as it is."""
+    """None if the ledger lacks the file, or has another version of it."""
     reason: str | None
     has_other_file: int | None
     verified_level: str | None
@@ -91,7 +91,7 @@ class ExpectedFile(NamedTuple):
 
     @property
     def known(self) -> KnownOutcome | None:
-        """What the ledger has about it."""
+        """The record of the file in the ledger."""
         if self.outcome is None:
             return None
         reason, level = self.reason or "", self.verified_level or ""
@@ -113,7 +113,7 @@ class ExpectedStudy:
     expected: frozenset[str]
     """The SOP Instance UIDs that should be at the server."""
     tolerated: frozenset[str]
-    """Those that may be there or not."""
+    """SOP Instance UIDs that the server may have or lack."""
 
     @property
     def conflicts(self) -> dict[str, str]:
@@ -169,7 +169,7 @@ class ExpectedInstances:
             self._database.executemany(f"INSERT OR IGNORE INTO found VALUES ({', '.join('?' * 8)})", rows)  # noqa: S608
 
     def add_known(self, path: Path, destination: int) -> None:
-        """Add what a ledger has about the files of the source, and other files of their studies."""
+        """Add the records of a ledger for the files of the source, and other files of their studies."""
         with _explained(), self._attached(path):
             self._database.execute(_FROM_SOURCE, {"destination": destination})
 

@@ -24,7 +24,7 @@ SPOOL_BYTES = 2**20
 
 
 class Lines:
-    """Writes a line for each study; a table has those that are not complete only. Called in one thread at a time.
+    """Writes a line for each study; a table has only studies that are not complete. Called in one thread at a time.
 
     Lines for a terminal are kept until `show`, because the progress is drawn there meanwhile.
     """
@@ -43,7 +43,7 @@ class Lines:
             self._out.write(_as_csv(COLUMNS))
 
     def close(self) -> None:
-        """Remove what was kept."""
+        """Remove the kept lines."""
         if self._spool is not None:
             self._spool.close()
 

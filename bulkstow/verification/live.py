@@ -45,7 +45,7 @@ class Live:
                 pass
 
     def watch(self, requests: Requests) -> None:
-        """Set the requests whose figures are shown."""
+        """Set the requests to show figures of."""
         self._requests = requests
 
     def close(self) -> None:

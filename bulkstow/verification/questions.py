@@ -1,7 +1,7 @@
-"""What is asked of the server about a study: its list of instances, its number of instances, single instances.
+"""Queries about a study: its list of instances, its number of instances, and single instances.
 
-A server that refuses to list the instances of a study is asked by series, and one that refuses long pages is asked for
-shorter ones; later studies are then asked so at once.
+If a server refuses to list the instances of a study, they are listed by series; if it refuses long pages, shorter ones
+are requested. Later studies begin with the form that was accepted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_UID = "its Study Instance UID is not a UID, so that the server cannot be aske
 
 @dataclass(frozen=True, slots=True)
 class StudyCount:
-    """What the server says about a study as a whole."""
+    """The server's answer about a study as a whole."""
 
     is_there: bool
     instances: int | None = None

@@ -1,4 +1,4 @@
-"""What a verification found missing, as lists on disk: the files to send, and the studies to verify again."""
+"""The missing instances of a verification, as lists on disk: files to send, and studies to verify again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RepairLists:
     def drop_lost_files(self) -> int:
         """Take out files that are no longer there, and return their number. Blocks.
 
-        An upload would record that they cannot be read, in place of their being missing.
+        An upload would record them as unreadable instead of missing.
         """
         dropped = 0
         kept = self.files.with_name("kept")
@@ -43,7 +43,7 @@ class RepairLists:
         return dropped
 
     def write(self, examined: Sequence[Examined]) -> None:
-        """Add what is missing of some studies."""
+        """Add the missing instances of some studies."""
         lost = [one for one in examined if one.missing_files and is_uid(one.result.study_uid)]
         states = {one.result.state for one in examined}
         self.has_other_failures |= bool(states & {StudyState.DIFFERENT, StudyState.UNKNOWN})

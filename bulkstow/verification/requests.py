@@ -60,7 +60,7 @@ class RequestTally:
 
 
 class Requests(Turns):
-    """Makes requests in the order in which they are wanted.
+    """Makes requests in the order of the calls.
 
     `attempts` bounds those of one request that end without an answer.
     """
@@ -120,8 +120,8 @@ class Requests(Turns):
     ) -> R | Response | Unanswered:
         """Make a request until it is answered, and return its results.
 
-        A Response is one with a status that no retry changes. Raises Abandoned if the run ends first, and what
-        `attempt` raises.
+        A Response has a status that no retry changes. Raises Abandoned if the run ends first, and the exceptions of
+        `attempt`.
         """
         tries = Tries()
         while True:

@@ -2,7 +2,7 @@
 
     expected instances -> study queue -> examine x N -> record: ledger, output
 
-A result is reported only after the ledger has what it says.
+A result is reported only after it is recorded in the ledger.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What is to be recorded, and the result of the study if it is finished."""
+    """Findings to record, and the result of the study if it is finished."""
 
     changes: Sequence[tuple[bytes, Change]]
     examined: Examined | None = None
 
 
 class Verification:
-    """Verifies studies at one destination; `drain` ends it early without losing what was found out."""
+    """Verifies studies at one destination; `drain` ends it early without losing findings."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Verification:
         return self._requests.is_abandoned
 
     async def record(self, changes: Changes) -> None:
-        """Record what was found out about files of a study that is not finished."""
+        """Record the findings about files of a study that is not finished."""
         await self._findings_in.send(_Finding(_by_path(changes)))
 
     async def carry_out(self, examiner: Examiner) -> None:
@@ -148,7 +148,7 @@ class Verification:
         return Examined(result, is_from_before=True)
 
     async def _record_all(self) -> None:
-        """Record findings, many to a commit; those that have arrived also if the run is cancelled."""
+        """Record findings, many per commit; queued findings are recorded also if the run is cancelled."""
         try:
             async for finding in self._findings:
                 await self._write(self._gather(finding))

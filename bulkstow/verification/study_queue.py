@@ -1,4 +1,4 @@
-"""The studies to look at: those that are due again, then new ones.
+"""The queue of studies to look at: first the studies that are due again, then new ones.
 
 A study that waits for its next look is not in memory, only its number. Several tasks take studies from the queue.
 """

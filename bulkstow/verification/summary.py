@@ -40,7 +40,7 @@ class VerificationSummary:
     uncovered: int
     """Failures that belong to no study; they count as failures of the verification."""
     first_uncovered: tuple[str, ...]
-    """The first of them in a source, and why they are failures."""
+    """The first of them in a source, with the reasons of the failures."""
     empty_sources: tuple[str, ...]
     """The first sources without any file, unless `--allow-empty` was given; they count as failures."""
     requests: int

@@ -37,7 +37,7 @@ class ElementList:
 def read_elements(reader: ElementReader, at: int, end_at: int | None, syntax: Syntax) -> Steps[ElementList]:
     """Return the elements from `at` to `end_at`, or, if that is None, to the end of the data.
 
-    A delimiter that ends nothing is an element without a value. Two elements with the same tag are a problem.
+    A stray delimiter is an element without a value. Two elements with the same tag are a problem.
     """
     found: dict[int, Element] = {}
     try:

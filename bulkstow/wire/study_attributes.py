@@ -1,7 +1,6 @@
 """Modality and study date in the head of an instance, for filters and reports (PS3.3 §C.7.3.1, §C.7.2.1).
 
-A value is normalised or dropped: text that is neither a modality nor a date may be anything, and must not reach ledger
-and reports.
+A value is normalised or dropped: other text may be a patient's name, so it must not reach ledger and reports.
 """
 
 from __future__ import annotations

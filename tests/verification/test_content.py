@@ -180,7 +180,7 @@ async def test_a_server_that_sends_garbage(archive: Archive) -> None:
 
     async with peer(garble) as url, comparing(url) as comparison:
         result = await comparison.compare(archive.file(SMALL))
-    assert result == NoResponse(Cause.MALFORMED, body_started=False, detail="what was received is not a DICOM file")
+    assert result == NoResponse(Cause.MALFORMED, body_started=False, detail="the received data is not a DICOM file")
 
 
 async def test_uids_that_are_no_path(archive: Archive) -> None:

@@ -87,7 +87,7 @@ GARBAGE = {"nothing": b"", "less than a preamble": OURS[:100], "text": b"<html>"
 def test_garbage_is_a_malformed_answer(received: bytes) -> None:
     """Bytes that are no DICOM file say nothing about the instance."""
     result = compared(OURS, received)
-    assert result == NoResponse(Cause.MALFORMED, body_started=False, detail="what was received is not a DICOM file")
+    assert result == NoResponse(Cause.MALFORMED, body_started=False, detail="the received data is not a DICOM file")
 
 
 def test_a_file_without_preamble() -> None:
