@@ -1,6 +1,6 @@
-"""The least that a client in Python has to do: `python -m benchmarks.fetch URLS CONCURRENCY [ACCEPT]`.
+"""The minimal work of a client in Python: `python -m benchmarks.fetch URLS CONCURRENCY [ACCEPT]`.
 
-Gets every URL of a file with aiohttp, so many at once, and drops what comes. It parses and compares nothing.
+Gets every URL of a file with aiohttp, CONCURRENCY at once, and drops the bodies. It parses and compares nothing.
 """
 
 from __future__ import annotations

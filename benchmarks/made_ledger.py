@@ -17,7 +17,7 @@ VERSION = 1_764_460_800_000_000_000
 
 
 def make(path: Path, url: str, studies: int, instances: int) -> None:
-    """Write the ledger of an upload of so many studies."""
+    """Write the ledger of an upload of this many studies."""
     with Ledger(path, url) as ledger:
         for study in range(studies):
             ledger.record([_stored(study, number) for number in range(instances)])

@@ -1,4 +1,4 @@
-"""The scan and the heads of an upload, and nothing else: `python -m benchmarks.scan_and_heads DIRECTORY LEDGER`.
+"""Only the scan and the heads of an upload: `python -m benchmarks.scan_and_heads DIRECTORY LEDGER`.
 
 The stages are those of `bulkstow upload`, with a new ledger, worker threads and the comparison of files with the same
 SOP Instance UID. The instances are counted instead of sent.

@@ -1,4 +1,4 @@
-"""Servers that are searched and read from: the fast one of `searchable`, and the embedded one of `bulkstow serve`."""
+"""Servers for searches and retrievals: the fast server of `searchable`, and the server of `bulkstow serve`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bulkstow.wire.synthetic import part10
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a server has used and answered since its start."""
+    """The processor time and the answers of a server since its start."""
 
     cpu_s: float
     requests: int | None = None
@@ -31,7 +31,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class SearchServer:
-    """A DICOMweb root, and what its process has used."""
+    """A DICOMweb root, and the use of its process."""
 
     url: str
     used: Callable[[], Used]

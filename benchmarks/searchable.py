@@ -2,7 +2,7 @@
 
 Every study has the same number of instances, in one series. Items are made at start, with the attributes that PS3.18
 Table 10.6.3-5 requires of an instance, so an answer is a join of bytes. It runs in its own process on loopback, prints
-`PORT n` when it listens, and ends when its standard input ends. GET .../counts returns what it has answered.
+`PORT n` when it listens, and ends when its standard input ends. GET .../counts returns the counts of its answers.
 """
 
 from __future__ import annotations

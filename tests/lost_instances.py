@@ -1,4 +1,4 @@
-"""The scenario of a migration that lost something: what was sent, what is gone at the server, what must be named.
+"""The scenario of a migration with losses: the instances sent, the instances lost, and the expected findings.
 
 `verify` and `upload` are run as commands in this process; the server is real and loses instances behind their back.
 """
@@ -31,7 +31,7 @@ REPLACED = header(5, 2)
 
 
 class Losing(Protocol):
-    """A server whose content a test changes without bulkstow."""
+    """A server; a test changes its content without bulkstow."""
 
     @property
     def url(self) -> str:
@@ -100,7 +100,7 @@ class Migration:
         return figures
 
     def verify(self, *options: str) -> Verified:
-        """Verify what the ledger has, and return the lines by study."""
+        """Verify the instances in the ledger, and return the lines by study."""
         ended = call(self.capsys, "verify", *self._common, "--format", "jsonl", *self.options, *options)
         return Verified.of(ended)
 
@@ -121,7 +121,7 @@ class Verified:
 
     @classmethod
     def of(cls, ended: Ended) -> Verified:
-        """Read what `verify` has printed; `--repair` prints a study again when it is verified again."""
+        """Read the output of `verify`; `--repair` prints a study again when it is verified again."""
         lines = [json.loads(line) for line in ended.out.splitlines()]
         studies = {line["study_uid"]: line for line in lines}
         return cls(ended.status, studies, len(lines), ended.says)
@@ -136,7 +136,7 @@ class Verified:
 
 
 def prove(migration: Migration) -> None:
-    """Upload, lose, verify, upload what is missing, and verify: everything lost is named, sent again, and nothing else.
+    """Upload, lose, verify, upload again, and verify: exactly the lost instances are named and sent again.
 
     The server may have any quirk that hides nothing for good.
     """

@@ -84,7 +84,7 @@ def test_a_destination_that_cannot_be_used_is_refused(values: dict[str, Any], me
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
 def test_an_upload_out_of_range_is_refused(values: dict[str, Any], message: str) -> None:
-    """The message names the setting, what was found and what is expected."""
+    """The message names the setting, its value and the expected form."""
     with pytest.raises(ConfigurationError) as caught:
         UploadSettings(**values)
     assert str(caught.value) == message
@@ -98,7 +98,7 @@ def test_an_upload_out_of_range_is_refused(values: dict[str, Any], message: str)
     ],
 )
 def test_a_filter_out_of_range_is_refused(values: dict[str, Any], message: str) -> None:
-    """The message names the setting, what was found and what is expected."""
+    """The message names the setting, its value and the expected form."""
     with pytest.raises(ConfigurationError) as caught:
         SelectionSettings(**values)
     assert str(caught.value) == message

@@ -42,7 +42,7 @@ def test_dates_are_read(text: str, inside: list[str], outside: list[str]) -> Non
      "2020..2021..2022", "yesterday", "2020,", "2020-01-01...", "٢٠٢٠", "none..2020"],
 )  # fmt: skip
 def test_what_is_no_date_is_refused(text: str) -> None:
-    """Anything else is a ValueError that shows what is expected."""
+    """Any other text is a ValueError with the expected form."""
     with pytest.raises(ValueError, match=r"is not (a date such as 2020-12-31|dates such as 2020-01-01\.\.2022)"):
         parse_days(text)
 
@@ -65,7 +65,7 @@ def test_spans_that_adjoin_have_each_day_once(cut: date, day: str) -> None:
 
 @given(st.dates(), st.dates())
 def test_a_span_has_the_days_between_its_ends(first: date, last: date) -> None:
-    """The order of the texts is that of the days."""
+    """Texts and days have the same order."""
     low, high = sorted((first, last))
     middle = low + (high - low) / 2
     assert middle.isoformat().replace("-", "") in parse_days(f"{low}..{high}")

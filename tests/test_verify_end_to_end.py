@@ -1,4 +1,4 @@
-"""Claims about `verify` against the embedded server: whatever it loses is named and sent again, whatever its quirks."""
+"""Claims about `verify` against the embedded server: losses are named and sent again, with any quirk of the server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Receipts:
     async def after(
         self, request: web.Request, number: int, response: StoreResponse
     ) -> StoreResponse | web.StreamResponse:
-        """Keep what is stored."""
+        """Keep the UID of a stored instance."""
         self.stored += [item.sop_instance_uid for item in response.stored]
         return response
 
@@ -121,7 +121,7 @@ def test_what_is_lost_is_named_and_sent_again(
 
 
 def test_an_index_that_is_late(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Instances that are listed only some time after they were stored are not missing; those that are lost are."""
+    """Instances that the server indexes with a delay are not missing; lost instances are."""
     with embedded(tmp_path, {"kind": "late-index", "delay": "500ms"}) as server:
         prove(Migration(archive, server, tmp_path, capsys, ("--settle", "1s")))
 
@@ -146,7 +146,7 @@ def test_a_study_that_cannot_be_listed_is_unknown(
 
 
 def test_another_instance_is_different(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An instance in whose place the server sends another one is different, and its study with it."""
+    """If the server sends another instance than requested, the instance and its study are different."""
     with embedded(tmp_path) as server:
         migration = Migration(archive, server, tmp_path, capsys, NO_SETTLING)
         migration.upload()
@@ -176,7 +176,7 @@ def test_counts(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_more_than_was_sent(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Instances of someone else in a study of ours are listed as extra, and are no failure."""
+    """Instances of another sender in a verified study are listed as extra, and are no failure."""
     with embedded(tmp_path) as server:
         whole = Migration(archive, server, tmp_path, capsys, NO_SETTLING)
         whole.upload()
@@ -193,7 +193,7 @@ def test_more_than_was_sent(archive: Archive, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_repair(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With --repair one command names what is lost, sends exactly that, and ends with 0 when all of it is there."""
+    """With --repair one command names the lost instances, sends exactly these, and ends with 0 if all arrive."""
     with embedded(tmp_path) as server:
         migration = Migration(archive, server, tmp_path, capsys, NO_SETTLING)
         migration.upload()
@@ -213,7 +213,7 @@ def test_repair(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_source_is_verified_without_an_upload(
     archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The files of a source are expected at the server, whoever has sent them, and no ledger has to know them."""
+    """The files of a source are expected at the server, for any sender, also without a row in the ledger."""
     with embedded(tmp_path) as server:
         Migration(archive, server, tmp_path, capsys, NO_SETTLING).upload()
         server.lose(GONE[2].study_uid, GONE[2].series_uid, GONE[2].sop_instance_uid)
@@ -228,7 +228,7 @@ def test_a_source_is_verified_without_an_upload(
 
 
 def test_only_chosen_studies_are_verified(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A list of studies and a sample limit what is asked and what is named; the same seed gives the same sample."""
+    """A list of studies and a sample limit the queries and the results; the same seed gives the same sample."""
     with embedded(tmp_path) as server:
         migration = Migration(archive, server, tmp_path, capsys, NO_SETTLING)
         migration.upload()

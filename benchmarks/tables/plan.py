@@ -14,11 +14,11 @@ from benchmarks.processes import Sample, measured
 
 PLAN, READING = "bulkstow plan", "scan and heads of upload"
 MOST = 1.2
-"""Of the issue: the cost of a plan as a multiple of the scan and the heads."""
+"""The goal: the highest cost of a plan, as a multiple of the scan and the heads."""
 
 
 def plan(bench: Bench) -> Table:
-    """Return the table of a plan of many small files; its memory is compared with that of a tenth."""
+    """Return the table of a plan of many small files, and compare its memory with a plan of a tenth of the files."""
     archive, tenth = bench.corpus(TINY, 1.0), bench.tenth(TINY, 1.0)
     few = f"{PLAN}, a tenth"
     peers = {PLAN: _planned(archive), few: _planned(tenth), READING: _read(archive, bench.scratch)}

@@ -23,7 +23,7 @@ from benchmarks.search_servers import SearchServer, filled_orthanc, searchable, 
 from benchmarks.verifiers import BULKSTOW, CONCURRENCY, CURL, FEW, LOOP, Run, curl_command, run_at, verify_command
 
 STUDIES, INSTANCES = 400, 500
-"""Of the issue: 200,000 instances in 400 studies."""
+"""The size of the goal: 200,000 instances in 400 studies."""
 
 ORTHANC_SHARE = 20
 """Orthanc has a twentieth of the studies: it stores some hundred instances a second."""
@@ -72,7 +72,7 @@ def verify(bench: Bench) -> Table:
     title = f"verify --level instances: {studies * INSTANCES:,} instances in {studies} studies; Orthanc: {few} studies"
     notes = [
         f"{CONCURRENCY} requests at once. The loop and curl fetch one page of each study and do not parse it.",
-        "Times are of whole processes: bulkstow's includes its start, the ledger, and the record of what was verified.",
+        "Times are of whole processes: bulkstow's includes its start, the ledger, and the record of the results.",
         "Under way: the share of the run in which bulkstow had a request under way.",
     ]
     return Table(title, columns, rows, goals, notes, samples)

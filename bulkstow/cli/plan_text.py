@@ -44,7 +44,7 @@ def _totals(plan: Plan) -> Iterator[str]:
     instances = (
         f"{counted(plan.sop_instances, 'SOP instance')} in {studies}, {counted(plan.series, 'series', 'series')}"
     )
-    yield f"{'what':<20} {'files':>9} {'size':>9}"
+    yield f"{'state':<20} {'files':>9} {'size':>9}"
     yield _row("found", plan.found)
     yield _row("instances", plan.instances, instances)
     yield _row("to send", plan.to_send, counted(plan.studies_to_send, "study", "studies"))
@@ -125,9 +125,9 @@ def _conclusion(plan: Plan, ledger: Path) -> Iterator[str]:
             )
         if at.unknown:
             studies = counted(at.unknown, "study", "studies")
-            yield f"the server did not tell it for {studies}: {shown(at.reason)}"
+            yield f"the server gave no number for {studies}: {shown(at.reason)}"
     if plan.destination:
-        yield f"of the ledger {shown(shlex.quote(str(ledger)))} the outcomes for {shown(plan.destination)} count"
+        yield f"ledger {shown(shlex.quote(str(ledger)))}: its outcomes for {shown(plan.destination)} are used"
     yield from _time(plan)
 
 

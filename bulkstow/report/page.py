@@ -96,7 +96,7 @@ def _sections(facts: SignOff) -> Iterator[str]:
     yield from (_banner(gap.title, gap.words) for gap in not_reported)
     yield from _banners(facts, outcomes)
     yield _tiles(facts, outcomes, studies, open_files)
-    yield _section("What became of the files", _outcomes(outcomes))
+    yield _section("Files by outcome", _outcomes(outcomes))
     yield _section("Could not be migrated", *open_failures(counts))
     if accepted := "".join(accepted_failures(counts)):
         yield _section("Accepted failures", accepted)

@@ -47,7 +47,7 @@ def _lines(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
         )
     if summary.uncovered:
         yield f"not covered: {counted(summary.uncovered, 'failure')} of files that belong to no study"
-        report = f"{_report(ledger)} --outcome unreadable; `bulkstow accept` for what is known"
+        report = f"{_report(ledger)} --outcome unreadable; accept known ones with `bulkstow accept`"
         yield from (f"  {shown(line)}" for line in summary.first_uncovered or (report,))
     for source in summary.empty_sources:
         yield f"no file found in {shown(source)}: is it mounted, or the list empty? --allow-empty accepts this"
@@ -72,7 +72,7 @@ def _next(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
         return
     states = summary.states
     if summary.level != "counts" and (states[StudyState.ABSENT] or states[StudyState.INCOMPLETE]):
-        yield f"what is missing: {_report(ledger)} --outcome missing; the next upload sends it again"
+        yield f"missing instances: {_report(ledger)} --outcome missing; the next upload sends them again"
     if summary.level == "counts":
         yield "counts identify no instance: nothing is recorded as verified"
 

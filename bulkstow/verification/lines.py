@@ -72,7 +72,7 @@ class Lines:
             out.flush()
 
     def _row(self, result: StudyResult) -> str:
-        heading = "" if self._has_begun else f"{'state':<10} {'expected':>9} {'found':>9}  study: what is missing\n"
+        heading = "" if self._has_begun else f"{'state':<10} {'expected':>9} {'found':>9}  study: instances\n"
         self._has_begun = True
         found = "?" if result.found is None else f"{result.found:,}"
         return f"{heading}{result.state:<10} {result.expected:>9,} {found:>9}  {_shown(result)}\n"

@@ -1,4 +1,4 @@
-"""Filters on the command line: several values of a flag, and what log and summary say of them."""
+"""Filters on the command line: several values of a flag, and the filters in log and summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.cli.settings import URL, Wanted
 def test_lists_have_commas_or_repeated_flags(
     capsys: pytest.CaptureFixture[str], wanted: Wanted, words: list[str], expected: tuple[str, ...]
 ) -> None:
-    """A modality has no comma, so either is clear."""
+    """A modality contains no comma, so commas and repeated flags both separate values."""
     assert call(capsys, "upload", "archive", "--url", URL, *words).status == 0
     assert wanted.job.selection.modality == expected
 

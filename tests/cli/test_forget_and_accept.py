@@ -117,7 +117,7 @@ def test_a_wrong_use_changes_nothing(
 
 
 class Refuses:
-    """A fault that refuses one instance, whatever request it comes in."""
+    """A fault that refuses one instance, in any request."""
 
     def __init__(self, uid: str) -> None:
         self._uid = uid
@@ -139,7 +139,7 @@ def nightly(capsys: pytest.CaptureFixture[str], url: str) -> Ended:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Create an archive with a good file, one without preamble, one that is refused, and two in conflict."""
+    """Create an archive with a good file, one without preamble, a refused file, and two files in conflict."""
     directory = tmp_path / "archive"
     directory.mkdir()
     (directory / "good").write_bytes(part10(header(1), rows=4, columns=4))
@@ -179,7 +179,7 @@ def test_a_nightly_run_is_green_again(capsys: pytest.CaptureFixture[str], archiv
 
 
 def test_what_was_forgotten_is_sent_again(capsys: pytest.CaptureFixture[str], archive: Path) -> None:
-    """A refused file is sent again without --retry-failed, and nothing else is."""
+    """Only the refused file is sent again, without --retry-failed."""
     with served(fault=Refuses(header(4).sop_instance_uid)) as url:
         nightly(capsys, url)
         assert " in no requests, " in nightly(capsys, url).out

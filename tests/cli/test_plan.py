@@ -193,7 +193,7 @@ def test_nothing_is_written(
 
 
 def test_a_dry_run_is_the_plan_of_the_upload(archive: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`upload --dry-run` prints what `plan` prints with the same settings, and the server gets nothing."""
+    """`upload --dry-run` prints the same as `plan` with the same settings, and the server gets nothing."""
     words = ["archive", "--url", url, "--on-conflict", "send", "--modality", "CT", "--progress", "none"]
     dry = call(capsys, "upload", "--dry-run", "--digest", "sha256", *words)
     assert dry == call(capsys, "plan", *words)
@@ -219,7 +219,7 @@ def test_the_list_is_what_the_upload_sends(
 
 
 def test_a_plan_and_an_upload_agree(archive: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The upload has the outcomes that its plan has said."""
+    """The upload has the outcomes that its plan predicted."""
     fields = planned(capsys, "archive")
     call(capsys, "upload", "archive", "--url", url, "--progress", "none", "--summary", "s.json")
     outcomes = json.loads(Path("s.json").read_text())["outcomes"]
@@ -231,7 +231,7 @@ def test_a_plan_and_an_upload_agree(archive: Path, url: str, capsys: pytest.Capt
 
 
 def test_the_newest_study_comes_first(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With `--order newest` the list begins with the newest study, and ends with those without a date."""
+    """With `--order newest` the list begins with the newest study, and ends with studies without a date."""
     write(archive / "z" / "1", 9, study=4, date="20230101")
     planned(capsys, "archive", "--list", "list", "--order", "newest")
     names = [str(Path(line).relative_to(archive)) for line in Path("list").read_text().splitlines()]
@@ -265,7 +265,7 @@ def test_a_name_with_a_newline_needs_nul(archive: Path, capsys: pytest.CaptureFi
 
 
 def test_what_earlier_runs_settled_is_counted(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Settled files are in the groups with what the ledger knows of them; refused kinds are named with what is left."""
+    """Settled files are in the groups of their ledger rows; refused kinds are named with the number still to send."""
     of_kind = replace(header(1), sop_class_uid=CT, modality="CT", study_date="20240506")
     stored, refused, unknown = archive / "a" / "1", archive / "a" / "2", archive / "b" / "1"
     with Ledger(Path("bulkstow.db"), "http://one.example/rs") as ledger:
@@ -335,7 +335,7 @@ def test_several_destinations_need_a_choice(archive: Path, capsys: pytest.Captur
     ids=" ".join,
 )
 def test_wrong_use_has_status_2(archive: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:
-    """A wrong use is told in one line."""
+    """A wrong use is reported in one line."""
     ended = call(capsys, "plan", *words)
     assert (ended.status, ended.out) == (2, "")
     assert says in ended.err
@@ -350,7 +350,7 @@ def test_an_empty_source_is_a_failure(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 def test_filters_leave_out_files(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A plan counts what each filter leaves out, also of settled files."""
+    """A plan counts the files that each filter leaves out, also settled files."""
     with Ledger(Path("bulkstow.db"), "http://one.example/rs") as ledger:
         of_file = replace(header(3, study=2), modality="MR", study_date="20250101")
         ledger.record([FileResult(candidate(archive / "b" / "1"), of_file, Outcome.STORED, "", 1)])
@@ -361,7 +361,7 @@ def test_filters_leave_out_files(archive: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_rate_of_the_latest_upload_is_used(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without `--rate` the time is that of the latest upload, by bytes or by instances, and the run is named."""
+    """Without `--rate` the rate of the latest upload is used, by bytes or by instances, and the run is named."""
     with Ledger(Path("bulkstow.db"), "http://one.example/rs") as ledger:
         ledger.end({"bytes_sent": 100 * SIZE_BYTES, "delivered": 20, "elapsed_s": 15.0, "outage_s": 5.0})
     fields = planned(capsys, "archive")
@@ -377,7 +377,7 @@ def test_the_rate_of_the_latest_upload_is_used(archive: Path, capsys: pytest.Cap
 
 
 def test_a_file_that_is_named_twice_counts_once(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A list that names a file twice plans it once, whatever becomes of it."""
+    """A file that a list names twice is planned once, for any outcome."""
     names = [archive / "a" / "1", archive / "e" / "text", archive / "e" / "bare"]
     Path("names").write_text("".join(f"{name}\n" for name in (*names, *names)))
     fields = planned(capsys, "--files-from", "names")
@@ -466,11 +466,11 @@ def test_a_filtered_plan_asks_for_its_studies_only(archive: Path, capsys: pytest
 
 
 def test_the_table_says_what_the_server_has(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The table has one line about the server, and one about what it does not tell."""
+    """The table has one line with the server's answers, and one for the missing answers."""
     with searched(QidoServer({"2.25.1": ["a", "b"]}, before=fails_for("2.25.3"))) as url:
         out = call(capsys, "plan", "archive", "--url", url, "--retries", "0").out
     assert "the server has instances of 1 of 2 studies to send (1 with all instances), 2 instances in all\n" in out
-    assert "the server did not tell it for 1 study: HTTP 500" in out
+    assert "the server gave no number for 1 study: HTTP 500" in out
 
 
 def test_without_answers_the_table_says_nothing_of_the_server(
@@ -486,7 +486,7 @@ def test_without_answers_the_table_says_nothing_of_the_server(
         unanswered = call(capsys, "plan", "archive", "--url", url, "--retries", "0").out
     assert "the server" not in nothing
     assert "the server has" not in unanswered
-    assert "the server did not tell it for 3 studies: HTTP 500" in unanswered
+    assert "the server gave no number for 3 studies: HTTP 500" in unanswered
 
 
 def test_a_server_that_cannot_be_reached_stops_the_plan(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -504,7 +504,7 @@ NAMES = (b"plain", b"two  spaces", b"back\\slash", b"new\nline", b"return\r", b"
 
 @pytest.mark.skipif(not shutil.which("sha256sum"), reason="needs sha256sum")
 def test_digests_are_checked_by_sha256sum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`sha256sum -c` accepts the list, and its own list of these files is equal, whatever their names contain."""
+    """`sha256sum -c` accepts the list, and its own list of these files is equal, for any characters in their names."""
     (tmp_path / "archive").mkdir()
     for number, name in enumerate(NAMES):
         write(tmp_path / "archive" / os.fsdecode(name), number)

@@ -326,7 +326,7 @@ def grouped(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("grouped")
 def test_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table has a line for each study, those with failures first, and the number of complete ones."""
+    """The table has a line for each study, studies with failures first, and the number of complete ones."""
     ended = call(capsys, "report", "grouped.db", "--by", "study")
     assert (ended.status, ended.err) == (0, "")
     heading, first, second, total = ended.out.splitlines()
@@ -363,7 +363,7 @@ def test_a_study_at_several_destinations_has_them(capsys: pytest.CaptureFixture[
 
 @pytest.mark.usefixtures("grouped")
 def test_studies_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    """CSV and JSON have the same columns; JSON has null for what is not known."""
+    """CSV and JSON have the same columns; JSON has null for unknown values."""
     rows, lines = rows_of(capsys, "grouped.db", "--by", "study")
     assert [list(row) for row in rows] == [list(line) for line in lines]
     names = ("study_uid", "complete", "stored", "failed", "skipped")
@@ -377,7 +377,7 @@ def test_studies_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("grouped")
 def test_reasons_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """Failures come first; a reason ends before what is particular to a file; a file is an example."""
+    """Failures come first; a reason ends before the part about a single file; the path of one file is the example."""
     assert call(capsys, "report", "grouped.db", "--by", "reason").out.splitlines() == [
         "outcome          files  accepted   studies  reason; a file",
         "refused              1         0         1  HTTP 400; /archive/3",

@@ -34,7 +34,7 @@ def test_the_names_are_those_of_pydicom() -> None:
 
 
 def test_pydicom_is_not_imported() -> None:
-    """The names are there without the package, which takes longer to import than a small plan takes."""
+    """Names are read without importing pydicom, since its import takes longer than a small plan."""
     script = (
         "import sys; from bulkstow.cli.uid_names import name_of_uid; "
         "name_of_uid('1.2'); print({'pydicom', 'numpy'} & set(sys.modules))"

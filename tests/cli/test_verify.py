@@ -37,7 +37,7 @@ def searched(server: QidoServer) -> Iterator[str]:
 
 
 def recorded(path: Path, url: str, studies: int, instances: int = 2) -> dict[str, list[str]]:
-    """Write the ledger of an upload of so many studies, and return what the server has of it."""
+    """Write the ledger of an upload of this many studies, and return the instances of the server."""
     held: dict[str, list[str]] = {}
     with Ledger(path, url) as ledger:
         for study in range(1, studies + 1):
@@ -58,7 +58,7 @@ def outcomes(path: Path) -> dict[str, Outcome]:
 
 
 def test_each_notation_names_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The table has what is not complete, CSV and JSON have all studies; the closing text does not disturb them."""
+    """The table has the studies that are not complete, CSV and JSON have all; the closing text is kept apart."""
     server = QidoServer({})
     with searched(server) as url:
         server.held = recorded(tmp_path / "bulkstow.db", url, 3)
@@ -129,7 +129,7 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], s
 
 
 def test_a_server_that_is_not_there_ends_with_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Nothing is recorded about what could not be asked for."""
+    """Nothing is recorded about studies for which the queries failed."""
     url = "http://127.0.0.1:1/rs"
     recorded(tmp_path / "bulkstow.db", url, 1)
     ended = call(capsys, "verify", "--url", url, *QUIET)
@@ -174,7 +174,7 @@ def test_the_next_upload_sends_exactly_what_is_missing(capsys: pytest.CaptureFix
 
 
 def test_repair_sends_it_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """--repair sends what is missing, verifies those studies again, and ends with the final state."""
+    """--repair sends the missing instances, verifies their studies again, and ends with the final state."""
     with stored(capsys, tmp_path) as url:
         lose(url, "2.25.2.1.1", "2.25.3.1.1", "2.25.3.1.2")
         ended = call(capsys, "verify", "--url", url, *QUIET, "--repair", "--format", "jsonl")
@@ -186,7 +186,7 @@ def test_repair_sends_it_at_once(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 
 def test_a_repair_that_cannot_help_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What is missing and has no file any more stays missing."""
+    """A missing instance whose file is gone stays missing."""
     with stored(capsys, tmp_path) as url:
         lose(url, "2.25.2.1.1")
         (tmp_path / "archive" / "2" / "IM002000001").unlink()
@@ -197,7 +197,7 @@ def test_a_repair_that_cannot_help_ends_with_1(capsys: pytest.CaptureFixture[str
 
 
 def test_a_source_is_verified_without_its_ledger(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The files of a source are expected, whatever the ledger says, and repaired without it too."""
+    """The files of a source are expected, independently of the ledger, and repaired without a ledger too."""
     with stored(capsys, tmp_path) as url:
         lose(url, "2.25.2.1.1")
         words = ("verify", "archive/1", "archive/2", "--url", url, *QUIET, "--ledger", "new.db")
@@ -211,7 +211,7 @@ def test_a_source_is_verified_without_its_ledger(capsys: pytest.CaptureFixture[s
 
 
 def test_other_files_of_a_study_are_not_extra(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """If only a part of a study is named, what the ledger has of the rest may be at the server, or not."""
+    """If only a part of a study is named, the server may have or lack the other instances in the ledger."""
     with stored(capsys, tmp_path, studies=1) as url:
         one = "archive/1/IM001000001"
         ended = call(capsys, "verify", one, "--url", url, *QUIET, "--format", "jsonl")
@@ -221,7 +221,7 @@ def test_other_files_of_a_study_are_not_extra(capsys: pytest.CaptureFixture[str]
 
 
 def test_filters_choose_what_is_verified(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A filtered verification expects the selected files; the others of the study may be there or not."""
+    """A filtered verification expects the selected files; the server may have or lack the study's others."""
     server = QidoServer({})
     with searched(server) as url:
         server.held = recorded(tmp_path / "bulkstow.db", url, 3)
@@ -263,7 +263,7 @@ def test_an_interrupted_run_keeps_what_it_knows(capsys: pytest.CaptureFixture[st
 
 
 def test_the_log_has_a_line_for_each_study(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """--log tells the scope at the start, each study, and the figures at the end."""
+    """--log has the scope at the start, each study, and the figures at the end."""
     server = QidoServer({})
     with searched(server) as url:
         server.held = recorded(tmp_path / "bulkstow.db", url, 2)

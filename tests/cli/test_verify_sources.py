@@ -1,4 +1,4 @@
-"""Claims about what `bulkstow verify` proves about files: copies, conflicts, and files that cannot be read."""
+"""Claims about files that `bulkstow verify` compares: copies, conflicts, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_read_is_no_success(upload: Upload) -> None:
 
 
 def test_a_reader_that_leaves_does_not_end_the_verification(upload: Upload) -> None:
-    """If the reader of the lines closes the pipe, all is verified nevertheless, and the exit status is the same."""
+    """If the reader of the lines closes the pipe, all studies are still verified, and the exit status is the same."""
     upload.write("a/1", 1)
     assert upload.run("upload", str(upload.source)).status == 0
     upload.storage.path(header(1)).write_bytes(content(header(1), number=2))
@@ -148,7 +148,7 @@ def test_a_reader_that_leaves_does_not_end_the_verification(upload: Upload) -> N
 
 
 def test_an_empty_ledger_has_no_files(upload: Upload) -> None:
-    """A file of no bytes is a new ledger: there is nothing to verify, which is wrong usage."""
+    """An empty file is a new ledger: a verification of it is wrong usage."""
     (upload.directory / "l.db").touch()
     ended = upload.run("verify")
     assert (ended.status, ended.out) == (2, "")
@@ -156,7 +156,7 @@ def test_an_empty_ledger_has_no_files(upload: Upload) -> None:
 
 
 def test_a_list_that_cannot_be_read_twice_is_not_repaired(upload: Upload) -> None:
-    """With --repair the sources are read twice, which standard input cannot be."""
+    """--repair reads the sources twice, so a list from standard input is wrong usage."""
     ended = upload.run("verify", "--files-from", "-", "--repair")
     assert ended.status == 2
     assert "read twice" in ended.err

@@ -35,7 +35,7 @@ def body(*parts: bytes, has_length: bool = True) -> bytes:
 
 @dataclass
 class Taken:
-    """Takes what is retrieved; wants no more than `most_bytes`."""
+    """Keeps retrieved bytes; needs no more than `most_bytes`."""
 
     most_bytes: int = 2**40
     content: bytearray = field(default_factory=bytearray)
@@ -90,7 +90,7 @@ GOOD = {
 
 @pytest.mark.parametrize("octets", GOOD.values(), ids=GOOD.keys())
 async def test_an_instance_is_received_whole(octets: bytes) -> None:
-    """Exactly the bytes of the instance are passed on, in whatever form a server sends them."""
+    """Exactly the bytes of the instance are passed on, for every form of a server's response."""
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
@@ -152,7 +152,7 @@ async def test_a_malformed_answer_is_told(octets: bytes, detail: str) -> None:
 
 @pytest.mark.parametrize("octets", [GOOD["a part with its length"], GOOD["in chunks"], GOOD["compressed"]])
 async def test_an_answer_that_breaks_off(octets: bytes) -> None:
-    """A connection that is lost in the middle of an instance is a NoResponse, and is not repeated unseen."""
+    """A connection lost in the middle of an instance is a NoResponse, and the request is not repeated silently."""
     requests = 0
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Filters of an upload: what is sent, what is counted, and what a file that is left out does not change."""
+"""Filters of an upload: the files sent, the counts, and files that are left out without any effect on others."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ async def test_a_source_of_which_nothing_is_selected_is_not_empty(mixed: Path, t
 
 
 async def test_what_has_no_head_keeps_its_outcome(tmp_path: Path, url: str) -> None:
-    """A file that cannot be read may be a selected instance, so it is a failure; one that is no DICOM is skipped."""
+    """An unreadable file may be a selected instance, so it is a failure; a file that is not DICOM is skipped."""
     archive = tmp_path / "archive"
     write_instance(archive, 1)
     (archive / "damaged").write_bytes((archive / "IM001000001").read_bytes()[:200])

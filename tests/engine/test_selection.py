@@ -1,4 +1,4 @@
-"""Filters from their settings: the file of studies, names of SOP classes, and what cannot be used."""
+"""Filters from their settings: the file of studies, names of SOP classes, and invalid values."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_patterns_are_compared_from_the_sources_on() -> None:
     ],
 )
 async def test_what_cannot_be_used_is_refused(settings: dict[str, Any], message: str) -> None:
-    """The message names the setting, its value and what is expected."""
+    """The message names the setting, its value and the expected form."""
     with pytest.raises(ConfigurationError) as caught:
         await read(**settings)
     assert message in str(caught.value)

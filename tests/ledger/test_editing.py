@@ -1,4 +1,4 @@
-"""Rows that are forgotten, and failures that are accepted."""
+"""Deleted rows, and accepted failures."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_choosing_changes_nothing(path: Path) -> None:
 
 
 def test_a_run_and_a_change_exclude_each_other(path: Path) -> None:
-    """A ledger in use is not changed, and one that is being changed is not used."""
+    """A ledger in use cannot be changed, and a run cannot use a ledger that is being changed."""
     with Ledger(path, URL), pytest.raises(LedgerError, match="in use by another run"):
         LedgerEditor(path)
     with LedgerEditor(path), pytest.raises(LedgerError, match="in use by another run"):

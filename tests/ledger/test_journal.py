@@ -127,7 +127,7 @@ def test_an_accepted_failure_stays_accepted_while_it_is_the_same(ledger: Ledger,
 
 
 def test_a_digest_is_kept_while_the_file_is_the_same(ledger: Ledger, path: Path) -> None:
-    """An outcome without a digest does not delete that of the same file; one of a changed file does."""
+    """An outcome without a digest keeps the digest of the same file, and deletes the digest of a changed file."""
     digest = "ab" * 32
     ledger.record([replace(result(1), sha256=digest)])
     ledger.record([result(1, Outcome.UNCONFIRMED)])
@@ -167,7 +167,7 @@ def test_runs_are_kept_with_settings_and_summary(path: Path) -> None:
 
 
 def test_heads_are_those_of_readable_files(ledger: Ledger) -> None:
-    """Whatever the outcome is, with modality and study date; a file without a head, or without a row, has none."""
+    """Heads have modality and study date, for any outcome; a file without a head, or without a row, has none."""
     head = replace(header(1), modality="CT", study_date="20200101")
     ledger.record([replace(result(1, Outcome.REFUSED), header=head), replace(result(2, Outcome.SKIPPED), header=None)])
     heads = ledger.headers([candidate(1), candidate(2), candidate(3)])

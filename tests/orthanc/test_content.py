@@ -48,7 +48,7 @@ def replace_instance(orthanc: Orthanc, uid: str, content: bytes) -> None:
 
 
 async def test_an_instance_with_other_pixels_is_found(orthanc: Orthanc, tmp_path: Path) -> None:
-    """Of ten instances the one is different that was replaced at the server."""
+    """Of ten instances only the instance replaced at the server is different."""
     files = synthetic(tmp_path, studies=1)
     for path in files.values():
         assert orthanc.store_alone(path.read_bytes()).status == 200

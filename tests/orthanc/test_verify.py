@@ -1,4 +1,4 @@
-"""`verify` against Orthanc: what was deleted and replaced behind its back is named and sent again."""
+"""`verify` against Orthanc: deleted and replaced instances are named, and deleted ones are sent again."""
 
 from __future__ import annotations
 

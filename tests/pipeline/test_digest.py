@@ -1,4 +1,4 @@
-"""Digests of the files to send: the bytes of each file, whatever its size, and files that hang, change or are gone."""
+"""Digests of the files to send: files of any size, and files that hang, change or are gone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def digest_of(instance: Instance) -> str:
 async def digested(
     source: FileSource, lists: Sequence[Sequence[Instance]], *, readers: int = 4, timeout_s: float = 60.0
 ) -> tuple[list[Instance], list[FileResult]]:
-    """Run the stage, and return what it passes on."""
+    """Run the stage, and return the instances that it passes on."""
     limit = ReadLimit(timeout_s)
     threads = WorkerThreads(readers, stuck_s=limit.stuck_s)
     instances_in, instances = anyio.create_memory_object_stream[list[Instance]](len(lists))
@@ -77,7 +77,7 @@ async def test_digests_are_those_of_the_bytes(tmp_path: Path, readers: int) -> N
 
 
 async def test_a_file_that_cannot_be_read_is_unreadable(tmp_path: Path) -> None:
-    """A file that is gone, one that changed and one that shrank have an outcome; the others pass."""
+    """Removed, changed and truncated files get an outcome; the others pass."""
     gone, changed, shrunk, fine = (write(tmp_path / name, 2 * BLOCK_BYTES) for name in ("gone", "new", "short", "fine"))
     (tmp_path / "gone").unlink()
     (tmp_path / "new").write_bytes(b"2" * 2 * BLOCK_BYTES)
@@ -109,7 +109,7 @@ class Hangs(FileSource):
 
 
 async def test_a_file_that_hangs_delays_no_other(tmp_path: Path) -> None:
-    """A file that hangs is given up after the time limit; files beside it and of later lists pass before."""
+    """A file that hangs is abandoned after the time limit; files beside it and of later lists pass before."""
     source = Hangs()
     lists = [
         [write(tmp_path / f"{number}", 10) for number in range(5)] + [write(tmp_path / "hangs", 10)],

@@ -28,7 +28,7 @@ PATIENCE_S = 20.0
 
 
 class Server:
-    """A destination that stores every instance whose file a function does not refuse."""
+    """A destination that stores every instance, except those refused by a function of their file."""
 
     def __init__(self, is_refused: Callable[[str], bool] = lambda _: False) -> None:
         self._is_refused = is_refused
@@ -96,7 +96,7 @@ def without(pattern: str) -> Selection:
 async def test_a_file_that_is_left_out_is_in_conflict_with_none(
     tmp_path: Path, mode: str, selection: Selection, filter_: Filter
 ) -> None:
-    """The other file with its UID is sent, even where the one that is left out is newer or comes first."""
+    """The other file with its UID is sent, even if the file that is left out is newer or comes first."""
     archive, server = tmp_path / "archive", Server()
     write(archive / "a" / "b", study=2, modified_s=3)
     write(archive / "c" / "d", study=1, modified_s=2)
@@ -137,7 +137,7 @@ async def test_files_in_conflict_are_sent_if_they_are_selected(tmp_path: Path) -
 
 
 async def test_a_copy_that_changes_between_two_passes_does_not_keep_the_run_going(tmp_path: Path) -> None:
-    """A later pass does not ask again whether its files are selected: one that was left out would stay an orphan."""
+    """A later pass does not filter its files again: a file that it left out would stay an orphan."""
     archive = tmp_path / "archive"
 
     def refuse_and_change(name: str) -> bool:

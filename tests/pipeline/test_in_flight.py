@@ -310,7 +310,7 @@ def test_a_file_whose_instance_was_found_with_other_content_is_sent_with_a_warni
 def test_another_file_of_an_instance_with_other_content_is_sent_with_a_warning(
     in_flight: FirstFileInFlight, ledger: Ledger, first: Instance
 ) -> None:
-    """A new file with the same UID is no more proven by a list than the one that `verify` has compared."""
+    """A list proves nothing about a new file with the UID of a file that `verify` found different."""
     ledger.record([ended(first, Outcome.CONFLICT)])
     other = copied(first, "other", other_bytes=True)
     (sent,), _, _ = deduplicate(in_flight, [other])

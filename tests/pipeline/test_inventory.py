@@ -1,4 +1,4 @@
-"""The inventory of a plan: what was added comes back, and its figures are those of a count by hand."""
+"""The inventory of a plan: added files are returned, and its figures equal a count by hand."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def conflict(number: int, uid_of: int) -> FileResult:
 
 
 def exact(one: Instance) -> tuple[object, ...]:
-    """Return all values of an instance, also those that no comparison looks at."""
+    """Return all values of an instance, also values that comparisons ignore."""
     return one, one.candidate.by_link, one.header.modality, one.header.study_date
 
 
@@ -103,7 +103,7 @@ def test_the_last_result_of_a_path_counts(inventory: Inventory) -> None:
 
 
 def test_a_forgotten_header_changes_no_figure(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are the same if headers are not at hand any more."""
+    """Figures are the same if headers have left the cache."""
     monkeypatch.setattr(module, "HEADERS_AT_HAND", 1)
     inventory.add_instances([instance(number, study=number % 3) for number in range(30)])
     plan = plan_of(inventory)
@@ -139,7 +139,7 @@ def test_the_order_of_paths(inventory: Inventory) -> None:
 
 
 def test_studies_to_send_have_what_the_server_will_have(inventory: Inventory) -> None:
-    """A study counts the files to send and those that are stored, and only if something is to be sent."""
+    """A study with files to send counts these and its stored files; other studies are not listed."""
     stored, other = instance(8, study=1), instance(9, study=2)
     inventory.add_instances([instance(1), instance(2)])
     inventory.add_results([FileResult(i.candidate, i.header, Outcome.STORED) for i in (stored, other)], State.SETTLED)
@@ -159,7 +159,7 @@ FILES = st.lists(
 @given(files=FILES, results=st.lists(st.sampled_from([Outcome.SKIPPED, Outcome.UNREADABLE, Outcome.CONFLICT])))
 @settings(max_examples=50, deadline=None)
 def test_figures_are_those_of_a_count(files: list[tuple[int, str | None, str | None]], results: list[Outcome]) -> None:
-    """For any files, totals and groups are what counting in memory gives."""
+    """For any files, totals and groups equal a count in memory."""
     instances = [instance(n, study=study, modality=m, date=d) for n, (study, m, d) in enumerate(files)]
     with closing(Inventory()) as inventory:
         inventory.add_instances(instances)

@@ -1,4 +1,4 @@
-"""What a verification changes in the ledger, as a table."""
+"""The changes of the ledger by a verification, as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of a search: which is the last one, and what the next request is."""
+"""The pages of a search: the last page, and the next request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = 3
 
 
 def listed(pages: Sequence[Sequence[str]], listing: Listing) -> tuple[set[str], int]:
-    """Return what a list has, and in how many requests, if the server sends these pages and then empty ones."""
+    """Return the results and the number of requests of a list, if the server sends these pages and then empty ones."""
     requests = 0
     while not listing.is_ended:
         listing.take(pages[requests] if requests < len(pages) else ())
@@ -38,7 +38,7 @@ def listed(pages: Sequence[Sequence[str]], listing: Listing) -> tuple[set[str], 
     ],
 )
 def test_where_a_list_ends(pages: list[str], expected: str, longest_page: int, requests: int) -> None:
-    """An empty page ends a list, one that repeats the last, and a short one if all that is expected is listed."""
+    """An empty page ends a list, a page that repeats the last, and a short page if all expected results are listed."""
     found, count = listed(pages, Listing(PAGE, tuple(expected), longest_page))
     assert (found, count) == (set("".join(pages)), requests)
 
@@ -54,7 +54,7 @@ def test_the_offset_is_the_number_of_results_so_far() -> None:
 
 @st.composite
 def pages_of(draw: st.DrawFn) -> list[list[str]]:
-    """Return pages that a server may send: each has something new, and some repeat what came before."""
+    """Return pages that a server may send: each has a new result, and some repeat earlier results."""
     uids = [f"1.{number}" for number in range(draw(st.integers(0, 40)))]
     pages: list[list[str]] = []
     begin = 0
@@ -70,7 +70,7 @@ def pages_of(draw: st.DrawFn) -> list[list[str]]:
 def test_any_partition_into_pages_is_found_whole(
     pages: list[list[str]], longest_page: int, data: st.DataObject
 ) -> None:
-    """However long the pages are, and whatever they repeat, all that is expected is found."""
+    """All expected results are found, for any lengths and repetitions of pages."""
     everything = sorted({uid for page in pages for uid in page})
     expected = data.draw(st.lists(st.sampled_from(everything), unique=True)) if everything else []
     found, requests = listed(pages, Listing(PAGE, expected, longest_page))

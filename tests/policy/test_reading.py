@@ -1,4 +1,4 @@
-"""What follows from a request that reads."""
+"""Decisions after a request that reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OVERLONG = NoResponse(Cause.OVERLONG, body_started=False, detail="more than 5 by
     ],
 )
 def test_what_an_exchange_says(exchange: Response | NoResponse, answers: bool, signal: HealthSignal) -> None:
-    """A status that no retry changes is an answer; the others say how the server is."""
+    """A status that no retry changes is an answer; the others are signals of the server's health."""
     assert (is_answer(exchange), signal_of(exchange)) == (answers, signal)
 
 

@@ -30,7 +30,7 @@ def test_how_many_studies_a_sample_has(sample: Sample, studies: int, size: int) 
 
 
 def test_a_seed_chooses_the_same_studies_for_ever() -> None:
-    """The ranks are part of what a report promises: the sample can be drawn again."""
+    """The ranks never change: the sample of an earlier report can be drawn again."""
     uids = [f"2.25.{number}" for number in range(10)]
     assert sorted(uids, key=lambda uid: rank("bulkstow", uid))[:3] == ["2.25.4", "2.25.0", "2.25.1"]
     assert sorted(uids, key=lambda uid: rank("another", uid))[:3] == ["2.25.5", "2.25.7", "2.25.9"]

@@ -96,7 +96,7 @@ def test_a_file_is_selected_by_path_size_and_age(
     ],
 )
 def test_an_instance_is_selected_by_its_head(selection: Selection, head: Header, expected: Filter | None) -> None:
-    """The first filter that leaves an instance out is named; what is not known of it leaves none out."""
+    """The first filter that leaves an instance out is named; unknown values leave none out."""
     assert selection.filter_of_header(head) is expected
 
 

@@ -108,7 +108,7 @@ def test_studies_are_counted() -> None:
     ids=["one", "unknown", "shard", "other files", "no study", "incomplete", "not counted"],
 )
 def test_how_many_studies_arrived(studies: LedgerStudies | None, changes: dict[str, Any], line: str | None) -> None:
-    """What the count includes, and what it cannot know, is said; an incomplete run does not know what is left."""
+    """The text names included and unknown files; an incomplete run does not say that everything arrived."""
     lines = words(FilesFound(1234, 0), results(Outcome.STORED, 1234), StudiesCounted(studies), **changes)
     assert [found for found in lines if found.startswith("everything")] == ([] if line is None else [line])
 

@@ -1,4 +1,4 @@
-"""Progress of a plan: what it shows after some events."""
+"""Progress of a plan: its lines after some events."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_line_has_the_figures(events: list[Event], expected: str) -> None:
 
 
 def test_the_studies_that_were_asked_for_are_shown() -> None:
-    """While the server is asked, the line tells how far that is."""
+    """While the server is asked, the line has the number of studies asked for."""
     stream = io.StringIO()
     planning = Planning("log", stream)
     planning.begin_to_ask(40)

@@ -34,7 +34,7 @@ def entry(
 
 
 def archive() -> Iterable[Entry]:
-    """Return three studies: verified, with failures, with an accepted one; and files of no study."""
+    """Return three studies, verified, with failures, and with an accepted failure, and files of no study."""
     for number in range(3):
         stored = result(f"/a/1/{number}", Outcome.STORED, header("1.1", number))
         yield entry(

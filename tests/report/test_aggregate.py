@@ -64,7 +64,7 @@ def test_studies_with_failures_come_first_then_the_newest(counts: Aggregate) -> 
 
 
 def test_reasons_are_cut_to_what_files_share(counts: Aggregate) -> None:
-    """Failures come first, the most frequent first; what is particular to a file is not in the reason."""
+    """Failures come first, the most frequent first; the reason omits the part about a single file."""
     rows = list(counts.by_reason())
     assert [(row.outcome, row.reason, row.files, row.accepted, row.example) for row in rows] == [
         (Outcome.REFUSED, "HTTP 400 (0xA900)", 2, 1, "/a/2/1"),
@@ -173,7 +173,7 @@ entries = st.lists(
 
 @given(entries)
 def test_groups_that_are_written_early_add_up(files: list[Entry]) -> None:
-    """However often groups are written, the sums are those of the files."""
+    """The sums equal those of the files, for any number of writes of the groups."""
     with pytest.MonkeyPatch.context() as patch, Aggregate() as counts:
         patch.setattr(aggregate, "GROUPS_IN_MEMORY", 2)
         open_of_study: dict[str, int] = defaultdict(int)
@@ -216,7 +216,7 @@ def test_names_of_any_bytes_are_kept() -> None:
 
 
 def test_a_full_disk_is_explained() -> None:
-    """An error of the temporary file says what to do."""
+    """The message about an error of the temporary file names a remedy."""
     counts = Aggregate()
     counts.add(entry(result("/a", Outcome.STORED, header("1", 0))))
     counts._database.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)

@@ -1,4 +1,4 @@
-"""The part of an archive that the last uploads did not look at."""
+"""The part of an archive that the last uploads did not examine."""
 
 from __future__ import annotations
 

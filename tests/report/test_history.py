@@ -47,7 +47,7 @@ def test_runs_with_the_same_settings_are_one_series() -> None:
 
 
 def test_the_last_upload_of_each_ledger_counts() -> None:
-    """A later upload reaches what an earlier one did not, but not what that of another ledger did not."""
+    """A later upload covers the files an earlier one left out, but not those left out in another ledger."""
     shards = [run(1, ledger="1.db"), run(2, ledger="1.db", summary=None), run(1, ledger="2.db"), run(2, "verify")]
     assert [(one.ledger, one.number) for one in history_of(shards).last_uploads] == [("1.db", 2), ("2.db", 1)]
 

@@ -1,4 +1,4 @@
-"""The page for the sign-off of a migration: what it says, and that it needs nothing else."""
+"""The page for the sign-off of a migration: its content, and that it loads no other file."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def hostile() -> Iterator[Entry]:
 def test_the_first_lines_have_the_verdict() -> None:
     """Studies, failures, server, period: before any table."""
     words = words_of(page_of(archive()))
-    top = words[: words.index("What became of the files")]
+    top = words[: words.index("Files by outcome")]
     for fact in (
         "2 of 3 studies complete ✗ 4 failures",
         f"destination {URL}",
@@ -153,9 +153,9 @@ def test_runs_have_their_settings_and_tables_their_digests() -> None:
     ],
 )
 def test_doubts_come_first(entries: Iterable[Entry], runs: Iterable[RunRecord], shared: int, title: str) -> None:
-    """What makes the figures doubtful is a banner above them."""
+    """Each reason to doubt the figures is a banner above them."""
     words = words_of(page_of(entries, runs, shared))
-    assert f"⚠ {title}" in words[: words.index("What became of the files")]
+    assert f"⚠ {title}" in words[: words.index("Files by outcome")]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_doubts_come_first(entries: Iterable[Entry], runs: Iterable[RunRecord], 
     ],
 )
 def test_the_verdict_is_about_what_was_looked_at(summary: dict[str, object], verdict: str) -> None:
-    """Without failures, the page claims no more than that for the files that the last upload looked at."""
+    """Without failures, the page claims success only for the files that the last upload examined."""
     upload = replace(UPLOAD, summary={"complete": True, **summary})
     words = words_of(page_of([entry(result("/a", Outcome.STORED, header("1", 1)))], [upload]))
     assert f"1 of 1 study complete {verdict}" in words
@@ -183,7 +183,7 @@ def test_settings_are_told_in_words() -> None:
 
 
 def test_an_empty_ledger_has_a_page() -> None:
-    """It says that there is nothing."""
+    """The page says that it has no files."""
     words = words_of(page_of((), ()))
     for fact in ("no studies complete", "There are no failures.", "No study is known.", "There are no runs."):
         assert fact in words
@@ -199,7 +199,7 @@ def test_nothing_left_over_is_said() -> None:
 
 
 def test_lists_are_bounded() -> None:
-    """What is not on the page is counted, and named as part of the tables; a kind of reason has few paths."""
+    """Rows that the page omits are counted, with the name of their table; a kind of reason has few paths."""
     page = page_of(many())
     words = words_of(page)
     assert f"{201 - SHOWN_REASONS} more reasons in the table of files." in words

@@ -219,7 +219,7 @@ async def test_slow_thinking(tmp_path: Path, on: str, monkeypatch: pytest.Monkey
 
 
 async def test_wrong_instance(tmp_path: Path) -> None:
-    """The next instance of the study is sent under the URL of the one that was requested."""
+    """The next instance of the study is sent in place of the requested instance."""
     series = f"studies/{STUDY}/series/{SERIES}"
     async with faulty(tmp_path, {"kind": "wrong-instance", "instances": [UIDS[0], UIDS[-1]]}) as origin:
         for uid, sent in ((UIDS[0], UIDS[1]), (UIDS[1], UIDS[1]), (UIDS[-1], UIDS[0])):

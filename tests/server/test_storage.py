@@ -86,7 +86,7 @@ async def test_a_path_outside_the_root_is_not_made(storage: DirectoryStorage, tm
 async def test_a_part_of_the_tree_is_deleted(
     session: ClientSession, url: str, storage: DirectoryStorage, tmp_path: Path, path: str, left: set[str]
 ) -> None:
-    """Files, queries and empty directories of a deleted study, series or instance are gone, and nothing else."""
+    """Only files, query results and empty directories of a deleted study, series or instance are gone."""
     for instance in ("1.1.1.1", "1.1.1.2", "1.1.2.1", "1.2.1.1"):
         await store(session, url, part10(instance, study=instance[:3], series=instance[:5]))
     for status in (204, 404):

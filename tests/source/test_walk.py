@@ -449,7 +449,7 @@ def test_a_pruned_directory_is_never_opened(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_source_may_be_pruned(tmp_path: Path) -> None:
-    """A source that is left out as a whole, or that has only such directories, is not empty."""
+    """A source that is left out as a whole, or has only directories that are left out, is not empty."""
     plant(tmp_path, "old/1", "new/old/2")
     sources = [str(tmp_path / "old"), str(tmp_path / "new")]
     walk = Walk(sources, within=map(find_source, sources), is_pruned=pruned("old"))

@@ -14,17 +14,17 @@ Answer = web.StreamResponse | None
 
 @dataclass
 class QidoServer:
-    """What a server has, by study, and how it answers; `before` may answer a request in its place."""
+    """The instances of a server, by study, and its quirks; `before` may answer a request in its place."""
 
     held: dict[str, list[str]]
     page_instances: int = 1000
-    """The most results of one page, whatever `limit` says."""
+    """The most results of one page, for any `limit`."""
     most_limit: int | None = None
     """A larger `limit` is a bad request."""
     ignores_limit: bool = False
     ignores_offset: bool = False
     overlap: int = 0
-    """Results that a page repeats from the one before."""
+    """The number of results that a page repeats from the page before it."""
     has_counts: bool = True
     lists_studies: bool = True
     """False if only the instances of a series can be listed."""

@@ -79,7 +79,7 @@ def source_of(content: bytes) -> tuple[MemorySource, Instance]:
 
 
 def compared(ours: bytes, received: bytes, *, block_bytes: int = 2**20) -> ContentResult:
-    """Compare what a source has with what was received in blocks of this size."""
+    """Compare the file of a source with received bytes, in blocks of this size."""
     comparison = ByteComparison(*source_of(ours))
     try:
         blocks = [received[at : at + block_bytes] for at in range(0, len(received), block_bytes)] or [b""]

@@ -95,7 +95,7 @@ SMALL, LARGE = written(data_set()), written(data_set(rows=4 * BLOCK_BYTES // 102
 
 
 def other_pixel(content: bytes) -> bytes:
-    """Return an instance whose last pixel differs."""
+    """Return an instance with another last pixel."""
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
@@ -121,7 +121,7 @@ PAIRS: dict[str, tuple[bytes, bytes, ContentResult]] = {
 async def test_files_and_the_embedded_server(
     archive: Archive, ours: bytes, theirs: bytes, expected: ContentResult
 ) -> None:
-    """What the server holds is compared with the file."""
+    """The instance at the server is compared with the file."""
     instance = archive.file(ours)
     archive.store(theirs)
     async with archive.serving() as url, comparing(url) as comparison:
@@ -158,7 +158,7 @@ async def test_a_server_that_breaks_off(archive: Archive) -> None:
 
 
 async def test_a_server_that_sends_another_instance(archive: Archive) -> None:
-    """Another instance is different by its SOP Instance UID, whatever else differs."""
+    """Another instance is different by its SOP Instance UID alone."""
 
     def rename(ds: Dataset) -> None:
         ds.SOPInstanceUID, ds.PatientID = "2.25.7", "OTHER"
@@ -237,7 +237,7 @@ class HangingSource(FileSource):
 
 @pytest.mark.parametrize("content", [SMALL, LARGE])
 async def test_storage_that_hangs(archive: Archive, content: bytes) -> None:
-    """A file that cannot be read in time is not compared, and other calls go on."""
+    """A file that cannot be read in time is not compared, and other calls continue."""
     instance = archive.file(content)
     archive.store(content)
     source = HangingSource()

@@ -1,4 +1,4 @@
-"""Claims about instances that are compared byte by byte, and what happens when bytes differ."""
+"""Claims about instances that are compared byte by byte, and about the comparison after a difference."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_any_other_byte_of_the_pixels_is_found(at: int, block_bytes: int, receiv
 
 
 def test_a_late_difference_of_a_long_instance() -> None:
-    """What precedes the difference is completed from our file, also in a temporary file on disk."""
+    """The bytes before the difference are copied from our file, also in a temporary file on disk."""
     ours = written(data_set(rows=SPOOL_BYTES // 512, columns=512))
     received = ours[:-1] + bytes([ours[-1] ^ 1])
     assert len(ours) > 2 * SPOOL_BYTES
@@ -73,7 +73,7 @@ CUT = {
 @pytest.mark.parametrize(("received", "words"), CUT.values(), ids=CUT.keys())
 @pytest.mark.parametrize("block_bytes", [600, 2**20])
 def test_a_truncated_copy_is_different(received: bytes, words: str | None, block_bytes: int) -> None:
-    """An instance that the server has truncated is different, and where it ends is told."""
+    """An instance that the server has truncated is different, and the result names the place of its end."""
     result = compared(OURS, received, block_bytes=block_bytes)
     assert isinstance(result, Different)
     what = "(7FE0,0010) PixelData removed" if words is None else f"the server's copy is damaged: {words}"
@@ -104,7 +104,7 @@ def test_without_preamble_the_first_bytes_count() -> None:
 
 
 class ChangingSource(MemorySource):
-    """A source whose instance changes while it is read: the content first, then the version."""
+    """A source with an instance that changes while it is read: first the content, then the version."""
 
     def open(self, instance: Instance) -> Generator[memoryview]:
         """Yield the content in pieces, and change it after the first one."""
@@ -139,14 +139,14 @@ class BrokenSource(MemorySource):
 
 
 def test_an_unreadable_file_is_not_compared() -> None:
-    """An error of the storage is told, and is no difference."""
+    """An error of the storage is reported, and is no difference."""
     source, instance = source_of(OURS)
     comparison = ByteComparison(BrokenSource(source.contents), instance)
     assert comparison.compare([memoryview(OURS)]) == NotCompared("cannot be read: Input/output error")
 
 
 def test_no_space_for_the_temporary_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is told with the directory of the temporary file."""
+    """A full disk is reported with the directory of the temporary file."""
 
     def full(at: int = 0) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -98,7 +98,7 @@ SAME = {
 @pytest.mark.parametrize("received", SAME.values(), ids=SAME.keys())
 @pytest.mark.parametrize("is_turned", [False, True])
 def test_encoding_does_not_count(received: bytes, is_turned: bool) -> None:
-    """The same attributes in another encoding are the same data set, whichever side has it."""
+    """The same attributes in another encoding are the same data set, on either side."""
     assert received != OURS
     result = compared(received, OURS) if is_turned else compared(OURS, received)
     assert isinstance(result, SameDataSet)
@@ -267,7 +267,7 @@ def lossless_jpeg() -> tuple[bytes, bytes]:
 
 
 def test_without_a_decoder_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pixels in a transfer syntax without decoder are not compared, and what to install is told."""
+    """Pixels in a transfer syntax without decoder are not compared, and the message names the extra to install."""
     monkeypatch.setattr(content_pixels, "_is_decodable", lambda uid: uid != JPEGLosslessSV1)
     result = compared(*lossless_jpeg())
     assert isinstance(result, NotCompared)

@@ -51,7 +51,7 @@ async def results_from(
     status: str = "200 OK",
     most: int = 1000,
 ) -> tuple[Response | NoResponse, dict[str, ContentResult]]:
-    """Compare a series with what a server sends, of which only a part arrives; return results by UID."""
+    """Compare a series with a truncated response of a server; return results by UID."""
     found: dict[str, ContentResult] = {}
 
     async def tell(instance: Instance, result: ContentResult) -> bool:
@@ -78,7 +78,7 @@ async def results_from(
 
 
 async def test_a_series_from_the_embedded_server(series: tuple[Instance, ...], tmp_path: Path) -> None:
-    """Every instance of a series is compared with its file, whatever their sizes are."""
+    """Every instance of a series is compared with its file, for any sizes."""
     folder = tmp_path / "server" / series[0].header.study_uid / series[0].header.series_uid
     folder.mkdir(parents=True)
     for instance in series:
@@ -101,7 +101,7 @@ async def test_a_series_from_the_embedded_server(series: tuple[Instance, ...], t
 
 
 async def test_any_order_and_other_instances(series: tuple[Instance, ...]) -> None:
-    """Instances are found by their UIDs; those without a file, and what is no instance, have no result."""
+    """Instances are found by their UIDs; instances without a file, and other parts, have no result."""
     chosen = series[2:6]
     parts = [content_of(instance) for instance in reversed(series)]
     exchange, found = await results_from(framed(b"garbage", b"", *parts), chosen)
@@ -117,7 +117,7 @@ async def test_an_unusual_encoding_has_no_result(series: tuple[Instance, ...]) -
 
 
 async def test_a_series_that_breaks_off(series: tuple[Instance, ...]) -> None:
-    """What was received whole has a result, the rest has none."""
+    """Completely received instances have a result, the others have none."""
     body = framed(*map(content_of, series))
     exchange, found = await results_from(body, series, sent_bytes=body.rindex(b"\r\n--b\r\n") + BLOCK_BYTES + 5000)
     assert isinstance(exchange, NoResponse)

@@ -1,4 +1,4 @@
-"""The comparison of a study's contents, with a comparer that knows the answers."""
+"""The comparison of a study's contents, with a comparer of prepared answers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Comparer:
 
 @dataclass
 class Recorded:
-    """Keeps what is recorded."""
+    """Keeps recorded findings."""
 
     findings: list[tuple[str, Finding, str]] = field(default_factory=list)
     calls: int = 0
@@ -93,7 +93,7 @@ def contents(comparer: Comparer, *, since_s: int | None = None) -> Contents:
 
 
 async def test_what_the_comparison_says_is_found() -> None:
-    """Equal and different files are recorded; what could not be compared is named with its reason."""
+    """Equal and different files are recorded; files that could not be compared are named with the reason."""
     comparer = Comparer(
         {
             "/same": [Identical()],
@@ -142,7 +142,7 @@ async def test_each_file_of_an_instance_is_compared() -> None:
     ],
 )
 async def test_files_that_need_no_comparison(changes: dict[str, object]) -> None:
-    """Copies of another file, what is not expected, and what an unfinished run has compared."""
+    """Not compared: copies of another file, unexpected instances, and files compared by an unfinished run."""
     comparer = Comparer({"/a": [Identical()]})
     whole = study(file("/a"), file("/b", 2, **changes))
     await contents(comparer, since_s=100).compare(whole, whole.expected, Recorded())

@@ -37,7 +37,7 @@ def test_a_table_has_what_is_not_complete() -> None:
     lines.write([INCOMPLETE, UNKNOWN])
     lines.write([ABSENT])
     assert out.getvalue().splitlines() == [
-        "state       expected     found  study: what is missing",
+        "state       expected     found  study: instances",
         "incomplete         7         2  1.2: missing 1.2.1, 1.2.2, 1.2.3 and 2 more",
         r"unknown        1,200         ?  1.3: HTTP 500 (=cmd\x1b[2J)",
         "absent             2         0  1.4",
@@ -45,7 +45,7 @@ def test_a_table_has_what_is_not_complete() -> None:
 
 
 def test_csv_has_all_uids_and_no_formula() -> None:
-    """UIDs are separated by spaces, what is not known is empty, and no cell is a formula or steers a terminal."""
+    """UIDs are separated by spaces, unknown values are empty, and no cell is a formula or steers a terminal."""
     out = io.StringIO(newline="")
     lines = Lines("csv", out)
     lines.begin()

@@ -196,7 +196,7 @@ async def test_the_run_gives_up_if_the_server_stays_away() -> None:
 
 
 async def test_an_abandoned_run_ends_its_pauses() -> None:
-    """A request that waits for its repetition, and one that waits for its turn, end at once."""
+    """A request waiting for its retry, and a request waiting for its turn, end at once."""
     made = requests(at_once=1)
     began_s = anyio.current_time()
 

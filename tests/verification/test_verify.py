@@ -73,7 +73,7 @@ def archive(studies: int, instances: int) -> list[FileResult]:
 
 
 def holding(results: Iterable[FileResult]) -> dict[str, list[str]]:
-    """Return what a server has that stored these."""
+    """Return the instances of a server that stored these files."""
     held: dict[str, list[str]] = {}
     for one in results:
         assert one.header is not None
@@ -122,7 +122,7 @@ QUIRKS = {
 @pytest.mark.parametrize("quirk", QUIRKS)
 @pytest.mark.parametrize("level", ["counts", "instances"])
 async def test_what_is_missing_is_named_at_every_server(tmp_path: Path, quirk: str, level: str) -> None:
-    """Whatever the habits of a server are: what is there is complete, what is gone is named, and nothing else."""
+    """With any quirk of a server: present studies are complete, and exactly the lost instances are named."""
     stored = archive(4, 250)
     held = holding(stored)
     del held["2.25.2"]
@@ -149,7 +149,7 @@ async def test_what_is_missing_is_named_at_every_server(tmp_path: Path, quirk: s
 
 
 async def test_confirmed_instances_are_recorded(tmp_path: Path) -> None:
-    """What is listed has a level, what is not has the outcome missing and no level; failures keep their reason."""
+    """Listed instances have a level, unlisted ones the outcome missing and no level; failures keep their reason."""
     files = [
         result(1),
         result(2, outcome=Outcome.DUPLICATE),
@@ -174,7 +174,7 @@ async def test_confirmed_instances_are_recorded(tmp_path: Path) -> None:
 
 
 async def test_copies_and_accepted_failures(tmp_path: Path) -> None:
-    """A copy is the instance of its original, an accepted failure may be there or not.
+    """A copy is the instance of its original; the server may have or lack an accepted failure.
 
     A file in conflict stays so: a list proves nothing about its content.
     """
@@ -327,7 +327,7 @@ async def test_a_failed_page_is_asked_again(tmp_path: Path, fault: str) -> None:
 
 
 async def test_an_outage_pauses_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the server is behind a proxy that answers in its place nothing fails, and afterwards all goes on."""
+    """While the server is behind a proxy that answers in its place nothing fails, and afterwards the run continues."""
     stored = archive(20, 2)
     server = QidoServer(holding(stored))
 
@@ -349,7 +349,7 @@ async def test_an_outage_pauses_everything(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_a_server_that_stays_away_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --give-up-after the run stops, and records nothing about what it could not ask for."""
+    """With --give-up-after the run stops, and records nothing about studies for which it got no answers."""
     stored = archive(20, 2)
     server = QidoServer(holding(stored))
     server.before = lambda request, number: web.Response(status=502) if number > 5 else None
@@ -426,7 +426,7 @@ async def test_a_sample_is_the_same_whatever_was_stored_first(tmp_path: Path) ->
 
 
 async def test_an_unfinished_run_is_continued(tmp_path: Path) -> None:
-    """What an interrupted run has confirmed is not asked again, until a run has finished."""
+    """Studies that an interrupted run has confirmed are not asked for again, until a run has finished."""
     stored = archive(6, 2)
     server = QidoServer(holding(stored))
     server.before = lambda request, number: web.Response(status=401) if number > 7 else None
@@ -447,7 +447,7 @@ async def test_an_unfinished_run_is_continued(tmp_path: Path) -> None:
 
 
 async def test_a_run_of_long_ago_is_not_continued(tmp_path: Path) -> None:
-    """What was confirmed more than a week ago is asked again, even if no run has finished since."""
+    """Studies confirmed more than a week ago are asked for again, even if no run has finished since."""
     stored = archive(6, 2)
     server = QidoServer(holding(stored))
     server.before = lambda request, number: web.Response(status=401) if number > 7 else None

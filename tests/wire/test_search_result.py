@@ -54,6 +54,6 @@ def test_a_study_without_count() -> None:
     ],
 )
 def test_nonsense_is_not_an_empty_list(body: bytes) -> None:
-    """What is not a list of instances is an error, also if it is cut off."""
+    """Anything but a list of instances is an error, also a truncated list."""
     with pytest.raises(ValueError, match=r"list|result|JSON"):
         instances_in(body)

@@ -48,7 +48,7 @@ def test_every_date_is_kept(day: date) -> None:
 
 @given(st.sampled_from([MODALITY, STUDY_DATE]), st.binary(max_size=80))
 def test_nothing_else_passes(tag: int, value: bytes) -> None:
-    """Whatever the bytes are, the text is a date or a code of at most 16 characters."""
+    """For any bytes, the text is a date or a code of at most 16 characters."""
     text = study_attribute(tag, value)
     assert len(text) <= 16
     assert text == "" or text.replace("_", "").replace(" ", "").isalnum()
