@@ -74,9 +74,11 @@ class SearchService:
     ) -> None:
         await self._http.__aexit__(exc_type, exc, traceback)
 
-    async def instances(self, path: str, query: Mapping[str, str]) -> Found[tuple[str, ...]] | Response | NoResponse:
-        """Return the SOP Instance UIDs that one response lists, in its order."""
-        return await self._search(path, query, instances_in)
+    async def instances(
+        self, study_uid: str, path: str, query: Mapping[str, str]
+    ) -> Found[tuple[str, ...]] | Response | NoResponse:
+        """Return the SOP Instance UIDs of a study that one response lists, in its order."""
+        return await self._search(path, query, partial(instances_in, study_uid=study_uid))
 
     async def studies(self, query: Mapping[str, str]) -> Found[dict[str, int | None]] | Response | NoResponse:
         """Return the number of instances by Study Instance UID; None if the server does not tell it."""

@@ -210,6 +210,8 @@ async def _gather(job: VerificationJob, opened: _Resources, tally: VerificationT
         await run_blocking(calls, expected.add_known, ledger.path, ledger.destination_number)
     await run_blocking(calls, expected.choose, job.verification.sample, job.verification.seed)
     tally.studies, tally.studies_in_all = expected.studies, expected.studies_in_all
+    if opened.selection.studies is not None and not job.settings.allow_empty:
+        tally.note_unknown(await run_blocking(calls, expected.unknown, opened.selection.studies))
 
 
 async def _verify(

@@ -24,5 +24,6 @@ def rank(seed: str, study_uid: str) -> bytes:
 def sample_size(sample: Sample, studies: int) -> int:
     """Return the number of studies in a sample; at least one, if there are studies and the sample is not empty."""
     if sample.share is not None:
-        return min(studies, math.ceil(studies * sample.share))
+        # Without rounding, 7 % of 100 would be 7.000000000000001, and so 8.
+        return min(studies, max(1, math.ceil(round(studies * sample.share, 6)))) if studies else 0
     return studies if sample.studies is None else min(studies, sample.studies)

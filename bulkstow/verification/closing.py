@@ -49,6 +49,10 @@ def _lines(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
         yield f"not covered: {counted(summary.uncovered, 'failure')} of files that belong to no study"
         report = f"{_report(ledger)} --outcome unreadable; accept known ones with `bulkstow accept`"
         yield from (f"  {shown(line)}" for line in summary.first_uncovered or (report,))
+    if summary.unknown_studies:
+        count = counted(summary.unknown_studies, "study", "studies")
+        yield f"not covered: {count} of --studies without a file to verify; --allow-empty accepts this"
+        yield from (f"  {shown(uid)}" for uid in summary.first_unknown_studies)
     for source in summary.empty_sources:
         yield f"no file found in {shown(source)}: is it mounted, or the list empty? --allow-empty accepts this"
     yield _speed(summary)

@@ -206,6 +206,11 @@ class ExpectedInstances:
                 (self.studies,),
             )
 
+    def unknown(self, studies: frozenset[str]) -> list[str]:
+        """Return those of some studies of which no instance is expected, after `choose`, in the order of their UIDs."""
+        with _explained():
+            return sorted(studies.difference(uid for (uid,) in self._database.execute("SELECT study_uid FROM study")))
+
     def lists(self, files_per_list: int) -> Iterator[list[ExpectedStudy]]:
         """Yield the chosen studies in lists of about so many files."""
         studies: list[ExpectedStudy] = []

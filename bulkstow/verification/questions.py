@@ -67,7 +67,7 @@ class Questions:
         if not is_segment(study.uid):
             return Unanswered(NO_UID)
         if self._lists_studies:
-            listed = await self._list(resource_path("studies", study.uid, "instances"), expected)
+            listed = await self._list(study.uid, resource_path("studies", study.uid, "instances"), expected)
             if not isinstance(listed, Response):
                 return listed
             count = await self.count(study.uid)
@@ -86,7 +86,9 @@ class Questions:
         """Ask for one instance by its UID."""
         series = ("series", series_uid) if is_segment(series_uid) else ()
         path = resource_path("studies", study_uid, *series, "instances")
-        found = await self._requests.make(partial(self._search.instances, path, {"SOPInstanceUID": sop_instance_uid}))
+        found = await self._requests.make(
+            partial(self._search.instances, study_uid, path, {"SOPInstanceUID": sop_instance_uid})
+        )
         match found:
             case Unanswered():
                 return found
@@ -106,7 +108,7 @@ class Questions:
             if not is_segment(series_uid):
                 continue
             path = resource_path("studies", study.uid, "series", series_uid, "instances")
-            listed = await self._list(path, uids & study.expected)
+            listed = await self._list(study.uid, path, uids & study.expected)
             match listed:
                 case Unanswered():
                     return listed
@@ -118,11 +120,13 @@ class Questions:
                     found |= listed
         return frozenset(found)
 
-    async def _list(self, path: str, expected: Collection[str]) -> frozenset[str] | Response | Unanswered:
+    async def _list(
+        self, study_uid: str, path: str, expected: Collection[str]
+    ) -> frozenset[str] | Response | Unanswered:
         """Return all results of a list, page by page; a Response if the server refuses it."""
         listing = Listing(self._page_instances, expected, self._longest_page)
         while not listing.is_ended:
-            page = await self._requests.make(partial(self._search.instances, path, listing.query))
+            page = await self._requests.make(partial(self._search.instances, study_uid, path, listing.query))
             if isinstance(page, Response) and page.status == 400 and self._shorten_pages():
                 listing = Listing(self._page_instances, expected, self._longest_page)
                 continue

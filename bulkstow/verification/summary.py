@@ -41,6 +41,9 @@ class VerificationSummary:
     """Failures that belong to no study; they count as failures of the verification."""
     first_uncovered: tuple[str, ...]
     """The first of them in a source, with the reasons of the failures."""
+    unknown_studies: int
+    """Studies of `--studies` of which no instance is expected, without `--allow-empty`; they count likewise."""
+    first_unknown_studies: tuple[str, ...]
     empty_sources: tuple[str, ...]
     """The first sources without any file, unless `--allow-empty` was given; they count as failures."""
     requests: int
@@ -88,6 +91,8 @@ def summary_of(
         listed_instead=tally.listed_instead,
         uncovered=tally.uncovered,
         first_uncovered=tuple(f"{one.candidate.location}: {one.reason}" for one in tally.first_uncovered),
+        unknown_studies=tally.unknown_studies,
+        first_unknown_studies=tally.first_unknown_studies,
         empty_sources=tally.empty_sources,
         requests=requests.requests,
         retries=requests.retries,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,7 +23,7 @@ from bulkstow.policy.health import OutageCause
 from bulkstow.policy.study_state import StudyResult, StudyState
 
 SHOWN_UNCOVERED = 3
-"""Files of a source that the closing text names; the ledger has those of an upload."""
+"""Files of a source, and studies of a list, that the closing text names. The ledger has the files of an upload."""
 
 
 @dataclass(slots=True)
@@ -48,6 +49,9 @@ class VerificationTally:
     """Failures that belong to no study, so that nothing is known about their instances."""
     first_uncovered: list[FileResult] = field(default_factory=list)
     """The first of them in a source."""
+    unknown_studies: int = 0
+    """Studies of `--studies` of which no instance is expected; they count as failures."""
+    first_unknown_studies: tuple[str, ...] = ()
     scanned: int = 0
     """Files that the scan of a source found."""
     empty_sources: tuple[str, ...] = ()
@@ -70,8 +74,12 @@ class VerificationTally:
     @property
     def is_all_complete(self) -> bool:
         """True if all that was expected has arrived, as far as it was looked at."""
-        is_covered = not (self.empty_sources or self.uncovered)
+        is_covered = not (self.empty_sources or self.uncovered or self.unknown_studies)
         return is_covered and all(state.is_complete for state, count in self.states.items() if count)
+
+    def note_unknown(self, studies: Sequence[str]) -> None:
+        """Record the studies of a list of which no instance is expected."""
+        self.unknown_studies, self.first_unknown_studies = len(studies), tuple(studies[:SHOWN_UNCOVERED])
 
     def tell(self, event: Event) -> None:
         """Take an event of an outage."""

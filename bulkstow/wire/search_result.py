@@ -15,12 +15,20 @@ _STUDY_INSTANCES = "00201208"
 _PADDING = "\0 "
 
 
-def instances_in(body: bytes) -> tuple[str, ...]:
-    """Return the SOP Instance UIDs of the results, in their order. Raises ValueError for anything else."""
+def instances_in(body: bytes, study_uid: str) -> tuple[str, ...]:
+    """Return the SOP Instance UIDs of a study's instances, in the order of the results.
+
+    Raises ValueError for anything else, and for an instance of another study, which proves nothing about this one.
+    """
+    items = _items(body)
     try:  # one for all results: a call for each takes as long as a third of the parsing
-        return tuple([str(item[_SOP_INSTANCE_UID]["Value"][0]).rstrip(_PADDING) for item in _items(body)])
+        found = tuple([str(item[_SOP_INSTANCE_UID]["Value"][0]).rstrip(_PADDING) for item in items])
+        studies = {str(item[_STUDY_UID]["Value"][0]).rstrip(_PADDING) for item in items if _STUDY_UID in item}
     except (LookupError, TypeError):
         raise ValueError("a result without SOP Instance UID") from None
+    if not studies <= {study_uid}:
+        raise ValueError("a result of another study")
+    return found
 
 
 def studies_in(body: bytes) -> dict[str, int | None]:

@@ -237,6 +237,21 @@ def test_filters_choose_what_is_verified(capsys: pytest.CaptureFixture[str], tmp
     assert (by_path.status, states) == (0, {"2.25.1": "complete", "2.25.3": "complete"})
 
 
+def test_a_listed_study_without_files_is_no_success(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A study of --studies that the ledger does not have is named, and accepted by --allow-empty only."""
+    server = QidoServer({})
+    with searched(server) as url:
+        server.held = recorded(tmp_path / "bulkstow.db", url, 1)
+        Path("list").write_text("2.25.1\n2.25.77\n")
+        words = ("verify", "--url", url, *QUIET, "--studies", "list")
+        ended = call(capsys, *words)
+        accepted = call(capsys, *words, "--allow-empty")
+    assert ended.status == 1
+    assert "not covered: 1 study of --studies without a file to verify; --allow-empty accepts this" in ended.out
+    assert "  2.25.77" in ended.out.splitlines()
+    assert (accepted.status, "not covered" in accepted.out) == (0, False)
+
+
 def test_an_interrupted_run_keeps_what_it_knows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """After Ctrl-C the requests under way are finished and recorded, and the same command continues there."""
     server = QidoServer({})

@@ -19,6 +19,8 @@ from bulkstow.quantities import Sample
         (Sample(share=0.01), 10_000, 100),
         (Sample(share=0.01), 10, 1),
         (Sample(share=0.01), 101, 2),
+        (Sample(share=0.07), 100, 7),
+        (Sample(share=0.00000001), 100, 1),
         (Sample(share=1.0), 7, 7),
         (Sample(studies=3), 0, 0),
         (Sample(share=0.5), 0, 0),

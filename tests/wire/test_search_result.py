@@ -17,14 +17,22 @@ def item(**attributes: object) -> dict[str, object]:
 @pytest.mark.parametrize("body", [b"", b"  ", b"[]"])
 def test_no_result(body: bytes) -> None:
     """An empty body and an empty list have no result."""
-    assert instances_in(body) == ()
+    assert instances_in(body, "1") == ()
     assert studies_in(body) == {}
 
 
 def test_instances_keep_their_order_and_lose_their_padding() -> None:
     """A UID may be padded with NUL or space; repeated results stay."""
     uids = ["1.2\0", "1.3 ", "1.1", "1.3"]
-    assert instances_in(json.dumps([item(_00080018=uid) for uid in uids]).encode()) == ("1.2", "1.3", "1.1", "1.3")
+    assert instances_in(json.dumps([item(_00080018=uid) for uid in uids]).encode(), "1") == ("1.2", "1.3", "1.1", "1.3")
+
+
+def test_an_instance_of_another_study_is_an_error() -> None:
+    """A server that ignores the study of a search proves nothing; the study's own UID may be padded."""
+    own, other = item(_00080018="1.2", _0020000D="1.7\0"), item(_00080018="1.3", _0020000D="1.8")
+    assert instances_in(json.dumps([own]).encode(), "1.7") == ("1.2",)
+    with pytest.raises(ValueError, match="another study"):
+        instances_in(json.dumps([own, other]).encode(), "1.7")
 
 
 @pytest.mark.parametrize(
@@ -56,4 +64,4 @@ def test_a_study_without_count() -> None:
 def test_nonsense_is_not_an_empty_list(body: bytes) -> None:
     """Anything but a list of instances is an error, also a truncated list."""
     with pytest.raises(ValueError, match=r"list|result|JSON"):
-        instances_in(body)
+        instances_in(body, "1")
