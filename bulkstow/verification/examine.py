@@ -12,7 +12,7 @@ from bulkstow.policy.look import next_look_in_s
 from bulkstow.policy.study_state import Evidence, StudyResult, judge_count, judge_study, unknown_study
 from bulkstow.verification.contents import Compared, Contents, Findings
 from bulkstow.verification.expected import ExpectedFile, ExpectedStudy
-from bulkstow.verification.questions import NO_UID, Questions
+from bulkstow.verification.questions import NO_UID, Questions, StudyCount
 from bulkstow.verification.requests import Unanswered
 from bulkstow.wire.resource_path import is_segment
 
@@ -118,12 +118,11 @@ class Examiner:
 
         Return the UIDs that are listed or found in this way.
         """
-        if not listed:
-            counted = await self.questions.count(study.uid)
-            if isinstance(counted, Unanswered):
-                return counted
-            if not counted.is_there:
-                return listed
+        counted = StudyCount(is_there=True) if listed else await self.questions.count(study.uid)
+        if isinstance(counted, Unanswered):
+            return counted
+        if not counted.is_there:
+            return listed
         found = set(listed)
         series = {file.sop_instance_uid: file.series_uid for file in study.files}
         for uid in sorted(study.expected - listed):
@@ -132,6 +131,8 @@ class Examiner:
                 return is_there
             if is_there:
                 found.add(uid)
+        if counted.instances and not found:
+            return Unanswered(f"counts {counted.instances:,} instances of the study, and lists none")
         return frozenset(found)
 
     def _changes(self, study: ExpectedStudy, listed: frozenset[str], compared: Compared) -> Changes:

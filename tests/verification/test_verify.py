@@ -292,6 +292,18 @@ async def test_a_forbidden_study_is_unknown(tmp_path: Path) -> None:
     assert any(request.startswith("/studies/2.25.3/instances") for request in server.requests)
 
 
+async def test_an_empty_list_against_a_count_is_unknown(tmp_path: Path) -> None:
+    """A server that counts the instances of a study, and answers lists and searches with nothing, loses none."""
+    stored = archive(2, 2)
+    server = QidoServer(holding(stored))
+    server.before = lambda request, _: web.Response() if request.match_info.get("study") == "2.25.2" else None
+    async with serving(server) as url:
+        record(tmp_path / "l.db", url, stored)
+        results, summary = await verified(url, tmp_path / "l.db")
+    assert results.states == {"2.25.1": StudyState.COMPLETE, "2.25.2": StudyState.UNKNOWN}
+    assert (summary.missing, summary.exit_status) == (0, 1)
+
+
 @pytest.mark.parametrize("fault", ["cut off", "half a list", "busy", "error"])
 async def test_a_failed_page_is_asked_again(tmp_path: Path, fault: str) -> None:
     """A page that breaks off in the middle, or an error that passes, costs a retry."""
