@@ -138,7 +138,7 @@ class Verified:
 def prove(migration: Migration) -> None:
     """Upload, lose, verify, upload again, and verify: exactly the lost instances are named and sent again.
 
-    The server may have any quirk that hides nothing for good.
+    The server may have any quirk that hides no instance permanently.
     """
     archive, server = migration.archive, migration.server
     assert migration.upload()["outcomes"]["stored"] == len(archive.headers)

@@ -129,7 +129,7 @@ def test_an_index_that_is_late(archive: Archive, tmp_path: Path, capsys: pytest.
 def test_a_study_that_cannot_be_listed_is_unknown(
     archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A search that fails for good makes no instance missing: the study is unknown, and an upload sends nothing."""
+    """A search that fails permanently makes no instance missing: the study is unknown, and an upload sends nothing."""
     fault = {"kind": "status", "on": "search", "studies": [GONE_STUDY], "status": 500}
     with embedded(tmp_path, fault) as server:
         migration = Migration(archive, server, tmp_path, capsys, (*NO_SETTLING, "--retries", "1"))

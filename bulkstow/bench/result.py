@@ -261,7 +261,7 @@ class Result(Struct, frozen=True):
     drift: Drift | None = None
     """Of a soak."""
     is_complete: bool = True
-    """False where it was interrupted or stopped, or is still going on."""
+    """False where it was interrupted or stopped, or is still running."""
 
     @property
     def best(self) -> Point:

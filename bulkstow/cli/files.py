@@ -25,7 +25,7 @@ def check_writable(flag: str, path: Path) -> None:
 
 
 def check_no_ledger(flag: str, path: Path) -> None:
-    """Raise ConfigurationError if a ledger is at `path`: it is the only record of what was sent."""
+    """Raise ConfigurationError if a ledger is at `path`: it is the only record of the sent files."""
     if is_ledger(path):
         raise ConfigurationError(f"{flag} {path}: is a ledger, and is not overwritten: give the name of another file")
 

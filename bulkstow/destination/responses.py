@@ -42,7 +42,7 @@ FOREIGN = (
 """aiohttp and http.cookies raise the last five for unexpected header fields."""
 
 _QUOTED_OCTETS = re.compile(r":?\s*(?:\b(?:b|bytearray\(b)['\"])")
-"""The place in aiohttp's messages after which they repeat text of the server."""
+"""The point in aiohttp's messages after which they repeat text of the server."""
 
 
 def reason_of(error: BaseException) -> str:

@@ -37,7 +37,7 @@ PAGE_LIMIT_BYTES = 64 * 2**20
 here up to 16,000 instances."""
 
 LARGE_PAGE_BYTES = 200_000
-"""Larger pages are parsed in a thread; one of this size takes 2 ms."""
+"""Larger pages are parsed in a thread; parsing a page of this size takes 2 ms."""
 
 _OK = (200, 204, 206)
 
@@ -103,7 +103,7 @@ class SearchService:
         response = await self._get(probe.path, probe.query, TIMEOUT_S)
         if judge_search(response, asked) is Step.ASK_BY_STORING and isinstance(response, Response):
             raise DestinationRefused(
-                f"no QIDO-RS at {asked.place} (HTTP {response.status}), so what it has cannot be found out"
+                f"no QIDO-RS at {asked.place} (HTTP {response.status}), so its instances cannot be listed"
                 f"{said_by(response)}"
             )
 

@@ -228,7 +228,7 @@ async def _verify(
     since_s = await run_blocking(threads.calls, ledger.unfinished_since_s)
     if since_s is not None and verification.level != "counts":
         at = datetime.fromtimestamp(since_s).astimezone()
-        live.say(f"continues the verification of {at:%Y-%m-%d %H:%M}: what it has confirmed is not asked again")
+        live.say(f"continues the verification of {at:%Y-%m-%d %H:%M}: studies that it confirmed are skipped")
     verifying = Verification(
         queue=StudyQueue(opened.expected, threads.calls),
         requests=opened.requests,

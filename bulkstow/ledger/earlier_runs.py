@@ -20,7 +20,7 @@ from bulkstow.ledger.reading import RunRecord, runs_in
 from bulkstow.model import Outcome
 
 NO_RUN = 0
-"""Runs are numbered from 1."""
+"""A number that no run has: runs are numbered from 1."""
 
 
 @dataclass(frozen=True, slots=True)

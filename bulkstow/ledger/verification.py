@@ -19,7 +19,7 @@ COMMAND = "verify"
 """The command of a run that verifies."""
 
 PATHS_PER_UPDATE = 1000
-"""Files in a statement: one for each file takes 10 instead of 6.7 µs a file."""
+"""Files per statement. One statement per file takes 10 instead of 6.7 µs per file."""
 
 _CONFIRM = "UPDATE file SET verified_level = ?, verified_at_s = ? WHERE destination = ? AND path IN ({})"
 _CHANGE = """
@@ -29,8 +29,8 @@ _CHANGE = """
 
 
 CONTINUED_WITHIN_S = 7 * 24 * 3600
-"""The age up to which an unfinished run is continued; instances may be deleted meanwhile. Verifying the
-content of 10 TB takes a day at 1 Gbit/s."""
+"""The age up to which an unfinished run is continued, because instances may be deleted meanwhile. Verifying 10 TB takes
+a day at 1 Gbit/s."""
 
 SHOWN_URLS = 3
 """Destinations that a message names; most ledgers have one."""

@@ -23,8 +23,8 @@ from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.ports import SegmentReader, Source
 
 BLOCK_BYTES = 1024 * 1024
-"""Read and hashed at a time. A megabyte takes 1.1 ms of processor time, nearly all of it without the interpreter
-lock."""
+"""The bytes that are read and hashed at once. A megabyte takes 1.1 ms of processor time, nearly all of it without the
+interpreter lock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from bulkstow.policy.selection import Selection
 from bulkstow.ports import Found, Source
 
 LISTS_AHEAD = 4
-"""Lists between two stages: enough that a slow directory or a slow commit does not stop the next stage."""
+"""Lists that wait between two stages, so that a slow directory or a slow commit does not stop the next stage."""
 
 
 class Stage(Protocol):

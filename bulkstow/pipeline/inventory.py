@@ -22,7 +22,7 @@ HEADERS_AT_HAND = 4096
 figure, because figures are grouped by values. 200,000 files of 200 studies have 200 headers."""
 
 ROWS_AT_ONCE = 1000
-"""Rows that one query returns of many: 100 KB of paths."""
+"""The most rows of one query: 100 KB of paths."""
 
 
 class State(IntEnum):
@@ -85,7 +85,7 @@ class Inventory:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         with self._used():
             self._database.executescript(_SCHEMA)
-            self._database.execute("BEGIN")  # for good: nothing is ever rolled back
+            self._database.execute("BEGIN")  # never committed: the database is removed at the end
 
     def close(self) -> None:
         """Remove the database."""

@@ -28,7 +28,7 @@ from bulkstow.policy.selection import EVERYTHING, Selection
 from bulkstow.ports import Found, Source
 
 REOPENED_PER_PASS = 10_000
-"""Files in conflict for a pass, as in an upload; bounds memory."""
+"""The most files in conflict per pass, as in an upload; bounds memory."""
 
 
 class Survey:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 STALE_PAGES = 8
-"""Pages in a row without a new result after which a list ends, because a server that sends its pages in a circle would
-never send an empty one."""
+"""Consecutive pages without a new result after which a list ends. A server that repeats its pages in a cycle never
+sends an empty page."""
 
 
 class Listing:

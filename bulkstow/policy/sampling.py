@@ -12,7 +12,7 @@ from hashlib import blake2b
 from bulkstow.quantities import Sample
 
 RANK_BYTES = 8
-"""Of a million ranks of 8 bytes two are equal once in 30 million samples."""
+"""The bytes of a rank. Among a million ranks two are equal once in 30 million samples."""
 
 
 def rank(seed: str, study_uid: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The part of an archive that the last uploads did not look at, so that no file of it is in a ledger's report."""
+"""The part of an archive that the last uploads did not examine; its files are not in a ledger's report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _gaps(url: str, uploads: Sequence[RunRecord]) -> Iterator[Gap]:
     if not all(has_finished(upload) for upload in uploads if upload.command):
         yield Gap(
             "The last upload did not finish",
-            f"The last upload to {url} was interrupted, stopped or killed, or is still going on: files that it did not "
+            f"The last upload to {url} was interrupted, stopped or killed, or is still running: files that it did not "
             "reach are not in this report.",
         )
     if empty := [source for upload in uploads for source in (upload.summary or {}).get("empty_sources", ())]:

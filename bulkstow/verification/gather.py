@@ -40,7 +40,7 @@ async def gather(
     limit: ReadLimit,
     reporter: Reporter,
 ) -> None:
-    """Add the selected instances of a source; `reporter` is told of other files, `with_notes` of accepted failures.
+    """Add the selected instances of a source; `reporter` gets the other files, `with_notes` adds the notes.
 
     Raises RunStopped if the storage does not answer, or the temporary file cannot be written.
     """

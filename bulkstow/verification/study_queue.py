@@ -1,4 +1,4 @@
-"""The queue of studies to look at: first the studies that are due again, then new ones.
+"""The queue of studies to examine: first the studies that are due again, then new ones.
 
 A study that waits for its next look is not in memory, only its number. Several tasks take studies from the queue.
 """
@@ -45,7 +45,7 @@ class StudyQueue:
         return len(self._waiting)
 
     async def take(self) -> tuple[ExpectedStudy, Looks] | None:
-        """Wait for a study to look at; return None at the end."""
+        """Wait for a study to examine; return None at the end."""
         while not self._is_closed:
             now_s = anyio.current_time()
             if self._waiting and self._waiting[0][0] <= now_s:
@@ -63,7 +63,7 @@ class StudyQueue:
         return None
 
     def finish(self, study: ExpectedStudy, again: LookAgain | None = None) -> None:
-        """Take back a study that was looked at; it is handed out again if it has to wait."""
+        """Take back an examined study; if it has to wait for its next look, it is handed out again later."""
         self._under_way -= 1
         if again is not None:
             heapq.heappush(self._waiting, (again.due_s, study.number, again.looks))

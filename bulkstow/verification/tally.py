@@ -73,7 +73,7 @@ class VerificationTally:
 
     @property
     def is_all_complete(self) -> bool:
-        """True if all that was expected has arrived, as far as it was looked at."""
+        """True if all expected instances of the examined studies have arrived."""
         is_covered = not (self.empty_sources or self.uncovered or self.unknown_studies)
         return is_covered and all(state.is_complete for state, count in self.states.items() if count)
 

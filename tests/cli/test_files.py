@@ -25,7 +25,7 @@ URL = "http://127.0.0.1:9/dicom-web"
 def test_a_ledger_is_not_overwritten(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], flag: str
 ) -> None:
-    """A ledger whose name is given for another file is left as it is: it is the only record of what was sent."""
+    """A ledger whose name is given for another file is not changed: it is the only record of the sent files."""
     (tmp_path / "archive").mkdir()
     with Ledger(tmp_path / "old.db", URL):
         pass

@@ -81,7 +81,7 @@ rows = st.lists(st.tuples(st.sampled_from(Outcome), st.sampled_from([None, 1, 2,
 @given(rows)
 @settings(deadline=None)
 def test_the_counts_are_those_of_the_rows(found: list[tuple[Outcome, int | None, int]]) -> None:
-    """The counts are as if every row was looked at."""
+    """The counts equal a count of every row."""
     results = [
         result(f"/{number}", outcome, study or (1 if outcome.is_success else None), attempts=attempts)
         for number, (outcome, study, attempts) in enumerate(found)

@@ -168,7 +168,7 @@ def test_stored_bytes_are_the_files(migration: Migration) -> None:
 
 
 def _without_times(lines: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the lines by path; an unreadable file is looked at again, and has the time of that."""
+    """Return the lines by path; an unreadable file is read again in each run, and has the time of the latest."""
     return {line["path"]: line | {"recorded_at": None} for line in lines}
 
 

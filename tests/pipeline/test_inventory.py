@@ -75,7 +75,7 @@ def test_only_files_to_send_are_owners(inventory: Inventory) -> None:
 
 
 def test_a_hash_is_no_uid(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """UIDs with the same hash are told apart."""
+    """UIDs with the same hash are kept apart."""
     monkeypatch.setattr(module, "hash", lambda _uid: 7, raising=False)
     inventory.add_instances([instance(1), instance(2)])
     uids = [instance(number).header.sop_instance_uid for number in (1, 2, 3)]

@@ -39,5 +39,5 @@ FIGURES: dict[str, object] = {"bytes_sent": 5000, "delivered": 50, "elapsed_s": 
     ids=["with an outage", "without", "no instance", "no byte", "only an outage", "no time", "no number"],
 )
 def test_a_summary_has_a_rate_if_something_was_sent(changed: dict[str, object], expected: Rate | None) -> None:
-    """The time of outages does not count; a summary without figures of a transfer tells no rate."""
+    """The time of outages does not count; a summary without figures of a transfer has no rate."""
     assert measured_rate(FIGURES | changed, "then") == expected

@@ -47,7 +47,7 @@ def doubts(result: Result) -> str:
     """Return banners with reasons to doubt the figures, if there are any."""
     banners = []
     if not result.is_complete:
-        words = "It was interrupted or stopped, or is still going on. This is what was measured until then."
+        words = "It was interrupted or stopped, or is still running. These are the results until then."
         banners.append(_banner("This result is incomplete", words))
     if bound := [point for point in result.points if point.client_bound]:
         reasons = [f"{load_words(point.load)}: {reason}" for point in bound for reason in point.client_bound]
