@@ -68,7 +68,8 @@ def _arrived(studies: LedgerStudies, summary: Summary) -> str:
     """Return the number of complete studies in words, and the numbers of files that it does not cover."""
     scope = " that was selected" if summary.left_out or summary.pruned_directories else ""
     scope += " in this shard" if summary.shard is not None else ""
-    words = f"everything{scope} arrived: {studies.complete:,} of {counted(studies.known, 'study', 'studies')}"
+    arrived = "arrived, or is accepted" if summary.accepted else "arrived"
+    words = f"everything{scope} {arrived}: {studies.complete:,} of {counted(studies.known, 'study', 'studies')}"
     others = studies.files - sum(summary.outcomes.values())
     if others > 0:
         words += f", {counted(others, 'other file')} of the ledger included"

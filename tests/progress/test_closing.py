@@ -101,11 +101,12 @@ def test_studies_are_counted() -> None:
             {},
             "everything arrived: 412 of 415 studies, 5 other files of the ledger included",
         ),
+        (COUNTED, {"accepted": 2}, "everything arrived, or is accepted: 412 of 415 studies"),
         (replace(COUNTED, known=0), {}, None),
         (COUNTED, {"complete": False}, None),
         (None, {}, None),
     ],
-    ids=["one", "unknown", "shard", "other files", "no study", "incomplete", "not counted"],
+    ids=["one", "unknown", "shard", "other files", "accepted", "no study", "incomplete", "not counted"],
 )
 def test_how_many_studies_arrived(studies: LedgerStudies | None, changes: dict[str, Any], line: str | None) -> None:
     """The text names included and unknown files; an incomplete run does not say that everything arrived."""
