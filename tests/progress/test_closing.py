@@ -101,17 +101,24 @@ def test_studies_are_counted() -> None:
             {},
             "everything arrived: 412 of 415 studies, 5 other files of the ledger included",
         ),
-        (COUNTED, {"accepted": 2}, "everything arrived, or is accepted: 412 of 415 studies"),
         (replace(COUNTED, known=0), {}, None),
         (COUNTED, {"complete": False}, None),
         (None, {}, None),
     ],
-    ids=["one", "unknown", "shard", "other files", "accepted", "no study", "incomplete", "not counted"],
+    ids=["one", "unknown", "shard", "other files", "no study", "incomplete", "not counted"],
 )
 def test_how_many_studies_arrived(studies: LedgerStudies | None, changes: dict[str, Any], line: str | None) -> None:
     """The text names included and unknown files; an incomplete run does not say that everything arrived."""
     lines = words(FilesFound(1234, 0), results(Outcome.STORED, 1234), StudiesCounted(studies), **changes)
     assert [found for found in lines if found.startswith("everything")] == ([] if line is None else [line])
+
+
+def test_an_accepted_failure_has_not_arrived() -> None:
+    """A study with accepted failures counts, and the text says so."""
+    refused = results(Outcome.REFUSED, 4, "no")
+    accepted = Recorded(tuple(replace(result, accepted="known") for result in refused.results))
+    lines = words(FilesFound(1234, 0), results(Outcome.STORED, 1230), accepted, StudiesCounted(COUNTED))
+    assert "everything arrived, or is accepted: 412 of 415 studies" in lines
 
 
 def test_a_filter_limits_what_arrived() -> None:
