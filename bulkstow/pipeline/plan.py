@@ -31,7 +31,7 @@ class Group:
     """Files with a value in common."""
 
     value: str | None
-    """Empty if the files have none, None if it is not known: rows of an older ledger."""
+    """Empty if the files have none; None if it is not known, as in rows of an older ledger."""
     found: Amount
     to_send: Amount
 

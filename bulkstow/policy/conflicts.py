@@ -16,7 +16,7 @@ _SHARED_UID = "SOP Instance UID"
 
 
 def is_about_conflict(reason: str) -> bool:
-    """Return whether the reason of an unconfirmed file is that another one has its SOP Instance UID, as below."""
+    """Return whether the reason of an unconfirmed file is that another file has its SOP Instance UID, as below."""
     return _SHARED_UID in reason
 
 

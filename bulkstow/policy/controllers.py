@@ -38,7 +38,7 @@ class EndedRequest:
 
 
 class RequestLimits:
-    """Owns the controllers of how many requests run at once, and of how many start per second."""
+    """Owns the controllers of concurrent requests and of requests started per second."""
 
     def __init__(self, *, concurrency: Concurrency, request_rate: RequestRate) -> None:
         self.concurrency = concurrency

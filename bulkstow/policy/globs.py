@@ -22,7 +22,7 @@ IN_ANY_DIRECTORY = "(?:.+/)?"
 
 @dataclass(frozen=True, slots=True)
 class Globs:
-    """Some patterns; without any, no path matches.
+    """A list of patterns; an empty list matches no path.
 
     The directories above a source match no pattern, unless it begins with a slash: an archive in /tmp/archive can be
     sent with `--exclude tmp`.

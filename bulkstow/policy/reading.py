@@ -62,7 +62,7 @@ def signal_of(exchange: Response | NoResponse) -> HealthSignal:
 def after_failure(exchange: Response | NoResponse, tries: Tries, *, attempts: int, is_outage: bool) -> Retry | str:
     """Return how an unanswered request is retried; if it is not, why it has failed.
 
-    Rejections because of load, and failures in an outage, are no attempts, up to MOST_EXCUSED of them.
+    Rejections because of load and failures in an outage do not count as attempts, up to MOST_EXCUSED of them.
     """
     at_least_s = exchange.retry_after_s if isinstance(exchange, Response) else None
     is_rejected = isinstance(exchange, Response) and exchange.status in _REJECTIONS

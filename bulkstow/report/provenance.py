@@ -94,7 +94,7 @@ def runs_and_settings(history: History) -> Iterator[str]:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    """Return the settings in words, without those that are not set: a zero is set."""
+    """Return the settings in words, without unset ones; zero is a set value."""
     return ", ".join(
         f"{name} = {_setting(value)}"
         for name, value in settings.items()

@@ -1,7 +1,7 @@
 """Compares an instance while it is received.
 
-Received blocks are compared in worker threads, one while the next is received: the event loop never waits for the
-storage, and at most two blocks of received bytes are held.
+Received blocks are compared in worker threads, each while the next block is received: the event loop never waits for
+the storage, and at most two blocks of received bytes are held.
 """
 
 from __future__ import annotations

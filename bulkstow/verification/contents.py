@@ -209,7 +209,7 @@ class _Notes:
             await self._record(findings)
 
     def compared(self) -> Compared:
-        """Return everything; an instance that equals one of its files is compared, but another file may differ."""
+        """Return all findings; an instance that equals one of its files counts as compared, even if another differs."""
         for uid in self.equal:
             self._compared.not_compared.pop(uid, None)
         return self._compared

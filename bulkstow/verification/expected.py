@@ -144,7 +144,7 @@ class ExpectedInstances:
         self._database.execute(_SCHEMA)
         self._database.execute(_FOUND)
         self.uncovered = 0
-        """Failures that belong to no study, so that no verification covers them."""
+        """Failures that belong to no study; no verification covers them."""
         self.studies_in_all = 0
         """Studies before the sample was taken."""
         self.studies = 0

@@ -45,7 +45,7 @@ class Live:
                 pass
 
     def watch(self, requests: Requests) -> None:
-        """Set the requests to show figures of."""
+        """Set the requests; their figures are shown."""
         self._requests = requests
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ from bulkstow.policy.work_items import HealthSignal
 R = TypeVar("R")
 
 _ANSWERED = Response(200, b"")
-"""Stands for every response that was parsed."""
+"""A placeholder for every parsed response, in the policy and the controllers."""
 
 
 class Abandoned(Exception):
@@ -60,7 +60,7 @@ class RequestTally:
 
 
 class Requests(Turns):
-    """Makes requests in the order of the calls.
+    """Makes requests in the order of the calls of `make`.
 
     `attempts` bounds those of one request that end without an answer.
     """

@@ -1,4 +1,4 @@
-"""A verification: studies from the queue, examined by several tasks, recorded by one.
+"""A verification: several tasks examine studies from the queue, and one task records the results.
 
     expected instances -> study queue -> examine x N -> record: ledger, output
 

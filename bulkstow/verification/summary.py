@@ -24,7 +24,7 @@ class VerificationSummary:
     studies: int
     """Studies that were to be verified."""
     studies_in_all: int
-    """Studies of which these are a sample."""
+    """Studies that the sample was taken from."""
     states: Mapping[str, int]
     """Studies by state."""
     expected: int

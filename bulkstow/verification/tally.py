@@ -33,7 +33,7 @@ class VerificationTally:
     studies: int = 0
     """Studies to verify."""
     studies_in_all: int = 0
-    """Studies of which these are a sample."""
+    """Studies that the sample was taken from."""
     states: Counter[StudyState] = field(default_factory=Counter)
     expected: int = 0
     """Instances of the studies so far."""

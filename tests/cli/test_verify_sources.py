@@ -60,7 +60,7 @@ def upload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Uploa
 
 
 def test_a_copy_alone_is_compared(upload: Upload) -> None:
-    """Where only a copy is verified, not its original, the server's content is compared with the copy."""
+    """If only a copy is verified, not its original, the server's content is compared with the copy."""
     upload.write("a/1", 1)
     upload.write("b/1", 1)
     assert upload.run("upload", str(upload.source)).status == 0

@@ -40,7 +40,7 @@ class Taken:
     most_bytes: int = 2**40
     content: bytearray = field(default_factory=bytearray)
     ends: list[int] = field(default_factory=list)
-    """Where instances end."""
+    """The offsets at which instances end."""
 
     async def take(self, data: Sequence[memoryview]) -> bool:
         """Keep the bytes."""
@@ -300,7 +300,7 @@ async def test_another_media_type_is_tried(accepted: str) -> None:
 
 
 async def test_a_part_of_an_instance_is_no_message() -> None:
-    """Of a 206, whose body is content, the body is dropped: a report must not quote it."""
+    """The body of a 206 is dropped, because a report must not quote content."""
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)

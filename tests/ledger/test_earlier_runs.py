@@ -106,7 +106,7 @@ def test_a_missing_ledger_counts_as_an_empty_one(tmp_path: Path, *, is_empty: bo
 
 
 def test_the_only_destination_needs_no_url(path: Path) -> None:
-    """Without a URL the only destination is meant; of several one has to be chosen; an unknown one has no files."""
+    """Without a URL the only destination is used; with several, a URL is required; an unknown URL has no files."""
     with EarlierRuns(path, None) as earlier:
         assert earlier.url == URL
         assert earlier.look_ups.look_up([RESULTS[0].candidate]) != [None]
@@ -146,7 +146,7 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_latest_upload_that_sent_something_counts(path: Path) -> None:
-    """Runs that were killed, sent nothing, verified, or sent elsewhere tell no rate."""
+    """Runs that were killed, sent nothing, verified, or sent elsewhere have no rate."""
     for url, command, summary in (
         (URL, "upload", {"delivered": 5}),
         (URL, "upload", {"delivered": 7}),
