@@ -82,7 +82,7 @@ def example() -> str:
 def _table(command: str) -> Iterator[str]:
     yield f"[{command}]\n"
     if command in WITH_UPLOAD:
-        yield "# The settings of [upload] may be set here, too: those of that table do not apply.\n"
+        yield "# The settings of [upload] may be set here, too; the values of that table do not apply here.\n"
     for group, settings in groupby(own_settings_of(command), lambda setting: setting.group):
         if group:
             yield f"# --- {group} ".ljust(LINE_COLUMNS, "-") + "\n"

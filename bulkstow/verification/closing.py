@@ -39,7 +39,7 @@ def _lines(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
             f"(--sample {summary.sample} --seed {shown(shlex.quote(summary.seed))})"
         )
     if summary.confirmed_before:
-        yield f"{counted(summary.confirmed_before, 'study', 'studies')} confirmed by the unfinished run before"
+        yield f"{counted(summary.confirmed_before, 'study', 'studies')} confirmed by an earlier, unfinished run"
     if summary.listed_instead:
         yield (
             f"{counted(summary.listed_instead, 'study', 'studies')} listed, "

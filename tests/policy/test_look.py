@@ -1,4 +1,4 @@
-"""When the server is asked again."""
+"""The times at which a server is asked again."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_the_count_of_a_study(count: object, expected: int | None) -> None:
 
 
 def test_a_study_without_count() -> None:
-    """Some servers tell the count only if they are asked for it, others never."""
+    """Some servers send the count only on request, others never."""
     assert studies_in(json.dumps([item(_0020000D="1.2")]).encode()) == {"1.2": None}
 
 
