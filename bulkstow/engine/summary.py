@@ -8,9 +8,10 @@ from datetime import datetime
 
 from bulkstow import __version__
 from bulkstow.engine.job import Job
-from bulkstow.errors import INTERRUPTED, BulkstowError, RunStopped, first_of
+from bulkstow.errors import first_of
 from bulkstow.model import Outcome, Summary
 from bulkstow.policy.bottleneck import bottleneck
+from bulkstow.policy.run_end import exit_status_of, stop_reason
 from bulkstow.progress.tally import Tally
 
 
@@ -59,11 +60,12 @@ def summary_of(
         return summary
     if stopped_by is not None:
         stopped_by = first_of(stopped_by)
+    is_success = not (summary.failures or summary.empty_sources)
     return replace(
         summary,
         ended_at=datetime.now().astimezone().isoformat(timespec="seconds"),
-        exit_status=_exit_status(summary, stopped_by),
-        stopped_because=_reason(stopped_by, complete=complete),
+        exit_status=exit_status_of(stopped_by, complete=summary.complete, is_success=is_success),
+        stopped_because=stop_reason(stopped_by, complete=complete),
     )
 
 
@@ -72,27 +74,3 @@ def fields_of(summary: Summary) -> dict[str, object]:
     spent_s = {name: round(duration_s, 3) for name, duration_s in summary.spent_s.items()}
     rounded = {"elapsed_s": round(summary.elapsed_s, 3), "outage_s": round(summary.outage_s, 3), "spent_s": spent_s}
     return {**dataclasses.asdict(summary), **rounded}
-
-
-def _exit_status(summary: Summary, stopped_by: BaseException | None) -> int:
-    match stopped_by:
-        case None if summary.complete:
-            return 1 if summary.failures or summary.empty_sources else 0
-        case None | KeyboardInterrupt():
-            return INTERRUPTED
-        case BulkstowError():
-            return stopped_by.exit_status
-        case _:
-            return RunStopped.exit_status
-
-
-def _reason(stopped_by: BaseException | None, *, complete: bool) -> str | None:
-    match stopped_by:
-        case None if complete:
-            return None
-        case None | KeyboardInterrupt():
-            return "interrupted"
-        case BulkstowError():
-            return " ".join(str(stopped_by).split())
-        case _:
-            return f"internal error: {type(stopped_by).__name__}"

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from bulkstow.errors import INTERRUPTED, BulkstowError, RunStopped, first_of
+from bulkstow.errors import first_of
+from bulkstow.policy.run_end import exit_status_of, stop_reason
 from bulkstow.policy.study_state import StudyState
 from bulkstow.verification.requests import RequestTally
 from bulkstow.verification.tally import VerificationTally
@@ -104,35 +105,11 @@ def summary_of(
         version=version,
         started_at=tally.started_at.isoformat(timespec="seconds"),
         ended_at=datetime.now().astimezone().isoformat(timespec="seconds"),
-        exit_status=_exit_status(tally, stopped_by, complete=complete),
-        stopped_because=_reason(stopped_by, complete=complete),
+        exit_status=exit_status_of(stopped_by, complete=complete, is_success=tally.is_all_complete),
+        stopped_because=stop_reason(stopped_by, complete=complete),
     )
 
 
 def fields_of(summary: VerificationSummary) -> dict[str, object]:
     """Return a summary as values for JSON."""
     return dataclasses.asdict(summary)
-
-
-def _exit_status(tally: VerificationTally, stopped_by: BaseException | None, *, complete: bool) -> int:
-    match stopped_by:
-        case None if complete:
-            return 0 if tally.is_all_complete else 1
-        case None | KeyboardInterrupt():
-            return INTERRUPTED
-        case BulkstowError():
-            return stopped_by.exit_status
-        case _:
-            return RunStopped.exit_status
-
-
-def _reason(stopped_by: BaseException | None, *, complete: bool) -> str | None:
-    match stopped_by:
-        case None if complete:
-            return None
-        case None | KeyboardInterrupt():
-            return "interrupted"
-        case BulkstowError():
-            return " ".join(str(stopped_by).split())
-        case _:
-            return f"internal error: {type(stopped_by).__name__}"
