@@ -76,7 +76,8 @@ def _next(summary: VerificationSummary, ledger: Path) -> Iterator[str]:
         return
     states = summary.states
     if summary.level != "counts" and (states[StudyState.ABSENT] or states[StudyState.INCOMPLETE]):
-        yield f"missing instances: {_report(ledger)} --outcome missing; the next upload sends them again"
+        yield f"missing instances: {_report(ledger)} --outcome missing,unconfirmed,refused"
+        yield "  the next upload sends them again, refused ones with --retry-failed"
     if summary.level == "counts":
         yield "counts identify no instance: nothing is recorded as verified"
 

@@ -237,6 +237,22 @@ def test_filters_choose_what_is_verified(capsys: pytest.CaptureFixture[str], tmp
     assert (by_path.status, states) == (0, {"2.25.1": "complete", "2.25.3": "complete"})
 
 
+def test_the_next_step_after_a_loss_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The text names the report of missing instances, and the upload that sends them; a clean run names neither."""
+    server = QidoServer({})
+    with searched(server) as url:
+        server.held = recorded(tmp_path / "bulkstow.db", url, 1)
+        clean = call(capsys, "verify", "--url", url, *QUIET)
+        server.held["2.25.1"].pop()
+        lost = call(capsys, "verify", "--url", url, *QUIET)
+    step = [
+        "missing instances: bulkstow report bulkstow.db --outcome missing,unconfirmed,refused",
+        "  the next upload sends them again, refused ones with --retry-failed",
+    ]
+    assert lost.out.splitlines()[-2:] == step
+    assert not set(step) & set(clean.out.splitlines())
+
+
 def test_a_listed_study_without_files_is_no_success(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A study of --studies that the ledger does not have is named, and accepted by --allow-empty only."""
     server = QidoServer({})
