@@ -114,6 +114,21 @@ async def test_failed_query_is_handed_on(answer: Response | NoResponse, count: i
     assert await find(get, instances(count)) is answer
 
 
+@pytest.mark.parametrize("count", [1, 50])
+async def test_an_instance_of_another_study_is_no_proof(count: int) -> None:
+    """A server that ignores the study of a search lists the UIDs, but in another study: that is a failed query."""
+    wanted = instances(count)
+
+    async def get(_path: str, _query: Mapping[str, str]) -> Response:
+        study = {"0020000D": {"vr": "UI", "Value": ["2.25.2"]}}
+        items = [{"00080018": {"vr": "UI", "Value": [uid]}, **study} for uid in uids(wanted)]
+        return Response(200, json.dumps(items).encode())
+
+    answer = await find(get, wanted)
+    assert isinstance(answer, Response)
+    assert (answer.status, b"another study" in answer.body) == (406, True)
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"{}}", b'{"a": 1}', b"[1]", b'[{"00080018": {}}]', b"[" * 100_000])
 async def test_nonsense_is_not_an_empty_list(body: bytes) -> None:
     """A response that is not a DICOM JSON list is a failed query."""
