@@ -26,7 +26,7 @@ from bulkstow.policy.exchange import said_by
 from bulkstow.policy.preflight import Asked, Step, judge_search, login_refused, unreachable
 from bulkstow.wire.search_result import instances_in, studies_in
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S", bound=Sized)
 
 ACCEPT = "application/dicom+json"
@@ -43,10 +43,10 @@ _OK = (200, 204, 206)
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[R]):
+class Found(Generic[R_co]):
     """The results of one request."""
 
-    results: R
+    results: R_co
     size_bytes: int
     """The size of the response."""
     instances: int
@@ -78,11 +78,33 @@ class SearchService:
         self, study_uid: str, path: str, query: Mapping[str, str]
     ) -> Found[tuple[str, ...]] | Response | NoResponse:
         """Return the SOP Instance UIDs of a study that one response lists, in its order."""
-        return await self._search(path, query, partial(instances_in, study_uid=study_uid))
+        return await self.search(path, query, partial(instances_in, study_uid=study_uid))
 
     async def studies(self, query: Mapping[str, str]) -> Found[dict[str, int | None]] | Response | NoResponse:
         """Return the number of instances by Study Instance UID; None if the server does not tell it."""
-        return await self._search("/studies", query, studies_in)
+        return await self.search("/studies", query, studies_in)
+
+    async def search(
+        self, path: str, query: Mapping[str, str], parse: Callable[[bytes], S]
+    ) -> Found[S] | Response | NoResponse:
+        """Make a search, and return its parsed results; `parse` raises ValueError for anything else than results.
+
+        Raises LoginRefused for a 401 that a fresh login does not change.
+        """
+        response = await self._get(path, query, self._settings.response_timeout_s)
+        if isinstance(response, NoResponse):
+            return response
+        if response.status == 401:
+            raise login_refused(response, self._asked)
+        if response.status not in _OK:
+            return response
+        body = response.body
+        parsed = partial(parse, body)
+        try:
+            results = await anyio.to_thread.run_sync(parsed) if len(body) > LARGE_PAGE_BYTES else parsed()
+        except ValueError as error:
+            return NoResponse(Cause.MALFORMED, body_started=False, detail=str(error))
+        return Found(results, len(body), len(results))
 
     async def probe(self) -> Response | NoResponse:
         """Search any study, to find out whether the server responds."""
@@ -106,25 +128,6 @@ class SearchService:
                 f"no QIDO-RS at {asked.place} (HTTP {response.status}), so its instances cannot be listed"
                 f"{said_by(response)}"
             )
-
-    async def _search(
-        self, path: str, query: Mapping[str, str], parse: Callable[[bytes], S]
-    ) -> Found[S] | Response | NoResponse:
-        """Make a search. Raises LoginRefused for a 401 that a fresh login does not change."""
-        response = await self._get(path, query, self._settings.response_timeout_s)
-        if isinstance(response, NoResponse):
-            return response
-        if response.status == 401:
-            raise login_refused(response, self._asked)
-        if response.status not in _OK:
-            return response
-        body = response.body
-        parsed = partial(parse, body)
-        try:
-            results = await anyio.to_thread.run_sync(parsed) if len(body) > LARGE_PAGE_BYTES else parsed()
-        except ValueError as error:
-            return NoResponse(Cause.MALFORMED, body_started=False, detail=str(error))
-        return Found(results, len(body), len(results))
 
     @property
     def _asked(self) -> Asked:

@@ -19,7 +19,8 @@ from bulkstow.pipeline.inventory import Inventory
 from bulkstow.pipeline.plan import AtServer
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.progress.planning import Planning
-from bulkstow.verification.questions import PAGE_INSTANCES, Questions, StudyCount
+from bulkstow.verification.pages import PAGE_RESULTS
+from bulkstow.verification.questions import Questions, StudyCount
 from bulkstow.verification.requests import Abandoned, Unanswered
 
 NOT_TOLD = "it does not tell the number of a study's instances"
@@ -48,7 +49,7 @@ class StudyCounts:
     ) -> None:
         self._search = search
         self._requests = requests_for(settings, reporter)
-        self._questions = Questions(self._requests, search, short_page_instances=PAGE_INSTANCES)
+        self._questions = Questions(self._requests, search, short_page_instances=PAGE_RESULTS)
         self._tasks = at_once(settings)
         self._studies = inventory.studies_to_send()
         self._drawing = anyio.Lock()

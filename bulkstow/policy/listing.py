@@ -32,6 +32,8 @@ class Listing:
         """The results so far."""
         self.is_ended = False
         """No page follows."""
+        self.may_be_cut_off = False
+        """The list ended because a server that ignores `offset` repeated a full page: more results may exist."""
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -46,5 +48,7 @@ class Listing:
         self._offset += len(page)
         self._stale_pages = 0 if len(self.listed) > count_before else self._stale_pages + 1
         is_last = not self._unlisted and len(page) < self._longest_page
-        self.is_ended = is_last or not page or page == self._before or self._stale_pages >= STALE_PAGES
+        is_repeated = bool(page) and page == self._before
+        self.is_ended = is_last or not page or is_repeated or self._stale_pages >= STALE_PAGES
+        self.may_be_cut_off = is_repeated and len(page) == self._page_results
         self._before = page

@@ -1,26 +1,23 @@
 """Queries about a study: its list of instances, its number of instances, and single instances.
 
-If a server refuses to list the instances of a study, they are listed by series; if it refuses long pages, shorter ones
-are requested. Later studies begin with the form that was accepted.
+If a server refuses to list the instances of a study, they are listed by series; later studies begin with the form that
+was accepted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
 from bulkstow.destination.search import SearchService
 from bulkstow.model import Response
-from bulkstow.policy.listing import Listing
 from bulkstow.policy.reading import failure_reason
 from bulkstow.verification.expected import ExpectedStudy
+from bulkstow.verification.pages import NotListed, Pages
 from bulkstow.verification.requests import Requests, Unanswered
 from bulkstow.wire.resource_path import is_segment, resource_path
-
-PAGE_INSTANCES = 1000
-"""Instances in a page, if the server accepts that: dcm4chee's maximum. A list of 500 instances is 3 requests with 200
-in a page, and one or two with 1,000."""
 
 MOST_LISTED = 1_000_000
 """The most instances of a study that are listed: ten times the largest studies of whole slides and functional MR."""
@@ -43,11 +40,9 @@ class Questions:
     def __init__(self, requests: Requests, search: SearchService, *, short_page_instances: int) -> None:
         self._requests = requests
         self._search = search
-        self._short_page_instances = short_page_instances
-        self._page_instances = PAGE_INSTANCES
+        self._pages = Pages(requests, short_page_results=short_page_instances)
         self._lists_studies = True
         """The server has not refused to list the instances of a study."""
-        self._longest_page = 0
 
     async def count(self, study_uid: str) -> StudyCount | Unanswered:
         """Ask whether the server has a study, and how many instances of it."""
@@ -124,22 +119,19 @@ class Questions:
         self, study_uid: str, path: str, expected: Collection[str]
     ) -> frozenset[str] | Response | Unanswered:
         """Return all results of a list, page by page; a Response if the server refuses it."""
-        listing = Listing(self._page_instances, expected, self._longest_page)
-        while not listing.is_ended:
-            page = await self._requests.make(partial(self._search.instances, study_uid, path, listing.query))
-            if isinstance(page, Response) and page.status == 400 and self._shorten_pages():
-                listing = Listing(self._page_instances, expected, self._longest_page)
-                continue
-            if isinstance(page, Response | Unanswered):
-                return page
-            listing.take(page)
-            self._longest_page = max(self._longest_page, len(page))
-            if len(listing.listed) > MOST_LISTED:
-                return Unanswered(f"lists more than {MOST_LISTED:,} instances")
-        return frozenset(listing.listed)
+        listed: set[str] = set()
+        pages = self._pages.read(partial(self._search.instances, study_uid, path), _uid, expected=expected)
+        try:
+            async with aclosing(pages):
+                async for page in pages:
+                    listed.update(page)
+                    if len(listed) > MOST_LISTED:
+                        return Unanswered(f"lists more than {MOST_LISTED:,} instances")
+        except NotListed as refusal:
+            return refusal.answer
+        return frozenset(listed)
 
-    def _shorten_pages(self) -> bool:
-        """Ask for shorter pages from now on; return whether they were longer."""
-        was_longer = self._page_instances > self._short_page_instances
-        self._page_instances = self._short_page_instances
-        return was_longer
+
+def _uid(result: str) -> str:
+    """Return the UID of a result, which is one."""
+    return result

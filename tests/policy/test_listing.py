@@ -52,6 +52,23 @@ def test_the_offset_is_the_number_of_results_so_far() -> None:
     assert listing.query == {"limit": "200", "offset": "3"}
 
 
+@pytest.mark.parametrize(
+    ("pages", "is_suspect"),
+    [
+        (["abc", "de"], False),
+        (["abc", "abc"], True),  # a full page at every offset: others may follow
+        (["abcd", "abcd"], False),  # the limit is ignored, too: it is everything
+        (["ab", "ab"], False),  # shorter than the limit
+        (["abc", "abd", "abc"], False),
+    ],
+)
+def test_a_full_page_at_every_offset_may_be_a_part(pages: list[str], is_suspect: bool) -> None:
+    """A list that ends because a page of exactly the limit is repeated may be cut off."""
+    listing = Listing(PAGE)
+    listed(pages, listing)
+    assert listing.may_be_cut_off == is_suspect
+
+
 @st.composite
 def pages_of(draw: st.DrawFn) -> list[list[str]]:
     """Return pages that a server may send: each has a new result, and some repeat earlier results."""
