@@ -40,19 +40,76 @@ _FAILURES = frozenset({Outcome.REFUSED, Outcome.UNCONFIRMED, Outcome.CONFLICT, O
 _SUCCESSES = frozenset({Outcome.STORED, Outcome.WARNED, Outcome.DUPLICATE})
 
 
+class Coding(StrEnum):
+    """How the bytes of an instance are kept in a file."""
+
+    STORED = "stored"
+    DEFLATE = "deflate"
+    """Raw deflated data (RFC 1951)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The part of a file that has the bytes of an instance; any process of this computer can read it."""
+
+    path: str
+    """The file; of content that was copied into the spool the number of an open file, such as /proc/12/fd/7."""
+    offset: int
+    size_bytes: int
+    """The number of bytes in the file."""
+    version: tuple[int, int]
+    """Size and modification time in ns of the file when the extent was found."""
+    coding: Coding = Coding.STORED
+    decoded_bytes: int | None = None
+    """The number of bytes of the instance, if they are not stored as they are."""
+    crc32: int | None = None
+    """The checksum of the instance's bytes, compared when they are decoded."""
+    is_spooled: bool = False
+    """The file is a part of the spool of a running process: `version` is its device and inode, as it grows."""
+
+    @property
+    def content_bytes(self) -> int:
+        """The number of bytes of the instance."""
+        return self.size_bytes if self.decoded_bytes is None else self.decoded_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file that the scan found; its content has not been read yet."""
+    """A file that the scan found; its content has not been read yet.
+
+    Location, size and version identify it: the ledger has them, and they are the same in every run.
+    """
 
     location: str
-    """The absolute path of a file; of anything else a name that begins with a scheme, such as `s3:`."""
+    """The absolute path of a file; of anything else a name that begins with a scheme, such as `s3:`. The location of a
+    member of an archive is that of the archive, `!/`, and the name of the member."""
     size_bytes: int
+    """The size that the scan found: of a compressed file the compressed size; 0 if the source does not tell one."""
     version: int | str
     """A value that changes with the content: of a file its modification time in ns, else an ETag, a checksum or the
     like. Versions are compared exactly; only numbers tell which of two is newer."""
     by_link: bool | None = field(default=None, compare=False)
     """The scan followed a symbolic link at `location`, so opening it may follow one too; if False, a link found there
     was put in place later, and is refused. None if the candidate is from the ledger: the source decides."""
+    extent: Extent | None = field(default=None, compare=False)
+    """The bytes, if they are not the whole file at `location`. None also if the candidate is from the ledger: the
+    source finds them again."""
+    announced: Header | None = field(default=None, compare=False)
+    """The head as the source announces it before the content is read; None if it does not."""
+
+    @property
+    def content_bytes(self) -> int:
+        """The number of bytes of the content; the size that the scan found, as long as there is no better one."""
+        return self.size_bytes if self.extent is None else self.extent.content_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A file with other files in it: an archive, or a compressed file."""
+
+    candidate: Candidate
+    format_name: str
+    """The format with its article, such as 'a zip archive'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +141,15 @@ class Instance:
     empty. If it is set, finding the UID at the server proves nothing about this file."""
     sha256: str = ""
     """The SHA-256 of the file, in hexadecimal digits; empty if the user did not ask for it."""
+    sent_bytes: int | None = None
+    """The number of bytes that are sent, if that is not the number of the candidate, as after an edit."""
+    original: Header | None = None
+    """The UIDs at the source, if an edit changes them; `header` has those that are sent."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The number of bytes that are sent."""
+        return self.candidate.content_bytes if self.sent_bytes is None else self.sent_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +178,7 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         """The size of all files, without multipart framing."""
-        return sum(instance.candidate.size_bytes for instance in self.instances)
+        return sum(instance.size_bytes for instance in self.instances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +304,10 @@ class FileResult:
     """The SHA-256 of the file, in hexadecimal digits; empty if it was not computed."""
     accepted: str = ""
     """The note with which a user accepted this failure (`bulkstow accept`); empty if it is not accepted."""
+    sent_bytes: int | None = None
+    """The number of bytes that were sent, if that is not the number of the candidate."""
+    original: Header | None = None
+    """The UIDs at the source, if an edit has changed them."""
 
     @property
     def is_failure(self) -> bool:

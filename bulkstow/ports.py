@@ -9,17 +9,30 @@ time; the pipeline and the destination make these calls in worker threads, sever
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import anyio
+
 from bulkstow.blocking import Work
 from bulkstow.errors import InstanceChanged
-from bulkstow.model import Batch, Candidate, Exchange, FileResult, Instance, NoResponse, Response
+from bulkstow.model import Batch, Candidate, Container, Exchange, FileResult, Instance, NoResponse, Outcome, Response
 from bulkstow.platform.files import read_into
 
 Found = Candidate | FileResult
 """What a scan yields: a candidate, or the outcome of something that cannot be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A request for room in the spool, in bytes."""
+
+    size_bytes: int
+
+
+Members = Iterator[Sequence[Found] | Room]
+"""The members of a container, in lists. After a `Room`, the next step is taken once there is that much room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +120,8 @@ class Source(Protocol):
         """
 
     @abstractmethod
-    def read_head(self, candidate: Candidate) -> Instance:
-        """Return the instance of a candidate, from this scan or from the ledger.
+    def read_head(self, candidate: Candidate) -> Instance | Container:
+        """Return the instance of a candidate, from this scan or from the ledger; or a container with others in it.
 
         Raises:
             HeadError: there is nothing to send; the file is skipped with this reason.
@@ -118,7 +131,7 @@ class Source(Protocol):
 
     @abstractmethod
     def open(self, instance: Instance) -> Generator[Segment]:
-        """Yield the bytes of an instance, exactly `candidate.size_bytes`.
+        """Yield the bytes of an instance, exactly `instance.size_bytes`.
 
         Raises InstanceChanged, also after the last segment, if they are not those of the scan, and OSError if they
         cannot be read; both count as a failure.
@@ -130,6 +143,41 @@ class Source(Protocol):
 
         An OSError counts as a change.
         """
+
+    def members(self, container: Container) -> Members:
+        """Yield the members of a container that `read_head` has returned.
+
+        Each step blocks, and is soon done: it may yield an empty list. A container that is damaged is the outcome of
+        its own candidate, after the members that could be found. Called only if `read_head` returns containers.
+        """
+        reason = f"{container.format_name}, which was not looked into"
+        return iter([[FileResult(container.candidate, None, Outcome.UNREADABLE, reason)]])
+
+    async def reserve(self, size_bytes: int) -> None:
+        """Wait for the `Room` that `members` has asked for."""
+        return
+
+    @property
+    def is_fetched(self) -> bool:
+        """True if the content of candidates is on another machine, and is fetched before their heads are read."""
+        return False
+
+    async def fetch(self, candidates: Sequence[Candidate]) -> AsyncIterator[Sequence[Found]]:
+        """Fetch the content of candidates, and yield each with its extent, or with its outcome, in any order.
+
+        Called with `is_fetched` for candidates that are to be sent, in the event loop, for several lists at once. Waits
+        for room in the spool, and for a source that does not respond. Raises RunStopped for an error that no retry
+        fixes.
+        """
+        yield candidates
+
+    def release(self, candidates: Sequence[Candidate]) -> None:
+        """Take note that the content of candidates is not needed any more; called in the event loop, does not block."""
+        return
+
+    async def until_full(self) -> None:
+        """Return when the source waits until instances are released: batches are closed early then."""
+        await anyio.sleep_forever()
 
     def digest(self, candidate: Candidate) -> Hashable | None:
         """Return a value that two candidates share only if their content is the same; None if only reading tells.

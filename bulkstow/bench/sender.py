@@ -148,7 +148,7 @@ class Sender:
             started_s=started_s,
             ended_s=ended_s,
             instances=len(acknowledged),
-            size_bytes=sum(instance.candidate.size_bytes for instance in acknowledged),
+            size_bytes=sum(instance.size_bytes for instance in acknowledged),
             errors=errors(batch.instances, acknowledged, result, self._rules.profile),
             connected_s=started_s + spent.connecting_s if spent and has_begun else None,
             taken_s=ended_s - spent.waiting_s if spent and spent.waiting_s else None,

@@ -109,7 +109,7 @@ class Body:
         self._resources = resources
         self._readers = resources.readers
         self._throttle = resources.throttle
-        self.length_bytes = body_length(boundary, (i.candidate.size_bytes for i in instances))
+        self.length_bytes = body_length(boundary, (i.size_bytes for i in instances))
         self.fault: SourceFault | None = None
         """Why the body ended before its last byte, if an instance has changed."""
         self.stopped_by: RunStopped | None = None

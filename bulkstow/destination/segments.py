@@ -68,13 +68,13 @@ def segments(
     try:
         for number, instance in enumerate(instances):
             cursor.number = number
-            head = part_head(boundary, instance.candidate.size_bytes, first=number == 0)
+            head = part_head(boundary, instance.size_bytes, first=number == 0)
             if filled + len(head) > GATHER_BYTES:
                 yield gathered[:filled]
                 filled = 0
             gathered[filled : filled + len(head)] = head
             filled += len(head)
-            left_bytes = instance.candidate.size_bytes
+            left_bytes = instance.size_bytes
             for segment in source.open(instance):
                 size_bytes = size_of(segment)
                 left_bytes -= size_bytes

@@ -22,7 +22,7 @@ from bulkstow.errors import (
     RunStopped,
     StorageGone,
 )
-from bulkstow.model import Batch, Candidate, Exchange, Header, Instance, RequestTiming
+from bulkstow.model import Batch, Candidate, Exchange, Extent, Header, Instance, RequestTiming
 
 _ERRORS: dict[str, type[BulkstowError]] = {
     error.__name__: error for error in (ConfigurationError, DestinationRefused, LoginRefused, RunStopped, StorageGone)
@@ -46,8 +46,9 @@ class Begin:
     """The user's headers: a file of headers that is a pipe can be read only once."""
 
 
-SentFile = tuple[str, int, int | str, bool | None, str]
-"""The location, size, version and `by_link` of a candidate, and its SOP Instance UID: as much as sending needs."""
+SentFile = tuple[str, int, int | str, bool | None, Extent | None, int | None, str]
+"""The location, size, version, `by_link` and extent of a candidate, and the `sent_bytes` and SOP Instance UID of its
+instance: as much as sending needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +90,16 @@ class Verify:
 
 def _files(instances: Sequence[Instance]) -> tuple[SentFile, ...]:
     return tuple(
-        (c.location, c.size_bytes, c.version, c.by_link, instance.header.sop_instance_uid)
-        for instance in instances
-        for c in (instance.candidate,)
+        (c.location, c.size_bytes, c.version, c.by_link, c.extent, i.sent_bytes, i.header.sop_instance_uid)
+        for i in instances
+        for c in (i.candidate,)
     )
 
 
 def _instance(file: SentFile) -> Instance:
-    location, size_bytes, version, by_link, uid = file
-    return Instance(Candidate(location, size_bytes, version, by_link), Header("", "", uid, "", ""))
+    location, size_bytes, version, by_link, extent, sent_bytes, uid = file
+    candidate = Candidate(location, size_bytes, version, by_link, extent)
+    return Instance(candidate, Header("", "", uid, "", ""), sent_bytes=sent_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class _Comparison(Work[bool, bool | None | OSError]):
         self._source = source
         # A file that is only compared may be outside of the sources, so links to it are followed.
         self._instances = [replace(i, candidate=replace(i.candidate, by_link=True)) for i in (instance, other)]
-        self._views = [memoryview(bytearray(min(BLOCK_BYTES, i.candidate.size_bytes) or 1)) for i in self._instances]
+        self._views = [memoryview(bytearray(min(BLOCK_BYTES, i.size_bytes) or 1)) for i in self._instances]
         self._open = ExitStack()
         self._readers: list[SegmentReader] = []
         self._location = other.candidate.location

@@ -224,4 +224,4 @@ def _plain_difference(instance: Instance, other: Instance) -> str:
         return f"in another study ({other.header.study_uid})"
     if instance.header.series_uid != other.header.series_uid:
         return f"in another series ({other.header.series_uid})"
-    return "other bytes" if instance.candidate.size_bytes != other.candidate.size_bytes else ""
+    return "other bytes" if instance.size_bytes != other.size_bytes else ""

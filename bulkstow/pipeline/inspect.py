@@ -20,7 +20,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.events import FilesFound, LeftOut, Reporter
-from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.model import Candidate, Container, FileResult, Instance, Outcome
 from bulkstow.pipeline.comparison import compare
 from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.newest import NewestFiles
@@ -133,7 +133,7 @@ class Inspect:
 
     def _take_back(self, again: Sequence[Candidate]) -> None:
         if again:
-            self.reporter.tell(FilesFound(-len(again), -sum(c.size_bytes for c in again)))
+            self.reporter.tell(FilesFound(-len(again), -sum(c.content_bytes for c in again)))
 
 
 class _Turn:
@@ -168,13 +168,16 @@ async def begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], Aw
 def inspect(source: Source, candidate: Candidate) -> Instance | FileResult:
     """Return a candidate's instance, or why it is not sent. Blocks."""
     try:
-        return source.read_head(candidate)
+        found = source.read_head(candidate)
     except DamagedHead as error:
         return FileResult(candidate, None, Outcome.UNREADABLE, str(error))
     except HeadError as error:
         return FileResult(candidate, None, Outcome.SKIPPED, str(error))
     except OSError as error:
         return FileResult(candidate, None, Outcome.UNREADABLE, f"cannot be read: {error.strerror or error}")
+    if isinstance(found, Container):
+        return FileResult(candidate, None, Outcome.UNREADABLE, f"{found.format_name}, which was not looked into")
+    return found
 
 
 def not_answered(candidate: Candidate, why: str) -> Instance | FileResult:

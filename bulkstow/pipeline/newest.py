@@ -6,6 +6,7 @@ Methods block; the pipeline calls them in threads, one call at a time.
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ _SCHEMA = """
 CREATE TABLE instance (
     number INTEGER PRIMARY KEY,       -- the order of the scan
     path BLOB UNIQUE, size_bytes INTEGER, by_link INTEGER,
+    place BLOB,                       -- extent, sent bytes and original UIDs, pickled; NULL if there are none
     version BLOB,                     -- a number as TEXT: a damaged file system may have times beyond 64 bits
     modified_s INTEGER, rest_ns INTEGER,  -- the version, if it is a time; NULL is older than every time
     study_uid TEXT, series_uid TEXT, sop_instance_uid TEXT, sop_class_uid TEXT, transfer_syntax_uid TEXT,
@@ -39,8 +41,10 @@ _HEADER = (
 )
 _header_columns: Callable[[Header], tuple[str | None, ...]] = attrgetter(*_HEADER)
 
-_COLUMNS = f"path, size_bytes, version, by_link, {', '.join(_HEADER)}, cut_off, sha256"
-_VALUES = ", ".join("?" * 15)
+_NOWHERE_ELSE = (None, None, None)
+
+_COLUMNS = f"path, size_bytes, version, by_link, place, {', '.join(_HEADER)}, cut_off, sha256"
+_VALUES = ", ".join("?" * 16)
 _INSERT = f"INSERT OR IGNORE INTO instance ({_COLUMNS}, modified_s, rest_ns) VALUES ({_VALUES})"  # noqa: S608
 
 
@@ -97,15 +101,21 @@ def _row(instance: Instance) -> tuple[object, ...]:
     path = candidate.location.encode(errors="surrogatepass")
     version, *time = _version_columns(candidate.version)
     header = _header_columns(instance.header)
-    return path, candidate.size_bytes, version, candidate.by_link, *header, instance.truncation, instance.sha256, *time
+    elsewhere = (candidate.extent, instance.sent_bytes, instance.original)
+    place = None if elsewhere == _NOWHERE_ELSE else pickle.dumps(elsewhere)
+    texts = (*header, instance.truncation, instance.sha256)
+    return path, candidate.size_bytes, version, candidate.by_link, place, *texts, *time
 
 
-def _instance(path: bytes, size_bytes: int, version: str | bytes, by_link: int | None, *texts: str) -> Instance:
+def _instance(
+    path: bytes, size_bytes: int, version: str | bytes, by_link: int | None, place: bytes | None, *texts: str
+) -> Instance:
     *header, truncation, sha256 = texts
     location = path.decode(errors="surrogatepass")
     as_found = int(version) if isinstance(version, str) else version.decode(errors="surrogatepass")
-    candidate = Candidate(location, size_bytes, as_found, None if by_link is None else bool(by_link))
-    return Instance(candidate, Header(*header), truncation, sha256=sha256)
+    extent, sent_bytes, original = _NOWHERE_ELSE if place is None else pickle.loads(place)  # noqa: S301 - our own bytes
+    candidate = Candidate(location, size_bytes, as_found, None if by_link is None else bool(by_link), extent)
+    return Instance(candidate, Header(*header), truncation, sha256=sha256, sent_bytes=sent_bytes, original=original)
 
 
 def _version_columns(version: int | str) -> tuple[str | bytes, int | None, int | None]:

@@ -96,12 +96,14 @@ class Scan:
             settled_filters = self._filters_of_settled([c for c, k in new if k is not None and k.is_final])
             new = [(c, k) for c, k in new if c.location not in settled_filters]
             filters |= settled_filters
-        events: list[Event] = [FilesFound(len(new) + len(results), sum(candidate.size_bytes for candidate, _ in new))]
+        events: list[Event] = [
+            FilesFound(len(new) + len(results), sum(candidate.content_bytes for candidate, _ in new))
+        ]
         if filters:
             events.append(LeftOut(Counter(filters.values())))
         if final := Counter(k.outcome for _, k in new if k is not None and k.is_final):
             settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.outcome.is_success)
-            size_bytes = sum(c.size_bytes for c, k in new if k is not None and k.is_final)
+            size_bytes = sum(c.content_bytes for c, k in new if k is not None and k.is_final)
             not_stored = tuple(FileResult(c, None, k.outcome, k.reason, accepted=k.accepted) for c, k in settled)
             events.append(SettledBefore(final, not_stored, size_bytes))
             if self.on_settled is not None:

@@ -105,7 +105,7 @@ class Survey:
             async for several in instances:
                 await run_blocking(self._threads.calls, self._inventory.add_instances, several)
                 in_flight.release(several)
-                self._reporter.tell(Planned(len(several), sum(i.candidate.size_bytes for i in several)))
+                self._reporter.tell(Planned(len(several), sum(i.size_bytes for i in several)))
 
     async def _list_results(self, results: MemoryObjectReceiveStream[list[FileResult]]) -> None:
         async with results:

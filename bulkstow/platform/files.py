@@ -55,3 +55,27 @@ def wait_readable(descriptor: int, timeout_s: float) -> bool:
         return bool(select.select([descriptor], [], [], timeout_s)[0])
     except (OSError, ValueError):
         return True
+
+
+def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all bytes at an offset, as `read_at` reads them. Raises OSError."""
+    with memoryview(data).cast("B") as view:
+        written = 0
+        while written < len(view):
+            if hasattr(os, "pwrite"):
+                written += os.pwrite(descriptor, view[written:], offset + written)
+                continue
+            with _position_locks.setdefault(descriptor, threading.Lock()):
+                os.lseek(descriptor, offset + written, os.SEEK_SET)
+                written += os.write(descriptor, view[written:])
+
+
+def anonymous_memory(name: str) -> int | None:
+    """Return the descriptor of an empty file in memory (Linux only; otherwise None). Raises OSError."""
+    return os.memfd_create(name) if hasattr(os, "memfd_create") else None
+
+
+def path_of_descriptor(descriptor: int) -> str:
+    """Return a path by which a descriptor of this process can be opened again, in Linux also by other processes."""
+    path = f"/proc/{os.getpid()}/fd/{descriptor}"
+    return path if os.path.lexists(path) else f"/dev/fd/{descriptor}"

@@ -70,7 +70,7 @@ class Batcher:
         """Take instances in their order and yield each batch that is full, or has to make room."""
         for instance in instances:
             study = instance.header.study_uid if self._keep_studies else ""
-            size_bytes = instance.candidate.size_bytes + self._overhead_bytes
+            size_bytes = instance.size_bytes + self._overhead_bytes
             group = self._open.get(study)
             if group is not None and not self._fits(group, size_bytes, instance.header.sop_instance_uid):
                 yield self._close([study])
@@ -152,6 +152,6 @@ class Batcher:
     def _close(self, studies: Iterable[str]) -> Batch:
         instances = tuple(instance for study in studies for instance in self._open.pop(study).instances)
         self.open_count -= len(instances)
-        self._open_bytes -= sum(instance.candidate.size_bytes + self._overhead_bytes for instance in instances)
+        self._open_bytes -= sum(instance.size_bytes + self._overhead_bytes for instance in instances)
         self._closed_count += 1
         return Batch(number=self._closed_count, instances=instances)

@@ -46,7 +46,7 @@ class Planning:
                 self._failed += sum(result.is_failure for result in results)
             case Reopened(results):
                 self._found_files -= len(results)
-                self._found_bytes -= sum(result.candidate.size_bytes for result in results)
+                self._found_bytes -= sum(result.candidate.content_bytes for result in results)
                 self._listed_files -= len(results)
                 self._failed -= len(results)
             case SettledBefore(outcomes, not_stored):

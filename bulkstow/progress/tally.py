@@ -245,7 +245,7 @@ class Tally:
     def _count(self, results: tuple[FileResult, ...]) -> None:
         for result in results:
             self.outcomes[result.outcome] += 1
-            self._settled_bytes += result.candidate.size_bytes
+            self._settled_bytes += result.candidate.content_bytes
             self.delivered += result.outcome.is_success
         self._note_reasons(results)
 
@@ -271,5 +271,5 @@ class Tally:
                 self.skip_reasons[result.reason_kind] -= 1
             self.accepted[result.outcome] -= bool(result.accepted)
             self.found_files -= 1
-            self._settled_bytes -= result.candidate.size_bytes
-            self.found_bytes -= result.candidate.size_bytes
+            self._settled_bytes -= result.candidate.content_bytes
+            self.found_bytes -= result.candidate.content_bytes

@@ -120,7 +120,7 @@ class Contents:
             result = await self._comparer.compare(instance)
             if isinstance(result, Response | NoResponse):
                 return result
-            return Found(result, instance.candidate.size_bytes, 1)
+            return Found(result, instance.size_bytes, 1)
 
         try:
             result = await self._requests.make(attempt)

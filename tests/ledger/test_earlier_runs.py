@@ -16,10 +16,12 @@ from tests.archives import header
 URL, OTHER = "http://one.example/rs", "http://two.example/rs"
 
 
-def result(number: int, outcome: Outcome = Outcome.STORED, **others: str) -> FileResult:
+def result(number: int, outcome: Outcome = Outcome.STORED, copy_of: str = "", accepted: str = "") -> FileResult:
     """Return the outcome of a file."""
     of_file = replace(header(number), modality="CT", study_date="20200102")
-    return FileResult(Candidate(f"/a/{number}", 10 + number, number), of_file, outcome, "why", 1, **others)
+    return FileResult(
+        Candidate(f"/a/{number}", 10 + number, number), of_file, outcome, "why", 1, copy_of, accepted=accepted
+    )
 
 
 RESULTS = [
