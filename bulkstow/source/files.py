@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from bulkstow.errors import InstanceChanged
-from bulkstow.model import Candidate, Instance
+from bulkstow.model import Candidate, FileResult, Instance
 from bulkstow.platform.files import read_into
 from bulkstow.policy.sharding import Sharding
 from bulkstow.policy.slowness import Slowness
-from bulkstow.ports import FileRange, Source
+from bulkstow.ports import FileRange, Found, Source
 from bulkstow.source.heads import find_cut_off, read_instance, read_open_instance
 from bulkstow.source.open_files import OpenFiles
 from bulkstow.source.paths import SourcePath
@@ -51,12 +51,13 @@ class FileSource(Source):
 
     def __init__(
         self,
-        names: Iterable[str] = (),
+        names: Iterable[str | FileResult] = (),
         *,
         within: Iterable[SourcePath] = (),
         exclude: frozenset[str] = frozenset(),
         is_pruned: Callable[[str], bool] | None = None,
         follow_links: bool = False,
+        sift: Callable[[Candidate], Found] | None = None,
         accept_missing_preamble: bool = False,
         skip_truncated: bool = False,
         sharding: Sharding | None = None,
@@ -69,6 +70,7 @@ class FileSource(Source):
             exclude=exclude,
             is_pruned=is_pruned,
             follow_links=follow_links,
+            sift=sift,
             sharding=sharding,
             list_length=list_length,
         )

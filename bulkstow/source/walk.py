@@ -109,19 +109,21 @@ class Walk(Work[_Step, Found]):
     only if its real path lies in the same source or in one of `within`. With `follow_links` all links are followed; a
     directory is not entered below itself, and by links only once in a walk, so circular links end.
 
-    `exclude` holds absolute paths of files or directories. Directories for which `is_pruned` is true are counted and
-    not entered. With `sharding` only the files of one shard are found: the path below a source in `within` decides, and
-    of other sources their names as they are written.
+    Among the sources may be results, which are passed on. `sift` returns each file that was found, or its outcome if it
+    is not to be read. `exclude` holds absolute paths of files or directories. Directories for which `is_pruned` is true
+    are counted and not entered. With `sharding` only the files of one shard are found: the path below a source in
+    `within` decides, and of other sources their names as they are written.
     """
 
     def __init__(
         self,
-        sources: Iterable[str],
+        sources: Iterable[str | FileResult],
         *,
         within: Iterable[SourcePath] = (),
         exclude: frozenset[str] = frozenset(),
         is_pruned: Callable[[str], bool] | None = None,
         follow_links: bool = False,
+        sift: Callable[[Candidate], Found] | None = None,
         sharding: Sharding | None = None,
         list_length: int = LIST_LENGTH,
         sort_window: int = SORT_WINDOW,
@@ -136,6 +138,7 @@ class Walk(Work[_Step, Found]):
         self._exclude = exclude
         self._excluded_names = frozenset(map(os.path.basename, exclude))
         self._is_pruned = is_pruned
+        self._sift = sift
         self._links = LinkRule(roots, exclude, follow_links)
         self._sharding = sharding
         self._sort_window = sort_window
@@ -314,6 +317,8 @@ class Walk(Work[_Step, Found]):
                 self._namer = None
                 if isinstance(result, str):
                     self._sources.append(result)
+                elif isinstance(result, FileResult):
+                    self._keep(result, None, worker)
                 else:
                     self._names_left = False
             case _:
@@ -327,7 +332,7 @@ class Walk(Work[_Step, Found]):
 
     def _keep(self, result: object, level: _Level | None, worker: Worker[_Step, Found]) -> None:
         if isinstance(result, Candidate):
-            worker.results.append(result)
+            worker.results.append(result if self._sift is None else self._sift(result))
             if level is not None:
                 level.has_files = True
         elif isinstance(result, FileResult):
