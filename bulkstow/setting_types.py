@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
@@ -76,11 +77,37 @@ def _rate(text: str) -> float:
     return rate
 
 
+@dataclass(frozen=True, slots=True)
+class AfterStored:
+    """What becomes of a file whose instance is stored."""
+
+    action: Literal["nothing", "move", "delete"]
+    directory: str = ""
+    """The directory to which it is moved."""
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.directory}".strip()
+
+
+NOTHING = AfterStored("nothing")
+
+
+def _after_stored(text: str) -> AfterStored:
+    action, _, directory = text.partition(" ")
+    match action, directory.strip():
+        case ("nothing" | "delete") as action, "":
+            return AfterStored(action)
+        case "move", directory if directory:
+            return AfterStored("move", directory)
+    raise ValueError(f"{text!r} is not 'nothing', 'delete' or 'move DIR'")
+
+
 UNLIMITED: dict[str, object] = {"unlimited": None}
 AUTOMATIC: dict[str, object] = {"auto": "auto"}
 Automatic = Literal["auto"]
 """bulkstow finds the best value while it runs."""
 
+Size = Annotated[int, written_as(parse_size_bytes, "SIZE", show=show_size)]
 SizeLimit = Annotated[int | None, written_as(parse_size_bytes, "SIZE", show=show_size, words=UNLIMITED)]
 BatchBytes = Annotated[
     int | Automatic | None, written_as(parse_size_bytes, "SIZE", show=show_size, words=UNLIMITED | AUTOMATIC)
@@ -104,4 +131,5 @@ StudyDates = Annotated[Days | None, written_as(parse_days, "DATES", show=lambda 
 MinAge = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words={"any": None})]
 Patterns = Annotated[tuple[str, ...], Parameter(negative="", show_default=False, metavar="GLOB")]
 Rate = Annotated[float | None, written_as(_rate, "RATE", show=lambda rate: rate and f"{show_size(rate)}/s")]
+AfterStoring = Annotated[AfterStored, written_as(_after_stored, "ACTION")]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]

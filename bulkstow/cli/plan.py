@@ -26,6 +26,7 @@ from bulkstow.printing import shown
 from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.planning import Planning
 from bulkstow.setting_types import Switch
+from bulkstow.source_settings import SourceSettings
 
 
 def plan(
@@ -33,6 +34,7 @@ def plan(
     destination: DestinationSettings | None = None,
     settings: UploadSettings | None = None,
     selection: SelectionSettings | None = None,
+    source: SourceSettings | None = None,
     plan_settings: PlanSettings | None = None,
     files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=FILES)] = None,
     null: Annotated[Switch, Parameter(alias="-0", group=FILES)] = False,
@@ -59,6 +61,7 @@ def plan(
             destination=destination,
             settings=settings or UploadSettings(),
             selection=selection or SelectionSettings(),
+            source_settings=source or SourceSettings(),
             plan=plan_settings or PlanSettings(),
             files_from=files_from,
             null_separated=null,

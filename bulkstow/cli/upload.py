@@ -32,6 +32,7 @@ from bulkstow.progress.display import display
 from bulkstow.progress.log import Log, settings_of
 from bulkstow.progress.tally import Tally
 from bulkstow.setting_types import Switch
+from bulkstow.source_settings import SourceSettings, WatchSettings
 
 
 def upload(
@@ -39,6 +40,8 @@ def upload(
     destination: DestinationSettings | None = None,
     settings: UploadSettings | None = None,
     selection: SelectionSettings | None = None,
+    source: SourceSettings | None = None,
+    watch: WatchSettings | None = None,
     files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=FILES)] = None,
     null: Annotated[Switch, Parameter(alias="-0", group=FILES)] = False,
     dry_run: Annotated[Switch, Parameter(group=OUTPUT)] = False,
@@ -70,6 +73,8 @@ def upload(
             files_from,
             null_separated=null,
             selection=selection or SelectionSettings(),
+            source_settings=source or SourceSettings(),
+            watch=watch or WatchSettings(),
         )
     except ConfigurationError as error:
         if settings.summary is not None and not dry_run:
@@ -86,6 +91,7 @@ def upload(
             destination=destination,
             settings=dataclasses.replace(settings, digest="none"),  # there is no place for digests
             selection=job.selection,
+            source_settings=job.source_settings,
             files_from=files_from,
             null_separated=null,
         )

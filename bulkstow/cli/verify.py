@@ -29,6 +29,7 @@ from bulkstow.progress.background import BackgroundStream
 from bulkstow.progress.log import Log, settings_of
 from bulkstow.quantities import EVERY_STUDY, counted
 from bulkstow.setting_types import Switch
+from bulkstow.source_settings import SourceSettings
 from bulkstow.verification.closing import closing
 from bulkstow.verification.examine import Examined
 from bulkstow.verification.lines import Lines, Notation
@@ -45,6 +46,7 @@ def verify(
     destination: DestinationSettings | None = None,
     settings: UploadSettings | None = None,
     selection: SelectionSettings | None = None,
+    source: SourceSettings | None = None,
     verification: VerificationSettings | None = None,
     format: Notation = "table",  # noqa: A002 - the flag's name
     files_from: Annotated[str | None, Parameter(allow_leading_hyphen=True, group=FILES)] = None,
@@ -71,6 +73,7 @@ def verify(
         destination=destination or DestinationSettings(),
         settings=settings or UploadSettings(),
         selection=selection or SelectionSettings(),
+        source_settings=source or SourceSettings(),
         verification=verification or VerificationSettings(),
         files_from=files_from,
         null_separated=null,
@@ -105,7 +108,14 @@ def _repair(job: VerificationJob, lists: RepairLists, lines: Lines, notation: No
     if lost := lists.drop_lost_files():
         print(f"bulkstow: {counted(lost, 'file')} of missing instances cannot be sent: no such file", file=sys.stderr)
     settings = replace(job.settings, summary=None, shard=None, allow_empty=True)
-    upload = Job((), job.destination, settings, files_from=str(lists.files), null_separated=True)
+    upload = Job(
+        (),
+        job.destination,
+        settings,
+        files_from=str(lists.files),
+        null_separated=True,
+        source_settings=job.source_settings,
+    )
     if (exit_status := upload_missing(upload, sys.stderr)) not in (0, 1):
         return exit_status
     verification = replace(job.verification, repair=False, sample=EVERY_STUDY)

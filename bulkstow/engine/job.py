@@ -9,6 +9,7 @@ from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettin
 from bulkstow.destination.auth import Auth
 from bulkstow.errors import ConfigurationError
 from bulkstow.ports import Destination, Source
+from bulkstow.source_settings import SourceSettings, WatchSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Job:
     """The login at a DICOMweb server, instead of that of its settings."""
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     """Filters: which files of the source are sent."""
+    source_settings: SourceSettings = field(default_factory=SourceSettings)
+    """How archives and other sources than files are read."""
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    """What happens after the files are sent."""
 
     def __post_init__(self) -> None:
         if self.settings.shard is not None and not isinstance(self.source, tuple):

@@ -27,6 +27,7 @@ from bulkstow.policy.forecast import Rate, measured_rate
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.planning import Planning
 from bulkstow.source.paths import find_sources
+from bulkstow.source_settings import SourceSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class PlanJob:
     settings: UploadSettings = field(default_factory=UploadSettings)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     """Filters: which files of the source are considered."""
+    source_settings: SourceSettings = field(default_factory=SourceSettings)
+    """How archives and other sources than files are read."""
     plan: PlanSettings = field(default_factory=PlanSettings)
     files_from: str | None = None
     """File with one more path a line, '-' for standard input."""

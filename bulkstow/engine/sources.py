@@ -16,6 +16,7 @@ from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Source
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath
+from bulkstow.source_settings import SourceSettings
 
 
 class ReadingJob(Protocol):
@@ -28,6 +29,10 @@ class ReadingJob(Protocol):
     @property
     def settings(self) -> UploadSettings:
         """How it is read."""
+
+    @property
+    def source_settings(self) -> SourceSettings:
+        """How archives and other sources than files are read."""
 
 
 def source_of(

@@ -42,6 +42,7 @@ from bulkstow.ports import Source
 from bulkstow.progress.log import settings_of
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import find_sources
+from bulkstow.source_settings import SourceSettings
 from bulkstow.verification.content import ContentComparison
 from bulkstow.verification.contents import Contents
 from bulkstow.verification.examine import Examiner
@@ -66,6 +67,8 @@ class VerificationJob:
     settings: UploadSettings
     verification: VerificationSettings
     selection: SelectionSettings = field(default_factory=SelectionSettings)
+    source_settings: SourceSettings = field(default_factory=SourceSettings)
+    """How archives and other sources than files are read."""
     files_from: str | None = None
     """File with one more path a line, '-' for standard input."""
     null_separated: bool = False

@@ -27,6 +27,8 @@ from bulkstow.days import Days
 from bulkstow.engine.job import Job
 from bulkstow.engine.plan import PlanJob
 from bulkstow.quantities import Hours, Shard, Span, Timetable
+from bulkstow.setting_types import AfterStored
+from bulkstow.source_settings import SourceSettings, WatchSettings
 
 URL = "http://pacs.example/dicom-web"
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -101,6 +103,29 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "studies": ("studies", Path("studies")),
     "min-age": ("10m", 600.0),
     "max-size": ("2GiB", 2**31),
+    "archives": ("only", "only"),
+    "spool-bytes": ("64MiB", 64 * 2**20),
+    "spool-directory": ("/scratch", Path("/scratch")),
+    "dicomdir": ("true", True),
+    "edit": ("edits.toml", Path("edits.toml")),
+    "source-anonymous": ("true", True),
+    "source-endpoint": ("http://minio.example:9000", "http://minio.example:9000"),
+    "source-region": ("eu-central-1", "eu-central-1"),
+    "source-user": ("ida", "ida"),
+    "source-password-file": ("word", Path("word")),
+    "source-bearer-file": ("token", Path("token")),
+    "source-bearer-command": ("print a token", "print a token"),
+    "source-header": ("\n".join(HEADERS), HEADERS),
+    "source-header-file": ("headers", Path("headers")),
+    "source-ca-file": ("ca.pem", Path("ca.pem")),
+    "source-client-cert": ("me.pem", Path("me.pem")),
+    "source-client-key": ("key.pem", Path("key.pem")),
+    "source-insecure": ("true", True),
+    "source-concurrency": ("3", 3),
+    "source-bandwidth": ("400Mbit/s", Timetable((), 50_000_000)),
+    "watch": ("true", True),
+    "rescan": ("5m", 300.0),
+    "after-stored": ("move /sent", AfterStored("move", "/sent")),
     "progress": ("log", "log"),
     "log": ("run.log", Path("run.log")),
     "log-format": ("json", "json"),
@@ -112,6 +137,7 @@ SAMPLES: dict[str, tuple[str, object]] = {
 OTHERS = {
     "url": "https://third.example/",
     "header": "X-Three: 3",
+    "source-header": "X-Three: 3",
     "include": "*.ima",
     "exclude": "*.ima",
     "modality": "CR",
@@ -124,13 +150,19 @@ OTHERS = {
     "progress": "bar",
     "log-format": "text",
     "bandwidth": "5MB/s",
+    "archives": "no",
+    "source-bandwidth": "5MB/s",
+    "after-stored": "delete",
     "shard": "1/2",
     "dask": "tcp://head:8786",
 }
 """A second value for settings whose sample cannot be varied."""
-REPEATED = ("header", "include", "exclude")
+REPEATED = ("header", "source-header", "include", "exclude")
 """Settings that may be given several times."""
-IN_COMPANY = {"client-key": ("--client-cert", "me.pem")}
+IN_COMPANY = {
+    "client-key": ("--client-cert", "me.pem"),
+    "source-client-key": ("--source-client-cert", "me.pem"),
+}
 """Other settings that a setting requires."""
 
 
@@ -164,14 +196,20 @@ def values_of(*all_settings: object) -> dict[str, object]:
 def upload_defaults() -> dict[str, object]:
     """Return every flag of `upload` with its default."""
     others = {"files-from": None, "null": False, "dry-run": False}
-    return defaults_of(DestinationSettings, UploadSettings, SelectionSettings) | others
+    return defaults_of(DestinationSettings, UploadSettings, SelectionSettings, SourceSettings, WatchSettings) | others
+
+
+def watch_defaults() -> dict[str, object]:
+    """Return every flag of what an upload does after it has sent the files, with its default."""
+    return defaults_of(WatchSettings)
 
 
 def upload_values(wanted: Wanted) -> dict[str, object]:
     """Return every flag of `upload` with its value."""
     job = wanted.job
     others = {"files-from": job.files_from, "null": job.null_separated, "dry-run": wanted.is_dry_run}
-    return values_of(job.destination, job.settings, job.selection) | others
+    watch = job.watch if isinstance(job, Job) else WatchSettings()
+    return values_of(job.destination, job.settings, job.selection, job.source_settings, watch) | others
 
 
 def plan_defaults() -> dict[str, object]:
@@ -181,7 +219,7 @@ def plan_defaults() -> dict[str, object]:
 
 def verify_defaults() -> dict[str, object]:
     """Return every flag of `verify` with its default."""
-    every = defaults_of(DestinationSettings, UploadSettings, SelectionSettings, VerificationSettings)
+    every = defaults_of(DestinationSettings, UploadSettings, SelectionSettings, SourceSettings, VerificationSettings)
     return every | {"format": "table", "files-from": None, "null": False}
 
 

@@ -15,7 +15,15 @@ import pytest
 from bulkstow.engine.job import Job
 from bulkstow.server.login import Login
 from tests.cli.command import PATIENCE_S, call, names_in, nobody, served
-from tests.cli.settings import COMMANDS, URL, bench_defaults, plan_defaults, upload_defaults, verify_defaults
+from tests.cli.settings import (
+    COMMANDS,
+    URL,
+    bench_defaults,
+    plan_defaults,
+    upload_defaults,
+    verify_defaults,
+    watch_defaults,
+)
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +240,8 @@ def flags_of(command: str) -> set[str]:
         "bench": bench_defaults,
     }
     if command in settings:
-        return {f"--{flag}" for flag in settings[command]() if (command, flag) != ("plan", "dry-run")}
+        only_upload = {"dry-run", *watch_defaults()} if command == "plan" else set()
+        return {f"--{flag}" for flag in settings[command]() if flag not in only_upload}
     parameters = inspect.signature(COMMANDS[command]).parameters.values()
     named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
     return {f"--{parameter.name.replace('_', '-')}" for parameter in named}

@@ -12,6 +12,7 @@ from bulkstow.bench.settings import BenchSettings
 from bulkstow.cli.app import app, read_settings_from
 from bulkstow.cli.config import TABLES, example, own_settings_of, settings_of
 from bulkstow.config import PlanSettings, SelectionSettings, UploadSettings, VerificationSettings
+from bulkstow.source_settings import SourceSettings, WatchSettings
 from tests.cli.settings import URL, bench_defaults, plan_defaults, serve_defaults, upload_defaults, verify_own_defaults
 from tests.settings_reference import REGENERATE, ROOT, expected, markdown_table
 
@@ -23,9 +24,19 @@ WORDS = {
     "serve": ["serve"],
 }
 DEFAULTS: dict[str, dict[str, object]] = {
-    "upload": {"settings": UploadSettings(), "selection": SelectionSettings()},
+    "upload": {
+        "settings": UploadSettings(),
+        "selection": SelectionSettings(),
+        "source": SourceSettings(),
+        "watch": WatchSettings(),
+    },
     "plan": {"plan_settings": PlanSettings()},
-    "verify": {"settings": UploadSettings(), "selection": SelectionSettings(), "verification": VerificationSettings()},
+    "verify": {
+        "settings": UploadSettings(),
+        "selection": SelectionSettings(),
+        "source": SourceSettings(),
+        "verification": VerificationSettings(),
+    },
     "bench": {"settings": BenchSettings()},
     "serve": {},
 }
