@@ -21,12 +21,13 @@ from bulkstow.model import Candidate, FileResult, Instance
 from bulkstow.platform.files import read_into
 from bulkstow.policy.sharding import Sharding
 from bulkstow.policy.slowness import Slowness
-from bulkstow.ports import FileRange, Found, Source
+from bulkstow.ports import FileRange, Found, Segment, Source
+from bulkstow.source.extents import change_of, open_extent, prefetch_extent
 from bulkstow.source.heads import find_cut_off, read_instance, read_open_instance
 from bulkstow.source.open_files import OpenFiles
 from bulkstow.source.paths import SourcePath
 from bulkstow.source.walk import LIST_LENGTH, Walk
-from bulkstow.source.windows import open_file
+from bulkstow.source.windows import FileBytes, open_file
 
 WHOLE_BYTES = 128 * 2**10
 """On slow storage, files up to this size are read whole with their heads: Linux reads as much ahead, in one request to
@@ -90,7 +91,7 @@ class FileSource(Source):
             candidate = replace(candidate, by_link=is_link and self.walk.admits(candidate.location))
         started_s = time.perf_counter()
         try:
-            is_read_whole = self._heads.is_slow and 0 < candidate.size_bytes <= WHOLE_BYTES
+            is_read_whole = self._heads.is_slow and 0 < candidate.size_bytes <= WHOLE_BYTES and candidate.extent is None
             return (self._read_whole if is_read_whole else read_instance)(
                 candidate,
                 accept_missing_preamble=self._accept_missing_preamble,
@@ -107,7 +108,10 @@ class FileSource(Source):
         try:
             count = read_into(descriptor, memoryview(bytearray(candidate.size_bytes)), 0)
             instance = read_open_instance(
-                descriptor, candidate, accept_missing_preamble=accept_missing_preamble, skip_truncated=skip_truncated
+                FileBytes(descriptor),
+                candidate,
+                accept_missing_preamble=accept_missing_preamble,
+                skip_truncated=skip_truncated,
             )
         except BaseException:
             os.close(descriptor)
@@ -115,12 +119,15 @@ class FileSource(Source):
         self._keep_if(count == candidate.size_bytes, candidate, descriptor)
         return instance
 
-    def open(self, instance: Instance) -> Generator[FileRange]:
-        """Open the file, yield it as a whole, and compare it with the scan.
+    def open(self, instance: Instance) -> Generator[Segment]:
+        """Open the file, yield it as a whole or its extent, and compare it with the scan.
 
         The comparison follows the content: a file that is unchanged then was unchanged while it was read.
         """
         candidate = instance.candidate
+        if candidate.extent is not None:
+            yield from open_extent(candidate.extent, by_link=bool(candidate.by_link))
+            return
         try:
             descriptor = self._open_files.take(candidate.location)
             if descriptor is None:
@@ -141,15 +148,19 @@ class FileSource(Source):
         the response is it certain that the server has the scanned content. A file that was removed since may have been
         changed before.
         """
+        candidate = instance.candidate
         try:
-            return _change(instance.candidate, os.stat(instance.candidate.location))
+            if candidate.extent is not None:
+                return change_of(candidate.extent, os.stat(candidate.extent.path))
+            return _change(candidate, os.stat(candidate.location))
         except OSError as error:
             return f"cannot be looked at again: {error.strerror or error}"
 
     def digest(self, candidate: Candidate) -> Hashable:
-        """Return device and inode: two names of one file have the same content."""
-        status = os.stat(candidate.location)
-        return status.st_dev, status.st_ino
+        """Return device and inode, and the extent's offset: two names of one file have the same content."""
+        extent = candidate.extent
+        status = os.stat(candidate.location if extent is None else extent.path)
+        return status.st_dev, status.st_ino, None if extent is None else extent.offset
 
     def find_truncation(self, candidate: Candidate) -> str:
         """Return a note about the element in which the file is cut off."""
@@ -158,6 +169,8 @@ class FileSource(Source):
     def prefetch(self, instance: Instance) -> int:
         """Read the file's beginning into the page cache; keep it open if that is all of it."""
         candidate = instance.candidate
+        if candidate.extent is not None:
+            return prefetch_extent(candidate.extent, by_link=bool(candidate.by_link), most_bytes=PREFETCH_BYTES)
         size_bytes = 0
         descriptor = self._open_files.take(candidate.location)
         with suppress(OSError):

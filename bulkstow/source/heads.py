@@ -13,7 +13,8 @@ from typing import Literal
 
 from bulkstow.errors import DamagedHead, HeadError
 from bulkstow.model import Candidate, Header, Instance
-from bulkstow.source.windows import FileWindow, InflatedWindow, open_file, read_up_to
+from bulkstow.source.extents import open_bytes
+from bulkstow.source.windows import ByteReader, FileWindow, InflatedWindow
 from bulkstow.wire.archive_formats import DISC_IMAGE_MAGIC, DISC_IMAGE_MAGIC_AT, TAR_HEADER_BYTES, recognise
 from bulkstow.wire.part10 import (
     DEFLATED,
@@ -88,21 +89,21 @@ def read_instance(
     if candidate.size_bytes == 0:
         raise HeadError(EMPTY)
     # A file object would cost more than the read, as it gets the size, the position and a buffer first.
-    descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
+    content = open_bytes(candidate)
     try:
         return read_open_instance(
-            descriptor, candidate, accept_missing_preamble=accept_missing_preamble, skip_truncated=skip_truncated
+            content, candidate, accept_missing_preamble=accept_missing_preamble, skip_truncated=skip_truncated
         )
     finally:
-        os.close(descriptor)
+        os.close(content.descriptor)
 
 
 def read_open_instance(
-    descriptor: int, candidate: Candidate, *, accept_missing_preamble: bool = False, skip_truncated: bool = False
+    content: ByteReader, candidate: Candidate, *, accept_missing_preamble: bool = False, skip_truncated: bool = False
 ) -> Instance:
     """Return the instance in an open file that is not empty, as `read_instance` does; the file stays open."""
-    instance = _read(descriptor, candidate, accept_missing_preamble=accept_missing_preamble)
-    if skip_truncated and (truncation := instance.truncation or _find_cut_off(descriptor)):
+    instance = _read(content, candidate, accept_missing_preamble=accept_missing_preamble)
+    if skip_truncated and (truncation := instance.truncation or _find_cut_off(content)):
         raise DamagedHead(truncation)
     return instance
 
@@ -112,67 +113,67 @@ def find_cut_off(candidate: Candidate) -> str:
 
     Seeks from element to element, which takes several reads. Raises OSError.
     """
-    descriptor = open_file(candidate.location, by_link=bool(candidate.by_link))
+    content = open_bytes(candidate)
     try:
-        return _find_cut_off(descriptor)
+        return _find_cut_off(content)
     finally:
-        os.close(descriptor)
+        os.close(content.descriptor)
 
 
-def _find_cut_off(descriptor: int) -> str:
-    at = META_AT if has_magic(read_up_to(descriptor, META_AT, 0)) else 0
-    _, found = _find(descriptor, at, to_end=True)
+def _find_cut_off(content: ByteReader) -> str:
+    at = META_AT if has_magic(content.read(META_AT, 0)) else 0
+    _, found = _find(content, at, to_end=True)
     return str(found.truncation or "")
 
 
-def _read(descriptor: int, candidate: Candidate, *, accept_missing_preamble: bool) -> Instance:
-    size_bytes = candidate.size_bytes
+def _read(content: ByteReader, candidate: Candidate, *, accept_missing_preamble: bool) -> Instance:
+    size_bytes = candidate.size_bytes if candidate.extent is None else candidate.content_bytes
     data = b""
     for reach_bytes in _REACHES_BYTES:
-        data += read_up_to(descriptor, min(reach_bytes, size_bytes) - len(data), len(data))
+        data += content.read(min(reach_bytes, size_bytes) - len(data), len(data))
         # A file that shrank since the scan ends before its size.
         whole = len(data) < reach_bytes or len(data) >= size_bytes
         if not has_magic(data):
             if len(data) < min(reach_bytes, size_bytes):
                 raise DamagedHead(f"cannot be read: it ends after {len(data)} of {size_bytes} bytes")
-            bare = _read_without_magic(descriptor, data, accept_missing_preamble=accept_missing_preamble)
+            bare = _read_without_magic(content, data, accept_missing_preamble=accept_missing_preamble)
             return Instance(candidate, bare)
         outcome = read_head(data, whole=whole)
         if isinstance(outcome, Header):
-            return Instance(candidate, outcome, _pixel_data_cut_off(descriptor, data, size_bytes, outcome))
+            return Instance(candidate, outcome, _pixel_data_cut_off(content, data, size_bytes, outcome))
         if not isinstance(outcome, Incomplete):
             break
         if whole:
             raise DamagedHead(CUT_OFF)
         if outcome.needed_bytes > _REACHES_BYTES[-1]:
             break
-    return Instance(candidate, _header(*_find(descriptor, META_AT)))
+    return Instance(candidate, _header(*_find(content, META_AT)))
 
 
-def _pixel_data_cut_off(descriptor: int, data: bytes, size_bytes: int, header: Header) -> str:
+def _pixel_data_cut_off(content: ByteReader, data: bytes, size_bytes: int, header: Header) -> str:
     """Return a note if pixel data that begin near the head are cut off, from the first bytes or a second read."""
     missing = missing_pixel_data(data, size_bytes, header.transfer_syntax_uid)
     reach_bytes = min(_REACHES_BYTES[-1], size_bytes)
     if missing is PixelData.OPEN and len(data) < reach_bytes:
-        data += read_up_to(descriptor, reach_bytes - len(data), len(data))
+        data += content.read(reach_bytes - len(data), len(data))
         missing = missing_pixel_data(data, size_bytes, header.transfer_syntax_uid)
     return str(missing) if isinstance(missing, CutOff) else ""
 
 
-def _find(descriptor: int, at: int, *, to_end: bool = False) -> tuple[ReadResult, ReadResult]:
+def _find(content: ByteReader, at: int, *, to_end: bool = False) -> tuple[ReadResult, ReadResult]:
     """Return what the tolerant reader finds in the file meta information at an offset, and in the data set after it.
 
     With `to_end` a deflated data set is not read, as it would be inflated to its end. Raises DamagedHead if it cannot
     be inflated.
     """
-    size_bytes = os.fstat(descriptor).st_size
-    window = FileWindow(descriptor, size_bytes)
+    size_bytes = content.size_bytes
+    window = FileWindow(content, size_bytes)
     meta = run(read_meta(at, size_bytes), window)
     if meta.problem or meta.uids.get(MEDIA_STORAGE_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY:
         return meta, ReadResult(problem=meta.problem)
     transfer_syntax_uid = meta.uids.get(TRANSFER_SYNTAX, "")
-    if transfer_syntax_uid in DEFLATED and not _is_element(read_up_to(descriptor, 8, meta.end_at)):
-        inflated = InflatedWindow(descriptor, meta.end_at)
+    if transfer_syntax_uid in DEFLATED and not _is_element(content.read(8, meta.end_at)):
+        inflated = InflatedWindow(content, meta.end_at)
         found = ReadResult() if to_end else run(read_data_set(0, None, transfer_syntax_uid), inflated)
         return meta, found
     return meta, run(read_data_set(meta.end_at, size_bytes, transfer_syntax_uid, to_end=to_end), window)
@@ -203,14 +204,14 @@ def _header(meta: ReadResult, found: ReadResult) -> Header:
     raise HeadError(missing)
 
 
-def _read_without_magic(descriptor: int, data: bytes, *, accept_missing_preamble: bool) -> Header:
+def _read_without_magic(content: ByteReader, data: bytes, *, accept_missing_preamble: bool) -> Header:
     """Return the header of a bare data set, if it is accepted; only its elements show that it is DICOM."""
     if (known := recognise(data[:TAR_HEADER_BYTES])) is not None:
         if known.may_hold_instances:
             raise DamagedHead(f"{known.name}, {_NOT_LOOKED_INTO}")
         raise HeadError(f"{NOT_DICOM}: {known.name}")
     try:
-        meta, found = _find(descriptor, 0)
+        meta, found = _find(content, 0)
         header = _header(meta, found)
     except HeadError as error:
         begins_as_data_set = _begins_as_data_set(data)
@@ -218,7 +219,7 @@ def _read_without_magic(descriptor: int, data: bytes, *, accept_missing_preamble
             raise
         if not begins_as_data_set and _TRACE.search(data):
             raise DamagedHead(NO_MAGIC) from None
-        if read_up_to(descriptor, len(DISC_IMAGE_MAGIC), DISC_IMAGE_MAGIC_AT) == DISC_IMAGE_MAGIC:
+        if content.read(len(DISC_IMAGE_MAGIC), DISC_IMAGE_MAGIC_AT) == DISC_IMAGE_MAGIC:
             raise DamagedHead(f"a disc image, {_NOT_LOOKED_INTO}") from None
         raise HeadError(NOT_DICOM) from None
     for tag in (SOP_CLASS, SOP_INSTANCE, STUDY):

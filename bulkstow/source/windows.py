@@ -1,4 +1,4 @@
-"""Open the files of an archive, and read windows at any offset, plain or inflated, in bounded memory.
+"""Open files, and read bytes at any offset: of a whole file, of a part of one, or inflated, in bounded memory.
 
 Repeats a read that returns fewer bytes than requested, as on FUSE and network file systems. Everything here blocks.
 """
@@ -6,7 +6,9 @@ Repeats a read that returns fewer bytes than requested, as on FUSE and network f
 from __future__ import annotations
 
 import errno
+import os
 import zlib
+from typing import Protocol
 
 from bulkstow.errors import DamagedHead
 from bulkstow.platform.files import open_to_read, read_at
@@ -24,6 +26,9 @@ _FAR_BYTES = 2**10
 _DEFLATED_BYTES = 2**14
 _INFLATED_BYTES = 2**16
 """Sizes of the buffers for deflated and for inflated data; zlib itself has 32 KiB."""
+
+_FEWEST_INFLATED_BYTES = 2**12
+"""The smallest piece that is inflated: inflating 64 KiB for a head of 4 KiB would take ten times as long."""
 
 _MOST_INFLATED_BYTES = 4 * MOST_READ_BYTES
 """The limit of inflated bytes for one head: 1 s. It includes restarts, which only an element of unknown VR causes."""
@@ -59,34 +64,109 @@ def read_up_to(descriptor: int, size_bytes: int, at: int) -> bytes:
     return b"".join(pieces)
 
 
-class FileWindow:
-    """A file's bytes. Raises OSError."""
+class ByteReader(Protocol):
+    """Bytes that can be read at any offset: those of a file, or of a part of one."""
 
-    def __init__(self, descriptor: int, size_bytes: int) -> None:
-        self._descriptor = descriptor
+    descriptor: int
+    """The open file; the caller closes it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The number of bytes."""
+
+    def read(self, size_bytes: int, at: int) -> bytes:
+        """Read so many bytes at an offset, fewer only at the end. Raises OSError, and DamagedHead if inflated."""
+
+
+class FileBytes:
+    """The bytes of a whole file."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @property
+    def size_bytes(self) -> int:
+        """The present size of the file."""
+        return os.fstat(self.descriptor).st_size
+
+    def read(self, size_bytes: int, at: int) -> bytes:
+        """Read bytes (see `ByteReader`)."""
+        data = read_at(self.descriptor, size_bytes, at)
+        # Only a short read costs a further call.
+        return data if len(data) == size_bytes else read_up_to(self.descriptor, size_bytes, at)
+
+
+class PartBytes:
+    """The bytes of a part of a file."""
+
+    __slots__ = ("_offset", "descriptor", "size_bytes")
+
+    def __init__(self, descriptor: int, offset: int, size_bytes: int) -> None:
+        self.descriptor = descriptor
+        self._offset = offset
+        self.size_bytes = size_bytes
+
+    def read(self, size_bytes: int, at: int) -> bytes:
+        """Read bytes (see `ByteReader`)."""
+        wanted_bytes = min(size_bytes, self.size_bytes - at)
+        return read_up_to(self.descriptor, wanted_bytes, self._offset + at) if wanted_bytes > 0 else b""
+
+
+class InflatedBytes:
+    """The bytes of raw deflated data, inflated as they are requested; they are cheap to read in ascending order."""
+
+    def __init__(self, deflated: ByteReader, size_bytes: int) -> None:
+        self.descriptor = deflated.descriptor
+        self.size_bytes = size_bytes
+        # From one end to the other it may be read twice.
+        most_bytes = max(_MOST_INFLATED_BYTES, 2 * size_bytes)
+        self._window = InflatedWindow(deflated, 0, subject="the archive's data", most_bytes=most_bytes)
+
+    def read(self, size_bytes: int, at: int) -> bytes:
+        """Read bytes (see `ByteReader`)."""
+        return (self._window.read(at, size_bytes) or b"")[:size_bytes]
+
+
+class FileWindow:
+    """Bytes for the steps of a reader (see `steps.Window`); it reads ahead. Raises OSError."""
+
+    def __init__(self, data: ByteReader, size_bytes: int) -> None:
+        self._data = data
         self._size_bytes = size_bytes
         self._window_at = 0
         self._end_at = 0
 
     def read(self, at: int, size_bytes: int) -> bytes | None:
-        """Return bytes of the file (see `Window`)."""
+        """Return bytes."""
         if at > self._size_bytes:
             return None
         is_near = self._window_at <= at <= self._end_at
-        data = read_up_to(self._descriptor, max(size_bytes, _NEAR_BYTES if is_near else _FAR_BYTES), at)
+        data = self._data.read(max(size_bytes, _NEAR_BYTES if is_near else _FAR_BYTES), at)
         self._window_at, self._end_at = at, at + len(data)
         return data
 
 
 class InflatedWindow:
-    """The bytes of raw deflated data in a file (PS3.5 §A.5), inflated as they are requested.
+    """The bytes of raw deflated data (PS3.5 §A.5) from an offset on, inflated as they are requested.
 
-    Raises DamagedHead if the data are not deflated, end too early, or exceed _MOST_INFLATED_BYTES; OSError.
+    Raises DamagedHead if the data, which the reason calls `subject`, are not deflated or end too early, and if more
+    than `most_bytes` are inflated; OSError.
     """
 
-    def __init__(self, descriptor: int, deflated_at: int) -> None:
-        self._descriptor = descriptor
+    def __init__(
+        self,
+        data: ByteReader,
+        deflated_at: int,
+        *,
+        subject: str = "its data set",
+        most_bytes: int = _MOST_INFLATED_BYTES,
+    ) -> None:
+        self._data = data
         self._deflated_at = deflated_at
+        self._subject = subject
+        self._most_bytes = most_bytes
         self._inflated_bytes = 0
         self._begin()
 
@@ -97,25 +177,27 @@ class InflatedWindow:
         self._window = b""
 
     def read(self, at: int, size_bytes: int) -> bytes | None:
-        """Return bytes of the inflated data (see `Window`)."""
+        """Return bytes of the inflated data (see `steps.Window`)."""
         if at < self._window_at:
             self._begin()
-        while at + size_bytes > self._window_at + len(self._window) and (piece := self._piece()):
+        while (missing_bytes := at + size_bytes - self._window_at - len(self._window)) > 0 and (
+            piece := self._piece(min(max(missing_bytes, _FEWEST_INFLATED_BYTES), _INFLATED_BYTES))
+        ):
             passed_bytes = min(max(at - self._window_at, 0), len(self._window))
             self._window_at += passed_bytes
             self._window = self._window[passed_bytes:] + piece
         begin = at - self._window_at
         return self._window[begin:] if begin <= len(self._window) else None
 
-    def _piece(self) -> bytes:
+    def _piece(self, size_bytes: int) -> bytes:
         while not self._inflate.eof:
             deflated = self._inflate.unconsumed_tail or self._read_on()
             try:
-                piece = self._inflate.decompress(deflated, _INFLATED_BYTES)
+                piece = self._inflate.decompress(deflated, size_bytes)
             except zlib.error:
-                raise DamagedHead("damaged: its data set cannot be inflated") from None
+                raise DamagedHead(f"damaged: {self._subject} cannot be inflated") from None
             self._inflated_bytes += len(piece)
-            if self._inflated_bytes > _MOST_INFLATED_BYTES:
+            if self._inflated_bytes > self._most_bytes:
                 raise DamagedHead("its head is too long: it inflates without end")
             if piece:
                 return piece
@@ -124,6 +206,6 @@ class InflatedWindow:
         return b""
 
     def _read_on(self) -> bytes:
-        deflated = read_up_to(self._descriptor, _DEFLATED_BYTES, self._next_at)
+        deflated = self._data.read(_DEFLATED_BYTES, self._next_at)
         self._next_at += len(deflated)
         return deflated

@@ -11,7 +11,7 @@ import pytest
 from bulkstow.destination.stow import StowDestination
 from bulkstow.ledger import read_entries
 from bulkstow.model import Candidate, Instance, Outcome
-from bulkstow.ports import FileRange
+from bulkstow.ports import Segment
 from bulkstow.server.storage import DiscardStorage
 from bulkstow.source.files import FileSource
 from bulkstow.source.heads import read_instance
@@ -132,7 +132,7 @@ def test_a_file_that_becomes_a_link_after_the_scan_is_not_followed(
             replace(victims[0])
         return read_instance(candidate, **options)
 
-    def send_after(self: FileSource, instance: Instance) -> Generator[FileRange]:
+    def send_after(self: FileSource, instance: Instance) -> Generator[Segment]:
         if not victims[1].is_symlink():
             replace(victims[1])
         return open_(self, instance)

@@ -27,7 +27,7 @@ from bulkstow.destination.tls import SharedTls
 from bulkstow.errors import InstanceChanged
 from bulkstow.events import BytesSent, Event
 from bulkstow.model import Batch, Instance
-from bulkstow.ports import FileRange, Source
+from bulkstow.ports import FileRange, Segment, Source
 from bulkstow.source.files import FileSource
 from bulkstow.wire.multipart import closing, part_head
 from tests.archives import write_batch, write_instance
@@ -239,9 +239,10 @@ class WrongLength(FileSource):
         super().__init__()
         self._change_bytes = change_bytes
 
-    def open(self, instance: Instance) -> Generator[FileRange]:
+    def open(self, instance: Instance) -> Generator[Segment]:
         """Give a range of another length."""
         for part in super().open(instance):
+            assert isinstance(part, FileRange)
             yield replace(part, size_bytes=part.size_bytes + self._change_bytes)
 
 

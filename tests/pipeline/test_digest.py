@@ -14,7 +14,7 @@ from bulkstow.blocking import ReadLimit
 from bulkstow.model import FileResult, Header, Instance, Outcome
 from bulkstow.pipeline.digest import BLOCK_BYTES, Digest
 from bulkstow.pipeline.worker_threads import WorkerThreads
-from bulkstow.ports import FileRange
+from bulkstow.ports import Segment
 from bulkstow.source.files import FileSource
 from tests.archives import candidate
 
@@ -101,7 +101,7 @@ class Hangs(FileSource):
         super().__init__()
         self.released = threading.Event()
 
-    def open(self, instance: Instance) -> Generator[FileRange]:
+    def open(self, instance: Instance) -> Generator[Segment]:
         """Wait for the file that hangs."""
         if instance.candidate.location.endswith("hangs"):
             self.released.wait()

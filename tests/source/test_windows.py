@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.errors import DamagedHead
-from bulkstow.source.windows import REPLACED, FileWindow, InflatedWindow, open_file, read_up_to
+from bulkstow.source.windows import REPLACED, FileBytes, FileWindow, InflatedWindow, open_file, read_up_to
 from bulkstow.wire.steps import Window
 from tests.short_reads import shorten_reads
 
@@ -54,7 +54,11 @@ def test_any_offset_can_be_read(
     path = tmp_path_factory.getbasetemp() / "any-place"
     path.write_bytes(CONTENT if kind == "as it is" else deflated(CONTENT))
     descriptor = os.open(path, os.O_RDONLY)
-    window: Window = FileWindow(descriptor, len(CONTENT)) if kind == "as it is" else InflatedWindow(descriptor, 0)
+    window: Window = (
+        FileWindow(FileBytes(descriptor), len(CONTENT))
+        if kind == "as it is"
+        else InflatedWindow(FileBytes(descriptor), 0)
+    )
     try:
         for at, size_bytes in reads:
             found = window.read(at, size_bytes)
@@ -69,7 +73,7 @@ def test_any_offset_can_be_read(
 
 def test_deflated_data_may_begin_anywhere(descriptor: int) -> None:
     """The data set follows the file meta information."""
-    assert (InflatedWindow(descriptor, len(CONTENT)).read(5, 20) or b"")[:20] == CONTENT[5:25]
+    assert (InflatedWindow(FileBytes(descriptor), len(CONTENT)).read(5, 20) or b"")[:20] == CONTENT[5:25]
 
 
 @pytest.mark.parametrize(("data", "reason"), [(deflated(CONTENT)[:-10], "cut off"), (b"\xff" * 50, "inflated")])
@@ -79,7 +83,7 @@ def test_damaged_deflated_data_raise(tmp_path: Path, data: bytes, reason: str) -
     path.write_bytes(data)
     descriptor = os.open(path, os.O_RDONLY)
     with pytest.raises(DamagedHead, match=reason):
-        InflatedWindow(descriptor, 0).read(len(CONTENT) - 1, 1)
+        InflatedWindow(FileBytes(descriptor), 0).read(len(CONTENT) - 1, 1)
     os.close(descriptor)
 
 
@@ -89,7 +93,7 @@ def test_a_bomb_is_inflated_in_pieces(tmp_path: Path) -> None:
     path.write_bytes(deflated(bytes(2**26)))
     descriptor = os.open(path, os.O_RDONLY)
     tracemalloc.start()
-    assert InflatedWindow(descriptor, 0).read(2**26 - 5, 100) == bytes(5)
+    assert InflatedWindow(FileBytes(descriptor), 0).read(2**26 - 5, 100) == bytes(5)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     os.close(descriptor)

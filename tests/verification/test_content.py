@@ -229,7 +229,7 @@ class HangingSource(FileSource):
         super().__init__()
         self.may_go_on = threading.Event()
 
-    def open(self, instance: Instance) -> Generator[Segment]:  # type: ignore[override]
+    def open(self, instance: Instance) -> Generator[Segment]:
         """Hang, then yield the file."""
         self.may_go_on.wait()
         yield from super().open(instance)
