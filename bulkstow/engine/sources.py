@@ -11,9 +11,11 @@ from typing import Protocol
 from bulkstow.config import UploadSettings
 from bulkstow.engine.descriptors import most_open_files
 from bulkstow.engine.names import ListedNames, distinct
+from bulkstow.errors import ConfigurationError
 from bulkstow.policy.selection import Selection
 from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Source
+from bulkstow.source.dicomdir import FileSetSource
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath
 from bulkstow.source_settings import SourceSettings
@@ -47,7 +49,9 @@ def source_of(
     if not isinstance(job.source, tuple):
         return job.source
     settings = job.settings
-    source = FileSource(
+    if job.source_settings.dicomdir and (listed is not None or settings.shard is not None):
+        raise ConfigurationError("--dicomdir: name the file sets themselves, without --files-from and --shard")
+    source = (FileSetSource if job.source_settings.dicomdir else FileSource)(
         chain(distinct(job.source, lambda name: paths[name].real_path), listed or ()),
         within=paths.values(),
         exclude=excluded,
