@@ -6,7 +6,7 @@ moment. Everything here blocks.
 """
 
 # A `Path` for each of a million files would cost as much as the system calls.
-# ruff: noqa: PTH103, PTH105, PTH106, PTH107, PTH108, PTH116, PTH118, PTH119, PTH120
+# ruff: noqa: PTH103, PTH104, PTH106, PTH108, PTH116, PTH118, PTH119, PTH120
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Disposal:
                         self._emptied[directory] = None
                         break
                     os.rmdir(directory)
-                    directory = os.path.dirname(directory)  # noqa: PLW2901 - the one above may be empty now
+                    directory = os.path.dirname(directory)  # may be empty now
                     continue
                 break
 

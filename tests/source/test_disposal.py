@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bulkstow.model import Candidate
-from bulkstow.source import disposal
 from bulkstow.source.disposal import CHANGED, GONE, LINK, MEMBER, Disposal, Move, delete
 from tests.archives import candidate
 
@@ -54,7 +54,7 @@ def refuse_rename(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         rename(old, new)
 
-    monkeypatch.setattr(disposal.os, "rename", to_another)
+    monkeypatch.setattr("bulkstow.source.disposal.os.rename", to_another)
 
 
 @pytest.mark.parametrize("is_other_file_system", [False, True])
@@ -73,7 +73,7 @@ def test_a_moved_file_keeps_its_path_content_and_time(
 
 def test_a_move_between_two_real_file_systems(source: Path) -> None:
     """From the temporary directory to /dev/shm, if that is another file system."""
-    shm = Path("/dev/shm")  # noqa: S108 - a file system
+    shm = Path("/dev/shm")
     if not shm.is_dir() or shm.stat().st_dev == source.stat().st_dev:
         pytest.skip("/dev/shm is no other file system")
     done = shm / f"bulkstow-test-{os.getpid()}"
@@ -138,7 +138,7 @@ def test_a_copy_that_fails_leaves_the_file_and_nothing_else(
         Path(target).write_bytes(b"o")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(disposal.shutil, "copyfile", full)
+    monkeypatch.setattr("bulkstow.source.disposal.shutil.copyfile", full)
     assert moving(source, done).dispose(plant(source / "IM1", b"one")) == os.strerror(errno.ENOSPC)
     assert files(source) == {"IM1": b"one"}
     assert files(done) == {}
@@ -149,13 +149,13 @@ def test_a_file_that_is_written_while_it_is_copied_stays(
 ) -> None:
     """The copy would be a mixture of two contents."""
     refuse_rename(monkeypatch, source)
-    copyfile = disposal.shutil.copyfile
+    copyfile = shutil.copyfile
 
     def written_meanwhile(path: str, target: str) -> None:
         copyfile(path, target)
         Path(path).write_bytes(b"two, longer")
 
-    monkeypatch.setattr(disposal.shutil, "copyfile", written_meanwhile)
+    monkeypatch.setattr("bulkstow.source.disposal.shutil.copyfile", written_meanwhile)
     assert moving(source, done).dispose(plant(source / "IM1", b"one")) == "it changed while it was copied"
     assert files(source) == {"IM1": b"two, longer"}
     assert files(done) == {}
