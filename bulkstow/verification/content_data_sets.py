@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import IO
 
 from bulkstow.model import Cause, NoResponse
-from bulkstow.verification.content_names import dictionary_vr, list_attributes, name_of, syntax_name
+from bulkstow.verification.content_names import list_attributes, syntax_name
 from bulkstow.verification.content_pixels import compare_frames
 from bulkstow.verification.content_result import Different, NotCompared, SameDataSet
 from bulkstow.verification.content_spools import FileWindow, NotInflated, inflate
 from bulkstow.verification.content_steps import Steps
 from bulkstow.verification.content_values import SpanReader, same_values
+from bulkstow.wire.attributes import dictionary_vr, name_of
 from bulkstow.wire.data_set import ElementList, Item, read_elements, read_items
 from bulkstow.wire.data_set_start import DataSetStart, find_data_set
 from bulkstow.wire.elements import Element, ElementReader, Syntax
