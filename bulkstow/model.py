@@ -144,12 +144,31 @@ class Instance:
     sent_bytes: int | None = None
     """The number of bytes that are sent, if that is not the number of the candidate, as after an edit."""
     original: Header | None = None
-    """The UIDs at the source, if an edit changes them; `header` has those that are sent."""
+    """The head at the source, if the instance is edited; `header` has what is sent."""
 
     @property
     def size_bytes(self) -> int:
         """The number of bytes that are sent."""
         return self.candidate.content_bytes if self.sent_bytes is None else self.sent_bytes
+
+    @property
+    def source_header(self) -> Header:
+        """The head at the source."""
+        return self.original or self.header
+
+    def result(self, outcome: Outcome, reason: str = "", *, attempts: int = 0, copy_of: str = "") -> FileResult:
+        """Return an outcome of the instance."""
+        return FileResult(
+            self.candidate,
+            self.header,
+            outcome,
+            reason,
+            attempts,
+            copy_of,
+            self.sha256,
+            sent_bytes=None if self.size_bytes == self.candidate.size_bytes else self.size_bytes,
+            original=self.original,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +326,7 @@ class FileResult:
     sent_bytes: int | None = None
     """The number of bytes that were sent, if that is not the number of the candidate."""
     original: Header | None = None
-    """The UIDs at the source, if an edit has changed them."""
+    """The head at the source, if the instance was edited."""
 
     @property
     def is_failure(self) -> bool:

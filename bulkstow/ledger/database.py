@@ -14,10 +14,10 @@ from bulkstow.ledger.rows import ALL_COLUMNS, DamagedRow
 APPLICATION_ID = 0x53544F57
 """`STOW`: distinguishes a ledger from other SQLite files."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The current schema; `upgrade` changes older ledgers to it."""
 
-OLD_SCHEMA_VERSIONS = (1, 2, 3)
+OLD_SCHEMA_VERSIONS = (1, 2, 3, 4)
 """Schemas that are read and upgraded. Their tables begin on the same pages."""
 
 OLD_NAME = "modified_ns"
@@ -57,26 +57,29 @@ _TABLES = (
 
 _RENAMING = f"ALTER TABLE file RENAME COLUMN {OLD_NAME} TO version"
 
-_ADDITIONS = tuple(
-    f"ALTER TABLE {table} ADD COLUMN {column}"
-    for table, columns in (
-        (
-            "file",
-            (
-                "modality TEXT",
-                "study_date TEXT",  # YYYYMMDD
-                "sha256 BLOB",
-                "recorded_at_s INTEGER",  # since 1970
-                "verified_level TEXT",  # how the server confirmed the instance, NULL if it has not
-                "verified_at_s INTEGER",
-                "accepted TEXT",  # the note of a user who accepted this failure
-            ),
-        ),
-        ("run", ("command TEXT", "bulkstow_version TEXT", "settings TEXT", "summary TEXT")),  # the last two are JSON
-    )
-    for column in columns
-)
-"""Columns of schema 4. They are added to new ledgers, too, so that the SQL of all ledgers is the same."""
+_ADDITIONS = {
+    4: (
+        "file modality TEXT",
+        "file study_date TEXT",  # YYYYMMDD
+        "file sha256 BLOB",
+        "file recorded_at_s INTEGER",  # since 1970
+        "file verified_level TEXT",  # how the server confirmed the instance, NULL if it has not
+        "file verified_at_s INTEGER",
+        "file accepted TEXT",  # the note of a user who accepted this failure
+        "run command TEXT",
+        "run bulkstow_version TEXT",
+        "run settings TEXT",  # JSON, as the summary
+        "run summary TEXT",
+    ),
+    5: (
+        "file sent_bytes INTEGER",  # NULL if it is the size
+        "file original_study_uid TEXT",  # the UIDs at the source, NULL if the instance was not edited
+        "file original_series_uid TEXT",
+        "file original_sop_instance_uid TEXT",
+    ),
+}
+"""Tables and columns that a schema adds. They are added to new ledgers, too, so that the SQL of all ledgers is the
+same."""
 
 _MAGIC = b"SQLite format 3\0"
 HEAD_BYTES = 100
@@ -166,7 +169,13 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
 def create_tables(connection: sqlite3.Connection) -> None:
     """Create the tables of a ledger in one transaction."""
     ids = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
-    connection.executescript(f"BEGIN; {ids}; {';'.join((*_TABLES, *_ADDITIONS))}; COMMIT;")
+    connection.executescript(f"BEGIN; {ids}; {';'.join((*_TABLES, *_additions(SCHEMA_VERSION)))}; COMMIT;")
+
+
+def _additions(version: int, since: int = 3) -> list[str]:
+    """Return the statements that add the columns of the schemas up to this one, later than `since`."""
+    added = (column.split(" ", 1) for schema in range(since + 1, version + 1) for column in _ADDITIONS[schema])
+    return [f"ALTER TABLE {table} ADD COLUMN {column}" for table, column in added]
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
@@ -186,7 +195,7 @@ def _expected(version: int) -> frozenset[str]:
     """Return the SQL of a ledger of this schema, as SQLite writes it after it has added columns."""
     tables = [table.replace(" version", f" {OLD_NAME}") for table in _TABLES] if version < 3 else _TABLES
     with closing(sqlite3.connect(":memory:")) as model:
-        model.executescript(";".join((*tables, *(_ADDITIONS if version >= 4 else ()))))
+        model.executescript(";".join((*tables, *_additions(version))))
         return _statements(model) - {None}
 
 
@@ -195,7 +204,7 @@ def upgrade_steps(version: int) -> list[str]:
 
     They change only the schema. All rows stay on their pages; `recovery` relies on that.
     """
-    return [*([_RENAMING] if version < 3 else ()), *_ADDITIONS]
+    return [*([_RENAMING] if version < 3 else ()), *_additions(SCHEMA_VERSION, max(version, 3))]
 
 
 def columns_of(connection: sqlite3.Connection) -> str:

@@ -29,6 +29,7 @@ from bulkstow.ledger.rows import (
     COLUMN_COUNT,
     COLUMNS,
     HEADER_COLUMNS,
+    SENT_COLUMNS,
     SUCCESSES,
     as_result,
     as_row,
@@ -41,9 +42,10 @@ _HAS_NO_HEAD = f"excluded.outcome = '{Outcome.UNREADABLE}' AND excluded.sop_inst
 
 _UPDATES = ", ".join(
     f"{column} = CASE WHEN {_HAS_NO_HEAD} THEN {column} ELSE excluded.{column} END"
-    if column in HEADER_COLUMNS
+    if column in (*HEADER_COLUMNS, *SENT_COLUMNS)
     else f"{column} = excluded.{column}"
-    for column in COLUMNS.split(", ")[1:-2]
+    for column in COLUMNS.split(", ")
+    if column not in ("path", "sha256", "accepted")
 )
 """A file that can no longer be read keeps its UIDs: `verify` still knows that its instance should be at the server."""
 

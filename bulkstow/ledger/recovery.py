@@ -96,7 +96,7 @@ def _recover(path: Path, directory: Path, new: Path) -> Recovered:
         is_whole = _repair(copy, built.read_bytes())
         with closing(connect(copy)) as source, closing(connect(built)) as target:
             source.text_factory = _text
-            # The `skipped` rows of schema 1 are outdated (see `upgrade`); rows with a time are of schema 4.
+            # The `skipped` rows of schema 1 are outdated (see `upgrade`); rows with a time are of schema 4 or later.
             rows = _Recovery(source, target, is_whole=is_whole, takes_skipped=not may_be_of_schema_1)
             rows.copy_destinations()
             rows.copy_files()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -15,16 +16,20 @@ from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 
 COLUMNS = (
     "path, size_bytes, version, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
-    "modality, study_date, outcome, reason, attempts, copy_of, sha256, accepted"
+    "modality, study_date, outcome, reason, attempts, copy_of, sha256, accepted, "
+    "sent_bytes, original_study_uid, original_series_uid, original_sop_instance_uid"
 )
 """The columns of a result."""
+
+SENT_COLUMNS = COLUMNS.split(", ")[-4:]
+"""What is sent instead of what the source has."""
 
 COLUMN_COUNT = len(COLUMNS.split(", "))
 
 ALL_COLUMNS = f"{COLUMNS}, recorded_at_s, verified_level, verified_at_s"
 """The columns of a row that a report reads."""
 
-INSTANCE_COLUMNS = ", ".join(COLUMNS.split(", ")[:10])
+INSTANCE_COLUMNS = ", ".join((*COLUMNS.split(", ")[:10], *SENT_COLUMNS))
 
 OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome}
 """By the word in the ledger; a look-up takes a quarter of the time of `Outcome(…)`."""
@@ -35,7 +40,9 @@ HEADER_COLUMNS = COLUMNS.split(", ")[3:10]
 """The columns of a head."""
 
 _NO_HEADER = (None,) * len(HEADER_COLUMNS)
+_NOT_EDITED = (None, None, None)
 _header_columns: Callable[[Header], tuple[str | None, ...]] = attrgetter(*HEADER_COLUMNS)
+_original_columns: Callable[[Header], tuple[str, ...]] = attrgetter("study_uid", "series_uid", "sop_instance_uid")
 _SHA256_BYTES = 32
 
 
@@ -45,7 +52,7 @@ class DamagedRow(ValueError):
 
 def as_row(result: FileResult) -> tuple[object, ...]:
     """Return the values of COLUMNS."""
-    candidate, header = result.candidate, result.header
+    candidate, header, original = result.candidate, result.header, result.original
     return (
         os.fsencode(candidate.location),
         candidate.size_bytes,
@@ -57,6 +64,8 @@ def as_row(result: FileResult) -> tuple[object, ...]:
         os.fsencode(result.copy_of) if result.copy_of else None,
         bytes.fromhex(result.sha256) if result.sha256 else None,
         result.accepted or None,
+        result.sent_bytes,
+        *(_NOT_EDITED if original is None else _original_columns(original)),
     )
 
 
@@ -73,7 +82,7 @@ def as_kept(version: int | str) -> int | bytes:
 
 def as_result(row: Sequence[Any]) -> FileResult:
     """Return the outcome in the values of COLUMNS. Raises DamagedRow."""
-    outcome, reason, attempts, copy_of, sha256, accepted = row[10:COLUMN_COUNT]
+    outcome, reason, attempts, copy_of, sha256, accepted = row[10:16]
     if outcome not in OUTCOMES:
         raise DamagedRow(f"an outcome {outcome!r}")
     if type(reason) is not str or type(attempts) is not int or type(copy_of) not in (bytes, type(None)):
@@ -94,7 +103,22 @@ def as_result(row: Sequence[Any]) -> FileResult:
         "" if copy_of is None else os.fsdecode(copy_of),
         "" if sha256 is None else sha256.hex(),
         accepted or "",
+        *_as_sent(row[16:COLUMN_COUNT], header),
     )
+
+
+def _as_sent(values: Sequence[Any], header: Header | None) -> tuple[int | None, Header | None]:
+    """Return the number of sent bytes, and the head at the source, in the values of SENT_COLUMNS. Raises DamagedRow."""
+    sent_bytes, *uids = values
+    if not (sent_bytes is None or type(sent_bytes) is int):
+        raise DamagedRow("a number of sent bytes of another type")
+    if all(uid is None for uid in uids):
+        return sent_bytes, None
+    if header is None or not all(type(uid) is str for uid in uids):
+        raise DamagedRow("an original UID of another type, or without the one that was sent")
+    study_uid, series_uid, sop_instance_uid = uids
+    original = replace(header, study_uid=study_uid, series_uid=series_uid, sop_instance_uid=sop_instance_uid)
+    return sent_bytes, original
 
 
 def as_times(row: Sequence[Any]) -> tuple[int | None, str, int | None]:
@@ -115,7 +139,8 @@ def as_instance(row: Sequence[Any]) -> Instance:
     header = as_header(row)
     if header is None:
         raise DamagedRow("no UIDs")
-    return Instance(as_candidate(row), header)
+    sent_bytes, original = _as_sent(row[10:14], header)
+    return Instance(as_candidate(row), header, sent_bytes=sent_bytes, original=original)
 
 
 def as_candidate(row: Sequence[Any]) -> Candidate:

@@ -1,6 +1,6 @@
 """Upgrade a ledger of an older schema in place.
 
-In schemas 1 and 2 the column `version` is named `modified_ns`; the columns that schemas 1 to 3 lack are NULL in their
+In schemas 1 and 2 the column `version` is named `modified_ns`; the columns that older schemas lack are NULL in their
 rows. The `skipped` rows of schema 1 are outdated: they include unreadable heads, archives, and files that share a SOP
 Instance UID and differ in content, which now are failures or are sent. These rows are removed, so the next run treats
 their files as new. All other rows stay, and their files are not sent again.

@@ -126,4 +126,4 @@ class _File:
         return replace(self.instance, sha256=self._hash.hexdigest())
 
     def _unreadable(self, reason: str) -> FileResult:
-        return FileResult(self.instance.candidate, self.instance.header, Outcome.UNREADABLE, reason)
+        return self.instance.result(Outcome.UNREADABLE, reason)

@@ -184,27 +184,23 @@ async def _compare(
             why = error.strerror or str(error)
             if error.filename == location:
                 return _not_compared(instance, other, why)
-            return _result(instance, Outcome.UNREADABLE, f"cannot be read: {why}")
+            return instance.result(Outcome.UNREADABLE, f"cannot be read: {why}")
         if difference == "":
             reason = f"a second copy of the SOP instance, same bytes: see {location}"
-            return _result(instance, Outcome.SKIPPED, reason, copy_of=location)
+            return instance.result(Outcome.SKIPPED, reason, copy_of=location)
         if difference is None and other is claimant:
             return _not_compared(instance, other, CHANGED)
         if difference is not None and conflict is None:
             reason = f"the same SOP Instance UID as {location}, {difference}"
-            conflict = _result(instance, Outcome.CONFLICT, reason, copy_of=location)
+            conflict = instance.result(Outcome.CONFLICT, reason, copy_of=location)
     return conflict
-
-
-def _result(instance: Instance, outcome: Outcome, reason: str, *, copy_of: str = "") -> FileResult:
-    return FileResult(instance.candidate, instance.header, outcome, reason, copy_of=copy_of, sha256=instance.sha256)
 
 
 def _not_compared(instance: Instance, other: Instance, why: str) -> FileResult:
     """Return a failure that names the other file: if that one does not reach the server, this one is sent."""
     location = other.candidate.location
     reason = f"cannot be compared with {location}, which has the same SOP Instance UID: {why}"
-    return _result(instance, Outcome.UNREADABLE, reason, copy_of=location)
+    return instance.result(Outcome.UNREADABLE, reason, copy_of=location)
 
 
 async def _difference(instance: Instance, other: Instance, compare: Compare) -> str | None:

@@ -124,7 +124,7 @@ def results_of(batch: Batch, instances: Iterable[Instance], outcome: Outcome, re
 def result_of(batch: Batch, instance: Instance, outcome: Outcome, reason: str) -> FileResult:
     """Return the outcome of one instance of a batch, as `results_of` does."""
     reason = with_truncation(reason, instance.truncation)
-    return FileResult(instance.candidate, instance.header, outcome, reason, batch.requests, sha256=instance.sha256)
+    return instance.result(outcome, reason, attempts=batch.requests)
 
 
 def with_truncation(reason: str, truncation: str) -> str:

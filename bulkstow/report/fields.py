@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from bulkstow.ledger import Entry
-from bulkstow.model import Outcome
+from bulkstow.model import FileResult, Outcome
 from bulkstow.report.rows import ModalityRow, ReasonRow, StudyRow
 
 Fields = dict[str, object]
@@ -31,6 +31,9 @@ FILE_COLUMNS = (
     "verified_level",
     "verified_at",
     "accepted",
+    "original_sop_instance_uid",
+    "original_study_uid",
+    "original_series_uid",
 )
 STUDY_COLUMNS = (
     "study_uid",
@@ -75,8 +78,22 @@ def file_fields(entry: Entry) -> Fields:
         entry.verified_level or None,
         as_time(entry.verified_at_s),
         result.accepted or None,
+        *_original_uids(result),
     )
     return dict(zip(FILE_COLUMNS, values, strict=True))
+
+
+def _original_uids(result: FileResult) -> list[str | None]:
+    """Return the UIDs at the source, each None unless an edit has changed it."""
+    sent, original = result.header, result.original
+    if sent is None or original is None:
+        return [None, None, None]
+    pairs = (
+        (sent.sop_instance_uid, original.sop_instance_uid),
+        (sent.study_uid, original.study_uid),
+        (sent.series_uid, original.series_uid),
+    )
+    return [before if before != after else None for after, before in pairs]
 
 
 def study_fields(row: StudyRow) -> Fields:

@@ -85,6 +85,9 @@ def test_a_line_of_json_for_each_file(capsys: pytest.CaptureFixture[str]) -> Non
         "verified_level": None,
         "verified_at": None,
         "accepted": None,
+        "original_sop_instance_uid": None,
+        "original_study_uid": None,
+        "original_series_uid": None,
     }
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", lines[3]["recorded_at"])
     assert (lines[0]["sop_instance_uid"], lines[0]["study_uid"], lines[0]["series_uid"]) == (None, None, None)

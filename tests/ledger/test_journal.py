@@ -194,6 +194,23 @@ def test_an_owner_is_a_file_whose_instance_the_server_has(ledger: Ledger, outcom
     assert ledger.owners([uid, "2.25.9"]) == ({uid: [owner]} if is_one else {})
 
 
+def test_an_owner_has_what_was_sent_and_what_the_source_has(ledger: Ledger) -> None:
+    """Of an edited instance the ledger knows the UIDs of both, and the size that was sent."""
+    original = replace(header(1), study_uid="1.2", sop_instance_uid="1.2.3")
+    ledger.record([replace(result(1), sent_bytes=777, original=original)])
+    uid = header(1).sop_instance_uid
+    assert ledger.owners([uid]) == {uid: [Instance(candidate(1), header(1), sent_bytes=777, original=original)]}
+
+
+def test_an_edited_file_that_can_no_longer_be_read_keeps_its_original_uids(ledger: Ledger) -> None:
+    """They belong to the head, which is kept too."""
+    original = replace(header(1), sop_instance_uid="1.2.3")
+    ledger.record([replace(result(1), sent_bytes=777, original=original)])
+    ledger.record([FileResult(Candidate(candidate(1).location, 0, 0), None, Outcome.UNREADABLE, "gone")])
+    (entry,) = read_entries(ledger.path)
+    assert (entry.result.header, entry.result.original, entry.result.sent_bytes) == (header(1), original, 777)
+
+
 def test_a_conflict_with_another_file_is_no_owner(ledger: Ledger) -> None:
     """The server has the other file."""
     ledger.record([replace(result(1, Outcome.CONFLICT), copy_of="/other")])
@@ -302,9 +319,10 @@ FULL = FileResult(candidate(1), header(1), Outcome.WARNED, "B000 coerced", attem
         replace(FULL, outcome=Outcome.SKIPPED, copy_of="/archive/IM0002"),
         replace(FULL, candidate=Candidate(os.fsdecode(b"/archive/M\xfcller\xff"), 0, -1)),
         replace(FULL, copy_of=os.fsdecode(b"/archive/\xff\xfe")),
+        replace(FULL, sent_bytes=1234, original=replace(header(1), sop_instance_uid="1.2.3", series_uid="1.2")),
         replace(FULL, candidate=Candidate("/archive/\u00fcber \u5f71\u50cf\n'; DROP TABLE file", 2**62, 2**62)),
     ],
-    ids=["whole", "no header", "copy", "path not UTF-8", "copy of a path not UTF-8", "odd path"],
+    ids=["whole", "no header", "copy", "path not UTF-8", "copy of a path not UTF-8", "edited", "odd path"],
 )
 def test_outcomes_round_trip(ledger: Ledger, kept: FileResult) -> None:
     """A report and the next run read the recorded outcomes."""

@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def result(number: int) -> FileResult:
             return FileResult(candidate, header(2), Outcome.SKIPPED, reason, copy_of=of)
         case 2:
             return FileResult(candidate, header(number), Outcome.REFUSED, "wrong class (0xA900)", 1)
+        case 3:
+            original = replace(header(number), sop_instance_uid=f"1.2.{number}")
+            return FileResult(candidate, header(number), Outcome.STORED, "", 1, sent_bytes=999, original=original)
         case _:
             return FileResult(candidate, header(number), Outcome.STORED, "", 1)
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -304,6 +305,52 @@ def test_schema_3_gets_columns_and_keeps_its_rows(tmp_path: Path) -> None:
     assert [entry.result for entry in entries] == ROWS
     assert all(entry.recorded_at_s is None and not entry.verified_level for entry in entries)
     assert [entry.result.header and entry.result.header.modality for entry in entries] == [None] * 4
+
+
+SCHEMA_4 = """
+ALTER TABLE file ADD COLUMN modality TEXT;
+ALTER TABLE file ADD COLUMN study_date TEXT;
+ALTER TABLE file ADD COLUMN sha256 BLOB;
+ALTER TABLE file ADD COLUMN recorded_at_s INTEGER;
+ALTER TABLE file ADD COLUMN verified_level TEXT;
+ALTER TABLE file ADD COLUMN verified_at_s INTEGER;
+ALTER TABLE file ADD COLUMN accepted TEXT;
+ALTER TABLE run ADD COLUMN command TEXT;
+ALTER TABLE run ADD COLUMN bulkstow_version TEXT;
+ALTER TABLE run ADD COLUMN settings TEXT;
+ALTER TABLE run ADD COLUMN summary TEXT;
+"""
+"""The literal SQL of schema 4, after that of schema 3."""
+
+
+def test_schema_4_gets_columns_and_keeps_its_rows(tmp_path: Path) -> None:
+    """After the upgrade the SQL equals that of a new ledger; what was verified and accepted stays so."""
+    path = tmp_path / "run.db"
+    columns = f"{OLD_COLUMNS.replace(' modified_ns', ' version')}, modality, sha256, accepted, verified_level"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"PRAGMA application_id = {0x53544F57}; PRAGMA user_version = 4; "
+            + OLD_SCHEMA.replace(" modified_ns", " version")
+            + SCHEMA_4
+        )
+        connection.execute("INSERT INTO destination (url) VALUES (?)", (URL,))
+        connection.execute("INSERT INTO run (destination, command) VALUES (1, 'upload')")
+        connection.executemany(
+            f"INSERT INTO file (destination, run, {columns}, verified_at_s) VALUES (1, 1{', ?' * 16}, 9)",
+            [(*old_row(row), "CT", bytes(32), "known" if row is REFUSED else None, "content") for row in ROWS],
+        )
+        connection.commit()
+    before = list(read_entries(path))
+    assert [entry.result.accepted for entry in before] == ["", "known", "", ""]
+    with Ledger(path, URL) as ledger:
+        assert ledger.kept_copy == path.with_name("run.db-schema-4")
+        edited = replace(STORED, candidate=Candidate("/a/9", 1, 1), sent_bytes=9, original=header(9))
+        ledger.record([edited])
+    with Ledger(tmp_path / "new.db", URL):
+        pass
+    assert sql(path) == sql(tmp_path / "new.db")
+    assert list(read_entries(path))[:-1] == before
+    assert rows(path)[-1] == edited
 
 
 def sql(path: Path) -> list[tuple[str, ...]]:
