@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,8 +54,8 @@ class Intake:
     threads: WorkerThreads
     limit: ReadLimit
     reporter: Reporter
-    on_settled: Callable[[Sequence[Candidate]], None] | None = None
-    """Takes the files that an earlier run settled, in a worker thread."""
+    on_settled: Callable[[Sequence[Candidate]], Awaitable[None]] | None = None
+    """Takes the files that an earlier run settled."""
 
     @contextmanager
     def choice(self, *, are_conflicts: bool) -> Iterator[Choice]:

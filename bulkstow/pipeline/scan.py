@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -22,6 +22,19 @@ from bulkstow.pipeline.known_files import KnownFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.selection import Filter, Selection
 from bulkstow.ports import Found
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """A list of the scan, divided by what the ledger has of it."""
+
+    candidates: list[Candidate]
+    """Files that are not settled."""
+    results: list[FileResult]
+    """Outcomes from the scan itself."""
+    settled: list[Candidate]
+    """Files that an earlier run settled."""
+    events: list[Event]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +55,8 @@ class Scan:
     threads: WorkerThreads
     limit: ReadLimit
     known_files: KnownFiles
-    on_settled: Callable[[Sequence[Candidate]], None] | None
-    """Takes the files that an earlier run settled, in a worker thread."""
+    on_settled: Callable[[Sequence[Candidate]], Awaitable[None]] | None
+    """Takes the files that an earlier run settled."""
     candidates: MemoryObjectSendStream[list[Candidate]]
     results: MemoryObjectSendStream[list[FileResult]]
     reporter: Reporter
@@ -52,13 +65,15 @@ class Scan:
         """Scan to the end."""
         async with self.candidates, self.results, aclosing(self._scanned()) as scanned:
             async for found in scanned:
-                candidates, results, events = await run_blocking(self.threads.calls, self._look_up, found)
-                for event in events:
+                looked_up = await run_blocking(self.threads.calls, self._look_up, found)
+                for event in looked_up.events:
                     self.reporter.tell(event)
-                if results:
-                    await self.results.send(results)
-                if candidates:
-                    await self.candidates.send(candidates)
+                if looked_up.settled and self.on_settled is not None:
+                    await self.on_settled(looked_up.settled)
+                if looked_up.results:
+                    await self.results.send(looked_up.results)
+                if looked_up.candidates:
+                    await self.candidates.send(looked_up.candidates)
         if self.selection.exclude and (directories := self.pruned_parts()):
             self.reporter.tell(LeftOut({}, directories))
         empty = () if self.allow_empty else self.empty_parts()
@@ -79,8 +94,8 @@ class Scan:
                 return
             yield drawn
 
-    def _look_up(self, found: Sequence[Found]) -> tuple[list[Candidate], list[FileResult], list[Event]]:
-        """Return the candidates that the ledger has not settled, results of the scan, and events."""
+    def _look_up(self, found: Sequence[Found]) -> LookedUp:
+        """Divide what was found by what the ledger has of it."""
         by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
         candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
         results = [item for item in by_path.values() if isinstance(item, FileResult)]
@@ -101,14 +116,13 @@ class Scan:
         ]
         if filters:
             events.append(LeftOut(Counter(filters.values())))
+        settled = [c for c, k in new if k is not None and k.is_final]
         if final := Counter(k.outcome for _, k in new if k is not None and k.is_final):
-            settled = ((c, k) for c, k in new if k is not None and k.is_final and not k.outcome.is_success)
-            size_bytes = sum(c.content_bytes for c, k in new if k is not None and k.is_final)
-            not_stored = tuple(FileResult(c, None, k.outcome, k.reason, accepted=k.accepted) for c, k in settled)
+            failed = ((c, k) for c, k in new if k is not None and k.is_final and not k.outcome.is_success)
+            size_bytes = sum(c.content_bytes for c in settled)
+            not_stored = tuple(FileResult(c, None, k.outcome, k.reason, accepted=k.accepted) for c, k in failed)
             events.append(SettledBefore(final, not_stored, size_bytes))
-            if self.on_settled is not None:
-                self.on_settled([c for c, k in new if k is not None and k.is_final])
-        return [c for c, k in new if k is None or not k.is_final], results, events
+        return LookedUp([c for c, k in new if k is None or not k.is_final], results, settled, events)
 
     def _filters_of(self, candidates: Sequence[Candidate], results: Sequence[FileResult]) -> dict[str, Filter]:
         """Return, by location, the filters that leave out found files."""

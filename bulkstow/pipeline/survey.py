@@ -113,8 +113,9 @@ class Survey:
                 listed = await run_blocking(self._threads.calls, self._list, several)
                 self._reporter.tell(Recorded(tuple(listed)))
 
-    def _list_settled(self, candidates: Sequence[Candidate]) -> None:
-        self._inventory.add_results(self._look_ups.results(candidates), State.SETTLED)
+    async def _list_settled(self, candidates: Sequence[Candidate]) -> None:
+        results = await run_blocking(self._threads.calls, self._look_ups.results, candidates)
+        await run_blocking(self._threads.calls, self._inventory.add_results, results, State.SETTLED)
 
     def _list(self, results: list[FileResult]) -> list[FileResult]:
         results = self._look_ups.with_notes(results)
