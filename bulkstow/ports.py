@@ -9,7 +9,7 @@ time; the pipeline and the destination make these calls in worker threads, sever
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Generator, Hashable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,7 +31,7 @@ class Room:
     size_bytes: int
 
 
-Members = Iterator[Sequence[Found] | Room]
+Members = Generator[Sequence[Found] | Room, None, None]
 """The members of a container, in lists. After a `Room`, the next step is taken once there is that much room for it."""
 
 
@@ -151,7 +151,7 @@ class Source(Protocol):
         its own candidate, after the members that could be found. Called only if `read_head` returns containers.
         """
         reason = f"{container.format_name}, which was not looked into"
-        return iter([[FileResult(container.candidate, None, Outcome.UNREADABLE, reason)]])
+        yield [FileResult(container.candidate, None, Outcome.UNREADABLE, reason)]
 
     async def reserve(self, size_bytes: int) -> None:
         """Wait for the `Room` that `members` has asked for."""
@@ -162,7 +162,7 @@ class Source(Protocol):
         """True if the content of candidates is on another machine, and is fetched before their heads are read."""
         return False
 
-    async def fetch(self, candidates: Sequence[Candidate]) -> AsyncIterator[Sequence[Found]]:
+    async def fetch(self, candidates: Sequence[Candidate]) -> AsyncGenerator[Sequence[Found], None]:
         """Fetch the content of candidates, and yield each with its extent, or with its outcome, in any order.
 
         Called with `is_fetched` for candidates that are to be sent, in the event loop, for several lists at once. Waits

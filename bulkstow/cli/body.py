@@ -15,8 +15,8 @@ from bulkstow.blocking import ReadLimit, map_in_threads, run_in_threads
 from bulkstow.config import READ_TIMEOUT_S, DestinationSettings
 from bulkstow.destination.body_file import write_body
 from bulkstow.errors import ConfigurationError, InstanceChanged
-from bulkstow.model import Candidate, FileResult, Instance
-from bulkstow.pipeline.inspect import inspect, not_answered
+from bulkstow.model import Candidate, Container, FileResult, Instance, Outcome
+from bulkstow.pipeline.inspect import NOT_LOOKED_INTO, Inspected, inspect, not_answered
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.printing import shown
 from bulkstow.quantities import counted, require_positive
@@ -98,7 +98,7 @@ async def _instances(
     instances: dict[str, Instance] = {}
     async for found in run_in_threads(source.scan(), threads.scans, limit):
         candidates = [one for one in found if isinstance(one, Candidate)]
-        looked_at: list[Instance | FileResult] = [one for one in found if isinstance(one, FileResult)]
+        looked_at: list[Inspected] = [one for one in found if isinstance(one, FileResult)]
         if candidates:
             look = partial(inspect, source)
             async for several in map_in_threads(
@@ -108,6 +108,9 @@ async def _instances(
         for one in looked_at:
             if isinstance(one, Instance):
                 instances.setdefault(one.header.sop_instance_uid, one)
+            elif isinstance(one, Container):
+                reason = f"{one.format_name}, {NOT_LOOKED_INTO}"
+                left_out.append(FileResult(one.candidate, None, Outcome.UNREADABLE, reason))
             elif one.outcome.is_failure:
                 left_out.append(one)
     return tuple(instances.values())

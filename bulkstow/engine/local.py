@@ -108,6 +108,7 @@ async def run(
                     selection=selection,
                     trust_status=server is not None and server.trust_status,
                     profile=DEFAULT if server is None else server.profile,
+                    only_members=job.source_settings.archives == "only",
                     threads=threads,
                     limit=limit,
                 )

@@ -80,6 +80,7 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
             threads=threads,
             limit=limit,
             selection=selection,
+            only_members=job.source_settings.archives == "only",
         )
 
         async def work() -> None:

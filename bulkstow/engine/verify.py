@@ -209,6 +209,7 @@ async def _gather(job: VerificationJob, opened: _Resources, tally: VerificationT
             threads=opened.threads,
             limit=opened.limit,
             reporter=opened.reporter,
+            only_members=job.source_settings.archives == "only",
         )
         await run_blocking(calls, expected.add_known, ledger.path, ledger.destination_number)
     await run_blocking(calls, expected.choose, job.verification.sample, job.verification.seed)

@@ -18,7 +18,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from bulkstow.blocking import CALL_S, ReadLimit, Work, Worker, run_in_threads
 from bulkstow.errors import InstanceChanged
 from bulkstow.model import FileResult, Instance, Outcome
-from bulkstow.pipeline.inspect import begun, not_answered
+from bulkstow.pipeline.inspect import not_answered
+from bulkstow.pipeline.pass_on import begun
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.ports import SegmentReader, Source
 

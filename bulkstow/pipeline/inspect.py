@@ -1,34 +1,34 @@
-"""The second stage: reads the heads of files, and passes on the instances that can be sent.
+"""The inspect stage: reads the heads of files, and passes on the instances that can be sent.
 
-A file that cannot be sent goes straight to the record stage, with its reason.
+A file that cannot be sent goes straight to the record stage, with its reason, and an archive to the stage that looks
+into it.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.errors import DamagedHead, HeadError
-from bulkstow.events import FilesFound, LeftOut, Reporter
+from bulkstow.events import FilesFound, LeftOut
 from bulkstow.model import Candidate, Container, FileResult, Instance, Outcome
-from bulkstow.pipeline.comparison import compare
-from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.newest import NewestFiles
+from bulkstow.pipeline.pass_on import PassOn
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.selection import Filter, Selection
 from bulkstow.ports import Source
 
-A = TypeVar("A")
+Inspected = Instance | Container | FileResult
+
+NOT_LOOKED_INTO = "which was not looked into: unpack it and send the files inside"
 
 FEWEST_HEADS = 8
 """Heads read in one worker thread call at least. A list is divided among all readers, as the storage may be slow; with
@@ -47,18 +47,26 @@ class Inspect:
     selection: Selection
     readers: int
     """Files that may be read at once."""
-    in_flight: InFlight
+    pass_on: PassOn
     newest: NewestFiles | None
+    known_in: MemoryObjectSendStream[None] | None
+    """Is closed once all files are known; only with `newest`."""
     threads: WorkerThreads
     limit: ReadLimit
     candidates: MemoryObjectReceiveStream[list[Candidate]]
-    instances: MemoryObjectSendStream[list[Instance]]
-    results: MemoryObjectSendStream[list[FileResult]]
-    reporter: Reporter
+    containers: MemoryObjectSendStream[Container] | None
+    """Archives and compressed files; None if they are too deep in others."""
+    only_members: bool = False
+    """Files that are no containers are left out."""
 
     async def run(self) -> None:
         """Inspect all lists."""
-        async with self.candidates, self.instances, self.results:
+        async with AsyncExitStack() as streams:
+            for stream in (self.candidates, self.pass_on.instances, self.pass_on.results):
+                await streams.enter_async_context(stream)
+            for optional in (self.containers, self.known_in):
+                if optional is not None:
+                    await streams.enter_async_context(optional)
             async with anyio.create_task_group() as under_way:
                 before = _Turn()
                 before.passed.set()
@@ -68,13 +76,6 @@ class Inspect:
                     await before.passed.wait()  # two lists at a time, not all of them
                     await turn.is_dry.wait()
                     before = turn
-            if self.newest is None:
-                return
-            await run_blocking(self.threads.calls, self.newest.index)
-            lists = self.newest.lists()
-            async with anyio.create_task_group() as under_way:
-                while storable := await run_blocking(self.threads.calls, partial(next, lists, list[Instance]())):
-                    await begun(under_way, self._pass_on, storable)
 
     async def _inspect_list(self, candidates: Sequence[Candidate], may_pass: anyio.Event, turn: _Turn) -> None:
         if len(candidates) < self.readers:
@@ -98,42 +99,53 @@ class Inspect:
         finally:
             turn.end()
 
-    async def _pass_list(self, several: Sequence[Instance | FileResult], start_next: Callable[[], None]) -> None:
+    async def _pass_list(self, several: Sequence[Inspected], start_next: Callable[[], None]) -> None:
+        containers = [item for item in several if isinstance(item, Container)]
+        if containers or self.only_members:
+            several = [item for item in several if not isinstance(item, Container)]
+            several = several + [found for c in containers if (found := await self._look_into(c)) is not None]
+        if self.only_members:
+            several = self._leave_out(several)
         if settled := [item for item in several if isinstance(item, FileResult)]:
-            await self.results.send(settled)
+            await self.pass_on.results.send(settled)
         storable = [item for item in several if isinstance(item, Instance)]
         if self.selection.has_header_filters:
             storable = self._selected(storable)
         if self.newest is None:
-            await self._pass_on(storable, start_next)
+            await self.pass_on.pass_on(storable, start_next)
         else:
-            self._take_back(await run_blocking(self.threads.calls, self.newest.add, storable))
+            self.pass_on.take_back(await run_blocking(self.threads.calls, self.newest.add, storable))
 
-    async def _pass_on(self, storable: Sequence[Instance], start_next: Callable[[], None]) -> None:
-        compare_files = partial(
-            compare, source=self.source, threads=self.threads, limit=self.limit, on_stuck=start_next
-        )
-        fresh, settled, again = await self.in_flight.deduplicate(storable, compare_files)
-        self._take_back(again)
-        if settled:
-            await self.results.send(settled)
-        if fresh:
-            await self.instances.send(fresh)
+    async def _look_into(self, container: Container) -> FileResult | None:
+        """Have the members of a container found; return its outcome if that cannot be."""
+        if self.containers is None:
+            reason = f"{container.format_name} in an archive in an archive, {NOT_LOOKED_INTO}"
+            return FileResult(container.candidate, None, Outcome.UNREADABLE, reason)
+        # Not released, as its members are still to be read: it is no file of the run.
+        candidate = container.candidate
+        self.pass_on.reporter.tell(FilesFound(-1, -candidate.content_bytes))
+        await self.containers.send(container)
+        return None
+
+    def _leave_out(self, several: Sequence[Inspected]) -> list[Inspected]:
+        """Return the files that cannot be read, which may be archives; leave out the others."""
+        kept = [item for item in several if isinstance(item, FileResult) and item.outcome is Outcome.UNREADABLE]
+        left_out = [item.candidate for item in several if item not in kept]
+        self._count(left_out, Counter({Filter.ARCHIVES: len(left_out)}))
+        return list(kept)
 
     def _selected(self, storable: Sequence[Instance]) -> list[Instance]:
         """Return the instances that no filter leaves out; count the others."""
         filters = [self.selection.filter_of_header(instance.header) for instance in storable]
-        left_out: Counter[Filter] = Counter(filter_ for filter_ in filters if filter_ is not None)
-        if not left_out:
-            return list(storable)
         by_filter = list(zip(storable, filters, strict=True))
-        self._take_back([instance.candidate for instance, filter_ in by_filter if filter_ is not None])
-        self.reporter.tell(LeftOut(left_out))
+        left_out = [instance.candidate for instance, filter_ in by_filter if filter_ is not None]
+        self._count(left_out, Counter(filter_ for filter_ in filters if filter_ is not None))
         return [instance for instance, filter_ in by_filter if filter_ is None]
 
-    def _take_back(self, again: Sequence[Candidate]) -> None:
-        if again:
-            self.reporter.tell(FilesFound(-len(again), -sum(c.content_bytes for c in again)))
+    def _count(self, left_out: Sequence[Candidate], by_filter: Counter[Filter]) -> None:
+        if left_out:
+            self.pass_on.take_back(left_out)
+            self.pass_on.reporter.tell(LeftOut(by_filter))
 
 
 class _Turn:
@@ -151,35 +163,18 @@ class _Turn:
         self.passed.set()
 
 
-async def begun(tasks: TaskGroup, function: Callable[[A, Callable[[], None]], Awaitable[None]], argument: A) -> None:
-    """Call a function in its own task, and wait until it ends or reports that it will take long."""
-    has_ended = anyio.Event()
-
-    async def call() -> None:
-        try:
-            await function(argument, has_ended.set)
-        finally:
-            has_ended.set()
-
-    tasks.start_soon(call)
-    await has_ended.wait()
-
-
-def inspect(source: Source, candidate: Candidate) -> Instance | FileResult:
-    """Return a candidate's instance, or why it is not sent. Blocks."""
+def inspect(source: Source, candidate: Candidate) -> Inspected:
+    """Return a candidate's instance, or why it is not sent; or a container. Blocks."""
     try:
-        found = source.read_head(candidate)
+        return source.read_head(candidate)
     except DamagedHead as error:
         return FileResult(candidate, None, Outcome.UNREADABLE, str(error))
     except HeadError as error:
         return FileResult(candidate, None, Outcome.SKIPPED, str(error))
     except OSError as error:
         return FileResult(candidate, None, Outcome.UNREADABLE, f"cannot be read: {error.strerror or error}")
-    if isinstance(found, Container):
-        return FileResult(candidate, None, Outcome.UNREADABLE, f"{found.format_name}, which was not looked into")
-    return found
 
 
-def not_answered(candidate: Candidate, why: str) -> Instance | FileResult:
+def not_answered(candidate: Candidate, why: str) -> FileResult:
     """Return the outcome of a file whose storage does not respond."""
     return FileResult(candidate, None, Outcome.UNREADABLE, f"cannot be read: {why}")

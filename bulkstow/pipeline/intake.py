@@ -1,31 +1,49 @@
-"""The stages that read from the source, scan, inspect and digest: the same for an upload and for a plan of it."""
+"""The stages that read from the source: the same for an upload and for a plan of it.
+
+    scan -> [fetch] -> inspect -> [digest]
+                          └─> look into -> inspect
+
+Archives that the inspect stage finds are looked into, and their members inspected; so are archives in archives.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkstow.blocking import ReadLimit, Work
 from bulkstow.config import UploadSettings
-from bulkstow.events import Reporter
-from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.events import LeftOut, Reporter, ScanEnded
+from bulkstow.model import Candidate, Container, FileResult, Instance, Outcome
 from bulkstow.pipeline.digest import Digest
+from bulkstow.pipeline.fetch import Fetch
 from bulkstow.pipeline.in_flight import FirstFileInFlight, InFlight, NewestFileInFlight
 from bulkstow.pipeline.inspect import Inspect
 from bulkstow.pipeline.known_files import KnownFiles
+from bulkstow.pipeline.look_into import LookInto
 from bulkstow.pipeline.newest import NewestFiles
+from bulkstow.pipeline.pass_on import PassOn, PassOnNewest
 from bulkstow.pipeline.scan import Scan
+from bulkstow.pipeline.unsettled import Unsettled
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import Selection
 from bulkstow.ports import Found, Source
 
 LISTS_AHEAD = 4
 """Lists that wait between two stages, so that a slow directory or a slow commit does not stop the next stage."""
+
+
+LEVELS = 3
+"""Files, members of archives, and members of archives in archives."""
+
+CONTAINERS_AHEAD = 16
+"""Archives that wait while another one is looked into."""
 
 
 class Stage(Protocol):
@@ -44,6 +62,16 @@ class Choice:
     """With it nothing is passed on before all files are known."""
 
 
+@dataclass(slots=True)
+class _Joints:
+    """What the stages of a pass share."""
+
+    choice: Choice
+    selection: Selection
+    instances: MemoryObjectSendStream[list[Instance]]
+    results: MemoryObjectSendStream[list[FileResult]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
     """Builds the stages that read from a source."""
@@ -56,6 +84,10 @@ class Intake:
     reporter: Reporter
     on_settled: Callable[[Sequence[Candidate]], Awaitable[None]] | None = None
     """Takes the files that an earlier run settled."""
+    fetches: bool = False
+    """Instances are going to be sent, so their content is fetched from a source on another machine."""
+    only_members: bool = False
+    """Files that are no archives are left out."""
 
     @contextmanager
     def choice(self, *, are_conflicts: bool) -> Iterator[Choice]:
@@ -74,54 +106,162 @@ class Intake:
         selection: Selection,
         instances: MemoryObjectSendStream[list[Instance]],
         results: MemoryObjectSendStream[list[FileResult]],
-    ) -> tuple[Stage, ...]:
+    ) -> list[Stage]:
         """Return the stages of a pass over some lists of files, joined by streams; they close `instances`."""
-        settings = self.settings
+        joints = _Joints(choice, selection, instances, results)
+        stages: list[Stage] = []
+        if self.settings.digest != "none":
+            joints.instances, inspected = anyio.create_memory_object_stream[list[Instance]](0)
+            stages.append(self._digest(inspected, instances, joints))
+        known: tuple[MemoryObjectSendStream[None], MemoryObjectReceiveStream[None]] | None = None
+        if choice.newest is not None:
+            known = anyio.create_memory_object_stream[None](0)
+            stages.append(
+                PassOnNewest(
+                    newest=choice.newest, all_known=known[1], pass_on=self._pass_on(joints), threads=self.threads
+                )
+            )
         candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
-        inspected_in, inspected = instances, None
-        if settings.digest != "none":
-            inspected_in, inspected = anyio.create_memory_object_stream[list[Instance]](0)
-        scan = Scan(
-            lists=lists,
-            empty_parts=lambda: self.source.empty_parts,
-            pruned_parts=lambda: self.source.pruned_parts,
-            selection=selection,
-            retried=_retried(settings),
-            readers=settings.read_concurrency,
-            allow_empty=settings.allow_empty,
-            threads=self.threads,
-            limit=self.limit,
-            known_files=self.known_files,
-            on_settled=self.on_settled,
-            candidates=candidates_in,
-            results=results.clone(),
-            reporter=self.reporter,
-        )
-        inspect = Inspect(
+        is_fetched = self.source.is_fetched and self.fetches
+        on_end = partial(self._end_scan, selection)
+        stages.append(self._scan(lists, candidates_in, joints, on_end if self.source.is_fetched else None))
+        if is_fetched:
+            fetched_in, fetched = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+            stages.append(self._fetch(candidates, fetched_in, joints))
+            candidates = fetched
+        levels = 1 if self.source.is_fetched else LEVELS
+        for level in range(levels):
+            is_last = level == levels - 1
+            containers_in, containers = anyio.create_memory_object_stream[Container](CONTAINERS_AHEAD)
+            known_in = None if known is None else known[0].clone()
+            stages.append(self._inspect(candidates, None if is_last else containers_in, known_in, level, joints))
+            if not is_last:
+                candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
+                look_into = self._look_into(containers, candidates_in, joints, on_end if level == levels - 2 else None)
+                stages.append(look_into)
+            else:
+                containers_in.close()
+                containers.close()
+        if known is not None:
+            known[0].close()
+        joints.instances.close()
+        return stages
+
+    def _end_scan(self, selection: Selection) -> None:
+        if selection.exclude and (directories := self.source.pruned_parts):
+            self.reporter.tell(LeftOut({}, directories))
+        empty = () if self.settings.allow_empty else self.source.empty_parts
+        self.reporter.tell(ScanEnded(tuple(empty)))
+
+    def _unsettled(self, selection: Selection) -> Unsettled:
+        return Unsettled(
             source=self.source,
             selection=selection,
-            readers=settings.read_concurrency,
-            in_flight=choice.in_flight,
-            newest=choice.newest,
+            retried=_retried(self.settings),
+            known_files=self.known_files,
+            on_settled=self.on_settled,
+            threads=self.threads,
+            reporter=self.reporter,
+        )
+
+    def _scan(
+        self,
+        lists: Iterator[Sequence[Found]] | Work[Any, Found],
+        candidates: MemoryObjectSendStream[list[Candidate]],
+        joints: _Joints,
+        on_end: Callable[[], None] | None,
+    ) -> Scan:
+        return Scan(
+            lists=lists,
+            unsettled=self._unsettled(joints.selection),
+            readers=self.settings.read_concurrency,
             threads=self.threads,
             limit=self.limit,
             candidates=candidates,
-            instances=inspected_in,
-            results=results.clone(),
+            results=joints.results.clone(),
+            on_end=on_end,
+        )
+
+    def _fetch(
+        self,
+        candidates: MemoryObjectReceiveStream[list[Candidate]],
+        fetched: MemoryObjectSendStream[list[Candidate]],
+        joints: _Joints,
+    ) -> Fetch:
+        return Fetch(
+            source=self.source,
+            candidates=candidates,
+            fetched=fetched,
+            results=joints.results.clone(),
             reporter=self.reporter,
         )
-        if inspected is None:
-            return scan, inspect
-        digest = Digest(
+
+    def _look_into(
+        self,
+        containers: MemoryObjectReceiveStream[Container],
+        candidates: MemoryObjectSendStream[list[Candidate]],
+        joints: _Joints,
+        on_end: Callable[[], None] | None,
+    ) -> LookInto:
+        return LookInto(
             source=self.source,
-            readers=settings.read_concurrency,
+            containers=containers,
+            unsettled=self._unsettled(joints.selection.of_members),
+            threads=self.threads,
+            limit=self.limit,
+            candidates=candidates,
+            results=joints.results.clone(),
+            on_end=on_end,
+        )
+
+    def _inspect(
+        self,
+        candidates: MemoryObjectReceiveStream[list[Candidate]],
+        containers: MemoryObjectSendStream[Container] | None,
+        known_in: MemoryObjectSendStream[None] | None,
+        level: int,
+        joints: _Joints,
+    ) -> Inspect:
+        return Inspect(
+            source=self.source,
+            selection=joints.selection,
+            readers=self.settings.read_concurrency,
+            pass_on=self._pass_on(joints),
+            newest=joints.choice.newest,
+            known_in=known_in,
+            threads=self.threads,
+            limit=self.limit,
+            candidates=candidates,
+            containers=containers,
+            only_members=self.only_members and level == 0,
+        )
+
+    def _pass_on(self, joints: _Joints) -> PassOn:
+        return PassOn(
+            source=self.source,
+            in_flight=joints.choice.in_flight,
+            threads=self.threads,
+            limit=self.limit,
+            instances=joints.instances.clone(),
+            results=joints.results.clone(),
+            reporter=self.reporter,
+        )
+
+    def _digest(
+        self,
+        inspected: MemoryObjectReceiveStream[list[Instance]],
+        digested: MemoryObjectSendStream[list[Instance]],
+        joints: _Joints,
+    ) -> Digest:
+        return Digest(
+            source=self.source,
+            readers=self.settings.read_concurrency,
             threads=self.threads,
             limit=self.limit,
             instances=inspected,
-            digested=instances,
-            results=results.clone(),
+            digested=digested,
+            results=joints.results.clone(),
         )
-        return scan, inspect, digest
 
 
 def _retried(settings: UploadSettings) -> frozenset[Outcome]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -9,7 +10,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from bulkstow.events import Recorded, Reporter
 from bulkstow.ledger import Ledger
-from bulkstow.model import FileResult
+from bulkstow.model import Candidate, FileResult
 from bulkstow.pipeline.in_flight import InFlight
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 
@@ -27,6 +28,8 @@ class Record:
 
     ledger: Ledger
     in_flight: InFlight
+    release: Callable[[Sequence[Candidate]], None]
+    """Tells the source that the content of candidates is not needed any more."""
     threads: WorkerThreads
     results: MemoryObjectReceiveStream[list[FileResult]]
     reporter: Reporter
@@ -57,4 +60,5 @@ class Record:
         with anyio.CancelScope(shield=True):
             results = await run_blocking(self.threads.calls, self.ledger.record, results)
         self.in_flight.release(results)
+        self.release([result.candidate for result in results])
         self.reporter.tell(Recorded(tuple(results)))

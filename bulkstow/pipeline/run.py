@@ -81,6 +81,7 @@ class Run:
         selection: Selection = EVERYTHING,
         trust_status: bool = False,
         profile: ServerProfile = DEFAULT,
+        only_members: bool = False,
         controllers: Controllers | None = None,
         backoff: Backoff | None = None,
         breaker: CircuitBreaker | None = None,
@@ -95,7 +96,14 @@ class Run:
         self._limit = limit
         self._selection = selection
         self._intake = Intake(
-            settings=settings, source=source, known_files=ledger, threads=threads, limit=limit, reporter=reporter
+            settings=settings,
+            source=source,
+            known_files=ledger,
+            threads=threads,
+            limit=limit,
+            reporter=reporter,
+            fetches=True,
+            only_members=only_members,
         )
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status, profile=profile)
         self._controllers = controllers or controllers_for(settings, ceiling_bytes=ledger.ceiling_bytes)
@@ -191,6 +199,7 @@ class Run:
                 keep_busy=settings.batch_bytes == "auto" and settings.batch_instances == "auto",
                 scheduler=scheduler,
                 is_ready=study_limiter.allow_study,
+                until_full=self._source.until_full,
                 instances=instances,
             )
             send = Send(
@@ -217,6 +226,7 @@ class Run:
             record = Record(
                 ledger=self._ledger,
                 in_flight=files.choice.in_flight,
+                release=self._source.release,
                 threads=threads,
                 results=results,
                 reporter=reporter,

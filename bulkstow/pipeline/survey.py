@@ -45,6 +45,7 @@ class Survey:
         threads: WorkerThreads,
         limit: ReadLimit,
         selection: Selection = EVERYTHING,
+        only_members: bool = False,
     ) -> None:
         self._sends_conflicts = settings.on_conflict == "send"
         self._source = source
@@ -61,6 +62,7 @@ class Survey:
             limit=limit,
             reporter=reporter,
             on_settled=self._list_settled,
+            only_members=only_members,
         )
 
     async def carry_out(self) -> None:
@@ -105,12 +107,14 @@ class Survey:
             async for several in instances:
                 await run_blocking(self._threads.calls, self._inventory.add_instances, several)
                 in_flight.release(several)
+                self._source.release([instance.candidate for instance in several])
                 self._reporter.tell(Planned(len(several), sum(i.size_bytes for i in several)))
 
     async def _list_results(self, results: MemoryObjectReceiveStream[list[FileResult]]) -> None:
         async with results:
             async for several in results:
                 listed = await run_blocking(self._threads.calls, self._list, several)
+                self._source.release([result.candidate for result in several])
                 self._reporter.tell(Recorded(tuple(listed)))
 
     async def _list_settled(self, candidates: Sequence[Candidate]) -> None:

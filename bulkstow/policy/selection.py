@@ -5,7 +5,7 @@ A file is selected if no filter leaves it out; otherwise it is counted under the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from bulkstow.days import Days
@@ -24,6 +24,7 @@ class Filter(StrEnum):
     MODALITY = "modality"
     STUDY_DATE = "study-date"
     SOP_CLASS = "sop-class"
+    ARCHIVES = "archives"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,12 @@ class Selection:
         if self.sop_classes and header.sop_class_uid not in self.sop_classes:
             return Filter.SOP_CLASS
         return None
+
+    @property
+    def of_members(self) -> Selection:
+        """The filters of members of an archive that `filter_of` has selected: its name and its age are those of a
+        file."""
+        return replace(self, include=Globs(), min_age_ns=None)
 
 
 EVERYTHING = Selection()

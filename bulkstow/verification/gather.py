@@ -39,6 +39,7 @@ async def gather(
     threads: WorkerThreads,
     limit: ReadLimit,
     reporter: Reporter,
+    only_members: bool = False,
 ) -> None:
     """Add the selected instances of a source; `reporter` gets the other files, `with_notes` adds the notes.
 
@@ -51,27 +52,30 @@ async def gather(
         threads=threads,
         limit=limit,
         reporter=reporter,
+        only_members=only_members,
     )
     lists = await run_blocking(threads.scans, source.scan)
     instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
     results_in, results = anyio.create_memory_object_stream[list[FileResult]](0)
     with results_in:
-        scan, inspect = intake.stages(lists, Choice(in_flight=_AllFiles()), selection, instances_in, results_in)
+        reading = intake.stages(lists, Choice(in_flight=_AllFiles()), selection, instances_in, results_in)
 
     async def add_instances(instances: MemoryObjectReceiveStream[list[Instance]]) -> None:
         async with instances:
             async for several in instances:
                 await run_blocking(threads.calls, expected.add_instances, several)
+                source.release([instance.candidate for instance in several])
 
     async def tell_results(results: MemoryObjectReceiveStream[list[FileResult]]) -> None:
         async with results:
             async for several in results:
                 reporter.tell(Recorded(tuple(await run_blocking(threads.calls, with_notes, several))))
+                source.release([result.candidate for result in several])
 
     try:
         async with anyio.create_task_group() as stages:
-            stages.start_soon(scan.run)
-            stages.start_soon(inspect.run)
+            for stage in reading:
+                stages.start_soon(stage.run)
             stages.start_soon(add_instances, instances)
             stages.start_soon(tell_results, results)
     except BaseExceptionGroup as group:

@@ -15,6 +15,7 @@ from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Instance
 from bulkstow.pipeline.in_flight import FirstFileInFlight
 from bulkstow.pipeline.inspect import Inspect
+from bulkstow.pipeline.pass_on import PassOn
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import EVERYTHING
 from tests.archives import header
@@ -47,18 +48,27 @@ async def inspected(archive: Archive, lists: Sequence[str], directory: Path) -> 
     instances_in, instances = anyio.create_memory_object_stream[list[Instance]](len(lists))
     results_in, results = anyio.create_memory_object_stream[list[FileResult]](len(lists))
     with WorkerThreads(2) as threads, Ledger(directory / "l.db", "url") as ledger, results, instances:
+        limit, reporter = ReadLimit(PATIENCE_S), Reporters(())
+        pass_on = PassOn(
+            source=archive,
+            in_flight=FirstFileInFlight(ledger, threads, sends_conflicts=False),
+            threads=threads,
+            limit=limit,
+            instances=instances_in,
+            results=results_in,
+            reporter=reporter,
+        )
         inspect = Inspect(
             source=archive,
             selection=EVERYTHING,
             readers=2,
-            in_flight=FirstFileInFlight(ledger, threads, sends_conflicts=False),
+            pass_on=pass_on,
             newest=None,
+            known_in=None,
             threads=threads,
-            limit=ReadLimit(PATIENCE_S),
+            limit=limit,
             candidates=candidates,
-            instances=instances_in,
-            results=results_in,
-            reporter=Reporters(()),
+            containers=None,
         )
         async with candidates_in:
             for names in lists:
