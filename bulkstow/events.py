@@ -169,6 +169,21 @@ class OutageEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceOutageBegan:
+    """A source on another machine has not answered for `lasted_s` seconds: nothing more is read from it."""
+
+    lasted_s: float
+    next_attempt_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOutageEnded:
+    """The source answers again, after `duration_s` seconds."""
+
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsChanged:
     """The controllers chose other limits for the next requests."""
 
@@ -244,6 +259,8 @@ Event = (
     | Planned
     | Reopened
     | Outage
+    | SourceOutageBegan
+    | SourceOutageEnded
     | LimitsChanged
     | CeilingLearned
     | RetryScheduled

@@ -6,7 +6,16 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from bulkstow.events import Event, LedgerUpgraded, OutageBegan, OutageEnded, Recorded, SendersChanged
+from bulkstow.events import (
+    Event,
+    LedgerUpgraded,
+    OutageBegan,
+    OutageEnded,
+    Recorded,
+    SendersChanged,
+    SourceOutageBegan,
+    SourceOutageEnded,
+)
 from bulkstow.model import FileResult
 from bulkstow.policy.health import OutageCause
 from bulkstow.printing import shown
@@ -37,10 +46,14 @@ class Announcer:
         """Show the line of an event, if it has one."""
         match event:
             case OutageBegan(cause, _, next_attempt_in_s):
-                at = datetime.now().astimezone() + timedelta(seconds=next_attempt_in_s)
-                self._say(f"{_BEGAN[cause]}: sending stops, next attempt at {at:%H:%M:%S}")
+                self._say(f"{_BEGAN[cause]}: sending stops, next attempt at {_clock(next_attempt_in_s)}")
             case OutageEnded(duration_s):
                 self._say(f"the server stores again after {show_duration(duration_s)}: sending continues")
+            case SourceOutageBegan(_, next_attempt_in_s):
+                at = _clock(next_attempt_in_s)
+                self._say(f"the source does not answer: nothing more is read, next attempt at {at}")
+            case SourceOutageEnded(duration_s):
+                self._say(f"the source answers again after {show_duration(duration_s)}")
             case Recorded(results):
                 for result in results:
                     if result.is_failure:
@@ -68,3 +81,8 @@ class Announcer:
         self._failures += 1
         self._unshown = 0
         self._next_s = now_s + FAILURES_PAUSE_S
+
+
+def _clock(in_s: float) -> str:
+    """Return the local time of day in so many seconds."""
+    return f"{datetime.now().astimezone() + timedelta(seconds=in_s):%H:%M:%S}"

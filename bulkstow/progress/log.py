@@ -22,6 +22,7 @@ from bulkstow.events import (
     Event,
     LedgerUpgraded,
     LimitsChanged,
+    Outage,
     OutageBegan,
     OutageContinues,
     OutageEnded,
@@ -31,6 +32,8 @@ from bulkstow.events import (
     RetryScheduled,
     ScanEnded,
     SendersChanged,
+    SourceOutageBegan,
+    SourceOutageEnded,
     StudyVerified,
 )
 from bulkstow.model import Batch, Exchange, FileResult, NoResponse, RequestTiming, Response, SourceChanged, Summary
@@ -88,7 +91,7 @@ class Log:
                 kind = "query" if isinstance(item, Query) else "store"
                 what = {"batch": item.batch.number, "instances": len(item.batch.instances), "kind": kind}
                 self._put("retry", {**what, "delay_s": _rounded(delay_s), **_ending(after)})
-            case OutageBegan() | OutageContinues() | OutageEnded():
+            case OutageBegan() | OutageContinues() | OutageEnded() | SourceOutageBegan() | SourceOutageEnded():
                 self._put(*_outage(event))
             case LimitsChanged():
                 self._put_limits(_limits(event))
@@ -163,8 +166,12 @@ def _ending(exchange: Exchange | None) -> Fields:
             return {}
 
 
-def _outage(event: OutageBegan | OutageContinues | OutageEnded) -> tuple[str, Fields]:
+def _outage(event: Outage | SourceOutageBegan | SourceOutageEnded) -> tuple[str, Fields]:
     match event:
+        case SourceOutageBegan(lasted_s, next_s):
+            return "source_outage_begin", {"lasted_s": _rounded(lasted_s), "next_attempt_in_s": _rounded(next_s)}
+        case SourceOutageEnded(duration_s):
+            return "source_outage_end", {"duration_s": _rounded(duration_s)}
         case OutageBegan(cause, lasted_s, next_s):
             name = "outage_begin"
         case OutageContinues(cause, lasted_s, next_s):

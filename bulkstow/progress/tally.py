@@ -32,6 +32,8 @@ from bulkstow.events import (
     SendersChanged,
     SendersMeasured,
     SettledBefore,
+    SourceOutageBegan,
+    SourceOutageEnded,
     StudiesCounted,
     StudyVerified,
     Waited,
@@ -180,6 +182,8 @@ class Tally:
                 self._take_state(event)
             case CeilingLearned() | RetryScheduled() | LedgerUpgraded() | Planned() | StudyVerified():
                 pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
+            case SourceOutageBegan() | SourceOutageEnded():
+                pass  # sending continues with what is in the spool
 
     def _count_found(self, event: FilesFound | LeftOut | SettledBefore | ScanEnded) -> None:
         match event:

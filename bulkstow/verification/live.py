@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 
-from bulkstow.events import Event, LedgerUpgraded, OutageBegan, OutageEnded
+from bulkstow.events import Event, LedgerUpgraded, OutageBegan, OutageEnded, SourceOutageBegan, SourceOutageEnded
 from bulkstow.progress.background import Stream
 from bulkstow.progress.display import BAR_INTERVAL_S, LINE_INTERVAL_S
 from bulkstow.progress.figures import Pace
@@ -39,6 +39,11 @@ class Live:
                 self.say(f"the server does not answer: nothing more is asked, next attempt at {at:%H:%M:%S}")
             case OutageEnded(duration_s):
                 self.say(f"the server answers again after {show_duration(duration_s)}")
+            case SourceOutageBegan(_, next_attempt_in_s):
+                at = datetime.now().astimezone() + timedelta(seconds=next_attempt_in_s)
+                self.say(f"the source does not answer: nothing more is read, next attempt at {at:%H:%M:%S}")
+            case SourceOutageEnded(duration_s):
+                self.say(f"the source answers again after {show_duration(duration_s)}")
             case LedgerUpgraded(kept_copy):
                 self.say(f"the ledger of an older bulkstow is upgraded; a copy of it is kept in {kept_copy}")
             case _:

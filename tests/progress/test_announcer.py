@@ -7,7 +7,15 @@ import re
 
 import pytest
 
-from bulkstow.events import OutageBegan, OutageContinues, OutageEnded, Recorded, ScanEnded
+from bulkstow.events import (
+    OutageBegan,
+    OutageContinues,
+    OutageEnded,
+    Recorded,
+    ScanEnded,
+    SourceOutageBegan,
+    SourceOutageEnded,
+)
 from bulkstow.model import Candidate, FileResult, Outcome
 from bulkstow.policy.health import OutageCause
 from bulkstow.progress.announcer import Announcer
@@ -27,6 +35,16 @@ def test_an_outage_is_shown_at_once(cause: OutageCause, words: str) -> None:
     began, ended = (line.partition(" ")[2] for line in stream.getvalue().splitlines())
     assert re.fullmatch(rf"{words}: sending stops, next attempt at \d\d:\d\d:\d\d", began)
     assert ended == "the server stores again after 31s: sending continues"
+
+
+def test_an_outage_of_the_source_is_shown_as_such() -> None:
+    """It is not confused with one of the destination."""
+    said: list[str] = []
+    announcer = Announcer(said.append)
+    announcer.tell(SourceOutageBegan(2.0, 1.0))
+    announcer.tell(SourceOutageEnded(31.0))
+    assert re.fullmatch(r"the source does not answer: nothing more is read, next attempt at \d\d:\d\d:\d\d", said[0])
+    assert said[1:] == ["the source answers again after 31s"]
 
 
 def test_failures_are_said_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> None:

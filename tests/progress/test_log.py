@@ -29,6 +29,8 @@ from bulkstow.events import (
     RetryScheduled,
     ScanEnded,
     SendersChanged,
+    SourceOutageBegan,
+    SourceOutageEnded,
 )
 from bulkstow.model import (
     Batch,
@@ -118,6 +120,11 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
         [OutageContinues(OutageCause.NO_ROOM, 3.0, math.inf)],
         {"event": "outage", "cause": OutageCause.NO_ROOM.value, "lasted_s": 3.0},
     ),
+    (
+        [SourceOutageBegan(2.0, 1.0)],
+        {"event": "source_outage_begin", "lasted_s": 2.0, "next_attempt_in_s": 1.0},
+    ),
+    ([SourceOutageEnded(9.0)], {"event": "source_outage_end", "duration_s": 9.0}),
     ([OutageEnded(9.0)], {"event": "outage_end", "duration_s": 9.0}),
     (
         [LimitsChanged(8, 4, BatchLimits(1024, 50))],

@@ -33,6 +33,8 @@ from bulkstow.events import (
     SendersChanged,
     SendersMeasured,
     SettledBefore,
+    SourceOutageBegan,
+    SourceOutageEnded,
     StudiesCounted,
     StudyVerified,
     Waited,
@@ -189,7 +191,13 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
     ),
     (
         "for the log",
-        [CeilingLearned(5), RetryScheduled(Store(BATCH), 1.0, None), LedgerUpgraded("/run.db-schema-1")],
+        [
+            CeilingLearned(5),
+            RetryScheduled(Store(BATCH), 1.0, None),
+            LedgerUpgraded("/run.db-schema-1"),
+            SourceOutageBegan(2.0, 1.0),
+            SourceOutageEnded(3.0),
+        ],
         {},
     ),
     ("counted", [StudiesCounted(LedgerStudies(7, 6))], {"studies": LedgerStudies(7, 6)}),
