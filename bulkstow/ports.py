@@ -102,6 +102,10 @@ class SegmentReader:
         self._drawn.close()
 
 
+Scanned = Iterator[Sequence[Found]] | AsyncGenerator[Sequence[Found], None] | Work[Any, Found]
+"""The lists of a scan."""
+
+
 @runtime_checkable
 class Source(Protocol):
     """A source of instances; a subclass implements the abstract methods, the others have defaults.
@@ -113,10 +117,11 @@ class Source(Protocol):
     """
 
     @abstractmethod
-    def scan(self) -> Iterator[Sequence[Found]] | Work[Any, Found]:
+    def scan(self) -> Scanned:
         """Yield everything the source has, in lists; called once in a run.
 
-        A source that can continue while a part of it hangs returns `blocking.Work`.
+        A source that can continue while a part of it hangs returns `blocking.Work`. One on another machine may return
+        an asynchronous generator, which is drawn in the event loop, and raises RunStopped if it cannot go on.
         """
 
     @abstractmethod

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from bulkstow.blocking import ReadLimit, Work
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.events import LeftOut, Reporter, ScanEnded
 from bulkstow.model import Candidate, Container, FileResult, Instance, Outcome
@@ -33,7 +33,7 @@ from bulkstow.pipeline.scan import Scan
 from bulkstow.pipeline.unsettled import Unsettled
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import Selection
-from bulkstow.ports import Found, Source
+from bulkstow.ports import Scanned, Source
 
 LISTS_AHEAD = 4
 """Lists that wait between two stages, so that a slow directory or a slow commit does not stop the next stage."""
@@ -101,7 +101,7 @@ class Intake:
 
     def stages(
         self,
-        lists: Iterator[Sequence[Found]] | Work[Any, Found],
+        lists: Scanned,
         choice: Choice,
         selection: Selection,
         instances: MemoryObjectSendStream[list[Instance]],
@@ -166,7 +166,7 @@ class Intake:
 
     def _scan(
         self,
-        lists: Iterator[Sequence[Found]] | Work[Any, Found],
+        lists: Scanned,
         candidates: MemoryObjectSendStream[list[Candidate]],
         joints: _Joints,
         on_end: Callable[[], None] | None,

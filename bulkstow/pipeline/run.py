@@ -8,13 +8,13 @@ memory does not grow with the archive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
-from bulkstow.blocking import ReadLimit, Work
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.errors import BulkstowError, first_of
 from bulkstow.events import Reopened, Reporter
@@ -41,7 +41,7 @@ from bulkstow.policy.retry_budget import RetryBudget
 from bulkstow.policy.selection import EVERYTHING, Selection
 from bulkstow.policy.study_limiter import StudyLimiter
 from bulkstow.policy.work_items import Rules
-from bulkstow.ports import Destination, Found, Source
+from bulkstow.ports import Destination, Scanned, Source
 from bulkstow.source_check import SourceCheck
 from bulkstow.wire.server_profile import DEFAULT, ServerProfile
 
@@ -56,7 +56,7 @@ RESULTS_AHEAD = 16
 class _Pass:
     """Files to send, and what differs between the passes of a run."""
 
-    lists: Iterator[Sequence[Found]] | Work[Any, Found]
+    lists: Scanned
     choice: Choice
     selection: Selection
     controllers: Controllers
@@ -148,9 +148,7 @@ class Run:
     async def _reopened(self, find: Callable[[int], list[FileResult]]) -> list[FileResult]:
         return await run_blocking(self._threads.calls, find, REOPENED_PER_PASS)
 
-    async def _pass(
-        self, lists: Iterator[Sequence[Found]] | Work[Any, Found], selection: Selection, *, are_conflicts: bool = False
-    ) -> None:
+    async def _pass(self, lists: Scanned, selection: Selection, *, are_conflicts: bool = False) -> None:
         controllers = self._controllers
         if are_conflicts:
             controllers = controllers.with_batch_size(BatchSize(self._settings.batch_bytes, 1))

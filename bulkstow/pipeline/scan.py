@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from anyio.streams.memory import MemoryObjectSendStream
 
@@ -17,14 +17,14 @@ from bulkstow.errors import StorageGone
 from bulkstow.model import Candidate, FileResult
 from bulkstow.pipeline.unsettled import Unsettled
 from bulkstow.pipeline.worker_threads import WorkerThreads
-from bulkstow.ports import Found
+from bulkstow.ports import Found, Scanned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
     """Passes on the files that the ledger has not settled, and the outcomes of files that cannot be read."""
 
-    lists: Iterator[Sequence[Found]] | Work[Any, Found]
+    lists: Scanned
     """From `Source.scan`, or files to send again."""
     unsettled: Unsettled
     readers: int
@@ -54,6 +54,11 @@ class Scan:
                 self.lists, self.threads.scans, self.limit, helpers=Helpers(self.threads.heads, self.readers)
             ):
                 yield found
+            return
+        if isinstance(self.lists, AsyncGenerator):
+            async with aclosing(self.lists) as lists:
+                async for several in lists:
+                    yield several
             return
         while True:
             next_list = map_in_threads(_next_list, [self.lists], _on_timeout, self.threads.scans, self.limit)

@@ -8,13 +8,12 @@ only read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from bulkstow.blocking import ReadLimit, Work
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.errors import BulkstowError, first_of
 from bulkstow.events import Planned, Recorded, Reopened, Reporter
@@ -25,7 +24,7 @@ from bulkstow.pipeline.intake import Choice, Intake
 from bulkstow.pipeline.inventory import Inventory, State
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.selection import EVERYTHING, Selection
-from bulkstow.ports import Found, Source
+from bulkstow.ports import Scanned, Source
 
 REOPENED_PER_PASS = 10_000
 """The most files in conflict per pass, as in an upload; bounds memory."""
@@ -78,9 +77,7 @@ class Survey:
             self._reporter.tell(Reopened(tuple(FileResult(c, None, Outcome.CONFLICT) for c in reopened)))
             await self._pass(iter([reopened]), EVERYTHING, are_conflicts=True)  # they are selected files
 
-    async def _pass(
-        self, lists: Iterator[Sequence[Found]] | Work[Any, Found], selection: Selection, *, are_conflicts: bool = False
-    ) -> None:
+    async def _pass(self, lists: Scanned, selection: Selection, *, are_conflicts: bool = False) -> None:
         with self._intake.choice(are_conflicts=are_conflicts) as choice:
             try:
                 await self._run_stages(lists, choice, selection)
@@ -89,9 +86,7 @@ class Survey:
                 ours, _ = group.split(BulkstowError)
                 raise group if ours is None else first_of(ours) from None
 
-    async def _run_stages(
-        self, lists: Iterator[Sequence[Found]] | Work[Any, Found], choice: Choice, selection: Selection
-    ) -> None:
+    async def _run_stages(self, lists: Scanned, choice: Choice, selection: Selection) -> None:
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         results_in, results = anyio.create_memory_object_stream[list[FileResult]](0)
         with results_in:

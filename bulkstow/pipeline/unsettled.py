@@ -69,9 +69,10 @@ class Unsettled:
         # A file that this run has recorded already was named twice: it counts once.
         new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
         if self.selection.has_header_filters:
-            settled_filters = self._filters_of_settled([c for c, k in new if k is not None and k.is_final])
-            new = [(c, k) for c, k in new if c.location not in settled_filters]
-            filters |= settled_filters
+            header_filters = self._filters_of_settled([c for c, k in new if k is not None and k.is_final])
+            header_filters |= self._filters_of_announced([c for c, k in new if k is None or not k.is_final])
+            new = [(c, k) for c, k in new if c.location not in header_filters]
+            filters |= header_filters
         size_bytes = sum(candidate.content_bytes for candidate, _ in new)
         events: list[Event] = [FilesFound(len(new) + len(results), size_bytes)]
         if filters:
@@ -97,3 +98,16 @@ class Unsettled:
         headers = self.known_files.headers(candidates) if candidates else {}
         found = ((location, self.selection.filter_of_header(header)) for location, header in headers.items())
         return {location: filter_ for location, filter_ in found if filter_ is not None}
+
+    def _filters_of_announced(self, candidates: Sequence[Candidate]) -> dict[str, Filter]:
+        """Return, by location, the filters that leave out candidates by the head that the source announces.
+
+        Their heads decide once they are read, so an unknown SOP class leaves nothing out.
+        """
+        announced = ((c.location, c.announced) for c in candidates if c.announced is not None)
+        found = ((location, self.selection.filter_of_header(header), header) for location, header in announced)
+        return {
+            location: filter_
+            for location, filter_, header in found
+            if filter_ is not None and (filter_ is not Filter.SOP_CLASS or header.sop_class_uid)
+        }
