@@ -86,7 +86,7 @@ def read_instance(
             and has no SOP Instance UID, or no Study Instance UID.
         OSError: the operating system cannot read it.
     """
-    if candidate.size_bytes == 0:
+    if candidate.content_bytes == 0:
         raise HeadError(EMPTY)
     # A file object would cost more than the read, as it gets the size, the position and a buffer first.
     content = open_bytes(candidate)

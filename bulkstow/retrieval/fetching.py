@@ -1,0 +1,203 @@
+"""Fetches instances into the spool: a series in one request where all of it is wanted, and single instances otherwise.
+
+Retrievals are repeated as searches are. An instance that cannot be fetched becomes unreadable, with the server's words.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from bulkstow.destination.search import Found as Received
+from bulkstow.destination.wado import Retriever
+from bulkstow.errors import SpoolExceeded
+from bulkstow.model import Candidate, Cause, FileResult, Header, NoResponse, Outcome, Response
+from bulkstow.policy.reading import failure_reason
+from bulkstow.ports import Found
+from bulkstow.retrieval.locations import NO_PATH, Locations
+from bulkstow.retrieval.reception import ReceivedInstance, SpoolReceiver
+from bulkstow.retrieval.results import Results
+from bulkstow.source.spool import Spool
+from bulkstow.verification.requests import Requests, Unanswered
+from bulkstow.wire.resource_path import instance_path, series_path
+
+INSTANCES_AT_ONCE = 64
+"""Single instances of a series that wait for their requests at a time, if the limit of requests is not lower."""
+
+_ABSENT = (404, 410)
+"""Statuses of a series that is gone; a server that sends no series at all costs one request a series more."""
+
+Wanted = dict[str, Candidate]
+"""Candidates by SOP Instance UID."""
+
+IsWhole = Callable[[str, int], bool]
+"""Returns whether so many candidates are all instances that were listed of a series, by its path."""
+
+
+class Fetcher:
+    """Fetches from one server."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        retriever: Retriever,
+        locations: Locations,
+        spool: Spool,
+        threads: Executor,
+        is_whole: IsWhole,
+    ) -> None:
+        self._requests = requests
+        self._retriever = retriever
+        self._locations = locations
+        self._spool = spool
+        self._threads = threads
+        self._is_whole = is_whole
+        self._sends_series = True
+        """The server has not refused to send a series."""
+
+    async def fetch(self, candidates: Sequence[Candidate]) -> AsyncGenerator[Sequence[Found]]:
+        """Yield each candidate with its extent, or its outcome, as they come.
+
+        Raises Abandoned and the RunStopped of `Requests.make`.
+        """
+        by_series: dict[str, Wanted] = defaultdict(dict)
+        results = Results[Found]()
+        for candidate in candidates:
+            header = self._locations.header_of(candidate)
+            path = None if header is None else series_path(header)
+            if header is None or path is None or instance_path(header) is None:
+                results.add(_unreadable(candidate, NO_PATH))
+            else:
+                by_series[path][header.sop_instance_uid] = candidate
+        for path, wanted in by_series.items():
+            results.start(self._fetch_series(path, wanted, results))
+        async for several in results.lists():
+            yield several
+
+    async def _fetch_series(self, path: str, wanted: Wanted, results: Results[Found]) -> None:
+        """Fetch the wanted instances of a series, those that a response for the series lacks one by one."""
+        if len(wanted) > 1 and self._sends_series and self._is_whole(path, len(wanted)):
+            await self._fetch_whole(path, wanted, results)
+        left = deque(wanted.values())
+        for _ in range(min(INSTANCES_AT_ONCE, len(left))):
+            results.start(self._fetch_each(left, results))
+
+    async def _fetch_each(self, left: deque[Candidate], results: Results[Found]) -> None:
+        while left:
+            results.add(await self.fetch_one(left.popleft()))
+
+    async def _fetch_whole(self, path: str, wanted: Wanted, results: Results[Found]) -> None:
+        """Fetch a series in one request; the instances that the response lacks are left in `wanted`."""
+        received_bytes = 0
+
+        def take(received: ReceivedInstance) -> bool:
+            nonlocal received_bytes
+            uid = "" if received.header is None else received.header.sop_instance_uid
+            candidate = wanted.pop(uid, None)
+            if candidate is None:
+                self._spool.release(received.extent)
+            else:
+                received_bytes += received.extent.size_bytes
+                results.add(replace(candidate, extent=received.extent))
+            return True  # also after the last one: the connection of a response that is read to its end is used again
+
+        async def attempt() -> Received[None] | Response | NoResponse:
+            before, before_bytes = len(wanted), received_bytes
+            async with self._receiving(take) as receiver:
+                exchange = await self._retriever.retrieve(path, receiver)
+            # A truncated series is not requested again: its missing instances are fetched one by one.
+            is_refused = isinstance(exchange, NoResponse) or exchange.status != 200
+            if before == len(wanted) and is_refused:
+                return exchange
+            return Received(None, received_bytes - before_bytes, before - len(wanted))
+
+        answer: Response | Unanswered | None = await self._requests.make(attempt)
+        if isinstance(answer, Response) and answer.status not in _ABSENT:
+            self._sends_series = False
+
+    async def fetch_one(self, candidate: Candidate) -> Found:
+        """Return a candidate with its extent, or its outcome; raises as `fetch`."""
+        header = self._locations.header_of(candidate)
+        path = None if header is None else instance_path(header)
+        if header is None or path is None:
+            return _unreadable(candidate, NO_PATH)
+
+        async def attempt() -> Received[ReceivedInstance | _SpoolFailed] | Response | NoResponse:
+            return await self._retrieve(path)
+
+        while True:
+            answer = await self._requests.make(attempt)
+            match answer:
+                case ReceivedInstance():
+                    return self._checked(candidate, header, answer)
+                case _SpoolFailed(reason, retry_bytes):
+                    if not retry_bytes:
+                        return _unreadable(candidate, reason)
+                    await self._spool.reserve(retry_bytes)
+                    self._spool.give_back(retry_bytes)
+                case Response():
+                    return _unreadable(candidate, f"QIDO-RS lists it, but WADO-RS answers {failure_reason(answer)}")
+                case Unanswered(reason):
+                    return _unreadable(candidate, reason)
+
+    async def _retrieve(self, path: str) -> Received[ReceivedInstance | _SpoolFailed] | Response | NoResponse:
+        """Retrieve an instance once."""
+        received: list[ReceivedInstance] = []
+
+        def take(instance: ReceivedInstance) -> bool:
+            received.append(instance)
+            return len(received) == 1
+
+        async with self._receiving(take) as receiver:
+            exchange = await self._retriever.retrieve(path, receiver)
+            failure = None if receiver.failure is None else _spool_failed(receiver, receiver.failure, self._spool)
+        is_received = isinstance(exchange, Response) and exchange.status == 200
+        if is_received and failure is None and len(received) == 1:
+            return Received(received[0], received[0].extent.size_bytes, 1)
+        for instance in received:
+            self._spool.release(instance.extent)
+        if failure is not None:
+            return Received(failure, 0, 0)
+        if not is_received:
+            return exchange
+        detail = f"{len(received) or 'no'} instances instead of the one that was requested"
+        return NoResponse(Cause.MALFORMED, body_started=False, detail=detail)
+
+    def _checked(self, candidate: Candidate, header: Header, received: ReceivedInstance) -> Found:
+        """Return the candidate with its extent, if the received instance is the requested one."""
+        if received.header is not None and received.header.sop_instance_uid == header.sop_instance_uid:
+            return replace(candidate, extent=received.extent)
+        self._spool.release(received.extent)
+        what = "another instance" if received.header is not None else f"content that is no instance ({received.reason})"
+        return _unreadable(candidate, f"the source server sent {what} instead of the requested one")
+
+    @asynccontextmanager
+    async def _receiving(self, take: Callable[[ReceivedInstance], bool]) -> AsyncGenerator[SpoolReceiver]:
+        receiver = SpoolReceiver(self._spool, self._threads, take)
+        try:
+            yield receiver
+        finally:
+            await receiver.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _SpoolFailed:
+    """The spool could not take an instance."""
+
+    reason: str
+    retry_bytes: int
+    """The room with which another try makes sense; 0 if none does."""
+
+
+def _spool_failed(receiver: SpoolReceiver, failure: SpoolExceeded | OSError, spool: Spool) -> _SpoolFailed:
+    if isinstance(failure, OSError):
+        return _SpoolFailed(f"the spool cannot be written: {failure.strerror or failure}", 0)
+    needed_bytes = receiver.instance_bytes
+    return _SpoolFailed(str(failure), 0 if needed_bytes > spool.most_bytes else needed_bytes)
+
+
+def _unreadable(candidate: Candidate, reason: str) -> FileResult:
+    return FileResult(candidate, None, Outcome.UNREADABLE, reason)

@@ -1,0 +1,1 @@
+"""Tests of another DICOMweb server as a source."""
