@@ -7,7 +7,7 @@ them down. Whatever a stage, a source or a destination has to report is an event
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bulkstow.model import Batch, Exchange, FileResult, LedgerStudies, Outcome, RequestTiming
@@ -126,6 +126,19 @@ class Recorded:
     """Outcomes were written to the ledger."""
 
     results: tuple[FileResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Disposed:
+    """Files whose instances are stored were moved or deleted, or stay in place (`--after-stored`)."""
+
+    action: str
+    """What was done, such as 'moved'."""
+    files: int
+    kept: tuple[tuple[str, str], ...] = ()
+    """Locations of files that stay in place, with the reason."""
+    kept_no_longer: Mapping[str, int] = field(default_factory=dict)
+    """The number of files, by an earlier reason, that no longer stay in place, or for another reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +269,7 @@ Event = (
     | SendersMeasured
     | Waited
     | Recorded
+    | Disposed
     | Planned
     | Reopened
     | Outage

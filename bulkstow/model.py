@@ -407,6 +407,10 @@ class Summary:
     """The number of files that a filter left out, by its setting; they have no outcome."""
     pruned_directories: int = 0
     """Directories that were not entered because of `--exclude`."""
+    disposed: int = 0
+    """The number of files that were moved or deleted after their instances were stored (`--after-stored`)."""
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """The number of files that stay in place, by the reason."""
     ledger: str = ""
     version: str = ""
     """The version of bulkstow."""

@@ -23,6 +23,7 @@ from bulkstow.destination.stow import StowDestination
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.attended import attended
 from bulkstow.engine.descriptors import allowed_requests
+from bulkstow.engine.disposition import disposition_of, moved_to
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import ListedNames
 from bulkstow.engine.processes import processes_of, sender_processes
@@ -76,6 +77,7 @@ async def run(
         paths = await find_sources(job.source, threads, limit) if isinstance(job.source, tuple) else {}
         roots = [path.path for path in paths.values()]
         selection = await read_selection(job.selection, roots, threads, limit)
+        disposition = await disposition_of(job, roots, threads, limit)
         signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
         listed = None
         if job.files_from is not None:
@@ -91,7 +93,7 @@ async def run(
         reporters = Reporters((tally, Announcer(display.say), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
-        source = source_of(job, paths, listed, ledger.files | own_files(settings), selection, stack)
+        source = source_of(job, paths, listed, ledger.files | own_files(settings) | moved_to(job), selection, stack)
         async with _opened(job, settings, source, threads, limit, reporters, display) as destination:
 
             async def send() -> None:
@@ -111,6 +113,7 @@ async def run(
                     only_members=job.source_settings.archives == "only",
                     threads=threads,
                     limit=limit,
+                    disposition=disposition,
                 )
                 control.begin(upload)
                 await upload.carry_out()

@@ -32,6 +32,8 @@ def summary_of(
         accepted=tally.accepted.total(),
         left_out={filter_.value: count for filter_, count in tally.left_out.items()},
         pruned_directories=tally.pruned_directories,
+        disposed=tally.disposed,
+        kept={reason: count for reason, count in tally.kept.most_common() if count},
         settled_before=tally.settled_before,
         delivered=tally.delivered,
         bytes_sent=tally.sent_bytes,

@@ -118,6 +118,10 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Return for each candidate its known outcome, as `LookUps.look_up` does."""
         return self._look_ups.look_up(candidates, again)
 
+    def results(self, candidates: Sequence[Candidate]) -> list[FileResult]:
+        """Return the recorded outcomes of files, as `LookUps.results` does."""
+        return self._look_ups.results(candidates)
+
     def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:
         """Return recorded heads by location, as `LookUps.headers` does."""
         return self._look_ups.headers(candidates)

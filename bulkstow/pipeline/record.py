@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkstow.events import Recorded, Reporter
 from bulkstow.ledger import Ledger
@@ -32,14 +33,18 @@ class Record:
     """Tells the source that the content of candidates is not needed any more."""
     threads: WorkerThreads
     results: MemoryObjectReceiveStream[list[FileResult]]
+    recorded: MemoryObjectSendStream[list[FileResult]] | None
+    """Takes the recorded outcomes; None if nobody does."""
     reporter: Reporter
 
     async def run(self) -> None:
         """Record all outcomes."""
-        async with self.results:
+        async with self.results, self.recorded or nullcontext():
             try:
                 async for arrived in self.results:
-                    await self._write(self._gather(arrived))
+                    results = await self._write(self._gather(arrived))
+                    if self.recorded is not None:
+                        await self.recorded.send(results)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
                     while left := self._gather([]):
@@ -56,9 +61,10 @@ class Record:
                 break
         return gathered
 
-    async def _write(self, results: list[FileResult]) -> None:
+    async def _write(self, results: list[FileResult]) -> list[FileResult]:
         with anyio.CancelScope(shield=True):
             results = await run_blocking(self.threads.calls, self.ledger.record, results)
         self.in_flight.release(results)
         self.release([result.candidate for result in results])
         self.reporter.tell(Recorded(tuple(results)))
+        return results

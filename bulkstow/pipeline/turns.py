@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,3 +85,12 @@ class Turns(ABC):
         for gate in counting:
             gate.started(None, anyio.current_time())
         return True
+
+    async def wait_to_query(self) -> None:
+        """Wait before a query that is in no queue. Gates that count requests apply to it, too."""
+        counting = [gate for gate in self._gates if gate.counts_requests]
+        while wait_s := max((gate.wait_s(None, anyio.current_time()) for gate in counting), default=0.0):
+            with anyio.move_on_after(None if wait_s == math.inf else wait_s):
+                await self._changed.wait()
+        for gate in counting:
+            gate.started(None, anyio.current_time())

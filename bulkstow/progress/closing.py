@@ -31,6 +31,7 @@ def _lines(summary: Summary, tally: Tally, ledger: Path) -> Iterator[str]:
     if summary.settled_before:
         yield f"  {summary.settled_before:,} of them by an earlier run: nothing was sent for them"
     yield from left_out_lines(summary.left_out, summary.pruned_directories)
+    yield from _disposed(summary, tally)
     if tally.studies is not None and tally.studies.known and summary.complete:
         yield _arrived(tally.studies, summary)
     yield from _speed(summary, tally)
@@ -92,6 +93,14 @@ def left_out_lines(left_out: Mapping[str, int], pruned_directories: int) -> Iter
         yield f"left out {counted(files, 'file')}: {', '.join(f'{count:,} by --{name}' for name, count in by_filter)}"
     if pruned_directories:
         yield f"{counted(pruned_directories, 'directory', 'directories')} not entered because of --exclude"
+
+
+def _disposed(summary: Summary, tally: Tally) -> Iterator[str]:
+    """Yield a line for the files that were moved or deleted, and one for each reason of those that were not."""
+    if summary.disposed:
+        yield f"{tally.disposed_as} {counted(summary.disposed, 'file')}"
+    for reason, count in summary.kept.items():
+        yield f"  kept {count:,}: {shown(reason)}"
 
 
 def _no_outcomes(summary: Summary, tally: Tally) -> str:

@@ -19,6 +19,7 @@ from bulkstow.config import SelectionSettings, UploadSettings
 from bulkstow.events import (
     CeilingLearned,
     Connecting,
+    Disposed,
     Event,
     LedgerUpgraded,
     LimitsChanged,
@@ -95,16 +96,20 @@ class Log:
                 self._put(*_outage(event))
             case LimitsChanged():
                 self._put_limits(_limits(event))
-            case CeilingLearned() | Connecting() | SendersChanged():
+            case CeilingLearned() | Connecting() | SendersChanged() | ScanEnded() | LedgerUpgraded():
                 self._put(*_change(event))
             case StudyVerified(result):
                 self._put("study", dataclasses.asdict(result))
-            case ScanEnded(empty_sources):
-                self._put("scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {})
-            case LedgerUpgraded(kept_copy):
-                self._put("ledger_upgrade", {"kept_copy": kept_copy})
+            case Disposed():
+                self._put_disposed(event)
             case _:
                 pass
+
+    def _put_disposed(self, event: Disposed) -> None:
+        if event.files:
+            self._put(event.action, {"files": event.files})
+        for path, reason in event.kept:
+            self._put("kept", {"path": path, "reason": reason})
 
     def _put_limits(self, limits: Fields) -> None:
         if limits != self._limits:  # rounded: the server's rate changes a little with every request
@@ -182,8 +187,14 @@ def _outage(event: Outage | SourceOutageBegan | SourceOutageEnded) -> tuple[str,
     return name, {"cause": cause.value, "lasted_s": _rounded(lasted_s), **at}
 
 
-def _change(event: CeilingLearned | Connecting | SendersChanged) -> tuple[str, Fields]:
+def _change(
+    event: CeilingLearned | Connecting | SendersChanged | ScanEnded | LedgerUpgraded,
+) -> tuple[str, Fields]:
     match event:
+        case ScanEnded(empty_sources):
+            return "scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {}
+        case LedgerUpgraded(kept_copy):
+            return "ledger_upgrade", {"kept_copy": kept_copy}
         case CeilingLearned(size_bytes):
             return "ceiling", {"size_bytes": size_bytes}
         case Connecting(url):

@@ -12,6 +12,7 @@ from bulkstow.events import (
     BytesSent,
     CeilingLearned,
     Connecting,
+    Disposed,
     Event,
     FilesFound,
     LedgerUpgraded,
@@ -70,6 +71,12 @@ class Tally:
         self.empty_sources: tuple[str, ...] = ()
         self.delivered = 0
         """Number of instances that the server has because of this run."""
+        self.disposed = 0
+        """Number of files that were moved or deleted after their instances were stored."""
+        self.disposed_as = ""
+        """Which of both, as 'moved' or 'deleted'."""
+        self.kept: Counter[str] = Counter()
+        """Number of files that stay in place, by the reason."""
         self.sent_bytes = 0
         self.requests = 0
         self.retries = 0
@@ -180,6 +187,11 @@ class Tally:
                 self._count_outage(event)
             case Connecting() | LimitsChanged() | StudiesCounted() | SendersChanged():
                 self._take_state(event)
+            case Disposed(action, files, kept, kept_no_longer):
+                self.disposed_as = action
+                self.disposed += files
+                self.kept.update(reason for _, reason in kept)
+                self.kept.subtract(kept_no_longer)
             case CeilingLearned() | RetryScheduled() | LedgerUpgraded() | Planned() | StudyVerified():
                 pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
             case SourceOutageBegan() | SourceOutageEnded():

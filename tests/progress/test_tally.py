@@ -14,6 +14,7 @@ from bulkstow.events import (
     BytesSent,
     CeilingLearned,
     Connecting,
+    Disposed,
     Event,
     FilesFound,
     LedgerUpgraded,
@@ -110,6 +111,15 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
             "skip_reasons": Counter({"a copy": 1, "empty": 1}),
             "failures": [result(Outcome.REFUSED, "no")],
         },
+    ),
+    (
+        "moved",
+        [
+            Disposed("moved", 2),
+            Disposed("moved", 0, (("/1", "refused"), ("/2", "gone"))),
+            Disposed("moved", 1, (), {"gone": 1}),
+        ],
+        {"disposed": 3, "disposed_as": "moved", "kept": Counter({"refused": 1, "gone": 0})},
     ),
     ("planned", [Planned(3, 600)], {}),
     ("verified", [StudyVerified(StudyResult("1.2", StudyState.COMPLETE, expected=3, found=3))], {}),
