@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 from bulkstow.config import DestinationSettings, SelectionSettings, UploadSettings
 from bulkstow.destination.auth import Auth
+from bulkstow.engine.names import absolute_name
 from bulkstow.errors import ConfigurationError
 from bulkstow.ports import Destination, Source
 from bulkstow.source_settings import SourceSettings, WatchSettings
@@ -55,8 +55,7 @@ class Job:
         """The source for the ledger, with absolute paths."""
         if not isinstance(self.source, tuple):
             return {"source": self.source_names}
-        source = [os.path.abspath(name) for name in self.source]  # noqa: PTH100 - links stay as they are
-        return {"source": source, "files_from": self.files_from}
+        return {"source": [absolute_name(name) for name in self.source], "files_from": self.files_from}
 
     @property
     def source_names(self) -> list[str]:

@@ -30,7 +30,7 @@ from bulkstow.engine.processes import processes_of, sender_processes
 from bulkstow.engine.selection import read_selection
 from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.engine.signals import Control
-from bulkstow.engine.sources import own_files, source_of
+from bulkstow.engine.sources import SourceContext, opened_source, own_files, paths_among
 from bulkstow.engine.summary import fields_of, summary_of
 from bulkstow.errors import ConfigurationError, LedgerError
 from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
@@ -74,7 +74,7 @@ async def run(
         threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
         # Until the handlers are set, a signal ends the process at once, as nothing has to be finished yet.
-        paths = await find_sources(job.source, threads, limit) if isinstance(job.source, tuple) else {}
+        paths = await find_sources(paths_among(job.source), threads, limit)
         roots = [path.path for path in paths.values()]
         selection = await read_selection(job.selection, roots, threads, limit)
         disposition = await disposition_of(job, roots, threads, limit)
@@ -93,8 +93,19 @@ async def run(
         reporters = Reporters((tally, Announcer(display.say), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
-        source = source_of(job, paths, listed, ledger.files | own_files(settings) | moved_to(job), selection, stack)
-        async with _opened(job, settings, source, threads, limit, reporters, display) as destination:
+        context = SourceContext(
+            paths=paths,
+            listed=listed,
+            excluded=ledger.files | own_files(settings) | moved_to(job),
+            selection=selection,
+            threads=threads,
+            limit=limit,
+            reporter=reporters,
+        )
+        async with (
+            opened_source(job, context) as source,
+            _opened(job, settings, source, threads, limit, reporters, display) as destination,
+        ):
 
             async def send() -> None:
                 reporters.tell(Connecting(job.destination_name))

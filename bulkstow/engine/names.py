@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,23 @@ from bulkstow.errors import ConfigurationError
 from bulkstow.platform.files import open_to_read
 from bulkstow.source.listing import read_list, read_when_ready
 from bulkstow.source.walk import Walk
+
+OBJECT_STORES = ("s3", "gs", "az")
+"""Schemes of object stores."""
+
+DICOMWEB = ("dicomweb+http", "dicomweb+https")
+"""Schemes of DICOMweb servers."""
+
+
+def scheme_of(name: str) -> str:
+    """Return the scheme of a source on another machine; empty if the name is a path."""
+    scheme, separator, _ = name.partition("://")
+    return scheme if separator and scheme in (*OBJECT_STORES, *DICOMWEB) else ""
+
+
+def absolute_name(name: str) -> str:
+    """Return the absolute path of a name that is a path; links in it are not resolved."""
+    return name if scheme_of(name) else os.path.abspath(name)  # noqa: PTH100
 
 
 def distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:
@@ -34,7 +51,9 @@ class ListedNames:
     Notifies the walk that draws the names while the list's writer is slow, and if the list is empty.
     """
 
-    def __init__(self, name: str, stack: ExitStack, is_given_up: Callable[[], bool], *, null_separated: bool) -> None:
+    def __init__(
+        self, name: str, stack: ExitStack | AsyncExitStack, is_given_up: Callable[[], bool], *, null_separated: bool
+    ) -> None:
         self._name = name
         self._null_separated = null_separated
         self._is_given_up = is_given_up

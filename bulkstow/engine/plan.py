@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -15,7 +15,7 @@ from bulkstow.engine.attended import attended
 from bulkstow.engine.names import ListedNames
 from bulkstow.engine.selection import read_selection
 from bulkstow.engine.signals import Control
-from bulkstow.engine.sources import own_files, source_of
+from bulkstow.engine.sources import SourceContext, opened_source, own_files, paths_among
 from bulkstow.events import Reporter, Reporters
 from bulkstow.ledger import EarlierRuns
 from bulkstow.pipeline.inventory import Inventory
@@ -56,11 +56,11 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
     """
     control = Control(planning.say)
     made: list[Plan] = []
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         limit = ReadLimit(job.settings.read_timeout_s)
         threads = WorkerThreads(job.settings.read_concurrency, stuck_s=limit.stuck_s)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
-        paths = await find_sources(job.source, threads, limit)
+        paths = await find_sources(paths_among(job.source), threads, limit)
         selection = await read_selection(job.selection, [path.path for path in paths.values()], threads, limit)
         signals = stack.enter_context(receive_ending_signals())
         listed = None
@@ -69,8 +69,17 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
         url = None if job.destination is None else job.destination.root
         earlier_runs = stack.enter_context(EarlierRuns(job.settings.ledger, url))
         excluded = earlier_runs.files | own_files(job.settings) | _own_lists(job.plan)
-        source = source_of(job, paths, listed, excluded, selection, stack)
         reporter = Reporters((planning, Announcer(planning.say)))
+        context = SourceContext(
+            paths=paths,
+            listed=listed,
+            excluded=excluded,
+            selection=selection,
+            threads=threads,
+            limit=limit,
+            reporter=reporter,
+        )
+        source = await stack.enter_async_context(opened_source(job, context))
         survey = Survey(
             job.settings,
             source,

@@ -1,23 +1,32 @@
-"""The source that a job reads: its own object, or files and directories by their names."""
+"""The source that a job reads: its own object, or a source that is chosen by the form of the names.
+
+A name with a scheme, such as `s3://bucket/prefix`, is of another machine; every other one is a path.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import chain
 from typing import Protocol
 
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.engine.descriptors import most_open_files
-from bulkstow.engine.names import ListedNames, distinct
+from bulkstow.engine.names import OBJECT_STORES, ListedNames, distinct, scheme_of
 from bulkstow.errors import ConfigurationError
+from bulkstow.events import Reporter
+from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import Selection
 from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Source
 from bulkstow.source.dicomdir import FileSetSource
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath
+from bulkstow.source.spool import Spool
 from bulkstow.source_settings import SourceSettings
 
 
@@ -33,36 +42,104 @@ class ReadingJob(Protocol):
         """How it is read."""
 
     @property
+    def files_from(self) -> str | None:
+        """File with one more path a line."""
+
+    @property
     def source_settings(self) -> SourceSettings:
         """How archives and other sources than files are read."""
 
 
-def source_of(
-    job: ReadingJob,
-    paths: Mapping[str, SourcePath],
-    listed: ListedNames | None,
-    excluded: frozenset[str],
-    selection: Selection,
-    stack: ExitStack,
-) -> Source:
-    """Return the job's source; a source of files excludes the files in `excluded`, which the run itself writes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceContext:
+    """What a run has that its source needs."""
+
+    paths: Mapping[str, SourcePath]
+    """The paths among the names of the job."""
+    listed: ListedNames | None
+    excluded: frozenset[str]
+    """Files that the run itself writes; a source of files excludes them."""
+    selection: Selection
+    threads: WorkerThreads
+    limit: ReadLimit
+    reporter: Reporter
+
+
+def paths_among(names: tuple[str, ...] | Source) -> tuple[str, ...]:
+    """Return the names that are paths, which are looked for before a run starts.
+
+    Raises ConfigurationError for names of several kinds of sources, as a run reads one.
+    """
+    if not isinstance(names, tuple):
+        return ()
+    kinds = {_kind_of(name): name for name in names}
+    if len(kinds) > 1:
+        raise ConfigurationError(f"{' and '.join(kinds.values())}: one kind of source at a time; run once for each")
+    return names if _Kind.FILES in kinds else ()
+
+
+@asynccontextmanager
+async def opened_source(job: ReadingJob, context: SourceContext) -> AsyncIterator[Source]:
+    """Open the source of a job; an object from the caller is already open.
+
+    Raises ConfigurationError for settings that do not suit the source, and RunStopped if it cannot be reached.
+    """
     if not isinstance(job.source, tuple):
-        return job.source
-    settings = job.settings
+        yield job.source
+        return
+    kind = _kind_of(job.source[0]) if job.source else _Kind.FILES
+    if kind is not _Kind.FILES:
+        _check_remote(job, job.source[0])
+    with closing(Spool(job.source_settings.spool_bytes, job.source_settings.spool_directory)) as spool:
+        match kind:
+            case _Kind.FILES:
+                with closing(_files(job, job.source, context, spool)) as files:
+                    yield files
+            case _Kind.OBJECTS | _Kind.DICOMWEB:
+                raise ConfigurationError(f"{job.source[0]}: no such source")
+
+
+class _Kind(Enum):
+    """A kind of source."""
+
+    FILES = auto()
+    OBJECTS = auto()
+    DICOMWEB = auto()
+
+
+def _kind_of(name: str) -> _Kind:
+    scheme = scheme_of(name)
+    if not scheme:
+        return _Kind.FILES
+    return _Kind.OBJECTS if scheme in OBJECT_STORES else _Kind.DICOMWEB
+
+
+def _check_remote(job: ReadingJob, name: str) -> None:
+    """Raise ConfigurationError for settings that only files have."""
+    if job.files_from is not None:
+        raise ConfigurationError(f"{name}: --files-from lists files; leave it out, or name the source of each run")
+    if job.source_settings.dicomdir:
+        raise ConfigurationError(f"{name}: --dicomdir is for file sets in directories")
+    if job.settings.dask is not None:
+        raise ConfigurationError(f"{name}: the workers of --dask have to see the files; use --processes instead")
+
+
+def _files(job: ReadingJob, names: tuple[str, ...], context: SourceContext, spool: Spool) -> FileSource:
+    settings, paths, listed = job.settings, context.paths, context.listed
     if job.source_settings.dicomdir and (listed is not None or settings.shard is not None):
         raise ConfigurationError("--dicomdir: name the file sets themselves, without --files-from and --shard")
     source = (FileSetSource if job.source_settings.dicomdir else FileSource)(
-        chain(distinct(job.source, lambda name: paths[name].real_path), listed or ()),
+        chain(distinct(names, lambda name: paths[name].real_path), listed or ()),
         within=paths.values(),
-        exclude=excluded,
-        is_pruned=selection.excludes_directory if selection.exclude else None,
+        exclude=context.excluded,
+        is_pruned=context.selection.excludes_directory if context.selection.exclude else None,
         follow_links=settings.follow_links,
         accept_missing_preamble=settings.accept_missing_preamble,
         skip_truncated=settings.skip_truncated,
         sharding=None if settings.shard is None else Sharding(settings.shard, settings.shard_level),
         most_open_files=most_open_files(settings),
+        spool=spool,
     )
-    stack.callback(source.close)
     if listed is not None:
         listed.drawn_by(source.walk)
     return source

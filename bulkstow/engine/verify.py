@@ -10,7 +10,7 @@ import signal
 import time
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
@@ -26,11 +26,11 @@ from bulkstow.destination.search import SearchService
 from bulkstow.destination.throttle import Throttle
 from bulkstow.destination.wado import Retriever
 from bulkstow.engine.attended import attended
-from bulkstow.engine.names import ListedNames
+from bulkstow.engine.names import ListedNames, absolute_name
 from bulkstow.engine.queries import at_once, requests_for
 from bulkstow.engine.selection import read_selection
 from bulkstow.engine.signals import Control
-from bulkstow.engine.sources import own_files, source_of
+from bulkstow.engine.sources import SourceContext, opened_source, own_files, paths_among
 from bulkstow.errors import ConfigurationError, LedgerError
 from bulkstow.events import LedgerUpgraded, Reporter, Reporters
 from bulkstow.ledger.verification import VerificationLedger, check_has_files
@@ -91,7 +91,7 @@ class VerificationJob:
         """The scope of the run, for the ledger."""
         verification = self.verification
         chosen = {"level": verification.level, "sample": str(verification.sample), "seed": verification.seed}
-        source = [os.path.abspath(name) for name in self.source]  # noqa: PTH100 - links stay as they are
+        source = [absolute_name(name) for name in self.source]
         return {**chosen, **settings_of(self.selection), "source": source, "files_from": self.files_from}
 
 
@@ -126,7 +126,7 @@ async def run(
     """
     control = Control(live.say)
     reporter = Reporters((tally, live, *(() if log is None else (log,))))
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         opened, signals = await _open(job, reporter, control, stack, heed_signals=heed_signals)
         live.watch(opened.requests)
 
@@ -155,14 +155,14 @@ async def run(
 
 
 async def _open(
-    job: VerificationJob, reporter: Reporter, control: Control, stack: ExitStack, *, heed_signals: bool
+    job: VerificationJob, reporter: Reporter, control: Control, stack: AsyncExitStack, *, heed_signals: bool
 ) -> tuple[_Resources, AsyncIterator[signal.Signals] | None]:
     """Open the resources of a run, and begin to receive signals. Raises ConfigurationError and LedgerError."""
     settings = job.settings
     limit = ReadLimit(settings.read_timeout_s)
     threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
     stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
-    paths = await find_sources(job.source, threads, limit)
+    paths = await find_sources(paths_among(job.source), threads, limit)
     selection = await read_selection(job.selection, [path.path for path in paths.values()], threads, limit)
     signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
     listed = None
@@ -178,7 +178,16 @@ async def _open(
         reporter.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
     source = None
     if job.has_source:
-        source = source_of(job, paths, listed, ledger.files | own_files(settings), selection, stack)
+        context = SourceContext(
+            paths=paths,
+            listed=listed,
+            excluded=ledger.files | own_files(settings),
+            selection=selection,
+            threads=threads,
+            limit=limit,
+            reporter=reporter,
+        )
+        source = await stack.enter_async_context(opened_source(job, context))
     opened = _Resources(
         ledger=ledger,
         expected=stack.enter_context(closing(ExpectedInstances())),

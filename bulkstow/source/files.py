@@ -26,6 +26,7 @@ from bulkstow.source.extents import change_of, open_extent, prefetch_extent
 from bulkstow.source.heads import find_cut_off, read_instance, read_open_instance
 from bulkstow.source.open_files import OpenFiles
 from bulkstow.source.paths import SourcePath
+from bulkstow.source.spool import Spool
 from bulkstow.source.walk import LIST_LENGTH, Walk
 from bulkstow.source.windows import FileBytes, open_file
 
@@ -64,6 +65,7 @@ class FileSource(Source):
         sharding: Sharding | None = None,
         list_length: int = LIST_LENGTH,
         most_open_files: int = 0,
+        spool: Spool | None = None,
     ) -> None:
         self.walk = Walk(
             names,
@@ -79,6 +81,7 @@ class FileSource(Source):
         self._skip_truncated = skip_truncated
         self._heads = Slowness()
         self._open_files = OpenFiles(most_open_files)
+        self._spool = spool or Spool(0)
 
     def scan(self) -> Walk:
         """Return the walk; where one file system hangs, another thread continues it elsewhere."""
@@ -192,6 +195,20 @@ class FileSource(Source):
     def close(self) -> None:
         """Close the files that were kept open."""
         self._open_files.close()
+
+    async def reserve(self, size_bytes: int) -> None:
+        """Wait for room in the spool."""
+        await self._spool.reserve(size_bytes)
+
+    def release(self, candidates: Sequence[Candidate]) -> None:
+        """Remove the content of candidates from the spool."""
+        for candidate in candidates:
+            if candidate.extent is not None and candidate.extent.is_spooled:
+                self._spool.release(candidate.extent)
+
+    async def until_full(self) -> None:
+        """Return when there is no room in the spool."""
+        await self._spool.until_full()
 
     def existing_parent(self, location: str) -> str:
         """Return the innermost directory above a file that still exists; empty if none does."""
