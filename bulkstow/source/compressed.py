@@ -17,7 +17,7 @@ from typing import Protocol
 
 from bulkstow.errors import DamagedHead
 from bulkstow.quantities import show_size
-from bulkstow.source.windows import read_up_to
+from bulkstow.source.windows import ByteReader
 
 BLOCK_BYTES = 256 * 2**10
 """The size of a block of content."""
@@ -25,7 +25,7 @@ BLOCK_BYTES = 256 * 2**10
 _READ_BYTES = 128 * 2**10
 """The size of a read of the compressed file; a megabyte is no faster from the page cache."""
 
-_DECOMPRESSOR_BYTES = 128 * 2**20
+DECOMPRESSOR_BYTES = 128 * 2**20
 """The memory that a stream may demand. `xz -9` demands 65 MiB; zstd's programs accept 128 MiB, too."""
 
 MOST_RATIO, RATIO_FROM_BYTES = 1000, 2**30
@@ -86,7 +86,7 @@ def _bunzip2() -> Decompressor:
 
 
 def _unxz() -> Decompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_DECOMPRESSOR_BYTES)
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DECOMPRESSOR_BYTES)
 
 
 def _unzstd() -> Decompressor:
@@ -97,7 +97,7 @@ def _unzstd() -> Decompressor:
             from backports import zstd
         except ImportError:
             raise DamagedHead("a zstd file: pip install 'bulkstow[zstd]' to look into it") from None
-    window_log = _DECOMPRESSOR_BYTES.bit_length() - 1
+    window_log = DECOMPRESSOR_BYTES.bit_length() - 1
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log})
 
 
@@ -121,16 +121,15 @@ COMPRESSIONS: Mapping[str, Compression] = {
 
 
 class CompressedStream:
-    """The content of a compressed file, or of a part of one, read forward once in blocks.
+    """The content of a compressed file, read forward once in blocks.
 
     Raises DamagedHead if it is damaged or cut off, if something else follows it, if it needs too much memory, or if it
     contains too many times its size; the blocks before that are valid as far as the format tells. Raises OSError.
     """
 
-    def __init__(self, descriptor: int, offset: int, size_bytes: int, compression: Compression) -> None:
-        self._descriptor = descriptor
-        self._next_at = self._begin_at = offset
-        self._end_at = offset + size_bytes
+    def __init__(self, data: ByteReader, compression: Compression) -> None:
+        self._data = data
+        self._next_at = 0
         self._compression = compression
         self._decompressor = compression.new_decompressor()
         self._unused = b""
@@ -165,7 +164,7 @@ class CompressedStream:
     def _read_on(self) -> bytes:
         data, self._unused = self._unused, b""
         if not data:
-            data = read_up_to(self._descriptor, min(_READ_BYTES, self._end_at - self._next_at), self._next_at)
+            data = self._data.read(_READ_BYTES, self._next_at)
             self._next_at += len(data)
         return data
 
@@ -175,12 +174,12 @@ class CompressedStream:
         except Exception as error:  # noqa: BLE001 - each library has its own, the one of zstd is not always there
             name, why = self._compression.name, str(error).rpartition(": ")[2]
             if "memory" in why.lower():
-                most = show_size(_DECOMPRESSOR_BYTES)
+                most = show_size(DECOMPRESSOR_BYTES)
                 raise DamagedHead(f"its {name} data need more than {most} of memory to decompress") from None
             raise DamagedHead(f"damaged: its {name} data cannot be decompressed: {why}") from None
 
     def _count(self, block_bytes: int) -> None:
         self._content_bytes += block_bytes
-        most_bytes = max(RATIO_FROM_BYTES, MOST_RATIO * (self._next_at - self._begin_at))
+        most_bytes = max(RATIO_FROM_BYTES, MOST_RATIO * self._next_at)
         if self._content_bytes > most_bytes:
             raise DamagedHead(f"it contains more than {MOST_RATIO} times its size, as no archive of images does")

@@ -30,10 +30,14 @@ def open_bytes(candidate: Candidate) -> ByteReader:
 
     Raises OSError, and DamagedHead if the file of its extent has changed.
     """
-    extent = candidate.extent
-    if extent is None:
+    if candidate.extent is None:
         return FileBytes(open_file(candidate.location, by_link=bool(candidate.by_link)))
-    descriptor = open_extent_file(extent, by_link=bool(candidate.by_link))
+    return open_extent_bytes(candidate.extent, by_link=bool(candidate.by_link))
+
+
+def open_extent_bytes(extent: Extent, *, by_link: bool) -> ByteReader:
+    """Open the content of an extent as `open_bytes` does."""
+    descriptor = open_extent_file(extent, by_link=by_link)
     try:
         if change := change_of(extent, os.fstat(descriptor)):
             raise DamagedHead(change)

@@ -53,6 +53,9 @@ pydicom-data that the quick reader accepts; 64 KiB suffices for private groups b
 tolerant reader is cheaper, which seeks from element to element. Pixel data begin in the first 4 KiB of 128 of 143 of
 these files, in the first 64 KiB of 142; a second read costs 10 µs."""
 
+HEAD_BYTES = _REACHES_BYTES[-1]
+"""The first bytes of a file by which `may_contain_instance` decides."""
+
 _FIRST_GROUPS = (b"\x02\0", b"\x08\0", b"\0\x08")
 """The first bytes of a file without preamble: group 0002, or a data set's group 0008 in either byte order."""
 
@@ -228,6 +231,20 @@ def _read_without_magic(content: ByteReader, data: bytes, *, accept_missing_prea
     if not accept_missing_preamble:
         raise DamagedHead(NO_PREAMBLE)
     return header
+
+
+def may_contain_instance(data: bytes) -> bool:
+    """Return whether a file with these first HEAD_BYTES may be an instance, or contain some; otherwise it is no DICOM.
+
+    For what is expensive to read in full, such as a member of a compressed archive.
+    """
+    return (
+        has_magic(data)
+        or recognise(data[:TAR_HEADER_BYTES]) is not None
+        or _begins_as_data_set(data)
+        or _TRACE.search(data[: _REACHES_BYTES[0]]) is not None
+        or data.startswith(DISC_IMAGE_MAGIC, DISC_IMAGE_MAGIC_AT)
+    )
 
 
 def _begins_as_data_set(data: bytes) -> bool:

@@ -256,6 +256,12 @@ class Spool:
             if chunk.is_memory:
                 self._memory_free_bytes += unused_bytes
 
+    def share(self, extent: Extent) -> None:
+        """Take note that a part of a content is a content of its own; the bytes stay until both are released."""
+        with self._lock:
+            self._finished += 1
+            self._chunks[extent.path].unreleased += 1
+
     def release(self, extent: Extent) -> None:
         """Remove a content; its extent must not be used any more, and only once."""
         with self._lock:

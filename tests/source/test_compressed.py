@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from bulkstow.errors import DamagedHead
 from bulkstow.source import compressed
 from bulkstow.source.compressed import BLOCK_BYTES, COMPRESSIONS, CompressedStream
+from bulkstow.source.windows import PartBytes
 from bulkstow.wire.archive_formats import recognise
 
 if sys.version_info >= (3, 14):
@@ -57,7 +58,7 @@ def opened(path: Path, data: bytes, name: str) -> Iterator[CompressedStream]:
     path.write_bytes(PREFIX + data + b"something behind it")
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield CompressedStream(descriptor, len(PREFIX), len(data), COMPRESSIONS[name])
+        yield CompressedStream(PartBytes(descriptor, len(PREFIX), len(data)), COMPRESSIONS[name])
     finally:
         os.close(descriptor)
 
@@ -166,7 +167,7 @@ def test_a_stream_that_demands_much_memory_raises(tmp_path: Path, monkeypatch: p
     }
     for name, data in streams.items():
         assert content_of(tmp_path / "file", data, name) == CONTENT
-    monkeypatch.setattr(compressed, "_DECOMPRESSOR_BYTES", 2**21)
+    monkeypatch.setattr(compressed, "DECOMPRESSOR_BYTES", 2**21)
     for name, data in streams.items():
         with pytest.raises(DamagedHead, match="need more than 2MiB of memory"):
             content_of(tmp_path / "file", data, name)
@@ -177,4 +178,4 @@ def test_without_the_extra_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) 
     module = "compression" if sys.version_info >= (3, 14) else "backports"
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DamagedHead, match=r"pip install 'bulkstow\[zstd\]'"):
-        CompressedStream(0, 0, 0, COMPRESSIONS["a zstd file"])
+        CompressedStream(PartBytes(0, 0, 0), COMPRESSIONS["a zstd file"])
