@@ -21,6 +21,7 @@ from bulkstow.errors import StorageGone
 from bulkstow.model import Candidate, FileResult, Header, NoResponse, Outcome, Response
 from bulkstow.policy.reading import failure_reason
 from bulkstow.policy.selection import Selection
+from bulkstow.policy.sharding import Sharding
 from bulkstow.policy.study_keys import may_select, study_queries
 from bulkstow.ports import Found
 from bulkstow.retrieval.locations import NO_PATH, Locations
@@ -58,12 +59,14 @@ class InstanceListing:
         search: SearchService,
         locations: Locations,
         selection: Selection,
+        sharding: Sharding | None,
         *,
         short_page_results: int,
     ) -> None:
         self._search = search
         self._locations = locations
         self._selection = selection
+        self._sharding = sharding
         self._study_pages = Pages(requests, short_page_results=short_page_results)
         self._pages = Pages(requests, short_page_results=short_page_results)
         self._lists_studies = True
@@ -103,11 +106,14 @@ class InstanceListing:
                     is_found = is_found or study.uid == named_uid
                     if study.uid not in seen:
                         seen.add(study.uid)
-                        if may_select(self._selection, study):
+                        if self._is_of_shard(study.uid) and may_select(self._selection, study):
                             self.studies += 1
                             yield study
-            if named_uid is not None and not is_found:
+            if named_uid is not None and not is_found and self._is_of_shard(named_uid):
                 yield _unreadable(self._locations.study(named_uid), "the source server has no such study")
+
+    def _is_of_shard(self, study_uid: str) -> bool:
+        return self._sharding is None or self._sharding.owns((study_uid,))
 
     async def _study_list(self, query: Mapping[str, str]) -> AsyncGenerator[ListedStudy]:
         """Yield the studies of one search, some more than once; without its keys if the server refuses them."""

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Generator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Generator, Hashable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as ThreadFuture
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import replace
 
-from bulkstow.errors import BulkstowError, DamagedHead, InstanceChanged
+from bulkstow.config import UploadSettings
+from bulkstow.errors import BulkstowError, ConfigurationError, DamagedHead, InstanceChanged
+from bulkstow.events import Reporter
 from bulkstow.model import Candidate, Container, FileResult, Instance
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import Selection
+from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Found, Segment, Source
 from bulkstow.retrieval.fetching import Fetcher
 from bulkstow.retrieval.listing import InstanceListing
-from bulkstow.retrieval.server import SourceServer
+from bulkstow.retrieval.server import SourceServer, open_server
 from bulkstow.source.files import FileSource
 from bulkstow.source.spool import Spool
+from bulkstow.source_settings import SourceSettings
 from bulkstow.verification.requests import Abandoned
 from bulkstow.wire.resource_path import series_path
 
@@ -33,11 +37,53 @@ MOST_SERIES = 10_000
 lists are between the two; a series that is forgotten is fetched one instance at a time."""
 
 
+@asynccontextmanager
+async def open_source(
+    names: Sequence[str],
+    source_settings: SourceSettings,
+    settings: UploadSettings,
+    spool: Spool,
+    selection: Selection,
+    *,
+    threads: WorkerThreads,
+    reporter: Reporter,
+    environment: Mapping[str, str],
+) -> AsyncGenerator[DicomwebSource]:
+    """Open the server of a name such as dicomweb+https://host/root, and check that it responds.
+
+    Raises ConfigurationError, also for more than one server, and RunStopped if the server cannot be reached.
+    """
+    if len(names) > 1:
+        raise ConfigurationError(f"{names[0]} and {names[1]}: one DICOMweb server at a time; run once for each")
+    if settings.shard is not None and settings.shard_level != "auto":
+        raise ConfigurationError(f"--shard-level: the shards of {names[0]} are whole studies; leave it out")
+    files = FileSource(accept_missing_preamble=settings.accept_missing_preamble, skip_truncated=settings.skip_truncated)
+    async with open_server(
+        names[0],
+        source_settings,
+        environment,
+        attempts=settings.retries + 1,
+        give_up_after_s=settings.give_up_after_s,
+        reporter=reporter,
+    ) as server:
+        await server.reach()
+        sharding = None if settings.shard is None else Sharding(settings.shard)
+        with closing(DicomwebSource(server, spool, files, selection, threads, sharding=sharding)) as source:
+            yield source
+
+
 class DicomwebSource(Source):
     """The selected instances of one server; belongs to the running event loop. `close` ends what is under way."""
 
     def __init__(
-        self, server: SourceServer, spool: Spool, files: FileSource, selection: Selection, threads: WorkerThreads
+        self,
+        server: SourceServer,
+        spool: Spool,
+        files: FileSource,
+        selection: Selection,
+        threads: WorkerThreads,
+        *,
+        sharding: Sharding | None = None,
     ) -> None:
         self._server = server
         self._spool = spool
@@ -51,6 +97,7 @@ class DicomwebSource(Source):
             server.search,
             server.locations,
             selection,
+            sharding,
             short_page_results=server.short_page_results,
         )
         self._listed: OrderedDict[str, int] = OrderedDict()
