@@ -9,6 +9,7 @@ from benchmarks.measure import Table
 from benchmarks.tables.cold import cold
 from benchmarks.tables.content import content
 from benchmarks.tables.dask import dask
+from benchmarks.tables.dicomweb import dicomweb
 from benchmarks.tables.honesty import honesty
 from benchmarks.tables.link import link
 from benchmarks.tables.plan import plan
@@ -37,5 +38,6 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "plan": plan,
     "verify": verify,
     "content": content,
+    "dicomweb": dicomweb,
     "stages": stages,  # last: it imports what would show in the peers' memory
 }

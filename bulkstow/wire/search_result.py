@@ -22,13 +22,6 @@ _SERIES_UID = "0020000E"
 _STUDY_INSTANCES = "00201208"
 """Number of Study Related Instances."""
 
-STUDY_FIELDS = (_STUDY_DATE, _MODALITIES_IN_STUDY, _STUDY_INSTANCES)
-"""The attributes of a study that `listed_studies` reads beside its UID."""
-
-INSTANCE_FIELDS = (_SOP_CLASS_UID, _MODALITY, _SERIES_UID)
-"""The attributes of an instance that `headers_in` reads beside its UID. (0008,3002) is read, but not requested: Orthanc
-opens the file of each instance for an attribute that is not in its index."""
-
 _PADDING = "\0 "
 
 
