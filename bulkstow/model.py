@@ -152,6 +152,11 @@ class Instance:
         return self.candidate.content_bytes if self.sent_bytes is None else self.sent_bytes
 
     @property
+    def other_size_bytes(self) -> int | None:
+        """The number of bytes that are sent; None if it is the size that the scan found."""
+        return None if self.size_bytes == self.candidate.size_bytes else self.size_bytes
+
+    @property
     def source_header(self) -> Header:
         """The head at the source."""
         return self.original or self.header
@@ -166,7 +171,7 @@ class Instance:
             attempts,
             copy_of,
             self.sha256,
-            sent_bytes=None if self.size_bytes == self.candidate.size_bytes else self.size_bytes,
+            sent_bytes=self.other_size_bytes,
             original=self.original,
         )
 

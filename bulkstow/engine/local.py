@@ -24,6 +24,7 @@ from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.attended import attended
 from bulkstow.engine.descriptors import allowed_requests
 from bulkstow.engine.disposition import disposition_of, moved_to
+from bulkstow.engine.edits import difference, digest_of, read_edits
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import ListedNames
 from bulkstow.engine.processes import processes_of, sender_processes
@@ -47,6 +48,7 @@ from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
 from bulkstow.source.paths import find_sources
 from bulkstow.source_check import SourceCheck
+from bulkstow.wire.edit_rules import Edits
 from bulkstow.wire.server_profile import DEFAULT
 
 STUDIES_TIMEOUT_S = 10.0
@@ -78,6 +80,7 @@ async def run(
         roots = [path.path for path in paths.values()]
         selection = await read_selection(job.selection, roots, threads, limit)
         disposition = await disposition_of(job, roots, threads, limit)
+        edits = await read_edits(job.source_settings.edit, threads, limit)
         signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
         listed = None
         if job.files_from is not None:
@@ -87,12 +90,14 @@ async def run(
                 job.settings.ledger,
                 job.destination_name,
                 version=__version__,
-                settings=job.source_fields | settings_of(job.settings) | settings_of(job.selection),
+                settings=job.source_fields | settings_of(job.settings) | settings_of(job.selection) | digest_of(edits),
             )
         )
         reporters = Reporters((tally, Announcer(display.say), *(() if log is None else (log,))))
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
+        if words := difference(edits, ledger.settings_before("upload")):
+            display.say(words)
         context = SourceContext(
             paths=paths,
             listed=listed,
@@ -101,10 +106,11 @@ async def run(
             threads=threads,
             limit=limit,
             reporter=reporters,
+            edits=edits,
         )
         async with (
             opened_source(job, context) as source,
-            _opened(job, settings, source, threads, limit, reporters, display) as destination,
+            _opened(job, settings, source, edits, threads, limit, reporters, display) as destination,
         ):
 
             async def send() -> None:
@@ -168,6 +174,7 @@ async def _opened(
     job: Job,
     settings: UploadSettings,
     source: Source,
+    edits: Edits | None,
     threads: WorkerThreads,
     limit: ReadLimit,
     reporter: Reporter,
@@ -188,7 +195,7 @@ async def _opened(
         reporter=reporter,
         throttle=throttle,
     ) as local:
-        begin = begin_of(server, settings, environ, local.headers)
+        begin = begin_of(server, settings, environ, local.headers, edits)
         if settings.dask is not None:
             senders = Senders(local, begin, throttle=throttle, reporter=reporter, sends_here=False)
             async with _dask()(

@@ -23,6 +23,7 @@ from bulkstow.errors import (
     StorageGone,
 )
 from bulkstow.model import Batch, Candidate, Exchange, Extent, Header, Instance, RequestTiming
+from bulkstow.wire.edit_rules import Edits
 
 _ERRORS: dict[str, type[BulkstowError]] = {
     error.__name__: error for error in (ConfigurationError, DestinationRefused, LoginRefused, RunStopped, StorageGone)
@@ -44,6 +45,8 @@ class Begin:
     """Bytes have to be admitted by the coordinator."""
     headers: GivenHeaders = field(repr=False)
     """The user's headers: a file of headers that is a pipe can be read only once."""
+    edits: Edits | None = field(default=None, repr=False)
+    """The edits of the instances, with the key of new UIDs."""
 
 
 SentFile = tuple[str, int, int | str, bool | None, Extent | None, int | None, str]

@@ -12,6 +12,7 @@ import anyio.to_thread
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings, PlanSettings, SelectionSettings, UploadSettings
 from bulkstow.engine.attended import attended
+from bulkstow.engine.edits import read_edits
 from bulkstow.engine.names import ListedNames
 from bulkstow.engine.selection import read_selection
 from bulkstow.engine.signals import Control
@@ -62,6 +63,7 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
         paths = await find_sources(paths_among(job.source), threads, limit)
         selection = await read_selection(job.selection, [path.path for path in paths.values()], threads, limit)
+        edits = await read_edits(job.source_settings.edit, threads, limit)
         signals = stack.enter_context(receive_ending_signals())
         listed = None
         if job.files_from is not None:
@@ -78,6 +80,7 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
             threads=threads,
             limit=limit,
             reporter=reporter,
+            edits=edits,
         )
         source = await stack.enter_async_context(opened_source(job, context))
         survey = Survey(

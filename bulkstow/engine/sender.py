@@ -20,6 +20,7 @@ from bulkstow.blocking import ReadLimit
 from bulkstow.destination.auth import Auth, login
 from bulkstow.destination.body import ByteLimiter
 from bulkstow.destination.stow import StowDestination
+from bulkstow.engine.edits import edited
 from bulkstow.engine.messages import (
     Admitted,
     Begin,
@@ -82,7 +83,7 @@ class Sender:
         self._tell = tell
         self._limit = limit
         self._throttle = CoordinatorLimit(tell) if begin.is_throttled else None
-        source = FileSource()
+        source = edited(FileSource(), begin.edits)
         self._source_check = SourceCheck(source, threads, limit)
         self.destination = StowDestination(
             begin.destination,

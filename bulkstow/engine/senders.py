@@ -27,10 +27,15 @@ from bulkstow.events import Reporter, SendersMeasured
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Response
 from bulkstow.policy.concurrency import INSTANCE_BYTES
 from bulkstow.ports import Destination
+from bulkstow.wire.edit_rules import Edits
 
 
 def begin_of(
-    destination: DestinationSettings, settings: UploadSettings, environ: Mapping[str, str], headers: GivenHeaders
+    destination: DestinationSettings,
+    settings: UploadSettings,
+    environ: Mapping[str, str],
+    headers: GivenHeaders,
+    edits: Edits | None = None,
 ) -> Begin:
     """Return the first message to each sender; `environ` holds the login of the destination.
 
@@ -45,6 +50,7 @@ def begin_of(
         read_timeout_s=settings.read_timeout_s,
         is_throttled=settings.bandwidth is not None,
         headers=headers,
+        edits=edits,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.engine.descriptors import most_open_files
+from bulkstow.engine.edits import edited
 from bulkstow.engine.names import OBJECT_STORES, ListedNames, distinct, scheme_of
 from bulkstow.errors import ConfigurationError
 from bulkstow.events import Reporter
@@ -28,6 +29,7 @@ from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath
 from bulkstow.source.spool import Spool
 from bulkstow.source_settings import SourceSettings
+from bulkstow.wire.edit_rules import Edits
 
 
 class ReadingJob(Protocol):
@@ -63,6 +65,7 @@ class SourceContext:
     threads: WorkerThreads
     limit: ReadLimit
     reporter: Reporter
+    edits: Edits | None
 
 
 def paths_among(names: tuple[str, ...] | Source) -> tuple[str, ...]:
@@ -80,10 +83,16 @@ def paths_among(names: tuple[str, ...] | Source) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def opened_source(job: ReadingJob, context: SourceContext) -> AsyncIterator[Source]:
-    """Open the source of a job; an object from the caller is already open.
+    """Open the source of a job, with its edits; an object from the caller is already open.
 
     Raises ConfigurationError for settings that do not suit the source, and RunStopped if it cannot be reached.
     """
+    async with _opened(job, context) as source:
+        yield edited(source, context.edits)
+
+
+@asynccontextmanager
+async def _opened(job: ReadingJob, context: SourceContext) -> AsyncIterator[Source]:
     if not isinstance(job.source, tuple):
         yield job.source
         return

@@ -26,6 +26,7 @@ from bulkstow.destination.search import SearchService
 from bulkstow.destination.throttle import Throttle
 from bulkstow.destination.wado import Retriever
 from bulkstow.engine.attended import attended
+from bulkstow.engine.edits import digest_of, edited, read_edits
 from bulkstow.engine.names import ListedNames, absolute_name
 from bulkstow.engine.queries import at_once, requests_for
 from bulkstow.engine.selection import read_selection
@@ -34,7 +35,7 @@ from bulkstow.engine.sources import SourceContext, opened_source, own_files, pat
 from bulkstow.errors import ConfigurationError, LedgerError
 from bulkstow.events import LedgerUpgraded, Reporter, Reporters
 from bulkstow.ledger.verification import VerificationLedger, check_has_files
-from bulkstow.model import Candidate, Header
+from bulkstow.model import Instance
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.policy.selection import Selection
@@ -55,6 +56,7 @@ from bulkstow.verification.run import Output, Verification
 from bulkstow.verification.study_queue import StudyQueue
 from bulkstow.verification.summary import VerificationSummary, fields_of, summary_of
 from bulkstow.verification.tally import VerificationTally
+from bulkstow.wire.edit_rules import Edits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,7 @@ class _Resources:
     expected: ExpectedInstances
     source: Source | None
     """The source of the files to verify; None for the files in the ledger."""
+    edits: Edits | None
     selection: Selection
     requests: Requests
     threads: WorkerThreads
@@ -164,6 +167,7 @@ async def _open(
     stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
     paths = await find_sources(paths_among(job.source), threads, limit)
     selection = await read_selection(job.selection, [path.path for path in paths.values()], threads, limit)
+    edits = await read_edits(job.source_settings.edit, threads, limit)
     signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
     listed = None
     if job.files_from is not None:
@@ -171,7 +175,11 @@ async def _open(
     if not (job.has_source or settings.allow_empty):
         check_has_files(settings.ledger, job.destination.root)
     ledger = VerificationLedger(
-        settings.ledger, job.destination.root, version=__version__, scope=job.scope, settings=settings_of(settings)
+        settings.ledger,
+        job.destination.root,
+        version=__version__,
+        scope=job.scope | digest_of(edits),
+        settings=settings_of(settings),
     )
     stack.enter_context(ledger)
     if ledger.kept_copy is not None:
@@ -186,12 +194,14 @@ async def _open(
             threads=threads,
             limit=limit,
             reporter=reporter,
+            edits=edits,
         )
         source = await stack.enter_async_context(opened_source(job, context))
     opened = _Resources(
         ledger=ledger,
         expected=stack.enter_context(closing(ExpectedInstances())),
         source=source,
+        edits=edits,
         selection=selection,
         requests=requests_for(settings, reporter),
         threads=threads,
@@ -277,8 +287,10 @@ def _selects(selection: Selection) -> Selects | None:
         return None
     now_ns = time.time_ns()
 
-    def selects(candidate: Candidate, header: Header) -> bool:
-        return selection.filter_of(candidate, now_ns) is None and selection.filter_of_header(header) is None
+    def selects(instance: Instance) -> bool:
+        return (
+            selection.filter_of(instance.candidate, now_ns) is None and selection.filter_of_instance(instance) is None
+        )
 
     return selects
 
@@ -289,6 +301,12 @@ def _contents(job: VerificationJob, opened: _Resources, search: SearchService, s
         return None
     throttle = None if job.settings.bandwidth is None else Throttle(job.settings.bandwidth)
     retriever = Retriever(search.client, throttle)
-    source = opened.source or FileSource()
+    source = opened.source or edited(FileSource(), opened.edits)
     comparer = ContentComparison(retriever, source, threads=opened.threads, limit=opened.limit)
-    return Contents(comparer, opened.requests, at_once=at_once(job.settings), since_s=since_s)
+    return Contents(
+        comparer,
+        opened.requests,
+        at_once=at_once(job.settings),
+        since_s=since_s,
+        has_edits=opened.edits is not None,
+    )

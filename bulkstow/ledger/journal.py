@@ -36,7 +36,7 @@ from bulkstow.ledger.rows import (
 )
 from bulkstow.ledger.studies import count_studies
 from bulkstow.ledger.upgrade import KEPT_SUFFIXES, upgrade
-from bulkstow.model import Candidate, FileResult, Header, Instance, LedgerStudies, Outcome
+from bulkstow.model import Candidate, FileResult, Instance, LedgerStudies, Outcome
 
 _HAS_NO_HEAD = f"excluded.outcome = '{Outcome.UNREADABLE}' AND excluded.sop_instance_uid IS NULL"
 
@@ -122,9 +122,9 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Return the recorded outcomes of files, as `LookUps.results` does."""
         return self._look_ups.results(candidates)
 
-    def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:
-        """Return recorded heads by location, as `LookUps.headers` does."""
-        return self._look_ups.headers(candidates)
+    def instances(self, candidates: Sequence[Candidate]) -> dict[str, Instance]:
+        """Return recorded instances by location, as `LookUps.instances` does."""
+        return self._look_ups.instances(candidates)
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return, by SOP Instance UID, the files that are on the server, in the order of their paths."""
@@ -180,6 +180,18 @@ class Ledger(AbstractContextManager["Ledger"]):
     def count_studies(self) -> LedgerStudies:
         """Count the studies of the files for this destination; takes 1 s for a million files in the ledger."""
         return count_studies(self._look_ups, destination=self._destination, run=self._run)
+
+    def settings_before(self, command: str) -> Mapping[str, object] | None:
+        """Return the settings of the last run of a command before this one; None if there is none."""
+        query = """
+            SELECT settings FROM run WHERE destination = ? AND command = ? AND id < ? AND settings IS NOT NULL
+            ORDER BY id DESC LIMIT 1"""
+        rows = self._look_ups.read(query, (self._destination, command, self._run))
+        try:
+            settings = json.loads(rows[0][0]) if rows else None
+        except (TypeError, ValueError):
+            raise damaged(self.path, "the settings of a run") from None
+        return settings if isinstance(settings, dict) else None
 
     def interrupt(self) -> None:
         """End a look-up that takes too long; it then raises LedgerError in its thread."""

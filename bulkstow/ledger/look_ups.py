@@ -22,7 +22,7 @@ from bulkstow.ledger.rows import (
     as_kept,
     as_result,
 )
-from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
 
 _FINAL = frozenset(
     outcome
@@ -163,16 +163,15 @@ class LookUps:
         with explained(self._path):
             return [as_result(row) for row in rows]
 
-    def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:
-        """Return, by location, the recorded heads of the files that could be read as DICOM."""
+    def instances(self, candidates: Sequence[Candidate]) -> dict[str, Instance]:
+        """Return, by location, the recorded instances of the files that could be read as DICOM."""
         locations = {os.fsencode(candidate.location): candidate.location for candidate in candidates}
         query = f"""
             SELECT {INSTANCE_COLUMNS} FROM file
             WHERE destination = ? AND path IN ({marks(len(locations))})"""  # noqa: S608 - only ? and constants
         rows = self.read(query, (self._destination, *locations))
         with explained(self._path):
-            heads = ((locations[row[0]], as_header(row)) for row in rows)
-            return {location: head for location, head in heads if head is not None}
+            return {locations[row[0]]: as_instance(row) for row in rows if as_header(row) is not None}
 
 
 def _key(result: FileResult) -> tuple[object, ...]:

@@ -40,9 +40,7 @@ HEADER_COLUMNS = COLUMNS.split(", ")[3:10]
 """The columns of a head."""
 
 _NO_HEADER = (None,) * len(HEADER_COLUMNS)
-_NOT_EDITED = (None, None, None)
 _header_columns: Callable[[Header], tuple[str | None, ...]] = attrgetter(*HEADER_COLUMNS)
-_original_columns: Callable[[Header], tuple[str, ...]] = attrgetter("study_uid", "series_uid", "sop_instance_uid")
 _SHA256_BYTES = 32
 
 
@@ -52,7 +50,7 @@ class DamagedRow(ValueError):
 
 def as_row(result: FileResult) -> tuple[object, ...]:
     """Return the values of COLUMNS."""
-    candidate, header, original = result.candidate, result.header, result.original
+    candidate, header = result.candidate, result.header
     return (
         os.fsencode(candidate.location),
         candidate.size_bytes,
@@ -65,7 +63,7 @@ def as_row(result: FileResult) -> tuple[object, ...]:
         bytes.fromhex(result.sha256) if result.sha256 else None,
         result.accepted or None,
         result.sent_bytes,
-        *(_NOT_EDITED if original is None else _original_columns(original)),
+        *original_uids(result.original),
     )
 
 
@@ -112,13 +110,24 @@ def _as_sent(values: Sequence[Any], header: Header | None) -> tuple[int | None, 
     sent_bytes, *uids = values
     if not (sent_bytes is None or type(sent_bytes) is int):
         raise DamagedRow("a number of sent bytes of another type")
+    return sent_bytes, original_head(header, uids)
+
+
+def original_uids(original: Header | None) -> tuple[str, str, str] | tuple[None, None, None]:
+    """Return the UIDs at the source of an edited instance; None for each if it was not edited."""
+    if original is None:
+        return None, None, None
+    return original.study_uid, original.series_uid, original.sop_instance_uid
+
+
+def original_head(header: Header | None, uids: Sequence[str | None]) -> Header | None:
+    """Return the head at the source in values of `original_uids`. Raises DamagedRow."""
     if all(uid is None for uid in uids):
-        return sent_bytes, None
-    if header is None or not all(type(uid) is str for uid in uids):
-        raise DamagedRow("an original UID of another type, or without the one that was sent")
+        return None
     study_uid, series_uid, sop_instance_uid = uids
-    original = replace(header, study_uid=study_uid, series_uid=series_uid, sop_instance_uid=sop_instance_uid)
-    return sent_bytes, original
+    if header is None or not (type(study_uid) is type(series_uid) is type(sop_instance_uid) is str):
+        raise DamagedRow("an original UID of another type, or without the one that was sent")
+    return replace(header, study_uid=study_uid, series_uid=series_uid, sop_instance_uid=sop_instance_uid)
 
 
 def as_times(row: Sequence[Any]) -> tuple[int | None, str, int | None]:

@@ -136,7 +136,7 @@ class Inspect:
 
     def _selected(self, storable: Sequence[Instance]) -> list[Instance]:
         """Return the instances that no filter leaves out; count the others."""
-        filters = [self.selection.filter_of_header(instance.header) for instance in storable]
+        filters = [self.selection.filter_of_instance(instance) for instance in storable]
         by_filter = list(zip(storable, filters, strict=True))
         left_out = [instance.candidate for instance, filter_ in by_filter if filter_ is not None]
         self._count(left_out, Counter(filter_ for filter_ in filters if filter_ is not None))

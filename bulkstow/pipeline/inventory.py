@@ -55,7 +55,8 @@ CREATE TABLE file (
     by_link INTEGER,
     header INTEGER REFERENCES header, sop_instance_uid TEXT,
     uid_key INTEGER,                  -- a hash of the UID: its index has a quarter of the size of one of UIDs
-    state INTEGER, outcome TEXT, reason TEXT, is_copy INTEGER, is_accepted INTEGER, sha256 TEXT
+    state INTEGER, outcome TEXT, reason TEXT, is_copy INTEGER, is_accepted INTEGER, sha256 TEXT,
+    sent_bytes INTEGER                -- NULL if it is the size
 );
 CREATE INDEX to_send ON file (uid_key) WHERE state = 0;
 CREATE UNIQUE INDEX not_to_send ON file (path) WHERE state <> 0;
@@ -63,12 +64,12 @@ CREATE UNIQUE INDEX not_to_send ON file (path) WHERE state <> 0;
 
 _FILE_COLUMNS = """
     path, size_bytes, version, by_link, header, sop_instance_uid, uid_key,
-    state, outcome, reason, is_copy, is_accepted, sha256"""
+    state, outcome, reason, is_copy, is_accepted, sha256, sent_bytes"""
 _TO_SEND = (State.TO_SEND.value, None, None, None, None)
-_MARKS = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MARKS = f"({', '.join('?' * 14)})"
 _INSTANCE_COLUMNS = """
-    path, size_bytes, version, by_link, study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
-    modality, study_date"""
+    path, size_bytes, version, by_link, sent_bytes, study_uid, series_uid, sop_instance_uid, sop_class_uid,
+    transfer_syntax_uid, modality, study_date"""
 
 _grouped: Callable[[Header], tuple[str | None, ...]] = attrgetter(
     "study_uid", "series_uid", "sop_class_uid", "transfer_syntax_uid", "modality", "study_date"
@@ -94,8 +95,8 @@ class Inventory:
     def add_instances(self, instances: Sequence[Instance]) -> None:
         """Add files that would be sent."""
         with self._used():
-            rows = [_row(i.candidate, i.header, self._header_id(i.header)) for i in instances]
-            self._insert([(*row, *_TO_SEND, i.sha256) for row, i in zip(rows, instances, strict=True)])
+            rows = ((i, _row(i.candidate, i.header, self._header_id(i.header))) for i in instances)
+            self._insert([(*row, *_TO_SEND, i.sha256, i.other_size_bytes) for i, row in rows])
 
     def add_results(self, results: Sequence[FileResult], state: State = State.FOUND) -> None:
         """Add files that would not be sent; the last result of a path counts."""
@@ -134,7 +135,8 @@ class Inventory:
         with self._used():
             self._database.execute("""
                 CREATE TABLE total AS SELECT header, state, outcome, is_copy, is_accepted, count(*) AS files,
-                sum(size_bytes) AS size_bytes FROM file GROUP BY header, state, outcome, is_copy, is_accepted""")
+                sum(coalesce(sent_bytes, size_bytes)) AS size_bytes
+                FROM file GROUP BY header, state, outcome, is_copy, is_accepted""")
 
     def count_studies_to_send(self) -> int:
         """Return the number of studies with files that would be sent; after `add_up`."""
@@ -220,7 +222,7 @@ class Inventory:
         outcome, reason = result.outcome.value, _text(result.reason)
         is_copy, is_accepted = bool(result.copy_of), bool(result.accepted)
         row = _row(result.candidate, result.header, header)
-        return (*row, state.value, outcome, reason, is_copy, is_accepted, result.sha256)
+        return (*row, state.value, outcome, reason, is_copy, is_accepted, result.sha256, result.sent_bytes)
 
     def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert rows by one statement, so that SQLite runs once without the interpreter lock, not once for each."""
@@ -258,9 +260,9 @@ def _row(candidate: Candidate, header: Header | None, header_id: int | None) -> 
 
 
 def _instance(row: Sequence[Any]) -> Instance:
-    study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, modality, study_date = row[4:]
+    study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, modality, study_date = row[5:]
     header = Header(study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, modality, study_date)
-    return Instance(_candidate(*row[:4]), header)
+    return Instance(_candidate(*row[:4]), header, sent_bytes=row[4])
 
 
 def _candidate(path: bytes, size_bytes: int, version: str | bytes, by_link: int | None) -> Candidate:

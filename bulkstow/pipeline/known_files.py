@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from bulkstow.ledger import Known
-from bulkstow.model import Candidate, Header, Instance, Outcome
+from bulkstow.model import Candidate, Instance, Outcome
 
 
 class KnownFiles(Protocol):
@@ -15,8 +15,8 @@ class KnownFiles(Protocol):
     def look_up(self, candidates: Sequence[Candidate], again: Collection[Outcome] = ()) -> list[Known | None]:
         """Return for each candidate its known outcome; None if it is new or has changed since."""
 
-    def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:
-        """Return, by location, the heads of known files that could be read as DICOM."""
+    def instances(self, candidates: Sequence[Candidate]) -> dict[str, Instance]:
+        """Return, by location, the instances of known files that could be read as DICOM."""
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return, by SOP Instance UID, the files that are on the server, in the order of their paths.

@@ -129,7 +129,7 @@ class _SurveyedFiles:
         self._look_ups = look_ups
         self._inventory = inventory
         self.look_up = look_ups.look_up
-        self.headers = look_ups.headers
+        self.instances = look_ups.instances
 
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return the files that are on the server, or would be; a file that has changed since counts as it is now."""

@@ -95,8 +95,8 @@ class Unsettled:
 
     def _filters_of_settled(self, candidates: Sequence[Candidate]) -> dict[str, Filter]:
         """Return, by location, the filters that leave out files that an earlier run settled."""
-        headers = self.known_files.headers(candidates) if candidates else {}
-        found = ((location, self.selection.filter_of_header(header)) for location, header in headers.items())
+        instances = self.known_files.instances(candidates) if candidates else {}
+        found = ((location, self.selection.filter_of_instance(instance)) for location, instance in instances.items())
         return {location: filter_ for location, filter_ in found if filter_ is not None}
 
     def _filters_of_announced(self, candidates: Sequence[Candidate]) -> dict[str, Filter]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from bulkstow.days import Days
-from bulkstow.model import Candidate, Header
+from bulkstow.model import Candidate, Header, Instance
 from bulkstow.policy.globs import Globs
 
 
@@ -85,6 +85,16 @@ class Selection:
         if self.min_age_ns is not None and isinstance(modified_ns, int) and now_ns - modified_ns < self.min_age_ns:
             return Filter.MIN_AGE
         return None
+
+    def filter_of_instance(self, instance: Instance) -> Filter | None:
+        """Return the filter that leaves out an instance; None if none does.
+
+        Of an edited one, the head at the source counts. A study may be named by its UID there, or by the new one.
+        """
+        header, sent_study_uid = instance.source_header, instance.header.study_uid
+        if instance.original is not None and self.studies is not None and sent_study_uid in self.studies:
+            header = replace(header, study_uid=sent_study_uid)
+        return self.filter_of_header(header)
 
     def filter_of_header(self, header: Header) -> Filter | None:
         """Return the filter that leaves out an instance with this head; None if none does."""

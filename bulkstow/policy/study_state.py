@@ -47,6 +47,8 @@ class StudyResult:
     extra: tuple[str, ...] = ()
     reason: str = ""
     """The explanation of the state, if it needs one."""
+    original_study_uid: str = ""
+    """The UID of the study at the source, if an edit has changed it; of several the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

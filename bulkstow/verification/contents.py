@@ -33,6 +33,9 @@ SERIES_SHARE = 0.5
 """Series of a study are retrieved as a whole if at least this share of its instances is compared. One by one, Orthanc
 sends CT of 0.5 MB 2.8 times, and MR of 35 KB 16 times as slowly."""
 
+EDITED = "it was edited when it was sent: --edit with the same file compares it"
+"""Why the content of an edited instance is not compared with its file."""
+
 _ABSENT = (404, 410)
 """Statuses of a series that is gone; a server that sends no series at all costs one request a series more."""
 
@@ -57,14 +60,24 @@ class Compared:
 class Contents:
     """Compares the files of studies, with at most `at_once` requests of all studies at a time.
 
-    Content that was confirmed at `since_s` or later is not compared again; None compares all.
+    Content that was confirmed at `since_s` or later is not compared again; None compares all. Without `has_edits`
+    nothing is compared that was edited when it was sent.
     """
 
-    def __init__(self, comparer: ContentComparer, requests: Requests, *, at_once: int, since_s: int | None) -> None:
+    def __init__(
+        self,
+        comparer: ContentComparer,
+        requests: Requests,
+        *,
+        at_once: int,
+        since_s: int | None,
+        has_edits: bool = False,
+    ) -> None:
         self._comparer = comparer
         self._requests = requests
         self._places = anyio.Semaphore(at_once)
         self._since_s = since_s
+        self._has_edits = has_edits
         self._sends_series = True
         """The server has not refused to send a series."""
 
@@ -103,6 +116,8 @@ class Contents:
             is_recent = self._since_s is not None and (file.verified_at_s or 0) >= self._since_s
             if is_recent and is_confirmed_at(file.verified_level or "", "content"):
                 notes.equal.add(file.sop_instance_uid)
+            elif file.is_edited and not self._has_edits:
+                notes.add(file, NotCompared(EDITED))
             else:
                 yield file
 

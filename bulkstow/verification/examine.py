@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -69,7 +69,10 @@ class Examiner:
         """Look at a study. Raises Abandoned and RunStopped as `Requests.make`."""
         if not is_segment(study.uid):
             return _unknown(study, NO_UID)
-        return await (self._count(study, looks) if self.counts else self._list(study, looks))
+        examined = await (self._count(study, looks) if self.counts else self._list(study, looks))
+        if isinstance(examined, LookAgain) or not study.original_uid:
+            return examined
+        return replace(examined, result=replace(examined.result, original_study_uid=study.original_uid))
 
     async def _count(self, study: ExpectedStudy, looks: Looks) -> Examined | LookAgain:
         counted = await self.questions.count(study.uid)

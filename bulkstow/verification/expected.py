@@ -13,22 +13,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bulkstow.errors import LedgerError
-from bulkstow.ledger.rows import OUTCOMES, as_candidate, as_kept
-from bulkstow.model import Candidate, Header, Instance, Outcome
+from bulkstow.ledger.rows import OUTCOMES, SENT_COLUMNS, as_candidate, as_kept, original_head, original_uids
+from bulkstow.model import Header, Instance, Outcome
 from bulkstow.policy.findings import KnownOutcome, is_confirmed_at
 from bulkstow.policy.sampling import rank, sample_size
 from bulkstow.quantities import EVERY_STUDY, Sample
 
-Selects = Callable[[Candidate, Header], bool]
+Selects = Callable[[Instance], bool]
 """Returns whether the user's filters select a file."""
 
 _FAILURES = ", ".join(f"'{outcome}'" for outcome in Outcome if outcome.is_failure)
 
 _KEY_COLUMNS = "study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid"
-_FILE_COLUMNS = f"{_KEY_COLUMNS}, path, size_bytes, version"
+_FILE_COLUMNS = f"{_KEY_COLUMNS}, path, size_bytes, version, {', '.join(SENT_COLUMNS)}"
+_COUNT = len(_FILE_COLUMNS.split(", "))
 _LEDGER_COLUMNS = "outcome, reason, copy_of IS NOT NULL, verified_level, verified_at_s"
 _COLUMNS = f"{_FILE_COLUMNS}, outcome, reason, has_other_file, verified_level, verified_at_s, is_expected"
 
@@ -81,6 +82,11 @@ class ExpectedFile(NamedTuple):
     path: bytes
     size_bytes: int
     version: int | bytes
+    sent_bytes: int | None
+    original_study_uid: str | None
+    """The UIDs at the source; None if the instance was not edited."""
+    original_series_uid: str | None
+    original_sop_instance_uid: str | None
     outcome: str | None
     """None if the ledger lacks the file, or has another version of it."""
     reason: str | None
@@ -97,10 +103,14 @@ class ExpectedFile(NamedTuple):
         reason, level = self.reason or "", self.verified_level or ""
         return KnownOutcome(OUTCOMES[self.outcome], reason, bool(self.has_other_file), level)
 
+    @property
+    def is_edited(self) -> bool:
+        """The instance was edited when it was sent."""
+        return self.original_sop_instance_uid is not None
+
     def instance(self, study_uid: str) -> Instance:
         """Return it as an instance to compare with the server's."""
-        header = Header(study_uid, self.series_uid, self.sop_instance_uid, self.sop_class_uid, self.transfer_syntax_uid)
-        return Instance(as_candidate((self.path, self.size_bytes, self.version)), header)
+        return _as_instance(study_uid, *self[:11])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,12 @@ class ExpectedStudy:
     """The SOP Instance UIDs that should be at the server."""
     tolerated: frozenset[str]
     """SOP Instance UIDs that the server may have or lack."""
+
+    @property
+    def original_uid(self) -> str:
+        """The Study Instance UID at the source, of several the first; empty if it was not edited."""
+        uids = {file.original_study_uid for file in self.files if file.original_study_uid} - {self.uid}
+        return min(uids, default="")
 
     @property
     def conflicts(self) -> dict[str, str]:
@@ -161,12 +177,14 @@ class ExpectedInstances:
                 os.fsencode(instance.candidate.location),
                 instance.candidate.size_bytes,
                 as_kept(instance.candidate.version),
+                instance.other_size_bytes,
+                *original_uids(instance.original),
             )
             for instance in instances
         ]
         with _explained(), self._database:
             self._database.execute("BEGIN")
-            self._database.executemany(f"INSERT OR IGNORE INTO found VALUES ({', '.join('?' * 8)})", rows)  # noqa: S608
+            self._database.executemany(f"INSERT OR IGNORE INTO found VALUES ({', '.join('?' * _COUNT)})", rows)  # noqa: S608
 
     def add_known(self, path: Path, destination: int) -> None:
         """Add the records of a ledger for the files of the source, and other files of their studies."""
@@ -177,7 +195,7 @@ class ExpectedInstances:
         """Add the files that a ledger has for a destination, by its number there."""
         is_selected = "1"
         if selects is not None:
-            self._database.create_function("is_selected", 10, _as_function(selects))
+            self._database.create_function("is_selected", _COUNT + 2, _as_function(selects))
             is_selected = f"is_selected({_FILE_COLUMNS}, modality, study_date)"
         with _explained(), self._attached(path):
             self._database.execute(_FROM_LEDGER.format(is_selected=is_selected), (destination,))
@@ -249,24 +267,31 @@ def _checked(row: tuple[object, ...]) -> ExpectedFile:
 
 
 def _as_function(selects: Selects) -> Callable[..., bool]:
-    def is_selected(
-        study_uid: str,
-        series_uid: str,
-        sop_instance_uid: str,
-        sop_class_uid: str,
-        transfer_syntax_uid: str,
-        path: bytes,
-        size_bytes: int,
-        version: int | bytes,
-        modality: str | None,
-        study_date: str | None,
-    ) -> bool:
-        header = Header(
-            study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, modality, study_date
-        )
-        return selects(as_candidate((path, size_bytes, version)), header)
+    def is_selected(*columns: Any) -> bool:  # noqa: ANN401 - values of a row
+        *file, modality, study_date = columns
+        return selects(_as_instance(*file, modality=modality, study_date=study_date))
 
     return is_selected
+
+
+def _as_instance(
+    study_uid: str,
+    series_uid: str,
+    sop_instance_uid: str,
+    sop_class_uid: str,
+    transfer_syntax_uid: str,
+    path: bytes,
+    size_bytes: int,
+    version: int | bytes,
+    sent_bytes: int | None,
+    *original_uids: str | None,
+    modality: str | None = None,
+    study_date: str | None = None,
+) -> Instance:
+    """Return the instance in the values of _FILE_COLUMNS."""
+    header = Header(study_uid, series_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, modality, study_date)
+    original = original_head(header, original_uids)
+    return Instance(as_candidate((path, size_bytes, version)), header, sent_bytes=sent_bytes, original=original)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from bulkstow.config import UploadSettings
 from bulkstow.errors import BulkstowError, first_of
 from bulkstow.events import Recorded, Reporter
 from bulkstow.ledger import Known
-from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
+from bulkstow.model import Candidate, FileResult, Instance, Outcome
 from bulkstow.pipeline.in_flight import Compare
 from bulkstow.pipeline.intake import Choice, Intake
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
@@ -91,7 +91,7 @@ class _NothingKnown:
         """Return None for each candidate."""
         return [None] * len(candidates)
 
-    def headers(self, candidates: Sequence[Candidate]) -> dict[str, Header]:  # noqa: ARG002
+    def instances(self, candidates: Sequence[Candidate]) -> dict[str, Instance]:  # noqa: ARG002
         """Return nothing."""
         return {}
 

@@ -16,7 +16,7 @@ from bulkstow.verification.examine import Examined
 
 Notation = Literal["table", "csv", "jsonl"]
 
-COLUMNS = ("study_uid", "state", "expected", "found", "missing", "different", "extra", "reason")
+COLUMNS = ("study_uid", "state", "expected", "found", "missing", "different", "extra", "reason", "original_study_uid")
 
 
 SPOOL_BYTES = 2**20
@@ -89,7 +89,9 @@ def _shown(result: StudyResult) -> str:
         if uids and len(uids) < result.expected
     ]
     text = "; ".join([*parts, *([result.reason] if result.reason else [])])
-    return shown(f"{result.study_uid}: {text}" if text else result.study_uid)
+    study = f"{result.study_uid} (at the source {result.original_study_uid})" if result.original_study_uid else ""
+    study = study or result.study_uid
+    return shown(f"{study}: {text}" if text else study)
 
 
 def _fields(result: StudyResult) -> dict[str, object]:

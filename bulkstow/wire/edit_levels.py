@@ -143,5 +143,5 @@ def _element(tag: int, vr: str, value: bytes, syntax: Syntax) -> bytes:
     if name in LONG_VRS:
         return head + name + b"\0\0" + struct.pack(f"{order}I", len(value)) + value
     if len(value) > 0xFFFE:
-        raise Problem(f"cannot be edited: {name_of(tag)} would be too long")
+        raise Problem(f"{name_of(tag)} would be too long")
     return head + name + struct.pack(f"{order}H", len(value)) + value

@@ -172,14 +172,14 @@ class _DataSetEditor:
                 continue
             tag = attribute if isinstance(attribute, int) else element.tag if element is not None else 0
             if isinstance(action, Remove):
-                values[tag] = None
+                values[tag], texts[tag] = None, ""
                 continue
             vr = level.vr(element) if element is not None else dictionary_vr(tag).decode("ascii")
             try:
                 new = yield from self._apply(action, level, element, vr)
                 values[tag] = vr, _encoded(new, vr, level)
             except TextError as error:
-                raise Problem(f"cannot be edited: {name_of(tag)} would have {error}") from None
+                raise Problem(f"{name_of(tag)} would have {error}") from None
             texts[tag] = str(new)
         if self._edits.uids is not None:
             for found in level.found:
@@ -198,7 +198,7 @@ class _DataSetEditor:
         try:
             values[element.tag] = "UI", _text_value(new, "UI", ASCII)
         except TextError as error:
-            raise Problem(f"cannot be edited: {name_of(element.tag)} would have {error}") from None
+            raise Problem(f"{name_of(element.tag)} would have {error}") from None
         texts[element.tag] = new
 
     def _actions(self, level: Level) -> Steps[Mapping[Attribute, Action]]:
@@ -213,12 +213,12 @@ class _DataSetEditor:
             try:
                 old = "" if element is None else (yield from self._text(level, element, level.vr(element)))
             except TextError as error:
-                raise Problem(f"cannot be edited: {name} has {error}") from None
+                raise Problem(f"{name} has {error}") from None
             row = table.rows.get(old.strip(" "))
             if row is not None:
                 actions.update(zip(table.targets, map(SetTo, row), strict=True))
             elif not table.keeps_missing:
-                raise Problem(f"cannot be edited: its {name} is not in {table.name}")
+                raise Problem(f"its {name} is not in {table.name}")
         return actions
 
     def _apply(
@@ -237,7 +237,7 @@ class _DataSetEditor:
 
     def _value(self, element: Element) -> Steps[bytes]:
         if element.length_bytes > MOST_VALUE_BYTES:
-            raise Problem(f"cannot be edited: {name_of(element.tag)} is too long")
+            raise Problem(f"{name_of(element.tag)} is too long")
         return (yield from value_of(self._reader, element))
 
 

@@ -104,7 +104,7 @@ WRONG_USES = [
     (f"{UPLOAD} --ledger .", "", 3, "the ledger . cannot be used"),
     (f"{UPLOAD} --ledger archive", "", 3, "the ledger archive cannot be used"),
     (f"{UPLOAD} --ledger other.db", "", 3, "other.db is a database, but not bulkstow's ledger: give another file"),
-    (f"{UPLOAD} --ledger future.db", "", 3, "the ledger future.db has schema 99, this bulkstow reads schemas up to 4"),
+    (f"{UPLOAD} --ledger future.db", "", 3, "the ledger future.db has schema 99, this bulkstow reads schemas up to 5"),
     (f"{UPLOAD} --ledger used.db", "", 3, "the ledger used.db is in use by another run: wait for it, or give another"),
     (f"{UPLOAD} --ledger gone/l.db", "", 3, "gone does not exist: make it, or give another --ledger"),
     ("upload archive --url {refused}", "", 3, "Connection refused; is the server running, is the URL right?"),

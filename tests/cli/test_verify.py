@@ -88,6 +88,7 @@ def test_each_notation_names_what_is_missing(capsys: pytest.CaptureFixture[str],
         "different": [],
         "extra": [],
         "reason": "",
+        "original_study_uid": "",
     }
     assert "3 of 6 instances found" in ended["jsonl"].err
 

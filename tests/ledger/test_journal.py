@@ -170,9 +170,9 @@ def test_heads_are_those_of_readable_files(ledger: Ledger) -> None:
     """Heads have modality and study date, for any outcome; a file without a head, or without a row, has none."""
     head = replace(header(1), modality="CT", study_date="20200101")
     ledger.record([replace(result(1, Outcome.REFUSED), header=head), replace(result(2, Outcome.SKIPPED), header=None)])
-    heads = ledger.headers([candidate(1), candidate(2), candidate(3)])
-    assert heads == {candidate(1).location: head}
-    assert [(one.modality, one.study_date) for one in heads.values()] == [("CT", "20200101")]
+    known = ledger.instances([candidate(1), candidate(2), candidate(3)])
+    assert known == {candidate(1).location: Instance(candidate(1), head)}
+    assert [(one.header.modality, one.header.study_date) for one in known.values()] == [("CT", "20200101")]
 
 
 def test_a_file_that_can_no_longer_be_read_keeps_its_head(ledger: Ledger) -> None:
@@ -181,7 +181,8 @@ def test_a_file_that_can_no_longer_be_read_keeps_its_head(ledger: Ledger) -> Non
     for number, outcome in ((1, Outcome.UNREADABLE), (2, Outcome.SKIPPED)):
         gone = Candidate(candidate(number).location, 0, 0)
         ledger.record([FileResult(gone, None, outcome, "gone")])
-    assert ledger.headers([candidate(1), candidate(2)]) == {candidate(1).location: header(1)}
+    known = ledger.instances([candidate(1), candidate(2)])
+    assert {location: one.header for location, one in known.items()} == {candidate(1).location: header(1)}
 
 
 @pytest.mark.parametrize("outcome", Outcome)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkstow.days import parse_days
-from bulkstow.model import Candidate, Header
+from bulkstow.model import Candidate, Header, Instance
 from bulkstow.policy.globs import globs
 from bulkstow.policy.selection import EVERYTHING, Filter, Selection
 
@@ -23,6 +23,9 @@ def candidate(
 ) -> Candidate:
     """Return a file of the scan."""
     return Candidate(path, size_bytes, version)
+
+
+FILE = candidate()
 
 
 def header(
@@ -97,7 +100,25 @@ def test_a_file_is_selected_by_path_size_and_age(
 )
 def test_an_instance_is_selected_by_its_head(selection: Selection, head: Header, expected: Filter | None) -> None:
     """The first filter that leaves an instance out is named; unknown values leave none out."""
-    assert selection.filter_of_header(head) is expected
+    assert selection.filter_of_instance(Instance(FILE, head)) is expected
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(studies=frozenset(["1.1"])), None),
+        (Selection(studies=frozenset(["2.25.1"])), None),
+        (Selection(studies=frozenset(["2.25.2"])), Filter.STUDIES),
+        (Selection(modalities=frozenset(["CT"])), None),
+        (Selection(modalities=frozenset(["OT"])), Filter.MODALITY),
+    ],
+)
+def test_an_edited_instance_is_selected_by_its_head_at_the_source(
+    selection: Selection, expected: Filter | None
+) -> None:
+    """Its study can be named by the new UID too, as a report has it."""
+    edited = Instance(FILE, header(study_uid="2.25.1", modality="OT"), original=header())
+    assert selection.filter_of_instance(edited) is expected
 
 
 @pytest.mark.parametrize(
@@ -152,4 +173,5 @@ def test_each_filter_decides_by_itself(head: Header, selection: Selection) -> No
         Selection(study_dates=selection.study_dates),
         Selection(sop_classes=selection.sop_classes),
     ]
-    assert (selection.filter_of_header(head) is None) == all(one.filter_of_header(head) is None for one in alone)
+    one = Instance(FILE, head)
+    assert (selection.filter_of_instance(one) is None) == all(each.filter_of_instance(one) is None for each in alone)

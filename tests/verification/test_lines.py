@@ -14,7 +14,9 @@ from bulkstow.verification.lines import SPOOL_BYTES, Lines
 
 COMPLETE = Examined(StudyResult("1.1", StudyState.COMPLETE, 3, 3))
 UIDS = ("1.2.1", "1.2.2", "1.2.3", "1.2.4", "1.2.5")
-INCOMPLETE = Examined(StudyResult("1.2", StudyState.INCOMPLETE, 7, 2, missing=UIDS, extra=("9.9",)))
+INCOMPLETE = Examined(
+    StudyResult("1.2", StudyState.INCOMPLETE, 7, 2, missing=UIDS, extra=("9.9",), original_study_uid="2.1")
+)
 UNKNOWN = Examined(StudyResult("1.3", StudyState.UNKNOWN, 1200, None, reason="HTTP 500 (=cmd\x1b[2J)"))
 ABSENT = Examined(StudyResult("1.4", StudyState.ABSENT, 2, 0, missing=("1.4.1", "1.4.2")))
 
@@ -28,7 +30,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_table_has_what_is_not_complete() -> None:
-    """The heading comes once; a few of the missing UIDs are named, none if all are missing."""
+    """The heading comes once; a few missing UIDs are named, none if all are missing, and the UID at the source."""
     out = io.StringIO()
     lines = Lines("table", out)
     lines.begin()
@@ -38,7 +40,7 @@ def test_a_table_has_what_is_not_complete() -> None:
     lines.write([ABSENT])
     assert out.getvalue().splitlines() == [
         "state       expected     found  study: instances",
-        "incomplete         7         2  1.2: missing 1.2.1, 1.2.2, 1.2.3 and 2 more",
+        "incomplete         7         2  1.2 (at the source 2.1): missing 1.2.1, 1.2.2, 1.2.3 and 2 more",
         r"unknown        1,200         ?  1.3: HTTP 500 (=cmd\x1b[2J)",
         "absent             2         0  1.4",
     ]
@@ -52,10 +54,10 @@ def test_csv_has_all_uids_and_no_formula() -> None:
     lines.write([COMPLETE, INCOMPLETE])
     lines.write([Examined(StudyResult("=1+1", StudyState.UNKNOWN, 1, None, reason="no\x1b"))])
     assert out.getvalue().split("\r\n") == [
-        "study_uid,state,expected,found,missing,different,extra,reason",
-        "1.1,complete,3,3,,,,",
-        "1.2,incomplete,7,2,1.2.1 1.2.2 1.2.3 1.2.4 1.2.5,,9.9,",
-        r"'=1+1,unknown,1,,,,,no\x1b",
+        "study_uid,state,expected,found,missing,different,extra,reason,original_study_uid",
+        "1.1,complete,3,3,,,,,",
+        "1.2,incomplete,7,2,1.2.1 1.2.2 1.2.3 1.2.4 1.2.5,,9.9,,2.1",
+        r"'=1+1,unknown,1,,,,,no\x1b,",
         "",
     ]
 

@@ -1,0 +1,103 @@
+"""The edits of a run, from the TOML file of `--edit` and the files that it names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tomllib
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+from bulkstow.blocking import ReadLimit, map_in_threads
+from bulkstow.errors import ConfigurationError
+from bulkstow.ports import Source
+from bulkstow.source.edited import EditedSource
+from bulkstow.wire.edit_rules import Edits
+
+KEY_VARIABLE = "BULKSTOW_EDIT_KEY"
+"""The variable with the key of new UIDs, if the file of the edits names no file with it."""
+
+DIGEST = "edits"
+"""The name of the digest of the edits among the settings of a run in the ledger."""
+
+
+async def read_edits(path: Path | None, threads: Executor, limit: ReadLimit) -> Edits | None:
+    """Return the edits in a file; None without a file. Raises ConfigurationError for what is not understood."""
+    if path is None:
+        return None
+
+    def on_timeout(_path: Path, why: str) -> Edits:
+        raise ConfigurationError(f"--edit {path}: cannot be read ({why})")
+
+    read = partial(edits_in, environ=os.environ)
+    (edits,) = [each async for several in map_in_threads(read, [path], on_timeout, threads, limit) for each in several]
+    return edits
+
+
+def edits_in(path: Path, environ: Mapping[str, str]) -> Edits:
+    """Return the edits in a file, with a key from another file or the environment; relative names are beside it.
+
+    Blocks. Raises ConfigurationError.
+    """
+    from bulkstow.wire.edit_file import parse_edits  # pydicom takes 0.2 s to import
+
+    try:
+        document = tomllib.loads(_read(path).decode("utf-8-sig"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"--edit {path}: {error}") from None
+
+    def read_table(name: str) -> Sequence[Sequence[str]]:
+        try:
+            text = _read(path.parent / name).decode("utf-8-sig")
+            return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+            raise ConfigurationError(f"--edit {path}: {name}: {why}") from None
+
+    def read_key(name: str | None) -> bytes:
+        if name is not None:
+            return _read(path.parent / name).strip()
+        if KEY_VARIABLE not in environ:
+            raise ConfigurationError(f"--edit {path}: uids: no key: give a key_file, or set {KEY_VARIABLE}")
+        return environ[KEY_VARIABLE].strip().encode()
+
+    return parse_edits(document, f"--edit {path}", read_table, read_key)
+
+
+def edited(source: Source, edits: Edits | None) -> Source:
+    """Return the source with the edits."""
+    if edits is None:
+        return source
+    # Whole, and once: threads that import parts of pydicom at the same time find it half imported.
+    for module in ("pydicom.charset", "pydicom.datadict", "pydicom.valuerep"):
+        import_module(module)
+    # pydicom would warn once for each odd value.
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
+    return EditedSource(source, edits)
+
+
+def digest_of(edits: Edits | None) -> dict[str, str]:
+    """Return the digest of the edits for the settings of a run."""
+    return {DIGEST: "" if edits is None else edits.digest}
+
+
+def difference(edits: Edits | None, last: Mapping[str, object] | None) -> str:
+    """Return a line about edits that are not those of the last run, by its settings; empty if they are the same."""
+    before = "" if last is None else last.get(DIGEST, "")
+    now = "" if edits is None else edits.digest
+    if last is None or now == before:
+        return ""
+    words = "the last run edited instances, this one does not" if not now else "the edits are not those of the last run"
+    return f"{words}: what is settled stays as it was sent"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"--edit {path}: cannot be read ({error.strerror or error})") from None
