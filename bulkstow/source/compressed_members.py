@@ -51,9 +51,6 @@ def _large_file(container: Container, data: ByteReader, content: ForwardStream, 
         if content.at >= sign_of_life_bytes:
             sign_of_life_bytes += SKIP_BYTES
             yield None
-    if excess := staging.excess(content.at):
-        yield FileResult(container.candidate, None, Outcome.UNREADABLE, excess)
-        return
     size_bytes = content.at
     again = _decompress(data, container.format_name)
     extent = yield from staging.copy(again.blocks(size_bytes), size_bytes)

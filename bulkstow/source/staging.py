@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 
+from bulkstow.errors import SpoolExceeded
 from bulkstow.model import Extent
 from bulkstow.ports import Found, Room
 from bulkstow.quantities import show_size
@@ -47,8 +48,10 @@ class Staging:
     def copy(self, blocks: Iterable[bytes | memoryview], size_bytes: int) -> Generator[Room | None, None, Extent]:
         """Copy a content of `size_bytes` into the spool; return its extent.
 
-        Raises OSError, SpoolExceeded if there is more content, and what the blocks raise.
+        Raises OSError, SpoolExceeded if it is larger than the spool or than announced, and what the blocks raise.
         """
+        if excess := self.excess(size_bytes):
+            raise SpoolExceeded(excess)
         if size_bytes > self._room_bytes:
             self._give_back()
             asked_bytes = max(size_bytes, min(_ROOM_BYTES, self._spool.most_bytes // _SHARE_OF_SPOOL))
