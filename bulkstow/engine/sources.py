@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
+from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import most_open_files
 from bulkstow.engine.edits import edited
 from bulkstow.engine.names import OBJECT_STORES, ListedNames, distinct, scheme_of
@@ -30,6 +31,9 @@ from bulkstow.source.paths import SourcePath
 from bulkstow.source.spool import Spool
 from bulkstow.source_settings import SourceSettings
 from bulkstow.wire.edit_rules import Edits
+
+if TYPE_CHECKING:
+    from bulkstow.source.objects import ObjectSource
 
 
 class ReadingJob(Protocol):
@@ -119,7 +123,8 @@ async def _opened(job: ReadingJob, context: SourceContext) -> AsyncIterator[Sour
                 ) as server:
                     yield server
             case _Kind.OBJECTS:
-                raise ConfigurationError(f"{job.source[0]}: no such source")
+                with closing(_objects(job, job.source, spool)) as objects:
+                    yield objects
 
 
 class _Kind(Enum):
@@ -166,6 +171,36 @@ def _files(job: ReadingJob, names: tuple[str, ...], context: SourceContext, spoo
     if listed is not None:
         listed.drawn_by(source.walk)
     return source
+
+
+def _objects(job: ReadingJob, names: tuple[str, ...], spool: Spool) -> ObjectSource:
+    try:
+        from bulkstow.source.objects import ObjectSource
+        from bulkstow.source.objects_bucket import StoreOptions
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{names[0]}: needs object-store libraries ({error}): pip install obstore botocore, or "
+            "pip install '.[objects]' in a checkout"
+        ) from error
+    settings, given = job.settings, job.source_settings
+    options = StoreOptions(
+        endpoint=given.source_endpoint,
+        region=given.source_region,
+        is_anonymous=given.source_anonymous,
+        ca_file=given.source_ca_file,
+        is_insecure=given.source_insecure,
+    )
+    throttle = None if given.source_bandwidth is None else Throttle(given.source_bandwidth)
+    return ObjectSource(
+        names,
+        spool,
+        options,
+        concurrency=given.source_concurrency,
+        admit=None if throttle is None else throttle.admit,
+        sharding=None if settings.shard is None else Sharding(settings.shard, settings.shard_level),
+        accept_missing_preamble=settings.accept_missing_preamble,
+        skip_truncated=settings.skip_truncated,
+    )
 
 
 def own_files(settings: UploadSettings) -> frozenset[str]:

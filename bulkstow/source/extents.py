@@ -14,7 +14,7 @@ from contextlib import suppress
 from bulkstow.errors import DamagedHead, InstanceChanged
 from bulkstow.model import Candidate, Coding, Extent
 from bulkstow.ports import FileRange, Segment
-from bulkstow.source.windows import ByteReader, FileBytes, InflatedBytes, PartBytes, open_file, read_up_to
+from bulkstow.source.windows import FileBytes, InflatedBytes, OpenBytes, PartBytes, open_file, read_up_to
 
 BLOCK_BYTES = 256 * 2**10
 """The bytes that are inflated at once: as many as a connection over TLS encrypts at once. Inflating 0.5 MB takes 2.2 ms
@@ -25,7 +25,7 @@ _WRONG_LENGTH = "damaged: the archive's data do not inflate to the announced len
 _WRONG_CRC = "damaged: its CRC-32 is not the one in the archive"
 
 
-def open_bytes(candidate: Candidate) -> ByteReader:
+def open_bytes(candidate: Candidate) -> OpenBytes:
     """Open the content of a candidate for reading at any offset.
 
     Raises OSError, and DamagedHead if the file of its extent has changed.
@@ -35,7 +35,7 @@ def open_bytes(candidate: Candidate) -> ByteReader:
     return open_extent_bytes(candidate.extent, by_link=bool(candidate.by_link))
 
 
-def open_extent_bytes(extent: Extent, *, by_link: bool) -> ByteReader:
+def open_extent_bytes(extent: Extent, *, by_link: bool) -> OpenBytes:
     """Open the content of an extent as `open_bytes` does."""
     descriptor = open_extent_file(extent, by_link=by_link)
     try:

@@ -16,7 +16,7 @@ from bulkstow.ports import Found, Members, Room
 from bulkstow.source.extents import change_of, open_extent_bytes
 from bulkstow.source.spool import Spool
 from bulkstow.source.staging import Staging
-from bulkstow.source.windows import ByteReader
+from bulkstow.source.windows import OpenBytes
 
 MEMBERS_PER_LIST = 256
 """The members in a list; reading the headers of so many takes 8 ms in a tar archive."""
@@ -24,7 +24,7 @@ MEMBERS_PER_LIST = 256
 Items = Iterator[Found | Room | None]
 """Members one by one; None is a sign of life, after about 16 MiB that yield no member."""
 
-Reader = Callable[[ByteReader, Staging], Items]
+Reader = Callable[[OpenBytes, Staging], Items]
 """Reads the members of an open container. Raises DamagedHead, SpoolExceeded and OSError."""
 
 
@@ -75,7 +75,7 @@ def members_in_lists(container: Candidate, spool: Spool, read: Reader) -> Member
         staging.discard()
 
 
-def _raise_if_changed(extent: Extent, data: ByteReader) -> None:
+def _raise_if_changed(extent: Extent, data: OpenBytes) -> None:
     if change := change_of(extent, os.fstat(data.descriptor)):
         raise _Changed(change)
 

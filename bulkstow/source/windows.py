@@ -65,10 +65,7 @@ def read_up_to(descriptor: int, size_bytes: int, at: int) -> bytes:
 
 
 class ByteReader(Protocol):
-    """Bytes that can be read at any offset: those of a file, or of a part of one."""
-
-    descriptor: int
-    """The open file; the caller closes it."""
+    """Bytes that can be read at any offset: those of a file, of a part of one, or of an object."""
 
     @property
     def size_bytes(self) -> int:
@@ -76,6 +73,13 @@ class ByteReader(Protocol):
 
     def read(self, size_bytes: int, at: int) -> bytes:
         """Read so many bytes at an offset, fewer only at the end. Raises OSError, and DamagedHead if inflated."""
+
+
+class OpenBytes(ByteReader, Protocol):
+    """Those of an open file."""
+
+    descriptor: int
+    """The caller closes it."""
 
 
 class FileBytes:
@@ -117,7 +121,7 @@ class PartBytes:
 class InflatedBytes:
     """The bytes of raw deflated data, inflated as they are requested; they are cheap to read in ascending order."""
 
-    def __init__(self, deflated: ByteReader, size_bytes: int) -> None:
+    def __init__(self, deflated: OpenBytes, size_bytes: int) -> None:
         self.descriptor = deflated.descriptor
         self.size_bytes = size_bytes
         # From one end to the other it may be read twice.
