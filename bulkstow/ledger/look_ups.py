@@ -127,8 +127,7 @@ class LookUps:
         # Without INDEXED BY, SQLite uses the primary key and reads the whole destination for every list of files.
         query = f"""
             SELECT {INSTANCE_COLUMNS}, outcome FROM file INDEXED BY file_by_instance
-            WHERE destination = ? AND sop_instance_uid IS NOT NULL
-            AND sop_instance_uid IN ({marks(len(sop_instance_uids))})
+            WHERE destination = ? AND sop_instance_uid IN ({marks(len(sop_instance_uids))})
             AND (outcome IN ({SUCCESSES}) OR (outcome = '{Outcome.CONFLICT}' AND copy_of IS NULL))"""  # noqa: S608
         rows = self.read(query, (self._destination, *sop_instance_uids))
         with explained(self._path):
