@@ -148,7 +148,7 @@ class _Parser:
             raise self._error(key, "expected a text, a number, or a list of texts or of numbers")
         attribute = self._path(key, path)[-1]
         vr = dictionary_vr(attribute).decode("ascii") if isinstance(attribute, int) else ""
-        is_text = vr in TEXT_VRS or not (vr or are_numbers)
+        is_text = vr in TEXT_VRS or not are_numbers
         action = SetTo("\\".join(map(str, values)) if is_text else tuple(values))
         self._check(key, attribute, action.value)
         self._add(key, path, action)
@@ -204,7 +204,7 @@ class _Parser:
                 raise ConfigurationError(f"{file}: row {number}: {len(line)} columns, the heading has {len(heading)}")
             old, *new = (line[column].strip() for column in columns)
             if not old or (old in rows and rows[old] != tuple(new)):
-                raise ConfigurationError(f"{file}: row {number}: {'two new values for' if old else 'no'} old value")
+                raise ConfigurationError(f"{file}: row {number}: {'two new values for one' if old else 'no'} old value")
             for attribute, value in zip(attributes, new, strict=True):
                 self._check(f"{file}: row {number}", attribute, value)
             rows[old] = tuple(new)

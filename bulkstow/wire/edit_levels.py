@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bulkstow.wire.attributes import dictionary_vr, name_of
 from bulkstow.wire.edit_rules import Attribute, Private, Rules
@@ -114,12 +114,12 @@ def patches_of(
             following = (found.at for found in level.found if found.element.tag > tag)
             at = next(following, level.end_at)
             note(tag, [Patch(at, 0, _element(tag, *new, level.syntax))])
-    for found in level.found if patches else ():
-        growth = growth_by_group.get(found.element.tag >> 16)
-        if growth and not found.element.tag & 0xFFFF and found.element.length_bytes == 4:
-            length = struct.Struct(">I" if level.syntax.is_big else "<I")
-            (before_bytes,) = length.unpack((yield from value_of(reader, found.element)))
-            patches.append(Patch(found.element.value_at, 4, length.pack(max(0, before_bytes + growth))))
+    for element, _, _, _ in level.found if patches else ():
+        growth = growth_by_group.get(element.tag >> 16)
+        if growth and not element.tag & 0xFFFF and element.length_bytes == 4:
+            others = (each for each in level.found if each.element.tag >> 16 == element.tag >> 16)
+            length_bytes = growth + sum(each.end_at - each.at for each in others if each.element is not element)
+            patches.append(Patch(element.value_at, 4, length_bytes.to_bytes(4, _order(level.syntax))))
     # An element that is added comes before what is replaced there; several of them stay in the order of their tags.
     return sorted(patches, key=lambda patch: patch[:2])
 
@@ -129,8 +129,12 @@ def with_length(of: Element, patches: Sequence[Patch], syntax: Syntax) -> list[P
     growth = growth_bytes(patches)
     if not growth or of.length_bytes == UNDEFINED:
         return list(patches)
-    length = (of.length_bytes + growth).to_bytes(4, "big" if syntax.is_big else "little")
+    length = (of.length_bytes + growth).to_bytes(4, _order(syntax))
     return [Patch(of.value_at - 4, 4, length), *patches]
+
+
+def _order(syntax: Syntax) -> Literal["big", "little"]:
+    return "big" if syntax.is_big else "little"
 
 
 def _element(tag: int, vr: str, value: bytes, syntax: Syntax) -> bytes:
