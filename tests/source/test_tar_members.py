@@ -245,7 +245,7 @@ def damaged(data: bytes, damage: str) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "reason", "members"),
     [
-        ("header", "unreadable: damaged: a header of its members is wrong: bad checksum", 2),
+        ("header", "unreadable: damaged: the checksum of a member's header is wrong", 2),
         ("member", "unreadable: cut off: its last member is incomplete", 2),
         ("in a header", "unreadable: cut off: it has no end-of-archive mark", 2),
         ("end", "unreadable: cut off: it has no end-of-archive mark", 3),

@@ -68,7 +68,9 @@ def only(data: bytes) -> TarMember:
     return member
 
 
-NAMES = st.text(st.characters(min_codepoint=1, exclude_characters="/"), min_size=1, max_size=200)
+NAMES = st.text(
+    st.characters(min_codepoint=1, exclude_categories=["Cs"], exclude_characters="/"), min_size=1, max_size=200
+)
 
 
 @settings(deadline=None)
