@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.measure import Table
 from benchmarks.tables.cold import cold
+from benchmarks.tables.compressed import compressed
 from benchmarks.tables.content import content
 from benchmarks.tables.dask import dask
 from benchmarks.tables.dicomweb import dicomweb
@@ -39,5 +40,6 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "verify": verify,
     "content": content,
     "dicomweb": dicomweb,
+    "compressed": compressed,
     "stages": stages,  # last: it imports what would show in the peers' memory
 }
