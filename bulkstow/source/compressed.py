@@ -96,7 +96,7 @@ def _unzstd() -> Decompressor:
         try:
             from backports import zstd
         except ImportError:
-            raise DamagedHead("a zstd file: pip install 'bulkstow[zstd]' to look into it") from None
+            raise DamagedHead("a zstd file: to look into it, pip install backports.zstd, or pip install '.[zstd]' in a checkout") from None
     window_log = DECOMPRESSOR_BYTES.bit_length() - 1
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log})
 
