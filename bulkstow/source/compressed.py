@@ -35,6 +35,10 @@ gzip and more in the others; CT and MR images reach 5."""
 _LOOK_AHEAD_BYTES = 16
 """Bytes that tell whether another stream follows."""
 
+NO_ZSTD = (
+    "a zstd file: pip install backports.zstd, or pip install '.[zstd]' in a checkout, and run again to look into it"
+)
+
 
 class Decompressor(Protocol):
     """A decompressor of one stream, as `bz2`, `lzma` and `compression.zstd` have it."""
@@ -96,7 +100,7 @@ def _unzstd() -> Decompressor:
         try:
             from backports import zstd
         except ImportError:
-            raise DamagedHead("a zstd file: to look into it, pip install backports.zstd, or pip install '.[zstd]' in a checkout") from None
+            raise DamagedHead(NO_ZSTD) from None
     window_log = DECOMPRESSOR_BYTES.bit_length() - 1
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log})
 

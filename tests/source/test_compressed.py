@@ -177,5 +177,5 @@ def test_without_the_extra_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) 
     """A zstd file is a failure that names the extra, if no library for it is installed."""
     module = "compression" if sys.version_info >= (3, 14) else "backports"
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(DamagedHead, match=r"pip install 'bulkstow\[zstd\]'"):
+    with pytest.raises(DamagedHead, match=r"pip install backports.zstd"):
         CompressedStream(PartBytes(0, 0, 0), COMPRESSIONS["a zstd file"])
