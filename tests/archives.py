@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from bulkstow.model import Batch, Candidate, Header, Instance
+from bulkstow.ports import Source
 from bulkstow.wire.synthetic import EXPLICIT_VR_LITTLE_ENDIAN, SECONDARY_CAPTURE, part10
 
 
@@ -28,6 +29,13 @@ def write_instance(directory: Path, number: int, *, study: int = 1, rows: int = 
     path = directory / f"IM{study:03}{number:06}"
     path.write_bytes(part10(header(number, study=study), rows=rows, columns=columns, number=number))
     return Instance(candidate(path), header(number, study=study))
+
+
+def instance_in(source: Source, candidate: Candidate) -> Instance:
+    """Return the instance in a file of a source."""
+    instance = source.read_head(candidate)
+    assert isinstance(instance, Instance)
+    return instance
 
 
 def write_batch(directory: Path, count: int, *, study: int = 1, rows: int = 16, columns: int = 16) -> Batch:

@@ -25,6 +25,7 @@ from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import Selection
 from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Source
+from bulkstow.source.archives import Archives
 from bulkstow.source.dicomdir import FileSetSource
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath
@@ -167,6 +168,7 @@ def _files(job: ReadingJob, names: tuple[str, ...], context: SourceContext, spoo
         sharding=None if settings.shard is None else Sharding(settings.shard, settings.shard_level),
         most_open_files=most_open_files(settings),
         spool=spool,
+        archives=Archives(spool, looks_into_files=job.source_settings.archives != "no"),
     )
     if listed is not None:
         listed.drawn_by(source.walk)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bulkstow.errors import DamagedHead
-from bulkstow.model import Candidate, FileResult, Instance, Outcome
+from bulkstow.model import Candidate, Container, FileResult, Instance, Outcome
 from bulkstow.ports import Found
 from bulkstow.source.entries import result_of
 from bulkstow.source.files import FileSource
@@ -265,8 +265,9 @@ class FileSetSource(FileSource):
             **options,
         )
 
-    def read_head(self, candidate: Candidate) -> Instance:
+    def read_head(self, candidate: Candidate) -> Instance | Container:
         """Return the instance in a file, if it is the one that the DICOMDIR announces."""
-        instance = super().read_head(candidate)
-        self._file_sets.check(instance)
-        return instance
+        found = super().read_head(candidate)
+        if isinstance(found, Instance):
+            self._file_sets.check(found)
+        return found

@@ -16,14 +16,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from bulkstow.errors import InstanceChanged
-from bulkstow.model import Candidate, FileResult, Instance
+from bulkstow.errors import DamagedHead, InstanceChanged
+from bulkstow.model import Candidate, Container, FileResult, Instance
 from bulkstow.platform.files import read_into
 from bulkstow.policy.sharding import Sharding
 from bulkstow.policy.slowness import Slowness
-from bulkstow.ports import FileRange, Found, Segment, Source
-from bulkstow.source.extents import change_of, open_extent, prefetch_extent
-from bulkstow.source.heads import find_cut_off, read_instance, read_open_instance
+from bulkstow.ports import FileRange, Found, Members, Segment, Source
+from bulkstow.source.archives import FORMATS, Archives
+from bulkstow.source.extents import prefetch_extent
+from bulkstow.source.heads import ContainerHead, find_cut_off, read_instance, read_open_instance
+from bulkstow.source.located import Located
+from bulkstow.source.member_names import MARK
 from bulkstow.source.open_files import OpenFiles
 from bulkstow.source.paths import SourcePath
 from bulkstow.source.spool import Spool
@@ -40,6 +43,8 @@ SLOW_HEAD_S = 0.001
 PREFETCH_BYTES = 4 * 2**20
 """The largest prefetch of one file; beyond it the operating system reads ahead."""
 
+LOOKS_INTO_IT = "which was not looked into: --archives yes looks into it"
+
 BLOCK_BYTES = 256 * 2**10
 """A prefetch's read size. With 1 and 4 MiB it is no faster from memory, nor with 4 MiB from a local disk."""
 
@@ -48,7 +53,7 @@ class FileSource(Source):
     """Files at and below some paths.
 
     `names` are drawn while the scan runs; a link is followed to a file in one of `within`. Raises nothing: a name that
-    does not exist is a result of the scan.
+    does not exist is a result of the scan. `archives` looks into archives and compressed files.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class FileSource(Source):
         list_length: int = LIST_LENGTH,
         most_open_files: int = 0,
         spool: Spool | None = None,
+        archives: Archives | None = None,
     ) -> None:
         self.walk = Walk(
             names,
@@ -79,6 +85,7 @@ class FileSource(Source):
         )
         self._accept_missing_preamble = accept_missing_preamble
         self._skip_truncated = skip_truncated
+        self._archives = archives
         self._heads = Slowness()
         self._open_files = OpenFiles(most_open_files)
         self._spool = spool or Spool(0)
@@ -87,8 +94,11 @@ class FileSource(Source):
         """Return the walk; where one file system hangs, another thread continues it elsewhere."""
         return self.walk
 
-    def read_head(self, candidate: Candidate) -> Instance:
-        """Return the instance in a file. Raises HeadError, DamagedHead and OSError as `heads.read_instance` does."""
+    def read_head(self, candidate: Candidate) -> Instance | Container:
+        """Return the instance in a file, or a container that can be looked into.
+
+        Raises HeadError, DamagedHead and OSError as `heads.read_instance` does.
+        """
         if candidate.by_link is None:
             is_link = os.path.islink(candidate.location)
             candidate = replace(candidate, by_link=is_link and self.walk.admits(candidate.location))
@@ -100,6 +110,12 @@ class FileSource(Source):
                 accept_missing_preamble=self._accept_missing_preamble,
                 skip_truncated=self._skip_truncated,
             )
+        except ContainerHead as found:
+            if self._archives is None or found.format_name not in FORMATS:
+                raise
+            if not self._archives.looks_into_files:
+                raise DamagedHead(f"{found.format_name}, {LOOKS_INTO_IT}") from None
+            return Container(candidate, found.format_name)
         finally:
             was_slow = time.perf_counter() - started_s > SLOW_HEAD_S
             self._heads.note_slow(was_slow=was_slow)
@@ -128,8 +144,8 @@ class FileSource(Source):
         The comparison follows the content: a file that is unchanged then was unchanged while it was read.
         """
         candidate = instance.candidate
-        if candidate.extent is not None:
-            yield from open_extent(candidate.extent, by_link=bool(candidate.by_link))
+        if (located := self._locate(candidate)) is not None:
+            yield from located.open()
             return
         try:
             descriptor = self._open_files.take(candidate.location)
@@ -153,21 +169,37 @@ class FileSource(Source):
         """
         candidate = instance.candidate
         try:
-            if candidate.extent is not None:
-                return change_of(candidate.extent, os.stat(candidate.extent.path))
+            if (located := self._locate(candidate)) is not None:
+                return located.change_since(candidate)
             return _change(candidate, os.stat(candidate.location))
         except OSError as error:
             return f"cannot be looked at again: {error.strerror or error}"
 
     def digest(self, candidate: Candidate) -> Hashable:
-        """Return device and inode, and the extent's offset: two names of one file have the same content."""
-        extent = candidate.extent
-        status = os.stat(candidate.location if extent is None else extent.path)
-        return status.st_dev, status.st_ino, None if extent is None else extent.offset
+        """Return device and inode, of a member with its offset: two names of one file have the same content."""
+        if (located := self._locate(candidate)) is not None:
+            return located.identity
+        status = os.stat(candidate.location)
+        return status.st_dev, status.st_ino
 
     def find_truncation(self, candidate: Candidate) -> str:
         """Return a note about the element in which the file is cut off."""
         return find_cut_off(candidate)
+
+    def members(self, container: Container) -> Members:
+        """Yield the members of an archive, or the content of a compressed file."""
+        return super().members(container) if self._archives is None else self._archives.members(container)
+
+    def _locate(self, candidate: Candidate) -> Located | None:
+        """Return where a member is; None for a file of its own. Raises InstanceChanged."""
+        if candidate.extent is not None:
+            return Located(candidate)
+        if self._archives is None or candidate.by_link is False:
+            return None
+        try:
+            return self._archives.find(candidate)
+        except DamagedHead as error:
+            raise InstanceChanged(str(error)) from None
 
     def prefetch(self, instance: Instance) -> int:
         """Read the file's beginning into the page cache; keep it open if that is all of it."""
@@ -211,9 +243,14 @@ class FileSource(Source):
         await self._spool.until_full()
 
     def existing_parent(self, location: str) -> str:
-        """Return the innermost directory above a file that still exists; empty if none does."""
+        """Return the innermost directory above a file that still exists; empty if none does.
+
+        Of a member it is what its location has in common with the other members of its archive, if that still exists.
+        """
         directory = location.rpartition("/")[0]
         while directory and not Path(directory).is_dir():
+            if directory.endswith(MARK) and Path(directory.removesuffix(MARK)).is_file():
+                return directory
             directory = directory.rpartition("/")[0]
         return directory
 

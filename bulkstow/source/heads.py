@@ -73,6 +73,14 @@ _PROPER_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 """A UID by PS3.5 §9.1; also with the forbidden leading zeros, which occur in archives."""
 
 
+class ContainerHead(DamagedHead):
+    """The head of an archive, or of a compressed file."""
+
+    def __init__(self, format_name: str) -> None:
+        super().__init__(f"{format_name}, {_NOT_LOOKED_INTO}")
+        self.format_name = format_name
+
+
 def read_instance(
     candidate: Candidate, *, accept_missing_preamble: bool = False, skip_truncated: bool = False
 ) -> Instance:
@@ -211,7 +219,7 @@ def _read_without_magic(content: ByteReader, data: bytes, *, accept_missing_prea
     """Return the header of a bare data set, if it is accepted; only its elements show that it is DICOM."""
     if (known := recognise(data[:TAR_HEADER_BYTES])) is not None:
         if known.may_hold_instances:
-            raise DamagedHead(f"{known.name}, {_NOT_LOOKED_INTO}")
+            raise ContainerHead(known.name)
         raise HeadError(f"{NOT_DICOM}: {known.name}")
     try:
         meta, found = _find(content, 0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-SEPARATOR = "!/"
+from bulkstow.source.hash_set import HashSet
+
+MARK = "!"
+SEPARATOR = MARK + "/"
 """Between the location of an archive and the name of a member."""
 
 OUTSIDE = "its name leads out of the archive"
@@ -11,22 +14,22 @@ OUTSIDE = "its name leads out of the archive"
 class MemberLocations:
     """Gives each member of one archive a location of its own, the same in every run.
 
-    Remembers a number for each name, 80 bytes a member: another member with the name of an earlier one, which unpacking
-    would replace, has `#2` after its name.
+    Remembers a hash of each name, some 20 bytes a member: another member with the name of an earlier one, which
+    unpacking would replace, has `#2` after its name.
     """
 
     def __init__(self, archive_location: str) -> None:
         self._before = archive_location + SEPARATOR
-        self._taken: set[int] = set()
+        self._taken = HashSet()
+        self._numbers: dict[str, int] = {}
+        """The last number of each name that occurs more than once."""
 
     def take(self, name: str) -> str:
         """Return the location of the next member; `name` is as the archive has it."""
-        name = plain_name(name)
-        unique, number = name, 1
-        while (key := hash(unique)) in self._taken:
-            number += 1
+        unique = name = plain_name(name)
+        while not self._taken.add(unique):
+            number = self._numbers[name] = self._numbers.get(name, 1) + 1
             unique = f"{name}#{number}"
-        self._taken.add(key)
         return self._before + unique
 
 

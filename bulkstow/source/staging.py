@@ -5,7 +5,8 @@ A generator of members asks for room by yielding `Room`, and yields None as a si
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from bulkstow.errors import SpoolExceeded
 from bulkstow.model import Extent
@@ -96,3 +97,12 @@ class Staging:
         room_bytes, self._room_bytes = self._room_bytes, 0
         if room_bytes:
             self._spool.give_back(room_bytes)
+
+    @contextmanager
+    def lend(self, extent: Extent) -> Iterator[None]:
+        """Keep a copy that is no member, and release it at the end."""
+        self._copied.remove(extent)
+        try:
+            yield
+        finally:
+            self._spool.release(extent)

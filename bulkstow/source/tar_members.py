@@ -14,6 +14,7 @@ from bulkstow.errors import DamagedHead
 from bulkstow.model import Candidate, Coding, FileResult, Outcome
 from bulkstow.source.forward import CUT_OFF, Forward, ForwardFile, ForwardStream, inflated
 from bulkstow.source.heads import EMPTY, HEAD_BYTES, may_contain_instance
+from bulkstow.source.located import Located
 from bulkstow.source.member_lists import Items, extent_of
 from bulkstow.source.member_names import OUTSIDE, MemberLocations, leads_outside
 from bulkstow.source.staging import Staging
@@ -144,6 +145,18 @@ def open_member(archive: Candidate, content: Forward, location: str) -> Iterator
             yield from content.blocks(entry.member.size_bytes)
             return
     raise DamagedHead(NOT_FOUND)
+
+
+def find_tar_member(archive: Candidate, data: ByteReader, location: str) -> Located | None:
+    """Return the member at a location; None if there is none. Raises DamagedHead and OSError."""
+    extent = extent_of(archive)
+    for entry in entries(archive, ForwardFile(data)):
+        if entry is not None and entry.candidate.location == location:
+            if entry.result is not None:
+                raise DamagedHead(entry.result.reason)
+            part = replace(extent, offset=extent.offset + entry.offset, size_bytes=entry.member.size_bytes)
+            return Located(replace(entry.candidate, extent=part), archive)
+    return None
 
 
 def _content(head: bytes, content: Forward, entry: Entry) -> Iterator[bytes | memoryview]:

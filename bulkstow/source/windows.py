@@ -118,6 +118,20 @@ class PartBytes:
         return read_up_to(self.descriptor, wanted_bytes, self._offset + at) if wanted_bytes > 0 else b""
 
 
+class Section:
+    """A part of other bytes."""
+
+    def __init__(self, data: ByteReader, begin: int, size_bytes: int) -> None:
+        self._data = data
+        self._begin = begin
+        self.size_bytes = size_bytes
+
+    def read(self, size_bytes: int, at: int) -> bytes:
+        """Read bytes (see `ByteReader`)."""
+        wanted_bytes = min(size_bytes, self.size_bytes - at)
+        return self._data.read(wanted_bytes, self._begin + at) if wanted_bytes > 0 else b""
+
+
 class InflatedBytes:
     """The bytes of raw deflated data, inflated as they are requested; they are cheap to read in ascending order."""
 

@@ -17,6 +17,7 @@ from bulkstow.source.files import FileSource
 from bulkstow.verification.content_pixels import NATIVE
 from bulkstow.verification.content_result import Different, Identical, SameDataSet
 from bulkstow.wire.part10 import IMPLICIT_LITTLE
+from tests import archives
 from tests.orthanc.archives import files_below, header, synthetic
 from tests.orthanc.conftest import StartOrthanc
 from tests.orthanc.servers import Orthanc
@@ -36,7 +37,7 @@ class Kinds:
 def instance_in(path: str) -> Instance:
     """Return the instance in a file. Raises HeadError."""
     status = Path(path).stat()
-    return FileSource().read_head(Candidate(path, status.st_size, status.st_mtime_ns))
+    return archives.instance_in(FileSource(), Candidate(path, status.st_size, status.st_mtime_ns))
 
 
 def replace_instance(orthanc: Orthanc, uid: str, content: bytes) -> None:

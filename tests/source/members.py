@@ -20,6 +20,8 @@ class Drawn:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     """By what follows the location of the container."""
     results: dict[str, FileResult] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    """By location, as far as a test has read them."""
     most_used_bytes: int = 0
     """The most room that was taken in the spool."""
     lists: list[int] = field(default_factory=list)
@@ -60,8 +62,13 @@ def _add(drawn: Drawn, found: Found, container: Candidate) -> None:
 
 def content_of(candidate: Candidate) -> bytes:
     """Return the content of a member, as a sender reads it."""
-    view = memoryview(bytearray(candidate.content_bytes + 1))
-    reader = SegmentReader(FileSource().open(Instance(candidate, header(1))))
+    return content_from(FileSource(), Instance(candidate, header(1)))
+
+
+def content_from(source: FileSource, instance: Instance) -> bytes:
+    """Return the content of an instance of a source, up to 100,000 bytes."""
+    view = memoryview(bytearray(max(instance.size_bytes + 1, 100_000)))
+    reader = SegmentReader(source.open(instance))
     size_bytes = reader.read_into(view)
     reader.close()
     return bytes(view[:size_bytes])

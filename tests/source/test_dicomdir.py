@@ -20,7 +20,7 @@ from bulkstow.ports import Found
 from bulkstow.source import dicomdir
 from bulkstow.source.dicomdir import FileSetSource, root_of
 from bulkstow.source.paths import find_source
-from tests.archives import header, write_instance
+from tests.archives import header, instance_in, write_instance
 
 Record = tuple[Sequence[str], str]
 
@@ -212,7 +212,7 @@ def test_a_file_with_another_uid_than_its_record_is_a_failure(disc: Path) -> Non
     found = scanned(files)
     right, wrong = (found[str(disc / "DICOM" / f"IM00100000{n}")] for n in (1, 2))
     assert isinstance(right, Candidate)
-    assert files.read_head(right).header == header(1)
+    assert instance_in(files, right).header == header(1)
     assert isinstance(wrong, Candidate)
     with pytest.raises(DamagedHead, match=r"expected 2\.25\.1\.1\.2, found 2\.25\.1\.1\.3"):
         files.read_head(wrong)
@@ -233,7 +233,7 @@ def test_the_file_set_of_another_writer(tmp_path: Path) -> None:
     found = scanned(files)
     assert len(found) == 4
     instances = [one for path, one in found.items() if isinstance(one, Candidate) and not path.endswith("DICOMDIR")]
-    assert {files.read_head(one).header.sop_instance_uid for one in instances} == {
+    assert {instance_in(files, one).header.sop_instance_uid for one in instances} == {
         header(n).sop_instance_uid for n in (1, 2, 3)
     }
 

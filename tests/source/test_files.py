@@ -16,7 +16,7 @@ from bulkstow.policy.slowness import SLOW_READS
 from bulkstow.ports import SegmentReader
 from bulkstow.source import files
 from bulkstow.source.files import WHOLE_BYTES, FileSource
-from tests.archives import candidate, write_instance
+from tests.archives import candidate, instance_in, write_instance
 from tests.short_reads import shorten_reads
 
 
@@ -74,7 +74,7 @@ def test_a_small_file_is_opened_once(source: FileSource, storage: Storage, tmp_p
     for number, is_prefetched in ((2, False), (3, True)):
         written = write_instance(tmp_path, number)
         path = Path(written.candidate.location)
-        instance = source.read_head(written.candidate)
+        instance = instance_in(source, written.candidate)
         assert instance == written
         if is_prefetched:
             assert source.prefetch(instance) == written.candidate.size_bytes
@@ -87,7 +87,7 @@ def test_a_small_file_is_opened_once(source: FileSource, storage: Storage, tmp_p
 def test_a_large_file_stays_open_once_it_is_prefetched(source: FileSource, storage: Storage, tmp_path: Path) -> None:
     """The head closes a file of which it has read only a part."""
     written = write_instance(tmp_path, 2, rows=512, columns=WHOLE_BYTES // 256)
-    instance = source.read_head(written.candidate)
+    instance = instance_in(source, written.candidate)
     assert not storage.open
     source.prefetch(instance)
     assert len(storage.open) == 1
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_sent_is_closed(source: FileSource, storage: Storage,
 
 def test_a_change_while_it_is_open_is_noticed(source: FileSource, tmp_path: Path) -> None:
     """A file that was changed in place ends the body; one that was replaced is noticed after the response."""
-    changed, replaced = (source.read_head(write_instance(tmp_path, number).candidate) for number in (2, 3))
+    changed, replaced = (instance_in(source, write_instance(tmp_path, number).candidate) for number in (2, 3))
     os.utime(changed.candidate.location, ns=(1, 1))
     with pytest.raises(InstanceChanged, match="its modification time is new"):
         content(source, changed)

@@ -186,7 +186,7 @@ async def test_markers_are_left_out_and_what_cannot_be_sent_has_a_reason(store: 
         "glacier.dcm": "unreadable: in an archive storage class: restore it first (GLACIER)",
         "text.txt": "HeadError: not DICOM",
         "big.txt": "skipped: not DICOM",
-        "small.zip": "DamagedHead: a zip archive, which was not looked into: unpack it and send the files inside",
+        "small.zip": "ContainerHead: a zip archive, which was not looked into: unpack it and send the files inside",
         "big.zip": "unreadable: a zip archive, which was not looked into: unpack it and send the files inside",
     }
 

@@ -32,6 +32,7 @@ from bulkstow.verification import content_spools
 from bulkstow.verification.content import NO_PATH, ContentComparison
 from bulkstow.verification.content_received import BLOCK_BYTES
 from bulkstow.verification.content_result import ContentResult, Different, Identical, NotCompared, SameDataSet
+from tests.archives import instance_in
 from tests.destination.peers import answer, peer, read_head
 from tests.verification.samples import UIDS, changed, data_set, written
 
@@ -64,7 +65,7 @@ class Archive:
         path = self.directory / "ours.dcm"
         path.write_bytes(content)
         status = path.stat()
-        return FileSource().read_head(Candidate(str(path), status.st_size, status.st_mtime_ns))
+        return instance_in(FileSource(), Candidate(str(path), status.st_size, status.st_mtime_ns))
 
     def store(self, content: bytes, sop_instance_uid: str = UIDS.sop_instance_uid) -> None:
         """Have the server hold an instance, by default under the UIDs of all these tests."""

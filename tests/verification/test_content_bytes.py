@@ -18,6 +18,7 @@ from bulkstow.source.files import FileSource
 from bulkstow.verification.content_bytes import META_NOTE, ByteComparison
 from bulkstow.verification.content_result import Different, Identical, NotCompared, SameDataSet
 from bulkstow.verification.content_spools import SPOOL_BYTES
+from tests.archives import instance_in
 from tests.memory_source import MemorySource
 from tests.verification.samples import changed, compared, data_set, finished, source_of, written
 
@@ -173,7 +174,7 @@ def test_memory_does_not_grow_with_the_instance(tmp_path: Path, is_equal: bool) 
     path.write_bytes(written(data_set(rows=2**15, columns=512)))
     status = path.stat()
     source = FileSource()
-    instance = source.read_head(Candidate(str(path), status.st_size, status.st_mtime_ns))
+    instance = instance_in(source, Candidate(str(path), status.st_size, status.st_mtime_ns))
     comparison = ByteComparison(source, instance)
     tracemalloc.start()
     try:

@@ -1,0 +1,124 @@
+"""Archives and compressed files among the files of a source: their members, and members that the ledger knows.
+
+The members of a container are found when it is looked into. A member that a ledger knows has no extent: it is found
+again by its location, `archive!/name`. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+from bulkstow.errors import DamagedHead
+from bulkstow.model import Candidate, Container
+from bulkstow.ports import Members
+from bulkstow.source.compressed import COMPRESSIONS
+from bulkstow.source.compressed_members import compressed_members, open_compressed
+from bulkstow.source.located import Located, opened
+from bulkstow.source.member_lists import Reader, members_in_lists
+from bulkstow.source.member_names import SEPARATOR
+from bulkstow.source.spool import Spool
+from bulkstow.source.tar_members import find_tar_member, tar_members
+from bulkstow.source.zip_index import ZipIndexes
+from bulkstow.source.zip_members import zip_members
+from bulkstow.wire.archive_formats import TAR_HEADER_BYTES, recognise
+from bulkstow.wire.part10 import has_magic
+
+ZIP, TAR = "a zip archive", "a tar archive"
+
+FORMATS = frozenset({ZIP, TAR, *COMPRESSIONS})
+"""The formats that can be looked into, by their names in `archive_formats`."""
+
+_TOO_DEEP = "it is in an archive in a compressed archive, which is not read twice: unpack the outer one"
+
+
+class Archives:
+    """Looks into containers; what has to be staged goes to the spool."""
+
+    def __init__(self, spool: Spool, *, looks_into_files: bool = True) -> None:
+        self.looks_into_files = looks_into_files
+        """False with `--archives no`: only members that the ledger knows are read."""
+        self._spool = spool
+        self._zip_indexes = ZipIndexes()
+
+    def members(self, container: Container) -> Members:
+        """Yield the members of a container (see `Source.members`)."""
+        return members_in_lists(container.candidate, self._spool, _reader(container))
+
+    def find(self, candidate: Candidate) -> Located | None:
+        """Find a member that the ledger knows, in the file at its location or above; None if there is no container.
+
+        The size and the version of the member that is found may be others. Raises DamagedHead and OSError.
+        """
+        archive = _archive_of(candidate)
+        if archive is None or (format_name := _format_of(archive)) is None:
+            return None
+        if archive.location != candidate.location:
+            return self._find_in(archive, format_name, candidate)
+        return _in_stream(archive, format_name, archive) if format_name in COMPRESSIONS else None
+
+    def _find_in(self, archive: Candidate, format_name: str, wanted: Candidate) -> Located:
+        """Find a member of an archive, or of an archive in it."""
+        if format_name in COMPRESSIONS:
+            return _in_stream(archive, format_name, wanted)
+        find = self._zip_indexes.find if format_name == ZIP else find_tar_member
+        for location in _splits(wanted.location, len(archive.location) + len(SEPARATOR)):
+            with opened(archive) as data:
+                found = find(archive, data, location)
+            if found is None:
+                continue
+            if location == wanted.location:
+                return found
+            if found.candidate.extent is None:
+                raise DamagedHead(_TOO_DEEP)
+            if (inner := _format_of(found.candidate)) is not None:
+                return self._find_in(found.candidate, inner, wanted)
+        raise FileNotFoundError(errno.ENOENT, "it is no longer in its archive", wanted.location)
+
+
+def _reader(container: Container) -> Reader:
+    if container.format_name == ZIP:
+        return partial(zip_members, container.candidate)
+    if container.format_name == TAR:
+        return partial(tar_members, container.candidate)
+    return partial(compressed_members, container)
+
+
+def _in_stream(archive: Candidate, format_name: str, wanted: Candidate) -> Located:
+    """Return a member of a compressed archive, which is found when it is read, or the content of a compressed file."""
+    if not str(wanted.version).startswith(str(archive.version)):  # the members' versions begin with the archive's
+        wanted = replace(wanted, version=archive.version)
+    read = partial(open_compressed, Container(archive, format_name), location=wanted.location)
+    return Located(wanted, archive, read)
+
+
+def _format_of(candidate: Candidate) -> str | None:
+    """Return the name of a container's format; None if it is no container. Raises DamagedHead and OSError."""
+    with opened(candidate) as data:
+        head = data.read(TAR_HEADER_BYTES, 0)
+    found = None if has_magic(head) else recognise(head)
+    return found.name if found is not None and found.name in FORMATS else None
+
+
+def _archive_of(candidate: Candidate) -> Candidate | None:
+    """Return the file at a location, or the archive whose name the location begins with; None if there is no file."""
+    *archives, location = _splits(candidate.location, 1)
+    for path in (location, *archives):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = os.stat(path)  # noqa: PTH116 - locations are no `Path`
+            if stat.S_ISREG(status.st_mode):
+                return Candidate(path, status.st_size, status.st_mtime_ns, candidate.by_link)
+    return None
+
+
+def _splits(location: str, at: int) -> Iterator[str]:
+    """Yield the beginnings of a location that end in front of a separator at an offset or later; last, all of it."""
+    while (at := location.find(SEPARATOR, at)) >= 0:
+        yield location[:at]
+        at += 1
+    yield location
