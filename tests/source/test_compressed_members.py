@@ -32,6 +32,7 @@ from tests.archives import header
 from tests.source.members import Drawn, content_of, draw, found
 
 CONTENT = part10(header(1), rows=100, columns=1000)
+COMPRESSED = gzip.compress(CONTENT, mtime=0)  # the same bytes in every run
 
 pytestmark = pytest.mark.anyio
 
@@ -99,11 +100,11 @@ async def test_a_file_larger_than_the_spool_is_a_failure(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (gzip.compress(b""), "skipped: empty"),
-        (gzip.compress(b"a log file\n" * 1000), "skipped: not DICOM"),
-        (gzip.compress(CONTENT)[:-1], "unreadable: damaged: its gzip data are cut off"),
-        (gzip.compress(CONTENT)[:-8] + bytes(8), "unreadable: damaged: its gzip data cannot be decompressed: "),
-        (gzip.compress(CONTENT) + b"more", "unreadable: damaged: other bytes follow its gzip data"),
+        (gzip.compress(b"", mtime=0), "skipped: empty"),
+        (gzip.compress(b"a log file\n" * 1000, mtime=0), "skipped: not DICOM"),
+        (COMPRESSED[:-1], "unreadable: damaged: its gzip data are cut off"),
+        (COMPRESSED[:-8] + bytes(8), "unreadable: damaged: its gzip data cannot be decompressed: "),
+        (COMPRESSED + b"more", "unreadable: damaged: other bytes follow its gzip data"),
     ],
 )
 async def test_what_is_not_sent_has_a_reason(data: bytes, reason: str, tmp_path: Path) -> None:
