@@ -18,7 +18,7 @@ from bulkstow.model import Candidate, Cause, FileResult, Header, NoResponse, Out
 from bulkstow.policy.reading import failure_reason
 from bulkstow.ports import Found
 from bulkstow.retrieval.locations import NO_PATH, Locations
-from bulkstow.retrieval.reception import ReceivedInstance, SpoolReceiver
+from bulkstow.retrieval.reception import ReceivedInstance, SpoolReceiver, Take
 from bulkstow.retrieval.results import Results
 from bulkstow.source.spool import Spool
 from bulkstow.verification.requests import Requests, Unanswered
@@ -26,6 +26,10 @@ from bulkstow.wire.resource_path import instance_path, series_path
 
 INSTANCES_AT_ONCE = 64
 """Single instances of a series that wait for their requests at a time, if the limit of requests is not lower."""
+
+READY_BYTES = 8 * 2**20
+"""The content of a list that is fetched ahead of the next stage: a source that is faster than the destination is slowed
+down before the spool has to use a disk. Eight lists are fetched at a time."""
 
 _ABSENT = (404, 410)
 """Statuses of a series that is gone; a server that sends no series at all costs one request a series more."""
@@ -64,12 +68,12 @@ class Fetcher:
         Raises Abandoned and the RunStopped of `Requests.make`.
         """
         by_series: dict[str, Wanted] = defaultdict(dict)
-        results = Results[Found]()
+        results = Results[Found](READY_BYTES)
         for candidate in candidates:
             header = self._locations.header_of(candidate)
             path = None if header is None else series_path(header)
             if header is None or path is None or instance_path(header) is None:
-                results.add(_unreadable(candidate, NO_PATH))
+                await results.add(_unreadable(candidate, NO_PATH), 0)
             else:
                 by_series[path][header.sop_instance_uid] = candidate
         for path, wanted in by_series.items():
@@ -87,13 +91,13 @@ class Fetcher:
 
     async def _fetch_each(self, left: deque[Candidate], results: Results[Found]) -> None:
         while left:
-            results.add(await self.fetch_one(left.popleft()))
+            await _add(await self.fetch_one(left.popleft()), results)
 
     async def _fetch_whole(self, path: str, wanted: Wanted, results: Results[Found]) -> None:
         """Fetch a series in one request; the instances that the response lacks are left in `wanted`."""
         received_bytes = 0
 
-        def take(received: ReceivedInstance) -> bool:
+        async def take(received: ReceivedInstance) -> bool:
             nonlocal received_bytes
             uid = "" if received.header is None else received.header.sop_instance_uid
             candidate = wanted.pop(uid, None)
@@ -101,7 +105,7 @@ class Fetcher:
                 self._spool.release(received.extent)
             else:
                 received_bytes += received.extent.size_bytes
-                results.add(replace(candidate, extent=received.extent))
+                await _add(replace(candidate, extent=received.extent), results)
             return True  # also after the last one: the connection of a response that is read to its end is used again
 
         async def attempt() -> Received[None] | Response | NoResponse:
@@ -147,7 +151,7 @@ class Fetcher:
         """Retrieve an instance once."""
         received: list[ReceivedInstance] = []
 
-        def take(instance: ReceivedInstance) -> bool:
+        async def take(instance: ReceivedInstance) -> bool:
             received.append(instance)
             return len(received) == 1
 
@@ -175,7 +179,7 @@ class Fetcher:
         return _unreadable(candidate, f"the source server sent {what} instead of the requested one")
 
     @asynccontextmanager
-    async def _receiving(self, take: Callable[[ReceivedInstance], bool]) -> AsyncGenerator[SpoolReceiver]:
+    async def _receiving(self, take: Take) -> AsyncGenerator[SpoolReceiver]:
         receiver = SpoolReceiver(self._spool, self._threads, take)
         try:
             yield receiver
@@ -197,6 +201,10 @@ def _spool_failed(receiver: SpoolReceiver, failure: SpoolExceeded | OSError, spo
         return _SpoolFailed(f"the spool cannot be written: {failure.strerror or failure}", 0)
     needed_bytes = receiver.instance_bytes
     return _SpoolFailed(str(failure), 0 if needed_bytes > spool.most_bytes else needed_bytes)
+
+
+async def _add(found: Found, results: Results[Found]) -> None:
+    await results.add(found, found.content_bytes if isinstance(found, Candidate) else 0)
 
 
 def _unreadable(candidate: Candidate, reason: str) -> FileResult:

@@ -6,7 +6,7 @@ and its size is known; a large one grows in the spool while it is received.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,8 +42,10 @@ class ReceivedInstance:
     """The reason for that."""
 
 
-Take = Callable[[ReceivedInstance], bool]
-"""Takes an instance, and its place in the spool; returns False if nothing more is needed."""
+Take = Callable[[ReceivedInstance], Awaitable[bool]]
+"""Takes an instance, and its place in the spool; returns False if nothing more is needed.
+
+The server waits meanwhile."""
 
 
 class SpoolReceiver(InstanceReceiver):
@@ -80,7 +82,7 @@ class SpoolReceiver(InstanceReceiver):
     async def end(self) -> bool:
         """End an instance, and pass it on; return False if nothing more is needed, or the spool fails."""
         received = await self._with_room(self._finish)
-        return isinstance(received, ReceivedInstance) and self._take(received)
+        return isinstance(received, ReceivedInstance) and await self._take(received)
 
     async def close(self) -> None:
         """Remove what is not whole, and give back room that is not used."""
