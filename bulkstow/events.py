@@ -142,6 +142,30 @@ class Disposed:
 
 
 @dataclass(frozen=True, slots=True)
+class Vanished:
+    """Files that were found, and were gone before they were read; they have no outcome (`--watch`)."""
+
+    locations: tuple[str, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """A run waits for changes in its sources, or no longer does (`--watch`)."""
+
+    is_waiting: bool
+    pending: int = 0
+    """The number of files and directories that wait until they are quiet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchNote:
+    """Something that the user should know of the watched sources, such as why they are only scanned at intervals."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A plan has listed files that would be sent."""
 
@@ -270,6 +294,9 @@ Event = (
     | Waited
     | Recorded
     | Disposed
+    | Vanished
+    | Watching
+    | WatchNote
     | Planned
     | Reopened
     | Outage

@@ -416,6 +416,8 @@ class Summary:
     """The number of files that were moved or deleted after their instances were stored (`--after-stored`)."""
     kept: Mapping[str, int] = field(default_factory=dict)
     """The number of files that stay in place, by the reason."""
+    watching: bool = False
+    """The run waits for changes in its sources; everything that it has found has an outcome (`--watch`)."""
     ledger: str = ""
     version: str = ""
     """The version of bulkstow."""

@@ -8,6 +8,7 @@ import functools
 import json
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -116,7 +117,8 @@ def carry_out(job: Job, out: TextIO | None = None) -> int:
             begin: dict[str, object] = {"destination": job.destination_name, "sources": job.source_names}
             begin |= settings_of(job.settings) | settings_of(job.selection)
             log = opened_log(job.settings, begin, stack, shown.say)
-            summary = anyio.run(functools.partial(run, job, tally, shown, log=log))
+            on_pass = functools.partial(_write_so_far, job.settings.summary, shown.say)
+            summary = anyio.run(functools.partial(run, job, tally, shown, log=log, on_pass=on_pass))
         except BaseException as stop:
             elapsed_s = time.monotonic() - started_s
             stopped = summary_of(job, tally, elapsed_s, complete=False, stopped_by=stop)
@@ -131,6 +133,16 @@ def _begin_summary(where: str, job: Job, tally: Tally) -> None:
     check_writable("--summary", Path(where))
     if is_replaceable(Path(where)):
         _write_summary(where, summary_of(job, tally, 0.0, complete=False, is_running=True))
+
+
+def _write_so_far(where: str | None, say: Callable[[str], None], summary: Summary) -> None:
+    """Write the figures of a run that goes on waiting; say why that is not possible."""
+    if where is None or where == "-":
+        return
+    try:
+        _write_summary(where, summary)
+    except ConfigurationError as error:
+        say(str(error))
 
 
 def _write_summary(where: str, summary: Summary) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 
 from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.engine.job import Job
+from bulkstow.engine.names import scheme_of
 from bulkstow.errors import ConfigurationError
 from bulkstow.pipeline.after_stored import Disposition
 from bulkstow.source.disposal import Disposal, Move, delete
@@ -28,7 +29,7 @@ async def disposition_of(job: Job, roots: Iterable[str], threads: Executor, limi
     wanted, roots = job.watch.after_stored, tuple(roots)
     if wanted.action == "nothing":
         return None
-    if not isinstance(job.source, tuple) or any("://" in name for name in job.source):
+    if not isinstance(job.source, tuple) or any(map(scheme_of, job.source)):
         raise ConfigurationError(f"--after-stored {wanted}: only files can be moved or deleted")
     quiet_s = EMPTY_FOR_S if job.watch.watch else 0.0
     if wanted.action == "delete":

@@ -33,12 +33,13 @@ from bulkstow.engine.senders import Senders, begin_of
 from bulkstow.engine.signals import Control
 from bulkstow.engine.sources import SourceContext, opened_source, own_files, paths_among
 from bulkstow.engine.summary import fields_of, summary_of
+from bulkstow.engine.watch import check_watch, watch_of, watched_paths
 from bulkstow.errors import ConfigurationError, LedgerError
 from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
 from bulkstow.ledger import Ledger
 from bulkstow.model import LedgerStudies, Summary
 from bulkstow.pipeline.run import Run
-from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.ports import Destination, Source
 from bulkstow.progress.announcer import Announcer
@@ -60,18 +61,29 @@ DASK_LOGGERS = ("distributed", "distributed.client", "tornado.application")
 
 
 async def run(
-    job: Job, tally: Tally, display: Display, *, heed_signals: bool = True, log: Reporter | None = None
+    job: Job,
+    tally: Tally,
+    display: Display,
+    *,
+    heed_signals: bool = True,
+    log: Reporter | None = None,
+    on_pass: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """Run a job and return its summary; `log` receives all events too.
+
+    If the sources are watched, `on_pass` takes the figures so far when the run begins to wait, in a worker thread.
 
     With `heed_signals` the first SIGINT, SIGTERM or SIGHUP drains the run, and the second ends it at once. Raises
     ConfigurationError before anything is sent, and RunStopped if the run cannot continue; recorded outcomes stay in the
     ledger, and `tally` has the figures.
     """
     started_s = time.monotonic()
+    check_watch(job)
     control = Control(display.say)
     with ExitStack() as stack:
         settings = _within_limits(job.settings, display)
+        if job.watch.watch:
+            settings = replace(settings, allow_empty=True)  # the first file may come later
         limit = ReadLimit(settings.read_timeout_s)
         threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
@@ -98,10 +110,11 @@ async def run(
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
         if words := difference(edits, ledger.settings_before("upload")):
             display.say(words)
+        excluded = ledger.files | own_files(settings) | moved_to(job)
         context = SourceContext(
             paths=paths,
             listed=listed,
-            excluded=ledger.files | own_files(settings) | moved_to(job),
+            excluded=excluded,
             selection=selection,
             threads=threads,
             limit=limit,
@@ -113,18 +126,33 @@ async def run(
             _opened(job, settings, source, edits, threads, limit, reporters, display) as destination,
         ):
 
+            async def report_pass() -> None:
+                if on_pass is not None:
+                    elapsed_s = time.monotonic() - started_s
+                    summary = summary_of(job, tally, elapsed_s, complete=False, is_running=True)
+                    await run_blocking(threads.calls, on_pass, summary)
+
             async def send() -> None:
                 reporters.tell(Connecting(job.destination_name))
                 if isinstance(destination, StowDestination | Senders):
                     await destination.reach()
                 server = job.destination if isinstance(job.destination, DestinationSettings) else None
+                told, watch, selected = reporters, None, selection
+                if job.watch.watch:
+                    watch = watch_of(
+                        job, source, ignored=excluded, threads=threads, reporter=reporters, on_news=report_pass
+                    )
+                    told = Reporters((reporters, watch))
+                    selected = replace(selection, min_age_ns=None)  # young files are not left out: they wait
+                    await watch.begin(watched_paths(job, paths))
                 upload = Run(
                     settings,
                     source,
                     destination,
                     ledger,
-                    reporters,
-                    selection=selection,
+                    told,
+                    selection=selected,
+                    watch=watch,
                     trust_status=server is not None and server.trust_status,
                     profile=DEFAULT if server is None else server.profile,
                     only_members=job.source_settings.archives == "only",

@@ -20,6 +20,10 @@ class Drainable(Protocol):
     def drain(self) -> None:
         """Start nothing more; finish and record the requests in flight."""
 
+    @property
+    def is_done(self) -> bool:
+        """True if ending now leaves nothing undone."""
+
 
 class Control:
     """Ends a run at signals: the first drains it, the second cancels it."""
@@ -29,6 +33,7 @@ class Control:
         self._say = say
         self._run: Drainable | None = None
         self._given_up = threading.Event()
+        self._is_ending = False
         self.is_complete = True
         """No signal has ended the run early."""
 
@@ -48,11 +53,13 @@ class Control:
     async def heed(self, signals: AsyncIterator[signal.Signals]) -> None:
         """Handle signals until the run has ended."""
         async for _ in signals:
-            if self._run is None or not self.is_complete:  # nothing is in flight yet, or this is the second signal
+            if self._run is None or self._is_ending:  # nothing is in flight yet, or this is the second signal
                 self.is_complete = False
                 self.scope.cancel()
                 return
-            self._say("finishing the current requests; press Ctrl-C again to stop immediately")
-            self.is_complete = False
+            self._is_ending = True
+            if not self._run.is_done:
+                self._say("finishing the current requests; press Ctrl-C again to stop immediately")
+                self.is_complete = False
             self._run.drain()
             self._given_up.set()

@@ -59,7 +59,7 @@ def summary_of(
         started_at=tally.started_at.isoformat(timespec="seconds"),
     )
     if is_running:
-        return summary
+        return replace(summary, watching=tally.is_watching)
     if stopped_by is not None:
         stopped_by = first_of(stopped_by)
     is_success = not (summary.failures or summary.empty_sources)

@@ -126,6 +126,10 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Return recorded instances by location, as `LookUps.instances` does."""
         return self._look_ups.instances(candidates)
 
+    def recorded(self, locations: Sequence[str]) -> dict[str, FileResult]:
+        """Return, by location, the outcomes that this run has recorded."""
+        return self._look_ups.recorded(locations)
+
     def owners(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Instance]]:
         """Return, by SOP Instance UID, the files that are on the server, in the order of their paths."""
         return self._look_ups.owners(sop_instance_uids)

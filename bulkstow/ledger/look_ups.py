@@ -162,6 +162,15 @@ class LookUps:
         with explained(self._path):
             return [as_result(row) for row in rows]
 
+    def recorded(self, locations: Sequence[str]) -> dict[str, FileResult]:
+        """Return, by location, the outcomes that this run has recorded."""
+        query = f"""
+            SELECT {COLUMNS} FROM file
+            WHERE destination = ? AND run = ? AND path IN ({marks(len(locations))})"""  # noqa: S608 - only ?, constants
+        rows = self.read(query, (self._destination, self._run, *map(os.fsencode, locations)))
+        with explained(self._path):
+            return {result.candidate.location: result for result in map(as_result, rows)}
+
     def instances(self, candidates: Sequence[Candidate]) -> dict[str, Instance]:
         """Return, by location, the recorded instances of the files that could be read as DICOM."""
         locations = {os.fsencode(candidate.location): candidate.location for candidate in candidates}

@@ -31,9 +31,10 @@ from bulkstow.pipeline.newest import NewestFiles
 from bulkstow.pipeline.pass_on import PassOn, PassOnNewest
 from bulkstow.pipeline.scan import Scan
 from bulkstow.pipeline.unsettled import Unsettled
+from bulkstow.pipeline.watching import EarlierPasses, UnsettledAgain
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import Selection
-from bulkstow.ports import Scanned, Source
+from bulkstow.ports import Found, Scanned, Source
 
 LISTS_AHEAD = 4
 """Lists that wait between two stages, so that a slow directory or a slow commit does not stop the next stage."""
@@ -88,6 +89,10 @@ class Intake:
     """Instances are going to be sent, so their content is fetched from a source on another machine."""
     only_members: bool = False
     """Files that are no archives are left out."""
+    admit: Callable[[Sequence[Found]], Sequence[Found]] | None = None
+    """Returns what may be read now of the files that were found, if the source is watched."""
+    earlier_passes: EarlierPasses | None = None
+    """What this run has done before, if this is a further pass over the same source."""
 
     @contextmanager
     def choice(self, *, are_conflicts: bool) -> Iterator[Choice]:
@@ -154,7 +159,9 @@ class Intake:
         self.reporter.tell(ScanEnded(tuple(empty)))
 
     def _unsettled(self, selection: Selection) -> Unsettled:
-        return Unsettled(
+        earlier = self.earlier_passes
+        kind = Unsettled if earlier is None else partial(UnsettledAgain, earlier_passes=earlier)
+        return kind(
             source=self.source,
             selection=selection,
             retried=_retried(self.settings),
@@ -180,6 +187,7 @@ class Intake:
             candidates=candidates,
             results=joints.results.clone(),
             on_end=on_end,
+            admit=self.admit,
         )
 
     def _fetch(

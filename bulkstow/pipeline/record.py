@@ -13,6 +13,7 @@ from bulkstow.events import Recorded, Reporter
 from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult
 from bulkstow.pipeline.in_flight import InFlight
+from bulkstow.pipeline.watching import GoneFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 
 ROWS_PER_COMMIT = 2000
@@ -35,6 +36,8 @@ class Record:
     results: MemoryObjectReceiveStream[list[FileResult]]
     recorded: MemoryObjectSendStream[list[FileResult]] | None
     """Takes the recorded outcomes; None if nobody does."""
+    gone_files: GoneFiles | None
+    """Takes out files that are gone; None if those are failures."""
     reporter: Reporter
 
     async def run(self) -> None:
@@ -62,9 +65,12 @@ class Record:
         return gathered
 
     async def _write(self, results: list[FileResult]) -> list[FileResult]:
+        all_results = results
         with anyio.CancelScope(shield=True):
+            if self.gone_files is not None:
+                results = await self.gone_files.without(results)
             results = await run_blocking(self.threads.calls, self.ledger.record, results)
-        self.in_flight.release(results)
-        self.release([result.candidate for result in results])
+        self.in_flight.release(all_results)
+        self.release([result.candidate for result in all_results])
         self.reporter.tell(Recorded(tuple(results)))
         return results

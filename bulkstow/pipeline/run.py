@@ -30,6 +30,7 @@ from bulkstow.pipeline.intake import Choice, Intake
 from bulkstow.pipeline.record import Record
 from bulkstow.pipeline.scheduler import Scheduler
 from bulkstow.pipeline.send import Send
+from bulkstow.pipeline.watching import EarlierPasses, GoneFiles, Watch
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.batch_size import BatchSize
 from bulkstow.policy.batching import Batcher
@@ -60,6 +61,7 @@ class _Pass:
     """Files to send, and what differs between the passes of a run."""
 
     lists: Scanned
+    intake: Intake
     choice: Choice
     selection: Selection
     controllers: Controllers
@@ -90,6 +92,7 @@ class Run:
         breaker: CircuitBreaker | None = None,
         budget: RetryBudget | None = None,
         disposition: Disposition | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._settings = settings
         self._source = source
@@ -101,6 +104,17 @@ class Run:
         self._selection = selection
         self._disposition = disposition
         self._kept = KeptFiles()
+        self._watch = watch
+        self._earlier_passes = EarlierPasses(ledger.recorded)
+        self._gone_files: GoneFiles | None = None
+        if watch is not None:
+            self._gone_files = GoneFiles(
+                is_gone=watch.is_gone,
+                earlier_passes=self._earlier_passes,
+                threads=threads,
+                limit=limit,
+                reporter=reporter,
+            )
         self._intake = Intake(
             settings=settings,
             source=source,
@@ -124,6 +138,8 @@ class Run:
         """Start nothing more; finish and record the requests in flight."""
         self.is_draining = True
         self._limit.shorten()
+        if self._watch is not None:
+            self._watch.end()
         if self._scheduler is not None:
             self._scheduler.abandon()
 
@@ -131,6 +147,11 @@ class Run:
     def is_over(self) -> bool:
         """True when nothing more starts: the run was drained, or stopped by an error that no retry fixes."""
         return self._scheduler is not None and self._scheduler.is_abandoned
+
+    @property
+    def is_done(self) -> bool:
+        """True while the run waits for changes, and everything that it has found has an outcome."""
+        return self._watch is not None and self._watch.is_idle
 
     async def carry_out(self) -> None:
         """Send the instances that the source has and the ledger has not settled.
@@ -140,7 +161,17 @@ class Run:
         SOP Instance UID in a pass, so that no two requests with the same UID are in flight at once. Raises RunStopped
         for an error that no retry fixes.
         """
-        await self._pass(await run_blocking(self._threads.scans, self._source.scan), self._selection)
+        lists: Scanned | None = await run_blocking(self._threads.scans, self._source.scan)
+        intake = self._intake if self._watch is None else replace(self._intake, admit=self._watch.admit)
+        while lists is not None:
+            await self._pass(lists, self._selection, intake)
+            await self._send_reopened()
+            if self._watch is None or self.is_draining:
+                break
+            intake = replace(intake, earlier_passes=self._earlier_passes)
+            lists = await self._watch.next_lists()
+
+    async def _send_reopened(self) -> None:
         while not self.is_draining:
             reopened = orphans = await self._reopened(self._ledger.orphaned_copies)
             if not orphans and self._settings.on_conflict == "send":
@@ -149,17 +180,19 @@ class Run:
                 break
             self._reporter.tell(Reopened(tuple(reopened)))
             again = iter([[result.candidate for result in reopened]])
-            await self._pass(again, EVERYTHING, are_conflicts=not orphans)  # they are selected files
+            # They are selected files.
+            await self._pass(again, EVERYTHING, self._intake, are_conflicts=not orphans)
 
     async def _reopened(self, find: Callable[[int], list[FileResult]]) -> list[FileResult]:
         return await run_blocking(self._threads.calls, find, REOPENED_PER_PASS)
 
-    async def _pass(self, lists: Scanned, selection: Selection, *, are_conflicts: bool = False) -> None:
+    async def _pass(self, lists: Scanned, selection: Selection, intake: Intake, *, are_conflicts: bool = False) -> None:
         controllers = self._controllers
         if are_conflicts:
             controllers = controllers.with_batch_size(BatchSize(self._settings.batch_bytes, 1))
-        with self._intake.choice(are_conflicts=are_conflicts) as choice:
-            await self._send(_Pass(lists=lists, choice=choice, selection=selection, controllers=controllers))
+        with intake.choice(are_conflicts=are_conflicts) as choice:
+            files = _Pass(lists=lists, intake=intake, choice=choice, selection=selection, controllers=controllers)
+            await self._send(files)
 
     async def _send(self, files: _Pass) -> None:
         study_limiter = StudyLimiter(self._settings.per_study)
@@ -198,7 +231,7 @@ class Run:
         recorded_in, after_stored = self._after_stored(scheduler)
         async with anyio.create_task_group() as stages, results_in:
             intake = replace(
-                self._intake, on_settled=None if recorded_in is None else partial(self._hand_over, recorded_in)
+                files.intake, on_settled=None if recorded_in is None else partial(self._hand_over, recorded_in)
             ).stages(files.lists, files.choice, files.selection, instances_in, results_in)
             assemble = Assemble(
                 batcher=Batcher(lambda: files.controllers.batch_limits, keep_studies=settings.affinity == "study"),
@@ -237,6 +270,7 @@ class Run:
                 threads=threads,
                 results=results,
                 recorded=recorded_in,
+                gone_files=self._gone_files,
                 reporter=reporter,
             )
             stages.start_soon(_until, scheduler.abandoned, *(stage.run for stage in intake))

@@ -34,12 +34,15 @@ class Scan:
     candidates: MemoryObjectSendStream[list[Candidate]]
     results: MemoryObjectSendStream[list[FileResult]]
     on_end: Callable[[], None] | None = None
+    admit: Callable[[Sequence[Found]], Sequence[Found]] | None = None
+    """Returns what may be read now of the files that were found."""
 
     async def run(self) -> None:
         """Scan to the end."""
         async with self.candidates, self.results, aclosing(self._scanned()) as scanned:
             async for found in scanned:
-                candidates, results = await self.unsettled.choose(found)
+                admitted = found if self.admit is None else self.admit(found)
+                candidates, results = await self.unsettled.choose(admitted)
                 if results:
                     await self.results.send(results)
                 if candidates:

@@ -16,7 +16,7 @@ from bulkstow.ports import Found, Source
 
 
 @dataclass(frozen=True, slots=True)
-class _LookedUp:
+class LookedUp:
     """A list of found files, divided by what the ledger has of them."""
 
     candidates: list[Candidate]
@@ -55,16 +55,9 @@ class Unsettled:
             self.source.release([c for c in found if isinstance(c, Candidate) and c.location not in chosen])
         return candidates, looked_up.results
 
-    def _look_up(self, found: Sequence[Found]) -> _LookedUp:
+    def _look_up(self, found: Sequence[Found]) -> LookedUp:
         """Divide what was found by what the ledger has of it."""
-        by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
-        candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
-        results = [item for item in by_path.values() if isinstance(item, FileResult)]
-        filters: dict[str, Filter] = {}
-        if self.selection.has_path_filters:
-            filters = self._filters_of(candidates, results)
-            candidates = [c for c in candidates if c.location not in filters]
-            results = [r for r in results if r.candidate.location not in filters]
+        candidates, results, filters = self._selected(found)
         known = self.known_files.look_up(candidates, self.retried)
         # A file that this run has recorded already was named twice: it counts once.
         new = [(c, k) for c, k in zip(candidates, known, strict=True) if k is None or not k.is_of_this_run]
@@ -83,7 +76,18 @@ class Unsettled:
             size_bytes = sum(c.content_bytes for c in settled)
             not_stored = tuple(FileResult(c, None, k.outcome, k.reason, accepted=k.accepted) for c, k in failed)
             events.append(SettledBefore(final, not_stored, size_bytes))
-        return _LookedUp([c for c, k in new if k is None or not k.is_final], results, settled, events)
+        return LookedUp([c for c, k in new if k is None or not k.is_final], results, settled, events)
+
+    def _selected(self, found: Sequence[Found]) -> tuple[list[Candidate], list[FileResult], dict[str, Filter]]:
+        """Return the candidates and results that no filter of paths leaves out, and by location those filters."""
+        by_path = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
+        candidates = [item for item in by_path.values() if isinstance(item, Candidate)]
+        results = [item for item in by_path.values() if isinstance(item, FileResult)]
+        if not self.selection.has_path_filters:
+            return candidates, results, {}
+        filters = self._filters_of(candidates, results)
+        candidates = [c for c in candidates if c.location not in filters]
+        return candidates, [r for r in results if r.candidate.location not in filters], filters
 
     def _filters_of(self, candidates: Sequence[Candidate], results: Sequence[FileResult]) -> dict[str, Filter]:
         """Return, by location, the filters that leave out found files."""

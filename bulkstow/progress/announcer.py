@@ -15,6 +15,7 @@ from bulkstow.events import (
     SendersChanged,
     SourceOutageBegan,
     SourceOutageEnded,
+    WatchNote,
 )
 from bulkstow.model import FileResult
 from bulkstow.policy.health import OutageCause
@@ -58,6 +59,8 @@ class Announcer:
                 for result in results:
                     if result.is_failure:
                         self._announce_failure(result)
+            case WatchNote(text):
+                self._say(shown(text))
             case SendersChanged(senders, are_workers=True):
                 names = ("worker", "workers")
                 self._say(f"sending from {counted(senders, *names)}")

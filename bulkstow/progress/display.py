@@ -67,16 +67,20 @@ class Lines:
     def __init__(self, lines: TimedLines) -> None:
         self._figures = Figures()
         self._lines = lines
+        self._is_waiting = False
         self.say = lines.say
 
     def show(self, tally: Tally) -> None:
-        """Write a line of figures."""
-        self.say(self._figures.line(tally))
+        """Write a line of figures; while a run waits for changes, only the first."""
+        line = self._figures.line(tally)
+        if not (tally.is_watching and self._is_waiting):
+            self.say(line)
+        self._is_waiting = tally.is_watching
 
     def close(self, tally: Tally) -> None:
         """Write a final line, if a file was found or the scan has ended."""
         if tally.has_begun:
-            self.show(tally)
+            self.say(self._figures.line(tally))
 
 
 class Bar:

@@ -62,6 +62,8 @@ class Figures:
         if tally.connecting_to:
             yield f"connecting to {tally.connecting_to}"
         else:
+            if tally.is_watching:
+                yield "waiting for changes" + (f", {tally.pending:,} not quiet yet" if tally.pending else "")
             if not tally.has_begun:
                 yield "scanning"
             yield files_done(tally)

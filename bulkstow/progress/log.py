@@ -36,6 +36,8 @@ from bulkstow.events import (
     SourceOutageBegan,
     SourceOutageEnded,
     StudyVerified,
+    Vanished,
+    WatchNote,
 )
 from bulkstow.model import Batch, Exchange, FileResult, NoResponse, RequestTiming, Response, SourceChanged, Summary
 from bulkstow.policy.work_items import Query
@@ -96,20 +98,25 @@ class Log:
                 self._put(*_outage(event))
             case LimitsChanged():
                 self._put_limits(_limits(event))
-            case CeilingLearned() | Connecting() | SendersChanged() | ScanEnded() | LedgerUpgraded():
+            case CeilingLearned() | Connecting() | SendersChanged() | ScanEnded() | LedgerUpgraded() | WatchNote():
                 self._put(*_change(event))
             case StudyVerified(result):
                 self._put("study", dataclasses.asdict(result))
-            case Disposed():
-                self._put_disposed(event)
+            case Disposed() | Vanished():
+                self._put_files(event)
             case _:
                 pass
 
-    def _put_disposed(self, event: Disposed) -> None:
-        if event.files:
-            self._put(event.action, {"files": event.files})
-        for path, reason in event.kept:
-            self._put("kept", {"path": path, "reason": reason})
+    def _put_files(self, event: Disposed | Vanished) -> None:
+        match event:
+            case Disposed(action, files, kept):
+                if files:
+                    self._put(action, {"files": files})
+                for path, reason in kept:
+                    self._put("kept", {"path": path, "reason": reason})
+            case Vanished(locations):
+                for path in locations:
+                    self._put("gone", {"path": path})
 
     def _put_limits(self, limits: Fields) -> None:
         if limits != self._limits:  # rounded: the server's rate changes a little with every request
@@ -188,9 +195,11 @@ def _outage(event: Outage | SourceOutageBegan | SourceOutageEnded) -> tuple[str,
 
 
 def _change(
-    event: CeilingLearned | Connecting | SendersChanged | ScanEnded | LedgerUpgraded,
+    event: CeilingLearned | Connecting | SendersChanged | ScanEnded | LedgerUpgraded | WatchNote,
 ) -> tuple[str, Fields]:
     match event:
+        case WatchNote(text):
+            return "watch", {"note": text}
         case ScanEnded(empty_sources):
             return "scan_end", {"empty_sources": list(empty_sources)} if empty_sources else {}
         case LedgerUpgraded(kept_copy):

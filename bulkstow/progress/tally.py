@@ -37,7 +37,10 @@ from bulkstow.events import (
     SourceOutageEnded,
     StudiesCounted,
     StudyVerified,
+    Vanished,
     Waited,
+    Watching,
+    WatchNote,
 )
 from bulkstow.model import FileResult, LedgerStudies, Outcome
 from bulkstow.policy.batching import BatchLimits
@@ -73,6 +76,10 @@ class Tally:
         """Number of instances that the server has because of this run."""
         self.disposed = 0
         """Number of files that were moved or deleted after their instances were stored."""
+        self.is_watching = False
+        """The run waits for changes in its sources."""
+        self.pending = 0
+        """Number of files and directories that wait meanwhile until they are quiet."""
         self.disposed_as = ""
         """Which of both, as 'moved' or 'deleted'."""
         self.kept: Counter[str] = Counter()
@@ -187,15 +194,25 @@ class Tally:
                 self._count_outage(event)
             case Connecting() | LimitsChanged() | StudiesCounted() | SendersChanged():
                 self._take_state(event)
+            case Disposed() | Vanished() | Watching():
+                self._take_after(event)
+            case WatchNote() | CeilingLearned() | RetryScheduled() | LedgerUpgraded() | Planned() | StudyVerified():
+                pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
+            case SourceOutageBegan() | SourceOutageEnded():
+                pass  # sending continues with what is in the spool
+
+    def _take_after(self, event: Disposed | Vanished | Watching) -> None:
+        match event:
             case Disposed(action, files, kept, kept_no_longer):
                 self.disposed_as = action
                 self.disposed += files
                 self.kept.update(reason for _, reason in kept)
                 self.kept.subtract(kept_no_longer)
-            case CeilingLearned() | RetryScheduled() | LedgerUpgraded() | Planned() | StudyVerified():
-                pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
-            case SourceOutageBegan() | SourceOutageEnded():
-                pass  # sending continues with what is in the spool
+            case Vanished(locations, size_bytes):
+                self.found_files -= len(locations)
+                self.found_bytes -= size_bytes
+            case Watching(is_waiting, pending):
+                self.is_watching, self.pending = is_waiting, pending
 
     def _count_found(self, event: FilesFound | LeftOut | SettledBefore | ScanEnded) -> None:
         match event:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bulkstow.errors import DamagedHead, InstanceChanged
@@ -25,6 +26,7 @@ from bulkstow.ports import FileRange, Found, Members, Segment, Source
 from bulkstow.source.archives import FORMATS, Archives
 from bulkstow.source.extents import prefetch_extent
 from bulkstow.source.heads import ContainerHead, find_cut_off, read_instance, read_open_instance
+from bulkstow.source.links import is_reached
 from bulkstow.source.located import Located
 from bulkstow.source.member_names import MARK
 from bulkstow.source.open_files import OpenFiles
@@ -73,8 +75,11 @@ class FileSource(Source):
         spool: Spool | None = None,
         archives: Archives | None = None,
     ) -> None:
-        self.walk = Walk(
-            names,
+        within = tuple(within)
+        self._sources = frozenset(source.path for source in within)
+        self._follow_links = follow_links
+        self._new_walk = partial(
+            Walk,
             within=within,
             exclude=exclude,
             is_pruned=is_pruned,
@@ -83,6 +88,7 @@ class FileSource(Source):
             sharding=sharding,
             list_length=list_length,
         )
+        self.walk = self._new_walk(names)
         self._accept_missing_preamble = accept_missing_preamble
         self._skip_truncated = skip_truncated
         self._archives = archives
@@ -92,6 +98,17 @@ class FileSource(Source):
 
     def scan(self) -> Walk:
         """Return the walk; where one file system hangs, another thread continues it elsewhere."""
+        return self.walk
+
+    def scan_again(self) -> Walk:
+        """Return another walk of the sources in `within`."""
+        self.walk = self._new_walk(sorted(self._sources))
+        return self.walk
+
+    def scan_changes(self, paths: Iterable[str]) -> Walk:
+        """Return a walk of files and directories in the sources that have changed, without those behind links."""
+        reached = (path for path in paths if self._follow_links or is_reached(path, self._sources))
+        self.walk = self._new_walk(reached, are_changes=True)
         return self.walk
 
     def read_head(self, candidate: Candidate) -> Instance | Container:

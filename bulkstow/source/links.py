@@ -1,8 +1,11 @@
 """The rule for symbolic links: links that lead out of the sources are followed only with --follow-links."""
 
+# ruff: noqa: PTH114, PTH120 - a `Path` for each of a million files would cost as much as the system calls
+
 from __future__ import annotations
 
 import os
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from bulkstow.model import Candidate, FileResult, Outcome
@@ -43,3 +46,13 @@ class LinkRule:
         if self.follows_all or is_within(real_path, self.roots) or is_within(real_path, {source_real_path}):
             return replace(found, by_link=True)
         return result_of(path, Outcome.SKIPPED, LINK_TO_OUTSIDE)
+
+
+def is_reached(path: str, sources: AbstractSet[str]) -> bool:
+    """Return whether a path is below a source, and no directory between them is a link. Blocks."""
+    above = path
+    while above not in sources:
+        below, above = above, os.path.dirname(above)
+        if above == below or (above not in sources and os.path.islink(above)):
+            return False
+    return True

@@ -112,7 +112,8 @@ class Walk(Work[_Step, Found]):
     Among the sources may be results, which are passed on. `sift` returns each file that was found, or its outcome if it
     is not to be read. `exclude` holds absolute paths of files or directories. Directories for which `is_pruned` is true
     are counted and not entered. With `sharding` only the files of one shard are found: the path below a source in
-    `within` decides, and of other sources their names as they are written.
+    `within` decides, and of other sources their names as they are written. With `are_changes` the names are not those
+    of sources, but of what has changed in one: links there are treated as those that are found below a source.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Walk(Work[_Step, Found]):
         follow_links: bool = False,
         sift: Callable[[Candidate], Found] | None = None,
         sharding: Sharding | None = None,
+        are_changes: bool = False,
         list_length: int = LIST_LENGTH,
         sort_window: int = SORT_WINDOW,
     ) -> None:
@@ -141,6 +143,7 @@ class Walk(Work[_Step, Found]):
         self._sift = sift
         self._links = LinkRule(roots, exclude, follow_links)
         self._sharding = sharding
+        self._are_changes = are_changes
         self._sort_window = sort_window
         self.pruned_directories = 0
         self.empty_sources: list[str] = []
@@ -292,6 +295,8 @@ class Walk(Work[_Step, Found]):
             if self._excludes(path):
                 return None
             found = classify(path, os.stat(path))
+            if self._are_changes:
+                return self._links.resolve(found, path, "") if os.path.islink(path) else found
             if isinstance(found, Directory):
                 return replace(found, source_real_path=os.path.realpath(path))
             return replace(found, by_link=True) if isinstance(found, Candidate) else found

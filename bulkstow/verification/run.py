@@ -96,6 +96,11 @@ class Verification:
         self._queue.close()
 
     @property
+    def is_done(self) -> bool:
+        """False: a verification that is ended has more to do."""
+        return False
+
+    @property
     def is_over(self) -> bool:
         """True when nothing more starts."""
         return self._requests.is_abandoned

@@ -38,7 +38,10 @@ from bulkstow.events import (
     SourceOutageEnded,
     StudiesCounted,
     StudyVerified,
+    Vanished,
     Waited,
+    Watching,
+    WatchNote,
 )
 from bulkstow.model import Batch, Candidate, FileResult, Instance, LedgerStudies, Outcome, RequestTiming
 from bulkstow.policy.batching import BatchLimits
@@ -121,6 +124,9 @@ CASES: list[tuple[str, list[Event], dict[str, object]]] = [
         ],
         {"disposed": 3, "disposed_as": "moved", "kept": Counter({"refused": 1, "gone": 0})},
     ),
+    ("gone", [FilesFound(3, 300), Vanished(("/1", "/2"), 200)], {"found_files": 1, "found_bytes": 100}),
+    ("waiting", [Watching(is_waiting=True, pending=3), WatchNote("by scans")], {"is_watching": True, "pending": 3}),
+    ("waits no longer", [Watching(is_waiting=True, pending=3), Watching(is_waiting=False)], {}),
     ("planned", [Planned(3, 600)], {}),
     ("verified", [StudyVerified(StudyResult("1.2", StudyState.COMPLETE, expected=3, found=3))], {}),
     ("scan ended", [ScanEnded()], {"scan_ended": True}),
