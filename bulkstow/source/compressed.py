@@ -17,7 +17,6 @@ from typing import Protocol
 
 from bulkstow.errors import DamagedHead
 from bulkstow.quantities import show_size
-from bulkstow.source.windows import ByteReader
 
 BLOCK_BYTES = 256 * 2**10
 """The size of a block of content."""
@@ -128,12 +127,14 @@ class CompressedStream:
     """The content of a compressed file, read forward once in blocks.
 
     Raises DamagedHead if it is damaged or cut off, if something else follows it, if it needs too much memory, or if it
-    contains too many times its size; the blocks before that are valid as far as the format tells. Raises OSError.
+    contains too many times its size; the blocks before that are valid as far as the format tells. Raises what `read`
+    raises.
     """
 
-    def __init__(self, data: ByteReader, compression: Compression) -> None:
-        self._data = data
-        self._next_at = 0
+    def __init__(self, read: Callable[[int], bytes], compression: Compression) -> None:
+        self._read = read
+        """Returns up to so many of the next compressed bytes; none at the end."""
+        self._compressed_bytes = 0
         self._compression = compression
         self._decompressor = compression.new_decompressor()
         self._unused = b""
@@ -168,8 +169,8 @@ class CompressedStream:
     def _read_on(self) -> bytes:
         data, self._unused = self._unused, b""
         if not data:
-            data = self._data.read(_READ_BYTES, self._next_at)
-            self._next_at += len(data)
+            data = self._read(_READ_BYTES)
+            self._compressed_bytes += len(data)
         return data
 
     def _decompress(self, data: bytes) -> bytes:
@@ -184,6 +185,6 @@ class CompressedStream:
 
     def _count(self, block_bytes: int) -> None:
         self._content_bytes += block_bytes
-        most_bytes = max(RATIO_FROM_BYTES, MOST_RATIO * self._next_at)
+        most_bytes = max(RATIO_FROM_BYTES, MOST_RATIO * self._compressed_bytes)
         if self._content_bytes > most_bytes:
             raise DamagedHead(f"it contains more than {MOST_RATIO} times its size, as no archive of images does")

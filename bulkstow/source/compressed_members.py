@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from bulkstow.model import Container, FileResult, Outcome
 from bulkstow.source.compressed import COMPRESSIONS, CompressedStream
-from bulkstow.source.forward import SKIP_BYTES, ForwardStream
+from bulkstow.source.forward import SKIP_BYTES, ForwardFile, ForwardStream
 from bulkstow.source.heads import EMPTY, HEAD_BYTES, may_contain_instance
 from bulkstow.source.member_lists import Items
 from bulkstow.source.staging import Staging
-from bulkstow.source.tar_members import open_member, staged_members
+from bulkstow.source.tar_members import TAR, open_member, staged_members
 from bulkstow.source.windows import ByteReader
 from bulkstow.wire.archive_formats import TAR_HEADER_BYTES, recognise
 from bulkstow.wire.part10 import NOT_DICOM
@@ -71,9 +71,9 @@ def open_compressed(container: Container, data: ByteReader, location: str) -> It
 
 
 def _decompress(data: ByteReader, format_name: str) -> ForwardStream:
-    return ForwardStream(CompressedStream(data, COMPRESSIONS[format_name]).read_block)
+    return ForwardStream(CompressedStream(ForwardFile(data).read, COMPRESSIONS[format_name]).read_block)
 
 
 def _is_tar(content: ForwardStream) -> bool:
     found = recognise(content.peek(TAR_HEADER_BYTES))
-    return found is not None and found.name == "a tar archive"
+    return found is not None and found.name == TAR

@@ -69,7 +69,7 @@ class ForwardFile:
 class ForwardStream:
     """The content of a stream of blocks; `read_block` returns an empty one at the end."""
 
-    def __init__(self, read_block: Callable[[], bytes]) -> None:
+    def __init__(self, read_block: Callable[[], bytes | memoryview]) -> None:
         self._read_block = read_block
         self._block = memoryview(b"")
         """The rest of the last block."""
@@ -78,11 +78,16 @@ class ForwardStream:
     def peek(self, size_bytes: int) -> bytes:
         """Return the next bytes, fewer only at the end, without reading them."""
         if len(self._block) < size_bytes:
-            parts = [bytes(self._block)]
+            parts: list[bytes | memoryview] = [self._block]
             while sum(map(len, parts)) < size_bytes and (block := self._read_block()):
                 parts.append(block)
             self._block = memoryview(b"".join(parts))
         return bytes(self._block[:size_bytes])
+
+    def part(self, size_bytes: int) -> ForwardStream:
+        """Return the next bytes, fewer at the end, as a content of their own; it moves this one forward."""
+        end_at = self.at + size_bytes
+        return ForwardStream(lambda: self.read_some(end_at - self.at))
 
     def read(self, size_bytes: int) -> bytes:
         """Return the next bytes (see `Forward`)."""
@@ -112,7 +117,7 @@ class ForwardStream:
 
     def read_some(self, most_bytes: int = SKIP_BYTES) -> memoryview:
         """Return at most so many of the next bytes, without a copy; none at the end."""
-        if not self._block:
+        if not self._block and most_bytes:
             self._block = memoryview(self._read_block())
         part = self._block[:most_bytes]
         self._block = self._block[most_bytes:]

@@ -7,24 +7,33 @@ instance.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bulkstow.errors import DamagedHead
 from bulkstow.model import Candidate, Coding, FileResult, Outcome
+from bulkstow.source.compressed import COMPRESSIONS, CompressedStream
 from bulkstow.source.forward import CUT_OFF, Forward, ForwardFile, ForwardStream, inflated
 from bulkstow.source.heads import EMPTY, HEAD_BYTES, may_contain_instance
 from bulkstow.source.located import Located
 from bulkstow.source.member_lists import Items, extent_of
-from bulkstow.source.member_names import OUTSIDE, MemberLocations, leads_outside
+from bulkstow.source.member_names import OUTSIDE, SEPARATOR, MemberLocations, leads_outside
 from bulkstow.source.staging import Staging
 from bulkstow.source.windows import ByteReader
+from bulkstow.wire.archive_formats import recognise
 from bulkstow.wire.part10 import NOT_DICOM
 from bulkstow.wire.tar import BLOCK_BYTES, Kind, TarHeaders, TarMember, is_zero
 
 _NO_END = "cut off: it has no end-of-archive mark"
 NOT_FOUND = "no longer in its archive"
 _GARBAGE = "damaged: other bytes follow its last member"
+
+TAR = "a tar archive"
+"""The name of the format in `archive_formats`."""
+
+_PEEK_BYTES = 2**20
+"""The compressed bytes of a member that tell whether a tar archive is in it: a block of bzip2 has up to 900 KB."""
 
 _ZEROS_PER_STEP = 2**16
 """The blocks of zeros at the end of an archive that are read in a step: 0.1 s."""
@@ -117,32 +126,70 @@ def tar_members(archive: Candidate, data: ByteReader, staging: Staging) -> Items
             yield replace(entry.candidate, extent=part)
 
 
-def staged_members(archive: Candidate, content: Forward, staging: Staging) -> Items:
-    """Yield the members of an archive that is read as a stream: those that may be instances are staged."""
+def staged_members(archive: Candidate, content: ForwardStream, staging: Staging) -> Items:
+    """Yield the members of an archive that is read as a stream: those that may be instances are staged.
+
+    The members of a tar archive in it are found in the stream, too: many such archives in the spool would leave no room
+    for their members.
+    """
     for entry in entries(archive, content):
         if entry is None:
             yield None
-        elif (result := entry.result) is not None:
+            continue
+        if (result := entry.result) is not None:
             yield result
+            continue
+        size_bytes = entry.member.size_bytes
+        if not may_contain_instance(content.peek(min(HEAD_BYTES, size_bytes))):
+            yield FileResult(entry.candidate, None, Outcome.SKIPPED, NOT_DICOM)
+        elif (inner := _tar_in(content, size_bytes)) is not None:
+            yield from _members_of_inner(entry.candidate, inner, staging)
+        elif excess := staging.excess(size_bytes):
+            yield FileResult(entry.candidate, None, Outcome.UNREADABLE, excess)
         else:
-            head = content.read(min(HEAD_BYTES, entry.member.size_bytes))
-            if not may_contain_instance(head):
-                yield FileResult(entry.candidate, None, Outcome.SKIPPED, NOT_DICOM)
-            elif excess := staging.excess(entry.member.size_bytes):
-                yield FileResult(entry.candidate, None, Outcome.UNREADABLE, excess)
-            else:
-                extent = yield from staging.copy(_content(head, content, entry), entry.member.size_bytes)
-                yield replace(entry.candidate, extent=extent)
+            extent = yield from staging.copy(content.blocks(size_bytes), size_bytes)
+            yield replace(entry.candidate, extent=extent)
 
 
-def open_member(archive: Candidate, content: Forward, location: str) -> Iterator[bytes | memoryview]:
+def _tar_in(content: ForwardStream, size_bytes: int) -> ForwardStream | None:
+    """Return the content of a tar archive, which may be compressed, in the next bytes; None if they are no such."""
+    found = recognise(content.peek(min(BLOCK_BYTES, size_bytes)))
+    if found is None or found.name == TAR:
+        return None if found is None else content.part(size_bytes)
+    if (compression := COMPRESSIONS.get(found.name)) is None:
+        return None
+    beginning = io.BytesIO(content.peek(min(_PEEK_BYTES, size_bytes)))
+    try:
+        start = CompressedStream(beginning.read, compression).read_block()
+    except DamagedHead:
+        return None
+    if (found := recognise(start[:BLOCK_BYTES])) is None or found.name != TAR:
+        return None
+    return ForwardStream(CompressedStream(content.part(size_bytes).read, compression).read_block)
+
+
+def _members_of_inner(archive: Candidate, content: ForwardStream, staging: Staging) -> Items:
+    try:
+        yield from staged_members(archive, content, staging)
+    except DamagedHead as error:
+        yield FileResult(archive, None, Outcome.UNREADABLE, str(error))
+
+
+def open_member(archive: Candidate, content: ForwardStream, location: str) -> Iterator[bytes | memoryview]:
     """Yield the content of one member of an archive that is read as a stream, in blocks.
 
     Raises DamagedHead, also if there is no such member, and OSError.
     """
     for entry in entries(archive, content):
-        if entry is not None and entry.candidate.location == location:
-            yield from content.blocks(entry.member.size_bytes)
+        if entry is None:
+            continue
+        size_bytes = entry.member.size_bytes
+        if entry.candidate.location == location:
+            yield from content.blocks(size_bytes)
+            return
+        is_in_it = location.startswith(entry.candidate.location + SEPARATOR)
+        if is_in_it and (inner := _tar_in(content, size_bytes)) is not None:
+            yield from open_member(entry.candidate, inner, location)
             return
     raise DamagedHead(NOT_FOUND)
 
@@ -157,8 +204,3 @@ def find_tar_member(archive: Candidate, data: ByteReader, location: str) -> Loca
             part = replace(extent, offset=extent.offset + entry.offset, size_bytes=entry.member.size_bytes)
             return Located(replace(entry.candidate, extent=part), archive)
     return None
-
-
-def _content(head: bytes, content: Forward, entry: Entry) -> Iterator[bytes | memoryview]:
-    yield head
-    yield from content.blocks(entry.member.size_bytes - len(head))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from bulkstow.errors import DamagedHead
 from bulkstow.source.compressed import COMPRESSIONS, DECOMPRESSOR_BYTES, CompressedStream, Compression, Decompressor
-from bulkstow.source.forward import ForwardStream
+from bulkstow.source.forward import ForwardFile, ForwardStream
 from bulkstow.source.windows import ByteReader, Section
 from bulkstow.wire.zip_records import BZIP2, LZMA, XZ, ZSTD, Entry
 
@@ -35,9 +35,10 @@ def content_of(entry: Entry, part: ByteReader) -> ForwardStream:
     Reading it raises DamagedHead if it cannot be decompressed, or its length or checksum is not the announced one.
     """
     if entry.method == LZMA:
-        stream = CompressedStream(*_lzma(entry, part))
+        data, compression = _lzma(entry, part)
     else:
-        stream = CompressedStream(part, COMPRESSIONS[_AS_FILES[entry.method]])
+        data, compression = part, COMPRESSIONS[_AS_FILES[entry.method]]
+    stream = CompressedStream(ForwardFile(data).read, compression)
     return ForwardStream(_checked(stream.read_block, entry))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import random
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from bulkstow.errors import DamagedHead
 from bulkstow.source import compressed
 from bulkstow.source.compressed import BLOCK_BYTES, COMPRESSIONS, CompressedStream
+from bulkstow.source.forward import ForwardFile
 from bulkstow.source.windows import PartBytes
 from bulkstow.wire.archive_formats import recognise
 
@@ -58,7 +60,7 @@ def opened(path: Path, data: bytes, name: str) -> Iterator[CompressedStream]:
     path.write_bytes(PREFIX + data + b"something behind it")
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield CompressedStream(PartBytes(descriptor, len(PREFIX), len(data)), COMPRESSIONS[name])
+        yield CompressedStream(ForwardFile(PartBytes(descriptor, len(PREFIX), len(data))).read, COMPRESSIONS[name])
     finally:
         os.close(descriptor)
 
@@ -178,4 +180,4 @@ def test_without_the_extra_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) 
     module = "compression" if sys.version_info >= (3, 14) else "backports"
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DamagedHead, match=r"pip install backports.zstd"):
-        CompressedStream(PartBytes(0, 0, 0), COMPRESSIONS["a zstd file"])
+        CompressedStream(io.BytesIO().read, COMPRESSIONS["a zstd file"])

@@ -305,13 +305,41 @@ async def test_an_archive_that_has_gone_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tgz"])
-async def test_an_archive_in_an_archive_is_read_in_place(suffix: str, tmp_path: Path) -> None:
-    """Members of a tar archive in another one, also in a staged one, whose bytes stay until all are released."""
+async def test_an_archive_in_a_compressed_one_is_read_in_its_stream(suffix: str, tmp_path: Path) -> None:
+    """Its members are found without a copy of it, with the identities that they have in any other case; damage of it is
+    its own."""
+    contents: dict[str, bytes | tarfile.TarInfo] = {f"IM{n}": DICOM + bytes([n]) for n in range(3)}
+    inner = tar(tmp_path, f"inner.{suffix}", contents).read_bytes()
+    path = tar(tmp_path, "x.tgz", {"inner": inner, "cut": inner[: min(1800, len(inner) * 3 // 4)], "IM4": DICOM})
+    os.utime(path, ns=(5, 5))
+    spool = Spool(2**10)
+    result = await drawn(path, spool)
+    assert [name for name in result.candidates if not name.startswith("cut")] == [
+        "inner!/IM0",
+        "inner!/IM1",
+        "inner!/IM2",
+        "IM4",
+    ]
+    assert {name: content_of(result.candidates[f"inner!/{name}"]) for name in contents} == contents
+    assert [result.candidates[f"inner!/IM{n}"].version for n in range(3)] == ["5:512:512", "5:512:1536", "5:512:2560"]
+    assert list(result.reasons) == ["cut"]
+    container = found(path)
+    for name, content in contents.items():
+        data = open_bytes(container)
+        location = f"{path}!/inner!/{name}"
+        assert b"".join(open_compressed(Container(container, "a gzip file"), data, location)) == content
+        os.close(data.descriptor)
+
+
+async def test_a_staged_archive_stays_until_its_members_are_released(tmp_path: Path) -> None:
+    """Members of an archive that is in the spool are parts of it; in a plain archive they are parts of that one."""
     content = part10(header(1))
     inner = tar(tmp_path, "inner.tar", {f"IM{n}": content for n in range(3)}).read_bytes()
-    path = tar(tmp_path, f"outer.{suffix}", {"inner.tar": inner})
     spool = Spool(2**20)
-    (container,) = (await drawn(path, spool)).candidates.values()
+    await spool.reserve(len(inner))
+    kept = spool.begin(len(inner))
+    kept.write(inner)
+    container = Candidate("/x.zip!/inner.tar", len(inner), "crc32:1", extent=kept.finish())
     result = await draw(members(container, spool), spool, container)
     assert container.extent is not None
     spool.release(container.extent)
@@ -321,6 +349,10 @@ async def test_an_archive_in_an_archive_is_read_in_place(suffix: str, tmp_path: 
         assert member.extent is not None
         spool.release(member.extent)
     assert spool.used_bytes == 0
+    path = tar(tmp_path, "outer.tar", {"inner.tar": inner})
+    (container,) = (await drawn(path)).candidates.values()
+    result = await draw(members(container, Spool(0)), Spool(0), container)
+    assert [content_of(member) for member in result.candidates.values()] == [content] * 3
 
 
 async def test_a_deflated_archive_is_read_as_a_stream(tmp_path: Path) -> None:
