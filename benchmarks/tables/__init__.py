@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Table
+from benchmarks.tables.archives import archives
 from benchmarks.tables.cold import cold
 from benchmarks.tables.compressed import compressed
 from benchmarks.tables.content import content
@@ -40,6 +41,7 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "verify": verify,
     "content": content,
     "dicomweb": dicomweb,
+    "archives": archives,
     "compressed": compressed,
     "stages": stages,  # last: it imports what would show in the peers' memory
 }

@@ -12,7 +12,7 @@ from bulkstow.errors import DamagedHead, SpoolExceeded
 from bulkstow.model import Candidate, Coding, Extent, FileResult, Outcome
 from bulkstow.source.extents import open_extent_bytes
 from bulkstow.source.forward import ForwardStream, inflated
-from bulkstow.source.heads import HEAD_BYTES, may_contain_instance
+from bulkstow.source.heads import EMPTY, HEAD_BYTES, may_contain_instance
 from bulkstow.source.member_lists import Items, extent_of
 from bulkstow.source.member_names import MemberLocations
 from bulkstow.source.staging import Staging
@@ -87,8 +87,9 @@ def _member(archive: ZipArchive, location: str, entry: Entry, spans: Spans, stag
 
 def _staged(archive: ZipArchive, location: str, entry: Entry, part: Extent, staging: Staging) -> Items:
     content = archive.content_of(entry, part)
-    if not may_contain_instance(content.peek(HEAD_BYTES)):
-        yield FileResult(archive.candidate(location, entry), None, Outcome.SKIPPED, NOT_DICOM)
+    if not entry.size_bytes or not may_contain_instance(content.peek(HEAD_BYTES)):
+        reason = NOT_DICOM if entry.size_bytes else EMPTY
+        yield FileResult(archive.candidate(location, entry), None, Outcome.SKIPPED, reason)
         return
     if excess := staging.excess(entry.size_bytes):
         raise DamagedHead(excess)
