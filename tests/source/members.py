@@ -51,7 +51,8 @@ async def draw(members: Members, spool: Spool, container: Candidate, *, releases
 
 def _add(drawn: Drawn, found: Found, container: Candidate) -> None:
     candidate = found.candidate if isinstance(found, FileResult) else found
-    name = candidate.location.removeprefix(container.location).removeprefix("!/")
+    below = candidate.location.removeprefix(container.location)
+    name = below.removeprefix("!/") or below  # damage may leave a member without a name
     assert name not in drawn.results
     assert name not in drawn.candidates
     if isinstance(found, FileResult):
