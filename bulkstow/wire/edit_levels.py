@@ -7,7 +7,7 @@ lengths of sequences, items and groups follow.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -86,25 +86,28 @@ def value_of(reader: ElementReader, element: Element) -> Steps[bytes]:
     return value
 
 
-def patches_of(
-    reader: ElementReader, level: Level, values: Mapping[int, tuple[str, bytes] | None]
-) -> Steps[list[Patch]]:
+NewValues = dict[int, tuple[str, bytes] | None]
+"""VRs and values by tag; None for an element to remove."""
+
+_STAYS = ("", b"")
+"""Stands for a value that is not edited."""
+
+
+def patches_of(reader: ElementReader, level: Level, values: NewValues) -> Steps[list[Patch]]:
     """Return the patches of a level: new, removed and added elements, those of its sequences, and group lengths."""
     patches: list[Patch] = []
     growth_by_group: dict[int, int] = {}
 
     def note(tag: int, several: Sequence[Patch]) -> None:
-        if not several:
-            return
         patches.extend(several)
         growth_by_group[tag >> 16] = growth_by_group.get(tag >> 16, 0) + growth_bytes(several)
 
     for element, at, end_at, inner in level.found:
-        if element.tag not in values:
-            note(element.tag, inner)
-            continue
-        new = values[element.tag]
-        if new is None:
+        new = values.get(element.tag, _STAYS)
+        if new is _STAYS:
+            if inner:
+                note(element.tag, inner)
+        elif new is None:
             note(element.tag, [Patch(at, end_at - at, b"")])
         elif len(new[1]) != element.length_bytes or (yield from value_of(reader, element)) != new[1]:
             note(element.tag, [Patch(at, end_at - at, _element(element.tag, *new, level.syntax))])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bulkstow.wire.attributes import dictionary_vr, name_of
-from bulkstow.wire.edit_levels import Found, Level, Patch, patches_of, value_of, with_length
+from bulkstow.wire.edit_levels import Found, Level, NewValues, Patch, patches_of, value_of, with_length
 from bulkstow.wire.edit_rules import (
     NO_RULES,
     Action,
@@ -27,7 +27,7 @@ from bulkstow.wire.edit_rules import (
     identifies_instance,
 )
 from bulkstow.wire.elements import EXPLICIT, Element, ElementReader, Syntax
-from bulkstow.wire.part10 import ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, bare_uid
+from bulkstow.wire.part10 import ITEM, ITEM_END, SEQUENCE_END, TRANSFER_SYNTAX, UNDEFINED, bare_uid
 from bulkstow.wire.steps import CUT_OFF, Problem, Steps, makes_no_sense
 from bulkstow.wire.text_values import (
     ASCII,
@@ -43,7 +43,7 @@ FIRST_KEPT_GROUP = 0x7FE0
 """The pixel data, and everything behind them, such as digital signatures and padding, stay as they are."""
 
 MOST_VALUE_BYTES = 2**20
-"""The longest value that is edited; the longest text of a public attribute has 10 KiB (PS3.5 Table 6.2-1)."""
+"""The longest value that is edited. An LT has 10,240 characters at most (PS3.5 Table 6.2-1), a UT has no limit."""
 
 NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 """The codes of `struct` for VRs whose values are numbers."""
@@ -52,9 +52,10 @@ _CHARACTER_SET = 0x0008_0005
 _UID_VRS = frozenset({b"UI", b"UN", b""})
 """The VRs of UIDs: also the unknown one, and none."""
 
+_META_GROUP = b"\x02\0"
 _META_SOP_INSTANCE = 0x0002_0003
 _KEPT_VALUES = 1024
-"""Encoded texts that are kept, as the files of a study share them; checking and encoding one takes 5 µs."""
+"""Encoded texts that are kept, as the files of a study share them; checking and encoding one takes 3 to 6 µs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,38 @@ def edit_data_set(edits: Edits, at: int, size_bytes: int, announced: Syntax | No
     return (yield from _DataSetEditor(edits, ElementReader(size_bytes)).run(at, announced))
 
 
-def edit_meta(at: int, end_at: int, sop_instance_uid: str) -> Steps[list[Patch]]:
-    """Return the patches that give file meta information the SOP Instance UID of its data set. Raises Problem."""
-    reader = ElementReader(end_at)
+@dataclass(frozen=True, slots=True)
+class FileMeta:
+    """The file meta information of a file; without elements if there is none."""
+
+    level: Level
+    transfer_syntax_uid: str
+
+    def edit(self, sop_instance_uid: str) -> Steps[list[Patch]]:
+        """Return the patches that give it the SOP Instance UID of its data set."""
+        if not self.level.found:
+            return []
+        value = _text_value(sop_instance_uid, "UI", ASCII)
+        reader = ElementReader(self.level.end_at)
+        return (yield from patches_of(reader, self.level, {_META_SOP_INSTANCE: ("UI", value)}))
+
+
+def read_file_meta(at: int, size_bytes: int) -> Steps[FileMeta]:
+    """Read group 0002 at `at`, which ends where another group begins. Raises Problem."""
+    reader = ElementReader(size_bytes)
     level = Level(EXPLICIT, NO_RULES, ASCII)
-    while at < end_at and (element := (yield from reader.element(at, EXPLICIT))) is not None:
-        end = reader.end_of(element)
-        level.found.append(Found(element, at, end, ()))
-        at = end
+    transfer_syntax_uid = ""
+    while (yield from reader.bytes_at(at, 2)) == _META_GROUP:
+        element = yield from reader.element(at, EXPLICIT)
+        if element is None:
+            break
+        if element.tag == TRANSFER_SYNTAX:
+            transfer_syntax_uid = yield from reader.uid(element)
+        end_at = reader.end_of(element)
+        level.found.append(Found(element, at, end_at, ()))
+        at = end_at
     level.end_at = at
-    value = _text_value(sop_instance_uid, "UI", ASCII)
-    return (yield from patches_of(reader, level, {_META_SOP_INSTANCE: ("UI", value)}))
+    return FileMeta(level, transfer_syntax_uid)
 
 
 class _DataSetEditor:
@@ -160,10 +182,10 @@ class _DataSetEditor:
             patches += with_length(item, (yield from patches_of(self._reader, inner, values)), syntax)
         return Found(sequence, begin_at, at, with_length(sequence, patches, level.syntax))
 
-    def _new_values(self, level: Level) -> Steps[tuple[dict[int, tuple[str, bytes] | None], dict[int, str]]]:
-        """Return the VRs and new values by tag, None for an element to remove; and the new texts by tag."""
+    def _new_values(self, level: Level) -> Steps[tuple[NewValues, dict[int, str]]]:
+        """Return the new values, and the new texts by tag; empty for an element to remove."""
         actions = yield from self._actions(level)
-        values: dict[int, tuple[str, bytes] | None] = {}
+        values: NewValues = {}
         texts: dict[int, str] = {}
         present = level.elements(actions)
         for attribute, action in actions.items():
@@ -188,9 +210,7 @@ class _DataSetEditor:
                     yield from self._edit_uid(element, values, texts)
         return values, texts
 
-    def _edit_uid(
-        self, element: Element, values: dict[int, tuple[str, bytes] | None], texts: dict[int, str]
-    ) -> Steps[None]:
+    def _edit_uid(self, element: Element, values: NewValues, texts: dict[int, str]) -> Steps[None]:
         old = bare_uid((yield from self._value(element))).decode("latin-1")
         new = "\\".join(self._edits.new_uid(uid.strip(" ")) for uid in old.split("\\"))
         if new == old:

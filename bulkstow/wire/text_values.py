@@ -95,8 +95,10 @@ def check_text(text: str, vr: str) -> None:
     if (_CONTROLS_OF_LINES if vr in _LINES_VRS else _CONTROLS).search(text):
         raise TextError(f"a character that {vr} does not allow")
     for single in [text] if vr in SINGLE_VRS else text.split("\\"):
-        if vr == "UI" and single and not is_uid(single):
-            raise TextError("a UID of more than 64 characters, or with others than digits and dots")
+        if vr == "UI":
+            if single and not is_uid(single):
+                raise TextError("a UID of more than 64 characters, or with others than digits and dots")
+            continue
         if len(single) > _NUMBER_CHARACTERS.get(vr, len(single)):
             raise TextError(f"a value that is longer than {vr} allows")
         try:

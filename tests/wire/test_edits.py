@@ -24,7 +24,7 @@ from bulkstow.wire.edit_rules import (
     SetTo,
     Table,
 )
-from bulkstow.wire.edits import DataSetEdits, edit_data_set, edit_meta
+from bulkstow.wire.edits import DataSetEdits, edit_data_set, read_file_meta
 from bulkstow.wire.elements import EXPLICIT, IMPLICIT, Syntax
 from bulkstow.wire.steps import MemoryWindow, Problem, run
 from bulkstow.wire.uids import is_uid
@@ -379,7 +379,8 @@ def test_file_meta_information_follows() -> None:
         return LITTLE.number(0x0002_0000, "UL", len(rest)) + rest
 
     for before in (meta("1.2.3"), meta("")):
-        patches = run(edit_meta(0, len(before), "1.2.3.4.5"), MemoryWindow(before))
+        found = run(read_file_meta(0, len(before)), MemoryWindow(before))
+        patches = run(found.edit("1.2.3.4.5"), MemoryWindow(before))
         assert patched(before, patches) == meta("1.2.3.4.5")
 
 
