@@ -26,7 +26,7 @@ from bulkstow.destination.search import SearchService
 from bulkstow.destination.throttle import Throttle
 from bulkstow.destination.wado import Retriever
 from bulkstow.engine.attended import attended
-from bulkstow.engine.edits import digest_of, edited, read_edits
+from bulkstow.engine.edits import digest_of, read_edits
 from bulkstow.engine.names import ListedNames, absolute_name
 from bulkstow.engine.queries import at_once, requests_for
 from bulkstow.engine.selection import read_selection
@@ -41,7 +41,6 @@ from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.policy.selection import Selection
 from bulkstow.ports import Source
 from bulkstow.progress.log import settings_of
-from bulkstow.source.files import FileSource
 from bulkstow.source.paths import find_sources
 from bulkstow.source_settings import SourceSettings
 from bulkstow.verification.content import ContentComparison
@@ -56,7 +55,6 @@ from bulkstow.verification.run import Output, Verification
 from bulkstow.verification.study_queue import StudyQueue
 from bulkstow.verification.summary import VerificationSummary, fields_of, summary_of
 from bulkstow.verification.tally import VerificationTally
-from bulkstow.wire.edit_rules import Edits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +101,9 @@ class _Resources:
 
     ledger: VerificationLedger
     expected: ExpectedInstances
-    source: Source | None
-    """The source of the files to verify; None for the files in the ledger."""
-    edits: Edits | None
+    source: Source
+    """The source; without a name it reads the files in the ledger."""
+    has_edits: bool
     selection: Selection
     requests: Requests
     threads: WorkerThreads
@@ -184,24 +182,22 @@ async def _open(
     stack.enter_context(ledger)
     if ledger.kept_copy is not None:
         reporter.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
-    source = None
-    if job.has_source:
-        context = SourceContext(
-            paths=paths,
-            listed=listed,
-            excluded=ledger.files | own_files(settings),
-            selection=selection,
-            threads=threads,
-            limit=limit,
-            reporter=reporter,
-            edits=edits,
-        )
-        source = await stack.enter_async_context(opened_source(job, context))
+    context = SourceContext(
+        paths=paths,
+        listed=listed,
+        excluded=ledger.files | own_files(settings),
+        selection=selection,
+        threads=threads,
+        limit=limit,
+        reporter=reporter,
+        edits=edits,
+    )
+    source = await stack.enter_async_context(opened_source(job, context))
     opened = _Resources(
         ledger=ledger,
         expected=stack.enter_context(closing(ExpectedInstances())),
         source=source,
-        edits=edits,
+        has_edits=edits is not None,
         selection=selection,
         requests=requests_for(settings, reporter),
         threads=threads,
@@ -214,7 +210,7 @@ async def _open(
 async def _gather(job: VerificationJob, opened: _Resources, tally: VerificationTally) -> None:
     """Collect the instances that should be at the server, from the source or from the ledger."""
     ledger, expected, calls = opened.ledger, opened.expected, opened.threads.calls
-    if opened.source is None:
+    if not job.has_source:
         selects = _selects(opened.selection)
         await run_blocking(calls, expected.add_ledger, ledger.path, ledger.destination_number, selects)
         tally.uncovered = expected.uncovered
@@ -301,12 +297,11 @@ def _contents(job: VerificationJob, opened: _Resources, search: SearchService, s
         return None
     throttle = None if job.settings.bandwidth is None else Throttle(job.settings.bandwidth)
     retriever = Retriever(search.client, throttle)
-    source = opened.source or edited(FileSource(), opened.edits)
-    comparer = ContentComparison(retriever, source, threads=opened.threads, limit=opened.limit)
+    comparer = ContentComparison(retriever, opened.source, threads=opened.threads, limit=opened.limit)
     return Contents(
         comparer,
         opened.requests,
         at_once=at_once(job.settings),
         since_s=since_s,
-        has_edits=opened.edits is not None,
+        has_edits=opened.has_edits,
     )

@@ -24,6 +24,7 @@ from bulkstow.policy.quiet import Quiet, rescan_pause_s
 from bulkstow.ports import Found, Scanned, Source
 from bulkstow.quantities import show_duration
 from bulkstow.source.changes import Changes, remote_type
+from bulkstow.source.edited import EditedSource
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath, is_within
 
@@ -213,11 +214,12 @@ def watch_of(
     on_news: Callable[[], Awaitable[None]],
 ) -> SourceWatch:
     """Return the watch of a job's source, which `check_watch` has accepted."""
-    if not isinstance(source, FileSource):
-        raise TypeError(f"cannot watch {type(source).__name__}")
+    files = source.at_source if isinstance(source, EditedSource) else source
+    if not isinstance(files, FileSource):
+        raise TypeError(f"cannot watch {type(files).__name__}")
     quiet_s = QUIET_S if job.selection.min_age_s is None else job.selection.min_age_s
     return SourceWatch(
-        source,
+        files,
         quiet=Quiet(quiet_s),
         rescan_s=job.watch.rescan_s,
         ignored=ignored,

@@ -37,6 +37,11 @@ class EditedSource(Source):
         self._edits = edits
         self._kept = _Kept()
 
+    @property
+    def at_source(self) -> Source:
+        """The source without the edits."""
+        return self._source
+
     def read_head(self, candidate: Candidate) -> Instance | Container:
         """Return the instance after the edits. Raises DamagedHead if it cannot be edited."""
         found = self._source.read_head(candidate)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import pydicom
 import pytest
 
+from bulkstow.engine.edits import edits_in
 from bulkstow.ledger import Entry, read_entries
-from bulkstow.model import Outcome
+from bulkstow.model import Instance, Outcome
+from bulkstow.ports import SegmentReader, Source
 from bulkstow.server.storage import DirectoryStorage
-from tests.archives import header, write_instance
+from bulkstow.source.edited import EditedSource
+from bulkstow.source.files import FileSource
+from tests.archives import candidate, header, write_instance
 from tests.cli.command import Ended, call, served
 
 KEY = "a key of the tests only"
@@ -269,3 +276,44 @@ def test_the_key_may_be_in_the_environment(edited: Edited, monkeypatch: pytest.M
     monkeypatch.setenv("BULKSTOW_EDIT_KEY", KEY)
     assert edited.upload(ledger="other.db").status == 0
     assert len(list((edited.directory / "root").rglob("*.dcm"))) == 3
+
+
+def content_of(source: Source, path: Path) -> tuple[str, bytes]:
+    """Return the name at the server and the bytes of a file after the edits."""
+    instance = source.read_head(candidate(path))
+    assert isinstance(instance, Instance)
+    with closing(source.open(instance)) as drawn:
+        data = bytearray(instance.size_bytes)
+        SegmentReader(drawn).read_into(memoryview(data))
+    return f"{instance.header.sop_instance_uid}.dcm", bytes(data)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_members_of_archives_are_edited(edited: Edited, processes: str) -> None:
+    """Stored and deflated members arrive as files do, and verify compares them with the archive."""
+    files = sorted((edited.directory / "source").iterdir())
+    source = EditedSource(FileSource(), edits_in(edited.directory / "edits.toml", {}))
+    expected = dict(content_of(source, file) for file in files)
+    with zipfile.ZipFile(edited.directory / "source" / "cd.zip", "w") as archive:
+        for file, method in zip(files, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED), strict=True):
+            archive.write(file, f"DICOM/{file.name}", method)
+            file.unlink()
+    assert edited.upload("--processes", processes).status == 0
+    assert {path.name: path.read_bytes() for path in (edited.directory / "root").rglob("*.dcm")} == expected
+    assert all("cd.zip!/DICOM/" in entry.result.candidate.location for entry in edited.entries())
+    for words in ((), (str(edited.directory / "source"),)):
+        status, (line,) = edited.verify(*words)
+        assert (status, line["state"], line["reason"]) == (0, "complete", ""), words
+
+
+def test_missing_instances_are_sent_again_with_the_edits(edited: Edited) -> None:
+    """`verify --repair` edits as the upload did."""
+    assert edited.upload().status == 0
+    before = {path: path.read_bytes() for path in (edited.directory / "root").rglob("*.dcm")}
+    lost = edited.entries()[0].result.header
+    assert lost is not None
+    anyio.run(edited.storage.remove, lost.study_uid, lost.series_uid, lost.sop_instance_uid)
+    assert len(list((edited.directory / "root").rglob("*.dcm"))) == 2
+    status, lines = edited.verify("--repair")
+    assert (status, [line["state"] for line in lines]) == (0, ["incomplete", "complete"])
+    assert {path: path.read_bytes() for path in (edited.directory / "root").rglob("*.dcm")} == before

@@ -29,7 +29,7 @@ from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DiscardStorage
 from bulkstow.setting_types import AfterStored
 from bulkstow.source.files import FileSource
-from bulkstow.source_settings import WatchSettings
+from bulkstow.source_settings import SourceSettings, WatchSettings
 from tests.archives import header, write_instance
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +93,7 @@ async def watching(
     rescan_s: float = HOUR_S,
     after_stored: AfterStored | None = None,
     storage: DiscardStorage | None = None,
+    edit: Path | None = None,
     settings: dict[str, object] | None = None,
 ) -> AsyncIterator[Watched]:
     """Watch a directory until the end of the block; give the run after its first pass."""
@@ -104,6 +105,7 @@ async def watching(
             DestinationSettings(url=url),
             UploadSettings(ledger=ledger, **(settings or {})),  # type: ignore[arg-type]
             selection=SelectionSettings(min_age_s=quiet_s),
+            source_settings=SourceSettings(edit=edit),
             watch=WatchSettings(watch=True, rescan_s=rescan_s, after_stored=after_stored or AfterStored("nothing")),
         )
 
@@ -155,6 +157,18 @@ async def test_new_files_are_sent(incoming: Path, rescan_s: float) -> None:
     assert set(watched.outcomes().values()) == {Outcome.STORED}
     assert watched.tally.found_files == 5
     assert watched.tally.failed == 0
+
+
+async def test_new_files_are_edited(incoming: Path) -> None:
+    """Edits hold for files that are found later, too; their names and changes are those of the source."""
+    edit = incoming.parent / "edits.toml"
+    edit.write_text('[uids]\nmethod = "suffix"\nsuffix = ".77"')
+    async with watching(incoming, rescan_s=0.1, edit=edit) as watched:
+        await watched.until_stored(1)
+        write_instance(incoming, 2)
+        await watched.until_stored(2)
+    sent = [entry.result.header for entry in read_entries(watched.ledger)]
+    assert [header and header.sop_instance_uid for header in sent] == ["2.25.1.1.1.77", "2.25.1.1.2.77"]
 
 
 async def test_a_file_that_is_being_written_is_sent_once_it_is_quiet(incoming: Path, rescan_s: float) -> None:

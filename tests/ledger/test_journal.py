@@ -166,6 +166,19 @@ def test_runs_are_kept_with_settings_and_summary(path: Path) -> None:
     assert second.summary is None
 
 
+def test_the_settings_of_the_last_upload_are_known(path: Path) -> None:
+    """Those of a verification, of another destination, or of a run of an older bulkstow do not count."""
+    with Ledger(path, URL, settings={"edits": "1"}) as ledger:
+        assert ledger.settings_before("upload") is None
+    with Ledger(path, URL, command="verify", settings={"edits": "2"}):
+        pass
+    with Ledger(path, OTHER_URL, settings={"edits": "3"}):
+        pass
+    with Ledger(path, URL, settings={"edits": "4"}) as ledger:
+        assert ledger.settings_before("upload") == {"edits": "1"}
+        assert ledger.settings_before("verify") == {"edits": "2"}
+
+
 def test_heads_are_those_of_readable_files(ledger: Ledger) -> None:
     """Heads have modality and study date, for any outcome; a file without a head, or without a row, has none."""
     head = replace(header(1), modality="CT", study_date="20200101")
