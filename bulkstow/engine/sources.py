@@ -6,7 +6,7 @@ A name with a scheme, such as `s3://bucket/prefix`, is of another machine; every
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -19,12 +19,13 @@ from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import most_open_files
 from bulkstow.engine.edits import edited
 from bulkstow.engine.names import OBJECT_STORES, ListedNames, distinct, scheme_of
-from bulkstow.errors import ConfigurationError
+from bulkstow.errors import ConfigurationError, InstanceChanged
 from bulkstow.events import Reporter
+from bulkstow.model import Instance
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.policy.selection import Selection
 from bulkstow.policy.sharding import Sharding
-from bulkstow.ports import Source
+from bulkstow.ports import Segment, Source
 from bulkstow.source.archives import Archives
 from bulkstow.source.dicomdir import FileSetSource
 from bulkstow.source.files import FileSource
@@ -157,7 +158,8 @@ def _files(job: ReadingJob, names: tuple[str, ...], context: SourceContext, spoo
     settings, paths, listed = job.settings, context.paths, context.listed
     if job.source_settings.dicomdir and (listed is not None or settings.shard is not None):
         raise ConfigurationError("--dicomdir: name the file sets themselves, without --files-from and --shard")
-    source = (FileSetSource if job.source_settings.dicomdir else FileSource)(
+    files = FileSource if names or listed else LedgerFiles
+    source = (FileSetSource if job.source_settings.dicomdir else files)(
         chain(distinct(names, lambda name: paths[name].real_path), listed or ()),
         within=paths.values(),
         exclude=context.excluded,
@@ -203,6 +205,16 @@ def _objects(job: ReadingJob, names: tuple[str, ...], spool: Spool) -> ObjectSou
         accept_missing_preamble=settings.accept_missing_preamble,
         skip_truncated=settings.skip_truncated,
     )
+
+
+class LedgerFiles(FileSource):
+    """The files of a ledger, without the source that they are from; those on another machine cannot be opened."""
+
+    def open(self, instance: Instance) -> Generator[Segment]:
+        """Yield the content of a file. Raises InstanceChanged also for one on another machine."""
+        if scheme_of(instance.candidate.location):
+            raise InstanceChanged("on another machine: name the source, as in `bulkstow verify SOURCE`")
+        yield from super().open(instance)
 
 
 def own_files(settings: UploadSettings) -> frozenset[str]:

@@ -127,6 +127,11 @@ def test_both_servers_are_compared(migration: Migration, capsys: pytest.CaptureF
     assert ended.status == 1
     assert wrong.sop_instance_uid in ended.out
     assert "PixelData" in ended.out
+    # Without the source there is nothing to compare with.
+    command, _, *others = migration.words("verify", "--settle", "0s", "--level", "content")
+    ended = call(capsys, command, *others)
+    assert ended.status == 1
+    assert "on another machine: name the source" in ended.out
 
 
 def test_a_small_spool_is_enough(migration: Migration, capsys: pytest.CaptureFixture[str]) -> None:
