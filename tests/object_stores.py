@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -108,6 +108,8 @@ class FaultyStore:
     """How many bodies are cut."""
     unavailable_left: int = 0
     """How many requests are answered with 503."""
+    on_object: Callable[[str], None] | None = None
+    """Called with the key before an object is sent."""
     requests: list[str] = field(default_factory=list)
     sent_bytes: int = 0
     """Bytes of objects that were sent."""
@@ -142,65 +144,73 @@ class FaultyStore:
         )
 
 
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as its store says."""
+
+    store: FaultyStore
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+    def do_GET(self) -> None:
+        store = self.store
+        store.requests.append(self.path)
+        url = urlsplit(self.path)
+        query = parse_qs(url.query)
+        key = unquote(url.path).removeprefix(f"/{BUCKET}").removeprefix("/")
+        if store.unavailable_left:
+            store.unavailable_left -= 1
+            return self._answer(503, _error("SlowDown"))
+        if store.refusal is not None:
+            status, code = store.refusal
+            return self._answer(status, _error(code))
+        if "list-type" in query:
+            after = query.get("continuation-token", query.get("start-after", [""]))[0]
+            return self._answer(200, store.page(after).encode())
+        if key not in store.contents:
+            return self._answer(404, _error("NoSuchKey"))
+        return self._object(key)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _object(self, key: str) -> None:
+        store = self.store
+        if store.on_object is not None:
+            store.on_object(key)
+        content = store.contents[key]
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"] or "")
+        begin, end = (int(found[1]), min(int(found[2]) + 1, len(content))) if found else (0, len(content))
+        self.send_response(206 if found else 200)
+        self.send_header("ETag", store.etag(key))
+        self.send_header("Last-Modified", "Mon, 30 Nov 2026 00:00:00 GMT")
+        if found:
+            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(content)}")
+        self.send_header("Content-Length", str(end - begin))
+        self.end_headers()
+        piece = content[begin:end]
+        if store.cut_after_bytes is not None and store.cuts_left and len(piece) > store.cut_after_bytes:
+            store.cuts_left -= 1
+            piece = piece[: store.cut_after_bytes]
+            self.close_connection = True
+        self.wfile.write(piece)
+        store.sent_bytes += len(piece)
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
 @contextmanager
 def faulty_store(**fields: Any) -> Iterator[FaultyStore]:
     """Run a server with faults."""
     store = FaultyStore(**fields)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-        def do_GET(self) -> None:
-            store.requests.append(self.path)
-            url = urlsplit(self.path)
-            query = parse_qs(url.query)
-            key = unquote(url.path).removeprefix(f"/{BUCKET}").removeprefix("/")
-            if store.unavailable_left:
-                store.unavailable_left -= 1
-                return self._answer(503, _error("SlowDown"))
-            if store.refusal is not None:
-                status, code = store.refusal
-                return self._answer(status, _error(code))
-            if "list-type" in query:
-                after = query.get("continuation-token", query.get("start-after", [""]))[0]
-                return self._answer(200, store.page(after).encode())
-            if key not in store.contents:
-                return self._answer(404, _error("NoSuchKey"))
-            return self._object(key)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def _object(self, key: str) -> None:
-            content = store.contents[key]
-            found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"] or "")
-            begin, end = (int(found[1]), min(int(found[2]) + 1, len(content))) if found else (0, len(content))
-            self.send_response(206 if found else 200)
-            self.send_header("ETag", store.etag(key))
-            self.send_header("Last-Modified", "Mon, 30 Nov 2026 00:00:00 GMT")
-            if found:
-                self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(content)}")
-            self.send_header("Content-Length", str(end - begin))
-            self.end_headers()
-            piece = content[begin:end]
-            if store.cut_after_bytes is not None and store.cuts_left and len(piece) > store.cut_after_bytes:
-                store.cuts_left -= 1
-                piece = piece[: store.cut_after_bytes]
-                self.close_connection = True
-            self.wfile.write(piece)
-            store.sent_bytes += len(piece)
-
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/xml")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    handler = type("Handler", (_Handler,), {"store": store})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         store.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -15,6 +15,7 @@ from benchmarks.tables.dicomweb import dicomweb
 from benchmarks.tables.edits import edits
 from benchmarks.tables.honesty import honesty
 from benchmarks.tables.link import link
+from benchmarks.tables.objects import objects
 from benchmarks.tables.plan import plan
 from benchmarks.tables.processes import processes
 from benchmarks.tables.servers import orthanc
@@ -45,5 +46,6 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "archives": archives,
     "compressed": compressed,
     "edits": edits,
+    "objects": objects,
     "stages": stages,  # last: it imports what would show in the peers' memory
 }

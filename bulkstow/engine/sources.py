@@ -177,6 +177,18 @@ def _files(job: ReadingJob, names: tuple[str, ...], context: SourceContext, spoo
     return source
 
 
+_FOR_SERVERS = (
+    "source_user",
+    "source_password_file",
+    "source_bearer_file",
+    "source_bearer_command",
+    "source_header",
+    "source_header_file",
+    "source_client_cert",
+)
+"""Settings that the clients of object stores do not have."""
+
+
 def _objects(job: ReadingJob, names: tuple[str, ...], spool: Spool) -> ObjectSource:
     try:
         from bulkstow.source.objects import ObjectSource
@@ -187,6 +199,10 @@ def _objects(job: ReadingJob, names: tuple[str, ...], spool: Spool) -> ObjectSou
             "pip install '.[objects]' in a checkout"
         ) from error
     settings, given = job.settings, job.source_settings
+    for name in _FOR_SERVERS:
+        if getattr(given, name):
+            flag = name.replace("_", "-")
+            raise ConfigurationError(f"{names[0]}: --{flag} is for DICOMweb servers; see the README, Object stores")
     options = StoreOptions(
         endpoint=given.source_endpoint,
         region=given.source_region,

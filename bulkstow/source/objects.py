@@ -182,7 +182,7 @@ class ObjectSource(Source):
         ends = [*range(0, candidate.size_bytes, WHOLE_BYTES), candidate.size_bytes]
         try:
             for begin, end in pairwise(ends):
-                yield bucket.read_blocking(listed_object(bucket, candidate), begin, end)
+                yield bucket.read(listed_object(bucket, candidate), begin, end)
         except ObjectError as error:
             raise InstanceChanged(f"cannot be read: {error}") from error
 

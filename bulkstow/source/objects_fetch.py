@@ -12,7 +12,7 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
 from bulkstow.errors import SpoolExceeded, StorageGone, first_of
-from bulkstow.model import Candidate, FileResult, Outcome
+from bulkstow.model import Candidate, Extent, FileResult, Outcome
 from bulkstow.ports import Found
 from bulkstow.source.objects_bucket import Bucket, ListedObject, ObjectError
 from bulkstow.source.spool import Spool, SpooledContent
@@ -26,6 +26,14 @@ HEAD_BYTES = 64 * 2**10
 
 PART_BYTES = 8 * 2**20
 """The parts in which an object is fetched, several at once."""
+
+LIST_S = 0.02
+"""How long objects are collected into a list: with lists of one object, 1,000 CT slices took 4.8 s of processor time
+instead of 3.2 s."""
+
+READY = 16
+"""Objects of a list that are fetched ahead of the next stage: a store that is faster than the destination is slowed
+down before the spool has to use a disk. Eight lists are fetched at a time."""
 
 MOST_FAILURES_IN_SUCCESSION = 100
 """Objects that are refused or fail one after the other, after which the run stops: the login may have ended."""
@@ -59,17 +67,20 @@ class ObjectFetcher:
         self._objects = anyio.CapacityLimiter(concurrency)
         """Objects that are fetched at once, so that a large one is finished before others begin."""
         self._requests = anyio.CapacityLimiter(concurrency)
+        self._threads = anyio.CapacityLimiter(concurrency)
         self._failures_in_succession = 0
 
     async def fetch(self, candidates: Sequence[Candidate]) -> AsyncGenerator[Sequence[Found], None]:
         """Fetch objects, several at once, and yield each as soon as it is in the spool."""
-        fetched_in, fetched = anyio.create_memory_object_stream[Found](len(candidates))
+        fetched_in, fetched = anyio.create_memory_object_stream[Found](READY)
         try:
             async with fetched, anyio.create_task_group() as tasks:
                 async with fetched_in:
                     for candidate in candidates:
                         tasks.start_soon(self._fetch_into, candidate, fetched_in.clone())
                 async for found in fetched:
+                    if fetched.statistics().open_send_streams:
+                        await anyio.sleep(LIST_S)
                     waiting = range(fetched.statistics().current_buffer_used)
                     yield [found, *(fetched.receive_nowait() for _ in waiting)]
         except BaseExceptionGroup as group:
@@ -98,18 +109,37 @@ class ObjectFetcher:
         return f"cannot be fetched: {error}"
 
     async def _fetch(self, bucket: Bucket, candidate: Candidate) -> Found:
-        head = memoryview(b"")
-        if candidate.size_bytes > WHOLE_BYTES:
-            async with self._requests:
-                head = await self._read(bucket, candidate, 0, HEAD_BYTES)
-            if (
-                not has_magic(bytes(head))
-                and (
-                    result := await anyio.to_thread.run_sync(self._look_at, ObjectBytes(bucket, candidate, bytes(head)))
-                )
-                is not None
-            ):
-                return result
+        is_small = candidate.size_bytes <= WHOLE_BYTES
+        async with self._requests:
+            data = await self._read(bucket, candidate, 0, candidate.size_bytes if is_small else HEAD_BYTES)
+        if not is_small:
+            if not has_magic(bytes(data)):
+                content = ObjectBytes(bucket, candidate, bytes(data))
+                if (result := await anyio.to_thread.run_sync(self._look_at, content)) is not None:
+                    return result
+            return await self._fetch_parts(bucket, candidate, data)
+        # Without a request's turn, as a larger object with room may need it.
+        await self._spool.reserve(candidate.size_bytes)
+        with anyio.CancelScope(shield=True):
+            extent = await anyio.to_thread.run_sync(self._stage, data)
+        return replace(candidate, extent=extent)
+
+    def _stage(self, data: memoryview) -> Extent:
+        """Copy a whole object into reserved room. Blocks."""
+        try:
+            content = self._spool.begin(len(data))
+        except BaseException:
+            self._spool.give_back(len(data))
+            raise
+        try:
+            content.write(data)
+        except BaseException:
+            content.abort()
+            raise
+        return content.finish()
+
+    async def _fetch_parts(self, bucket: Bucket, candidate: Candidate, head: memoryview) -> Candidate:
+        """Fetch the rest of an object whose beginning is known."""
         await self._spool.reserve(candidate.size_bytes)
         try:
             content = await anyio.to_thread.run_sync(self._spool.begin, candidate.size_bytes)
@@ -139,8 +169,7 @@ class ObjectFetcher:
                 await anyio.to_thread.run_sync(content.write, data)
                 may_write[number + 1].set()
 
-        if head:
-            await anyio.to_thread.run_sync(content.write, head)
+        await anyio.to_thread.run_sync(content.write, head)
         may_write[0].set()
         try:
             async with anyio.create_task_group() as tasks:
@@ -153,7 +182,10 @@ class ObjectFetcher:
         wanted_bytes = end - begin
         while wanted_bytes:
             wanted_bytes -= await self._admit(wanted_bytes)
-        return await bucket.read(listed_object(bucket, candidate), begin, end)
+        # A request that is repeated may take minutes, and a run that is stopped does not wait for it.
+        return await anyio.to_thread.run_sync(
+            bucket.read, listed_object(bucket, candidate), begin, end, abandon_on_cancel=True, limiter=self._threads
+        )
 
 
 class ObjectBytes:
@@ -173,7 +205,7 @@ class ObjectBytes:
         if not self._kept_at <= at <= end <= self._kept_at + len(self._kept):
             until = min(max(end, at + HEAD_BYTES), self.size_bytes)
             try:
-                data = self._bucket.read_blocking(listed_object(self._bucket, self.candidate), at, until)
+                data = self._bucket.read(listed_object(self._bucket, self.candidate), at, until)
             except ObjectError as error:
                 raise OSError(errno.EIO, str(error), self.candidate.location) from error
             self._kept, self._kept_at = bytes(data), at

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio.to_thread
 import botocore.exceptions
 import botocore.session
 from botocore import UNSIGNED
@@ -94,16 +93,10 @@ class S3Bucket(Bucket):
         except _ERRORS as error:
             raise cannot_list(self.root, _store_error(error)) from None
 
-    async def read(self, expected: ListedObject, begin: int, end: int) -> memoryview:
-        """Return a part of an object; botocore asks for a key that obstore cannot address."""
-        if unaddressable(expected.key):
-            return await anyio.to_thread.run_sync(self.read_blocking, expected, begin, end)
-        return await super().read(expected, begin, end)
-
-    def read_blocking(self, expected: ListedObject, begin: int, end: int) -> memoryview:
+    def read(self, expected: ListedObject, begin: int, end: int) -> memoryview:
         """Return a part of an object; botocore asks for a key that obstore cannot address."""
         if not unaddressable(expected.key):
-            return super().read_blocking(expected, begin, end)
+            return super().read(expected, begin, end)
         condition = {"IfMatch": expected.etag} if expected.etag is not None else {}
         try:
             answer = self._client.get_object(
