@@ -17,6 +17,7 @@ from bulkstow.errors import (
     StorageGone,
 )
 from bulkstow.model import Batch, Candidate, Cause, Instance, NoResponse, RequestTiming, Response, SourceChanged
+from bulkstow.wire.edit_rules import Edits, Extend, Private, Regenerate, Remove, Rules, SetTo, Table
 from tests.archives import header
 
 BEGIN = Begin(
@@ -26,6 +27,14 @@ BEGIN = Begin(
     read_timeout_s=300.0,
     is_throttled=False,
     headers=GivenHeaders({"X-Key": "hidden"}, frozenset({"hidden"})),
+    edits=Edits(
+        Rules(
+            {Private(0x29, "hidden creator", 1): SetTo("hidden"), 0x0010_0020: Remove()},
+            (Table("ids.csv", 0x0010_0020, (0x0010_0021,), {"hidden": ("hidden",)}, keeps_missing=True),),
+            {0x0008_1110: Rules({0x0008_0050: Extend("hidden", "")})},
+        ),
+        Regenerate(b"hidden key of 16 bytes"),
+    ),
 )
 BATCH = Batch(
     7,

@@ -16,7 +16,7 @@ from bulkstow.model import Cause, Instance, NoResponse, Response
 from bulkstow.policy.findings import Finding
 from bulkstow.policy.retry import Backoff
 from bulkstow.verification.content_result import ContentResult, Different, Identical, NotCompared, SameDataSet, Tell
-from bulkstow.verification.contents import RECORDED_AT_ONCE, Contents, Findings
+from bulkstow.verification.contents import EDITED, RECORDED_AT_ONCE, Contents, Findings
 from bulkstow.verification.expected import ExpectedFile, ExpectedStudy
 from bulkstow.verification.requests import Abandoned
 from tests.verification.test_requests import requests
@@ -151,6 +151,20 @@ async def test_files_that_need_no_comparison(changes: dict[str, object]) -> None
     whole = study(file("/a"), file("/b", 2, **changes))
     await contents(comparer, since_s=100).compare(whole, whole.expected, Recorded())
     assert comparer.compared == ["/a"]
+
+
+async def test_edited_instances_are_compared_with_the_edits_only() -> None:
+    """Without them an edited file would differ from its instance, so it is not compared."""
+    comparer = Comparer({"/a": [Identical()], "/b": [Identical()]})
+    edited = file("/b", 2, original_study_uid="1.2", original_series_uid="1.3", original_sop_instance_uid="1.4")
+    whole = study(file("/a"), edited)
+    compared = await contents(comparer).compare(whole, whole.expected, Recorded())
+    assert comparer.compared == ["/a"]
+    assert compared.not_compared == {edited.sop_instance_uid: EDITED}
+    with_edits = Contents(comparer, requests(), at_once=2, since_s=None, has_edits=True)
+    compared = await with_edits.compare(whole, whole.expected, Recorded())
+    assert sorted(comparer.compared) == ["/a", "/a", "/b"]
+    assert compared.not_compared == {}
 
 
 async def test_what_was_confirmed_before_the_unfinished_run_is_compared_again() -> None:
