@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from bulkstow.errors import DamagedHead, InstanceChanged
 from bulkstow.model import Candidate, Container, Instance
-from bulkstow.ports import Found, Members, Scanned, Segment, Source
+from bulkstow.ports import Found, Members, Scanned, Segment, Source, size_of
 from bulkstow.source.edited_heads import EditedHead, edit_head, readable
 from bulkstow.source.splicing import spliced
 from bulkstow.wire.edit_levels import growth_bytes
@@ -69,11 +69,15 @@ class EditedSource(Source):
             head = self._kept.get(instance.candidate) or self._head(at_source)
         except DamagedHead as error:
             raise InstanceChanged(str(error)) from None
-        size_bytes = instance.candidate.content_bytes + growth_bytes(head.patches)
-        if instance.sent_bytes is not None and instance.sent_bytes != size_bytes:
-            raise InstanceChanged(f"changed while it was sent: edited, it had {instance.sent_bytes} bytes before")
+        sent_bytes = 0
         with closing(self._source.open(at_source)) as drawn:
-            yield from spliced(drawn, head.patches)
+            for segment in spliced(drawn, head.patches):
+                sent_bytes += size_of(segment)
+                if sent_bytes > (instance.sent_bytes or sent_bytes):
+                    break
+                yield segment
+        if sent_bytes != (instance.sent_bytes or sent_bytes):
+            raise InstanceChanged(f"changed while it was sent: edited, it had {instance.sent_bytes} bytes before")
 
     def _head(self, instance: Instance) -> EditedHead:
         """Return the edits of an instance of the source. Raises DamagedHead, InstanceChanged, OSError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zipfile
 from collections.abc import Iterator
@@ -290,17 +291,20 @@ def content_of(source: Source, path: Path) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_members_of_archives_are_edited(edited: Edited, processes: str) -> None:
-    """Stored and deflated members arrive as files do, and verify compares them with the archive."""
+    """Stored, deflated and compressed ones arrive as files do, and verify compares them with their archives."""
     files = sorted((edited.directory / "source").iterdir())
     source = EditedSource(FileSource(), edits_in(edited.directory / "edits.toml", {}))
     expected = dict(content_of(source, file) for file in files)
     with zipfile.ZipFile(edited.directory / "source" / "cd.zip", "w") as archive:
-        for file, method in zip(files, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED), strict=True):
-            archive.write(file, f"DICOM/{file.name}", method)
-            file.unlink()
+        archive.write(files[0], "DICOM/1", zipfile.ZIP_STORED)
+        archive.write(files[1], "DICOM/2", zipfile.ZIP_DEFLATED)
+    (edited.directory / "source" / "3.dcm.gz").write_bytes(gzip.compress(files[2].read_bytes()))
+    for file in files:
+        file.unlink()
     assert edited.upload("--processes", processes).status == 0
     assert {path.name: path.read_bytes() for path in (edited.directory / "root").rglob("*.dcm")} == expected
-    assert all("cd.zip!/DICOM/" in entry.result.candidate.location for entry in edited.entries())
+    names = [entry.result.candidate.location.rpartition("source/")[2] for entry in edited.entries()]
+    assert names == ["3.dcm.gz", "cd.zip!/DICOM/1", "cd.zip!/DICOM/2"]
     for words in ((), (str(edited.directory / "source"),)):
         status, (line,) = edited.verify(*words)
         assert (status, line["state"], line["reason"]) == (0, "complete", ""), words
