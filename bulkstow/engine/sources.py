@@ -150,6 +150,8 @@ def _check_remote(job: ReadingJob, name: str) -> None:
         raise ConfigurationError(f"{name}: --files-from lists files; leave it out, or name the source of each run")
     if job.source_settings.dicomdir:
         raise ConfigurationError(f"{name}: --dicomdir is for file sets in directories")
+    if job.settings.on_conflict == "newest":
+        raise ConfigurationError(f"{name}: --on-conflict newest compares modification times, which only files have")
     if job.settings.dask is not None:
         raise ConfigurationError(f"{name}: the workers of --dask have to see the files; use --processes instead")
 

@@ -53,7 +53,7 @@ class Bottleneck(StrEnum):
 _MEANINGS = {
     Bottleneck.SERVER: "the server (slow to respond or to accept data)",
     Bottleneck.NETWORK: "the network",
-    Bottleneck.DISK: "the storage that the files are read from; --read-concurrency may help",
+    Bottleneck.DISK: "the source of the files; --read-concurrency may help, or --source-concurrency for a server",
     Bottleneck.CLIENT: "this computer's processor",
     Bottleneck.STUDIES: "the limit of requests per study; --per-study raises it",
     Bottleneck.LIMIT: "the limit that you set (--bandwidth or --requests-per-second)",

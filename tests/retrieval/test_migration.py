@@ -223,6 +223,27 @@ def test_stopped_midway(migration: Migration) -> None:
     assert recorded == set(migration.target.digests())
 
 
+def test_the_newest_file_cannot_be_chosen(migration: Migration, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server tells no modification times, and nothing could be sent before everything is fetched."""
+    ended = call(capsys, *migration.words("upload", "--on-conflict", "newest"))
+    assert ended.status == 2
+    assert "--on-conflict newest compares modification times" in ended.err
+    assert not migration.witness.retrieved
+
+
+def test_edits_are_made_on_the_way(migration: Migration, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fetched instances are edited as files are, and verify knows that."""
+    edits = migration.directory / "edits.toml"
+    edits.write_text('[set]\nPatientID = "MOVED"\n')
+    assert call(capsys, *migration.words("upload", "--edit", str(edits))).status == 0
+    paths = list((migration.directory / "target").rglob("*.dcm"))
+    assert len(paths) == len(HELD)
+    assert all(b"MOVED" in path.read_bytes() for path in paths)
+    words = migration.words("verify", "--edit", str(edits), "--settle", "0s", "--level", "content")
+    ended = call(capsys, *words)
+    assert ended.status == 0, ended.says
+
+
 def test_one_kind_of_source_at_a_time(migration: Migration, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A server and a directory are sent by two runs."""
     write_instance(tmp_path / "files", 1)
