@@ -22,6 +22,11 @@ class Spans:
         self._begins = array("Q")
         self._ends = array("Q")
 
+    @property
+    def count(self) -> int:
+        """The number of parts that are remembered."""
+        return len(self._begins)
+
     def take(self, begin: int, end: int) -> bool:
         """Take a part; return False if it is outside of the file, or overlaps one that was taken before."""
         self._taken_bytes += end - begin
