@@ -63,7 +63,7 @@ _MOST_INFLATED, _INFLATED_FROM_BYTES = 1032, 64
 MASKED = "encrypted: its directory needs a password: decrypt it and send the files inside"
 ENCRYPTED = "encrypted: it needs a password: decrypt it and send the files inside"
 IN_PARTS = "a zip archive in several parts, of which this is one: join them, or send the files inside"
-NO_END = "cut off, or no zip archive: it has no end of its directory"
+NO_END = "cut off: the directory at the end of the archive is missing"
 SYMBOLIC_LINK = "a symbolic link in an archive"
 
 

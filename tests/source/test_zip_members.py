@@ -284,7 +284,7 @@ def put_count(count: int) -> Callable[[bytearray], object]:
         (put(46, "B", 0x58), 2, {"XM1": "unreadable: damaged: its header is not the one"}),
         (put(0, "<L", 0), 1, {"": "unreadable: damaged: its directory makes no sense"}),
         (put(28, "<H", 60_000), 1, {"": "unreadable: damaged: its directory is cut off"}),
-        (lambda data: data.__delitem__(slice(-5, None)), 0, {"": "unreadable: cut off, or no zip archive"}),
+        (lambda data: data.__delitem__(slice(-5, None)), 0, {"": "unreadable: cut off: the directory at the end"}),
         (lambda data: data.__delitem__(slice(0, 60)), 0, {"": "unreadable: damaged, or cut off in front"}),
         (put_count(9), 3, {"": "unreadable: damaged: its directory has 3 of the 9"}),
         (lambda data: data.extend(b"trailing bytes"), 3, {}),
