@@ -9,21 +9,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from bulkstow.errors import DamagedHead
-from bulkstow.model import Candidate, Container
+from bulkstow.model import Candidate, Container, FileResult, Outcome
 from bulkstow.ports import Members
 from bulkstow.source.compressed import COMPRESSIONS
-from bulkstow.source.compressed_members import compressed_members, open_compressed
-from bulkstow.source.located import Located, opened
-from bulkstow.source.member_lists import Reader, members_in_lists
+from bulkstow.source.compressed_members import compressed_members, decompressed, open_compressed
+from bulkstow.source.located import Blocks, Located, opened
+from bulkstow.source.member_lists import Items, Reader, extent_of, members_in_lists
 from bulkstow.source.member_names import SEPARATOR
 from bulkstow.source.spool import Spool
+from bulkstow.source.staging import Staging
 from bulkstow.source.tar_members import find_tar_member, tar_members
+from bulkstow.source.windows import ByteReader
 from bulkstow.source.zip_index import ZipIndexes
 from bulkstow.source.zip_members import zip_members
 from bulkstow.wire.archive_formats import TAR_HEADER_BYTES, recognise
@@ -33,6 +35,9 @@ ZIP, TAR = "a zip archive", "a tar archive"
 
 FORMATS = frozenset({ZIP, TAR, *COMPRESSIONS})
 """The formats that can be looked into, by their names in `archive_formats`."""
+
+_IN_STREAM = "a member of a compressed archive"
+"""In place of a format: the member is found by reading its archive from the beginning."""
 
 _TOO_DEEP = "it is in an archive in a compressed archive, which is not read twice: unpack the outer one"
 
@@ -48,13 +53,53 @@ class Archives:
 
     def members(self, container: Container) -> Members:
         """Yield the members of a container (see `Source.members`)."""
+        if container.format_name == _IN_STREAM:
+            return self._staged(container.candidate)
         return members_in_lists(container.candidate, self._spool, _reader(container))
 
+    def _staged(self, member: Candidate) -> Members:
+        """Yield a member that the ledger knows, after it was copied into the spool."""
+        found = self._find(member)
+        if found is None or found.candidate != member or found.archive is None or found.read is None:
+            yield [FileResult(member, None, Outcome.UNREADABLE, "changed: its archive has other content at its place")]
+            return
+        read = found.read
+
+        def copy(data: ByteReader, staging: Staging) -> Items:
+            extent = yield from staging.copy(read(data), member.size_bytes)
+            yield replace(member, extent=extent)
+
+        yield from members_in_lists(replace(member, extent=extent_of(found.archive)), self._spool, copy)
+
+    def place(self, candidate: Candidate) -> Candidate | Container:
+        """Return a member that the ledger knows with its extent, or as a container if it has to be staged.
+
+        Returns any other file as it is. Raises DamagedHead and OSError.
+        """
+        found = self._find(candidate) if SEPARATOR in candidate.location else None
+        if found is None or found.archive is None:
+            return candidate
+        if found.candidate.extent is None:
+            return Container(candidate, _IN_STREAM)
+        return replace(candidate, extent=found.candidate.extent)
+
     def find(self, candidate: Candidate) -> Located | None:
-        """Find a member that the ledger knows, in the file at its location or above; None if there is no container.
+        """Find the content of a member that the ledger knows, or of a compressed file; None for any other file.
 
         The size and the version of the member that is found may be others. Raises DamagedHead and OSError.
         """
+        found = self._find(candidate)
+        if found is None:
+            return None
+        if found.candidate.extent is None:
+            return replace(found, read=partial(_decompressed, found.read))
+        format_name = _format_of(found.candidate)
+        if format_name is not None and format_name in COMPRESSIONS:
+            return _in_stream(found.candidate, format_name, replace(found.candidate, extent=None))
+        return found
+
+    def _find(self, candidate: Candidate) -> Located | None:
+        """Find a member as its archive has it, so that a compressed one is not decompressed."""
         archive = _archive_of(candidate)
         if archive is None or (format_name := _format_of(archive)) is None:
             return None
@@ -95,6 +140,11 @@ def _in_stream(archive: Candidate, format_name: str, wanted: Candidate) -> Locat
         wanted = replace(wanted, version=archive.version)
     read = partial(open_compressed, Container(archive, format_name), location=wanted.location)
     return Located(wanted, archive, read)
+
+
+def _decompressed(read: Callable[[ByteReader], Blocks] | None, data: ByteReader) -> Blocks:
+    """Yield the content of a member that is read as a stream, decompressed if it is a compressed file itself."""
+    return decompressed(read(data)) if read is not None else iter(())
 
 
 def _format_of(candidate: Candidate) -> str | None:

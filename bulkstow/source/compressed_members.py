@@ -18,7 +18,7 @@ from bulkstow.source.staging import Staging
 from bulkstow.source.tar_members import TAR, open_member, staged_members
 from bulkstow.source.windows import ByteReader
 from bulkstow.wire.archive_formats import TAR_HEADER_BYTES, recognise
-from bulkstow.wire.part10 import NOT_DICOM
+from bulkstow.wire.part10 import NOT_DICOM, has_magic
 
 _BUFFER_BYTES = 4 * 2**20
 """A single file up to this size is decompressed into memory, which tells its size before it asks for room; a larger one
@@ -68,6 +68,17 @@ def open_compressed(container: Container, data: ByteReader, location: str) -> It
     else:
         while block := content.read_some():
             yield block
+
+
+def decompressed(blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Yield a content decompressed if it is a compressed file, otherwise as it is. Raises DamagedHead."""
+    content = ForwardStream(lambda: next(blocks, b""))
+    head = content.peek(TAR_HEADER_BYTES)
+    found = None if has_magic(head) else recognise(head)
+    if found is not None and (compression := COMPRESSIONS.get(found.name)) is not None:
+        content = ForwardStream(CompressedStream(content.read, compression).read_block)
+    while block := content.read_some():
+        yield block
 
 
 def _decompress(data: ByteReader, format_name: str) -> ForwardStream:

@@ -119,6 +119,11 @@ class FileSource(Source):
         if candidate.by_link is None:
             is_link = os.path.islink(candidate.location)
             candidate = replace(candidate, by_link=is_link and self.walk.admits(candidate.location))
+            if candidate.extent is None and self._archives is not None:
+                place = self._archives.place(candidate)
+                if isinstance(place, Container):
+                    return place
+                candidate = place
         started_s = time.perf_counter()
         try:
             is_read_whole = self._heads.is_slow and 0 < candidate.size_bytes <= WHOLE_BYTES and candidate.extent is None
