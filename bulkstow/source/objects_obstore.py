@@ -25,7 +25,7 @@ from bulkstow.source.objects_bucket import (
     cannot_list,
     listed,
 )
-from bulkstow.wire.object_store import StoreError
+from bulkstow.wire.object_store import StoreError, unaddressable
 
 if TYPE_CHECKING:  # obstore has these types for checkers only
     from obstore.store import AzureConfig, GCSConfig
@@ -41,6 +41,8 @@ class ListedByObstore(Bucket):
 
     def check(self, directory: str) -> None:
         """Ask for a first page."""
+        if directory and (reason := unaddressable(directory.removesuffix("/"))):
+            raise ConfigurationError(f"{self.root}/{directory}: {reason}, which only works with S3")
         try:
             next(iter(obstore.list(self.store, directory or None, chunk_size=1)), None)
         except InvalidPathError:

@@ -418,6 +418,14 @@ async def test_a_directory_of_google_that_cannot_be_listed_has_a_reason(store: M
     assert ends == {f"gs://{BUCKET}/{key}": INSTANCE for key in ("a/x.dcm", "c/w.dcm")}
 
 
+@pytest.mark.parametrize("prefix", ["/a", "a//b", "a/../b"])
+def test_a_prefix_that_obstore_cannot_address_is_an_error_of_the_user(store: Moto, spool: Spool, prefix: str) -> None:
+    """It would be another one without its empty part."""
+    options = StoreOptions(endpoint=store.endpoint, is_anonymous=True, retry_s=RETRY_S)
+    with pytest.raises(ConfigurationError, match=r"its key has .*, which only works with S3"):
+        scanned(ObjectSource([f"gs://{BUCKET}/{prefix}"], spool, options))
+
+
 async def test_azure(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Azurite, with the login of a connection string: listed, fetched, archived, replaced."""
     if (program := azurite_program()) is None:
