@@ -65,7 +65,7 @@ class Extent:
     crc32: int | None = None
     """The checksum of the instance's bytes, compared when they are decoded."""
     is_spooled: bool = False
-    """The file is a part of the spool of a running process: `version` is its device and inode, as it grows."""
+    """The file is a part of the spool of a running process: `version` identifies it, as it grows."""
 
     @property
     def content_bytes(self) -> int:

@@ -29,6 +29,8 @@ class Room:
     """A request for room in the spool, in bytes."""
 
     size_bytes: int
+    spare_bytes: int = 0
+    """Room that has to stay free, for the members of archives that are members themselves."""
 
 
 Members = Generator[Sequence[Found] | Room, None, None]
@@ -158,7 +160,7 @@ class Source(Protocol):
         reason = f"{container.format_name}, which was not looked into"
         yield [FileResult(container.candidate, None, Outcome.UNREADABLE, reason)]
 
-    async def reserve(self, size_bytes: int) -> None:
+    async def reserve(self, room: Room) -> None:
         """Wait for the `Room` that `members` has asked for."""
         return
 

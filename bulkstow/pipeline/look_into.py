@@ -60,7 +60,7 @@ class LookInto:
         try:
             while (step := await self._step(members)) is not None:
                 if isinstance(step, Room):
-                    await self.source.reserve(step.size_bytes)
+                    await self.source.reserve(step)
                 elif step:
                     is_empty = False
                     yield step

@@ -11,6 +11,7 @@ import threading
 
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NO_ACCESS_TIME = getattr(os, "O_NOATIME", 0)
 
 _position_locks: dict[int, threading.Lock] = {}
 """One for each descriptor that was read without pread(2), so that a read that hangs delays no other file."""
@@ -19,6 +20,11 @@ _position_locks: dict[int, threading.Lock] = {}
 def open_to_read(path: str, *, follow_link: bool = True) -> int:
     """Open a file and return its descriptor. Raises OSError, with ELOOP for a link that is not to be followed."""
     return os.open(path, _READ_ONLY if follow_link else _READ_ONLY | _NO_FOLLOW)
+
+
+def open_own(path: str) -> int:
+    """Open a file of this user for reading without a change of its access time. Raises OSError."""
+    return os.open(path, _READ_ONLY | _NO_ACCESS_TIME)
 
 
 def read_at(descriptor: int, size_bytes: int, offset: int) -> bytes:

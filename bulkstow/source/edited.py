@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from bulkstow.errors import DamagedHead, InstanceChanged
 from bulkstow.model import Candidate, Container, Instance
-from bulkstow.ports import Found, Members, Scanned, Segment, Source, size_of
+from bulkstow.ports import Found, Members, Room, Scanned, Segment, Source, size_of
 from bulkstow.source.edited_heads import EditedHead, edit_head, readable
 from bulkstow.source.splicing import spliced
 from bulkstow.wire.edit_levels import growth_bytes
@@ -111,9 +111,9 @@ class EditedSource(Source):
         """Yield the members of a container."""
         return self._source.members(container)
 
-    async def reserve(self, size_bytes: int) -> None:
+    async def reserve(self, room: Room) -> None:
         """Wait for room in the spool of the source."""
-        await self._source.reserve(size_bytes)
+        await self._source.reserve(room)
 
     @property
     def is_fetched(self) -> bool:

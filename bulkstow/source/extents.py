@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from bulkstow.errors import DamagedHead, InstanceChanged
 from bulkstow.model import Candidate, Coding, Extent
+from bulkstow.platform.files import open_own
 from bulkstow.ports import FileRange, Segment
 from bulkstow.source.windows import FileBytes, InflatedBytes, OpenBytes, PartBytes, open_file, read_up_to
 
@@ -50,7 +51,7 @@ def open_extent_bytes(extent: Extent, *, by_link: bool) -> OpenBytes:
 
 def open_extent_file(extent: Extent, *, by_link: bool) -> int:
     """Open the file of an extent, following a link only if the scan did, or to the spool. Raises OSError."""
-    return open_file(extent.path, by_link=by_link or extent.is_spooled)
+    return open_own(extent.path) if extent.is_spooled else open_file(extent.path, by_link=by_link)
 
 
 def open_extent(extent: Extent, *, by_link: bool) -> Generator[Segment]:
@@ -93,13 +94,18 @@ def prefetch_extent(extent: Extent, *, by_link: bool, most_bytes: int) -> int:
 def change_of(extent: Extent, found: os.stat_result) -> str:
     """Return how the file of an extent has changed since the extent was found; empty if it has not."""
     if extent.is_spooled:
-        return "" if (found.st_dev, found.st_ino) == extent.version else "its content is not in the spool any more"
+        return "" if identity_of(found) == extent.version else "its content is not in the spool any more"
     size_bytes, modified_ns = extent.version
     if found.st_size != size_bytes:
         return f"changed while it was sent: its archive had {size_bytes} bytes at the scan, now {found.st_size}"
     if found.st_mtime_ns != modified_ns:
         return "changed while it was sent: the modification time of its archive is new"
     return ""
+
+
+def identity_of(spooled: os.stat_result) -> tuple[int, int]:
+    """Return what identifies a file of the spool, which no other one has had (see `Spool`)."""
+    return spooled.st_ino, spooled.st_atime_ns
 
 
 def _raise_if_changed(extent: Extent, descriptor: int) -> None:

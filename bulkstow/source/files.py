@@ -22,7 +22,7 @@ from bulkstow.model import Candidate, Container, FileResult, Instance
 from bulkstow.platform.files import read_into
 from bulkstow.policy.sharding import Sharding
 from bulkstow.policy.slowness import Slowness
-from bulkstow.ports import FileRange, Found, Members, Segment, Source
+from bulkstow.ports import FileRange, Found, Members, Room, Segment, Source
 from bulkstow.source.archives import FORMATS, Archives
 from bulkstow.source.extents import prefetch_extent
 from bulkstow.source.heads import ContainerHead, find_cut_off, read_instance, read_open_instance
@@ -250,9 +250,9 @@ class FileSource(Source):
         """Close the files that were kept open."""
         self._open_files.close()
 
-    async def reserve(self, size_bytes: int) -> None:
+    async def reserve(self, room: Room) -> None:
         """Wait for room in the spool."""
-        await self._spool.reserve(size_bytes)
+        await self._spool.reserve(room.size_bytes, room.spare_bytes)
 
     def release(self, candidates: Sequence[Candidate]) -> None:
         """Remove the content of candidates from the spool."""

@@ -42,7 +42,7 @@ def extent_of(container: Candidate) -> Extent:
 
 def members_in_lists(container: Candidate, spool: Spool, read: Reader) -> Members:
     """Yield the members that `read` finds in a container, and its own outcome if it is damaged or has changed."""
-    staging = Staging(spool)
+    staging = Staging(spool, is_nested=container.extent is not None)
     extent = extent_of(container)
     found: list[Found] = []
     try:

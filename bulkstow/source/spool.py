@@ -21,13 +21,22 @@ from bulkstow.errors import SpoolExceeded
 from bulkstow.model import Extent
 from bulkstow.platform.files import anonymous_memory, path_of_descriptor, write_at
 from bulkstow.quantities import show_size
+from bulkstow.source.extents import identity_of
 
 CHUNK_BYTES = 4 * 2**20
 """A chunk takes contents until it has this size. An instance that waits for a retry keeps its whole chunk; smaller
 chunks would need more descriptors: 512 for 2 GiB."""
 
+CHUNKS_OF_SMALL = 16
+"""The chunks of a small spool, of which one may be kept by a single content."""
+
 MEMORY_BYTES = 256 * 2**20
 """The part of the spool that is in memory. A file system in memory takes 3 GB/s, a temporary file on a disk 1 GB/s."""
+
+_ACCESSED_NS = 2_100_000_000 * 10**9
+"""A time in 2036, which no file gets by being used."""
+
+_numbers = count()
 
 MOST_CHUNKS = 4096
 """Chunks at a time, each with a descriptor: beyond that the spool counts as full."""
@@ -56,6 +65,8 @@ class _Waiting:
     ready: asyncio.Future[None]
     content: SpooledContent | None = None
     """The content that grows; None if the task has nothing in the spool yet."""
+    spare_bytes: int = 0
+    """Room that has to stay free beside it."""
 
 
 class Spool:
@@ -70,9 +81,12 @@ class Spool:
         self._memory_free_bytes = min(MEMORY_BYTES, most_bytes)
         self._reserved_bytes = 0
         """Room that is reserved for contents that have not begun."""
+        self.chunk_bytes = min(CHUNK_BYTES, most_bytes // CHUNKS_OF_SMALL)
         self._chunks: dict[str, _Chunk] = {}
         """By path."""
-        self._current: _Chunk | None = None
+        self._current: dict[bool, _Chunk] = {}
+        """The chunks that take contents, by whether the contents spare room for others: these may have to wait until
+        those are sent, so they do not share a chunk."""
         self._unfinished: set[SpooledContent] = set()
         self._finished = 0
         """Contents that are not released yet."""
@@ -87,16 +101,17 @@ class Spool:
 
     # --- room
 
-    async def reserve(self, size_bytes: int) -> None:
+    async def reserve(self, size_bytes: int, spare_bytes: int = 0) -> None:
         """Wait for room for a content; it is used by `begin`, or given back by `give_back`.
 
+        `spare_bytes` stay free beside it, for a task that others wait for: it may overtake those that spare more.
         Raises SpoolExceeded if the spool is smaller.
         """
-        if size_bytes > self.most_bytes:
+        if size_bytes + spare_bytes > self.most_bytes:
             raise SpoolExceeded(
                 f"larger than the spool: {show_size(size_bytes)}, --spool-bytes {show_size(self.most_bytes)}"
             )
-        await self._wait(size_bytes, None)
+        await self._wait(size_bytes, None, spare_bytes)
 
     async def grow(self, content: SpooledContent, size_bytes: int) -> None:
         """Wait for more room for a content whose size was not known when it began.
@@ -115,9 +130,9 @@ class Spool:
             self._became_full.clear()
             await self._became_full.wait()
 
-    async def _wait(self, size_bytes: int, content: SpooledContent | None) -> None:
+    async def _wait(self, size_bytes: int, content: SpooledContent | None, spare_bytes: int = 0) -> None:
         self._loop = asyncio.get_running_loop()
-        waiting = _Waiting(size_bytes, self._loop.create_future(), content)
+        waiting = _Waiting(size_bytes, self._loop.create_future(), content, spare_bytes)
         with self._lock:
             if content is None:
                 self._waiting.append(waiting)
@@ -147,10 +162,16 @@ class Spool:
         self._free(waiting.size_bytes)
 
     def _admit(self) -> None:
-        """Give room to the tasks that wait, in their order; called in the event loop."""
+        """Give room to the tasks that wait, in the order of those that spare as much; called in the event loop."""
         with self._lock:
-            while self._waiting and self._has_room_for(self._waiting[0]):
-                waiting = self._waiting.popleft()
+            least_spared_bytes = self.most_bytes + 1
+            for waiting in tuple(self._waiting):
+                if waiting.spare_bytes >= least_spared_bytes:
+                    continue
+                if not self._has_room_for(waiting):
+                    least_spared_bytes = waiting.spare_bytes
+                    continue
+                self._waiting.remove(waiting)
                 if waiting.ready.done():
                     continue
                 self._free_bytes -= waiting.size_bytes
@@ -168,7 +189,8 @@ class Spool:
                     last.ready.set_exception(SpoolExceeded("the spool is full of instances that are received"))
 
     def _has_room_for(self, waiting: _Waiting) -> bool:
-        return waiting.size_bytes <= self._free_bytes and len(self._chunks) < MOST_CHUNKS
+        most_chunks = MOST_CHUNKS // 2 if waiting.spare_bytes else MOST_CHUNKS
+        return waiting.size_bytes + waiting.spare_bytes <= self._free_bytes and len(self._chunks) < most_chunks
 
     def give_back(self, size_bytes: int) -> None:
         """Give back reserved room that is not used."""
@@ -184,15 +206,18 @@ class Spool:
 
     # --- contents
 
-    def begin(self, size_bytes: int, *, grows: bool = False) -> SpooledContent:
-        """Begin a content in reserved room; one that grows gets a chunk of its own. Raises OSError."""
+    def begin(self, size_bytes: int, *, grows: bool = False, spares: bool = False) -> SpooledContent:
+        """Begin a content in reserved room; one that grows gets a chunk of its own.
+
+        `spares` tells that room was reserved with some to spare. Raises OSError.
+        """
         with self._lock:
-            chunk = None if grows else self._current
-            if chunk is None or chunk.size_bytes + size_bytes > CHUNK_BYTES:
+            chunk = None if grows else self._current.get(spares)
+            if chunk is None or chunk.size_bytes + size_bytes > self.chunk_bytes:
                 chunk = self._new_chunk(is_memory=not grows and size_bytes <= min(CHUNK_BYTES, self._memory_free_bytes))
                 if not grows:
-                    self._seal_current()
-                    self._current = chunk
+                    self._seal_current(spares=spares)
+                    self._current[spares] = chunk
             if chunk.is_memory:
                 self._memory_free_bytes -= size_bytes
             content = SpooledContent(self, chunk, size_bytes, number=next(self._numbers))
@@ -209,13 +234,12 @@ class Spool:
         if descriptor is None:
             with tempfile.TemporaryFile(dir=self._directory) as file:
                 descriptor = os.dup(file.fileno())
-        status = os.fstat(descriptor)
-        chunk = _Chunk(descriptor, path_of_descriptor(descriptor), (status.st_dev, status.st_ino), is_memory)
+        chunk = _Chunk(descriptor, path_of_descriptor(descriptor), _identity_of_new(descriptor), is_memory)
         self._chunks[chunk.path] = chunk
         return chunk
 
-    def _seal_current(self) -> None:
-        chunk, self._current = self._current, None
+    def _seal_current(self, *, spares: bool) -> None:
+        chunk = self._current.pop(spares, None)
         if chunk is not None:
             chunk.is_sealed = True
             self._remove_if_unused(chunk)
@@ -275,8 +299,7 @@ class Spool:
     def _release(self, chunk: _Chunk) -> None:
         chunk.unreleased -= 1
         if chunk.unreleased == 0:
-            if chunk is self._current:
-                self._current = None
+            self._current = {spares: current for spares, current in self._current.items() if current is not chunk}
             chunk.is_sealed = True
             self._remove_if_unused(chunk)
 
@@ -286,7 +309,17 @@ class Spool:
             for chunk in self._chunks.values():
                 os.close(chunk.descriptor)
             self._chunks.clear()
-            self._current = None
+            self._current.clear()
+
+
+def _identity_of_new(descriptor: int) -> tuple[int, int]:
+    """Give a new file an identity that no other has had: file systems use the inode of a removed file again at once.
+
+    The time of the last access can be set, writing does not change it, and `open_own` opens files so that reading does
+    not either.
+    """
+    os.utime(descriptor, ns=(_ACCESSED_NS + next(_numbers), 0))
+    return identity_of(os.fstat(descriptor))
 
 
 class SpooledContent:

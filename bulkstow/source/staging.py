@@ -23,12 +23,19 @@ _ROOM_BYTES = STEP_BYTES
 _SHARE_OF_SPOOL = 8
 """The part of a small spool that one archive asks for in advance."""
 
+SHARE_OF_NESTED = 2
+"""The part of the spool that is left to the members of archives in archives: such an archive may itself be in the
+spool, with others after it, and is released only after its members have been sent."""
+
 
 class Staging:
     """Copies members of one archive into the spool, list by list."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, *, is_nested: bool = False) -> None:
         self._spool = spool
+        self._most_bytes = spool.most_bytes // SHARE_OF_NESTED
+        """The largest member for which there is always room after some time."""
+        self._spare_bytes = 0 if is_nested else self._most_bytes
         self._room_bytes = 0
         """Room that is reserved and not used."""
         self._copied: list[Extent] = []
@@ -42,9 +49,9 @@ class Staging:
 
     def excess(self, size_bytes: int) -> str:
         """Return why a member can never be staged; empty if it can."""
-        if size_bytes <= self._spool.most_bytes:
+        if size_bytes <= self._most_bytes:
             return ""
-        return f"larger than the spool: --spool-bytes {show_size(self._spool.most_bytes)}"
+        return f"larger than half of the spool: --spool-bytes {show_size(self._spool.most_bytes)}"
 
     def copy(self, blocks: Iterable[bytes | memoryview], size_bytes: int) -> Generator[Room | None, None, Extent]:
         """Copy a content of `size_bytes` into the spool; return its extent.
@@ -55,10 +62,10 @@ class Staging:
             raise SpoolExceeded(excess)
         if size_bytes > self._room_bytes:
             self._give_back()
-            asked_bytes = max(size_bytes, min(_ROOM_BYTES, self._spool.most_bytes // _SHARE_OF_SPOOL))
-            yield Room(asked_bytes)
+            asked_bytes = max(size_bytes, min(_ROOM_BYTES, self._spool.most_bytes // _SHARE_OF_SPOOL, self._most_bytes))
+            yield Room(asked_bytes, self._spare_bytes)
             self._room_bytes = asked_bytes
-        content = self._spool.begin(size_bytes)
+        content = self._spool.begin(size_bytes, spares=self._spare_bytes > 0)
         self._room_bytes -= size_bytes
         try:
             sign_of_life_bytes = STEP_BYTES
@@ -100,9 +107,12 @@ class Staging:
 
     @contextmanager
     def lend(self, extent: Extent) -> Iterator[None]:
-        """Keep a copy that is no member, and release it at the end."""
+        """Keep a copy that is no member, and release it at the end; meanwhile there is less room for others."""
         self._copied.remove(extent)
+        kept_bytes = extent.size_bytes + self._spool.chunk_bytes  # with what was sent, but is in the same chunk
+        self._most_bytes -= kept_bytes
         try:
             yield
         finally:
+            self._most_bytes += kept_bytes
             self._spool.release(extent)

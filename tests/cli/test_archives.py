@@ -119,3 +119,36 @@ def test_a_damaged_member_is_not_stored(
     assert set(storage.digests()) == {header(n).sop_instance_uid for n in (1, 2, 4, 5, 6, 7, 8)}
     found = outcomes(tmp_path / "l.db")
     assert [name for name, outcome in found.items() if not outcome.startswith("stored")] == ["IM3"]
+
+
+def compressed_files(contents: dict[str, bytes]) -> bytes:
+    """Return a compressed archive of compressed files."""
+    return gzip.compress(tar_of({f"{name}.gz": gzip.compress(content, 1) for name, content in contents.items()}))
+
+
+def archives_of_each(contents: dict[str, bytes]) -> bytes:
+    """Return a compressed archive with a deflated archive for each file."""
+    each = {f"{name}.zip": zip_of({name: content}, zipfile.ZIP_BZIP2) for name, content in contents.items()}
+    return gzip.compress(tar_of(each))
+
+
+def deflated_archive(contents: dict[str, bytes]) -> bytes:
+    """Return a deflated archive in another one, with members that have to be staged."""
+    return zip_of({"inner": zip_of(contents, zipfile.ZIP_LZMA)}, zipfile.ZIP_DEFLATED)
+
+
+@pytest.mark.parametrize("pack", [compressed_files, archives_of_each, deflated_archive])
+def test_archives_in_the_spool_leave_room_for_their_members(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    """A spool that all of the members and archives would fill many times is enough."""
+    contents = {}
+    for number in range(1, 41):
+        instance = write_instance(tmp_path / "f", number, rows=64, columns=64)
+        contents[f"IM{number}"] = Path(instance.candidate.location).read_bytes()
+    (tmp_path / "a").write_bytes(pack(contents))
+    storage = DiscardStorage(remember=True)
+    with served(storage) as url:
+        ended = call(capsys, "upload", "a", "--url", url, "--ledger", "l.db", "--spool-bytes", "100KiB")
+    assert ended.status == 0
+    assert set(storage.digests()) == {header(number).sop_instance_uid for number in range(1, 41)}

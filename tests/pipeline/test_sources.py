@@ -124,9 +124,9 @@ class Boxes(Staged):
                 yield Room(len(content))
                 yield [self.stage(Candidate(f"memory:{name}", len(content), "1"), content)]
 
-    async def reserve(self, size_bytes: int) -> None:
+    async def reserve(self, room: Room) -> None:
         """Wait for room."""
-        await self.spool.reserve(size_bytes)
+        await self.spool.reserve(room.size_bytes)
 
 
 async def upload(

@@ -196,7 +196,7 @@ async def test_a_released_content_is_never_read_as_another(tmp_path: Path) -> No
 
 async def test_many_contents_take_few_descriptors_and_no_more_room_than_allowed() -> None:
     """Small contents share files, and the files together have no more bytes than the limit."""
-    with spool_of(3 * CHUNK_BYTES) as spool:
+    with spool_of(16 * CHUNK_BYTES) as spool:
         extents = [await keep(spool, bytes(1000)) for _ in range(8000)]
         sizes = spool_files()
         assert len(sizes) <= 3
@@ -204,3 +204,25 @@ async def test_many_contents_take_few_descriptors_and_no_more_room_than_allowed(
         for extent in extents:
             spool.release(extent)
         assert spool_files() == []
+
+
+async def test_room_that_is_spared_is_for_those_that_spare_none() -> None:
+    """A task that others wait for gets room beside contents that wait for it, and none of it is lost in their files."""
+    with spool_of(1600) as spool:
+        kept = []
+        for _ in range(8):
+            await spool.reserve(100, spare_bytes=800)
+            content = spool.begin(100, spares=True)
+            content.write(bytes(100))
+            kept.append(content.finish())
+        with anyio.move_on_after(PATIENCE_S):
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(spool.reserve, 100, 800)
+                await spool.until_full()
+                for _ in range(50):
+                    spool.release(await keep(spool, bytes(400)))
+                assert spool.used_bytes == 800
+                spool.release(kept[0])
+        assert spool.used_bytes == 800
+        with pytest.raises(SpoolExceeded, match="larger than the spool"):
+            await spool.reserve(801, 800)
