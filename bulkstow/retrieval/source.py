@@ -32,9 +32,9 @@ from bulkstow.source_settings import SourceSettings
 from bulkstow.verification.requests import Abandoned
 from bulkstow.wire.resource_path import series_path
 
-MOST_SERIES = 10_000
-"""The most series whose number of instances is kept from the listing until they are fetched, in 3 MB. Fewer than 50
-lists are between the two; a series that is forgotten is fetched one instance at a time."""
+MOST_SERIES = 5_000
+"""The most series whose number of instances is kept from the listing until they are fetched, in 2 MB. Some 13 lists are
+between the two; a series that is forgotten is fetched one instance at a time."""
 
 
 @asynccontextmanager
@@ -141,7 +141,7 @@ class DicomwebSource(Source):
             return self._files.read_head(candidate)
         header = self._server.locations.header_of(candidate)
         if header is None:
-            raise DamagedHead(f"it is not below {self._server.locations.source}")
+            raise DamagedHead(self._foreign)
         return Instance(candidate, header)
 
     def open(self, instance: Instance) -> Generator[Segment]:
@@ -156,8 +156,10 @@ class DicomwebSource(Source):
             self._loop.call_soon_threadsafe(self.release, [staged])
 
     def verify(self, instance: Instance) -> str:
-        """Return why the content is not in the spool any more; a fetched instance does not change."""
-        return "" if instance.candidate.extent is None else self._files.verify(instance)
+        """Return why an instance cannot be read, from the spool or from the server; otherwise it has not changed."""
+        if instance.candidate.extent is not None:
+            return self._files.verify(instance)
+        return "" if self._server.locations.header_of(instance.candidate) is not None else self._foreign
 
     def digest(self, candidate: Candidate) -> Hashable | None:
         """Return the place in the spool; None if the content is not there."""
@@ -176,6 +178,10 @@ class DicomwebSource(Source):
         """Cancel the fetches for which threads wait."""
         for staging in tuple(self._staging):
             staging.cancel()
+
+    @property
+    def _foreign(self) -> str:
+        return f"it is not below {self._server.locations.source}"
 
     def _stage(self, candidate: Candidate) -> Candidate:
         """Fetch an instance from a worker thread, and wait for it. Raises InstanceChanged."""
@@ -201,9 +207,10 @@ class DicomwebSource(Source):
 
     def _note_listed(self, found: Sequence[Found]) -> None:
         announced = (item.announced for item in found if isinstance(item, Candidate))
-        self._listed.update(Counter(series_path(header) or "" for header in announced if header is not None))
+        counts = Counter(series_path(header) or "" for header in announced if header is not None)
+        self._listed.update((path, count) for path, count in counts.items() if count > 1)
         while len(self._listed) > MOST_SERIES:
             self._listed.popitem(last=False)
 
     def _is_whole(self, path: str, wanted: int) -> bool:
-        return self._listed.get(path) == wanted
+        return self._listed.pop(path, 0) == wanted

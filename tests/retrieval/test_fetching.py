@@ -13,7 +13,7 @@ import pytest
 
 from bulkstow.errors import DestinationRefused
 from bulkstow.events import SourceOutageBegan, SourceOutageEnded
-from bulkstow.model import Candidate, FileResult, Header, Outcome
+from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 from bulkstow.policy.health import CircuitBreaker
 from bulkstow.ports import Found
 from bulkstow.server.faults import Kind
@@ -230,6 +230,16 @@ async def test_what_is_not_in_the_spool_is_fetched_to_be_read(tmp_path: Path) ->
             assert await source.content(candidate) == part10(held[number], number=number)
         await asyncio.sleep(0)
         assert source.spool.used_bytes == 0
+
+
+async def test_what_another_source_has_sent_is_not_looked_for_here(tmp_path: Path) -> None:
+    """A file, or an instance of another server, that a ledger knows cannot be compared, so it counts as changed."""
+    async with origin_with(tmp_path, archive(1, 1, 1)) as stored, opened(stored.name) as source:
+        (listed,) = candidates_of(await source.scanned())
+        for location in ("/archive/IM1", f"dicomweb+http://elsewhere/root/studies{listed.location}"):
+            other = Instance(Candidate(location, 0, ""), header(1, 1, 1))
+            assert source.source.verify(other) == f"it is not below {stored.name}"
+        assert source.source.verify(Instance(listed, header(1, 1, 1))) == ""
 
 
 async def test_an_outage_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
