@@ -103,6 +103,7 @@ class SourceWatch:
         with anyio.move_on_after(BEGIN_TIMEOUT_S):
             await self._has_begun.wait()
         self._is_scanned = True
+        self._scan_began_s = anyio.current_time()
 
     # --- what the run asks
 
