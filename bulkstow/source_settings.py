@@ -92,10 +92,10 @@ class WatchSettings:
     """
 
     watch: Annotated[Switch, Parameter(group=SOURCE)] = False
-    """Keep running, and send new files once they have not changed for --min-age."""
-    # A scan of 1,000,000 files takes 10 s.
-    rescan_s: Annotated[Duration, Parameter(name="--rescan", group=SOURCE)] = 600.0
-    """With --watch, interval of the scans for files of which the system has not told."""
+    """Keep running, and send new and changed files once they have not changed for --min-age, by default for 10s."""
+    # A scan of 20,000 settled files takes 0.25 s; however many there are, scans take a tenth of the time at most.
+    rescan_s: Annotated[Duration, Parameter(name="--rescan", group=SOURCE)] = 60.0
+    """With --watch, interval of the scans for files of which the system has not told, as on network file systems."""
     after_stored: Annotated[AfterStoring, Parameter(group=SOURCE)] = NOTHING
     """What to do with a file whose instance is stored: 'nothing', 'move DIR', or 'delete', once a query has found the
     instance on the server."""

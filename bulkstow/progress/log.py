@@ -37,6 +37,7 @@ from bulkstow.events import (
     SourceOutageEnded,
     StudyVerified,
     Vanished,
+    Watching,
     WatchNote,
 )
 from bulkstow.model import Batch, Exchange, FileResult, NoResponse, RequestTiming, Response, SourceChanged, Summary
@@ -62,6 +63,8 @@ class Log:
         self._has_warned = False
         self._dropped = 0
         self._limits: Fields = {}
+        self._pending = -1
+        """Files that waited when the run last waited for changes."""
         self._timing: dict[int, RequestTiming] = {}
         """Timings of requests that are about to end, by the batch's number."""
 
@@ -102,13 +105,17 @@ class Log:
                 self._put(*_change(event))
             case StudyVerified(result):
                 self._put("study", dataclasses.asdict(result))
-            case Disposed() | Vanished():
-                self._put_files(event)
+            case Disposed() | Vanished() | Watching():
+                self._put_after(event)
             case _:
                 pass
 
-    def _put_files(self, event: Disposed | Vanished) -> None:
+    def _put_after(self, event: Disposed | Vanished | Watching) -> None:
         match event:
+            case Watching(is_waiting, pending):
+                if is_waiting and pending != self._pending:  # a scan every minute that finds nothing is no news
+                    self._put("waiting", {"pending": pending})
+                self._pending = pending if is_waiting else self._pending
             case Disposed(action, files, kept):
                 if files:
                     self._put(action, {"files": files})

@@ -16,6 +16,7 @@ from bulkstow.events import (
     BytesSent,
     CeilingLearned,
     Connecting,
+    Disposed,
     Event,
     LedgerUpgraded,
     LimitsChanged,
@@ -31,6 +32,9 @@ from bulkstow.events import (
     SendersChanged,
     SourceOutageBegan,
     SourceOutageEnded,
+    Vanished,
+    Watching,
+    WatchNote,
 )
 from bulkstow.model import (
     Batch,
@@ -147,6 +151,12 @@ CASES: list[tuple[list[Event], dict[str, Any] | None]] = [
     ([ScanEnded()], {"event": "scan_end"}),
     ([LedgerUpgraded("/k")], {"event": "ledger_upgrade", "kept_copy": "/k"}),
     ([ScanEnded(("/empty",))], {"event": "scan_end", "empty_sources": ["/empty"]}),
+    ([Disposed("moved", 3)], {"event": "moved", "files": 3}),
+    ([Disposed("moved", 0, (("/1", "refused"),))], {"event": "kept", "path": "/1", "reason": "refused"}),
+    ([Vanished(("/1",), 5)], {"event": "gone", "path": "/1"}),
+    ([WatchNote("by scans")], {"event": "watch", "note": "by scans"}),
+    ([Watching(is_waiting=True, pending=2)], {"event": "waiting", "pending": 2}),
+    ([Watching(is_waiting=False)], None),
     ([RequestStarted(BATCH), BytesSent(5)], None),
 ]
 
