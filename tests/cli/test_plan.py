@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
@@ -61,7 +60,7 @@ def archive(tmp_path: Path) -> Path:
     (root / "e" / "text").write_text("not DICOM, just words\n")
     (root / "e" / "words").write_text("not DICOM, just words\n")
     (root / "e" / "bare").write_bytes((root / "a" / "1").read_bytes()[132:])
-    (root / "e" / "packed.gz").write_bytes(gzip.compress((root / "a" / "1").read_bytes(), mtime=0))
+    (root / "e" / "packed.rar").write_bytes(b"Rar!\x1a\x07" + bytes(100))
     return root
 
 
@@ -116,8 +115,8 @@ def test_an_archive_is_described(archive: Path, capsys: pytest.CaptureFixture[st
             {"outcome": "skipped", "reason": "not DICOM"} | amount(2, 2 * sizes["text"]),
             {"outcome": "skipped", "reason": "empty"} | amount(1, 0),
             {"outcome": "unreadable", "reason": "DICOM without preamble"} | amount(1, sizes["bare"]),
-            {"outcome": "unreadable", "reason": "a gzip file, which was not looked into"}
-            | amount(1, sizes["packed.gz"]),
+            {"outcome": "unreadable", "reason": "a rar archive, which was not looked into"}
+            | amount(1, sizes["packed.rar"]),
         ],
         "other_reasons": amount(0),
         "left_out": {},
@@ -153,7 +152,7 @@ def test_an_archive_is_described(archive: Path, capsys: pytest.CaptureFixture[st
     assert [(failure["outcome"], Path(failure["path"]).name) for failure in failures] == [
         ("conflict", "conflict"),
         ("unreadable", "bare"),
-        ("unreadable", "packed.gz"),
+        ("unreadable", "packed.rar"),
     ]
 
 
@@ -302,7 +301,7 @@ def test_what_earlier_runs_settled_is_counted(archive: Path, capsys: pytest.Capt
 
 def test_an_accepted_failure_is_none(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Failures that a user has accepted do not make the exit status 1."""
-    for path in (archive / "d" / "conflict", archive / "e" / "packed.gz"):
+    for path in (archive / "d" / "conflict", archive / "e" / "packed.rar"):
         path.unlink()
     bare = archive / "e" / "bare"
     with Ledger(Path("bulkstow.db"), "http://one.example/rs") as ledger:

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.orthanc
 
 SUCCESSES = {outcome.value for outcome in Outcome if outcome.is_success}
 
-# Orthanc takes data sets without preamble, which bulkstow sends on demand only.
-EVERYTHING = ("--progress", "none", "--accept-missing-preamble")
+# Orthanc takes data sets without preamble, which bulkstow sends on demand only, and knows no archives.
+EVERYTHING = ("--progress", "none", "--accept-missing-preamble", "--archives", "no")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ def test_what_the_profile_knows_of_orthanc(orthanc: Orthanc, tmp_path: Path) -> 
 
 def test_files_without_preamble_are_sent_on_demand(orthanc: Orthanc, mixed: Path, alone: Alone, tmp_path: Path) -> None:
     """Without --accept-missing-preamble just those are missing, with a reason; with it a later run sends them."""
-    upload = Upload(mixed, orthanc.url, tmp_path)
+    upload = Upload(mixed, orthanc.url, tmp_path, ("--progress", "none", "--archives", "no"))
     upload.run()
     bare = {path for path in files_below(mixed) if Path(path).read_bytes()[128:132] != b"DICM"}
     taken_bare = {uid for path in bare for uid in alone.answers[path].listed}

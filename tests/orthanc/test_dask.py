@@ -13,7 +13,7 @@ from tests.orthanc.conftest import Alone, StartOrthanc
 
 pytestmark = pytest.mark.orthanc
 
-OPTIONS = ("--progress", "log", "--accept-missing-preamble", "--concurrency", "4")
+OPTIONS = ("--progress", "log", "--accept-missing-preamble", "--archives", "no", "--concurrency", "4")
 
 
 @pytest.fixture
