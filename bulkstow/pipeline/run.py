@@ -180,8 +180,9 @@ class Run:
                 break
             self._reporter.tell(Reopened(tuple(reopened)))
             again = iter([[result.candidate for result in reopened]])
-            # They are selected files.
-            await self._pass(again, EVERYTHING, self._intake, are_conflicts=not orphans)
+            # They are selected files, and members of archives without these.
+            intake = replace(self._intake, only_members=False)
+            await self._pass(again, EVERYTHING, intake, are_conflicts=not orphans)
 
     async def _reopened(self, find: Callable[[int], list[FileResult]]) -> list[FileResult]:
         return await run_blocking(self._threads.calls, find, REOPENED_PER_PASS)

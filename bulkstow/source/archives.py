@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -38,6 +37,9 @@ FORMATS = frozenset({ZIP, TAR, *COMPRESSIONS})
 
 _IN_STREAM = "a member of a compressed archive"
 """In place of a format: the member is found by reading its archive from the beginning."""
+
+_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+"""The name of a member may be longer than that of a file."""
 
 _TOO_DEEP = "it is in an archive in a compressed archive, which is not read twice: unpack the outer one"
 
@@ -70,6 +72,11 @@ class Archives:
             yield replace(member, extent=extent)
 
         yield from members_in_lists(replace(member, extent=extent_of(found.archive)), self._spool, copy)
+
+    def file_of(self, candidate: Candidate) -> str:
+        """Return the path of the file that has a candidate: its own, or that of an archive. Raises OSError."""
+        archive = _archive_of(candidate) if SEPARATOR in candidate.location else None
+        return candidate.location if archive is None else archive.location
 
     def place(self, candidate: Candidate) -> Candidate | Container:
         """Return a member that the ledger knows with its extent, or as a container if it has to be staged.
@@ -159,10 +166,14 @@ def _archive_of(candidate: Candidate) -> Candidate | None:
     """Return the file at a location, or the archive whose name the location begins with; None if there is no file."""
     *archives, location = _splits(candidate.location, 1)
     for path in (location, *archives):
-        with suppress(FileNotFoundError, NotADirectoryError):
+        try:
             status = os.stat(path)  # noqa: PTH116 - locations are no `Path`
-            if stat.S_ISREG(status.st_mode):
-                return Candidate(path, status.st_size, status.st_mtime_ns, candidate.by_link)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                continue
+            raise
+        if stat.S_ISREG(status.st_mode):
+            return Candidate(path, status.st_size, status.st_mtime_ns, candidate.by_link)
     return None
 
 

@@ -117,8 +117,8 @@ class FileSource(Source):
         Raises HeadError, DamagedHead and OSError as `heads.read_instance` does.
         """
         if candidate.by_link is None:
-            is_link = os.path.islink(candidate.location)
-            candidate = replace(candidate, by_link=is_link and self.walk.admits(candidate.location))
+            path = candidate.location if self._archives is None else self._archives.file_of(candidate)
+            candidate = replace(candidate, by_link=os.path.islink(path) and self.walk.admits(path))
             if candidate.extent is None and self._archives is not None:
                 place = self._archives.place(candidate)
                 if isinstance(place, Container):

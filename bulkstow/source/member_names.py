@@ -34,7 +34,8 @@ class MemberLocations:
 
 
 def plain_name(name: str) -> str:
-    """Return a name without the `./` that `tar -C directory .` writes in front."""
+    """Return a name up to a null byte, as unzip does, without the `./` that `tar -C directory .` writes in front."""
+    name = name.partition("\0")[0]
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name

@@ -152,3 +152,26 @@ def test_archives_in_the_spool_leave_room_for_their_members(
         ended = call(capsys, "upload", "a", "--url", url, "--ledger", "l.db", "--spool-bytes", "100KiB")
     assert ended.status == 0
     assert set(storage.digests()) == {header(number).sop_instance_uid for number in range(1, 41)}
+
+
+@pytest.mark.parametrize("pack", [zip_of, PACKED["x.tgz"]])
+def test_members_in_conflict_are_sent_after_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    """They are found again by their locations, also behind a link; a second pass has members without their archives."""
+    content = Path(write_instance(tmp_path / "f", 1).candidate.location).read_bytes()
+    other = Path(write_instance(tmp_path / "f", 2).candidate.location).read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(pack({"IM1": content}))
+    (tmp_path / "b").write_bytes(pack({"IM1": content[:-1] + b"?", "IM2": other}))
+    (tmp_path / "in" / "b").symlink_to(tmp_path / "b")
+    words = ("upload", "in", "--ledger", "l.db", "--on-conflict", "send", "--archives", "only", "--follow-links")
+    storage = DiscardStorage(remember=True)
+    with served(storage) as url:
+        ended = call(capsys, *words, "--url", url)
+    assert ended.status == 1
+    assert set(outcomes(tmp_path / "l.db").values()) == {
+        "stored: ",
+        "refused: the server has this SOP Instance UID, from …",
+    }
+    assert len(storage.digests()) == 2

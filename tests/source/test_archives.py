@@ -213,3 +213,34 @@ def test_without_archives_the_reason_says_what_to_do(
     source = FileSource(archives=Archives(Spool(0), looks_into_files=False))
     with pytest.raises(error, match=reason):
         source.read_head(found(path))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("name", ["a" * 300, "/".join(["b" * 200] * 30), "line\nfeed", "caf\udce9", "x!/y"])
+def test_any_name_of_a_member_is_found_again(source: FileSource, tmp_path: Path, kind: str, name: str) -> None:
+    """A name may be longer than that of a file, and may look like that of an archive in an archive."""
+    path = tmp_path / "x"
+    if kind == "zip" and "\udce9" in name:
+        path.write_bytes(KINDS[kind]({"caf_": INSTANCES["DICOM/IM1"]}).replace(b"caf_", b"caf\xe9"))
+    else:
+        path.write_bytes(KINDS[kind]({name: INSTANCES["DICOM/IM1"]}))
+    ((location, member),) = members(source, found(path)).items()
+    assert location == f"{path}!/{name}"
+    known = Instance(replace(member, extent=None, by_link=None), header(1))
+    assert content_from(source, known) == INSTANCES["DICOM/IM1"]
+    path.unlink()
+    with pytest.raises(InstanceChanged):
+        content_from(source, known)
+    source.release([member])
+
+
+def test_a_name_ends_at_a_null_byte(source: FileSource, tmp_path: Path) -> None:
+    """No file can have it, and unzip ends the name there, too."""
+    path = tmp_path / "x.zip"
+    path.write_bytes(zip_of({"IM1_x": INSTANCES["DICOM/IM1"], "IM1": b""}).replace(b"IM1_x", b"IM1\0x"))
+    container = source.read_head(found(path))
+    assert isinstance(container, Container)
+    drawn = asyncio.run(draw(source.members(container), Spool(0), found(path)))
+    assert list(drawn.candidates) == ["IM1", "IM1#2"]
+    known = Instance(replace(drawn.candidates["IM1"], extent=None, by_link=None), header(1))
+    assert content_from(source, known) == INSTANCES["DICOM/IM1"]
