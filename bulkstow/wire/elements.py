@@ -106,7 +106,11 @@ class ElementReader:
     def element(self, at: int, syntax: Syntax) -> Steps[Element | None]:
         """Return the element, item or delimiter at an offset; None at the end of the data."""
         self._count()
-        head = yield from self.bytes_at(at, 12)
+        begin = at - self._window_at
+        if 0 <= begin <= len(self._window) - 12:  # as `bytes_at`, for most elements: a generator takes 0.3 us
+            head = self._window[begin : begin + 12]
+        else:
+            head = yield from self.bytes_at(at, 12)
         if len(head) < 8:
             if head:
                 raise Ended(CutOff())
