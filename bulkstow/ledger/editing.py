@@ -29,7 +29,7 @@ class Choice:
     outcomes: frozenset[Outcome] = frozenset()
     """Empty for all."""
     studies: frozenset[str] | None = None
-    """Study Instance UIDs; None for all rows, also those without one."""
+    """Study Instance UIDs, those at the source or those that were sent; None for all rows, also those without one."""
     matches_path: Callable[[str], bool] | None = None
     """Whether a path is chosen; None for all."""
     destination: str | None = None
@@ -95,7 +95,8 @@ class LedgerEditor(AbstractContextManager["LedgerEditor"]):
             conditions.append("destination IN (SELECT id FROM destination WHERE url = ?)")
             parameters.append(choice.destination)
         if choice.studies is not None:
-            conditions.append("study_uid IN (SELECT uid FROM temp.study)")
+            named = "IN (SELECT uid FROM temp.study)"
+            conditions.append(f"(study_uid {named} OR original_study_uid {named})")
         if (matches := choice.matches_path) is not None:
             self._connection.create_function("is_chosen", 1, lambda path: matches(os.fsdecode(path)))
             conditions.append("is_chosen(path)")

@@ -21,7 +21,14 @@ STUDY = header(1).study_uid
 RESULTS = (
     FileResult(Candidate("/archive/1/a", 5, 1), header(1), Outcome.STORED, attempts=1),
     FileResult(Candidate("/archive/1/b", 5, 1), header(2), Outcome.REFUSED, "no", 1),
-    FileResult(Candidate("/archive/2/a", 5, 1), replace(header(3), study_uid="2.25.9"), Outcome.MISSING, "gone", 1),
+    FileResult(
+        Candidate("/archive/2/a", 5, 1),
+        replace(header(3), study_uid="2.25.9"),
+        Outcome.MISSING,
+        "gone",
+        1,
+        original=replace(header(3), study_uid="2.25.8"),
+    ),
     FileResult(Candidate(ODD, 5, 1), None, Outcome.UNREADABLE, "cannot be read"),
     FileResult(Candidate("/archive/notes", 5, 1), None, Outcome.SKIPPED, "not DICOM"),
 )
@@ -57,12 +64,24 @@ def notes(path: Path) -> dict[str, str]:
         (Choice(), {"stored": 1, "refused": 2, "missing": 1, "unreadable": 1, "skipped": 1}),
         (Choice(frozenset({Outcome.REFUSED, Outcome.MISSING})), {"refused": 2, "missing": 1}),
         (Choice(studies=frozenset({STUDY})), {"stored": 1, "refused": 2}),
+        (Choice(studies=frozenset({"2.25.9"})), {"missing": 1}),
+        (Choice(studies=frozenset({"2.25.8"})), {"missing": 1}),
         (Choice(studies=frozenset()), {}),
         (Choice(matches_path=lambda path: path == ODD), {"unreadable": 1}),
         (Choice(frozenset({Outcome.STORED}), frozenset({STUDY}), lambda path: "/1/" in path), {"stored": 1}),
         (Choice(frozenset({Outcome.STORED}), frozenset({"2.25.9"})), {}),
     ],
-    ids=["all", "outcomes", "studies", "no studies", "path", "all three", "contradiction"],
+    ids=[
+        "all",
+        "outcomes",
+        "studies",
+        "an edited study",
+        "its original",
+        "no studies",
+        "path",
+        "all three",
+        "contradiction",
+    ],
 )
 def test_every_condition_must_choose_a_row(path: Path, choice: Choice, counts: dict[str, int]) -> None:
     """Rows of all destinations are chosen; forgetting deletes these and no others."""
