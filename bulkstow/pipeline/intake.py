@@ -44,7 +44,10 @@ LEVELS = 3
 """Files, members of archives, and members of archives in archives."""
 
 CONTAINERS_AHEAD = 16
-"""Archives that wait while another one is looked into."""
+"""Archives that wait while others are looked into."""
+
+CONTAINERS_AT_ONCE = 4
+"""Archives that are looked into at once. Each is decompressed in a thread, with up to 128 MiB of memory."""
 
 
 class Stage(Protocol):
@@ -142,7 +145,9 @@ class Intake:
             stages.append(self._inspect(candidates, None if is_last else containers_in, known_in, level, joints))
             if not is_last:
                 candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
-                look_into = self._look_into(containers, candidates_in, joints, on_end if level == levels - 2 else None)
+                look_into = self._look_into(
+                    containers, candidates_in, joints, level, on_end if level == levels - 2 else None
+                )
                 stages.append(look_into)
             else:
                 containers_in.close()
@@ -209,10 +214,12 @@ class Intake:
         containers: MemoryObjectReceiveStream[Container],
         candidates: MemoryObjectSendStream[list[Candidate]],
         joints: _Joints,
+        level: int,
         on_end: Callable[[], None] | None,
     ) -> LookInto:
         return LookInto(
             source=self.source,
+            at_once=CONTAINERS_AT_ONCE if level == 0 else 1,
             containers=containers,
             unsettled=self._unsettled(joints.selection.of_members),
             threads=self.threads,

@@ -1,24 +1,29 @@
 """The stage that looks into archives and compressed files, which the inspect stage has found.
 
-One container at a time; its members are looked up and passed on as the scan does with files. A container itself is no
-file of the run, unless it cannot be read to its end.
+Several containers at once; their members are looked up and passed on as the scan does with files. A container itself is
+no file of the run, unless it cannot be read to its end.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from bulkstow.blocking import ReadLimit, map_in_threads
+from bulkstow.blocking import CALL_S, ReadLimit, map_in_threads
 from bulkstow.errors import HeadError, SpoolExceeded
 from bulkstow.model import Candidate, Container, FileResult, Outcome
 from bulkstow.pipeline.unsettled import Unsettled
 from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.ports import Found, Members, Room, Source
+
+MEMBERS_PER_LIST = 256
+"""Members that are looked up and passed on together; a list may have some more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +38,29 @@ class LookInto:
     limit: ReadLimit
     candidates: MemoryObjectSendStream[list[Candidate]]
     results: MemoryObjectSendStream[list[FileResult]]
+    at_once: int = 1
+    """Containers that are read at once. One, where a container may itself take room that its members then wait for."""
     on_end: Callable[[], None] | None = None
 
     async def run(self) -> None:
         """Look into all containers."""
-        async with self.candidates, self.results, self.containers:
-            async for container in self.containers:
-                async with aclosing(self._members(container)) as lists:
-                    async for found in lists:
-                        await self._pass_on(found)
-                self.source.release([container.candidate])
+        found_in, found = anyio.create_memory_object_stream[Sequence[Found]](self.at_once)
+        async with self.candidates, self.results, self.containers, found, anyio.create_task_group() as reading:
+            for _ in range(self.at_once):
+                reading.start_soon(self._read_containers, found_in.clone())
+            found_in.close()
+            async for members in found:
+                await self._pass_on(_with_waiting(members, found))
         if self.on_end is not None:
             self.on_end()
+
+    async def _read_containers(self, found: MemoryObjectSendStream[Sequence[Found]]) -> None:
+        async with found:
+            async for container in self.containers:
+                async with aclosing(self._members(container)) as lists:
+                    async for members in lists:
+                        await found.send(members)
+                self.source.release([container.candidate])
 
     async def _pass_on(self, found: Sequence[Found]) -> None:
         candidates, results = await self.unsettled.choose(found)
@@ -58,12 +74,17 @@ class LookInto:
         members = self.source.members(container)
         is_empty = True
         try:
-            while (step := await self._step(members)) is not None:
-                if isinstance(step, Room):
-                    await self.source.reserve(step)
-                elif step:
+            is_at_end = False
+            while not is_at_end:
+                step = await self._step(members)
+                is_at_end = step.is_last
+                if step.found:
                     is_empty = False
-                    yield step
+                    yield step.found
+                if step.error is not None:
+                    raise step.error
+                if step.room is not None:
+                    await self.source.reserve(step.room)
             reason = f"{container.format_name} without files" if is_empty else ""
             outcome = Outcome.SKIPPED
         except (HeadError, SpoolExceeded) as error:
@@ -76,14 +97,47 @@ class LookInto:
         if reason:
             yield [FileResult(container.candidate, None, outcome, reason)]
 
-    async def _step(self, members: Members) -> Sequence[Found] | Room | None:
-        step = map_in_threads(_next, [members], _on_timeout, self.threads.scans, self.limit)
-        (found,) = [found async for several in step for found in several]
-        return found
+    async def _step(self, members: Members) -> _Step:
+        drawn = map_in_threads(_draw, [members], _on_timeout, self.threads.heads, self.limit)
+        (step,) = [step async for several in drawn for step in several]
+        return step
 
 
-def _next(members: Members) -> Sequence[Found] | Room | None:
-    return next(members, None)
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one call in a thread has drawn from a container."""
+
+    found: Sequence[Found]
+    room: Room | None = None
+    """Room that the next step needs."""
+    is_last: bool = False
+    error: HeadError | SpoolExceeded | OSError | None = None
+    """Why the container cannot be read further."""
+
+
+def _draw(members: Members) -> _Step:
+    """Draw members until there is something to wait for, a list is full, or the call has taken long enough."""
+    until_s = time.monotonic() + CALL_S
+    found: list[Found] = []
+    try:
+        for step in members:
+            if isinstance(step, Room):
+                return _Step(found, step)
+            found += step
+            if not step or len(found) >= MEMBERS_PER_LIST or time.monotonic() > until_s:
+                return _Step(found)
+    except (HeadError, SpoolExceeded, OSError) as error:
+        return _Step(found, error=error)
+    return _Step(found, is_last=True)
+
+
+def _with_waiting(members: Sequence[Found], more: MemoryObjectReceiveStream[Sequence[Found]]) -> Sequence[Found]:
+    """Join a list with those that wait behind it: a compressed file has only one member."""
+    joined = list(members)
+    with suppress(anyio.WouldBlock, anyio.EndOfStream):
+        while len(joined) < MEMBERS_PER_LIST:
+            joined += more.receive_nowait()
+    return joined
 
 
 def _on_timeout(_members: Members, why: str) -> NoReturn:

@@ -113,6 +113,15 @@ class Spool:
             )
         await self._wait(size_bytes, None, spare_bytes)
 
+    def try_reserve(self, size_bytes: int, spare_bytes: int = 0) -> bool:
+        """Reserve room as `reserve` does, if there is enough and nobody waits for it; return whether it is reserved."""
+        with self._lock:
+            if self._waiting or not self._has_room_for(size_bytes, spare_bytes):
+                return False
+            self._free_bytes -= size_bytes
+            self._reserved_bytes += size_bytes
+        return True
+
     async def grow(self, content: SpooledContent, size_bytes: int) -> None:
         """Wait for more room for a content whose size was not known when it began.
 
@@ -168,7 +177,7 @@ class Spool:
             for waiting in tuple(self._waiting):
                 if waiting.spare_bytes >= least_spared_bytes:
                     continue
-                if not self._has_room_for(waiting):
+                if not self._has_room_for(waiting.size_bytes, waiting.spare_bytes):
                     least_spared_bytes = waiting.spare_bytes
                     continue
                 self._waiting.remove(waiting)
@@ -188,9 +197,9 @@ class Spool:
                 if not last.ready.done():
                     last.ready.set_exception(SpoolExceeded("the spool is full of instances that are received"))
 
-    def _has_room_for(self, waiting: _Waiting) -> bool:
-        most_chunks = MOST_CHUNKS // 2 if waiting.spare_bytes else MOST_CHUNKS
-        return waiting.size_bytes + waiting.spare_bytes <= self._free_bytes and len(self._chunks) < most_chunks
+    def _has_room_for(self, size_bytes: int, spare_bytes: int) -> bool:
+        most_chunks = MOST_CHUNKS // 2 if spare_bytes else MOST_CHUNKS
+        return size_bytes + spare_bytes <= self._free_bytes and len(self._chunks) < most_chunks
 
     def give_back(self, size_bytes: int) -> None:
         """Give back reserved room that is not used."""

@@ -63,7 +63,8 @@ class Staging:
         if size_bytes > self._room_bytes:
             self._give_back()
             asked_bytes = max(size_bytes, min(_ROOM_BYTES, self._spool.most_bytes // _SHARE_OF_SPOOL, self._most_bytes))
-            yield Room(asked_bytes, self._spare_bytes)
+            if not self._spool.try_reserve(asked_bytes, self._spare_bytes):
+                yield Room(asked_bytes, self._spare_bytes)
             self._room_bytes = asked_bytes
         content = self._spool.begin(size_bytes, spares=self._spare_bytes > 0)
         self._room_bytes -= size_bytes

@@ -226,6 +226,18 @@ async def test_members_are_looked_into_one_level_deep(tmp_path: Path) -> None:
     assert source.spool.used_bytes == 0
 
 
+async def test_many_containers_share_a_small_spool(tmp_path: Path) -> None:
+    """Containers that are looked into at once wait for room one after the other, and each gives all its members."""
+    contents: dict[str, bytes] = {}
+    for box in range(1, 31):
+        contents |= {f"{box}/": b"box"} | {f"{box}/{n}": instance_bytes(3 * box + n, study=box) for n in range(3)}
+    source = Boxes(contents, Spool(4 * SIZE_BYTES))
+    summary = await upload(source, tmp_path / "l.db")
+    assert (summary.outcomes[Outcome.STORED], sum(summary.outcomes.values())) == (90, 90)
+    assert sorted(source.released) == sorted(f"memory:{name}" for name in contents)
+    assert (source.spool.used_bytes, source.most_used_bytes <= 4 * SIZE_BYTES) == (0, True)
+
+
 async def test_a_second_run_sends_no_member_again(tmp_path: Path) -> None:
     """Members are settled by their own locations; what a scan has staged of them is released."""
     contents = {"a/": b"box", "a/1": instance_bytes(1), "a/2": instance_bytes(2)}

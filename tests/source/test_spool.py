@@ -226,3 +226,18 @@ async def test_room_that_is_spared_is_for_those_that_spare_none() -> None:
         assert spool.used_bytes == 800
         with pytest.raises(SpoolExceeded, match="larger than the spool"):
             await spool.reserve(801, 800)
+
+
+async def test_room_without_waiting_is_for_those_that_come_first(tmp_path: Path) -> None:
+    """Room is given at once if there is enough, but never before a task that waits for it."""
+    spool = Spool(100, tmp_path)
+    assert spool.try_reserve(60)
+    assert not spool.try_reserve(41)
+    async with anyio.create_task_group() as waiting:
+        waiting.start_soon(spool.reserve, 50)
+        await spool.until_full()
+        assert not spool.try_reserve(40)
+        spool.give_back(60)
+    assert not spool.try_reserve(50, spare_bytes=1)
+    assert spool.try_reserve(50)
+    assert spool.used_bytes == 100
