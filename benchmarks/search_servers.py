@@ -70,7 +70,7 @@ def served(directory: Path) -> Iterator[SearchServer]:
             url = re.search(r"http://\S+", said)
             if url is None:
                 raise PeerFailed(f"{' '.join(command)}\nsays no address: {said}")
-            yield SearchServer(url[0], lambda: Used(_cpu_s(server.pid)))
+            yield SearchServer(url[0], lambda: Used(cpu_s(server.pid)))
         finally:
             server.send_signal(signal.SIGTERM)
 
@@ -92,10 +92,10 @@ def filled_orthanc(scratch: Path, studies: int, instances: int) -> Iterator[Sear
             common = ["--url", server.url, "--ledger", ledger, "--progress", "none"]
             measured([sys.executable, "-m", "bulkstow", "upload", str(archive), *common])
             pid = server.pid
-            yield SearchServer(server.url, lambda: Used(_cpu_s(pid)))
+            yield SearchServer(server.url, lambda: Used(cpu_s(pid)))
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Return the processor time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -6,6 +6,7 @@ of the same slices as files.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from benchmarks.bench import Bench
 from benchmarks.corpus import CT, Corpus, Kind, header_of
 from benchmarks.measure import Figures, Goal, Table, ratio, take_turns
 from benchmarks.processes import PeerFailed, Sample, Server, measured
-from benchmarks.search_servers import served
+from benchmarks.search_servers import cpu_s, served
 from benchmarks.tables.content import DICOM
 from bulkstow.wire.synthetic import part10
 
@@ -33,7 +34,7 @@ INSTANCE_ROWS = 16
 MEMORY_GROWTH_BYTES = 10e6
 """The growth of the peak from a tenth of the studies to all of them that counts as flat: 500 bytes a study."""
 
-_COLUMNS = ("work", "wall s", "min-max", "instances/s", "MB/s", "CPU s", "peak MB")
+_COLUMNS = ("work", "wall s", "min-max", "instances/s", "MB/s", "CPU s", "servers' CPU s", "peak MB")
 
 
 def dicomweb(bench: Bench) -> Table:
@@ -54,8 +55,12 @@ def dicomweb(bench: Bench) -> Table:
     growth_bytes = peaks[1].rss_bytes - peaks[0].rss_bytes
     holds = growth_bytes <= MEMORY_GROWTH_BYTES
     goals.append(Goal(f"{studies:,} studies: memory flat", f"{growth_bytes / 1e6:+.0f} MB", holds))
+    halves_s = sum(figures[half].cpu_s + figures[half].server_cpu_s for half in (READ, WRITE))
+    cores = os.cpu_count() or 1
+    bound = figures[slower].wall_s * cores / halves_s
     notes = [
-        f"{archive.files:,} CT slices, {archive.size_bytes / 1e9:.2f} GB; a fresh Orthanc takes them in every run."
+        f"{archive.files:,} CT slices, {archive.size_bytes / 1e9:.2f} GB; a fresh Orthanc takes them in every run.",
+        f"Both halves take {halves_s:.1f} s of processor time, so {cores} idle cores reach at most {bound:.2f} x.",
     ]
     samples = {name: found.samples for name, found in figures.items()}
     return Table("Another DICOMweb server as the source", _COLUMNS, rows, goals, notes, samples)
@@ -71,9 +76,9 @@ def _move(bench: Bench, archive: Corpus) -> dict[str, Figures]:
         (own / "urls").write_text("\n".join(f"{source.url}/studies/{path}" for path in sorted(series)))
         loop = [sys.executable, "-m", "benchmarks.fetch", str(own / "urls"), str(AT_ONCE), DICOM]
         works: dict[str, Callable[[], Sample]] = {
-            READ: lambda: measured(loop),
+            READ: lambda: _with_cpu_of(source, lambda: measured(loop)),
             WRITE: lambda: _into_orthanc(bench, archive, None),
-            MOVE: lambda: _into_orthanc(bench, archive, source),
+            MOVE: lambda: _with_cpu_of(source, lambda: _into_orthanc(bench, archive, source)),
         }
         taken = take_turns(works, bench.repeats_of(3))
     return {name: Figures(samples) for name, samples in taken.items()}
@@ -82,8 +87,15 @@ def _move(bench: Bench, archive: Corpus) -> dict[str, Figures]:
 def _into_orthanc(bench: Bench, archive: Corpus, source: Server | None) -> Sample:
     """Upload the files of the archive, or what another server has of them, to a fresh Orthanc."""
     with tempfile.TemporaryDirectory(dir=bench.scratch) as own, processes.orthanc(Path(own)) as server:
-        sample = bench.run(peers.bulkstow() if source is None else _from(source.url), archive, server)
-    return replace(sample, server_cpu_s=0.0)
+        peer = peers.bulkstow() if source is None else _from(source.url)
+        return _with_cpu_of(server, lambda: bench.run(peer, archive, server))
+
+
+def _with_cpu_of(server: Server, work: Callable[[], Sample]) -> Sample:
+    """Add the processor time of an Orthanc to that of a work."""
+    before_s = cpu_s(server.pid)
+    sample = work()
+    return replace(sample, server_cpu_s=sample.server_cpu_s + cpu_s(server.pid) - before_s)
 
 
 def _from(url: str) -> peers.Peer:
@@ -120,5 +132,6 @@ def _row(name: str, found: Figures, instances: int, size_bytes: int | None) -> t
         f"{instances / found.wall_s:,.0f}",
         "" if size_bytes is None else f"{size_bytes / found.wall_s / 1e6:,.0f}",
         f"{found.cpu_s:.2f}",
+        f"{found.server_cpu_s:.2f}",
         f"{found.rss_bytes / 1e6:,.0f}",
     )
