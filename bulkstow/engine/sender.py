@@ -42,7 +42,9 @@ from bulkstow.errors import ConfigurationError, RunStopped
 from bulkstow.events import BytesSent, Event, RequestTimed
 from bulkstow.model import RequestTiming
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.source.archives import Archives
 from bulkstow.source.files import FileSource
+from bulkstow.source.spool import Spool
 from bulkstow.source_check import SourceCheck
 
 PROGRESS_INTERVAL_S = 0.25
@@ -83,7 +85,9 @@ class Sender:
         self._tell = tell
         self._limit = limit
         self._throttle = CoordinatorLimit(tell) if begin.is_throttled else None
-        source = edited(FileSource(), begin.edits)
+        # Members that the coordinator has not found in place are found here.
+        archives = Archives(Spool(0), looks_into_files=False)
+        source = edited(FileSource(archives=archives), begin.edits)
         self._source_check = SourceCheck(source, threads, limit)
         self.destination = StowDestination(
             begin.destination,

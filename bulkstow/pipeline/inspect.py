@@ -114,7 +114,10 @@ class Inspect:
         if self.newest is None:
             await self.pass_on.pass_on(storable, start_next)
         else:
-            self.pass_on.take_back(await run_blocking(self.threads.calls, self.newest.add, storable))
+            again = await run_blocking(self.threads.calls, self.newest.add, storable)
+            self.pass_on.take_back(again)
+            twice = {candidate.location for candidate in again}
+            self.source.release([i.candidate for i in storable if i.candidate.location not in twice])
 
     async def _look_into(self, container: Container) -> FileResult | None:
         """Have the members of a container found; return its outcome if that cannot be."""

@@ -1,5 +1,6 @@
 """Find the newest file of each SOP Instance UID, for which all instances of a pass are kept on disk.
 
+Content in the spool is not kept: the spool would be full before all files are known. The source finds it again.
 A private SQLite database in a temporary file that is removed at the end, so memory does not grow with the archive.
 Methods block; the pipeline calls them in threads, one call at a time.
 """
@@ -10,6 +11,7 @@ import pickle
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from operator import attrgetter
 
 from bulkstow.errors import LedgerError
@@ -49,7 +51,7 @@ _INSERT = f"INSERT OR IGNORE INTO instance ({_COLUMNS}, modified_s, rest_ns) VAL
 
 
 class NewestFiles:
-    """Instances in the order in which they were added, and the newest file of each UID.
+    """Instances in the order in which they were added, without content in the spool, and the newest file of each UID.
 
     Raises LedgerError if the temporary file cannot be written.
     """
@@ -101,6 +103,11 @@ def _row(instance: Instance) -> tuple[object, ...]:
     path = candidate.location.encode(errors="surrogatepass")
     version, *time = _version_columns(candidate.version)
     header = _header_columns(instance.header)
+    if candidate.extent is not None and candidate.extent.is_spooled:
+        # Without `by_link` the source looks for it by its location.
+        sent_bytes = instance.other_size_bytes
+        candidate = replace(candidate, extent=None, by_link=candidate.by_link or None)
+        instance = replace(instance, candidate=candidate, sent_bytes=sent_bytes)
     elsewhere = (candidate.extent, instance.sent_bytes, instance.original)
     place = None if elsewhere == _NOWHERE_ELSE else pickle.dumps(elsewhere)
     texts = (*header, instance.truncation, instance.sha256)

@@ -175,3 +175,28 @@ def test_members_in_conflict_are_sent_after_the_others(
         "refused: the server has this SOP Instance UID, from …",
     }
     assert len(storage.digests()) == 2
+
+
+@pytest.mark.parametrize("flags", [(), ("--processes", "2")], ids=["here", "processes"])
+def test_the_newest_are_chosen_from_more_than_the_spool_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
+    """Nothing is sent before all files are known, so their content does not wait in the spool."""
+    contents = {}
+    for number in range(1, 21):
+        instance = write_instance(tmp_path / "f", number, rows=64, columns=64)
+        contents[f"IM{number}"] = Path(instance.candidate.location).read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tgz").write_bytes(gzip.compress(tar_of(contents)))
+    (tmp_path / "in" / "IM20.gz").write_bytes(gzip.compress(contents["IM20"][:-1] + b"?"))
+    words = ("upload", "in", "--ledger", "l.db", "--on-conflict", "newest", "--spool-bytes", "30KiB", *flags)
+    storage = DiscardStorage(remember=True)
+    with served(storage) as url:
+        ended = call(capsys, *words, "--url", url)
+        assert ended.status == 1
+        found = outcomes(tmp_path / "l.db")
+        assert found.pop("IM20").startswith("conflict: the same SOP Instance UID as")
+        assert set(found.values()) == {"stored: "}
+        assert call(capsys, *words, "--url", url).status == 1
+        assert storage.received == 20
+    assert set(storage.digests()) == {header(number).sop_instance_uid for number in range(1, 21)}
