@@ -194,6 +194,8 @@ class FileSource(Source):
             if (located := self._locate(candidate)) is not None:
                 return located.change_since(candidate)
             return _change(candidate, os.stat(candidate.location))
+        except InstanceChanged as changed:
+            return str(changed)
         except OSError as error:
             return f"cannot be looked at again: {error.strerror or error}"
 

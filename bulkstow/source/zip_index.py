@@ -34,8 +34,8 @@ class ZipIndexes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, int | str], array[int]] = OrderedDict()
-        """By location and version of the archive."""
+        self._kept: OrderedDict[tuple[str, int, int | str], array[int]] = OrderedDict()
+        """By location, size and version of the archive."""
 
     def find(self, archive: Candidate, data: ByteReader, location: str) -> Located | None:
         """Return the member at a location; None if there is none. Raises DamagedHead and OSError."""
@@ -53,7 +53,7 @@ class ZipIndexes:
         return None
 
     def _index(self, archive: Candidate, directory: ZipDirectory) -> array[int]:
-        key = archive.location, archive.version
+        key = archive.location, archive.size_bytes, archive.version
         with self._lock:
             if (index := self._kept.get(key)) is not None:
                 self._kept.move_to_end(key)

@@ -244,3 +244,17 @@ def test_a_name_ends_at_a_null_byte(source: FileSource, tmp_path: Path) -> None:
     assert list(drawn.candidates) == ["IM1", "IM1#2"]
     known = Instance(replace(drawn.candidates["IM1"], extent=None, by_link=None), header(1))
     assert content_from(source, known) == INSTANCES["DICOM/IM1"]
+
+
+def test_an_archive_that_is_damaged_since_counts_as_a_change(source: FileSource, tmp_path: Path) -> None:
+    """Comparing a member that the ledger knows with its archive returns a reason, whatever the archive is now."""
+    path = tmp_path / "a.zip"
+    known = Candidate(f"{path}!/DICOM/IM1", 100, "crc32:00000000")
+    for content, reason in (
+        (zip_of(INSTANCES)[:-10], "cut off: the directory at the end of the archive is missing"),
+        (zip_of({"DICOM/IM2": b""}), "cannot be looked at again: it is no longer in its archive"),
+        (zip_of({"DICOM/IM1": b"other"}), "changed: its archive has other content at its place"),
+        (b"no archive", "cannot be looked at again: No such file or directory"),
+    ):
+        path.write_bytes(content)
+        assert source.verify(Instance(known, header(1))) == reason
