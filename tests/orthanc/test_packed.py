@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from bulkstow.model import Outcome
-from tests.orthanc.archives import header
+from tests.orthanc.archives import header, synthetic
 from tests.orthanc.command import Upload
 from tests.orthanc.conftest import Alone, StartOrthanc
+from tests.orthanc.servers import Orthanc
+from tests.orthanc.test_interruptions import INSTANCES, SLOWLY, STUDIES, stored_by, wait_for_midway
 
 pytestmark = pytest.mark.orthanc
 
@@ -57,3 +59,29 @@ def test_packed_files_come_to_what_files_come_to(
     assert packed.run().status == 1
     assert packed.summary()["delivered"] == 0
     orthanc.kill()
+
+
+@pytest.mark.parametrize("processes", ["1", "3"], ids=["one process", "three processes"])
+def test_killed_midway_and_run_again(orthanc: Orthanc, tmp_path: Path, processes: str) -> None:
+    """SIGKILL: the ledger calls nothing stored that Orthanc has not; run again, only the rest is sent."""
+    files = synthetic(tmp_path / "files", studies=STUDIES, instances=INSTANCES)
+    (tmp_path / "packed").mkdir()
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
+    for number, method in enumerate(methods, 1):
+        with zipfile.ZipFile(tmp_path / "packed" / f"{number}.zip", "w", method) as archive:
+            for path in sorted((tmp_path / "files" / f"study{number:02}").iterdir()):
+                archive.write(path, path.name)
+    with tarfile.open(tmp_path / "packed" / "4.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "files" / "study04", "study04")
+    upload = Upload(tmp_path / "packed", orthanc.url, tmp_path, (*SLOWLY, "--processes", processes))
+    with upload.running() as running:
+        wait_for_midway(orthanc, running)
+        running.process.kill()
+        running.wait()
+    first = stored_by(upload)
+    assert first <= orthanc.instances()
+    assert len(first) < len(files)
+
+    assert upload.run().status == 0
+    assert stored_by(upload) == orthanc.instances() == files.keys()
+    assert upload.summary()["settled_before"] == len(first)
