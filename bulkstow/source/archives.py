@@ -18,6 +18,7 @@ from bulkstow.model import Candidate, Container, FileResult, Outcome
 from bulkstow.ports import Members
 from bulkstow.source.compressed import COMPRESSIONS
 from bulkstow.source.compressed_members import compressed_members, decompressed, open_compressed
+from bulkstow.source.compressed_streams import CompressedStreams
 from bulkstow.source.located import Blocks, Located, opened
 from bulkstow.source.member_lists import Items, Reader, extent_of, members_in_lists
 from bulkstow.source.member_names import SEPARATOR
@@ -52,6 +53,7 @@ class Archives:
         """False with `--archives no`: only members that the ledger knows are read."""
         self._spool = spool
         self._zip_indexes = ZipIndexes()
+        self._streams = CompressedStreams()
 
     def members(self, container: Container) -> Members:
         """Yield the members of a container (see `Source.members`)."""
@@ -102,7 +104,7 @@ class Archives:
             return replace(found, read=partial(_decompressed, found.read))
         format_name = _format_of(found.candidate)
         if format_name is not None and format_name in COMPRESSIONS:
-            return _in_stream(found.candidate, format_name, replace(found.candidate, extent=None))
+            return self._in_stream(found.candidate, format_name, replace(found.candidate, extent=None))
         return found
 
     def _find(self, candidate: Candidate) -> Located | None:
@@ -112,12 +114,12 @@ class Archives:
             return None
         if archive.location != candidate.location:
             return self._find_in(archive, format_name, candidate)
-        return _in_stream(archive, format_name, archive) if format_name in COMPRESSIONS else None
+        return self._in_stream(archive, format_name, archive) if format_name in COMPRESSIONS else None
 
     def _find_in(self, archive: Candidate, format_name: str, wanted: Candidate) -> Located:
         """Find a member of an archive, or of an archive in it."""
         if format_name in COMPRESSIONS:
-            return _in_stream(archive, format_name, wanted)
+            return self._in_stream(archive, format_name, wanted)
         find = self._zip_indexes.find if format_name == ZIP else find_tar_member
         for location in _splits(wanted.location, len(archive.location) + len(SEPARATOR)):
             with opened(archive) as data:
@@ -132,6 +134,21 @@ class Archives:
                 return self._find_in(found.candidate, inner, wanted)
         raise FileNotFoundError(errno.ENOENT, "it is no longer in its archive", wanted.location)
 
+    def _in_stream(self, archive: Candidate, format_name: str, wanted: Candidate) -> Located:
+        """Return a member of a compressed archive, or the content of a compressed file; it is found by reading."""
+        container = Container(archive, format_name)
+        before, _, offset = str(wanted.version).rpartition(":")  # a member's version is the archive's, and its place
+        if before == str(archive.version) and offset.isdigit():
+            read = partial(self._streams.read, container, int(offset), wanted.size_bytes)
+            return Located(wanted, archive, lambda _data: read())
+        if not str(wanted.version).startswith(str(archive.version)):
+            wanted = replace(wanted, version=archive.version)
+        return Located(wanted, archive, partial(open_compressed, container, location=wanted.location))
+
+    def close(self) -> None:
+        """Close the archives that are kept open."""
+        self._streams.close()
+
 
 def _reader(container: Container) -> Reader:
     if container.format_name == ZIP:
@@ -139,14 +156,6 @@ def _reader(container: Container) -> Reader:
     if container.format_name == TAR:
         return partial(tar_members, container.candidate)
     return partial(compressed_members, container)
-
-
-def _in_stream(archive: Candidate, format_name: str, wanted: Candidate) -> Located:
-    """Return a member of a compressed archive, which is found when it is read, or the content of a compressed file."""
-    if not str(wanted.version).startswith(str(archive.version)):  # the members' versions begin with the archive's
-        wanted = replace(wanted, version=archive.version)
-    read = partial(open_compressed, Container(archive, format_name), location=wanted.location)
-    return Located(wanted, archive, read)
 
 
 def _decompressed(read: Callable[[ByteReader], Blocks] | None, data: ByteReader) -> Blocks:

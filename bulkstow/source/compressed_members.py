@@ -28,7 +28,7 @@ is decompressed twice."""
 def compressed_members(container: Container, data: ByteReader, staging: Staging) -> Items:
     """Yield the members of a compressed file, whose format is a key of COMPRESSIONS."""
     archive = container.candidate
-    content = _decompress(data, container.format_name)
+    content = decompress(data, container.format_name)
     if _is_tar(content):
         yield from staged_members(archive, content, staging)
         return
@@ -52,7 +52,7 @@ def _large_file(container: Container, data: ByteReader, content: ForwardStream, 
             sign_of_life_bytes += SKIP_BYTES
             yield None
     size_bytes = content.at
-    again = _decompress(data, container.format_name)
+    again = decompress(data, container.format_name)
     extent = yield from staging.copy(again.blocks(size_bytes), size_bytes)
     yield replace(container.candidate, extent=extent)
 
@@ -62,7 +62,7 @@ def open_compressed(container: Container, data: ByteReader, location: str) -> It
 
     Reads forward from the beginning. Raises DamagedHead, also if there is no such member, and OSError.
     """
-    content = _decompress(data, container.format_name)
+    content = decompress(data, container.format_name)
     if _is_tar(content):
         yield from open_member(container.candidate, content, location)
     else:
@@ -81,7 +81,8 @@ def decompressed(blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memor
         yield block
 
 
-def _decompress(data: ByteReader, format_name: str) -> ForwardStream:
+def decompress(data: ByteReader, format_name: str) -> ForwardStream:
+    """Return the content of a compressed file."""
     return ForwardStream(CompressedStream(ForwardFile(data).read, COMPRESSIONS[format_name]).read_block)
 
 

@@ -251,6 +251,8 @@ class FileSource(Source):
     def close(self) -> None:
         """Close the files that were kept open."""
         self._open_files.close()
+        if self._archives is not None:
+            self._archives.close()
 
     async def reserve(self, room: Room) -> None:
         """Wait for room in the spool."""

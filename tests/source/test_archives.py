@@ -84,7 +84,9 @@ READ_ONCE = {"zip in deflated zip", "zip in tar.gz"}
 def source() -> Iterator[FileSource]:
     """Give a source that looks into archives."""
     spool = Spool(2**22)
-    yield FileSource(spool=spool, archives=Archives(spool))
+    files = FileSource(spool=spool, archives=Archives(spool))
+    yield files
+    files.close()
     assert spool.used_bytes == 0
     spool.close()
 
@@ -142,7 +144,7 @@ def test_a_member_is_read_from_the_scan_and_from_the_ledger(source: FileSource, 
             assert source.digest(known.candidate) == source.digest(replace(known.candidate))
             other = replace(known, candidate=replace(known.candidate, version="crc32:00000000", size_bytes=1))
             assert "changed" in source.verify(other)
-            gone = replace(known, candidate=replace(known.candidate, location=location + "x"))
+            gone = replace(known, candidate=replace(known.candidate, location=location + "x", version="0"))
             with pytest.raises((InstanceChanged, OSError)):
                 content_from(source, gone)
         source.release([member])
