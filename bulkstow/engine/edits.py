@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
-import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -16,7 +14,6 @@ from pathlib import Path
 from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.errors import ConfigurationError
 from bulkstow.ports import Source
-from bulkstow.source.edited import EditedSource
 from bulkstow.wire.edit_rules import Edits
 
 KEY_VARIABLE = "BULKSTOW_EDIT_KEY"
@@ -44,6 +41,9 @@ def edits_in(path: Path, environ: Mapping[str, str]) -> Edits:
 
     Blocks. Raises ConfigurationError.
     """
+    import csv
+    import tomllib
+
     from bulkstow.wire.edit_file import parse_edits  # pydicom takes 0.2 s to import
 
     try:
@@ -78,7 +78,16 @@ def edited(source: Source, edits: Edits | None) -> Source:
         import_module(module)
     # pydicom would warn once for each odd value.
     warnings.filterwarnings("ignore", module=r"pydicom\.")
+    from bulkstow.source.edited import EditedSource
+
     return EditedSource(source, edits)
+
+
+def at_source(source: Source) -> Source:
+    """Return a source without its edits."""
+    from bulkstow.source.edited import EditedSource
+
+    return source.at_source if isinstance(source, EditedSource) else source
 
 
 def digest_of(edits: Edits | None) -> dict[str, str]:

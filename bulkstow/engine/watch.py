@@ -14,6 +14,7 @@ from functools import partial
 
 import anyio
 
+from bulkstow.engine.edits import at_source
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import scheme_of
 from bulkstow.errors import ConfigurationError
@@ -24,7 +25,6 @@ from bulkstow.policy.quiet import Quiet, rescan_pause_s
 from bulkstow.ports import Found, Scanned, Source
 from bulkstow.quantities import show_duration
 from bulkstow.source.changes import Changes, remote_type
-from bulkstow.source.edited import EditedSource
 from bulkstow.source.files import FileSource
 from bulkstow.source.paths import SourcePath, is_within
 
@@ -215,7 +215,7 @@ def watch_of(
     on_news: Callable[[], Awaitable[None]],
 ) -> SourceWatch:
     """Return the watch of a job's source, which `check_watch` has accepted."""
-    files = source.at_source if isinstance(source, EditedSource) else source
+    files = at_source(source)
     if not isinstance(files, FileSource):
         raise TypeError(f"cannot watch {type(files).__name__}")
     quiet_s = QUIET_S if job.selection.min_age_s is None else job.selection.min_age_s
