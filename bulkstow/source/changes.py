@@ -33,8 +33,8 @@ DEBOUNCE_MS = 1000
 
 NOT_INSTALLED = "watchfiles is not installed (pip install watchfiles)"
 
-BEGUN_WITHIN_MS = 1000
-"""Interval at which the thread tells that it watches, changes or not."""
+BEGUN_WITHIN_MS = 200
+"""Time after which the thread tells that it watches, though nothing has changed yet."""
 
 Listener = Callable[[Sequence[str], Sequence[str]], None]
 """Takes the paths that are new or have changed, and those that are gone."""

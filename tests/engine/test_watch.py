@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from bulkstow.events import Event, Vanished, WatchNote
 from bulkstow.ledger import read_entries
 from bulkstow.model import Candidate, Container, Instance, Outcome, Summary
 from bulkstow.policy.quiet import Quiet
+from bulkstow.ports import Members
 from bulkstow.progress.display import Nothing
 from bulkstow.progress.tally import Tally
 from bulkstow.server.origin import Origin, serving
@@ -271,6 +273,37 @@ async def test_scans_do_not_count_what_they_have_seen(incoming: Path) -> None:
         assert watched.tally.found_files == watched.tally.settled_files == 5
     assert watched.tally.outcomes[Outcome.UNREADABLE] == 1
     assert watched.storage.received == 2
+
+
+async def test_an_archive_is_looked_into_when_it_is_new_and_not_at_each_scan(
+    incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its members have outcomes, the archive itself has none: it is remembered."""
+    members, looked_into = FileSource.members, list[str]()
+
+    def count(source: FileSource, container: Container) -> Members:
+        looked_into.append(container.candidate.location)
+        return members(source, container)
+
+    monkeypatch.setattr(FileSource, "members", count)
+    async with watching(incoming, rescan_s=0.05) as watched:
+        await watched.until_stored(1)
+        with zipfile.ZipFile(incoming.parent / "x.zip", "w") as archive:
+            for number in (2, 3):
+                archive.write(write_instance(incoming.parent / "elsewhere", number).candidate.location, str(number))
+        (incoming.parent / "x.zip").rename(incoming / "x.zip")
+        await watched.until_stored(3)
+        scans = 0
+
+        def several() -> bool:
+            nonlocal scans
+            scans += watched.tally.is_watching
+            return scans > 6
+
+        await watched.until(several)
+        assert looked_into == [str(incoming / "x.zip")]
+        assert watched.tally.found_files == watched.tally.settled_files == 3
+    assert watched.storage.received == 3
 
 
 async def test_storage_that_is_away_for_a_while_does_not_end_the_watch(
