@@ -119,7 +119,7 @@ def _studies(bench: Bench, count: int) -> Figures:
             (series / f"{header.sop_instance_uid}.dcm").write_bytes(content)
         with served(stored) as source, processes.sink() as server:
             sample = measured(_from(source.url)(Corpus(stored, count, 0), server, Path(scratch)))
-            if server.instances() != count:
+            if server.instances() < count:
                 raise PeerFailed(f"the sink took {server.instances()} of {count} instances")
     return Figures([sample])
 

@@ -75,9 +75,9 @@ class InstanceListing:
         """Studies found so far."""
 
     async def lists(self) -> AsyncGenerator[Sequence[Found]]:
-        """Yield everything in lists of whole series. Raises RunStopped if the studies cannot be listed, and Abandoned.
+        """Yield everything in lists of whole series.
 
-        Abandoned and other errors of `Requests.make` pass.
+        Raises StorageGone if the studies cannot be listed, and as `Requests.make`.
         """
         ahead: deque[asyncio.Task[list[Sequence[Found]]]] = deque()
         try:
@@ -179,9 +179,12 @@ class InstanceListing:
                 # A server may answer 404 while it indexes the study, and forbid a single one.
                 self._lists_studies = refusal.answer.status in _GONE
         refusal = await self._add_by_series(study, found)
-        return found, "" if refusal is None else f"its instances cannot be listed: {_reason(refusal)}"
+        if refusal is None or (study.instances and len(found) >= study.instances):
+            return found, ""
+        return found, f"its instances cannot be listed: {_reason(refusal)}"
 
     async def _add_by_series(self, study: ListedStudy, found: dict[str, Header]) -> NotListed | None:
+        """Add the instances of each series; return the first refusal."""
         series_uids: set[str] = set()
         path = resource_path("studies", study.uid, "series")
         search = partial(self._search.search, path, parse=partial(series_in, study_uid=study.uid))
@@ -191,11 +194,12 @@ class InstanceListing:
                     series_uids.update(page)
         except NotListed as refusal:
             return refusal
+        first = None if all(map(is_segment, series_uids)) else NotListed(Unanswered("the UID of a series is no UID"))
         for series_uid in filter(is_segment, sorted(series_uids)):
             path = resource_path("studies", study.uid, "series", series_uid, "instances")
-            if (ended_early := await self._add(study, found, path, series_uid)) is not None:
-                return ended_early
-        return None if all(map(is_segment, series_uids)) else NotListed(Unanswered("the UID of a series is no UID"))
+            refused = await self._add(study, found, path, series_uid)
+            first = first or refused
+        return first
 
     async def _add(
         self, study: ListedStudy, found: dict[str, Header], path: str, series_uid: str = ""
@@ -208,9 +212,8 @@ class InstanceListing:
             async with aclosing(read) as pages:
                 async for page in pages:
                     for header in page:
-                        dated = (
-                            header if header.study_date is not None else replace(header, study_date=study.study_date)
-                        )
+                        is_dated = header.study_date is not None
+                        dated = header if is_dated else replace(header, study_date=study.study_date)
                         found.setdefault(_key(header), dated)
                     if len(found) > MOST_LISTED:
                         return NotListed(Unanswered(f"more than {MOST_LISTED:,}"))
