@@ -10,6 +10,7 @@ import http.server
 import logging
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -114,11 +115,13 @@ class FaultyStore:
     sent_bytes: int = 0
     """Bytes of objects that were sent."""
     port: int = 0
+    tls: ssl.SSLContext | None = None
+    """With it, the server speaks TLS, as localhost."""
 
     @property
     def endpoint(self) -> str:
         """Its URL."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}" if self.tls is None else f"https://localhost:{self.port}"
 
     def etag(self, key: str) -> str:
         """Return the ETag of an object."""
@@ -205,13 +208,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    """Says nothing of clients that hang up."""
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing."""
+
+
 @contextmanager
 def faulty_store(**fields: Any) -> Iterator[FaultyStore]:
     """Run a server with faults."""
     store = FaultyStore(**fields)
     handler = type("Handler", (_Handler,), {"store": store})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         store.port = server.server_port
+        if store.tls is not None:
+            server.socket = store.tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

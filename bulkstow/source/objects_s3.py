@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import botocore.exceptions
 import botocore.session
+import urllib3
 from botocore import UNSIGNED
 from botocore.config import Config
 from obstore.store import S3Store
@@ -183,6 +184,8 @@ def _client(options: StoreOptions) -> tuple[_Client, _Login | None]:
         signature_version=UNSIGNED if options.is_anonymous else None,
         s3=None if options.endpoint is None else {"addressing_style": "path"},
     )
+    if options.is_insecure:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # one for each request otherwise
     verify = False if options.is_insecure else options.ca_file and str(options.ca_file)
     client = session.create_client(
         "s3", region_name=options.region, endpoint_url=options.endpoint, verify=verify, config=config

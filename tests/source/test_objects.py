@@ -6,6 +6,8 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from bulkstow.source.objects_obstore import azure_configuration
 from bulkstow.source.spool import Spool
 from bulkstow.wire.synthetic import part10
 from tests.archives import header
+from tests.destination.encryption import server_context
 from tests.object_stores import BUCKET, LOGIN, FaultyStore, Moto, azurite, azurite_program, faulty_store, moto
 
 pytestmark = pytest.mark.anyio
@@ -367,6 +370,22 @@ async def test_a_profile_of_the_tools_of_aws_is_a_login(
     monkeypatch.setenv("AWS_PROFILE", "pacs")
     store.put("a.dcm", INSTANCE)
     assert await fetch_all(ObjectSource([f"s3://{BUCKET}"], spool)) == {f"s3://{BUCKET}/a.dcm": INSTANCE}
+
+
+async def test_a_store_with_a_certificate_of_its_own_is_trusted_if_the_user_says_so(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both libraries, that which lists and that which reads, get the CA, or do not verify."""
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+    with faulty_store(contents={"a.dcm": INSTANCE}, tls=server_context(tmp_path)) as store:
+        strange = StoreOptions(endpoint=store.endpoint, retry_s=RETRY_S)
+        with pytest.raises(StorageGone, match="cannot be reached"):
+            scanned(ObjectSource([f"s3://{BUCKET}"], spool, strange))
+        for options in (replace(strange, ca_file=tmp_path / "ca.pem"), replace(strange, is_insecure=True)):
+            assert await fetch_all(ObjectSource([f"s3://{BUCKET}"], spool, options)) == {
+                f"s3://{BUCKET}/a.dcm": INSTANCE
+            }
 
 
 async def test_shards_are_disjoint_and_complete(store: Moto, spool: Spool) -> None:
