@@ -115,6 +115,7 @@ BatchBytes = Annotated[
 Count = Annotated[int, written_as(_whole_number, "INT")]
 CountLimit = Annotated[int | None, written_as(_whole_number, "INT", words=UNLIMITED)]
 BatchInstances = Annotated[int | Automatic | None, written_as(_whole_number, "INT", words=UNLIMITED | AUTOMATIC)]
+AutomaticCount = Annotated[int | Automatic, written_as(_whole_number, "INT", words=AUTOMATIC)]
 Processes = Annotated[int | Automatic, written_as(_whole_number, "INT", words=AUTOMATIC)]
 Duration = Annotated[float, written_as(parse_duration_s, "TIME", show=show_duration)]
 GiveUpAfter = Annotated[float | None, written_as(parse_duration_s, "TIME", show=show_duration, words={"never": None})]

@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 
 from bulkstow.errors import ConfigurationError
 from bulkstow.quantities import require_positive
-from bulkstow.setting_types import NOTHING, AfterStoring, Bandwidth, Count, Duration, Size, Switch
+from bulkstow.setting_types import NOTHING, AfterStoring, AutomaticCount, Bandwidth, Duration, Size, Switch
 from bulkstow.wire.request_headers import parse_headers
 
 SOURCE = Group("Source", sort_key=4)
@@ -67,14 +67,15 @@ class SourceSettings:
     """Private key (PEM) of that certificate, if it is not in the same file."""
     source_insecure: Annotated[Switch, Parameter(group=SOURCE)] = False
     """Do not verify the source's certificate."""
-    source_concurrency: Annotated[Count, Parameter(group=SOURCE)] = 8
-    """Concurrent requests to an object store or another DICOMweb server."""
+    source_concurrency: Annotated[AutomaticCount, Parameter(group=SOURCE)] = "auto"
+    """Concurrent requests to the source; with 'auto' 32 to an object store, 8 to another DICOMweb server."""
     source_bandwidth: Annotated[Bandwidth, Parameter(group=SOURCE)] = None
     """Bytes per second that are read from there, in the notation of --bandwidth."""
 
     def __post_init__(self) -> None:
         require_positive("--spool-bytes", self.spool_bytes)
-        require_positive("--source-concurrency", self.source_concurrency)
+        if self.source_concurrency != "auto":
+            require_positive("--source-concurrency", self.source_concurrency)
         logins = [self.source_user, self.source_bearer_file, self.source_bearer_command]
         if sum(login is not None for login in logins) > 1:
             raise ConfigurationError("--source-user, --source-bearer-file and --source-bearer-command: one at a time")

@@ -16,9 +16,11 @@ from benchmarks.corpus import CT, Corpus, Kind
 from benchmarks.measure import Figures, Goal, Table, ratio, take_turns
 from benchmarks.object_server import BUCKET, LOGIN, object_server
 from benchmarks.processes import Sample, Server, measured
-from bulkstow.source_settings import SourceSettings
 
 SLICES = Kind(CT.name, files=2_000, rows=CT.rows, columns=CT.columns, per_study=CT.per_study)
+
+AT_ONCE = 32
+"""Objects that are read at once, as many as bulkstow reads by default."""
 
 OBJECTS = 1_000_000
 MEMORY_GROWTH_BYTES = 10e6
@@ -31,14 +33,13 @@ def objects(bench: Bench) -> Table:
     """Return the table of object stores as the source."""
     os.environ.update(LOGIN)
     archive = bench.corpus(SLICES, 1.0)
-    at_once = SourceSettings().source_concurrency
     figures: dict[str, Figures] = {}
     goals = []
     for kind, text in (("moto", "moto"), ("fast", "a fast store")):
-        reads, sends = f"{text}: obstore alone, {at_once} at once", f"{text}: upload to the sink"
+        reads, sends = f"{text}: obstore alone, {AT_ONCE} at once", f"{text}: upload to the sink"
         with object_server(kind, str(archive.directory)) as endpoint, processes.sink() as server:
             works = {
-                reads: lambda: measured([sys.executable, "-m", "benchmarks.read_objects", endpoint, str(at_once)]),
+                reads: lambda: measured([sys.executable, "-m", "benchmarks.read_objects", endpoint, str(AT_ONCE)]),
                 sends: lambda: bench.run(_upload(endpoint), archive, server),
             }
             figures |= {name: Figures(samples) for name, samples in take_turns(works, bench.repeats_of(3)).items()}

@@ -193,7 +193,7 @@ _FOR_SERVERS = (
 
 def _objects(job: ReadingJob, names: tuple[str, ...], spool: Spool) -> ObjectSource:
     try:
-        from bulkstow.source.objects import ObjectSource
+        from bulkstow.source.objects import CONCURRENCY, ObjectSource
         from bulkstow.source.objects_bucket import StoreOptions
     except ImportError as error:
         raise ConfigurationError(
@@ -217,7 +217,7 @@ def _objects(job: ReadingJob, names: tuple[str, ...], spool: Spool) -> ObjectSou
         names,
         spool,
         options,
-        concurrency=given.source_concurrency,
+        concurrency=CONCURRENCY if given.source_concurrency == "auto" else given.source_concurrency,
         admit=None if throttle is None else throttle.admit,
         sharding=None if settings.shard is None else Sharding(settings.shard, settings.shard_level),
         accept_missing_preamble=settings.accept_missing_preamble,

@@ -28,6 +28,9 @@ from bulkstow.retrieval.locations import PREFIX, Locations
 from bulkstow.source_settings import SourceSettings
 from bulkstow.verification.requests import Abandoned, Requests
 
+CONCURRENCY = 8
+"""Requests at once by default, as many as browsers make at one server."""
+
 SOURCE_PASSWORD_VARIABLE = "BULKSTOW_SOURCE_PASSWORD"  # noqa: S105 - a name, not a password
 SOURCE_BEARER_VARIABLE = "BULKSTOW_SOURCE_BEARER"
 
@@ -87,7 +90,7 @@ async def open_server(
     with in_words_of_source():
         server, environment = with_password(_as_destination(name, settings), _environment(environment))
         search = SearchService(server, login(server, environment))
-    highest = settings.source_concurrency
+    highest = CONCURRENCY if settings.source_concurrency == "auto" else settings.source_concurrency
     requests = Requests(
         limits=RequestLimits(concurrency=Concurrency(lowest=1, highest=highest), request_rate=RequestRate()),
         breaker=CircuitBreaker(give_up_after_s=give_up_after_s),

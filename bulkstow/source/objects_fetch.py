@@ -24,8 +24,8 @@ WHOLE_BYTES = 2**20
 HEAD_BYTES = 64 * 2**10
 """The beginning of a larger object: it shows whether the rest is fetched, and has the heads of nearly all instances."""
 
-PART_BYTES = 8 * 2**20
-"""The parts in which an object is fetched, several at once."""
+PART_BYTES = 4 * 2**20
+"""The parts in which an object is fetched, several at once, so that 32 requests take 128 MiB of memory at most."""
 
 LIST_S = 0.02
 """How long objects are collected into a list: with lists of one object, 1,000 CT slices took 4.8 s of processor time
