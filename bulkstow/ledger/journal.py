@@ -171,6 +171,15 @@ class Ledger(AbstractContextManager["Ledger"]):
             self._writer.executemany(_RECORD, rows)
         return self._look_ups.with_notes(results)
 
+    def forget_container(self, container: Candidate) -> None:
+        """Remove the outcome of an archive that earlier could not be read, or was not: its members have theirs now."""
+        location = os.fsencode(container.location)
+        query = "FROM file WHERE destination = ? AND path = ? AND run < ? AND sop_instance_uid IS NULL"
+        place = (self._destination, location, self._run)
+        if self._look_ups.read(f"SELECT 1 {query}", place):
+            with self._writing, explained(self.path):
+                self._writer.execute(f"DELETE {query}", place)
+
     def with_notes(self, results: list[FileResult]) -> list[FileResult]:
         """Return results, failures that a user has accepted with the note, as `LookUps.with_notes` does."""
         return self._look_ups.with_notes(results)

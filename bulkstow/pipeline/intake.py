@@ -92,6 +92,8 @@ class Intake:
     """Instances are going to be sent, so their content is fetched from a source on another machine."""
     only_members: bool = False
     """Files that are no archives are left out."""
+    forget_container: Callable[[Candidate], None] | None = None
+    """Removes the outcome that an archive has from an earlier run, if its members are found now."""
     admit: Callable[[Sequence[Found]], Sequence[Found]] | None = None
     """Returns what may be read now of the files that were found, if the source is watched."""
     earlier_passes: EarlierPasses | None = None
@@ -226,6 +228,7 @@ class Intake:
             limit=self.limit,
             candidates=candidates,
             results=joints.results.clone(),
+            forget=self.forget_container,
             on_end=on_end,
         )
 

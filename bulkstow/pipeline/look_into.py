@@ -19,7 +19,7 @@ from bulkstow.blocking import CALL_S, ReadLimit, map_in_threads
 from bulkstow.errors import HeadError, SpoolExceeded
 from bulkstow.model import Candidate, Container, FileResult, Outcome
 from bulkstow.pipeline.unsettled import Unsettled
-from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.ports import Found, Members, Room, Source
 
 MEMBERS_PER_LIST = 256
@@ -40,6 +40,8 @@ class LookInto:
     results: MemoryObjectSendStream[list[FileResult]]
     at_once: int = 1
     """Containers that are read at once. One, where a container may itself take room that its members then wait for."""
+    forget: Callable[[Candidate], None] | None = None
+    """Removes the outcome that a container has from an earlier run. Blocks."""
     on_end: Callable[[], None] | None = None
 
     async def run(self) -> None:
@@ -57,9 +59,13 @@ class LookInto:
     async def _read_containers(self, found: MemoryObjectSendStream[Sequence[Found]]) -> None:
         async with found:
             async for container in self.containers:
+                has_outcome = False
                 async with aclosing(self._members(container)) as lists:
                     async for members in lists:
+                        has_outcome = has_outcome or _is_among(members, container)
                         await found.send(members)
+                if self.forget is not None and not has_outcome:
+                    await run_blocking(self.threads.calls, self.forget, container.candidate)
                 self.source.release([container.candidate])
 
     async def _pass_on(self, found: Sequence[Found]) -> None:
@@ -129,6 +135,12 @@ def _draw(members: Members) -> _Step:
     except (HeadError, SpoolExceeded, OSError) as error:
         return _Step(found, error=error)
     return _Step(found, is_last=True)
+
+
+def _is_among(found: Sequence[Found], container: Container) -> bool:
+    """Return whether a container has an outcome of its own, or is itself the only file in it."""
+    location = container.candidate.location
+    return any((item.candidate if isinstance(item, FileResult) else item).location == location for item in found)
 
 
 def _with_waiting(members: Sequence[Found], more: MemoryObjectReceiveStream[Sequence[Found]]) -> Sequence[Found]:

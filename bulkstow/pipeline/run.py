@@ -124,6 +124,7 @@ class Run:
             reporter=reporter,
             fetches=True,
             only_members=only_members,
+            forget_container=ledger.forget_container,
         )
         self._rules = Rules(attempts=settings.retries + 1, trust_status=trust_status, profile=profile)
         self._controllers = controllers or controllers_for(settings, ceiling_bytes=ledger.ceiling_bytes)

@@ -200,3 +200,20 @@ def test_the_newest_are_chosen_from_more_than_the_spool_holds(
         assert call(capsys, *words, "--url", url).status == 1
         assert storage.received == 20
     assert set(storage.digests()) == {header(number).sop_instance_uid for number in range(1, 21)}
+
+
+def test_an_archive_that_is_readable_now_is_no_failure_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An outcome from a run that could not look into it, or was told not to, ends with the run that does."""
+    content = Path(write_instance(tmp_path / "f", 1).candidate.location).read_bytes()
+    (tmp_path / "a.zip").write_bytes(zip_of({"IM1": content}))
+    (tmp_path / "IM1.gz").write_bytes(gzip.compress(content))
+    with served(DiscardStorage(remember=True)) as url:
+        words = ("upload", "a.zip", "IM1.gz", "--url", url, "--ledger", "l.db")
+        assert call(capsys, *words, "--archives", "no").status == 1
+        assert set(outcomes(tmp_path / "l.db")) == {"a.zip", "IM1.gz"}
+        ended = call(capsys, *words)
+    assert ended.status == 0
+    assert "failure" not in ended.out
+    assert set(outcomes(tmp_path / "l.db")) == {"IM1", "IM1.gz"}
