@@ -5,6 +5,7 @@ They are defined as those of `config`: once, for flag, environment, TOML file an
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -103,3 +104,11 @@ class WatchSettings:
 
     def __post_init__(self) -> None:
         require_positive("--rescan", self.rescan_s)
+
+    @property
+    def moved_to(self) -> frozenset[str]:
+        """The paths of the directory to which files are moved, if there is one; a scan leaves it out."""
+        directory = self.after_stored.directory
+        return (
+            frozenset(spell(directory) for spell in (os.path.abspath, os.path.realpath)) if directory else frozenset()
+        )

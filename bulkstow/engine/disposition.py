@@ -42,12 +42,6 @@ async def disposition_of(job: Job, roots: Iterable[str], threads: Executor, limi
     return Disposition(action="moved", disposer=Disposal(roots, Move(directory, roots)), settle_s=None, quiet_s=quiet_s)
 
 
-def moved_to(job: Job) -> frozenset[str]:
-    """Return the paths of the directory to which files are moved, if there is one, so that the scan leaves it out."""
-    directory = job.watch.after_stored.directory
-    return frozenset(spell(directory) for spell in (os.path.abspath, os.path.realpath)) if directory else frozenset()
-
-
 def _prepare(directory: str) -> None:
     try:
         os.makedirs(directory, exist_ok=True)  # noqa: PTH103

@@ -19,14 +19,9 @@ from bulkstow.wire.edit_rules import Edits
 KEY_VARIABLE = "BULKSTOW_EDIT_KEY"
 """The variable with the key of new UIDs, if the file of the edits names no file with it."""
 
-DIGEST = "edits"
-"""The name of the digest of the edits among the settings of a run in the ledger."""
 
-
-async def read_edits(path: Path | None, threads: Executor, limit: ReadLimit) -> Edits | None:
-    """Return the edits in a file; None without a file. Raises ConfigurationError for what is not understood."""
-    if path is None:
-        return None
+async def read_edits(path: Path, threads: Executor, limit: ReadLimit) -> Edits:
+    """Return the edits in a file. Raises ConfigurationError for what is not understood."""
 
     def on_timeout(_path: Path, why: str) -> Edits:
         raise ConfigurationError(f"--edit {path}: cannot be read ({why})")
@@ -69,10 +64,8 @@ def edits_in(path: Path, environ: Mapping[str, str]) -> Edits:
     return parse_edits(document, f"--edit {path}", read_table, read_key)
 
 
-def edited(source: Source, edits: Edits | None) -> Source:
+def edited(source: Source, edits: Edits) -> Source:
     """Return the source with the edits."""
-    if edits is None:
-        return source
     # Whole, and once: threads that import parts of pydicom at the same time find it half imported.
     for module in ("pydicom.charset", "pydicom.datadict", "pydicom.valuerep"):
         import_module(module)
@@ -88,21 +81,6 @@ def at_source(source: Source) -> Source:
     from bulkstow.source.edited import EditedSource
 
     return source.at_source if isinstance(source, EditedSource) else source
-
-
-def digest_of(edits: Edits | None) -> dict[str, str]:
-    """Return the digest of the edits for the settings of a run."""
-    return {DIGEST: "" if edits is None else edits.digest}
-
-
-def difference(edits: Edits | None, last: Mapping[str, object] | None) -> str:
-    """Return a line about edits that are not those of the last run, by its settings; empty if they are the same."""
-    before = "" if last is None else last.get(DIGEST, "")
-    now = "" if edits is None else edits.digest
-    if last is None or now == before:
-        return ""
-    words = "the last run edited instances, this one does not" if not now else "the edits are not those of the last run"
-    return f"{words}: what is settled stays as it was sent"
 
 
 def _read(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bulkstow.config import DestinationSettings
 from bulkstow.destination.given_headers import GivenHeaders
@@ -23,7 +24,9 @@ from bulkstow.errors import (
     StorageGone,
 )
 from bulkstow.model import Batch, Candidate, Exchange, Extent, Header, Instance, RequestTiming
-from bulkstow.wire.edit_rules import Edits
+
+if TYPE_CHECKING:
+    from bulkstow.wire.edit_rules import Edits
 
 _ERRORS: dict[str, type[BulkstowError]] = {
     error.__name__: error for error in (ConfigurationError, DestinationRefused, LoginRefused, RunStopped, StorageGone)

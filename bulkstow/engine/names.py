@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
 from bulkstow.errors import ConfigurationError
 from bulkstow.platform.files import open_to_read
+from bulkstow.ports import Source
 from bulkstow.source.listing import read_list, read_when_ready
 from bulkstow.source.walk import Walk
 
@@ -30,6 +32,35 @@ def scheme_of(name: str) -> str:
 def absolute_name(name: str) -> str:
     """Return the absolute path of a name that is a path; links in it are not resolved."""
     return name if scheme_of(name) else os.path.abspath(name)  # noqa: PTH100
+
+
+class SourceKind(Enum):
+    """A kind of source."""
+
+    FILES = auto()
+    OBJECTS = auto()
+    DICOMWEB = auto()
+
+
+def kind_of(name: str) -> SourceKind:
+    """Return the kind of source that a name is of."""
+    scheme = scheme_of(name)
+    if not scheme:
+        return SourceKind.FILES
+    return SourceKind.OBJECTS if scheme in OBJECT_STORES else SourceKind.DICOMWEB
+
+
+def paths_among(names: tuple[str, ...] | Source) -> tuple[str, ...]:
+    """Return the names that are paths, which are looked for before a run starts.
+
+    Raises ConfigurationError for names of several kinds of sources, as a run reads one.
+    """
+    if not isinstance(names, tuple):
+        return ()
+    kinds = {kind_of(name): name for name in names}
+    if len(kinds) > 1:
+        raise ConfigurationError(f"{' and '.join(kinds.values())}: one kind of source at a time; run once for each")
+    return names if SourceKind.FILES in kinds else ()
 
 
 def distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:

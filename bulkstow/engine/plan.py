@@ -9,14 +9,11 @@ from dataclasses import dataclass, field, replace
 import anyio
 import anyio.to_thread
 
-from bulkstow.blocking import ReadLimit
 from bulkstow.config import DestinationSettings, PlanSettings, SelectionSettings, UploadSettings
 from bulkstow.engine.attended import attended
-from bulkstow.engine.edits import read_edits
-from bulkstow.engine.names import ListedNames
-from bulkstow.engine.selection import read_selection
+from bulkstow.engine.reading import begin_reading, listed_names
 from bulkstow.engine.signals import Control
-from bulkstow.engine.sources import SourceContext, opened_source, own_files, paths_among
+from bulkstow.engine.sources import opened_source, own_files
 from bulkstow.events import Reporter, Reporters
 from bulkstow.ledger import EarlierRuns
 from bulkstow.pipeline.inventory import Inventory
@@ -27,7 +24,6 @@ from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.policy.forecast import Rate, measured_rate
 from bulkstow.progress.announcer import Announcer
 from bulkstow.progress.planning import Planning
-from bulkstow.source.paths import find_sources
 from bulkstow.source_settings import SourceSettings
 
 
@@ -58,45 +54,30 @@ async def make_plan(job: PlanJob, inventory: Inventory, planning: Planning) -> P
     control = Control(planning.say)
     made: list[Plan] = []
     async with AsyncExitStack() as stack:
-        limit = ReadLimit(job.settings.read_timeout_s)
-        threads = WorkerThreads(job.settings.read_concurrency, stuck_s=limit.stuck_s)
-        stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
-        paths = await find_sources(paths_among(job.source), threads, limit)
-        selection = await read_selection(job.selection, [path.path for path in paths.values()], threads, limit)
-        edits = await read_edits(job.source_settings.edit, threads, limit)
+        reading = await begin_reading(job, stack)
         signals = stack.enter_context(receive_ending_signals())
-        listed = None
-        if job.files_from is not None:
-            listed = ListedNames(job.files_from, stack, lambda: control.is_over, null_separated=job.null_separated)
+        listed = listed_names(job, stack, control)
         url = None if job.destination is None else job.destination.root
         earlier_runs = stack.enter_context(EarlierRuns(job.settings.ledger, url))
         excluded = earlier_runs.files | own_files(job.settings) | _own_lists(job.plan)
         reporter = Reporters((planning, Announcer(planning.say)))
-        context = SourceContext(
-            paths=paths,
-            listed=listed,
-            excluded=excluded,
-            selection=selection,
-            threads=threads,
-            limit=limit,
-            reporter=reporter,
-            edits=edits,
+        source = await stack.enter_async_context(
+            opened_source(job, reading, reporter=reporter, excluded=excluded, listed=listed)
         )
-        source = await stack.enter_async_context(opened_source(job, context))
         survey = Survey(
             job.settings,
             source,
             earlier_runs.look_ups,
             inventory,
             reporter,
-            threads=threads,
-            limit=limit,
-            selection=selection,
+            threads=reading.threads,
+            limit=reading.limit,
+            selection=reading.selection,
             only_members=job.source_settings.archives == "only",
         )
 
         async def work() -> None:
-            plan = await _surveyed(job, survey, inventory, planning, threads, reporter)
+            plan = await _surveyed(job, survey, inventory, planning, reading.threads, reporter)
             made.append(
                 replace(
                     plan,

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from itertools import count
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -20,7 +21,6 @@ from bulkstow.blocking import ReadLimit
 from bulkstow.destination.auth import Auth, login
 from bulkstow.destination.body import ByteLimiter
 from bulkstow.destination.stow import StowDestination
-from bulkstow.engine.edits import edited
 from bulkstow.engine.messages import (
     Admitted,
     Begin,
@@ -42,10 +42,14 @@ from bulkstow.errors import ConfigurationError, RunStopped
 from bulkstow.events import BytesSent, Event, RequestTimed
 from bulkstow.model import RequestTiming
 from bulkstow.pipeline.worker_threads import WorkerThreads
+from bulkstow.ports import Source
 from bulkstow.source.archives import Archives
 from bulkstow.source.files import FileSource
 from bulkstow.source.spool import Spool
 from bulkstow.source_check import SourceCheck
+
+if TYPE_CHECKING:
+    from bulkstow.wire.edit_rules import Edits
 
 PROGRESS_INTERVAL_S = 0.25
 """Interval of the messages of progress: as often as the coordinator looks at its senders. It decodes one in 2.5 µs."""
@@ -85,9 +89,7 @@ class Sender:
         self._tell = tell
         self._limit = limit
         self._throttle = CoordinatorLimit(tell) if begin.is_throttled else None
-        # Members that the coordinator has not found in place are found here.
-        archives = Archives(Spool(0), looks_into_files=False)
-        source = edited(FileSource(archives=archives), begin.edits)
+        source = _source(begin.edits)
         self._source_check = SourceCheck(source, threads, limit)
         self.destination = StowDestination(
             begin.destination,
@@ -165,6 +167,17 @@ class Sender:
             return
         changed = await self._source_check.changed([instance])
         self._tell(Verified(verify.number, changed.get(instance.header.sop_instance_uid, "")))
+
+
+def _source(edits: Edits | None) -> Source:
+    """Return the source of the coordinator's files, with its edits."""
+    # Members that the coordinator has not found in place are found here.
+    files = FileSource(archives=Archives(Spool(0), looks_into_files=False))
+    if edits is None:
+        return files
+    from bulkstow.engine.edits import edited  # pydicom takes 0.2 s to import
+
+    return edited(files, edits)
 
 
 class CoordinatorLimit(ByteLimiter):

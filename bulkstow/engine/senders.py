@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -27,7 +27,9 @@ from bulkstow.events import Reporter, SendersMeasured
 from bulkstow.model import Batch, Cause, Exchange, Instance, NoResponse, Response
 from bulkstow.policy.concurrency import INSTANCE_BYTES
 from bulkstow.ports import Destination
-from bulkstow.wire.edit_rules import Edits
+
+if TYPE_CHECKING:
+    from bulkstow.wire.edit_rules import Edits
 
 
 def begin_of(

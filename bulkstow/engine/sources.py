@@ -6,111 +6,68 @@ A name with a scheme, such as `s3://bucket/prefix`, is of another machine; every
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
-from enum import Enum, auto
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.destination.throttle import Throttle
 from bulkstow.engine.descriptors import most_open_files
-from bulkstow.engine.edits import edited
-from bulkstow.engine.names import OBJECT_STORES, ListedNames, distinct, scheme_of
+from bulkstow.engine.names import ListedNames, SourceKind, distinct, kind_of, scheme_of
+from bulkstow.engine.reading import Reading, ReadingJob
 from bulkstow.errors import ConfigurationError, InstanceChanged
 from bulkstow.events import Reporter
 from bulkstow.model import Instance
-from bulkstow.pipeline.worker_threads import WorkerThreads
-from bulkstow.policy.selection import Selection
 from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Segment, Source
 from bulkstow.source.archives import Archives
 from bulkstow.source.dicomdir import FileSetSource
 from bulkstow.source.files import FileSource
-from bulkstow.source.paths import SourcePath
 from bulkstow.source.spool import Spool
-from bulkstow.source_settings import SourceSettings
-from bulkstow.wire.edit_rules import Edits
 
 if TYPE_CHECKING:
     from bulkstow.source.objects import ObjectSource
 
 
-class ReadingJob(Protocol):
-    """A job that reads a source."""
-
-    @property
-    def source(self) -> tuple[str, ...] | Source:
-        """Paths of files and directories, or an object that yields instances."""
-
-    @property
-    def settings(self) -> UploadSettings:
-        """How it is read."""
-
-    @property
-    def files_from(self) -> str | None:
-        """File with one more path a line."""
-
-    @property
-    def source_settings(self) -> SourceSettings:
-        """How archives and other sources than files are read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceContext:
-    """What a run has that its source needs."""
-
-    paths: Mapping[str, SourcePath]
-    """The paths among the names of the job."""
-    listed: ListedNames | None
-    excluded: frozenset[str]
-    """Files that the run itself writes; a source of files excludes them."""
-    selection: Selection
-    threads: WorkerThreads
-    limit: ReadLimit
-    reporter: Reporter
-    edits: Edits | None
-
-
-def paths_among(names: tuple[str, ...] | Source) -> tuple[str, ...]:
-    """Return the names that are paths, which are looked for before a run starts.
-
-    Raises ConfigurationError for names of several kinds of sources, as a run reads one.
-    """
-    if not isinstance(names, tuple):
-        return ()
-    kinds = {_kind_of(name): name for name in names}
-    if len(kinds) > 1:
-        raise ConfigurationError(f"{' and '.join(kinds.values())}: one kind of source at a time; run once for each")
-    return names if _Kind.FILES in kinds else ()
-
-
 @asynccontextmanager
-async def opened_source(job: ReadingJob, context: SourceContext) -> AsyncIterator[Source]:
+async def opened_source(
+    job: ReadingJob,
+    reading: Reading,
+    *,
+    reporter: Reporter,
+    excluded: frozenset[str] = frozenset(),
+    listed: ListedNames | None = None,
+) -> AsyncIterator[Source]:
     """Open the source of a job, with its edits; an object from the caller is already open.
 
     Raises ConfigurationError for settings that do not suit the source, and RunStopped if it cannot be reached.
     """
-    async with _opened(job, context) as source:
-        yield edited(source, context.edits)
+    async with _opened(job, reading, reporter, excluded, listed) as source:
+        if reading.edits is None:
+            yield source
+            return
+        from bulkstow.engine.edits import edited  # pydicom takes 0.2 s to import
+
+        yield edited(source, reading.edits)
 
 
 @asynccontextmanager
-async def _opened(job: ReadingJob, context: SourceContext) -> AsyncIterator[Source]:
+async def _opened(
+    job: ReadingJob, reading: Reading, reporter: Reporter, excluded: frozenset[str], listed: ListedNames | None
+) -> AsyncIterator[Source]:
     if not isinstance(job.source, tuple):
         yield job.source
         return
-    kind = _kind_of(job.source[0]) if job.source else _Kind.FILES
-    if kind is not _Kind.FILES:
+    kind = kind_of(job.source[0]) if job.source else SourceKind.FILES
+    if kind is not SourceKind.FILES:
         _check_remote(job, job.source[0])
     with closing(Spool(job.source_settings.spool_bytes, job.source_settings.spool_directory)) as spool:
         match kind:
-            case _Kind.FILES:
-                with closing(_files(job, job.source, context, spool)) as files:
+            case SourceKind.FILES:
+                with closing(_files(job, job.source, reading, spool, excluded, listed)) as files:
                     yield files
-            case _Kind.DICOMWEB:
+            case SourceKind.DICOMWEB:
                 from bulkstow.retrieval.source import open_source  # the HTTP client takes 0.2 s to import
 
                 async with open_source(
@@ -118,30 +75,15 @@ async def _opened(job: ReadingJob, context: SourceContext) -> AsyncIterator[Sour
                     job.source_settings,
                     job.settings,
                     spool,
-                    context.selection,
-                    threads=context.threads,
-                    reporter=context.reporter,
+                    reading.selection,
+                    threads=reading.threads,
+                    reporter=reporter,
                     environment=os.environ,
                 ) as server:
                     yield server
-            case _Kind.OBJECTS:
+            case SourceKind.OBJECTS:
                 with closing(_objects(job, job.source, spool)) as objects:
                     yield objects
-
-
-class _Kind(Enum):
-    """A kind of source."""
-
-    FILES = auto()
-    OBJECTS = auto()
-    DICOMWEB = auto()
-
-
-def _kind_of(name: str) -> _Kind:
-    scheme = scheme_of(name)
-    if not scheme:
-        return _Kind.FILES
-    return _Kind.OBJECTS if scheme in OBJECT_STORES else _Kind.DICOMWEB
 
 
 def _check_remote(job: ReadingJob, name: str) -> None:
@@ -156,16 +98,23 @@ def _check_remote(job: ReadingJob, name: str) -> None:
         raise ConfigurationError(f"{name}: the workers of --dask have to see the files; use --processes instead")
 
 
-def _files(job: ReadingJob, names: tuple[str, ...], context: SourceContext, spool: Spool) -> FileSource:
-    settings, paths, listed = job.settings, context.paths, context.listed
+def _files(
+    job: ReadingJob,
+    names: tuple[str, ...],
+    reading: Reading,
+    spool: Spool,
+    excluded: frozenset[str],
+    listed: ListedNames | None,
+) -> FileSource:
+    settings, paths = job.settings, reading.paths
     if job.source_settings.dicomdir and (listed is not None or settings.shard is not None):
         raise ConfigurationError("--dicomdir: name the file sets themselves, without --files-from and --shard")
     files = FileSource if names or listed else LedgerFiles
     source = (FileSetSource if job.source_settings.dicomdir else files)(
         chain(distinct(names, lambda name: paths[name].real_path), listed or ()),
         within=paths.values(),
-        exclude=context.excluded,
-        is_pruned=context.selection.excludes_directory if context.selection.exclude else None,
+        exclude=excluded,
+        is_pruned=reading.selection.excludes_directory if reading.selection.exclude else None,
         follow_links=settings.follow_links,
         accept_missing_preamble=settings.accept_missing_preamble,
         skip_truncated=settings.skip_truncated,

@@ -26,12 +26,11 @@ from bulkstow.destination.search import SearchService
 from bulkstow.destination.throttle import Throttle
 from bulkstow.destination.wado import Retriever
 from bulkstow.engine.attended import attended
-from bulkstow.engine.edits import digest_of, read_edits
-from bulkstow.engine.names import ListedNames, absolute_name
+from bulkstow.engine.names import absolute_name
 from bulkstow.engine.queries import at_once, requests_for
-from bulkstow.engine.selection import read_selection
+from bulkstow.engine.reading import begin_reading, listed_names
 from bulkstow.engine.signals import Control
-from bulkstow.engine.sources import SourceContext, opened_source, own_files, paths_among
+from bulkstow.engine.sources import opened_source, own_files
 from bulkstow.errors import ConfigurationError, LedgerError
 from bulkstow.events import LedgerUpgraded, Reporter, Reporters
 from bulkstow.ledger.verification import VerificationLedger, check_has_files
@@ -41,7 +40,6 @@ from bulkstow.platform.signals import receive_ending_signals
 from bulkstow.policy.selection import Selection
 from bulkstow.ports import Source
 from bulkstow.progress.log import settings_of
-from bulkstow.source.paths import find_sources
 from bulkstow.source_settings import SourceSettings
 from bulkstow.verification.content import ContentComparison
 from bulkstow.verification.contents import Contents
@@ -160,48 +158,33 @@ async def _open(
 ) -> tuple[_Resources, AsyncIterator[signal.Signals] | None]:
     """Open the resources of a run, and begin to receive signals. Raises ConfigurationError and LedgerError."""
     settings = job.settings
-    limit = ReadLimit(settings.read_timeout_s)
-    threads = WorkerThreads(settings.read_concurrency, stuck_s=limit.stuck_s)
-    stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # does not wait for a thread that hangs
-    paths = await find_sources(paths_among(job.source), threads, limit)
-    selection = await read_selection(job.selection, [path.path for path in paths.values()], threads, limit)
-    edits = await read_edits(job.source_settings.edit, threads, limit)
+    reading = await begin_reading(job, stack)
     signals = stack.enter_context(receive_ending_signals()) if heed_signals else None
-    listed = None
-    if job.files_from is not None:
-        listed = ListedNames(job.files_from, stack, lambda: control.is_over, null_separated=job.null_separated)
+    listed = listed_names(job, stack, control)
     if not (job.has_source or settings.allow_empty):
         check_has_files(settings.ledger, job.destination.root)
     ledger = VerificationLedger(
         settings.ledger,
         job.destination.root,
         version=__version__,
-        scope=job.scope | digest_of(edits),
+        scope=job.scope | reading.edits_digest,
         settings=settings_of(settings),
     )
     stack.enter_context(ledger)
     if ledger.kept_copy is not None:
         reporter.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
-    context = SourceContext(
-        paths=paths,
-        listed=listed,
-        excluded=ledger.files | own_files(settings),
-        selection=selection,
-        threads=threads,
-        limit=limit,
-        reporter=reporter,
-        edits=edits,
+    source = await stack.enter_async_context(
+        opened_source(job, reading, reporter=reporter, excluded=ledger.files | own_files(settings), listed=listed)
     )
-    source = await stack.enter_async_context(opened_source(job, context))
     opened = _Resources(
         ledger=ledger,
         expected=stack.enter_context(closing(ExpectedInstances())),
         source=source,
-        has_edits=edits is not None,
-        selection=selection,
+        has_edits=reading.edits is not None,
+        selection=reading.selection,
         requests=requests_for(settings, reporter),
-        threads=threads,
-        limit=limit,
+        threads=reading.threads,
+        limit=reading.limit,
         reporter=reporter,
     )
     return opened, signals

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import anyio
@@ -17,6 +17,7 @@ import anyio
 from bulkstow.engine.edits import at_source
 from bulkstow.engine.job import Job
 from bulkstow.engine.names import scheme_of
+from bulkstow.engine.reading import Reading
 from bulkstow.errors import ConfigurationError
 from bulkstow.events import Event, Recorded, Reporter, ScanEnded, Watching, WatchNote
 from bulkstow.model import FileResult
@@ -41,8 +42,6 @@ BEGIN_TIMEOUT_S = 10.0
 
 def check_watch(job: Job) -> None:
     """Raise ConfigurationError if the sources of a job cannot be watched."""
-    if not job.watch.watch:
-        return
     if not isinstance(job.source, tuple) or any(map(scheme_of, job.source)):
         raise ConfigurationError("--watch: only files and directories can be watched")
     if job.files_from is not None:
@@ -205,34 +204,31 @@ class SourceWatch:
         self._changed = anyio.Event()
 
 
-def watch_of(
+async def begin_watch(
     job: Job,
     source: Source,
-    *,
+    reading: Reading,
     ignored: frozenset[str],
-    threads: WorkerThreads,
     reporter: Reporter,
     on_news: Callable[[], Awaitable[None]],
 ) -> SourceWatch:
-    """Return the watch of a job's source, which `check_watch` has accepted."""
+    """Begin to watch a job's source, which `check_watch` has accepted, and return the watch."""
     files = at_source(source)
     if not isinstance(files, FileSource):
         raise TypeError(f"cannot watch {type(files).__name__}")
     quiet_s = QUIET_S if job.selection.min_age_s is None else job.selection.min_age_s
-    return SourceWatch(
+    watch = SourceWatch(
         files,
         quiet=Quiet(quiet_s),
         rescan_s=job.watch.rescan_s,
         ignored=ignored,
-        threads=threads,
+        threads=reading.threads,
         reporter=reporter,
         on_news=on_news,
     )
-
-
-def watched_paths(job: Job, paths: Mapping[str, SourcePath]) -> list[SourcePath]:
-    """Return the paths of which the system is to tell: none for a shard, to which a single file cannot be assigned."""
-    return [] if job.settings.shard is not None else list(paths.values())
+    # The system is to tell of no path for a shard, to which a single file cannot be assigned.
+    await watch.begin([] if job.settings.shard is not None else list(reading.paths.values()))
+    return watch
 
 
 def _in_loop(call_soon: Callable[..., object], function: Callable[..., None], *arguments: object) -> None:
