@@ -17,13 +17,13 @@ from itertools import groupby
 from typing import Protocol, cast
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkstow.blocking import ReadLimit, map_in_threads
 from bulkstow.errors import RunStopped
 from bulkstow.events import Disposed, Reporter
+from bulkstow.ledger import Ledger
 from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome, Response
-from bulkstow.pipeline.known_files import KnownFiles
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
 from bulkstow.policy.exchange import status_reason
 from bulkstow.policy.look import next_look_in_s
@@ -39,6 +39,9 @@ MOST_WAITING = 10_000
 
 MOST_KEPT = 10_000
 """Files in place that are remembered, so that a run which watches its sources counts each once."""
+
+RECORDED_AHEAD = 16
+"""Lists of recorded files that wait for this stage; more of them wait in the stages before."""
 
 SEARCHED_SINGLY = 10
 """Up to so many instances of a series cost a query each (`destination.qido`)."""
@@ -101,9 +104,11 @@ class AfterStored:
     disposition: Disposition
     kept: KeptFiles
     destination: Destination
-    known_files: KnownFiles
+    ledger: Ledger
     threads: WorkerThreads
     limit: ReadLimit
+    recorded_in: MemoryObjectSendStream[list[FileResult]]
+    """Takes recorded files; whoever closes it ends the stage."""
     recorded: MemoryObjectReceiveStream[list[FileResult]]
     abandoned: anyio.Event
     wait_to_query: Callable[[], Awaitable[None]]
@@ -122,6 +127,10 @@ class AfterStored:
             await self._take_copies()
             await self._look_again()
         await run_blocking(self.threads, self.disposition.disposer.tidy, self.disposition.quiet_s)
+
+    async def take_settled(self, settled: Sequence[Candidate]) -> None:
+        """Take files that an earlier run settled: it may have been killed before it dealt with them."""
+        await self.recorded_in.send(await run_blocking(self.threads.calls, self.ledger.results, settled))
 
     def _gathered(self, results: list[FileResult]) -> list[FileResult]:
         """Add lists that have arrived meanwhile."""
@@ -146,7 +155,7 @@ class AfterStored:
         for at in range(0, len(copies), FILES_AT_ONCE):
             several = copies[at : at + FILES_AT_ONCE]
             uids = [_header(result).sop_instance_uid for result in several]
-            owners = await run_blocking(self.threads.calls, self.known_files.owners, uids)
+            owners = await run_blocking(self.threads.calls, self.ledger.owners, uids)
             stored = {uid for uid, files in owners.items() if any(not file.conflicting_file for file in files)}
             self._keep({r: COPY_OF_UNSTORED for r in several if _header(r).sop_instance_uid not in stored})
             await self._dispose_found([r for r in several if _header(r).sop_instance_uid in stored])
@@ -226,6 +235,44 @@ class AfterStored:
     def _keep(self, kept: Mapping[FileResult, str]) -> None:
         if (event := self.kept.keep(kept, self.disposition.action)) is not None:
             self.reporter.tell(event)
+
+
+class AfterStoring:
+    """Builds the stage for each pass of a run."""
+
+    def __init__(
+        self,
+        disposition: Disposition,
+        destination: Destination,
+        ledger: Ledger,
+        threads: WorkerThreads,
+        limit: ReadLimit,
+        reporter: Reporter,
+    ) -> None:
+        self._disposition = disposition
+        self._destination = destination
+        self._ledger = ledger
+        self._threads = threads
+        self._limit = limit
+        self._reporter = reporter
+        self._kept = KeptFiles()
+
+    def stage(self, abandoned: anyio.Event, wait_to_query: Callable[[], Awaitable[None]]) -> AfterStored:
+        """Return the stage of a pass."""
+        recorded_in, recorded = anyio.create_memory_object_stream[list[FileResult]](RECORDED_AHEAD)
+        return AfterStored(
+            disposition=self._disposition,
+            kept=self._kept,
+            destination=self._destination,
+            ledger=self._ledger,
+            threads=self._threads,
+            limit=self._limit,
+            recorded_in=recorded_in,
+            recorded=recorded,
+            abandoned=abandoned,
+            wait_to_query=wait_to_query,
+            reporter=self._reporter,
+        )
 
 
 def _is_copy(result: FileResult) -> bool:

@@ -8,21 +8,19 @@ memory does not grow with the archive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
 
 from bulkstow.blocking import ReadLimit
 from bulkstow.config import UploadSettings
 from bulkstow.errors import BulkstowError, first_of
 from bulkstow.events import Reopened, Reporter
 from bulkstow.ledger import Ledger
-from bulkstow.model import Candidate, FileResult, Instance
-from bulkstow.pipeline.after_stored import AfterStored, Disposition, KeptFiles
+from bulkstow.model import FileResult, Instance
+from bulkstow.pipeline.after_stored import AfterStoring, Disposition
 from bulkstow.pipeline.assemble import Assemble
 from bulkstow.pipeline.batch_check import BatchCheck
 from bulkstow.pipeline.health_monitor import HealthMonitor
@@ -102,8 +100,9 @@ class Run:
         self._threads = threads
         self._limit = limit
         self._selection = selection
-        self._disposition = disposition
-        self._kept = KeptFiles()
+        self._after_storing: AfterStoring | None = None
+        if disposition is not None:
+            self._after_storing = AfterStoring(disposition, destination, ledger, threads, limit, reporter)
         self._watch = watch
         self._earlier_passes = EarlierPasses(ledger.recorded)
         self._gone_files: GoneFiles | None = None
@@ -230,11 +229,15 @@ class Run:
         settings, reporter, threads = self._settings, self._reporter, self._threads
         instances_in, instances = anyio.create_memory_object_stream[list[Instance]](0)
         results_in, results = anyio.create_memory_object_stream[list[FileResult]](RESULTS_AHEAD)
-        recorded_in, after_stored = self._after_stored(scheduler)
+        after_storing = self._after_storing
+        after_stored = (
+            None if after_storing is None else after_storing.stage(scheduler.abandoned, scheduler.wait_to_query)
+        )
         async with anyio.create_task_group() as stages, results_in:
-            intake = replace(
-                files.intake, on_settled=None if recorded_in is None else partial(self._hand_over, recorded_in)
-            ).stages(files.lists, files.choice, files.selection, instances_in, results_in)
+            on_settled = None if after_stored is None else after_stored.take_settled
+            intake = replace(files.intake, on_settled=on_settled).stages(
+                files.lists, files.choice, files.selection, instances_in, results_in
+            )
             assemble = Assemble(
                 batcher=Batcher(lambda: files.controllers.batch_limits, keep_studies=settings.affinity == "study"),
                 # Batches of a size that the user chose are not closed early to keep connections busy.
@@ -271,41 +274,14 @@ class Run:
                 release=self._source.release,
                 threads=threads,
                 results=results,
-                recorded=recorded_in,
+                recorded=None if after_stored is None else after_stored.recorded_in,
                 gone_files=self._gone_files,
                 reporter=reporter,
             )
             stages.start_soon(_until, scheduler.abandoned, *(stage.run for stage in intake))
-            for stage in (assemble.run, send.run, record.run, *after_stored):
-                stages.start_soon(stage)
+            for stage in (assemble, send, record, *(() if after_stored is None else (after_stored,))):
+                stages.start_soon(stage.run)
             results_in.close()
-
-    def _after_stored(
-        self, scheduler: Scheduler
-    ) -> tuple[MemoryObjectSendStream[list[FileResult]] | None, tuple[Callable[[], Coroutine[Any, Any, None]], ...]]:
-        """Return the stage that deals with recorded files, if the user wants one, and the stream to it."""
-        if self._disposition is None:
-            return None, ()
-        recorded_in, recorded = anyio.create_memory_object_stream[list[FileResult]](RESULTS_AHEAD)
-        stage = AfterStored(
-            disposition=self._disposition,
-            kept=self._kept,
-            destination=self._destination,
-            known_files=self._ledger,
-            threads=self._threads,
-            limit=self._limit,
-            recorded=recorded,
-            abandoned=scheduler.abandoned,
-            wait_to_query=scheduler.wait_to_query,
-            reporter=self._reporter,
-        )
-        return recorded_in, (stage.run,)
-
-    async def _hand_over(
-        self, recorded: MemoryObjectSendStream[list[FileResult]], settled: Sequence[Candidate]
-    ) -> None:
-        """Give the files that an earlier run settled to the stage that deals with recorded files."""
-        await recorded.send(await run_blocking(self._threads.calls, self._ledger.results, settled))
 
 
 def controllers_for(
