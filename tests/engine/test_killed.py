@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,4 +238,25 @@ async def test_a_killed_shard_continues(archive: Path, tmp_path: Path, monkeypat
     ledgers = [tmp_path / f"{number}.db" for number in (1, 2, 3)]
     check_whole(archive, storage, *ledgers)
     assert sum(len(list(read_entries(ledger))) for ledger in ledgers) == INSTANCES
+    assert sum(times - 1 for times in witness.stored.values()) <= 3 * SENDERS * BATCH
+
+
+def files_in(archive: Path) -> list[Path]:
+    """Return the files of the archive."""
+    return list(archive.glob("*/*"))
+
+
+@pytest.mark.parametrize(("form", "processes"), [("zip", 1), ("gztar", 1), ("gztar", 3)])
+async def test_a_killed_run_of_an_archive_continues(archive: Path, tmp_path: Path, form: str, processes: int) -> None:
+    """A second run takes the members that the first has not recorded, also those that were in the spool."""
+    packed = Path(await anyio.to_thread.run_sync(shutil.make_archive, str(tmp_path / "packed"), form, archive))
+    contents = {sha256(path.read_bytes()).hexdigest() for path in await anyio.to_thread.run_sync(files_in, archive)}
+    storage, witness, ledger = DirectoryStorage(tmp_path / "origin"), Witness(), tmp_path / "l.db"
+    witness.kill_at = 5
+    async with serving(Origin(storage, fault=witness)) as url:
+        assert await run_once(url, packed, ledger, witness, processes=processes) == -signal.SIGKILL
+        assert await run_once(url, packed, ledger, witness, processes=processes) == 0
+    outcomes = [entry.result.outcome for entry in read_entries(ledger)]
+    assert outcomes == [Outcome.STORED] * INSTANCES
+    assert set(storage.digests().values()) == contents
     assert sum(times - 1 for times in witness.stored.values()) <= 3 * SENDERS * BATCH
