@@ -46,23 +46,40 @@ class _Comparison(Work[bool, bool | None | OSError]):
         return has_more or None
 
     def _run(self, _step: bool) -> object:
-        """Return the result; "more" if these blocks are equal and others follow."""
+        """Return the result; "more" if there is none yet."""
         instance, other = self._instances
         try:
             if not self._readers:
                 if self._source.verify(other):
-                    return None
+                    return "more" if self._look_elsewhere() else None
                 digest = self._source.digest(other.candidate)
                 self._location = instance.candidate.location
                 if digest is not None and self._source.digest(instance.candidate) == digest:
                     return True
             ours, theirs = (self._read(number) for number in (0, 1))
         except (OSError, InstanceChanged) as error:
+            if self._location == other.candidate.location and self._look_elsewhere():
+                return "more"
             if not self._readers and self._location == other.candidate.location:
                 return None
             reason = str(error) if isinstance(error, InstanceChanged) else error.strerror or str(error)
             return OSError(None, reason.removeprefix(UNREADABLE), self._location)
         return ours == theirs if ours != theirs or not ours else "more"
+
+    def _look_elsewhere(self) -> bool:
+        """Begin again at the source of the other instance; return False unless it was read from the spool.
+
+        It leaves the spool once its outcome is recorded.
+        """
+        other = self._instances[1]
+        if other.candidate.extent is None or not other.candidate.extent.is_spooled:
+            return False
+        self._open.close()
+        self._readers.clear()
+        candidate, sent_bytes = replace(other.candidate, extent=None), other.other_size_bytes
+        self._instances[1] = replace(other, candidate=candidate, sent_bytes=sent_bytes)
+        self._location = candidate.location
+        return True
 
     def _read(self, number: int) -> bytes:
         instance, view = self._instances[number], self._views[number]
