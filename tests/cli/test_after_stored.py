@@ -15,7 +15,7 @@ from bulkstow.server.fault_plan import plan_of
 from bulkstow.server.read_faults import ReadFaultInjector
 from bulkstow.server.storage import DiscardStorage
 from tests.archives import header, write_instance
-from tests.cli.command import Ended, call, served
+from tests.cli.command import Ended, call, running, served
 
 
 @pytest.fixture
@@ -93,6 +93,24 @@ def test_files_that_a_killed_run_has_left_are_dealt_with_by_the_next_run(
     assert left(archive) == {"notes.txt"}
     assert "deleted 7 files" in ended.out
     assert {e.result.outcome for e in read_entries(archive.parent / "l.db")} == {Outcome.STORED, Outcome.SKIPPED}
+
+
+def test_a_run_that_is_killed_between_the_record_and_the_deletion_loses_nothing(
+    archive: Path, storage: DiscardStorage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`kill -9` while the server is asked: every file is there; the next run sends none again, and deletes them."""
+    slow = {"kind": "slow-thinking", "on": "search", "delay": "60s", "times": 1}
+    words = ["--ledger", str(archive.parent / "l.db"), "--progress", "log", "--after-stored", "delete"]
+    with served(storage, read_fault=ReadFaultInjector(plan_of({"fault": [slow]}))) as url:
+        with running("upload", str(archive), "--url", url, "--no-preflight", *words) as process:
+            assert process.stderr is not None
+            assert any(b"8 of 8 files done" in line for line in process.stderr)
+            process.kill()
+            process.communicate()
+        assert len(left(archive)) == 6 + 2 + 2
+        assert upload(capsys, archive, url, "--after-stored", "delete").status == 0
+    assert left(archive) == {"notes.txt"}
+    assert storage.received == 6
 
 
 def test_a_file_whose_instance_is_not_found_stays(
