@@ -45,7 +45,7 @@ NO_MAGIC = "damaged: it holds DICOM elements, but does not begin with 128 bytes 
 NO_SOP_INSTANCE = "no SOP Instance UID"
 NO_STUDY = "no Study Instance UID"
 
-_NOT_LOOKED_INTO = "which was not looked into: unpack it and send the files inside"
+NOT_LOOKED_INTO = "which was not looked into: unpack it and send the files inside"
 
 _REACHES_BYTES = (4 * 1024, 64 * 1024)
 """How far to read for each attempt. 4 KiB, a page, contains the head of 185 of those 188 files of pydicom and
@@ -77,7 +77,7 @@ class ContainerHead(DamagedHead):
     """The head of an archive, or of a compressed file."""
 
     def __init__(self, format_name: str) -> None:
-        super().__init__(f"{format_name}, {_NOT_LOOKED_INTO}")
+        super().__init__(f"{format_name}, {NOT_LOOKED_INTO}")
         self.format_name = format_name
 
 
@@ -231,7 +231,7 @@ def _read_without_magic(content: ByteReader, data: bytes, *, accept_missing_prea
         if not begins_as_data_set and _TRACE.search(data):
             raise DamagedHead(NO_MAGIC) from None
         if content.read(len(DISC_IMAGE_MAGIC), DISC_IMAGE_MAGIC_AT) == DISC_IMAGE_MAGIC:
-            raise DamagedHead(f"a disc image, {_NOT_LOOKED_INTO}") from None
+            raise DamagedHead(f"a disc image, {NOT_LOOKED_INTO}") from None
         raise HeadError(NOT_DICOM) from None
     for tag in (SOP_CLASS, SOP_INSTANCE, STUDY):
         if not _PROPER_UID.fullmatch(found.uids.get(tag, "")):

@@ -32,6 +32,8 @@ class Staging:
     """Copies members of one archive into the spool, list by list."""
 
     def __init__(self, spool: Spool, *, is_nested: bool = False) -> None:
+        self.is_nested = is_nested
+        """The archive is itself in another one."""
         self._spool = spool
         self._most_bytes = spool.most_bytes // SHARE_OF_NESTED
         """The largest member for which there is always room after some time."""

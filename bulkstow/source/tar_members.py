@@ -15,14 +15,14 @@ from bulkstow.errors import DamagedHead
 from bulkstow.model import Candidate, Coding, FileResult, Outcome
 from bulkstow.source.compressed import COMPRESSIONS, CompressedStream
 from bulkstow.source.forward import CUT_OFF, Forward, ForwardFile, ForwardStream, inflated
-from bulkstow.source.heads import EMPTY, HEAD_BYTES, may_contain_instance
+from bulkstow.source.heads import EMPTY, HEAD_BYTES, NOT_LOOKED_INTO, may_contain_instance
 from bulkstow.source.located import Located
 from bulkstow.source.member_lists import Items, extent_of
 from bulkstow.source.member_names import OUTSIDE, SEPARATOR, MemberLocations, leads_outside
 from bulkstow.source.staging import Staging
 from bulkstow.source.windows import ByteReader
 from bulkstow.wire.archive_formats import recognise
-from bulkstow.wire.part10 import NOT_DICOM
+from bulkstow.wire.part10 import NOT_DICOM, has_magic
 from bulkstow.wire.tar import BLOCK_BYTES, Kind, TarHeaders, TarMember, is_zero
 
 _NO_END = "cut off: it has no end-of-archive mark"
@@ -126,12 +126,13 @@ def tar_members(archive: Candidate, data: ByteReader, staging: Staging) -> Items
             yield replace(entry.candidate, extent=part)
 
 
-def staged_members(archive: Candidate, content: ForwardStream, staging: Staging) -> Items:
+def staged_members(archive: Candidate, content: ForwardStream, staging: Staging, *, is_inner: bool = False) -> Items:
     """Yield the members of an archive that is read as a stream: those that may be instances are staged.
 
     The members of a tar archive in it are found in the stream, too: many such archives in the spool would leave no room
-    for their members.
+    for their members. One that is itself in another archive is read no deeper.
     """
+    is_inner = is_inner or staging.is_nested
     for entry in entries(archive, content):
         if entry is None:
             yield None
@@ -140,8 +141,11 @@ def staged_members(archive: Candidate, content: ForwardStream, staging: Staging)
             yield result
             continue
         size_bytes = entry.member.size_bytes
-        if not may_contain_instance(content.peek(min(HEAD_BYTES, size_bytes))):
+        head = content.peek(min(HEAD_BYTES, size_bytes))
+        if not may_contain_instance(head):
             yield FileResult(entry.candidate, None, Outcome.SKIPPED, NOT_DICOM)
+        elif is_inner and (reason := _too_deep(head)):
+            yield FileResult(entry.candidate, None, Outcome.UNREADABLE, reason)
         elif (inner := _tar_in(content, size_bytes)) is not None:
             yield from _members_of_inner(entry.candidate, inner, staging)
         elif excess := staging.excess(size_bytes):
@@ -151,9 +155,18 @@ def staged_members(archive: Candidate, content: ForwardStream, staging: Staging)
             yield replace(entry.candidate, extent=extent)
 
 
+def _too_deep(head: bytes) -> str:
+    """Return why a member of an inner archive is not looked into, by its first bytes; empty if it is no archive."""
+    found = None if has_magic(head) else recognise(head[:BLOCK_BYTES])
+    if found is None or not found.may_hold_instances:
+        return ""
+    return f"{found.name} in an archive in an archive, {NOT_LOOKED_INTO}"
+
+
 def _tar_in(content: ForwardStream, size_bytes: int) -> ForwardStream | None:
     """Return the content of a tar archive, which may be compressed, in the next bytes; None if they are no such."""
-    found = recognise(content.peek(min(BLOCK_BYTES, size_bytes)))
+    head = content.peek(min(BLOCK_BYTES, size_bytes))
+    found = None if has_magic(head) else recognise(head)
     if found is None or found.name == TAR:
         return None if found is None else content.part(size_bytes)
     if (compression := COMPRESSIONS.get(found.name)) is None:
@@ -170,7 +183,7 @@ def _tar_in(content: ForwardStream, size_bytes: int) -> ForwardStream | None:
 
 def _members_of_inner(archive: Candidate, content: ForwardStream, staging: Staging) -> Items:
     try:
-        yield from staged_members(archive, content, staging)
+        yield from staged_members(archive, content, staging, is_inner=True)
     except DamagedHead as error:
         yield FileResult(archive, None, Outcome.UNREADABLE, str(error))
 

@@ -331,6 +331,21 @@ async def test_an_archive_in_a_compressed_one_is_read_in_its_stream(suffix: str,
         os.close(data.descriptor)
 
 
+@pytest.mark.parametrize("suffix", ["tar", "tgz"])
+async def test_archives_are_read_no_deeper_than_one_in_another(suffix: str, tmp_path: Path) -> None:
+    """However deep an archive is nested, and one may even contain itself, only the outer two are read."""
+    content = DICOM
+    for depth in range(10):
+        content = tar(tmp_path, f"deep.{suffix}", {f"{depth}": content, f"IM{depth}": DICOM}).read_bytes()
+    result = await drawn(tar(tmp_path, "x.tgz", {"x": content}), Spool(2**20))
+    assert list(result.candidates) == ["x!/IM9"]
+    kind = {"tar": "a tar archive", "tgz": "a gzip file"}[suffix]
+    assert result.reasons == {
+        "x!/9": f"unreadable: {kind} in an archive in an archive, which was not looked into: unpack it and send the "
+        "files inside"
+    }
+
+
 async def test_a_staged_archive_stays_until_its_members_are_released(tmp_path: Path) -> None:
     """Members of an archive that is in the spool are parts of it; in a plain archive they are parts of that one."""
     content = part10(header(1))
