@@ -344,7 +344,7 @@ async def test_a_scheduler_that_is_lost_is_waited_for(
         (before,) = cluster.keep(1)
         async with serving(Origin(DiscardStorage(), fault=Watched(kill))) as url, anyio.create_task_group() as tasks:
             tasks.start_soon(restart)
-            destination = DestinationSettings(url=url, connect_timeout_s=1.0)
+            destination = DestinationSettings(url=url, connect_timeout_s=3.0)
             await upload(url, archive, cluster.address, display, destination=destination, **settings)
         assert senders_used.keys() == {f"worker {worker.address}" for worker in (before, *cluster.workers)}
         assert outcomes(archive) <= {Outcome.STORED, Outcome.DUPLICATE}
