@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager, closing
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkstow.config import UploadSettings
@@ -62,6 +63,7 @@ async def _opened(
     kind = kind_of(job.source[0]) if job.source else SourceKind.FILES
     if kind is not SourceKind.FILES:
         _check_remote(job, job.source[0])
+    _check_spool_directory(job.source_settings.spool_directory)
     with closing(Spool(job.source_settings.spool_bytes, job.source_settings.spool_directory)) as spool:
         match kind:
             case SourceKind.FILES:
@@ -84,6 +86,11 @@ async def _opened(
             case SourceKind.OBJECTS:
                 with closing(_objects(job, job.source, spool)) as objects:
                     yield objects
+
+
+def _check_spool_directory(directory: Path | None) -> None:
+    if directory is not None and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
+        raise ConfigurationError(f"--spool-directory {directory}: not a directory that can be written")
 
 
 def _check_remote(job: ReadingJob, name: str) -> None:

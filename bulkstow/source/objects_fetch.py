@@ -95,6 +95,9 @@ class ObjectFetcher:
                 found = FileResult(candidate, None, Outcome.UNREADABLE, self._failure(bucket, error))
             except SpoolExceeded as error:
                 found = FileResult(candidate, None, Outcome.UNREADABLE, str(error))
+            except OSError as error:
+                reason = f"the spool cannot be written: {error.strerror or error}"
+                found = FileResult(candidate, None, Outcome.UNREADABLE, reason)
             else:
                 self._failures_in_succession = 0
             await fetched.send(found)

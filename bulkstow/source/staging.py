@@ -58,7 +58,8 @@ class Staging:
     def copy(self, blocks: Iterable[bytes | memoryview], size_bytes: int) -> Generator[Room | None, None, Extent]:
         """Copy a content of `size_bytes` into the spool; return its extent.
 
-        Raises OSError, SpoolExceeded if it is larger than the spool or than announced, and what the blocks raise.
+        Raises SpoolExceeded if it is larger than half of the spool or than announced, or if the spool cannot be
+        written, and what the blocks raise.
         """
         if excess := self.excess(size_bytes):
             raise SpoolExceeded(excess)
@@ -68,12 +69,14 @@ class Staging:
             if not self._spool.try_reserve(asked_bytes, self._spare_bytes):
                 yield Room(asked_bytes, self._spare_bytes)
             self._room_bytes = asked_bytes
-        content = self._spool.begin(size_bytes, spares=self._spare_bytes > 0)
+        with _named_as_spool():
+            content = self._spool.begin(size_bytes, spares=self._spare_bytes > 0)
         self._room_bytes -= size_bytes
         try:
             sign_of_life_bytes = STEP_BYTES
             for block in blocks:
-                content.write(block)
+                with _named_as_spool():
+                    content.write(block)
                 if content.size_bytes >= sign_of_life_bytes:
                     sign_of_life_bytes += STEP_BYTES
                     yield None
@@ -119,3 +122,12 @@ class Staging:
         finally:
             self._most_bytes += kept_bytes
             self._spool.release(extent)
+
+
+@contextmanager
+def _named_as_spool() -> Iterator[None]:
+    """Tell an error of the spool from one of the archive."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolExceeded(f"the spool cannot be written: {error.strerror or error}") from error

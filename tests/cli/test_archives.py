@@ -217,3 +217,13 @@ def test_an_archive_that_is_readable_now_is_no_failure_any_more(
     assert ended.status == 0
     assert "failure" not in ended.out
     assert set(outcomes(tmp_path / "l.db")) == {"IM1", "IM1.gz"}
+
+
+def test_a_spool_directory_that_is_not_there_is_an_error_of_the_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named before anything is read."""
+    (tmp_path / "in").mkdir()
+    ended = call(capsys, "upload", "in", "--url", "http://127.0.0.1:9", "--spool-directory", "nowhere")
+    assert ended.status == 2
+    assert "--spool-directory nowhere: not a directory that can be written" in ended.says

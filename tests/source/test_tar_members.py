@@ -8,6 +8,7 @@ import os
 import subprocess
 import tarfile
 import zlib
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from bulkstow.ports import Members, Room
 from bulkstow.source import forward, member_lists, staging
 from bulkstow.source.compressed_members import compressed_members, open_compressed
 from bulkstow.source.extents import open_bytes
-from bulkstow.source.member_lists import members_in_lists
-from bulkstow.source.spool import Spool
+from bulkstow.source.member_lists import extent_of, members_in_lists
+from bulkstow.source.spool import CHUNK_BYTES, Spool
 from bulkstow.source.tar_members import tar_members
 from bulkstow.wire.synthetic import part10
 from tests.archives import header
@@ -329,6 +330,17 @@ async def test_an_archive_in_a_compressed_one_is_read_in_its_stream(suffix: str,
         location = f"{path}!/inner!/{name}"
         assert b"".join(open_compressed(Container(container, "a gzip file"), data, location)) == content
         os.close(data.descriptor)
+
+
+async def test_a_spool_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The reason does not blame the archive, and the members before it are there."""
+    path = tar(tmp_path, "x.tgz", {"IM1": DICOM, "large": DICOM.ljust(CHUNK_BYTES + 1), "IM3": DICOM})
+    with closing(Spool(2**26, tmp_path / "gone")) as spool:
+        result = await drawn(path, spool)
+        assert list(result.candidates) == ["IM1"]
+        assert result.reasons == {"": "unreadable: the spool cannot be written: No such file or directory"}
+        spool.release(extent_of(result.candidates["IM1"]))
+        assert spool.used_bytes == 0
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tgz"])
