@@ -121,4 +121,9 @@ async def compare(
     (result,) = found
     if isinstance(result, OSError):
         raise result
+    extent = other.candidate.extent
+    if result is None and extent is not None and extent.is_spooled:
+        # It was sent meanwhile, and its content released: the source reads it again.
+        other = replace(other, candidate=replace(other.candidate, extent=None))
+        return await compare(instance, other, source, threads, limit, on_stuck)
     return result

@@ -52,7 +52,10 @@ class Fetcher:
         spool: Spool,
         threads: Executor,
         is_whole: IsWhole,
+        *,
+        accept_missing_preamble: bool = False,
     ) -> None:
+        self._accept_missing_preamble = accept_missing_preamble
         self._requests = requests
         self._retriever = retriever
         self._locations = locations
@@ -180,7 +183,9 @@ class Fetcher:
 
     @asynccontextmanager
     async def _receiving(self, take: Take) -> AsyncGenerator[SpoolReceiver]:
-        receiver = SpoolReceiver(self._spool, self._threads, take)
+        receiver = SpoolReceiver(
+            self._spool, self._threads, take, accept_missing_preamble=self._accept_missing_preamble
+        )
         try:
             yield receiver
         finally:

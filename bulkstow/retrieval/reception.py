@@ -54,7 +54,8 @@ class SpoolReceiver(InstanceReceiver):
     `close` removes what is not whole.
     """
 
-    def __init__(self, spool: Spool, threads: Executor, take: Take) -> None:
+    def __init__(self, spool: Spool, threads: Executor, take: Take, *, accept_missing_preamble: bool = False) -> None:
+        self._accept_missing_preamble = accept_missing_preamble
         self._spool = spool
         self._threads = threads
         self._take = take
@@ -116,7 +117,8 @@ class SpoolReceiver(InstanceReceiver):
         extent = self._write(grows=False).finish()
         self._content = None
         try:
-            head = read_instance(Candidate(extent.path, extent.size_bytes, "", extent=extent))
+            received = Candidate(extent.path, extent.size_bytes, "", extent=extent)
+            head = read_instance(received, accept_missing_preamble=self._accept_missing_preamble)
         except HeadError as error:
             return ReceivedInstance(extent, None, str(error))
         except OSError:

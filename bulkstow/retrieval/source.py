@@ -68,7 +68,17 @@ async def open_source(
     ) as server:
         await server.reach()
         sharding = None if settings.shard is None else Sharding(settings.shard)
-        with closing(DicomwebSource(server, spool, files, selection, threads, sharding=sharding)) as source:
+        with closing(
+            DicomwebSource(
+                server,
+                spool,
+                files,
+                selection,
+                threads,
+                sharding=sharding,
+                accept_missing_preamble=settings.accept_missing_preamble,
+            )
+        ) as source:
             yield source
 
 
@@ -84,13 +94,20 @@ class DicomwebSource(Source):
         threads: WorkerThreads,
         *,
         sharding: Sharding | None = None,
+        accept_missing_preamble: bool = False,
     ) -> None:
         self._server = server
         self._spool = spool
         self._files = files
         """Reads what is in the spool."""
         self._fetcher = Fetcher(
-            server.requests, server.retriever, server.locations, spool, threads.calls, self._is_whole
+            server.requests,
+            server.retriever,
+            server.locations,
+            spool,
+            threads.calls,
+            self._is_whole,
+            accept_missing_preamble=accept_missing_preamble,
         )
         self._listing = InstanceListing(
             server.requests,

@@ -11,12 +11,15 @@ import anyio
 import pytest
 
 from bulkstow import Summary, UploadSettings
+from bulkstow.blocking import ReadLimit
 from bulkstow.config import SelectionSettings
 from bulkstow.engine.job import Job
 from bulkstow.engine.local import run
 from bulkstow.errors import HeadError
 from bulkstow.ledger import read_entries
 from bulkstow.model import Batch, Candidate, Container, Exchange, FileResult, Instance, Outcome, Response
+from bulkstow.pipeline.comparison import compare
+from bulkstow.pipeline.worker_threads import WorkerThreads
 from bulkstow.ports import Destination, Found, Room, Segment
 from bulkstow.progress.display import display
 from bulkstow.progress.tally import Tally
@@ -60,13 +63,16 @@ class Staged(MemorySource):
         return replace(candidate, extent=kept.finish())
 
     def open(self, instance: Instance) -> Generator[Segment]:  # type: ignore[override]
-        """Yield the staged content."""
-        assert instance.candidate.extent is not None
-        return open_extent(instance.candidate.extent, by_link=False)
+        """Yield the staged content, or that at the location."""
+        extent = instance.candidate.extent
+        return super().open(instance) if extent is None else open_extent(extent, by_link=False)
 
     def verify(self, instance: Instance) -> str:
-        """Nothing changes in the spool."""
-        return ""
+        """Return whether the content is gone from the spool, or changed at its location."""
+        extent = instance.candidate.extent
+        if extent is None:
+            return super().verify(instance)
+        return "" if Path(extent.path).exists() else "gone"
 
     def release(self, candidates: Sequence[Candidate]) -> None:
         """Free the room of candidates."""
@@ -171,6 +177,25 @@ async def test_what_is_fetched_is_sent_and_released_within_the_spool(tmp_path: P
     assert sorted(source.released) == sorted(f"memory:{name}" for name in contents)
     assert source.spool.used_bytes == 0
     assert source.most_used_bytes <= 4 * SIZE_BYTES
+
+
+async def test_a_copy_is_compared_with_an_instance_whose_content_was_released(tmp_path: Path) -> None:
+    """The first file may be sent and released before its copy is compared: then it is read at its location again."""
+    content = instance_bytes(1)
+    other = content[:-1] + bytes([content[-1] ^ 1])
+    source = Fetched({"first": content, "same": content, "other": other}, Spool(2**20))
+    same, other_one = (Instance(source.candidate(name), header(1)) for name in ("same", "other"))
+    ((fetched,),) = [found async for found in source.fetch([source.candidate("first")])]
+    assert isinstance(fetched, Candidate)
+    first = Instance(fetched, header(1))
+    threads, limit = WorkerThreads(1), ReadLimit(PATIENCE_S)
+    source.release([first.candidate])
+    assert await compare(same, first, source, threads, limit) is True
+    assert await compare(other_one, first, source, threads, limit) is False
+    source.versions["first"] = "2"
+    assert await compare(same, first, source, threads, limit) is None
+    threads.shutdown()
+    source.spool.close()
 
 
 async def test_a_second_run_fetches_only_what_is_not_settled(tmp_path: Path) -> None:
