@@ -33,7 +33,7 @@ class Ended:
 class Upload:
     """`bulkstow upload` with a ledger and a summary of its own, as often as one likes."""
 
-    source: Path
+    source: Path | str
     url: str
     directory: Path
     """Where ledger and summary are: not below `source`."""
