@@ -27,7 +27,6 @@ from bulkstow.engine.senders import Senders
 from bulkstow.engine.signals import Control
 from bulkstow.engine.sources import opened_source, own_files
 from bulkstow.engine.summary import fields_of, summary_of
-from bulkstow.engine.watch import check_watch
 from bulkstow.errors import LedgerError
 from bulkstow.events import Connecting, LedgerUpgraded, Reporter, Reporters, StudiesCounted
 from bulkstow.ledger import Ledger
@@ -188,7 +187,7 @@ def _watch(job: Job) -> Callable[..., Awaitable[SourceWatch]] | None:
     """
     if not job.watch.watch:
         return None
-    from bulkstow.engine.watch import begin_watch
+    from bulkstow.engine.watch import begin_watch, check_watch
 
     check_watch(job)
     return begin_watch

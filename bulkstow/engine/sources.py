@@ -23,7 +23,6 @@ from bulkstow.model import Instance
 from bulkstow.policy.sharding import Sharding
 from bulkstow.ports import Segment, Source
 from bulkstow.source.archives import Archives
-from bulkstow.source.dicomdir import FileSetSource
 from bulkstow.source.files import FileSource
 from bulkstow.source.spool import Spool
 
@@ -145,6 +144,14 @@ _FOR_SERVERS = (
     "source_client_cert",
 )
 """Settings that the clients of object stores do not have."""
+
+
+def _kind_of_files(job: ReadingJob) -> type[FileSource]:
+    if not job.source_settings.dicomdir:
+        return FileSource
+    from bulkstow.source.dicomdir import FileSetSource
+
+    return FileSetSource
 
 
 def _objects(job: ReadingJob, names: tuple[str, ...], spool: Spool) -> ObjectSource:
