@@ -115,8 +115,7 @@ def _files(
     settings, paths = job.settings, reading.paths
     if job.source_settings.dicomdir and (listed is not None or settings.shard is not None):
         raise ConfigurationError("--dicomdir: name the file sets themselves, without --files-from and --shard")
-    files = FileSource if names or listed else LedgerFiles
-    source = (FileSetSource if job.source_settings.dicomdir else files)(
+    source = _kind_of_files(job, from_ledger=not (names or listed))(
         chain(distinct(names, lambda name: paths[name].real_path), listed or ()),
         within=paths.values(),
         exclude=excluded,
@@ -146,9 +145,9 @@ _FOR_SERVERS = (
 """Settings that the clients of object stores do not have."""
 
 
-def _kind_of_files(job: ReadingJob) -> type[FileSource]:
+def _kind_of_files(job: ReadingJob, *, from_ledger: bool) -> type[FileSource]:
     if not job.source_settings.dicomdir:
-        return FileSource
+        return LedgerFiles if from_ledger else FileSource
     from bulkstow.source.dicomdir import FileSetSource
 
     return FileSetSource
