@@ -133,7 +133,7 @@ class Disposed:
     """Files whose instances are stored were moved or deleted, or stay in place (`--after-stored`)."""
 
     action: str
-    """What was done, such as 'moved'."""
+    """The action in the past tense, such as 'moved'."""
     files: int
     kept: tuple[tuple[str, str], ...] = ()
     """Locations of files that stay in place, with the reason."""

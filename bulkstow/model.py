@@ -144,7 +144,7 @@ class Instance:
     sent_bytes: int | None = None
     """The number of bytes that are sent, if that is not the number of the candidate, as after an edit."""
     original: Header | None = None
-    """The head at the source, if the instance is edited; `header` has what is sent."""
+    """The head at the source, if the instance is edited; `header` is that of the sent instance."""
 
     @property
     def size_bytes(self) -> int:

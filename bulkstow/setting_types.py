@@ -79,7 +79,7 @@ def _rate(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AfterStored:
-    """What becomes of a file whose instance is stored."""
+    """The action for a file whose instance is stored."""
 
     action: Literal["nothing", "move", "delete"]
     directory: str = ""

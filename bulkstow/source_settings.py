@@ -37,7 +37,7 @@ class SourceSettings:
     spool_directory: Annotated[Path | None, Parameter(group=SOURCE)] = None
     """Directory for that content; by default the system's directory for temporary files."""
     dicomdir: Annotated[Switch, Parameter(group=SOURCE)] = False
-    """Send what the DICOMDIR of each source references, and report what is missing or not referenced."""
+    """Send the files that the DICOMDIR of each source references, and report missing and unreferenced ones."""
     edit: Annotated[Path | None, Parameter(group=SOURCE)] = None
     """TOML file with edits of attributes that are made on the way; the files are not changed."""
     source_anonymous: Annotated[Switch, Parameter(group=SOURCE)] = False
@@ -88,7 +88,7 @@ class SourceSettings:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchSettings:
-    """What an upload does after it has sent the files: wait for new ones, and move or delete those that are stored.
+    """Actions of an upload after it has sent the files: wait for new ones, and move or delete those that are stored.
 
     Raises ConfigurationError for a time out of its range.
     """
@@ -99,7 +99,7 @@ class WatchSettings:
     rescan_s: Annotated[Duration, Parameter(name="--rescan", group=SOURCE)] = 60.0
     """With --watch, interval of the scans for files of which the system has not told, as on network file systems."""
     after_stored: Annotated[AfterStoring, Parameter(group=SOURCE)] = NOTHING
-    """What to do with a file whose instance is stored: 'nothing', 'move DIR', or 'delete', once a query has found the
+    """Action for a file whose instance is stored: 'nothing', 'move DIR', or 'delete', once a query has found the
     instance on the server."""
 
     def __post_init__(self) -> None:

@@ -85,7 +85,7 @@ def _move(bench: Bench, archive: Corpus) -> dict[str, Figures]:
 
 
 def _into_orthanc(bench: Bench, archive: Corpus, source: Server | None) -> Sample:
-    """Upload the files of the archive, or what another server has of them, to a fresh Orthanc."""
+    """Upload the files of the archive, or their instances from another server, to a fresh Orthanc."""
     with tempfile.TemporaryDirectory(dir=bench.scratch) as own, processes.orthanc(Path(own)) as server:
         peer = peers.bulkstow() if source is None else _from(source.url)
         return _with_cpu_of(server, lambda: bench.run(peer, archive, server))

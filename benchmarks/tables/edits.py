@@ -1,4 +1,4 @@
-"""Edits on the way: what a file costs more with them, in one process and in two."""
+"""Edits while instances are sent: the additional cost of a file, in one process and in two."""
 
 from __future__ import annotations
 

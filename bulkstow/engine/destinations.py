@@ -21,7 +21,7 @@ from bulkstow.ports import Destination, Source
 from bulkstow.source_check import SourceCheck
 
 DASK_LOGGERS = ("distributed", "distributed.client", "tornado.application")
-"""The loggers that Dask sets up for itself; what they have to say, bulkstow says in its own words."""
+"""The loggers that Dask sets up for itself; bulkstow reports the same conditions in its own messages."""
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def opened_destination(
 
 
 def _dask() -> Callable[..., AbstractAsyncContextManager[None]]:
-    """Import what sends from a Dask cluster, which takes a second; Dask's own log is not shown."""
+    """Import the function that sends from a Dask cluster, which takes a second; Dask's own log is not shown."""
     try:
         import dask
 

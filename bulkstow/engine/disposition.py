@@ -1,4 +1,4 @@
-"""What becomes of the files of a job after their instances are stored (`--after-stored`)."""
+"""Builds the disposition of the files of a job whose instances are stored (`--after-stored`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ A sender may pause for minutes between two instances, and does not create the di
 
 
 async def disposition_of(job: Job, roots: Iterable[str], threads: Executor, limit: ReadLimit) -> Disposition | None:
-    """Return what becomes of files; None if they stay. `roots` are the absolute paths of the sources.
+    """Return the disposition of stored files; None if they stay. `roots` are the absolute paths of the sources.
 
     Raises ConfigurationError for a source that has no files, and for a directory that cannot be used.
     """

@@ -21,7 +21,7 @@ KEY_VARIABLE = "BULKSTOW_EDIT_KEY"
 
 
 async def read_edits(path: Path, threads: Executor, limit: ReadLimit) -> Edits:
-    """Return the edits in a file. Raises ConfigurationError for what is not understood."""
+    """Return the edits in a file. Raises ConfigurationError if it cannot be read or understood."""
 
     def on_timeout(_path: Path, why: str) -> Edits:
         raise ConfigurationError(f"--edit {path}: cannot be read ({why})")

@@ -34,7 +34,7 @@ class Job:
     source_settings: SourceSettings = field(default_factory=SourceSettings)
     """How archives and other sources than files are read."""
     watch: WatchSettings = field(default_factory=WatchSettings)
-    """What happens after the files are sent."""
+    """The actions after the files are sent."""
 
     def __post_init__(self) -> None:
         if self.settings.shard is not None and not isinstance(self.source, tuple):

@@ -55,7 +55,7 @@ class ReadingJob(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a run needs to open its source."""
+    """The resources and settings with which a run opens its source."""
 
     threads: WorkerThreads
     limit: ReadLimit
@@ -81,7 +81,7 @@ class Reading:
             return ""
         ours_and_theirs = "the edits are not those of the last run"
         words = ours_and_theirs if now else "the last run edited instances, this one does not"
-        return f"{words}: what is settled stays as it was sent"
+        return f"{words}: settled instances stay as they were sent"
 
 
 async def begin_reading(job: ReadingJob, stack: ExitStack | AsyncExitStack) -> Reading:

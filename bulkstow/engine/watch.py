@@ -1,7 +1,8 @@
 """Watching the sources of an upload: waits for changes, and chooses the files that are read in each further pass.
 
-The operating system tells of changes where it can. A scan of everything at intervals finds the rest: what others have
-written to a network file system, what was lost in a burst, and failures that may be of the moment.
+The operating system tells of changes where it can. A scan of everything at intervals finds the rest: files
+that other computers have written to a network file system, changes that were lost in a burst, and failed files whose
+failure may be temporary.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class SourceWatch:
         self._is_scanned = True
         self._scan_began_s = anyio.current_time()
 
-    # --- what the run asks
+    # --- calls of the run
 
     @property
     def is_idle(self) -> bool:
@@ -112,7 +113,7 @@ class SourceWatch:
         return self._is_waiting and not self._quiet.pending and not self._quiet.has_lost
 
     def admit(self, found: Sequence[Found]) -> list[Found]:
-        """Return what may be read now; the rest is found again later."""
+        """Return the found files that may be read now; the others are found again later."""
         now_s, now_ns = anyio.current_time(), time.time_ns()
         return [one for one in found if isinstance(one, FileResult) or self._quiet.admit(one, now_s, now_ns)]
 
@@ -160,7 +161,7 @@ class SourceWatch:
         """Return whether there is no file any more; a member of an archive is there as long as the archive. Blocks."""
         return not any(map(os.path.lexists, _with_archives(location)))
 
-    # --- what it is told
+    # --- events of the run, and changes from the system
 
     def tell(self, event: Event) -> None:
         """Take an event of the run."""

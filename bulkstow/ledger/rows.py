@@ -22,7 +22,7 @@ COLUMNS = (
 """The columns of a result."""
 
 SENT_COLUMNS = COLUMNS.split(", ")[-4:]
-"""What is sent instead of what the source has."""
+"""The columns of an edited instance: its size as sent, and its UIDs at the source."""
 
 COLUMN_COUNT = len(COLUMNS.split(", "))
 

@@ -61,10 +61,10 @@ class Disposer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disposition:
-    """What becomes of the files of a run after their instances are stored."""
+    """How the files of a run are moved or deleted after their instances are stored."""
 
     action: str
-    """What is done, such as 'moved'."""
+    """The action in the past tense, such as 'moved'."""
     disposer: Disposer
     settle_s: float | None
     """Time for which the server is asked for an instance, which has to be found first; None if it is not asked."""
@@ -108,7 +108,7 @@ class AfterStored:
     threads: WorkerThreads
     limit: ReadLimit
     recorded_in: MemoryObjectSendStream[list[FileResult]]
-    """Takes recorded files; whoever closes it ends the stage."""
+    """Takes recorded files; the stage ends after it is closed."""
     recorded: MemoryObjectReceiveStream[list[FileResult]]
     abandoned: anyio.Event
     wait_to_query: Callable[[], Awaitable[None]]

@@ -68,7 +68,7 @@ class Choice:
 
 @dataclass(slots=True)
 class _Joints:
-    """What the stages of a pass share."""
+    """The objects that the stages of a pass share."""
 
     choice: Choice
     selection: Selection
@@ -95,9 +95,9 @@ class Intake:
     forget_container: Callable[[Candidate], None] | None = None
     """Removes the outcome that an archive has from an earlier run, if its members are found now."""
     admit: Callable[[Sequence[Found]], Sequence[Found]] | None = None
-    """Returns what may be read now of the files that were found, if the source is watched."""
+    """Returns the found files that may be read now, if the source is watched."""
     earlier_passes: EarlierPasses | None = None
-    """What this run has done before, if this is a further pass over the same source."""
+    """The results of earlier passes of this run, if this is a further pass over the same source."""
 
     @contextmanager
     def choice(self, *, are_conflicts: bool) -> Iterator[Choice]:

@@ -111,7 +111,7 @@ class LookInto:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What one call in a thread has drawn from a container."""
+    """The result of one call in a thread that draws members from a container."""
 
     found: Sequence[Found]
     room: Room | None = None

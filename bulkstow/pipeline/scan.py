@@ -35,7 +35,7 @@ class Scan:
     results: MemoryObjectSendStream[list[FileResult]]
     on_end: Callable[[], None] | None = None
     admit: Callable[[Sequence[Found]], Sequence[Found]] | None = None
-    """Returns what may be read now of the files that were found."""
+    """Returns the found files that may be read now."""
 
     async def run(self) -> None:
         """Scan to the end."""

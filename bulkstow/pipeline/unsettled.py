@@ -17,7 +17,7 @@ from bulkstow.ports import Found, Source
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """A list of found files, divided by what the ledger has of them."""
+    """A list of found files, divided by their state in the ledger."""
 
     candidates: list[Candidate]
     """Files that have not been settled."""
@@ -30,7 +30,7 @@ class LookedUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsettled:
-    """Looks up lists of found files, and reports what is found, left out, and settled before."""
+    """Looks up lists of found files, and reports the files that are found, left out, and settled before."""
 
     source: Source
     selection: Selection
@@ -56,7 +56,7 @@ class Unsettled:
         return candidates, looked_up.results
 
     def _look_up(self, found: Sequence[Found]) -> LookedUp:
-        """Divide what was found by what the ledger has of it."""
+        """Divide found files by their state in the ledger."""
         candidates, results, filters = self._selected(found)
         known = self.known_files.look_up(candidates, self.retried)
         # A file that this run has recorded already was named twice: it counts once.

@@ -1,7 +1,7 @@
 """Further passes over a source that is watched: which files they take, and which of them are gone before they are read.
 
-In a further pass most of what a scan finds is known. What an earlier pass has settled is not counted again; a file that
-could not be read or sent is taken again if it has changed, or if the failure may be of the moment.
+In a further pass a scan finds mostly known files. A file that an earlier pass has settled is not counted again; a file
+that could not be read or sent is taken again if it has changed, or if the failure may be temporary.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Watch(Protocol):
         """True while it waits and no file is about to be read."""
 
     def admit(self, found: Sequence[Found]) -> Sequence[Found]:
-        """Return what may be read now; the rest is found again later."""
+        """Return the found files that may be read now; the others are found again later."""
 
     async def next_lists(self) -> Scanned | None:
         """Wait for changes, and return lists of files; None at the end."""
@@ -44,7 +44,7 @@ class Watch(Protocol):
 
 @dataclass(slots=True)
 class EarlierPasses:
-    """What the passes of a run have done before: recorded outcomes, and passed on up to MOST_PASSED other files.
+    """The results of earlier passes of a run: recorded outcomes, and up to MOST_PASSED other files that were passed on.
 
     If such a file is found again, unchanged and without an outcome, it is an archive, or a filter leaves out its head.
     """
@@ -93,7 +93,7 @@ class UnsettledAgain(Unsettled):
         ]
         results = [result for result in results if replaces(result, before.get(result.candidate.location))]
         taken = [*(c.location for c in chosen), *(result.candidate.location for result in results)]
-        # A name may be used again after its instance is stored; what is stored counts.
+        # A name may be used again after its instance is stored; the stored instance still counts.
         again = [before[location] for location in taken if location in before]
         events: list[Event] = [Reopened(tuple(result for result in again if not result.outcome.is_success))]
         events.append(FilesFound(len(taken), sum(c.content_bytes for c in chosen)))

@@ -28,7 +28,7 @@ def study_queries(selection: Selection) -> Iterator[Mapping[str, str]]:
 
 
 def may_select(selection: Selection, study: ListedStudy) -> bool:
-    """Return whether filters may select an instance of a study; what the server does not tell leaves nothing out."""
+    """Return whether filters may select an instance of a study; an attribute the server omits excludes nothing."""
     if selection.studies is not None and study.uid not in selection.studies:
         return False
     dates = selection.study_dates

@@ -199,7 +199,7 @@ class Tally:
             case WatchNote() | CeilingLearned() | RetryScheduled() | LedgerUpgraded() | Planned() | StudyVerified():
                 pass  # the limits come with `LimitsChanged`, and a retry is counted when it is sent
             case SourceOutageBegan() | SourceOutageEnded():
-                pass  # sending continues with what is in the spool
+                pass  # sending continues with the content of the spool
 
     def _take_after(self, event: Disposed | Vanished | Watching) -> None:
         match event:

@@ -166,9 +166,9 @@ class InstanceListing:
         return candidate or _unreadable(self._locations.nameless("instances", header.sop_instance_uid), NO_PATH)
 
     async def _headers(self, study: ListedStudy) -> tuple[dict[str, Header], str]:
-        """Return what the server lists of a study, by `_key`, and why it lists no more; empty if it does.
+        """Return the listed instances of a study, by `_key`, and why others are not listed; empty if all are.
 
-        If it does not list all of them for the study as a whole, they are listed by series, too.
+        If the server does not list all of them for the study as a whole, they are listed by series, too.
         """
         found: dict[str, Header] = {}
         if self._lists_studies:

@@ -51,7 +51,7 @@ The server waits meanwhile."""
 class SpoolReceiver(InstanceReceiver):
     """Receives the instances of one response, and passes each on when it is whole.
 
-    `close` removes what is not whole.
+    `close` removes content that is not whole.
     """
 
     def __init__(self, spool: Spool, threads: Executor, take: Take, *, accept_missing_preamble: bool = False) -> None:
@@ -86,7 +86,7 @@ class SpoolReceiver(InstanceReceiver):
         return isinstance(received, ReceivedInstance) and await self._take(received)
 
     async def close(self) -> None:
-        """Remove what is not whole, and give back room that is not used."""
+        """Remove content that is not whole, and give back room that is not used."""
         self._spool.give_back(self._reserved_bytes)
         self._reserved_bytes = 0
         content, self._content = self._content, None

@@ -1,7 +1,7 @@
 """Another DICOMweb server as a source.
 
-What is listed is known by its UIDs before anything is fetched, so what the ledger has settled is never fetched again.
-The content of an instance is fetched into the spool when it is to be sent; whatever needs the content of an instance
+Listed instances are known by their UIDs before anything is fetched, so instances that the ledger has settled are never
+fetched again. The content of an instance is fetched into the spool when it is to be sent; a caller that needs content
 that is not there, such as a comparison, fetches that one instance.
 """
 
@@ -83,7 +83,7 @@ async def open_source(
 
 
 class DicomwebSource(Source):
-    """The selected instances of one server; belongs to the running event loop. `close` ends what is under way."""
+    """The selected instances of one server; belongs to the running event loop. `close` ends fetches under way."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class DicomwebSource(Source):
         self._server = server
         self._spool = spool
         self._files = files
-        """Reads what is in the spool."""
+        """Reads the content of the spool."""
         self._fetcher = Fetcher(
             server.requests,
             server.retriever,

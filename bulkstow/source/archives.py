@@ -46,7 +46,7 @@ _TOO_DEEP = "it is in an archive in a compressed archive, which is not read twic
 
 
 class Archives:
-    """Looks into containers; what has to be staged goes to the spool."""
+    """Looks into containers; members that have to be staged go to the spool."""
 
     def __init__(self, spool: Spool, *, looks_into_files: bool = True) -> None:
         self.looks_into_files = looks_into_files

@@ -23,7 +23,7 @@ REMOTE = frozenset(
         *("nfs4", "orangefs", "panfs", "smb3", "smbfs", "vboxsf", "virtiofs"),
     }
 )
-"""Types of file systems to which other computers write; FUSE, of which nobody knows what is behind it, counts too."""
+"""Types of file systems to which other computers write; FUSE counts too, because its storage is unknown."""
 
 LOOK_EVERY_MS = 100
 """Interval at which changes are collected. With it an idle watch takes 0.1 % of a core."""

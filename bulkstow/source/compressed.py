@@ -127,8 +127,8 @@ class CompressedStream:
     """The content of a compressed file, read forward once in blocks.
 
     Raises DamagedHead if it is damaged or cut off, if something else follows it, if it needs too much memory, or if it
-    contains too many times its size; the blocks before that are valid as far as the format tells. Raises what `read`
-    raises.
+    contains too many times its size; the blocks before that are valid as far as the format tells. Errors of `read`
+    pass through.
     """
 
     def __init__(self, read: Callable[[int], bytes], compression: Compression) -> None:

@@ -129,7 +129,7 @@ class EditedSource(Source):
         await self._source.until_full()
 
     def digest(self, candidate: Candidate) -> Hashable | None:
-        """Return the digest of the source: what is equal there is equal after the edits, too."""
+        """Return the digest of the source: content that is equal there is equal after the edits, too."""
         return self._source.digest(candidate)
 
     def find_truncation(self, candidate: Candidate) -> str:

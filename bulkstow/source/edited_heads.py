@@ -136,7 +136,7 @@ def _memory(data: bytes) -> Generator[Segment]:
 
 
 class _Sequential:
-    """Content that can only be read from its beginning, as it is inflated; what was read stays in memory."""
+    """Content that can only be read from its beginning, as it is inflated; bytes that were read stay in memory."""
 
     descriptor = -1
     size_bytes = _UNKNOWN_BYTES
@@ -159,7 +159,7 @@ class _Sequential:
 
 
 def readable(drawn: Generator[Segment], content_bytes: int) -> ByteReader:
-    """Return segments as bytes at any offset; of a single range of a file only what is asked for is read."""
+    """Return segments as bytes at any offset; of a single range of a file only requested bytes are read."""
     first = next(drawn, None)
     if isinstance(first, FileRange) and first.size_bytes == content_bytes:
         return PartBytes(first.descriptor, first.offset, first.size_bytes)

@@ -104,7 +104,7 @@ def change_of(extent: Extent, found: os.stat_result) -> str:
 
 
 def identity_of(spooled: os.stat_result) -> tuple[int, int]:
-    """Return what identifies a file of the spool, which no other one has had (see `Spool`)."""
+    """Return the identity of a file of the spool, which no other file has had (see `Spool`)."""
     return spooled.st_ino, spooled.st_atime_ns
 
 

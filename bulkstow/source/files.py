@@ -271,7 +271,7 @@ class FileSource(Source):
     def existing_parent(self, location: str) -> str:
         """Return the innermost directory above a file that still exists; empty if none does.
 
-        Of a member it is what its location has in common with the other members of its archive, if that still exists.
+        Of a member it is the common start of the locations in its archive, if the archive still exists.
         """
         directory = location.rpartition("/")[0]
         while directory and not Path(directory).is_dir():

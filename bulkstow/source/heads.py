@@ -244,7 +244,7 @@ def _read_without_magic(content: ByteReader, data: bytes, *, accept_missing_prea
 def may_contain_instance(data: bytes) -> bool:
     """Return whether a file with these first HEAD_BYTES may be an instance, or contain some; otherwise it is no DICOM.
 
-    For what is expensive to read in full, such as a member of a compressed archive.
+    For content that is expensive to read in full, such as a member of a compressed archive.
     """
     return (
         has_magic(data)

@@ -54,7 +54,7 @@ def members_in_lists(container: Candidate, spool: Spool, read: Reader) -> Member
                         found.append(item)
                         if len(found) < MEMBERS_PER_LIST and not staging.has_enough:
                             continue
-                    if found or item is None:  # also before waiting for room, which may be what this list takes
+                    if found or item is None:  # also before waiting for room, which this list may take
                         _raise_if_changed(extent, data)
                         yield staging.hand_over(found)
                         found = []

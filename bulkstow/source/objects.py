@@ -2,7 +2,7 @@
 
 The location of an object is the scheme, the bucket and the key, `s3://bucket/key`, with nothing encoded; its version is
 the ETag, which every later request demands, so that content is never mixed. An object is fetched into the spool, a
-large one in parts. `objects_bucket` lists and reads, this module decides what is read.
+large one in parts. `objects_bucket` lists and reads; this module decides which objects are read.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class ObjectSource(Source):
                 yield page
 
     def _found(self, name: ObjectsName, listed: ListedObject | Unlisted) -> Found | None:
-        """Return what an entry of a listing is; None for a directory's marker, and for another shard."""
+        """Return the file or result of an entry of a listing; None for a directory's marker, and for another shard."""
         if isinstance(listed, Unlisted):
             candidate = Candidate(f"{name.root}/{listed.directory}", 0, "")
             return FileResult(candidate, None, Outcome.UNREADABLE, listed.reason)
@@ -206,7 +206,7 @@ class ObjectSource(Source):
         return "" if candidate.extent is None else self._fetched.find_truncation(candidate)
 
     def close(self) -> None:
-        """Close what was kept open."""
+        """Close the files that were kept open."""
         self._fetched.close()
 
     # --- buckets

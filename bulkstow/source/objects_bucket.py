@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # obstore has these types for checkers only
     from obstore.store import BackoffConfig, ClientConfig, ObjectStore, RetryConfig
 
 STORE_ERRORS = (BaseError, FileNotFoundError, ValueError, NotImplementedError)
-"""What obstore raises."""
+"""The exceptions that obstore raises."""
 
 RETRY_S = 180.0
 """How long a request is repeated while the store does not answer, or answers with a server error (5xx)."""
@@ -51,7 +51,7 @@ PAGE_LENGTH = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOptions:
-    """How stores are reached; what is not given is found as the tools of each cloud find it."""
+    """How stores are reached; options that are not given are found as the tools of each cloud find them."""
 
     endpoint: str | None = None
     region: str | None = None

@@ -139,7 +139,7 @@ class _Credentials(Protocol):
 
 
 class _Client(Protocol):
-    """What is used of botocore's client for S3."""
+    """The part of botocore's client for S3 that this module uses."""
 
     meta: Any
 
@@ -153,7 +153,7 @@ class _Client(Protocol):
         """Ask for a part of an object."""
 
     def get_paginator(self, operation: str) -> Any:  # noqa: ANN401 - botocore has no types
-        """Return what draws page after page."""
+        """Return an object that yields page after page."""
 
 
 class _Login:

@@ -1,4 +1,4 @@
-"""Bytes of an instance with patches: what is replaced comes from memory, everything else from where it is."""
+"""Bytes of an instance with patches: replaced bytes come from memory, all others from their file or source."""
 
 from __future__ import annotations
 

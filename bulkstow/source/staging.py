@@ -41,7 +41,7 @@ class Staging:
         self._room_bytes = 0
         """Room that is reserved and not used."""
         self._copied: list[Extent] = []
-        """What the list that is not handed over yet has in the spool."""
+        """The extents in the spool of the list that is not handed over yet."""
         self._step_bytes = 0
 
     @property
@@ -59,7 +59,7 @@ class Staging:
         """Copy a content of `size_bytes` into the spool; return its extent.
 
         Raises SpoolExceeded if it is larger than half of the spool or than announced, or if the spool cannot be
-        written, and what the blocks raise.
+        written. Errors of `blocks` pass through.
         """
         if excess := self.excess(size_bytes):
             raise SpoolExceeded(excess)
@@ -100,7 +100,7 @@ class Staging:
         return found
 
     def discard(self) -> None:
-        """Release what was not handed over, and give back the room that was not used."""
+        """Release the extents that were not handed over, and give back the room that was not used."""
         for extent in self._copied:
             self._spool.release(extent)
         self._copied.clear()
@@ -115,7 +115,7 @@ class Staging:
     def lend(self, extent: Extent) -> Iterator[None]:
         """Keep a copy that is no member, and release it at the end; meanwhile there is less room for others."""
         self._copied.remove(extent)
-        kept_bytes = extent.size_bytes + self._spool.chunk_bytes  # with what was sent, but is in the same chunk
+        kept_bytes = extent.size_bytes + self._spool.chunk_bytes  # with sent content in the same chunk
         self._most_bytes -= kept_bytes
         try:
             yield

@@ -113,7 +113,7 @@ class Walk(Work[_Step, Found]):
     is not to be read. `exclude` holds absolute paths of files or directories. Directories for which `is_pruned` is true
     are counted and not entered. With `sharding` only the files of one shard are found: the path below a source in
     `within` decides, and of other sources their names as they are written. With `are_changes` the names are not those
-    of sources, but of what has changed in one: links there are treated as those that are found below a source.
+    of sources, but of changed paths in one: links there are treated as those that are found below a source.
     """
 
     def __init__(

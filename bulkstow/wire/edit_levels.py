@@ -1,6 +1,6 @@
 """The elements of one level of a head, and the bytes that replace them.
 
-A level is a data set, an item, or the file meta information. What changes is written in the encoding of the file;
+A level is a data set, an item, or the file meta information. Changed values are written in the encoding of the file;
 lengths of sequences, items and groups follow.
 """
 
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Level:
-    """The elements of a data set or an item, with what is needed to edit them."""
+    """The elements of a data set or an item, with the state that their edits need."""
 
     syntax: Syntax
     rules: Rules
@@ -123,7 +123,7 @@ def patches_of(reader: ElementReader, level: Level, values: NewValues) -> Steps[
             others = (each for each in level.found if each.element.tag >> 16 == element.tag >> 16)
             length_bytes = growth + sum(each.end_at - each.at for each in others if each.element is not element)
             patches.append(Patch(element.value_at, 4, length_bytes.to_bytes(4, _order(level.syntax))))
-    # An element that is added comes before what is replaced there; several of them stay in the order of their tags.
+    # An element that is added comes before one that is replaced there; several of them stay in the order of their tags.
     return sorted(patches, key=lambda patch: patch[:2])
 
 

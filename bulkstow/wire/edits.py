@@ -1,6 +1,6 @@
 """Edits the head of an instance: finds the bytes to replace, and those that replace them.
 
-Only what a rule changes is written again, in the encoding of the file: transfer syntax, byte order, character set,
+Only changed elements are written again, in the encoding of the file: transfer syntax, byte order, character set,
 lengths of sequences and groups. Every other byte stays as it is, the pixel data and everything behind them included.
 It works in steps, as `elements` does, so that a source reads as little as possible.
 """

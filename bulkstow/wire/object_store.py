@@ -85,7 +85,7 @@ def unaddressable(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoreError:
-    """What an object store answered to a request that failed."""
+    """The response of an object store to a request that failed."""
 
     status: int | None
     """None if there was no answer."""

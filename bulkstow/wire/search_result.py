@@ -54,7 +54,7 @@ def studies_in(body: bytes) -> dict[str, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class ListedStudy:
-    """A study in a list of studies; None for what the server does not tell."""
+    """A study in a list of studies; None for attributes that the server does not return."""
 
     uid: str
     instances: int | None = None
@@ -96,7 +96,7 @@ def series_in(body: bytes, study_uid: str) -> tuple[str, ...]:
 def headers_in(body: bytes, study_uid: str, series_uid: str = "") -> tuple[Header, ...]:
     """Return the UIDs of a study's instances, in the order of the results; `series_uid` if those of one are listed.
 
-    What the server does not tell is empty, or None for modality and study date. Raises ValueError for anything else,
+    A missing attribute is empty, or None for modality and study date. Raises ValueError for anything else,
     and for an instance of another study or series.
     """
     try:

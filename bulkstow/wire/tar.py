@@ -33,7 +33,7 @@ _IS_EXTENDED_AT, _IS_EXTENDED_IN_EXTENSION_AT = 482, 504
 
 
 class Kind(Enum):
-    """What a member is, as far as it matters here."""
+    """The kind of a member, as far as it matters here."""
 
     FILE = "a file"
     DIRECTORY = "a directory"

@@ -36,7 +36,7 @@ _NUMBER_CHARACTERS = {"IS": 12, "DS": 16}
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROLS_OF_LINES = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _DELIMITERS = {True: re.compile(r"([\\^=])"), False: re.compile(r"(\\)")}
-"""What ends the effect of an escape sequence, in a person's name and in other values (PS3.5 §6.1.2.5.3)."""
+"""Characters that end the effect of an escape sequence, in a person's name and in other values (PS3.5 §6.1.2.5.3)."""
 
 
 class TextError(ValueError):

@@ -119,7 +119,7 @@ class Entry(NamedTuple):
 
 
 def find_ends(tail: bytes, tail_at: int) -> Iterator[End]:
-    """Yield what may be the end of the directory in the last bytes of a file, which begin at `tail_at`.
+    """Yield candidates for the end of the directory in the last bytes of a file, which begin at `tail_at`.
 
     The comment may contain anything, even another record, so the last one whose comment ends with the file comes first.
     Raises DamagedHead for an archive in several parts.

@@ -211,7 +211,7 @@ def test_other_edits_leave_what_is_settled(edited: Edited) -> None:
     data_set.save_as(new)
     ended = edited.upload()
     assert ended.status == 0
-    assert ended.err.count("the edits are not those of the last run: what is settled stays as it was sent") == 1
+    assert ended.err.count("the edits are not those of the last run: settled instances stay as they were sent") == 1
     names = sorted(one.InstitutionName for one in edited.stored().values())
     assert names == ["Clinic North", "Clinic North", "Clinic North", "Clinic South"]
     assert "edits are not those" not in edited.upload().err
