@@ -75,7 +75,7 @@ class Moto:
         self.client.create_bucket(Bucket=BUCKET)
 
     def stop(self) -> None:
-        """End the server; what it has stored is kept in this process."""
+        """End the server; its stored objects are kept in this process."""
         self._server.stop()
 
     def start(self) -> None:

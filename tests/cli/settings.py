@@ -200,7 +200,7 @@ def upload_defaults() -> dict[str, object]:
 
 
 def watch_defaults() -> dict[str, object]:
-    """Return every flag of what an upload does after it has sent the files, with its default."""
+    """Return every flag for the actions of an upload after it has sent the files, with its default."""
     return defaults_of(WatchSettings)
 
 

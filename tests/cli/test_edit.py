@@ -176,7 +176,7 @@ def test_verify_finds_an_edited_instance_that_changed(edited: Edited) -> None:
 
 
 def test_verify_without_the_edits_compares_uids_only(edited: Edited) -> None:
-    """The list of instances is compared with what was sent; content says that it needs the edits."""
+    """The list of instances is compared with the sent ones; level content says that it needs the edits."""
     assert edited.upload().status == 0
     ended = edited.run("verify", "--settle", "0s", "--format", "jsonl", edit=None)
     assert (ended.status, json.loads(ended.out)["state"]) == (0, "complete")
@@ -219,7 +219,7 @@ def test_other_edits_leave_what_is_settled(edited: Edited) -> None:
 
 
 def test_a_plan_counts_what_would_be_sent(edited: Edited) -> None:
-    """A plan has the failures of the edits, and knows what an upload with them has sent."""
+    """A plan has the failures of the edits, and knows the instances that an upload with them has sent."""
     (edited.directory / "ids.csv").write_text("old,new,issuer\nA1,N-100,NORTH\n")
     planned = edited.run("plan", str(edited.directory / "source"), "--format", "json")
     assert planned.status == 1

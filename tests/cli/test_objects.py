@@ -51,7 +51,7 @@ def _login(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def faulty() -> Iterator[FaultyStore]:
-    """Give a store that does what a test wants, with instances."""
+    """Give a store with instances, whose faults a test sets."""
     contents = {f"{number:03}.dcm": content_of(number) for number in range(INSTANCES)}
     with faulty_store(contents=contents) as store:
         yield store
@@ -92,7 +92,7 @@ def test_a_bucket_is_sent_once_and_what_changes_is_sent_again(store: Moto, capsy
 
 
 def test_plan_and_verify_read_a_bucket(store: Moto, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """`plan` reads heads by ranges, and `verify --level content` compares objects with what the server has."""
+    """`plan` reads heads by ranges, and `verify --level content` compares objects with the server's instances."""
     with served(DirectoryStorage(tmp_path / "server")) as url:
         planned = call(capsys, *words("plan", url, store))
         assert f"instances                   {INSTANCES}" in planned.out
@@ -138,7 +138,7 @@ def test_a_store_that_is_restarted_is_waited_for(store: Moto, capsys: pytest.Cap
 
 
 def test_after_kill_9_nothing_settled_is_fetched_again(faulty: FaultyStore) -> None:
-    """The ledger has what is stored, and the second run completes the rest."""
+    """The ledger has the stored instances, and the second run completes the rest."""
     storage = DiscardStorage(remember=True)
     with served(storage) as url:
         options = (*QUIET, "--batch-instances", "1", "--concurrency", "1", "--source-concurrency", "1")

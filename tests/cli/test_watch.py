@@ -1,4 +1,4 @@
-"""`upload --watch` on the command line: its end by a signal, and what it leaves behind."""
+"""`upload --watch` on the command line: its end by a signal, and the state after its end."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_source_without_files_is_no_failure_of_a_watch(tmp_path: Path, url: st
 
 
 def test_a_watch_that_is_killed_leaves_figures_and_a_ledger(tmp_path: Path, url: str, storage: DiscardStorage) -> None:
-    """`kill -9` while it waits: the summary says so, and the next run sends nothing again, and moves what is left."""
+    """`kill -9` while it waits: the summary says so, and the next run sends nothing again, and moves the rest."""
     write_instance(tmp_path / "in", 1)
     summary = tmp_path / "summary.json"
     with running(*words(tmp_path / "in", url, "--min-age", "10ms", "--summary", str(summary))) as process:

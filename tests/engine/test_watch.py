@@ -256,7 +256,7 @@ async def test_files_that_are_there_at_the_start_and_young_wait(incoming: Path) 
 
 
 async def test_scans_do_not_count_what_they_have_seen(incoming: Path) -> None:
-    """Whatever was found before has one outcome, however often the directory is scanned."""
+    """A file that was found before has one outcome, however often the directory is scanned."""
     (incoming / "notes.txt").write_text("nothing")
     (incoming / "link").symlink_to("/etc")
     (incoming / "cut").write_bytes(Path(write_instance(incoming, 2).candidate.location).read_bytes()[:300])
@@ -309,7 +309,7 @@ async def test_an_archive_is_looked_into_when_it_is_new_and_not_at_each_scan(
 async def test_storage_that_is_away_for_a_while_does_not_end_the_watch(
     incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The directory disappears and comes back, as a share does: what is new then is sent."""
+    """The directory disappears and comes back, as a share does: files that are new then are sent."""
     monkeypatch.setattr(watch, "remote_type", lambda _path: "nfs4")
     async with watching(incoming, rescan_s=0.1) as watched:
         await watched.until_stored(1)
@@ -349,7 +349,7 @@ async def test_the_summary_is_written_when_the_run_begins_to_wait(incoming: Path
 
 
 async def test_links_in_a_watched_directory_are_followed_as_in_a_scan(incoming: Path) -> None:
-    """What appears behind a link that is not followed is not sent, although the system tells of it."""
+    """A file that appears behind a link that is not followed is not sent, although the system reports it."""
     write_instance(incoming.parent / "outside", 8)
     (incoming / "link").symlink_to(incoming.parent / "outside")
     async with watching(incoming) as watched:

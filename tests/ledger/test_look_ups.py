@@ -1,4 +1,4 @@
-"""Look-ups: what one costs does not grow with the ledger."""
+"""Look-ups: the cost of one does not grow with the ledger."""
 
 from __future__ import annotations
 

@@ -324,7 +324,7 @@ ALTER TABLE run ADD COLUMN summary TEXT;
 
 
 def test_schema_4_gets_columns_and_keeps_its_rows(tmp_path: Path) -> None:
-    """After the upgrade the SQL equals that of a new ledger; what was verified and accepted stays so."""
+    """After the upgrade the SQL equals that of a new ledger; verified and accepted results stay so."""
     path = tmp_path / "run.db"
     columns = f"{OLD_COLUMNS.replace(' modified_ns', ' version')}, modality, sha256, accepted, verified_level"
     with closing(sqlite3.connect(path)) as connection:

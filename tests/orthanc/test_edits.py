@@ -30,7 +30,7 @@ SUCCESSES = {outcome.value for outcome in Outcome if outcome.is_success}
 def test_a_mixed_tree_arrives_with_its_new_uids(orthanc: Orthanc, mixed: Path, alone: Alone, tmp_path: Path) -> None:
     """Orthanc takes the same instances, under the UIDs that the key gives, and verify compares each with its file.
 
-    What cannot be edited is a failure with a reason, and is not sent.
+    An instance that cannot be edited is a failure with a reason, and is not sent.
     """
     (tmp_path / "edits.toml").write_text(RULES)
     (tmp_path / "edits.key").write_text(KEY)

@@ -48,7 +48,7 @@ def filled(start_orthanc: StartOrthanc, tmp_path: Path) -> Orthanc:
 
 
 def test_the_mixed_tree_moves_on(start_orthanc: StartOrthanc, mixed: Path, tmp_path: Path) -> None:
-    """What one Orthanc has taken of the mixed tree, the other has in the end, and every byte is the same."""
+    """The second Orthanc has every instance of the mixed tree that the first has taken, and every byte is the same."""
     source, target = start_orthanc(), start_orthanc()
     (tmp_path / "fill").mkdir()
     (tmp_path / "move").mkdir()

@@ -37,7 +37,7 @@ def pack(mixed: Path, directory: Path) -> None:
 def test_packed_files_come_to_what_files_come_to(
     start_orthanc: StartOrthanc, mixed: Path, alone: Alone, tmp_path: Path
 ) -> None:
-    """The same instances are there, and those of archives in the tree; what was not sent has the same reason."""
+    """The same instances are there, and those of archives in the tree; each one not sent has the same reason."""
     pack(mixed, tmp_path / "packed")
     orthanc = start_orthanc()
     options = ("--progress", "none", "--accept-missing-preamble")

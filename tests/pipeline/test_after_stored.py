@@ -163,7 +163,7 @@ async def test_what_is_not_stored_stays_and_is_counted() -> None:
 
 
 async def test_a_copy_goes_if_the_file_that_it_is_a_copy_of_is_stored() -> None:
-    """That is known at the end of the pass, whichever of both is recorded first."""
+    """That is known at the end of the pass, in both orders of their records."""
     files = Files(stored={uid(1)})
     copies = [result(n, Outcome.SKIPPED, copy_of="/in/0") for n in (1, 2)]
     tally = await deal_with([copies], files)
@@ -190,7 +190,7 @@ async def test_files_that_stay_are_counted_once_in_a_run_that_watches() -> None:
 
 
 async def test_more_files_than_may_wait_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded: what is not found at once stays, and the next run asks again."""
+    """Memory is bounded: a file not found at once stays, and the next run asks again."""
     monkeypatch.setattr(after_stored, "MOST_WAITING", 2)
     monkeypatch.setattr(after_stored, "MOST_KEPT", 1)
     files = Files()

@@ -45,7 +45,7 @@ SIZE_BYTES = len(instance_bytes(1))
 
 
 class Staged(MemorySource):
-    """Contents that are sent from the spool; notes what is fetched and released."""
+    """Contents that are sent from the spool; notes those that are fetched and released."""
 
     def __init__(self, contents: dict[str, bytes], spool: Spool) -> None:
         super().__init__(contents)
@@ -109,7 +109,7 @@ class Boxes(Staged):
     """Contents whose names end with a slash are containers of those whose names begin with theirs."""
 
     def scan(self) -> Iterator[Sequence[Found]]:
-        """Yield what is in no container."""
+        """Yield the contents that are in no container."""
         names = [name for name in self.contents if "/" not in name.removesuffix("/")]
         yield [Candidate(f"memory:{name}", len(self.contents[name]), "1") for name in names]
 
@@ -199,7 +199,7 @@ async def test_a_copy_is_compared_with_an_instance_whose_content_was_released(tm
 
 
 async def test_a_second_run_fetches_only_what_is_not_settled(tmp_path: Path) -> None:
-    """What is stored is released without being fetched; what failed is fetched again."""
+    """Stored contents are released and not fetched; failed ones are fetched again."""
     contents = {"1": instance_bytes(1), "2": b""}
     await upload(Fetched(contents, Spool(10 * SIZE_BYTES)), tmp_path / "l.db")
     source = Fetched(contents | {"2": instance_bytes(2)}, Spool(10 * SIZE_BYTES))
@@ -264,7 +264,7 @@ async def test_many_containers_share_a_small_spool(tmp_path: Path) -> None:
 
 
 async def test_a_second_run_sends_no_member_again(tmp_path: Path) -> None:
-    """Members are settled by their own locations; what a scan has staged of them is released."""
+    """Members are settled by their own locations; their staged copies from a scan are released."""
     contents = {"a/": b"box", "a/1": instance_bytes(1), "a/2": instance_bytes(2)}
     await upload(Boxes(contents, Spool(3 * SIZE_BYTES)), tmp_path / "l.db")
     source, destination = Boxes(contents, Spool(3 * SIZE_BYTES)), Memory()
@@ -316,7 +316,7 @@ class Refusing(Memory):
 
 
 async def test_retries_do_not_fetch_again(tmp_path: Path) -> None:
-    """What is in the spool stays there until it is stored."""
+    """Content in the spool stays there until it is stored."""
     contents = {str(number): instance_bytes(number) for number in range(1, 11)}
     source = Fetched(contents, Spool(20 * SIZE_BYTES))
     summary = await upload(source, tmp_path / "l.db", Refusing())

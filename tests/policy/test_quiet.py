@@ -106,7 +106,7 @@ happenings = st.lists(
 
 @given(happenings)
 def test_no_path_is_lost_in_silence(events: list[Happening]) -> None:
-    """Whatever happens: a path that was noted last is due, or waits, or a scan is to follow; and memory is bounded."""
+    """At all times a path that was noted last is due, or waits, or a scan is to follow; and memory is bounded."""
     quiet, now_s, noted = Quiet(QUIET_S, most=3), 0.0, set[str]()
     for what, path, later_s in events:
         now_s += later_s

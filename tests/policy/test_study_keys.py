@@ -77,7 +77,7 @@ def test_a_key_matches_just_the_selected_days(form: str, first: date, length_day
     ],
 )
 def test_a_listed_study_is_compared_again(study: ListedStudy, is_selected: bool) -> None:
-    """A server that ignores a key gets nothing past the filters; what it does not tell leaves nothing out."""
+    """A server that ignores a key gets nothing past the filters; an attribute it omits excludes nothing."""
     selection = Selection(
         studies=frozenset({"1.2", "1.3"}), study_dates=parse_days("2020"), modalities=frozenset({"CT"})
     )

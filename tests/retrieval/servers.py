@@ -105,7 +105,7 @@ class Opened:
         return [found async for found in self.source.scan()]
 
     async def fetched(self, candidates: Sequence[Candidate]) -> list[Found]:
-        """Return what a fetch yields."""
+        """Return the items that a fetch yields."""
         return [item async for found in self.source.fetch(candidates) for item in found]
 
     async def content(self, candidate: Candidate) -> bytes:

@@ -39,7 +39,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def fetched(source: Opened) -> dict[str, Found]:
-    """Fetch everything that the server lists; return what comes back by SOP Instance UID."""
+    """Fetch everything that the server lists; return the results by SOP Instance UID."""
     lists = await source.scanned()
     found: list[Found] = []
     for listed in lists:
@@ -74,7 +74,7 @@ FAULTS: dict[str, tuple[list[dict[str, Any]], int]] = {
 
 @pytest.mark.parametrize(("faults", "requests"), FAULTS.values(), ids=FAULTS)
 async def test_everything_comes_byte_for_byte(tmp_path: Path, faults: list[dict[str, Any]], requests: int) -> None:
-    """Series are fetched in one request each; what fails is repeated until every instance is there."""
+    """Series are fetched in one request each; failed requests are repeated until every instance is there."""
     held = archive()
     async with origin_with(tmp_path, held, *faults) as stored, opened(stored.name) as source:
         searches = len(await source.scanned()) and source.server.requests.tally.requests
@@ -85,7 +85,7 @@ async def test_everything_comes_byte_for_byte(tmp_path: Path, faults: list[dict[
 
 
 async def test_a_part_of_a_series_is_fetched_by_instance(tmp_path: Path) -> None:
-    """What the ledger has settled is not fetched again with the rest of its series."""
+    """An instance that the ledger has settled is not fetched again with the rest of its series."""
     held = archive(1, 1, 4)
     async with origin_with(tmp_path, held) as stored, opened(stored.name) as source:
         candidates = candidates_of(await source.scanned())
@@ -151,7 +151,7 @@ async def test_a_lasting_failure_is_retried_and_then_told(tmp_path: Path) -> Non
 
 
 async def test_a_spool_smaller_than_the_archive_is_never_exceeded(tmp_path: Path) -> None:
-    """Fetching waits for room; what is released makes room for the rest."""
+    """Fetching waits for room; released contents make room for the rest."""
     held = archive(2, 2, 20)
     most_bytes = 100_000
     async with (

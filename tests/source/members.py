@@ -15,10 +15,10 @@ from tests.archives import header
 
 @dataclass
 class Drawn:
-    """What was drawn from a container."""
+    """The members and outcomes that were drawn from a container."""
 
     candidates: dict[str, Candidate] = field(default_factory=dict)
-    """By what follows the location of the container."""
+    """By the part of the location after that of the container."""
     results: dict[str, FileResult] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
     """By location, as far as a test has read them."""
@@ -76,6 +76,6 @@ def content_from(source: FileSource, instance: Instance) -> bytes:
 
 
 def found(path: Path) -> Candidate:
-    """Return what the scan says of a file."""
+    """Return the candidate of a file, as a scan finds it."""
     status = path.stat()
     return Candidate(os.fspath(path), status.st_size, status.st_mtime_ns, by_link=False)

@@ -249,7 +249,7 @@ def test_a_name_ends_at_a_null_byte(source: FileSource, tmp_path: Path) -> None:
 
 
 def test_an_archive_that_is_damaged_since_counts_as_a_change(source: FileSource, tmp_path: Path) -> None:
-    """Comparing a member that the ledger knows with its archive returns a reason, whatever the archive is now."""
+    """Comparing a member that the ledger knows with its archive returns a reason in every state of the archive."""
     path = tmp_path / "a.zip"
     known = Candidate(f"{path}!/DICOM/IM1", 100, "crc32:00000000")
     for content, reason in (

@@ -20,7 +20,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify")
 
 
 class Heard:
-    """What was told, in order."""
+    """The calls of `Changes`, in order."""
 
     def __init__(self) -> None:
         self.changes: queue.SimpleQueue[tuple[Sequence[str], Sequence[str]]] = queue.SimpleQueue()
@@ -29,7 +29,7 @@ class Heard:
         self.gone: set[str] = set()
 
     def changes_in(self, directory: Path) -> Changes:
-        """Return what tells of changes in a directory."""
+        """Return an object that tells of changes in a directory."""
         return Changes(
             [str(directory)],
             on_begin=lambda: self.begins.put(None),

@@ -85,7 +85,7 @@ def test_streams_in_one_file_are_one_content(
 
 @pytest.mark.parametrize(("name", "program"), PROGRAMS)
 def test_files_of_the_usual_programs_are_read(name: str, program: str, tmp_path: Path) -> None:
-    """What gzip, bzip2, xz and zstd write is recognised and read back, with their highest compression, too."""
+    """The output of gzip, bzip2, xz and zstd is recognised and read back, with their highest compression, too."""
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     for options in ([], ["-9"]):

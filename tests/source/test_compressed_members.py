@@ -118,7 +118,7 @@ async def test_what_is_not_sent_has_a_reason(data: bytes, reason: str, tmp_path:
 
 @pytest.mark.parametrize("option", ["-z", "-j", "-J", "--zstd"])
 def test_compressed_archives_of_tar_are_read(option: str, tmp_path: Path) -> None:
-    """What GNU tar writes with each compression has its files as members."""
+    """An archive that GNU tar writes with each compression has its files as members."""
     if shutil.which("zstd") is None and option == "--zstd":
         pytest.skip("zstd is not installed")
     for number in range(3):

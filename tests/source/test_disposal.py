@@ -16,7 +16,7 @@ from tests.archives import candidate
 
 
 def plant(path: Path, content: bytes = b"pixels") -> Candidate:
-    """Write a file and return what the scan says of it."""
+    """Write a file and return its candidate, as a scan finds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return candidate(path)
@@ -41,7 +41,7 @@ def done(tmp_path: Path) -> Path:
 
 
 def moving(source: Path, done: Path) -> Disposal:
-    """Return what moves files of a source."""
+    """Return a disposer that moves files of a source."""
     return Disposal([str(source)], Move(str(done), [str(source)]))
 
 

@@ -1,4 +1,4 @@
-"""Edited instances of files, extents and other sources; pydicom is the judge of what has changed."""
+"""Edited instances of files, extents and other sources; pydicom finds the changes."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_pixel_data_are_sent_from_the_file(instance: Instance) -> None:
 
 
 def test_the_head_has_both_uids(instance: Instance) -> None:
-    """The header is that of the edited instance, the original one that of the file; the size is what is sent."""
+    """The header is that of the edited instance, the original one that of the file; the size is the sent one."""
     found = EditedSource(FileSource(), Edits(uids=KEY)).read_head(instance.candidate)
     assert isinstance(found, Instance)
     before = header(1)
@@ -200,7 +200,7 @@ def test_the_head_has_both_uids(instance: Instance) -> None:
 
 
 def test_modality_and_date_are_those_after_the_edits(instance: Instance) -> None:
-    """The ledger gets what the server gets; a removed date is none."""
+    """The ledger gets the same values as the server; a removed date is none."""
     rules = Rules({0x0008_0060: SetTo("MR"), 0x0008_0020: SetTo("20200131")})
     found = EditedSource(FileSource(), Edits(rules)).read_head(instance.candidate)
     assert isinstance(found, Instance)
@@ -290,7 +290,7 @@ class Remote(Source):
         yield [self.member]
 
     def read_head(self, candidate: Candidate) -> Instance | Container:
-        """Return what is announced."""
+        """Return the announced instances."""
         return Instance(candidate, header(1))
 
     def open(self, instance: Instance) -> Generator[Segment]:

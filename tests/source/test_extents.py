@@ -138,7 +138,7 @@ def test_a_damaged_archive_that_has_changed_is_called_changed(tmp_path: Path) ->
     ids=["quick reader", "tolerant reader", "long head", "deflated data set"],
 )
 def test_a_head_is_read_from_an_extent(tmp_path: Path, coding: Coding, content: bytes) -> None:
-    """Both readers find in an extent what they find in a file of its own, also beyond the first 64 KiB."""
+    """Both readers find the same in an extent as in a file of its own, also beyond the first 64 KiB."""
     alone = tmp_path / "alone"
     alone.write_bytes(content)
     expected = read_instance(Candidate(str(alone), len(content), alone.stat().st_mtime_ns))
@@ -149,7 +149,7 @@ def test_a_head_is_read_from_an_extent(tmp_path: Path, coding: Coding, content: 
 
 @pytest.mark.parametrize("coding", list(Coding))
 def test_a_truncated_instance_is_noticed_in_an_extent(tmp_path: Path, coding: Coding) -> None:
-    """The end of the extent is the end of the file, whatever follows in the archive."""
+    """The end of the extent is the end of the file, with any bytes after it in the archive."""
     content = (meta(EXPLICIT_LITTLE) + data_set() + PIXELS)[:-20]
     candidate = candidate_of(extent_of(tmp_path / "a.zip", content, coding))
     assert "20 of 100000 bytes missing" in read_instance(candidate).truncation

@@ -54,7 +54,7 @@ def store(server: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
 
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
-    """Give a server that does what a test wants."""
+    """Give a server whose faults a test sets."""
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
     with faulty_store() as store:
@@ -87,7 +87,7 @@ def locations(source: ObjectSource) -> list[str]:
 
 
 async def fetched(source: ObjectSource, candidates: list[Candidate]) -> dict[str, Found]:
-    """Fetch candidates, and return what comes, by location."""
+    """Fetch candidates, and return the results by location."""
     found = [item async for several in source.fetch(candidates) for item in several]
     by_location = {(item if isinstance(item, Candidate) else item.candidate).location: item for item in found}
     assert len(found) == len(by_location) == len(candidates)
@@ -331,7 +331,7 @@ async def test_a_bucket_that_does_not_exist_is_an_error_of_the_user(store: Moto,
 
 
 async def test_a_refused_login_is_an_error_of_the_user(faulty: FaultyStore, spool: Spool) -> None:
-    """The message has the store's code and what helps for a public bucket, and not the secret."""
+    """The message has the store's code and the option for a public bucket, and not the secret."""
     faulty.refusal = 403, "InvalidAccessKeyId"
     with pytest.raises(
         ConfigurationError, match=r"access is refused.*InvalidAccessKeyId.*--source-anonymous"

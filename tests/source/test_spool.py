@@ -68,7 +68,7 @@ def spool_files() -> list[int]:
     )
 )
 def test_contents_stay_as_written_and_the_room_is_exact(steps: list[tuple[str, int, int]]) -> None:
-    """Whatever is written, aborted and released: the rest can be read, and all room is free once all is released."""
+    """After any writes, aborts and releases the rest can be read, and all room is free once all is released."""
 
     async def carry_out() -> None:
         with spool_of(1000) as spool:
@@ -171,7 +171,7 @@ async def test_contents_that_grow_do_not_wait_for_each_other_for_ever() -> None:
 
 
 async def test_more_than_was_announced_is_not_written() -> None:
-    """A content cannot exceed its room, whatever its source sends."""
+    """A content cannot exceed its room, even if its source sends more."""
     with spool_of(100) as spool:
         await spool.reserve(10)
         content = spool.begin(10)

@@ -160,7 +160,7 @@ async def test_members_of_one_name_are_all_there(name: str, tmp_path: Path) -> N
 
 
 async def test_only_what_may_be_an_instance_is_staged(tmp_path: Path) -> None:
-    """A large text in a compressed archive takes no room; what contains others, or is DICOM without preamble, does."""
+    """A large text in a compressed archive takes no room; an archive, or DICOM without preamble, does."""
     bare = part10(header(1))[132:]
     zip_start = b"PK\x03\x04" + bytes(100)
     path = tar(tmp_path, "x.tgz", {"text": b"text" * 2**20, "bare": bare, "zip": zip_start, "IM1": DICOM})
@@ -190,7 +190,7 @@ async def test_room_never_exceeds_the_spool(tmp_path: Path) -> None:
 
 
 async def test_an_abandoned_archive_leaves_no_room_taken(tmp_path: Path) -> None:
-    """Whenever the members are no longer drawn, what was staged and not handed over is released."""
+    """Whenever the members are no longer drawn, staged contents that were not handed over are released."""
     path = tar(tmp_path, "x.tgz", {f"IM{number}": DICOM + bytes(2**20) for number in range(4)})
     container = found(path)
     for steps in range(6):
@@ -433,7 +433,7 @@ async def test_a_member_is_read_again_from_the_beginning(tmp_path: Path) -> None
 async def test_every_archive_passes_through_every_spool(
     sizes: list[int], name: str, spool_bytes: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever the sizes of members and spool, all members have their bytes, and the spool is never exceeded."""
+    """With all sizes of members and spool, all members have their bytes, and the spool is never exceeded."""
     directory = tmp_path_factory.getbasetemp()
     contents = {f"IM{n}": DICOM + bytes([n]) * size for n, size in enumerate(sizes)}
     path = tar(directory, name, dict(contents))

@@ -119,7 +119,7 @@ def by_zip64(directory: Path, archive: Path) -> object:
 def test_members_come_out_as_they_went_in(
     tmp_path: Path, write: Callable[[Path, Path], object], codings: set[Coding]
 ) -> None:
-    """Whatever program wrote the archive, the members have their bytes, and the directories are nothing."""
+    """Members of archives by each program have their bytes, and directories are left out."""
     directory = tmp_path / "files"
     for name, content in INSTANCES.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def test_random_archives_equal_the_view_of_zipfile(
     ids=["ZipCrypto", "AES", "Deflate64", "PPMd"],
 )
 def test_what_cannot_be_read_has_a_reason(tmp_path: Path, write: Callable[[Path, Path], object], reason: str) -> None:
-    """Encrypted members, and methods without a kept library, are failures that say what to do."""
+    """Encrypted members, and methods without a kept library, are failures whose reason says how to fix them."""
     directory = tmp_path / "files"
     directory.mkdir()
     (directory / "IM1").write_bytes(INSTANCES["DICOM/IM1"] * 3)
@@ -201,7 +201,7 @@ def test_what_cannot_be_read_has_a_reason(tmp_path: Path, write: Callable[[Path,
 
 @pytest.mark.parametrize("name", ["/etc/IM1", "../IM1", "a/../../IM1", "C:\\IM1", "..\\IM1", "\\\\server\\IM1"])
 def test_a_name_that_leads_outside_is_not_taken(tmp_path: Path, name: str) -> None:
-    """Neither absolute names nor those with '..' are read, whatever system wrote them; the other members are."""
+    """Neither absolute names nor those with '..' are read from archives of any system; the other members are."""
     drawn = members(pack(tmp_path / "a.zip", {name: INSTANCES["DICOM/IM1"], "IM2": INSTANCES["DICOM/IM2"]}))
     assert list(drawn.reasons.values()) == ["unreadable: its name leads out of the archive"]
     assert list(drawn.candidates) == ["IM2"]
@@ -240,7 +240,7 @@ def test_links_and_directories(tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_spanned_archive_is_named(tmp_path: Path) -> None:
-    """The last part has the directory of all; the reason says what is wrong with it."""
+    """The last part has the directory of all; the reason says why it cannot be read."""
     (tmp_path / "IM1").write_bytes(os.urandom(150_000))
     by_program("zip", "-q", "-s", "64k", "ARCHIVE", "IM1")(tmp_path, tmp_path / "a.zip")
     (reason,) = members(tmp_path / "a.zip").reasons.values()
@@ -297,7 +297,7 @@ def put_count(count: int) -> Callable[[bytearray], object]:
 def test_damage_has_a_reason(
     tmp_path: Path, change: Callable[[bytearray], object], readable: int, reasons: dict[str, str]
 ) -> None:
-    """A damaged member is a failure of its own; damage of the directory is one of the archive, after what was found."""
+    """A damaged member is a failure of its own; damage of the directory is one of the archive, after the found ones."""
     path = changed(pack(tmp_path / "a.zip", {f"IM{number}": b"0123456789" for number in range(3)}), change)
     drawn = members(path)
     assert len(drawn.candidates) == readable
@@ -346,7 +346,7 @@ def test_a_member_that_is_damaged_is_never_whole(tmp_path: Path) -> None:
 def test_any_damage_ends_in_an_outcome(
     tmp_path_factory: pytest.TempPathFactory, at: int, value: int, cut: int, method: int
 ) -> None:
-    """Whatever byte is wrong and wherever the archive ends: members or reasons come, and deflated bytes are right."""
+    """With any wrong byte and any end of the archive, members or reasons come, and deflated bytes are right."""
     path = pack(tmp_path_factory.getbasetemp() / "damaged.zip", INSTANCES, method)
     data = bytearray(path.read_bytes())
     data[at % len(data)] = value

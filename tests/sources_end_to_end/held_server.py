@@ -1,4 +1,4 @@
-"""A destination in this process that counts what it stores, and holds store requests until it is opened."""
+"""A destination in this process that counts the instances it stores, and holds store requests until it is opened."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class HeldServer:
 
 @contextmanager
 def held_server(directory: Path, *, holds_from: int, before_body: bool = False) -> Iterator[HeldServer]:
-    """Run a destination that keeps what it stores in a directory."""
+    """Run a destination that keeps its instances in a directory."""
     server = HeldServer(DirectoryStorage(directory), holds_from, before_body)
     with served(server.storage, fault=server) as server.url:
         try:

@@ -28,7 +28,7 @@ def names_in(tree: Path) -> list[str]:
 
 
 def in_unicode(name: str) -> str:
-    """Return a name for what takes Unicode only: the bytes of other names become characters of Latin-1."""
+    """Return a name for formats that take Unicode only: the bytes of other names become characters of Latin-1."""
     return name if name.isascii() else os.fsencode(name).decode("latin-1")
 
 

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of each kind of source: the next run completes it, and repeats only what was in flight."""
+"""kill -9 in the middle of each kind of source: the next run completes it, and repeats only requests in flight."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_a_bucket_whose_server_stops_and_comes_back(archive: Archive, server: He
 
 
 def test_a_bucket_that_is_gone(archive: Archive, server: HeldServer, tmp_path: Path) -> None:
-    """The run stops with the reason; what was fetched is stored; once the bucket is back, the next run completes it."""
+    """The run stops with the reason; fetched objects are stored; once the bucket is back, the next run completes it."""
     with faulty_store(contents=dict(archive.contents)) as store:
         options = (*OPTIONS, *SMALL_SPOOL, "--source-endpoint", store.endpoint)
         upload = Upload(f"s3://{BUCKET}", server.url, tmp_path, options, LOGIN)
@@ -207,7 +207,7 @@ def change_midway(
 def test_an_archive_that_changes(
     kind: str, change: Callable[[Path, Path], None], archive: Archive, server: HeldServer, tmp_path: Path
 ) -> None:
-    """What is not sent yet is unreadable with the reason; each stored instance has its bytes of the scan."""
+    """Each instance not sent yet is unreadable with the reason; each stored instance has its bytes of the scan."""
     results = change_midway(kind, change, archive, server, tmp_path)
     reasons = [result.reason for result in results if result.outcome is Outcome.UNREADABLE]
     assert reasons

@@ -40,7 +40,7 @@ Results = Counter[tuple[str, str, str | None]]
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a run and the server say after an upload."""
+    """The results of a run, and the server's instances after it."""
 
     ended: Ended
     lines: list[dict[str, Any]]
@@ -114,7 +114,7 @@ class Reference:
 
 @pytest.fixture(scope="module")
 def reference(start_orthanc: StartOrthanc, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
-    """Give what comes of the directory."""
+    """Give an Orthanc with the directory, and the results."""
     orthanc = start_orthanc()
     yield Reference(orthanc, send(tree, orthanc, tmp_path_factory.mktemp("reference")))
     orthanc.kill()
@@ -138,7 +138,7 @@ def destination(second: Orthanc) -> Orthanc:
 def send(
     source: Path | str, orthanc: Orthanc, directory: Path, *options: str, environment: Mapping[str, str] | None = None
 ) -> Sent:
-    """Upload a source with a ledger in a directory, and return what came of it."""
+    """Upload a source with a ledger in a directory, and return the result."""
     upload = Upload(source, orthanc.url, directory, (*OPTIONS, *options), environment)
     ended = upload.run()
     assert ended.stderr == ""

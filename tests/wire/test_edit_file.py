@@ -176,7 +176,7 @@ def test_a_digest_tells_rules_apart_and_not_keys() -> None:
 
 
 def test_uids_alone_can_be_edited() -> None:
-    """Of an instance that is only announced, the new UIDs are known; what the rules do not name stays."""
+    """Of an instance that is only announced, the new UIDs are known; attributes without a rule stay."""
     edits = parse('[set]\nSeriesInstanceUID = "1.9"\n[suffix]\nStudyInstanceUID = ".7"\n[uids]\nmethod = "regenerate"')
     header = Header("1.1", "1.2", "1.3", "1.4", "1.5", "CT", "20200101")
     new = edits.header(header)

@@ -89,7 +89,7 @@ def test_the_attributes_of_a_listed_study() -> None:
 
 
 def test_headers_have_what_the_server_tells() -> None:
-    """UIDs lose their padding; what is not told is empty, or None for modality and date."""
+    """UIDs lose their padding; missing ones are empty, or None for modality and date."""
     whole = item(_00080018="1.2.1\0", _0020000E="1.2.9 ", _00080016="1.5", _00083002="1.6", _00080060="ct")
     bare = item(_00080018="1.2.2", _0020000E="1.2.9")
     found = headers_in(json.dumps([whole, bare]).encode(), "1.2")

@@ -1,4 +1,4 @@
-"""The headers of tar archives are read as tarfile reads them, whoever wrote them, in bounded memory."""
+"""The headers of tar archives by all programs are read as tarfile reads them, in bounded memory."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_a_changed_header_raises(at: int, flip: int) -> None:
 
 @given(st.binary(min_size=BLOCK_BYTES, max_size=4 * BLOCK_BYTES))
 def test_arbitrary_bytes_raise_or_are_members(data: bytes) -> None:
-    """Nothing but DamagedHead escapes, whatever the bytes are."""
+    """With any bytes nothing but DamagedHead is raised."""
     content = io.BytesIO(with_checksum(bytearray(data[:BLOCK_BYTES])) + data[BLOCK_BYTES:])
     try:
         read_member(TarHeaders(), content, content.read(BLOCK_BYTES))

@@ -1,4 +1,4 @@
-"""Texts of values: the character sets of the standard's examples, and what no value can hold."""
+"""Texts of values: the character sets of the standard's examples, and text that no value can hold."""
 
 from __future__ import annotations
 
