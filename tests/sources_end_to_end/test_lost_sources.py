@@ -196,11 +196,9 @@ def change_midway(
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        ("zip, stored", replace),
         ("zip, stored", overwrite),
         ("zip, stored", truncate),
         ("zip, deflated", overwrite),
-        ("tar", truncate),
         ("tar.gz", truncate),
     ],
 )

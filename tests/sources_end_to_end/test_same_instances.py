@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from unittest.mock import ANY
 import pydicom
 import pytest
 
+from bulkstow.cli.app import status
 from bulkstow.model import Outcome
 from bulkstow.server.storage import DirectoryStorage
 from tests.cli.command import served
@@ -27,8 +30,8 @@ from tests.sources_end_to_end.packing import PACKERS, in_unicode, missing_progra
 
 pytestmark = pytest.mark.orthanc
 
-LARGEST_BYTES = 1_500_000
-"""The tree without the few larger files has a third of the bytes."""
+LARGEST_BYTES = 400_000
+"""The tree without the few larger files has a tenth of the bytes."""
 
 OPTIONS = ("--progress", "none", "--accept-missing-preamble")
 
@@ -64,6 +67,15 @@ def reason_of(line: Mapping[str, Any]) -> str:
     """Return the reason of a report's line without the location of another file."""
     reason: str = (line["reason"] or "").partition(": ")[0]
     return re.sub(r"(?s)(the same SOP Instance UID as ).*(, other bytes)", r"\1...\2", reason)
+
+
+def report_of(ledger: Path) -> list[dict[str, Any]]:
+    """Return the lines of `bulkstow report`, which is run in this process as a new one would take longer than it."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    with redirect_stdout(out):
+        assert status(["report", str(ledger), "--format", "jsonl"]) == 0
+    out.seek(0)
+    return [json.loads(line) for line in out]
 
 
 def results_of(lines: list[dict[str, Any]]) -> Results:
@@ -142,7 +154,7 @@ def send(
     upload = Upload(source, orthanc.url, directory, (*OPTIONS, *options), environment)
     ended = upload.run()
     assert ended.stderr == ""
-    return Sent(ended, upload.report(), digests_at(orthanc), upload.summary())
+    return Sent(ended, report_of(upload.ledger), digests_at(orthanc), upload.summary())
 
 
 def check_a_second_run(
@@ -172,6 +184,10 @@ def different_digests(sent: Sent, reference: Sent) -> set[str]:
     return {uid for uid, _ in sent.digests.items() - reference.digests.items()} - in_conflict
 
 
+RUN_TWICE = {"zip, deflated", "tar.gz", "gzip files"}
+"""One of those whose members have a version of the same kind."""
+
+
 @pytest.mark.parametrize("kind", [kind for kind in PACKERS if kind != "zip in tar"])
 def test_packed_files(kind: str, tree: Path, reference: Reference, destination: Orthanc, tmp_path: Path) -> None:
     """Each file of the tree has the same outcome, reason and bytes at the server; a second run sends nothing."""
@@ -180,7 +196,8 @@ def test_packed_files(kind: str, tree: Path, reference: Reference, destination: 
     (tmp_path / "packed").mkdir()
     source = PACKERS[kind](tree, tmp_path / "packed")
     check_same(send(source, destination, tmp_path), reference.sent)
-    check_a_second_run(source, destination, tmp_path)
+    if kind in RUN_TWICE:
+        check_a_second_run(source, destination, tmp_path)
 
 
 def check_same_without_archives(sent: Sent, reference: Sent) -> None:
