@@ -121,7 +121,7 @@ class Move:
             try:
                 _replace(target, path, status)
             except BaseException:
-                os.unlink(target)
+                _take_back(target, path)
                 raise
             return
 
@@ -146,6 +146,15 @@ def _replace(placeholder: str, path: str, status: os.stat_result) -> None:
             raise
         _copy(path, status, placeholder)
         os.unlink(path)
+
+
+def _take_back(target: str, path: str) -> None:
+    """Remove what a failed move has left at its target, unless that is the only copy.
+
+    NFS may repeat a call whose response was lost: the file is moved, and the second call finds none (RFC 1813 §4.5).
+    """
+    if os.path.lexists(path) or not os.lstat(target).st_size:
+        os.unlink(target)
 
 
 def _copy(path: str, status: os.stat_result, placeholder: str) -> None:

@@ -144,6 +144,40 @@ def test_a_copy_that_fails_leaves_the_file_and_nothing_else(
     assert files(done) == {}
 
 
+@pytest.mark.parametrize(("call", "is_other_file_system"), [("rename", False), ("unlink", True)])
+def test_a_call_that_nfs_repeats_does_not_remove_the_moved_file(
+    source: Path, done: Path, monkeypatch: pytest.MonkeyPatch, call: str, *, is_other_file_system: bool
+) -> None:
+    """If the response is lost, the call is repeated and finds no file; what was moved stays where it is."""
+    if is_other_file_system:
+        refuse_rename(monkeypatch, source)
+    once = getattr(os, call)
+
+    def twice(path: str, *others: str) -> None:
+        once(path, *others)
+        if path.startswith(f"{source}/"):
+            once(path, *others)
+
+    monkeypatch.setattr(f"bulkstow.source.disposal.os.{call}", twice)
+    assert moving(source, done).dispose(plant(source / "IM1", b"one")) == GONE
+    assert files(done) == {"IM1": b"one"}
+
+
+def test_a_file_that_disappears_before_it_is_moved_leaves_nothing(
+    source: Path, done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The empty file that holds the name is removed."""
+    rename = os.rename
+
+    def after_removal(old: str, new: str) -> None:
+        Path(old).unlink()
+        rename(old, new)
+
+    monkeypatch.setattr("bulkstow.source.disposal.os.rename", after_removal)
+    assert moving(source, done).dispose(plant(source / "IM1", b"one")) == GONE
+    assert files(done) == {}
+
+
 def test_a_file_that_is_written_while_it_is_copied_stays(
     source: Path, done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
