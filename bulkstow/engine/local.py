@@ -83,7 +83,7 @@ async def run(
         if ledger.kept_copy is not None:
             reporters.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
         if words := reading.other_edits(ledger.settings_before("upload")):
-            display.say(words)
+            display.say(f"{words}: settled instances stay as they were sent")
         excluded = ledger.files | own_files(settings) | job.watch.moved_to
         async with (
             opened_source(job, reading, reporter=reporters, excluded=excluded, listed=listed) as source,

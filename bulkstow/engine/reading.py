@@ -75,13 +75,11 @@ class Reading:
         return {EDITS: "" if self.edits is None else self.edits.digest}
 
     def other_edits(self, last: Mapping[str, object] | None) -> str:
-        """Return a line about edits that are not those of the last run, by its settings; empty if they are the same."""
+        """Return words about edits that are not those of the last upload, by its settings; empty if they are."""
         now = self.edits_digest[EDITS]
         if last is None or now == last.get(EDITS, ""):
             return ""
-        ours_and_theirs = "the edits are not those of the last run"
-        words = ours_and_theirs if now else "the last run edited instances, this one does not"
-        return f"{words}: settled instances stay as they were sent"
+        return "the edits are not those of the last upload" if now else "the last upload edited instances, this run not"
 
 
 async def begin_reading(job: ReadingJob, stack: ExitStack | AsyncExitStack) -> Reading:

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -126,7 +126,7 @@ async def run(
     control = Control(live.say)
     reporter = Reporters((tally, live, *(() if log is None else (log,))))
     async with AsyncExitStack() as stack:
-        opened, signals = await _open(job, reporter, control, stack, heed_signals=heed_signals)
+        opened, signals = await _open(job, reporter, control, stack, live.say, heed_signals=heed_signals)
         live.watch(opened.requests)
 
         async def verify() -> None:
@@ -154,7 +154,13 @@ async def run(
 
 
 async def _open(
-    job: VerificationJob, reporter: Reporter, control: Control, stack: AsyncExitStack, *, heed_signals: bool
+    job: VerificationJob,
+    reporter: Reporter,
+    control: Control,
+    stack: AsyncExitStack,
+    say: Callable[[str], None],
+    *,
+    heed_signals: bool,
 ) -> tuple[_Resources, AsyncIterator[signal.Signals] | None]:
     """Open the resources of a run, and begin to receive signals. Raises ConfigurationError and LedgerError."""
     settings = job.settings
@@ -173,6 +179,8 @@ async def _open(
     stack.enter_context(ledger)
     if ledger.kept_copy is not None:
         reporter.tell(LedgerUpgraded(str(ledger.kept_copy), ledger.schema_before))
+    if job.has_source and (words := reading.other_edits(ledger.settings_before("upload"))):
+        say(f"{words}: instances are looked for by the UIDs that this run makes of the source")
     source = await stack.enter_async_context(
         opened_source(job, reading, reporter=reporter, excluded=ledger.files | own_files(settings), listed=listed)
     )

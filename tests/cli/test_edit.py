@@ -185,6 +185,18 @@ def test_verify_without_the_edits_compares_uids_only(edited: Edited) -> None:
     assert "edited when it was sent: --edit with the same file compares it" in str(line["reason"])
 
 
+def test_verify_of_the_source_says_that_its_edits_are_others(edited: Edited) -> None:
+    """It looks for the UIDs that it makes of the source; from the ledger it looks for those that were sent."""
+    assert edited.upload().status == 0
+    source, words = str(edited.directory / "source"), ("--settle", "0s")
+    ended = edited.run("verify", source, *words, edit=None)
+    assert ended.status == 1
+    assert "the last upload edited instances, this run not: instances are looked for by the UIDs" in ended.err
+    assert edited.upload().status == 0
+    for others in ((source,), ()):
+        assert "the last upload" not in edited.run("verify", *others, *words).err
+
+
 def test_a_value_without_a_row_is_a_failure(edited: Edited) -> None:
     """The reason names the attribute and the table, not the value; with `keep` the value stays."""
     (edited.directory / "ids.csv").write_text("old,new,issuer\nA1,N-100,NORTH\n")
@@ -211,11 +223,11 @@ def test_other_edits_leave_what_is_settled(edited: Edited) -> None:
     data_set.save_as(new)
     ended = edited.upload()
     assert ended.status == 0
-    assert ended.err.count("the edits are not those of the last run: settled instances stay as they were sent") == 1
+    assert ended.err.count("the edits are not those of the last upload: settled instances stay as they were sent") == 1
     names = sorted(one.InstitutionName for one in edited.stored().values())
     assert names == ["Clinic North", "Clinic North", "Clinic North", "Clinic South"]
     assert "edits are not those" not in edited.upload().err
-    assert "the last run edited instances, this one does not" in edited.upload(edit=None).err
+    assert "the last upload edited instances, this run not" in edited.upload(edit=None).err
 
 
 def test_a_plan_counts_what_would_be_sent(edited: Edited) -> None:
