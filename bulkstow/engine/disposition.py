@@ -31,6 +31,11 @@ async def disposition_of(job: Job, roots: Iterable[str], threads: Executor, limi
         return None
     if not isinstance(job.source, tuple) or any(map(scheme_of, job.source)):
         raise ConfigurationError(f"--after-stored {wanted}: only files can be moved or deleted")
+    if wanted.action == "delete" and job.settings.on_conflict == "send":
+        raise ConfigurationError(
+            "--after-stored delete: not with --on-conflict send, as a server keeps one of several files that share a "
+            "SOP Instance UID, and the others would be lost; use 'move DIR'"
+        )
     quiet_s = EMPTY_FOR_S if job.watch.watch else 0.0
     if wanted.action == "delete":
         return Disposition(action="deleted", disposer=Disposal(roots, delete), settle_s=SETTLE_S, quiet_s=quiet_s)

@@ -191,3 +191,13 @@ def test_what_cannot_be_done_is_refused_before_anything_is_sent(
     assert ended.status == 2
     assert says in ended.err
     assert storage.received == 0
+
+
+def test_files_in_conflict_are_not_sent_and_deleted(
+    archive: Path, storage: DiscardStorage, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server keeps one of several files that share a UID, so deleting all of them would lose the others."""
+    ended = upload(capsys, archive, url, "--after-stored", "delete", "--on-conflict", "send")
+    assert ended.status == 2
+    assert "not with --on-conflict send" in ended.err
+    assert storage.received == 0
