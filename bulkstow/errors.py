@@ -11,7 +11,8 @@ run, or is caught in the package that raised it:
     │   ├── StorageGone          so many reads hang that no thread is left to read anything
     │   └── LedgerError          the ledger cannot be opened, is in use, is of another schema, the disk is full
     ├── InstanceChanged          a source cannot give the bytes that its scan found; caught by the destination
-    ├── SpoolExceeded            the spool has no room for an instance; caught by the source
+    ├── SpoolError               the spool cannot take an instance; caught by the source
+    │   └── SpoolExceeded        it has no room, and will not have any
     └── WireError                malformed bytes; always caught inside the program
         ├── HeadError            not an instance that can be stored
         │   └── DamagedHead      it may be an instance, or contain some, but cannot be sent
@@ -61,8 +62,12 @@ class InstanceChanged(BulkstowError):
     """An instance cannot be read as the scan found it; the text is the reason for the report."""
 
 
-class SpoolExceeded(BulkstowError):
-    """The spool has no room for an instance, and will not have any; the text is the reason for the report."""
+class SpoolError(BulkstowError):
+    """The spool cannot take an instance; the text is the reason for the report."""
+
+
+class SpoolExceeded(SpoolError):
+    """The spool has no room for an instance, and will not have any."""
 
 
 class WireError(BulkstowError):

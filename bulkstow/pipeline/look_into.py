@@ -16,7 +16,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkstow.blocking import CALL_S, ReadLimit, map_in_threads
-from bulkstow.errors import HeadError, SpoolExceeded
+from bulkstow.errors import HeadError, SpoolError
 from bulkstow.model import Candidate, Container, FileResult, Outcome
 from bulkstow.pipeline.unsettled import Unsettled
 from bulkstow.pipeline.worker_threads import WorkerThreads, run_blocking
@@ -93,7 +93,7 @@ class LookInto:
                     await self.source.reserve(step.room)
             reason = f"{container.format_name} without files" if is_empty else ""
             outcome = Outcome.SKIPPED
-        except (HeadError, SpoolExceeded) as error:
+        except (HeadError, SpoolError) as error:
             reason, outcome = str(error), Outcome.UNREADABLE
         except OSError as error:
             reason, outcome = f"cannot be read: {error.strerror or error}", Outcome.UNREADABLE
@@ -117,7 +117,7 @@ class _Step:
     room: Room | None = None
     """Room that the next step needs."""
     is_last: bool = False
-    error: HeadError | SpoolExceeded | OSError | None = None
+    error: HeadError | SpoolError | OSError | None = None
     """Why the container cannot be read further."""
 
 
@@ -132,7 +132,7 @@ def _draw(members: Members) -> _Step:
             found += step
             if not step or len(found) >= MEMBERS_PER_LIST or time.monotonic() > until_s:
                 return _Step(found)
-    except (HeadError, SpoolExceeded, OSError) as error:
+    except (HeadError, SpoolError, OSError) as error:
         return _Step(found, error=error)
     return _Step(found, is_last=True)
 

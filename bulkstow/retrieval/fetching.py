@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from bulkstow.destination.search import Found as Received
 from bulkstow.destination.wado import Retriever
-from bulkstow.errors import SpoolExceeded
+from bulkstow.errors import SpoolError, SpoolExceeded
 from bulkstow.model import Candidate, Cause, FileResult, Header, NoResponse, Outcome, Response
 from bulkstow.policy.reading import failure_reason
 from bulkstow.ports import Found
@@ -201,11 +201,10 @@ class _SpoolFailed:
     """The room with which another try makes sense; 0 if none does."""
 
 
-def _spool_failed(receiver: SpoolReceiver, failure: SpoolExceeded | OSError, spool: Spool) -> _SpoolFailed:
-    if isinstance(failure, OSError):
-        return _SpoolFailed(f"the spool cannot be written: {failure.strerror or failure}", 0)
+def _spool_failed(receiver: SpoolReceiver, failure: SpoolError, spool: Spool) -> _SpoolFailed:
     needed_bytes = receiver.instance_bytes
-    return _SpoolFailed(str(failure), 0 if needed_bytes > spool.most_bytes else needed_bytes)
+    is_for_now = isinstance(failure, SpoolExceeded) and needed_bytes <= spool.most_bytes
+    return _SpoolFailed(str(failure), needed_bytes if is_for_now else 0)
 
 
 async def _add(found: Found, results: Results[Found]) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import anyio
 
 from bulkstow.destination.wado import InstanceReceiver
-from bulkstow.errors import HeadError, SpoolExceeded
+from bulkstow.errors import HeadError, SpoolError
 from bulkstow.model import Candidate, Extent, Header
 from bulkstow.pipeline.worker_threads import run_blocking
 from bulkstow.source.heads import read_instance
@@ -64,7 +64,7 @@ class SpoolReceiver(InstanceReceiver):
         self._reserved_bytes = 0
         """Room for a content that has not begun."""
         self._content: SpooledContent | None = None
-        self.failure: SpoolExceeded | OSError | None = None
+        self.failure: SpoolError | None = None
         """The error of the spool that ended the reception."""
 
     @property
@@ -103,7 +103,7 @@ class SpoolReceiver(InstanceReceiver):
                 await self._spool.reserve(self._piece_bytes)
                 self._reserved_bytes = self._piece_bytes
             return await run_blocking(self._threads, call)
-        except (SpoolExceeded, OSError) as failure:
+        except SpoolError as failure:
             self.failure = failure
             return None
 
@@ -121,13 +121,13 @@ class SpoolReceiver(InstanceReceiver):
             head = read_instance(received, accept_missing_preamble=self._accept_missing_preamble)
         except HeadError as error:
             return ReceivedInstance(extent, None, str(error))
-        except OSError:
+        except OSError as error:
             self._spool.release(extent)
-            raise
+            raise SpoolError(f"the spool cannot be read: {error.strerror or error}") from error
         return ReceivedInstance(extent, head.header)
 
     def _write(self, *, grows: bool) -> SpooledContent:
-        """Write the bytes that are held, in the room for them. Raises SpoolExceeded, OSError."""
+        """Write the bytes that are held, in the room for them. Raises SpoolError."""
         content = self._content
         if content is None:
             content = self._content = self._spool.begin(self._reserved_bytes, grows=grows)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from bulkstow.errors import DamagedHead, SpoolExceeded
+from bulkstow.errors import DamagedHead, SpoolError
 from bulkstow.model import Candidate, Extent, FileResult, Outcome
 from bulkstow.ports import Found, Members, Room
 from bulkstow.source.extents import change_of, open_extent_bytes
@@ -25,7 +25,7 @@ Items = Iterator[Found | Room | None]
 """Members one by one; None is a sign of life, after about 16 MiB that yield no member."""
 
 Reader = Callable[[OpenBytes, Staging], Items]
-"""Reads the members of an open container. Raises DamagedHead, SpoolExceeded and OSError."""
+"""Reads the members of an open container. Raises DamagedHead, SpoolError and OSError."""
 
 
 class _Changed(Exception):
@@ -66,7 +66,7 @@ def members_in_lists(container: Candidate, spool: Spool, read: Reader) -> Member
         except _Changed as error:  # members of this list may be a mixture of the old and the new content
             found = [_unreadable(container, str(error))]
             staging.discard()
-        except (DamagedHead, SpoolExceeded) as error:
+        except (DamagedHead, SpoolError) as error:
             found.append(_unreadable(container, str(error)))
         except OSError as error:
             found.append(_unreadable(container, f"cannot be read: {error.strerror or error}"))

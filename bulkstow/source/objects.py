@@ -157,13 +157,20 @@ class ObjectSource(Source):
         return _instance(self._fetched.read_head(candidate))
 
     def _look_at(self, content: ObjectBytes) -> FileResult | None:
-        """Return the outcome of an object that need not be fetched, as it is no instance; otherwise None."""
+        """Return the outcome of an object that need not be fetched, as it is no instance; otherwise None.
+
+        Raises ObjectError.
+        """
         try:
             self._read_remote_head(content)
         except DamagedHead as error:
             return FileResult(content.candidate, None, Outcome.UNREADABLE, str(error))
         except HeadError as error:
             return FileResult(content.candidate, None, Outcome.SKIPPED, str(error))
+        except OSError as error:
+            if isinstance(error.__cause__, ObjectError):
+                raise error.__cause__ from None
+            raise
         return None
 
     def _read_remote_head(self, content: ObjectBytes) -> Instance:

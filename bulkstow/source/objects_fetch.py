@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
-from bulkstow.errors import SpoolExceeded, StorageGone, first_of
+from bulkstow.errors import SpoolError, StorageGone, first_of
 from bulkstow.model import Candidate, Extent, FileResult, Outcome
 from bulkstow.ports import Found
 from bulkstow.source.objects_bucket import Bucket, ListedObject, ObjectError
@@ -93,11 +93,8 @@ class ObjectFetcher:
                 found = await self._fetch(bucket, candidate)
             except ObjectError as error:
                 found = FileResult(candidate, None, Outcome.UNREADABLE, self._failure(bucket, error))
-            except SpoolExceeded as error:
+            except SpoolError as error:
                 found = FileResult(candidate, None, Outcome.UNREADABLE, str(error))
-            except OSError as error:
-                reason = f"the spool cannot be written: {error.strerror or error}"
-                found = FileResult(candidate, None, Outcome.UNREADABLE, reason)
             else:
                 self._failures_in_succession = 0
             await fetched.send(found)
@@ -118,7 +115,10 @@ class ObjectFetcher:
         if not is_small:
             if not has_magic(bytes(data)):
                 content = ObjectBytes(bucket, candidate, bytes(data))
-                if (result := await anyio.to_thread.run_sync(self._look_at, content)) is not None:
+                result = await anyio.to_thread.run_sync(
+                    self._look_at, content, abandon_on_cancel=True, limiter=self._threads
+                )
+                if result is not None:
                     return result
             return await self._fetch_parts(bucket, candidate, data)
         # Without a request's turn, as a larger object with room may need it.

@@ -14,10 +14,12 @@ import os
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from bulkstow.errors import SpoolExceeded
+from bulkstow.errors import SpoolError, SpoolExceeded
 from bulkstow.model import Extent
 from bulkstow.platform.files import anonymous_memory, path_of_descriptor, write_at
 from bulkstow.quantities import show_size
@@ -218,7 +220,7 @@ class Spool:
     def begin(self, size_bytes: int, *, grows: bool = False, spares: bool = False) -> SpooledContent:
         """Begin a content in reserved room; one that grows gets a chunk of its own.
 
-        `spares` tells that room was reserved with some to spare. Raises OSError.
+        `spares` tells that room was reserved with some to spare. Raises SpoolError.
         """
         with self._lock:
             chunk = None if grows else self._current.get(spares)
@@ -238,11 +240,12 @@ class Spool:
         return content
 
     def _new_chunk(self, *, is_memory: bool) -> _Chunk:
-        descriptor = anonymous_memory("bulkstow") if is_memory else None
-        is_memory = descriptor is not None
-        if descriptor is None:
-            with tempfile.TemporaryFile(dir=self._directory) as file:
-                descriptor = os.dup(file.fileno())
+        with _spool_errors():
+            descriptor = anonymous_memory("bulkstow") if is_memory else None
+            is_memory = descriptor is not None
+            if descriptor is None:
+                with tempfile.TemporaryFile(dir=self._directory) as file:
+                    descriptor = os.dup(file.fileno())
         chunk = _Chunk(descriptor, path_of_descriptor(descriptor), _identity_of_new(descriptor), is_memory)
         self._chunks[chunk.path] = chunk
         return chunk
@@ -321,6 +324,15 @@ class Spool:
             self._current.clear()
 
 
+@contextmanager
+def _spool_errors() -> Iterator[None]:
+    """Raise SpoolError instead of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(f"the spool cannot be written: {error.strerror or error}") from error
+
+
 def _identity_of_new(descriptor: int) -> tuple[int, int]:
     """Give a new file an identity that no other has had: file systems use the inode of a removed file again at once.
 
@@ -350,10 +362,11 @@ class SpooledContent:
         self.chunk.size_bytes += size_bytes
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write the next bytes. Blocks. Raises SpoolExceeded if there is no room for them, and OSError."""
+        """Write the next bytes. Blocks. Raises SpoolExceeded if there is no room for them, and SpoolError."""
         if self.size_bytes + len(data) > self.room_bytes:
             raise SpoolExceeded(f"more than the {self.room_bytes} bytes that were announced")
-        write_at(self.chunk.descriptor, data, self.offset + self.size_bytes)
+        with _spool_errors():
+            write_at(self.chunk.descriptor, data, self.offset + self.size_bytes)
         self.size_bytes += len(data)
 
     def finish(self) -> Extent:

@@ -58,7 +58,7 @@ class Staging:
     def copy(self, blocks: Iterable[bytes | memoryview], size_bytes: int) -> Generator[Room | None, None, Extent]:
         """Copy a content of `size_bytes` into the spool; return its extent.
 
-        Raises SpoolExceeded if it is larger than half of the spool or than announced, or if the spool cannot be
+        Raises SpoolExceeded if it is larger than half of the spool or than announced, and SpoolError if the spool cannot be
         written. Errors of `blocks` pass through.
         """
         if excess := self.excess(size_bytes):
@@ -69,14 +69,12 @@ class Staging:
             if not self._spool.try_reserve(asked_bytes, self._spare_bytes):
                 yield Room(asked_bytes, self._spare_bytes)
             self._room_bytes = asked_bytes
-        with _named_as_spool():
-            content = self._spool.begin(size_bytes, spares=self._spare_bytes > 0)
+        content = self._spool.begin(size_bytes, spares=self._spare_bytes > 0)
         self._room_bytes -= size_bytes
         try:
             sign_of_life_bytes = STEP_BYTES
             for block in blocks:
-                with _named_as_spool():
-                    content.write(block)
+                content.write(block)
                 if content.size_bytes >= sign_of_life_bytes:
                     sign_of_life_bytes += STEP_BYTES
                     yield None
@@ -122,12 +120,3 @@ class Staging:
         finally:
             self._most_bytes += kept_bytes
             self._spool.release(extent)
-
-
-@contextmanager
-def _named_as_spool() -> Iterator[None]:
-    """Tell an error of the spool from one of the archive."""
-    try:
-        yield
-    except OSError as error:
-        raise SpoolExceeded(f"the spool cannot be written: {error.strerror or error}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from bulkstow.errors import DamagedHead, SpoolExceeded
+from bulkstow.errors import DamagedHead, SpoolError
 from bulkstow.model import Candidate, Coding, Extent, FileResult, Outcome
 from bulkstow.source.extents import open_extent_bytes
 from bulkstow.source.forward import ForwardStream, inflated
@@ -61,7 +61,7 @@ def _members(archive: ZipArchive, staging: Staging) -> Items:
                 yield from _member(archive, location, entry, spans, staging)
             except _Overlap:
                 raise
-            except (DamagedHead, SpoolExceeded) as error:
+            except (DamagedHead, SpoolError) as error:
                 yield FileResult(archive.candidate(location, entry), None, Outcome.UNREADABLE, str(error))
         elif count % _SIGN_OF_LIFE_ENTRIES == 0:
             yield None

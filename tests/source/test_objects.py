@@ -210,6 +210,34 @@ async def test_a_large_object_is_fetched_in_parts(faulty: FaultyStore, spool: Sp
     assert len(gets) == 1 + -(-(len(LARGE) - HEAD_BYTES) // PART_BYTES)
 
 
+async def test_an_object_that_is_replaced_while_it_is_looked_at_has_a_reason(faulty: FaultyStore, spool: Spool) -> None:
+    """An object without preamble needs further ranges; a failure of one is that object's, and does not end the run."""
+    private = b"\x09\0\x10\x10UN\0\0" + (2 * WHOLE_BYTES).to_bytes(4, "little") + bytes(2 * WHOLE_BYTES)
+    faulty.contents["bare"] = b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + private + b"\x20\0\x0d\0UI\x04\x001.2\0"
+
+    def replace_after_first(_: str) -> None:
+        if faulty.sent_bytes:
+            faulty.contents["bare"] = bytes(len(faulty.contents["bare"]))
+
+    faulty.on_object = replace_after_first
+    ends = await fetch_all(source_of(faulty, spool))
+    assert ends == {
+        f"s3://{BUCKET}/bare": "unreadable: cannot be fetched: replaced since it was listed: the next run sends it"
+    }
+
+
+async def test_objects_for_which_the_spool_has_no_file_have_a_reason(faulty: FaultyStore, tmp_path: Path) -> None:
+    """Small ones fit into memory."""
+    faulty.contents |= {"large.dcm": LARGE, "small.dcm": INSTANCE}
+    with closing(Spool(64 * 2**20, tmp_path / "missing")) as spool:
+        ends = await fetch_all(source_of(faulty, spool))
+        assert spool.used_bytes == 0
+    assert ends == {
+        f"s3://{BUCKET}/large.dcm": "unreadable: the spool cannot be written: No such file or directory",
+        f"s3://{BUCKET}/small.dcm": INSTANCE,
+    }
+
+
 async def test_the_spool_is_never_exceeded(store: Moto) -> None:
     """Objects wait for room until others are released; one that is larger than the spool has a reason."""
     for number in range(12):
