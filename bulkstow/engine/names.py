@@ -53,14 +53,30 @@ def kind_of(name: str) -> SourceKind:
 def paths_among(names: tuple[str, ...] | Source) -> tuple[str, ...]:
     """Return the names that are paths, which are looked for before a run starts.
 
-    Raises ConfigurationError for names of several kinds of sources, as a run reads one.
+    Raises ConfigurationError for names of several kinds of sources, as a run reads one, and for names with secrets, as
+    the ledger keeps the names.
     """
     if not isinstance(names, tuple):
         return ()
+    for name in names:
+        _check_no_secret(name)
     kinds = {kind_of(name): name for name in names}
     if len(kinds) > 1:
         raise ConfigurationError(f"{' and '.join(kinds.values())}: one kind of source at a time; run once for each")
     return names if SourceKind.FILES in kinds else ()
+
+
+def _check_no_secret(name: str) -> None:
+    kind = kind_of(name)
+    if kind is SourceKind.FILES:
+        return
+    scheme, _, rest = name.partition("://")
+    if "@" in rest.partition("/")[0]:
+        other = "--source-user" if kind is SourceKind.DICOMWEB else "the login of the cloud's tools"
+        raise ConfigurationError(f"{scheme}://…: the source holds a user or password, which would be seen: use {other}")
+    root = name.partition("#")[0].partition("?")[0]
+    if kind is SourceKind.DICOMWEB and root != name:
+        raise ConfigurationError(f"{root}…: a DICOMweb root has no query; leave out ?… and #…")
 
 
 def distinct(sources: Iterable[str], real_path: Callable[[str], str] = os.path.realpath) -> list[str]:

@@ -94,6 +94,10 @@ def _check_spool_directory(directory: Path | None) -> None:
 
 def _check_remote(job: ReadingJob, name: str) -> None:
     """Raise ConfigurationError for settings that only files have."""
+    if job.selection.min_age_s is not None:
+        raise ConfigurationError(f"{name}: --min-age compares modification times, which only files have")
+    if job.selection.max_size_bytes is not None and kind_of(name) is SourceKind.DICOMWEB:
+        raise ConfigurationError(f"{name}: --max-size: a DICOMweb server does not tell the sizes of instances")
     if job.files_from is not None:
         raise ConfigurationError(f"{name}: --files-from lists files; leave it out, or name the source of each run")
     if job.source_settings.dicomdir:

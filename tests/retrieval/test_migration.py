@@ -141,6 +141,29 @@ def test_a_small_spool_is_enough(migration: Migration, capsys: pytest.CaptureFix
     migration.check_whole(HELD)
 
 
+@pytest.mark.parametrize("command", ["upload", "plan", "verify"])
+@pytest.mark.parametrize(("option", "value"), [("--min-age", "1d"), ("--max-size", "1MB")])
+def test_filters_that_need_files_are_errors(
+    migration: Migration, capsys: pytest.CaptureFixture[str], command: str, option: str, value: str
+) -> None:
+    """A filter that cannot be applied does not let everything through."""
+    ended = call(capsys, *migration.words(command, option, value))
+    assert ended.status == 2
+    assert option in ended.err
+    assert not migration.target.digests()
+
+
+def test_a_name_with_a_password_leaves_nothing_in_the_ledger(
+    migration: Migration, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the message nor a file has it."""
+    named = replace(migration, source=migration.source.replace("http://", "http://ada:s3cret@"))
+    ended = call(capsys, *named.words("upload"))
+    assert ended.status == 2
+    assert "s3cret" not in ended.says
+    assert not migration.ledger.exists()
+
+
 def test_filters_leave_out_what_is_not_fetched(migration: Migration, capsys: pytest.CaptureFixture[str]) -> None:
     """A study that --studies does not name is neither listed nor fetched."""
     studies = migration.directory / "studies"
