@@ -58,8 +58,8 @@ class Staging:
     def copy(self, blocks: Iterable[bytes | memoryview], size_bytes: int) -> Generator[Room | None, None, Extent]:
         """Copy a content of `size_bytes` into the spool; return its extent.
 
-        Raises SpoolExceeded if it is larger than half of the spool or than announced, and SpoolError if the spool cannot be
-        written. Errors of `blocks` pass through.
+        Raises SpoolExceeded if it is larger than half of the spool or than announced, and SpoolError if the spool
+        cannot be written. Errors of `blocks` pass through.
         """
         if excess := self.excess(size_bytes):
             raise SpoolExceeded(excess)
