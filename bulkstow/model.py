@@ -334,6 +334,11 @@ class FileResult:
     """The head at the source, if the instance was edited."""
 
     @property
+    def size_bytes(self) -> int:
+        """The number of bytes that were sent, or that of the candidate; a DICOMweb server does not tell the latter."""
+        return self.candidate.size_bytes if self.sent_bytes is None else self.sent_bytes
+
+    @property
     def is_failure(self) -> bool:
         """True if this file makes a run end with exit status 1."""
         return self.outcome.is_failure and not self.accepted

@@ -121,7 +121,7 @@ class _Figures:
 
     def add(self, entry: Entry) -> None:
         self.files += 1
-        self.size_bytes += entry.result.candidate.size_bytes
+        self.size_bytes += entry.result.size_bytes
         if (at_s := entry.recorded_at_s) is not None:
             self.first_at_s = at_s if self.first_at_s is None or at_s < self.first_at_s else self.first_at_s
             self.last_at_s = at_s if self.last_at_s is None or at_s > self.last_at_s else self.last_at_s

@@ -67,7 +67,7 @@ def file_fields(entry: Entry) -> Fields:
         result.outcome.value,
         result.reason,
         result.attempts,
-        result.candidate.size_bytes,
+        result.size_bytes,
         header.study_uid if header else None,
         header.series_uid if header else None,
         entry.destination,

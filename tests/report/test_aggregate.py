@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import tracemalloc
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from bulkstow.ledger import Entry
 from bulkstow.model import Outcome
 from bulkstow.report import aggregate
 from bulkstow.report.aggregate import Aggregate
+from bulkstow.report.fields import file_fields
 from bulkstow.report.rows import LevelRow, OutcomeRow, ReasonRow, StudyCounts, StudyRow
 from tests.report.samples import AT_S, URL, archive, entry, header, result
 
@@ -61,6 +63,16 @@ def test_studies_with_failures_come_first_then_the_newest(counts: Aggregate) -> 
     assert (verified.first_at_s, verified.last_at_s) == (AT_S, AT_S + 2)
     assert (accepted.failed, accepted.accepted, accepted.first_at_s) == (1, 1, None)
     assert [row.study_uid for row in counts.by_study(is_incomplete=True)] == ["1.2", ""]
+
+
+def test_the_size_is_that_of_what_was_sent() -> None:
+    """A DICOMweb server tells no size, and a compressed file is smaller: the bytes that were sent are counted."""
+    whole = entry(result("/a", Outcome.STORED, header("1.1", 1)))
+    sent = replace(whole.result, candidate=replace(whole.result.candidate, size_bytes=0), sent_bytes=700)
+    counts = Aggregate()
+    counts.add(replace(whole, result=sent))
+    assert [row.size_bytes for row in counts.by_study()] == [700]
+    assert file_fields(replace(whole, result=sent))["size_bytes"] == 700
 
 
 def test_reasons_are_cut_to_what_files_share(counts: Aggregate) -> None:
