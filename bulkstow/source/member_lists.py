@@ -61,6 +61,9 @@ def members_in_lists(container: Candidate, spool: Spool, read: Reader) -> Member
                     if isinstance(item, Room):
                         yield item
                 _raise_if_changed(extent, data)
+            except (DamagedHead, SpoolError, OSError):
+                _raise_if_changed(extent, data)  # then this is no damage
+                raise
             finally:
                 os.close(data.descriptor)
         except _Changed as error:  # members of this list may be a mixture of the old and the new content

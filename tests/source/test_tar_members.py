@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
 import subprocess
 import tarfile
 import zlib
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkstow.errors import DamagedHead
-from bulkstow.model import Candidate, Coding, Container, Extent
+from bulkstow.model import Candidate, Coding, Container, Extent, FileResult
 from bulkstow.ports import Members, Room
 from bulkstow.source import forward, member_lists, staging
 from bulkstow.source.compressed_members import compressed_members, open_compressed
@@ -330,6 +331,30 @@ async def test_an_archive_in_a_compressed_one_is_read_in_its_stream(suffix: str,
         location = f"{path}!/inner!/{name}"
         assert b"".join(open_compressed(Container(container, "a gzip file"), data, location)) == content
         os.close(data.descriptor)
+
+
+async def test_an_archive_that_is_replaced_while_it_is_read_is_not_damaged(tmp_path: Path) -> None:
+    """Members since the last list may be a mixture of both contents, so none of them is handed over."""
+    noise = random.Random(1).randbytes(300_000)
+    path = tar(tmp_path, "x.tgz", {f"IM{n}": DICOM + noise for n in range(3)})
+    container, spool = found(path), Spool(700_000)
+    drawing = members(container, spool)
+    before, room = next(drawing), next(drawing)
+    assert not isinstance(before, Room)
+    assert isinstance(room, Room)
+    (first,) = before
+    assert isinstance(first, Candidate)
+    spool.release(extent_of(first))
+    await spool.reserve(room.size_bytes)
+    with path.open("r+b") as archive:
+        archive.seek(600_000)
+        archive.write(bytes(100_000))
+    os.utime(path, ns=(5, 5))
+    (result,) = [item for step in drawing if not isinstance(step, Room) for item in step]
+    assert isinstance(result, FileResult)
+    assert result.candidate == container
+    assert result.reason.startswith("changed while it was sent: ")
+    assert spool.used_bytes == 0
 
 
 async def test_a_spool_that_cannot_be_written_is_named(tmp_path: Path) -> None:
