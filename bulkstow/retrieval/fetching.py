@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from bulkstow.destination.search import Found as Received
 from bulkstow.destination.wado import Retriever
-from bulkstow.errors import SpoolError, SpoolExceeded
+from bulkstow.errors import LoginRefused, SpoolError, SpoolExceeded
 from bulkstow.model import Candidate, Cause, FileResult, Header, NoResponse, Outcome, Response
 from bulkstow.policy.reading import failure_reason
 from bulkstow.ports import Found
@@ -33,6 +33,11 @@ down before the spool has to use a disk. Eight lists are fetched at a time."""
 
 _ABSENT = (404, 410)
 """Statuses of a series that is gone; a server that sends no series at all costs one request a series more."""
+
+_REFUSED = (401, 403)
+
+MOST_REFUSED_IN_SUCCESSION = 100
+"""Instances that are refused one after the other, after which the run stops: the login may have ended."""
 
 Wanted = dict[str, Candidate]
 """Candidates by SOP Instance UID."""
@@ -64,11 +69,12 @@ class Fetcher:
         self._is_whole = is_whole
         self._sends_series = True
         """The server has not refused to send a series."""
+        self._refused_in_succession = 0
 
     async def fetch(self, candidates: Sequence[Candidate]) -> AsyncGenerator[Sequence[Found]]:
         """Yield each candidate with its extent, or its outcome, as they come.
 
-        Raises Abandoned and the RunStopped of `Requests.make`.
+        Raises Abandoned, LoginRefused and the RunStopped of `Requests.make`.
         """
         by_series: dict[str, Wanted] = defaultdict(dict)
         results = Results[Found](READY_BYTES)
@@ -107,6 +113,7 @@ class Fetcher:
             if candidate is None:
                 self._spool.release(received.extent)
             else:
+                self._refused_in_succession = 0
                 received_bytes += received.extent.size_bytes
                 await _add(replace(candidate, extent=received.extent), results)
             return True  # also after the last one: the connection of a response that is read to its end is used again
@@ -139,6 +146,7 @@ class Fetcher:
             answer = await self._requests.make(attempt)
             match answer:
                 case ReceivedInstance():
+                    self._refused_in_succession = 0
                     return self._checked(candidate, header, answer)
                 case _SpoolFailed(reason, retry_bytes):
                     if not retry_bytes:
@@ -146,9 +154,20 @@ class Fetcher:
                     await self._spool.reserve(retry_bytes)
                     self._spool.give_back(retry_bytes)
                 case Response():
+                    self._note_refusal(answer)
                     return _unreadable(candidate, f"QIDO-RS lists it, but WADO-RS answers {failure_reason(answer)}")
                 case Unanswered(reason):
                     return _unreadable(candidate, reason)
+
+    def _note_refusal(self, answer: Response) -> None:
+        if answer.status not in _REFUSED:
+            return
+        self._refused_in_succession += 1
+        if self._refused_in_succession >= MOST_REFUSED_IN_SUCCESSION:
+            raise LoginRefused(
+                f"{self._locations.source} refused {self._refused_in_succession} instances in succession: "
+                f"{failure_reason(answer)}; check the login, and run the same command again"
+            )
 
     async def _retrieve(self, path: str) -> Received[ReceivedInstance | _SpoolFailed] | Response | NoResponse:
         """Retrieve an instance once."""

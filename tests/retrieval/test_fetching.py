@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bulkstow.errors import DestinationRefused
+from bulkstow.errors import DestinationRefused, LoginRefused
 from bulkstow.events import SourceOutageBegan, SourceOutageEnded
 from bulkstow.model import Candidate, FileResult, Header, Instance, Outcome
 from bulkstow.policy.health import CircuitBreaker
@@ -137,6 +137,19 @@ async def test_a_failure_has_the_words_of_the_server(tmp_path: Path) -> None:
         assert isinstance(failed, FileResult)
         assert failed.reason.startswith("QIDO-RS lists it, but WADO-RS answers HTTP 403")
         assert all(isinstance(item, Candidate) for item in found.values())
+
+
+async def test_a_login_that_ends_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused instance is unreadable; many in succession are the login's fault, and are not recorded one by one."""
+    monkeypatch.setattr("bulkstow.retrieval.fetching.MOST_REFUSED_IN_SUCCESSION", 4)
+    fault = {"kind": "status", "on": "retrieve", "status": 401}
+    async with origin_with(tmp_path, archive(), fault) as stored, opened(stored.name) as source:
+        candidates = candidates_of(await source.scanned())
+        some = await source.fetched(candidates[:3])
+        assert [item.outcome for item in some if isinstance(item, FileResult)] == [Outcome.UNREADABLE] * 3
+        with pytest.raises(LoginRefused, match="4 instances in succession: HTTP 401"):
+            await source.fetched(candidates[3:])
+        assert source.spool.used_bytes == 0
 
 
 async def test_a_lasting_failure_is_retried_and_then_told(tmp_path: Path) -> None:
