@@ -32,7 +32,16 @@ from bulkstow.errors import ConfigurationError
 PREFIX = "BULKSTOW_"
 """Prefix of every variable that is a setting."""
 
-NO_SETTINGS = frozenset({"BULKSTOW_CONFIG", "BULKSTOW_PASSWORD", "BULKSTOW_BEARER", "BULKSTOW_EDIT_KEY"})
+NO_SETTINGS = frozenset(
+    {
+        "BULKSTOW_CONFIG",
+        "BULKSTOW_PASSWORD",
+        "BULKSTOW_BEARER",
+        "BULKSTOW_SOURCE_PASSWORD",
+        "BULKSTOW_SOURCE_BEARER",
+        "BULKSTOW_EDIT_KEY",
+    }
+)
 """Variables that are read elsewhere: the configuration file, and secrets, which are not settings."""
 
 OF_THE_TESTS = "BULKSTOW_REQUIRE_"

@@ -17,6 +17,7 @@ from aiohttp import web
 from bulkstow.ledger import read_entries
 from bulkstow.model import Header, Outcome
 from bulkstow.server.faults import Operation
+from bulkstow.server.login import Login
 from bulkstow.server.read_terms import ReadTerms
 from bulkstow.server.storage import DirectoryStorage
 from bulkstow.wire.synthetic import part10
@@ -77,14 +78,19 @@ class Migration:
             assert digests[one.sop_instance_uid] == sha256(content).hexdigest()
 
 
+def hold(directory: Path, held: list[Header]) -> None:
+    """Write instances as the storage of a server keeps them."""
+    for number, one in enumerate(held):
+        series = directory / one.study_uid / one.series_uid
+        series.mkdir(parents=True, exist_ok=True)
+        (series / f"{one.sop_instance_uid}.dcm").write_bytes(part10(one, rows=ROWS, columns=ROWS, number=number))
+
+
 @pytest.fixture
 def migration(tmp_path: Path) -> Iterator[Migration]:
     """Give two servers, the first one with instances."""
     stored, witness = tmp_path / "source", Witness()
-    for number, one in enumerate(HELD):
-        series = stored / one.study_uid / one.series_uid
-        series.mkdir(parents=True, exist_ok=True)
-        (series / f"{one.sop_instance_uid}.dcm").write_bytes(part10(one, rows=ROWS, columns=ROWS, number=number))
+    hold(stored, HELD)
     target = DirectoryStorage(tmp_path / "target")
     with served(DirectoryStorage(stored), read_fault=witness) as source, served(target) as url:
         yield Migration(f"dicomweb+{source}", witness, url, target, tmp_path)
@@ -139,6 +145,32 @@ def test_a_small_spool_is_enough(migration: Migration, capsys: pytest.CaptureFix
     ended = call(capsys, *migration.words("upload", "--spool-bytes", "20kB"))
     assert ended.status == 0, ended.says
     migration.check_whole(HELD)
+
+
+@pytest.mark.parametrize(
+    ("options", "variable"),
+    [(("--source-user", "ada"), "BULKSTOW_SOURCE_PASSWORD"), ((), "BULKSTOW_SOURCE_BEARER")],
+    ids=["password", "token"],
+)
+def test_a_source_has_a_login_of_its_own(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    variable: str,
+) -> None:
+    """Its secret comes from its own variable, and neither the destination nor a file or a message gets it."""
+    monkeypatch.setenv(variable, "s3cret")
+    hold(tmp_path / "source", HELD[:1])
+    source_login = Login(users={"ada": "s3cret"}, token="s3cret")
+    target = DirectoryStorage(tmp_path / "target")
+    with served(DirectoryStorage(tmp_path / "source"), login=source_login) as source, served(target) as url:
+        migration = Migration(f"dicomweb+{source}", Witness(), url, target, tmp_path)
+        ended = call(capsys, *migration.words("upload", *options))
+        assert ended.status == 0, ended.says
+    assert set(target.digests()) == {HELD[0].sop_instance_uid}
+    assert "s3cret" not in ended.says
+    assert b"s3cret" not in migration.ledger.read_bytes()
 
 
 @pytest.mark.parametrize("command", ["upload", "plan", "verify"])
