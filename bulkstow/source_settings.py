@@ -39,7 +39,7 @@ class SourceSettings:
     dicomdir: Annotated[Switch, Parameter(group=SOURCE)] = False
     """Send the files that the DICOMDIR of each source references, and report missing and unreferenced ones."""
     edit: Annotated[Path | None, Parameter(group=SOURCE)] = None
-    """TOML file with edits of attributes that are made on the way; the files are not changed."""
+    """TOML file with edits of attributes of the sent instances; the files are not changed."""
     source_anonymous: Annotated[Switch, Parameter(group=SOURCE)] = False
     """Read a public bucket without a login."""
     source_endpoint: Annotated[str | None, Parameter(group=SOURCE)] = None
@@ -97,7 +97,7 @@ class WatchSettings:
     """Keep running, and send new and changed files once they have not changed for --min-age, by default for 10s."""
     # A scan of 20,000 settled files takes 0.25 s; however many there are, scans take a tenth of the time at most.
     rescan_s: Annotated[Duration, Parameter(name="--rescan", group=SOURCE)] = 60.0
-    """With --watch, interval of the scans for files of which the system has not told, as on network file systems."""
+    """With --watch, interval of the scans for changes that the system has not reported, as on network file systems."""
     after_stored: Annotated[AfterStoring, Parameter(group=SOURCE)] = NOTHING
     """Action for a file whose instance is stored: 'nothing', 'move DIR', or 'delete', once a query has found the
     instance on the server."""

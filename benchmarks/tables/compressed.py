@@ -96,7 +96,7 @@ def _goals(archive: Corpus, runs: Mapping[str, list[Run]]) -> Iterator[Goal]:
 
 @contextmanager
 def _spool_watched() -> Iterator[list[int]]:
-    """Give a list whose number is the most that this process's descendants have had in files without a name."""
+    """Give a list with the largest total size of unnamed files that this process's descendants have had."""
     most = [0]
     ended = threading.Event()
 

@@ -136,7 +136,7 @@ def _begin_summary(where: str, job: Job, tally: Tally) -> None:
 
 
 def _write_so_far(where: str | None, say: Callable[[str], None], summary: Summary) -> None:
-    """Write the figures of a run that goes on waiting; say why that is not possible."""
+    """Write the figures of a run that keeps waiting; say why that is not possible."""
     if where is None or where == "-":
         return
     try:

@@ -66,7 +66,7 @@ def edits_in(path: Path, environ: Mapping[str, str]) -> Edits:
 
 def edited(source: Source, edits: Edits) -> Source:
     """Return the source with the edits."""
-    # Whole, and once: threads that import parts of pydicom at the same time find it half imported.
+    # All of it, once: threads that import parts of pydicom at the same time see it partly initialised.
     for module in ("pydicom.charset", "pydicom.datadict", "pydicom.valuerep"):
         import_module(module)
     # pydicom would warn once for each odd value.

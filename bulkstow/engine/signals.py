@@ -22,7 +22,7 @@ class Drainable(Protocol):
 
     @property
     def is_done(self) -> bool:
-        """True if ending now leaves nothing undone."""
+        """True if no work is left when the run ends now."""
 
 
 class Control:

@@ -1,6 +1,6 @@
-"""Watching the sources of an upload: waits for changes, and chooses the files that are read in each further pass.
+"""Watches the sources of an upload: waits for changes, and chooses the files that are read in each further pass.
 
-The operating system tells of changes where it can. A scan of everything at intervals finds the rest: files
+The operating system reports changes where it can. A scan of everything at intervals finds the rest: files
 that other computers have written to a network file system, changes that were lost in a burst, and failed files whose
 failure may be temporary.
 """

@@ -164,7 +164,7 @@ class AfterStored:
         """Dispose of the files whose instances are found on the server; the others are looked for again."""
         unfound = await self._search_if_asked(results)
         await self._dispose([result for result in results if result not in unfound])
-        # A file that stayed in place before had its time.
+        # A file that stayed in place before has already waited.
         waiting = [result for result in unfound if result not in self.kept][: MOST_WAITING - len(self._unfound)]
         self._unfound += waiting
         self._keep({result: why for result, why in unfound.items() if result not in set(waiting)})

@@ -67,7 +67,7 @@ class Choice:
 
 
 @dataclass(slots=True)
-class _Joints:
+class _Shared:
     """The objects that the stages of a pass share."""
 
     choice: Choice
@@ -118,37 +118,37 @@ class Intake:
         results: MemoryObjectSendStream[list[FileResult]],
     ) -> list[Stage]:
         """Return the stages of a pass over some lists of files, joined by streams; they close `instances`."""
-        joints = _Joints(choice, selection, instances, results)
+        shared = _Shared(choice, selection, instances, results)
         stages: list[Stage] = []
         if self.settings.digest != "none":
-            joints.instances, inspected = anyio.create_memory_object_stream[list[Instance]](0)
-            stages.append(self._digest(inspected, instances, joints))
+            shared.instances, inspected = anyio.create_memory_object_stream[list[Instance]](0)
+            stages.append(self._digest(inspected, instances, shared))
         known: tuple[MemoryObjectSendStream[None], MemoryObjectReceiveStream[None]] | None = None
         if choice.newest is not None:
             known = anyio.create_memory_object_stream[None](0)
             stages.append(
                 PassOnNewest(
-                    newest=choice.newest, all_known=known[1], pass_on=self._pass_on(joints), threads=self.threads
+                    newest=choice.newest, all_known=known[1], pass_on=self._pass_on(shared), threads=self.threads
                 )
             )
         candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
         is_fetched = self.source.is_fetched and self.fetches
         on_end = partial(self._end_scan, selection)
-        stages.append(self._scan(lists, candidates_in, joints, on_end if self.source.is_fetched else None))
+        stages.append(self._scan(lists, candidates_in, shared, on_end if self.source.is_fetched else None))
         if is_fetched:
             fetched_in, fetched = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
-            stages.append(self._fetch(candidates, fetched_in, joints))
+            stages.append(self._fetch(candidates, fetched_in, shared))
             candidates = fetched
         levels = 1 if self.source.is_fetched else LEVELS
         for level in range(levels):
             is_last = level == levels - 1
             containers_in, containers = anyio.create_memory_object_stream[Container](CONTAINERS_AHEAD)
             known_in = None if known is None else known[0].clone()
-            stages.append(self._inspect(candidates, None if is_last else containers_in, known_in, level, joints))
+            stages.append(self._inspect(candidates, None if is_last else containers_in, known_in, level, shared))
             if not is_last:
                 candidates_in, candidates = anyio.create_memory_object_stream[list[Candidate]](LISTS_AHEAD)
                 look_into = self._look_into(
-                    containers, candidates_in, joints, level, on_end if level == levels - 2 else None
+                    containers, candidates_in, shared, level, on_end if level == levels - 2 else None
                 )
                 stages.append(look_into)
             else:
@@ -156,7 +156,7 @@ class Intake:
                 containers.close()
         if known is not None:
             known[0].close()
-        joints.instances.close()
+        shared.instances.close()
         return stages
 
     def _end_scan(self, selection: Selection) -> None:
@@ -182,17 +182,17 @@ class Intake:
         self,
         lists: Scanned,
         candidates: MemoryObjectSendStream[list[Candidate]],
-        joints: _Joints,
+        shared: _Shared,
         on_end: Callable[[], None] | None,
     ) -> Scan:
         return Scan(
             lists=lists,
-            unsettled=self._unsettled(joints.selection),
+            unsettled=self._unsettled(shared.selection),
             readers=self.settings.read_concurrency,
             threads=self.threads,
             limit=self.limit,
             candidates=candidates,
-            results=joints.results.clone(),
+            results=shared.results.clone(),
             on_end=on_end,
             admit=self.admit,
         )
@@ -201,13 +201,13 @@ class Intake:
         self,
         candidates: MemoryObjectReceiveStream[list[Candidate]],
         fetched: MemoryObjectSendStream[list[Candidate]],
-        joints: _Joints,
+        shared: _Shared,
     ) -> Fetch:
         return Fetch(
             source=self.source,
             candidates=candidates,
             fetched=fetched,
-            results=joints.results.clone(),
+            results=shared.results.clone(),
             reporter=self.reporter,
         )
 
@@ -215,7 +215,7 @@ class Intake:
         self,
         containers: MemoryObjectReceiveStream[Container],
         candidates: MemoryObjectSendStream[list[Candidate]],
-        joints: _Joints,
+        shared: _Shared,
         level: int,
         on_end: Callable[[], None] | None,
     ) -> LookInto:
@@ -223,11 +223,11 @@ class Intake:
             source=self.source,
             at_once=CONTAINERS_AT_ONCE if level == 0 else 1,
             containers=containers,
-            unsettled=self._unsettled(joints.selection.of_members),
+            unsettled=self._unsettled(shared.selection.of_members),
             threads=self.threads,
             limit=self.limit,
             candidates=candidates,
-            results=joints.results.clone(),
+            results=shared.results.clone(),
             forget=self.forget_container,
             on_end=on_end,
         )
@@ -238,14 +238,14 @@ class Intake:
         containers: MemoryObjectSendStream[Container] | None,
         known_in: MemoryObjectSendStream[None] | None,
         level: int,
-        joints: _Joints,
+        shared: _Shared,
     ) -> Inspect:
         return Inspect(
             source=self.source,
-            selection=joints.selection,
+            selection=shared.selection,
             readers=self.settings.read_concurrency,
-            pass_on=self._pass_on(joints),
-            newest=joints.choice.newest,
+            pass_on=self._pass_on(shared),
+            newest=shared.choice.newest,
             known_in=known_in,
             threads=self.threads,
             limit=self.limit,
@@ -254,14 +254,14 @@ class Intake:
             only_members=self.only_members and level == 0,
         )
 
-    def _pass_on(self, joints: _Joints) -> PassOn:
+    def _pass_on(self, shared: _Shared) -> PassOn:
         return PassOn(
             source=self.source,
-            in_flight=joints.choice.in_flight,
+            in_flight=shared.choice.in_flight,
             threads=self.threads,
             limit=self.limit,
-            instances=joints.instances.clone(),
-            results=joints.results.clone(),
+            instances=shared.instances.clone(),
+            results=shared.results.clone(),
             reporter=self.reporter,
         )
 
@@ -269,7 +269,7 @@ class Intake:
         self,
         inspected: MemoryObjectReceiveStream[list[Instance]],
         digested: MemoryObjectSendStream[list[Instance]],
-        joints: _Joints,
+        shared: _Shared,
     ) -> Digest:
         return Digest(
             source=self.source,
@@ -278,7 +278,7 @@ class Intake:
             limit=self.limit,
             instances=inspected,
             digested=digested,
-            results=joints.results.clone(),
+            results=shared.results.clone(),
         )
 
 

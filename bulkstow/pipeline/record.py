@@ -35,7 +35,7 @@ class Record:
     threads: WorkerThreads
     results: MemoryObjectReceiveStream[list[FileResult]]
     recorded: MemoryObjectSendStream[list[FileResult]] | None
-    """Takes the recorded outcomes; None if nobody does."""
+    """Takes the recorded outcomes; None if no stage needs them."""
     gone_files: GoneFiles | None
     """Takes out files that are gone; None if those are failures."""
     reporter: Reporter

@@ -1,4 +1,4 @@
-"""Outcomes of a run that watches its sources: which of them another pass may change."""
+"""Decides which outcomes another pass may change in a run that watches its sources."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Log:
     def _put_after(self, event: Disposed | Vanished | Watching) -> None:
         match event:
             case Watching(is_waiting, pending):
-                if is_waiting and pending != self._pending:  # a scan every minute that finds nothing is no news
+                if is_waiting and pending != self._pending:  # a scan every minute that finds nothing is not logged
                     self._put("waiting", {"pending": pending})
                 self._pending = pending if is_waiting else self._pending
             case Disposed(action, files, kept):

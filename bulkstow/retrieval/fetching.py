@@ -1,6 +1,6 @@
 """Fetches instances into the spool: a series in one request where all of it is wanted, and single instances otherwise.
 
-Retrievals are repeated as searches are. An instance that cannot be fetched becomes unreadable, with the server's words.
+Retrievals are repeated as searches are. An instance that cannot be fetched is unreadable, with the server's message.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class SourceServer:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Raise, in the words of the source, the error that ended the requests instead of Abandoned."""
+        """Raise the error that ended the requests instead of Abandoned; its text names the source."""
         with in_words_of_source():
             try:
                 yield

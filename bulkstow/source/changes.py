@@ -1,6 +1,6 @@
-"""Changes in directories, as the operating system tells of them: inotify and its equivalents, by `watchfiles`.
+"""Changes in directories, as the operating system reports them: inotify and its equivalents, by `watchfiles`.
 
-The system tells of changes on a network file system only if this computer made them, so directories there are not
+The system reports changes on a network file system only if this computer made them, so directories there are not
 watched. Nothing here is needed for a complete result: a scan finds every file, later.
 """
 

@@ -46,10 +46,10 @@ def compressed_members(container: Container, data: ByteReader, staging: Staging)
 
 def _large_file(container: Container, data: ByteReader, content: ForwardStream, staging: Staging) -> Items:
     """Find the size of a compressed file, then decompress it again into the spool."""
-    sign_of_life_bytes = SKIP_BYTES
+    report_at_bytes = SKIP_BYTES
     while content.read_some() and not staging.excess(content.at):
-        if content.at >= sign_of_life_bytes:
-            sign_of_life_bytes += SKIP_BYTES
+        if content.at >= report_at_bytes:
+            report_at_bytes += SKIP_BYTES
             yield None
     size_bytes = content.at
     again = decompress(data, container.format_name)

@@ -22,7 +22,7 @@ STREAMS_KEPT = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Open:
-    """A stream that nobody reads."""
+    """An open stream that no thread reads."""
 
     archive: Candidate
     descriptor: int

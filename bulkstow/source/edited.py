@@ -1,4 +1,4 @@
-"""Instances of any source, edited on their way: the head is patched, the pixel data are sent from where they are.
+"""Instances of any source, edited while they are sent: the head is patched, the pixel data are sent in place.
 
 The patches of a head are found when it is read, and again when it is sent, unless they are still in memory; they are
 the same, as they depend on nothing but its bytes and the rules.

@@ -1,4 +1,4 @@
-"""The members of a container in lists: the frame around the readers of all formats.
+"""The members of a container in lists: the common part of the readers of all formats.
 
 Opens the container, compares its file with the scan before a list is handed over, and turns damage into the outcome of
 the container, after the members before it.
@@ -22,7 +22,7 @@ MEMBERS_PER_LIST = 256
 """The members in a list; reading the headers of so many takes 8 ms in a tar archive."""
 
 Items = Iterator[Found | Room | None]
-"""Members one by one; None is a sign of life, after about 16 MiB that yield no member."""
+"""Members one by one; None reports progress, after about 16 MiB without a member."""
 
 Reader = Callable[[OpenBytes, Staging], Items]
 """Reads the members of an open container. Raises DamagedHead, SpoolError and OSError."""

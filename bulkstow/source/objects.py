@@ -35,7 +35,7 @@ CONCURRENCY = 32
 """Requests at once. MR slices of 35 KB at a distance of 30 ms: 77, 158, 219 and 351 a second with 4, 8, 16 and 32."""
 
 EMPTY_NAMES_KEPT = 100
-"""Bounds memory."""
+"""Names without objects that are remembered for the messages, so that memory is bounded."""
 
 NOT_LOOKED_INTO = "which was not looked into: archives in buckets are not unpacked"
 

@@ -116,7 +116,7 @@ class Spool:
         await self._wait(size_bytes, None, spare_bytes)
 
     def try_reserve(self, size_bytes: int, spare_bytes: int = 0) -> bool:
-        """Reserve room as `reserve` does, if there is enough and nobody waits for it; return whether it is reserved."""
+        """Reserve room as `reserve` does, if there is enough and no task waits; return whether it is reserved."""
         with self._lock:
             if self._waiting or not self._has_room_for(size_bytes, spare_bytes):
                 return False

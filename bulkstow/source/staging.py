@@ -1,6 +1,6 @@
 """Copies members of archives that cannot be read in place into the spool.
 
-A generator of members asks for room by yielding `Room`, and yields None as a sign of life.
+A generator of members asks for room by yielding `Room`, and yields None to report progress.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class Staging:
         content = self._spool.begin(size_bytes, spares=self._spare_bytes > 0)
         self._room_bytes -= size_bytes
         try:
-            sign_of_life_bytes = STEP_BYTES
+            report_at_bytes = STEP_BYTES
             for block in blocks:
                 content.write(block)
-                if content.size_bytes >= sign_of_life_bytes:
-                    sign_of_life_bytes += STEP_BYTES
+                if content.size_bytes >= report_at_bytes:
+                    report_at_bytes += STEP_BYTES
                     yield None
         except BaseException:
             content.abort()

@@ -63,7 +63,7 @@ class Entry:
 
 
 def entries(archive: Candidate, content: Forward) -> Iterator[Entry | None]:
-    """Yield the members of an archive in order, without directories, and None as a sign of life.
+    """Yield the members of an archive in order, without directories, and None to report progress.
 
     After each, the caller may read its content, and no more. Archives may follow one another. Raises DamagedHead and
     OSError.

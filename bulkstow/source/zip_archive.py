@@ -65,7 +65,7 @@ class ZipArchive:
 
 
 def unreadable(entry: Entry) -> str:
-    """Return why a member is not read, by its entry alone; empty if nothing speaks against it."""
+    """Return why a member is not read, by its entry alone; empty if it is read."""
     if not entry.name:
         return "a member without a name"
     if leads_outside(os.fsdecode(entry.name)):

@@ -26,7 +26,7 @@ from bulkstow.wire.zip_records import SYMBOLIC_LINK, Entry
 _DESCRIPTOR_BYTES = 24
 """The longest data descriptor, which may follow the data of a member (4.3.9); no member fits into it."""
 
-_SIGN_OF_LIFE_ENTRIES = 2**15
+_ENTRIES_PER_STEP = 2**15
 """Directories, which yield nothing, in a step: 0.1 s."""
 
 _OVERLAP = "damaged, or a zip bomb: its members overlap"
@@ -63,7 +63,7 @@ def _members(archive: ZipArchive, staging: Staging) -> Items:
                 raise
             except (DamagedHead, SpoolError) as error:
                 yield FileResult(archive.candidate(location, entry), None, Outcome.UNREADABLE, str(error))
-        elif count % _SIGN_OF_LIFE_ENTRIES == 0:
+        elif count % _ENTRIES_PER_STEP == 0:
             yield None
     archive.directory.check_count(count)
 

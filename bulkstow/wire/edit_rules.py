@@ -1,4 +1,4 @@
-"""The rules by which instances are edited on their way: values of attributes, and UIDs.
+"""The rules by which instances are edited while they are sent: values of attributes, and UIDs.
 
 Rules are plain values; `edit_file` reads them from a file, and `edits` applies them to a head. A rule holds for one
 level: the data set itself, or the items of a sequence, which have rules of their own.

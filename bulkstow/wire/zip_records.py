@@ -106,7 +106,7 @@ class Entry(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """Why the member cannot be read; empty if nothing in its entry speaks against it."""
+        """Why the member cannot be read, by its entry; empty if it can."""
         if self.flags & _ENCRYPTED or self.method == _AES:
             return MASKED if self.flags & _HIDDEN else ENCRYPTED
         if self.method not in (STORED, DEFLATED) and self.method not in METHODS:

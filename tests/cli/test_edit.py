@@ -1,4 +1,4 @@
-"""`--edit`: instances are edited on their way; ledger, report, plan and verify know both."""
+"""`--edit`: instances are edited while they are sent; ledger, report, plan and verify have both."""
 
 from __future__ import annotations
 

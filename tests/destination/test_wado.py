@@ -315,7 +315,7 @@ async def test_a_part_of_an_instance_is_no_message() -> None:
 
 @pytest.mark.parametrize("status", [404, 406, 410, 500, 503])
 async def test_other_statuses_are_responses(status: int) -> None:
-    """Any status but 200 is a Response with the server's words, and nothing is passed on."""
+    """Any status but 200 is a Response with the server's message, and nothing is passed on."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Everything at hand in one tree, edited on the way to an Orthanc."""
+"""All test files in one tree, edited while they are sent to an Orthanc."""
 
 from __future__ import annotations
 

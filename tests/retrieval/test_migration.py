@@ -217,7 +217,7 @@ def test_shards_divide_the_studies(migration: Migration, capsys: pytest.CaptureF
 
 
 def test_an_instance_that_is_not_sent_is_unreadable(migration: Migration, capsys: pytest.CaptureFixture[str]) -> None:
-    """The report has the server's words, and the next run fetches just that instance."""
+    """The report has the server's message, and the next run fetches only that instance."""
     lost = HELD[3]
 
     def refuse(request: web.Request) -> None:
