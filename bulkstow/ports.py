@@ -207,6 +207,10 @@ class Source(Protocol):
         """
         return 0
 
+    def is_gone(self, location: str) -> bool:
+        """Return whether nothing is at a location any more; False if that is not known. Blocks."""
+        return False
+
     def existing_parent(self, location: str) -> str:
         """Return the innermost directory, or its equivalent, above a changed instance that still exists.
 

@@ -41,6 +41,7 @@ from bulkstow.progress.display import Display
 from bulkstow.progress.log import settings_of
 from bulkstow.progress.tally import Tally
 from bulkstow.quantities import Span
+from bulkstow.source_settings import WatchSettings
 from bulkstow.wire.server_profile import DEFAULT
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def run(
     watch = _watch(job)
     control = Control(display.say)
     with ExitStack() as stack:
-        settings = _within_limits(job.settings, display)
+        settings = _with_digests(_within_limits(job.settings, display), job.watch)
         # Until the handlers are set, a signal ends the process at once, as nothing has to be finished yet.
         reading = await begin_reading(job, stack)
         disposition = await _disposition(job, reading)
@@ -228,6 +229,11 @@ async def _studies(ledger: Ledger) -> LedgerStudies | None:
             studies = await anyio.to_thread.run_sync(ledger.count_studies)
         beside.cancel_scope.cancel()
     return studies
+
+
+def _with_digests(settings: UploadSettings, watch: WatchSettings) -> UploadSettings:
+    """Return settings with which files that leave their place can be compared with later ones of their UIDs."""
+    return settings if watch.after_stored.action == "nothing" else replace(settings, digest="sha256")
 
 
 def _within_limits(settings: UploadSettings, display: Display) -> UploadSettings:

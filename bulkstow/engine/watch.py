@@ -8,7 +8,6 @@ failure may be temporary.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -159,7 +158,7 @@ class SourceWatch:
 
     def is_gone(self, location: str) -> bool:
         """Return whether there is no file any more; a member of an archive is there as long as the archive. Blocks."""
-        return not any(map(os.path.lexists, _with_archives(location)))
+        return self._source.is_gone(location)
 
     # --- events of the run, and changes from the system
 
@@ -238,9 +237,3 @@ def _in_loop(call_soon: Callable[..., object], function: Callable[..., None], *a
         call_soon(function, *arguments)
     except RuntimeError:
         return
-
-
-def _with_archives(location: str) -> list[str]:
-    """Return a location and those of the archives that it may be in."""
-    parts = location.split("!/")
-    return ["!/".join(parts[:count]) for count in range(len(parts), 0, -1)]

@@ -29,7 +29,7 @@ COLUMN_COUNT = len(COLUMNS.split(", "))
 ALL_COLUMNS = f"{COLUMNS}, recorded_at_s, verified_level, verified_at_s"
 """The columns of a row that a report reads."""
 
-INSTANCE_COLUMNS = ", ".join((*COLUMNS.split(", ")[:10], *SENT_COLUMNS))
+INSTANCE_COLUMNS = ", ".join((*COLUMNS.split(", ")[:10], *SENT_COLUMNS, "sha256"))
 
 OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome}
 """By the word in the ledger; a look-up takes a quarter of the time of `Outcome(…)`."""
@@ -87,8 +87,6 @@ def as_result(row: Sequence[Any]) -> FileResult:
         raise DamagedRow("a reason, a count or a path of another type")
     if type(accepted) not in (str, type(None)):
         raise DamagedRow("a note of another type")
-    if sha256 is not None and (type(sha256) is not bytes or len(sha256) != _SHA256_BYTES):
-        raise DamagedRow("a SHA-256 of another type or length")
     candidate, header = as_candidate(row), as_header(row)
     if header is None and OUTCOMES[outcome].is_success:
         raise DamagedRow(f"{outcome} without UIDs")
@@ -99,10 +97,19 @@ def as_result(row: Sequence[Any]) -> FileResult:
         reason,
         attempts,
         "" if copy_of is None else os.fsdecode(copy_of),
-        "" if sha256 is None else sha256.hex(),
+        _as_digits(sha256),
         accepted or "",
         *_as_sent(row[16:COLUMN_COUNT], header),
     )
+
+
+def _as_digits(sha256: object) -> str:
+    """Return a SHA-256 in hexadecimal digits; empty if there is none. Raises DamagedRow."""
+    if sha256 is None:
+        return ""
+    if type(sha256) is not bytes or len(sha256) != _SHA256_BYTES:
+        raise DamagedRow("a SHA-256 of another type or length")
+    return sha256.hex()
 
 
 def _as_sent(values: Sequence[Any], header: Header | None) -> tuple[int | None, Header | None]:
@@ -149,7 +156,8 @@ def as_instance(row: Sequence[Any]) -> Instance:
     if header is None:
         raise DamagedRow("no UIDs")
     sent_bytes, original = _as_sent(row[10:14], header)
-    return Instance(as_candidate(row), header, sent_bytes=sent_bytes, original=original)
+    sha256 = _as_digits(row[14])
+    return Instance(as_candidate(row), header, sha256=sha256, sent_bytes=sent_bytes, original=original)
 
 
 def as_candidate(row: Sequence[Any]) -> Candidate:

@@ -51,7 +51,7 @@ class _Comparison(Work[bool, bool | None | OSError]):
         try:
             if not self._readers:
                 if self._source.verify(other):
-                    return "more" if self._look_elsewhere() else None
+                    return "more" if self._look_elsewhere() else self._by_digest()
                 digest = self._source.digest(other.candidate)
                 self._location = instance.candidate.location
                 if digest is not None and self._source.digest(instance.candidate) == digest:
@@ -60,11 +60,19 @@ class _Comparison(Work[bool, bool | None | OSError]):
         except (OSError, InstanceChanged) as error:
             if self._location == other.candidate.location and self._look_elsewhere():
                 return "more"
-            if not self._readers and self._location == other.candidate.location:
-                return None
+            is_equal = self._by_digest() if self._location == other.candidate.location else None
+            if is_equal is not None or (not self._readers and self._location == other.candidate.location):
+                return is_equal
             reason = str(error) if isinstance(error, InstanceChanged) else error.strerror or str(error)
             return OSError(None, reason.removeprefix(UNREADABLE), self._location)
         return ours == theirs if ours != theirs or not ours else "more"
+
+    def _by_digest(self) -> bool | None:
+        """Compare the digests if the other file is gone, as it was moved or deleted once stored; None if unknown."""
+        instance, other = self._instances
+        if not (instance.sha256 and other.sha256 and self._source.is_gone(other.candidate.location)):
+            return None
+        return instance.sha256 == other.sha256
 
     def _look_elsewhere(self) -> bool:
         """Begin again at the source of the other instance; return False unless it was read from the spool.

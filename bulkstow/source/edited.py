@@ -136,6 +136,10 @@ class EditedSource(Source):
         """Return whether the content at the source is cut off."""
         return self._source.find_truncation(candidate)
 
+    def is_gone(self, location: str) -> bool:
+        """Return whether nothing is at a location any more."""
+        return self._source.is_gone(location)
+
     def existing_parent(self, location: str) -> str:
         """Return the innermost directory above a changed instance that still exists."""
         return self._source.existing_parent(location)

@@ -268,6 +268,11 @@ class FileSource(Source):
         """Return when there is no room in the spool."""
         await self._spool.until_full()
 
+    def is_gone(self, location: str) -> bool:
+        """Return whether there is no file any more; a member of an archive is there as long as the archive."""
+        parts = location.split("!/")
+        return not any(os.path.lexists("!/".join(parts[:count])) for count in range(len(parts), 0, -1))
+
     def existing_parent(self, location: str) -> str:
         """Return the innermost directory above a file that still exists; empty if none does.
 

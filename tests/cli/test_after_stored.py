@@ -201,3 +201,19 @@ def test_files_in_conflict_are_not_sent_and_deleted(
     assert ended.status == 2
     assert "not with --on-conflict send" in ended.err
     assert storage.received == 0
+
+
+def test_a_later_file_is_compared_with_one_that_was_deleted(
+    archive: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their digests are: equal files go, and a file of the same size with other content is in conflict, and stays."""
+    first = archive / "study1" / "IM001000000"
+    content = first.read_bytes()
+    assert upload(capsys, archive, url, "--after-stored", "delete").status == 0
+    assert left(archive) == {"notes.txt"}
+    (archive / "equal").write_bytes(content)
+    (archive / "other").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    ended = upload(capsys, archive, url, "--after-stored", "delete")
+    assert ended.status == 1
+    assert "other bytes" in ended.out + ended.err
+    assert left(archive) == {"notes.txt", "other"}
