@@ -28,9 +28,9 @@ LOGIN = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something", "
 
 
 @contextmanager
-def object_server(kind: str, what: str) -> Iterator[str]:
+def object_server(kind: str, content: str) -> Iterator[str]:
     """Give the URL of a server."""
-    command = [sys.executable, "-m", "benchmarks.object_server", kind, what]
+    command = [sys.executable, "-m", "benchmarks.object_server", kind, content]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=environment() | LOGIN
     ) as server:
@@ -126,12 +126,12 @@ def _serve_moto(directory: Path) -> None:
 
 def main() -> None:
     """Run a server."""
-    kind, what = sys.argv[1:]
+    kind, content = sys.argv[1:]
     if kind == "moto":
-        _serve_moto(Path(what))
+        _serve_moto(Path(content))
         return
-    names = [] if kind == "made" else _files(Path(what))
-    listing = _Listing([name.removeprefix("/") for name in names], int(what) if kind == "made" else 0)
+    names = [] if kind == "made" else _files(Path(content))
+    listing = _Listing([name.removeprefix("/") for name in names], int(content) if kind == "made" else 0)
     asyncio.run(_serve_fast(listing, {name: number for number, name in enumerate(names)}))
 
 

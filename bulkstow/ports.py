@@ -123,7 +123,7 @@ class Source(Protocol):
         """Yield everything the source has, in lists; called once in a run.
 
         A source that can continue while a part of it hangs returns `blocking.Work`. One on another machine may return
-        an asynchronous generator, which is drawn in the event loop, and raises RunStopped if it cannot go on.
+        an asynchronous generator, which is drawn in the event loop, and raises RunStopped if it cannot continue.
         """
 
     @abstractmethod

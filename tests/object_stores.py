@@ -59,7 +59,7 @@ class Moto:
         return f"http://127.0.0.1:{self.port}"
 
     def put(self, key: str, content: bytes, **fields: str) -> None:
-        """Store an object that everybody may read."""
+        """Store an object with public read access."""
         self.client.put_object(Bucket=BUCKET, Key=key, Body=content, ACL="public-read", **fields)
 
     def remove(self, key: str) -> None:
@@ -116,7 +116,7 @@ class FaultyStore:
     """Bytes of objects that were sent."""
     port: int = 0
     tls: ssl.SSLContext | None = None
-    """With it, the server speaks TLS, as localhost."""
+    """With it, the server uses TLS, as localhost."""
 
     @property
     def endpoint(self) -> str:
@@ -209,7 +209,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Says nothing of clients that hang up."""
+    """Logs no errors of clients that close their connections."""
 
     def handle_error(self, *_: object) -> None:
         """Print nothing."""
@@ -238,7 +238,7 @@ def _error(code: str) -> bytes:
 
 
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-"""The key that everybody knows of Azurite's account."""
+"""The published key of Azurite's account."""
 
 AZURITE_ACCOUNT = "devstoreaccount1"
 

@@ -19,7 +19,7 @@ FILES, ZIP_FILES = "files", f"{ZIPS} zips, stored"
 UNZIP, ZIPFILE = "unzip -p", "Python's zipfile"
 ONE, TWO, AUTO = "one process", "2 processes", "processes auto"
 
-COLUMNS = ("archive", "what", "wall s", "min-max", "MB/s", "CPU s", "peak MB", "x the first")
+COLUMNS = ("archive", "work", "wall s", "min-max", "MB/s", "CPU s", "peak MB", "x the first")
 NOTES = ["The first of each archive is the measure of the others: a number below 1 is faster."]
 
 _INFLATE = """

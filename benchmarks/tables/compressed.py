@@ -25,7 +25,7 @@ OF_GZIP = 0.8
 INTERVAL_S = 0.02
 """Between two looks at the spool."""
 
-COLUMNS = ("archive", "what", "wall s", "min-max", "MB/s", "CPU s", "peak MB", "spool MB", "x gzip's speed")
+COLUMNS = ("archive", "work", "wall s", "min-max", "MB/s", "CPU s", "peak MB", "spool MB", "x gzip's speed")
 NOTES = ["Spool: the sizes of the files without a name that the processes have open, at most, looked at every 20 ms."]
 
 

@@ -197,8 +197,8 @@ class Fetcher:
         if received.header is not None and received.header.sop_instance_uid == header.sop_instance_uid:
             return replace(candidate, extent=received.extent)
         self._spool.release(received.extent)
-        what = "another instance" if received.header is not None else f"content that is no instance ({received.reason})"
-        return _unreadable(candidate, f"the source server sent {what} instead of the requested one")
+        sent = "another instance" if received.header is not None else f"content that is no instance ({received.reason})"
+        return _unreadable(candidate, f"the source server sent {sent} instead of the requested one")
 
     @asynccontextmanager
     async def _receiving(self, take: Take) -> AsyncGenerator[SpoolReceiver]:

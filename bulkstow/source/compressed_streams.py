@@ -1,7 +1,7 @@
 """Compressed tar archives that are read again member by member, as `verify` does.
 
-Reading a member means to decompress all that is in front of it. A stream therefore stays open behind the last member
-that was read, and goes on there for one that comes later. Everything here blocks.
+To read a member, all data in front of it are decompressed. A stream therefore stays open behind the last member that
+was read, and continues there for a later one. Everything here blocks.
 """
 
 from __future__ import annotations

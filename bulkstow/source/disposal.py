@@ -149,7 +149,7 @@ def _replace(placeholder: str, path: str, status: os.stat_result) -> None:
 
 
 def _take_back(target: str, path: str) -> None:
-    """Remove what a failed move has left at its target, unless that is the only copy.
+    """Remove the file that a failed move has left at its target, unless that is the only copy.
 
     NFS may repeat a call whose response was lost: the file is moved, and the second call finds none (RFC 1813 §4.5).
     """

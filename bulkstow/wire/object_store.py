@@ -31,7 +31,8 @@ _MESSAGE = re.compile(r"<Message>\s*([^<\r\n]*)")
 _TRANSPORT = re.compile(r" - HTTP error: ([^\r\n]*)")
 _URL = re.compile(r"\w+://[^\s\"')]+")
 
-_LONGEST_MESSAGE = 200
+_MOST_MESSAGE_CHARACTERS = 200
+"""The most characters of a store's message in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +135,4 @@ class StoreError:
 
 def _short(text: str) -> str:
     text = shown(_URL.sub("…", text)).strip()
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+    return text if len(text) <= _MOST_MESSAGE_CHARACTERS else f"{text[:_MOST_MESSAGE_CHARACTERS]}…"

@@ -128,7 +128,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["told", "scanned"])
 def rescan_s(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Give the interval of the scans: never if the system tells of changes, and short if it does not."""
+    """Give the interval of the scans: never if the system reports changes, and short if it does not."""
     if request.param == "told":
         if sys.platform != "linux":
             pytest.skip("inotify")
@@ -188,7 +188,7 @@ async def test_a_file_that_is_being_written_is_sent_once_it_is_quiet(incoming: P
 
 
 async def test_a_failure_is_retried_when_the_file_changes(incoming: Path, rescan_s: float) -> None:
-    """A damaged file fails; mended, it is stored, and the figures no longer count the failure."""
+    """A damaged file fails; once it is fixed, it is stored, and the figures no longer count the failure."""
     async with watching(incoming, rescan_s=rescan_s) as watched:
         whole = Path(write_instance(incoming.parent / "elsewhere", 2).candidate.location).read_bytes()
         (incoming / "IM2").write_bytes(whole[:300])

@@ -82,7 +82,7 @@ def test_killed_midway_and_run_again(filled: Orthanc, orthanc: Orthanc, tmp_path
 
 @pytest.mark.parametrize("lost", ["source", "target"])
 def test_a_server_is_killed_and_comes_back(filled: Orthanc, orthanc: Orthanc, tmp_path: Path, lost: str) -> None:
-    """Either Orthanc dies midway and is started again: the run goes on by itself, and nothing is lost."""
+    """Either Orthanc dies midway and is started again: the run continues by itself, and nothing is lost."""
     # With room for a few instances only, the source is needed until the end.
     upload = upload_from(filled, orthanc, tmp_path, *SLOWLY, "--spool-bytes", "100kB", "--retries", "20")
     with upload.running() as running:

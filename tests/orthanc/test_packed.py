@@ -1,4 +1,4 @@
-"""Everything at hand, packed in archives, sent to an Orthanc: the same is there, and the rest has the same reasons."""
+"""All test files, packed in archives, sent to an Orthanc: the same is there, and the rest has the same reasons."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ async def test_a_copy_goes_if_the_file_that_it_is_a_copy_of_is_stored() -> None:
 
 
 async def test_a_run_that_ends_early_leaves_the_files() -> None:
-    """After a signal nothing more is asked or removed; the next run goes on with it."""
+    """After a signal nothing more is queried or removed; the next run continues."""
     files, server = Files(stored={uid(2)}), Server([frozenset({uid(1)})])
     tally = await deal_with([[result(1), result(2, Outcome.SKIPPED, copy_of="/x")]], files, server, is_abandoned=True)
     assert (files.removed, server.asked, tally.kept) == ([], [], {})

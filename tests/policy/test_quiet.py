@@ -85,7 +85,7 @@ def test_a_removed_path_does_not_wait() -> None:
 
 
 def test_more_paths_than_are_kept_lead_to_a_scan() -> None:
-    """Those that wait already go on waiting, the others are found by a scan once the burst has ended."""
+    """Those that wait already keep waiting, the others are found by a scan once the burst has ended."""
     quiet = Quiet(QUIET_S, most=2)
     quiet.note(["/1", "/2", "/3"], 0.0)
     quiet.note(["/4"], 5.0)
@@ -108,12 +108,12 @@ happenings = st.lists(
 def test_no_path_is_lost_in_silence(events: list[Happening]) -> None:
     """At all times a path that was noted last is due, or waits, or a scan is to follow; and memory is bounded."""
     quiet, now_s, noted = Quiet(QUIET_S, most=3), 0.0, set[str]()
-    for what, path, later_s in events:
+    for event, path, later_s in events:
         now_s += later_s
-        if what == "note":
+        if event == "note":
             quiet.note([path], now_s)
             noted.add(path)
-        elif what == "forget":
+        elif event == "forget":
             quiet.forget([path])
             noted.discard(path)
         elif quiet.admit(file(path, age_s=0), now_s, NOW_NS):

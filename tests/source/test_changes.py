@@ -1,4 +1,4 @@
-"""Changes in directories, as the operating system tells of them."""
+"""Changes in directories, as the operating system reports them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Heard:
         self.gone: set[str] = set()
 
     def changes_in(self, directory: Path) -> Changes:
-        """Return an object that tells of changes in a directory."""
+        """Return an object that reports changes in a directory."""
         return Changes(
             [str(directory)],
             on_begin=lambda: self.begins.put(None),
@@ -51,7 +51,7 @@ class Heard:
 
 
 def began(directory: Path, heard: Heard) -> Changes:
-    """Watch a directory; return when the system tells of changes in it."""
+    """Watch a directory; return when the system reports changes in it."""
     changes = heard.changes_in(directory)
     changes.renew()
     heard.begins.get(timeout=PATIENCE_S)
@@ -176,7 +176,7 @@ def test_the_type_of_a_file_system(path: str, expected: str) -> None:
     ("place", "expected"), [("pacs", "nfs4"), ("cloud", "fuse.rclone"), ("pacs/local", ""), ("over", "")]
 )
 def test_remote_file_systems(tmp_path: Path, place: str, expected: str) -> None:
-    """Network file systems and FUSE do not tell of the changes of others."""
+    """Network file systems and FUSE do not report changes by other computers."""
     (tmp_path / "mounts").write_text(MOUNTS.replace("/mnt/", f"{tmp_path}/"))
     assert remote_type(str(tmp_path / place), str(tmp_path / "mounts")) == expected
     assert remote_type(str(tmp_path / place), str(tmp_path / "none")) == ""

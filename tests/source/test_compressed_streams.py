@@ -56,7 +56,7 @@ def test_a_later_part_goes_on_where_the_last_one_ended(container: Container, ope
 
 
 def test_the_nearest_stream_is_used_and_few_are_kept(container: Container, opened: list[int]) -> None:
-    """Streams that are read at once are kept up to a number; the one with the least to skip goes on."""
+    """Streams that are read at once are kept up to a number; the one with the least to skip is used again."""
     streams = CompressedStreams()
     reading = [streams.read(container, offset * 1000, 10) for offset in range(STREAMS_KEPT + 2)]
     first = [next(parts) for parts in reading]
@@ -80,7 +80,7 @@ def test_a_stream_that_is_left_or_fails_is_closed(container: Container, opened: 
 
 
 def test_another_version_of_the_archive_is_opened_anew(container: Container, opened: list[int]) -> None:
-    """A stream of an archive that has changed since goes on only for the same version."""
+    """A stream of an archive that has changed since is used again only for the same version."""
     streams = CompressedStreams()
     assert b"".join(streams.read(container, 0, 1)) == CONTENT[:1]
     path = Path(container.candidate.location)

@@ -148,7 +148,7 @@ def test_a_copy_that_fails_leaves_the_file_and_nothing_else(
 def test_a_call_that_nfs_repeats_does_not_remove_the_moved_file(
     source: Path, done: Path, monkeypatch: pytest.MonkeyPatch, call: str, *, is_other_file_system: bool
 ) -> None:
-    """If the response is lost, the call is repeated and finds no file; what was moved stays where it is."""
+    """If the response is lost, the call is repeated and finds no file; the moved file stays at its target."""
     if is_other_file_system:
         refuse_rename(monkeypatch, source)
     once = getattr(os, call)

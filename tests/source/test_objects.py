@@ -442,7 +442,7 @@ async def test_a_long_listing_is_drawn_page_by_page(faulty: FaultyStore, spool: 
 
 
 async def test_google_cloud_storage(store: Moto, spool: Spool) -> None:
-    """Its XML interface lists as S3's does, so moto stands in for it, with objects that everybody may read."""
+    """Its XML interface lists as S3's does, so moto stands in for it, with public objects."""
     for key in ("a/x.dcm", "a/%2F ü", "dir/"):
         store.put(key, INSTANCE if key != "dir/" else b"")
     options = StoreOptions(endpoint=store.endpoint, is_anonymous=True, retry_s=RETRY_S)

@@ -358,7 +358,7 @@ async def test_an_archive_that_is_replaced_while_it_is_read_is_not_damaged(tmp_p
 
 
 async def test_a_spool_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The reason does not blame the archive, and the members before it are there."""
+    """The reason is not that of a damaged archive, and the members before it are there."""
     path = tar(tmp_path, "x.tgz", {"IM1": DICOM, "large": DICOM.ljust(CHUNK_BYTES + 1), "IM3": DICOM})
     with closing(Spool(2**26, tmp_path / "gone")) as spool:
         result = await drawn(path, spool)

@@ -50,7 +50,7 @@ class HeldServer:
         return response
 
     def open(self) -> None:
-        """Let all requests go on, and hold no more."""
+        """Let all requests continue, and hold no more."""
         self.holds_from = None
         for loop, event in self._waiting:
             loop.call_soon_threadsafe(event.set)

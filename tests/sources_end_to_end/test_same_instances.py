@@ -103,7 +103,7 @@ def clear(orthanc: Orthanc) -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the tree; nobody may change it.
+    """Give the tree, which no test may change.
 
     One of pydicom's files is compressed, and in conflict with another one: the first of the two is not always the same.
     """

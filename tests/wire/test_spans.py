@@ -1,4 +1,4 @@
-"""Which parts of a file are taken."""
+"""The record of the parts of a file that are taken."""
 
 from __future__ import annotations
 
