@@ -22,8 +22,10 @@ DEFAULT_SPOOL, SMALL_SPOOL = "2GiB", "64MiB"
 """The default of `--spool-bytes`, and one that holds four steps of staging."""
 
 OF_GZIP = 0.8
+"""The goal for the speed of an upload, as a multiple of that of gzip."""
+
 INTERVAL_S = 0.02
-"""Between two looks at the spool."""
+"""Time between two measurements of the spool."""
 
 COLUMNS = ("archive", "work", "wall s", "min-max", "MB/s", "CPU s", "peak MB", "spool MB", "x gzip's speed")
 NOTES = ["Spool: the sizes of the files without a name that the processes have open, at most, looked at every 20 ms."]

@@ -50,7 +50,7 @@ def open_extent_bytes(extent: Extent, *, by_link: bool) -> OpenBytes:
 
 
 def open_extent_file(extent: Extent, *, by_link: bool) -> int:
-    """Open the file of an extent, following a link only if the scan did, or to the spool. Raises OSError."""
+    """Open the file of an extent; follow a link only if the scan did, or to the spool. Raises OSError."""
     return open_own(extent.path) if extent.is_spooled else open_file(extent.path, by_link=by_link)
 
 

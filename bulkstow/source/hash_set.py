@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 
 _FIRST_SLOTS = 2**10
+"""The slots of a new set."""
+
 _MASK = 2**64 - 1
 
 

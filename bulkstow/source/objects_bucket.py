@@ -26,7 +26,7 @@ STORE_ERRORS = (BaseError, FileNotFoundError, ValueError, NotImplementedError)
 """The exceptions that obstore raises."""
 
 RETRY_S = 180.0
-"""How long a request is repeated while the store does not answer, or answers with a server error (5xx)."""
+"""Time for which a request is repeated while the store does not answer, or answers with a server error (5xx)."""
 
 LONGEST_WAIT_S = 5.0
 """The longest wait before a repetition: a store that is back after an outage is noticed soon."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # obstore has this type for checkers only
     from obstore.store import S3Credential
 
 LOGIN_S = 300.0
-"""How long obstore uses a login before it asks for it again; botocore renews one some 15 minutes before its end."""
+"""Time for which obstore uses a login before it requests it again; botocore renews it some 15 min before its end."""
 
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from bulkstow.errors import DamagedHead
 
 BLOCK_BYTES = 512
+"""The size of a header and of the units of content (POSIX ustar)."""
 
 _MOST_EXTENDED_BYTES = 2**20
 """The size of all extended headers of a member. The longest path takes 4 KiB, extended attributes up to 64 KiB."""

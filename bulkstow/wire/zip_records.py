@@ -28,11 +28,14 @@ _AES = 99
 END_BYTES = 22
 _LOCATOR_BYTES = 20
 _END64_BYTES = 56
+"""Sizes of the fixed parts of the records at the end of an archive (4.3.14 to 4.3.16)."""
+
 TAIL_BYTES = _LOCATOR_BYTES + END_BYTES + 2**16 - 1
 """How far before the end of the file the last records may begin: the comment has up to 65,535 bytes (4.3.16)."""
 
 ENTRY_BYTES = 46
 LOCAL_BYTES = 30
+"""Sizes of the fixed parts of an entry of the directory (4.3.12) and of a local header (4.3.7)."""
 
 _END_MAGIC = b"PK\5\6"
 _LOCATOR_MAGIC = b"PK\6\7"
