@@ -80,6 +80,7 @@ class HangingFiles(FileSource):
     """Files, one of which hangs."""
 
     def __init__(self, hanging: Instance) -> None:
+        super().__init__()
         self._hanging = hanging
         self.may_end = threading.Event()
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
+from bulkstow.platform.files import listed_mounts
 from bulkstow.source.paths import error_text
-
-MOUNTS = "/proc/self/mountinfo"
 
 REMOTE = frozenset(
     {
@@ -114,9 +112,12 @@ class Changes:
             self._on_end(why)
 
 
-def remote_type(path: str, mounts: str = MOUNTS) -> str:
-    """Return the type of a path's file system if other computers may write to it; otherwise nothing. Blocks."""
-    type_ = file_system_type(os.path.realpath(path), _read(mounts))
+def remote_type(path: str, mounts: str | None = None) -> str:
+    """Return the type of a path's file system if other computers may write to it; otherwise nothing. Blocks.
+
+    `mounts` are those of this computer, unless they are given.
+    """
+    type_ = file_system_type(os.path.realpath(path), listed_mounts() if mounts is None else mounts)
     return type_ if type_ in REMOTE or type_.startswith("fuse.") or type_ == "fuse" else ""
 
 
@@ -140,13 +141,6 @@ def _unescaped(place: str) -> str:
     for number in ("040", "011", "012", "134"):
         place = place.replace(f"\\{number}", chr(int(number, 8)))
     return place
-
-
-def _read(mounts: str) -> str:
-    try:
-        return Path(mounts).read_text(errors="surrogateescape")
-    except OSError:  # another system
-        return ""
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -80,14 +80,14 @@ class Edited:
 @pytest.fixture
 def edited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Edited]:
     """Give three instances, rules, and a server."""
-    for number, patient in ((1, "A1"), (2, "A1"), (3, "B2")):
+    for number, patient in ((1, "A1"), (2, "A1"), (3, "PAT-0815")):
         path = Path(write_instance(tmp_path / "source", number).candidate.location)
         data_set = pydicom.dcmread(path)
         data_set.PatientID, data_set.PatientBirthDate, data_set.PatientName = patient, "19500101", "Doe^Jane"
         data_set.save_as(path)
     (tmp_path / "edits.toml").write_text(RULES)
     (tmp_path / "edits.key").write_text(KEY)
-    (tmp_path / "ids.csv").write_text("old,new,issuer\nA1,N-100,NORTH\nB2,N-200,NORTH\n")
+    (tmp_path / "ids.csv").write_text("old,new,issuer\nA1,N-100,NORTH\nPAT-0815,N-200,NORTH\n")
     storage = DirectoryStorage(tmp_path / "root")
     with served(storage) as url:
         yield Edited(tmp_path, storage, url, capsys)
@@ -107,7 +107,7 @@ def test_the_server_gets_edited_instances(edited: Edited, processes: str) -> Non
         assert after.StudyInstanceUID.startswith("2.25.")
         assert after.StudyInstanceUID != before.StudyInstanceUID
         assert (after.InstitutionName, after.IssuerOfPatientID) == ("Clinic North", "NORTH")
-        assert after.PatientID == {"A1": "N-100", "B2": "N-200"}[before.PatientID]
+        assert after.PatientID == {"A1": "N-100", "PAT-0815": "N-200"}[before.PatientID]
         assert "PatientBirthDate" not in after
         before.PatientID, before.IssuerOfPatientID, before.InstitutionName = after.PatientID, "NORTH", "Clinic North"
         del before.PatientBirthDate
@@ -207,10 +207,10 @@ def test_a_value_without_a_row_is_a_failure(edited: Edited) -> None:
         Outcome.UNREADABLE,
         "cannot be edited: its (0010,0020) PatientID is not in ids.csv",
     )
-    assert "B2" not in ended.says
+    assert "PAT-0815" not in ended.says
     (edited.directory / "edits.toml").write_text(RULES.replace("[uids]", 'missing = "keep"\n[uids]'))
     assert edited.upload().status == 0
-    assert sorted(one.PatientID for one in edited.stored().values()) == ["B2", "N-100", "N-100"]
+    assert sorted(one.PatientID for one in edited.stored().values()) == ["N-100", "N-100", "PAT-0815"]
 
 
 def test_other_edits_leave_what_is_settled(edited: Edited) -> None:
@@ -259,7 +259,7 @@ def test_no_key_and_no_patient_is_written_down(edited: Edited) -> None:
     ended = edited.upload("--log", str(edited.directory / "run.log"), "--processes", "2")
     texts = [ended.says.encode(), (edited.directory / "run.log").read_bytes()]
     texts += [path.read_bytes() for path in edited.directory.glob("l.db*")]
-    for secret in (KEY.encode(), b"N-100", b"B2", b"Doe^Jane"):
+    for secret in (KEY.encode(), b"N-100", b"PAT-0815", b"Doe^Jane"):
         assert not any(secret in text for text in texts), secret
 
 

@@ -612,7 +612,7 @@ def test_dask_is_imported_on_demand_only() -> None:
 def test_the_log_of_dask_is_not_shown() -> None:
     """A lost connection is told once, by bulkstow: Dask's loggers write nothing to standard error."""
     code = (
-        "from bulkstow.engine import local; local._dask(); import logging\n"
-        "for name in ('distributed', *local.DASK_LOGGERS, 'distributed.core'): logging.getLogger(name).error('seen')"
+        "from bulkstow.engine import destinations as ours; ours._dask(); import logging\n"
+        "for name in ('distributed', *ours.DASK_LOGGERS, 'distributed.core'): logging.getLogger(name).error('seen')"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""

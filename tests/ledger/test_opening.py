@@ -106,7 +106,7 @@ def test_a_report_in_a_read_only_directory(tmp_path: Path) -> None:
             directory.chmod(0o755)
             for file in directory.iterdir():
                 file.chmod(0o644)
-        for parent in (tmp_path, *tmp_path.parents[:2]):
+        for parent in (tmp_path, *tmp_path.parents[:3]):
             parent.chmod(parent.stat().st_mode | 0o055)
         before = {path: path.read_bytes() for directory in (rest, left) for path in directory.iterdir()}
         ended = subprocess.run(
