@@ -31,6 +31,10 @@ READY_BYTES = 8 * 2**20
 """The content of a list that is fetched ahead of the next stage: a source that is faster than the destination is slowed
 down before the spool has to use a disk. Eight lists are fetched at a time."""
 
+STALLED_S = 1.0
+"""A wait for room after which a lost connection is no failed attempt: servers close connections that do not proceed.
+With a slow destination and a server that does so after 2 s, an instance of 12 MB was unreadable after two attempts."""
+
 _ABSENT = (404, 410)
 """Statuses of a series that is gone; a server that sends no series at all costs one request a series more."""
 
@@ -180,6 +184,9 @@ class Fetcher:
         async with self._receiving(take) as receiver:
             exchange = await self._retriever.retrieve(path, receiver)
             failure = None if receiver.failure is None else _spool_failed(receiver, receiver.failure, self._spool)
+        if failure is None and isinstance(exchange, NoResponse) and receiver.longest_wait_s >= STALLED_S:
+            needed_bytes = min(max(1, receiver.instance_bytes), self._spool.most_bytes)
+            failure = _SpoolFailed("the connection was lost while the spool was full", needed_bytes)
         is_received = isinstance(exchange, Response) and exchange.status == 200
         if is_received and failure is None and len(received) == 1:
             return Received(received[0], received[0].extent.size_bytes, 1)
@@ -213,7 +220,7 @@ class Fetcher:
 
 @dataclass(frozen=True, slots=True)
 class _SpoolFailed:
-    """The spool could not take an instance."""
+    """The spool could not take an instance, or not in time."""
 
     reason: str
     retry_bytes: int

@@ -64,6 +64,8 @@ class SpoolReceiver(InstanceReceiver):
         self._reserved_bytes = 0
         """Room for a content that has not begun."""
         self._content: SpooledContent | None = None
+        self.longest_wait_s = 0.0
+        """The longest time without reading, as there was no room."""
         self.failure: SpoolError | None = None
         """The error of the spool that ended the reception."""
 
@@ -96,12 +98,14 @@ class SpoolReceiver(InstanceReceiver):
 
     async def _with_room(self, call: Callable[[], T]) -> T | None:
         """Wait for room for the bytes that are held, and make a blocking call; return None if the spool fails."""
+        since_s = anyio.current_time()
         try:
             if self._content is not None:
                 await self._spool.grow(self._content, self._piece_bytes)
             else:
                 await self._spool.reserve(self._piece_bytes)
                 self._reserved_bytes = self._piece_bytes
+            self.longest_wait_s = max(self.longest_wait_s, anyio.current_time() - since_s)
             return await run_blocking(self._threads, call)
         except SpoolError as failure:
             self.failure = failure

@@ -211,6 +211,26 @@ async def test_large_instances_grow_in_the_spool(tmp_path: Path, monkeypatch: py
         assert source.spool.used_bytes == 0
 
 
+async def test_a_connection_that_is_lost_while_the_spool_is_full_is_no_failed_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may close connections that do not proceed; how slow the destination is makes nothing unreadable."""
+    monkeypatch.setattr("bulkstow.retrieval.reception.WHOLE_BYTES", 20_000)
+    monkeypatch.setattr("bulkstow.retrieval.fetching.STALLED_S", 0.0)
+    held, fault = archive(1, 1, 1), {"kind": "truncated", "on": "retrieve", "first": 2}
+    async with (
+        origin_with(tmp_path, held, fault, rows=512) as stored,
+        opened(stored.name, spool_bytes=1_000_000, attempts=1) as source,
+    ):
+        found = await fetched(source)
+        item = found[held[0].sop_instance_uid]
+        assert isinstance(item, Candidate), item
+        assert stored.injector.injected[Kind.TRUNCATED] == 2
+        assert await source.content(item) == part10(held[0], rows=512, columns=512, number=0)
+        source.source.release([item])
+        assert source.spool.used_bytes == 0
+
+
 async def test_large_instances_that_fill_the_spool_give_way_to_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
