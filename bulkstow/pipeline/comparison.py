@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing
@@ -35,6 +36,9 @@ class _Comparison(Work[bool, bool | None | OSError]):
         self._location = other.candidate.location
         """The instance that is being read."""
         self._has_more = True
+        self._is_hashed = False
+        """The other file is gone, and the instance is compared with its digest."""
+        self._hash = hashlib.sha256()
 
     @property
     def has_more(self) -> bool:
@@ -49,30 +53,39 @@ class _Comparison(Work[bool, bool | None | OSError]):
         """Return the result; "more" if there is none yet."""
         instance, other = self._instances
         try:
+            if self._is_hashed:
+                return self._hash_more()
             if not self._readers:
                 if self._source.verify(other):
-                    return "more" if self._look_elsewhere() else self._by_digest()
+                    return "more" if self._look_elsewhere() or self._begin_digest() else None
                 digest = self._source.digest(other.candidate)
                 self._location = instance.candidate.location
                 if digest is not None and self._source.digest(instance.candidate) == digest:
                     return True
             ours, theirs = (self._read(number) for number in (0, 1))
         except (OSError, InstanceChanged) as error:
-            if self._location == other.candidate.location and self._look_elsewhere():
+            if self._location == other.candidate.location and (self._look_elsewhere() or self._begin_digest()):
                 return "more"
-            is_equal = self._by_digest() if self._location == other.candidate.location else None
-            if is_equal is not None or (not self._readers and self._location == other.candidate.location):
-                return is_equal
+            if not self._readers and self._location == other.candidate.location:
+                return None
             reason = str(error) if isinstance(error, InstanceChanged) else error.strerror or str(error)
             return OSError(None, reason.removeprefix(UNREADABLE), self._location)
         return ours == theirs if ours != theirs or not ours else "more"
 
-    def _by_digest(self) -> bool | None:
-        """Compare the digests if the other file is gone, as it was moved or deleted once stored; None if unknown."""
-        instance, other = self._instances
-        if not (instance.sha256 and other.sha256 and self._source.is_gone(other.candidate.location)):
-            return None
-        return instance.sha256 == other.sha256
+    def _begin_digest(self) -> bool:
+        """Begin to compare with the digest of the other file, if it has one and is gone, as after it was stored."""
+        other = self._instances[1]
+        if self._is_hashed or not (other.sha256 and self._source.is_gone(other.candidate.location)):
+            return False
+        self._open.close()
+        self._readers.clear()
+        self._is_hashed = True
+        return True
+
+    def _hash_more(self) -> object:
+        block = self._read(0)
+        self._hash.update(block)
+        return "more" if block else self._hash.hexdigest() == self._instances[1].sha256
 
     def _look_elsewhere(self) -> bool:
         """Begin again at the source of the other instance; return False unless it was read from the spool.

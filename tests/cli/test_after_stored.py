@@ -203,17 +203,16 @@ def test_files_in_conflict_are_not_sent_and_deleted(
     assert storage.received == 0
 
 
+@pytest.mark.parametrize("is_equal", [True, False])
 def test_a_later_file_is_compared_with_one_that_was_deleted(
-    archive: Path, url: str, capsys: pytest.CaptureFixture[str]
+    archive: Path, url: str, capsys: pytest.CaptureFixture[str], *, is_equal: bool
 ) -> None:
-    """Their digests are: equal files go, and a file of the same size with other content is in conflict, and stays."""
-    first = archive / "study1" / "IM001000000"
-    content = first.read_bytes()
+    """By its digest: an equal file is a copy and goes; one with other bytes is in conflict, and stays."""
+    content = (archive / "study1" / "IM001000000").read_bytes()
     assert upload(capsys, archive, url, "--after-stored", "delete").status == 0
     assert left(archive) == {"notes.txt"}
-    (archive / "equal").write_bytes(content)
-    (archive / "other").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (archive / "later").write_bytes(content if is_equal else content[:-1] + bytes([content[-1] ^ 1]))
     ended = upload(capsys, archive, url, "--after-stored", "delete")
-    assert ended.status == 1
-    assert "other bytes" in ended.out + ended.err
-    assert left(archive) == {"notes.txt", "other"}
+    assert ended.status == (0 if is_equal else 1)
+    assert ("same bytes" if is_equal else "other bytes") in ended.out + ended.err
+    assert left(archive) == ({"notes.txt"} if is_equal else {"notes.txt", "later"})
