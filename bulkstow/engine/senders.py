@@ -56,6 +56,11 @@ def begin_of(
     )
 
 
+def _is_spooled(instance: Instance) -> bool:
+    """Return whether only processes of this computer can read an instance."""
+    return instance.candidate.extent is not None and instance.candidate.extent.is_spooled
+
+
 def _own() -> Used:
     return Used(time.process_time(), os.times().user)
 
@@ -63,7 +68,8 @@ def _own() -> Used:
 class Senders(Destination):
     """A STOW-RS server, to which several senders send.
 
-    `sends_here` says whether this process sends by itself while no sender is ready; otherwise batches wait.
+    `sends_here` says whether this process sends by itself while no sender is ready; otherwise batches wait,
+    except those with content of the spool, which senders on other computers cannot open.
     """
 
     def __init__(
@@ -112,11 +118,13 @@ class Senders(Destination):
     async def send(self, batch: Batch) -> Exchange:
         """Have a batch sent once. Raises RunStopped if no sender can be used."""
         self.in_flight += 1
-        if self._sample is None:
-            self._notify()
-        self._sample = batch.instances[0]
+        is_sent_here = not self._sends_here and any(map(_is_spooled, batch.instances))
+        if not is_sent_here:
+            if self._sample is None:
+                self._notify()
+            self._sample = batch.instances[0]
         try:
-            exchange = await self._send(batch)
+            exchange = await (self._local.send(batch) if is_sent_here else self._send(batch))
         finally:
             self.in_flight -= 1
         if isinstance(exchange, Response) and exchange.status < 300:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,9 @@ from bulkstow.quantities import Span
 from bulkstow.server.login import Login
 from bulkstow.server.origin import Origin, serving
 from bulkstow.server.storage import DirectoryStorage, DiscardStorage
-from tests.archives import write_instance
+from bulkstow.source.spool import Spool
+from bulkstow.wire.synthetic import part10
+from tests.archives import header, write_instance
 from tests.memory_source import MemorySource
 from tests.stow import NO_HEADERS, FileStow
 
@@ -334,6 +338,21 @@ async def test_the_bandwidth_of_all_is_admitted_in_one_place(tmp_path: Path) -> 
             for number, instance in enumerate(instances):
                 assert isinstance(await senders.send(Batch(number, (instance,))), Response)
     assert meter.used_bytes == tally.sent_bytes > sum(i.candidate.size_bytes for i in instances)
+
+
+async def test_only_this_computer_sends_what_is_in_its_spool(tmp_path: Path) -> None:
+    """Senders elsewhere cannot open content of the spool, so the coordinator sends it even while it sends no files."""
+    instance = write_instance(tmp_path, 1)
+    with closing(Spool(2**20)) as spool:
+        await spool.reserve(instance.size_bytes)
+        content = spool.begin(instance.size_bytes)
+        content.write(part10(header(1), rows=16, columns=16, number=1))
+        staged = replace(instance, candidate=replace(instance.candidate, extent=content.finish()))
+        async with serving(Origin(DiscardStorage())) as url, FileStow(DestinationSettings(url=url)) as local:
+            begin = begin_of(DestinationSettings(url=url), UploadSettings(), {}, NO_HEADERS)
+            senders = Senders(local, begin, throttle=None, reporter=Tally(), sends_here=False)
+            with anyio.fail_after(20):
+                assert isinstance(await senders.send(Batch(1, (staged,))), Response)
 
 
 async def test_a_sender_that_is_not_needed_any_more_ends_after_its_requests(
