@@ -47,6 +47,7 @@ SEARCHED_SINGLY = 10
 """Up to so many instances of a series cost a query each (`destination.qido`)."""
 
 COPY_OF_UNSTORED = "a copy of a file that is not stored"
+NOT_OURS = "the server had an instance of its UID before, and their contents were not compared"
 
 
 class Disposer(Protocol):
@@ -70,6 +71,11 @@ class Disposition:
     """Time for which the server is asked for an instance, which has to be found first; None if it is not asked."""
     quiet_s: float
     """Time after which an empty directory is removed."""
+
+    @property
+    def needs_proof(self) -> bool:
+        """True if the server has to have the very instance, because its file will be gone."""
+        return self.settle_s is not None
 
 
 class KeptFiles:
@@ -145,7 +151,11 @@ class AfterStored:
     async def _take(self, results: Sequence[FileResult]) -> None:
         self._copies += [result for result in results if _is_copy(result)]
         self._keep({r: r.outcome.value for r in results if not (r.outcome.is_success or _is_copy(r))})
-        await self._dispose_found([result for result in results if result.outcome.is_success])
+        stored = [result for result in results if result.outcome.is_success]
+        if self.disposition.needs_proof:
+            self._keep({result: NOT_OURS for result in stored if result.outcome is Outcome.DUPLICATE})
+            stored = [result for result in stored if result.outcome is not Outcome.DUPLICATE]
+        await self._dispose_found(stored)
         if len(self._copies) > MOST_WAITING:
             await self._take_copies()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,23 @@ def test_a_server_that_answers_no_search_keeps_the_files(
         ended = upload(capsys, archive, url, "--after-stored", "delete", "--no-preflight")
     assert ended.status == 0
     assert "kept 7: the search for it failed" in ended.out
+
+
+def test_a_file_whose_uid_the_server_had_before_is_not_deleted(
+    archive: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A duplicate may have other content at the server, so its file stays, with the reason; it may be moved."""
+    for study, number in product((1, 2), range(3)):
+        write_instance(archive.parent / "old", number, study=study, rows=32)
+    assert call(capsys, "upload", str(archive.parent / "old"), "--url", url).status == 0
+    contents = {path.read_bytes() for path in archive.rglob("*") if path.is_file()}
+    ended = upload(capsys, archive, url, "--after-stored", "delete")
+    assert "kept 6: the server had an instance of its UID before" in ended.out
+    assert {path.read_bytes() for path in archive.rglob("*") if path.is_file()} == contents
+    again = upload(capsys, archive, url, "--after-stored", "delete")
+    assert "kept 6: the server had an instance of its UID before" in again.out
+    moved = upload(capsys, archive, url, "--after-stored", f"move {archive.parent / 'done'}")
+    assert "moved 6 files" in moved.out
 
 
 def test_files_that_the_server_refuses_stay(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
