@@ -97,6 +97,10 @@ def parse_edits(
     return _Parser(name, read_table, read_key).parse(document)
 
 
+EXAMPLE_UID = "1.2.840.10008"
+"""The UID whose edited form stands for the key in a digest: the root of DICOM's own UIDs, which no instance has."""
+
+
 class _Parser:
     def __init__(self, name: str, read_table: ReadTable, read_key: Callable[[str | None], bytes]) -> None:
         self._name = name
@@ -122,6 +126,9 @@ class _Parser:
         for number, table in enumerate(tables, 1):
             self._add_table(f"map {number}", table)
         uids = self._uids(document["uids"]) if "uids" in document else None
+        if uids is not None:
+            # Another key makes other instances. Like the UIDs in a ledger, this one does not tell the key.
+            self._digest.update(uids.new_uid(EXAMPLE_UID).encode())
         rules = self._level.rules()
         if rules == Rules() and uids is None:
             raise ConfigurationError(f"{self._name}: it has no rule")

@@ -134,7 +134,7 @@ class Edits:
     rules: Rules = NO_RULES
     uids: Regenerate | AppendToUids | None = None
     digest: str = ""
-    """A digest of the rules without the key: edits of another digest make other instances."""
+    """A digest of the rules and of a UID that the key makes: edits of another digest make other instances."""
 
     def new_uid(self, uid: str) -> str:
         """Return the UID that replaces another one; an empty one and those of the standard stay."""
