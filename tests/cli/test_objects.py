@@ -171,7 +171,7 @@ def test_after_kill_9_nothing_settled_is_fetched_again(faulty: FaultyStore) -> N
         ("s3://archive", 403, "AccessDenied", "access is refused (403, AccessDenied: AccessDenied was said)"),
         ("s3://archive", 404, "NoSuchBucket", "there is no such bucket (404, NoSuchBucket: NoSuchBucket was said)"),
         ("s3://", 0, "", "expected s3://BUCKET/PREFIX"),
-        ("s3://key:secret@archive", 0, "", "a name of objects has no login"),
+        ("s3://key:secret@archive", 0, "", "the source holds a user or password"),
     ],
 )
 def test_a_bucket_that_cannot_be_used_is_a_usage_error(
