@@ -360,12 +360,13 @@ async def test_a_sender_that_is_not_needed_any_more_ends_after_its_requests(
 ) -> None:
     """A retired sender answers what it has; later batches go elsewhere, and its process ends."""
     monkeypatch.setattr(processes, "PERIOD_S", 0.05)
-    instance, release = write_instance(tmp_path, 1), anyio.Event()
+    instance, arrived, release = write_instance(tmp_path, 1), anyio.Event(), anyio.Event()
     count, limit = Given(1), ReadLimit(10.0)
 
     class Hold(Watched):
         async def before(self, request: web.Request, number: int) -> web.StreamResponse | None:
             if number == 1:
+                arrived.set()
                 await release.wait()
             return None
 
@@ -383,6 +384,7 @@ async def test_a_sender_that_is_not_needed_any_more_ends_after_its_requests(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(send)
                 await until(lambda: sender.in_flight)
+                await arrived.wait()  # so that it is the sender's request that is held
                 count.count = 0
                 await until(lambda: not senders.ready)
                 assert isinstance(await senders.send(Batch(2, (instance,))), Response)
